@@ -1,0 +1,139 @@
+//! The enumerated reasons for which Weft itself refuses or fails a request.
+//!
+//! One table gives each reason its word, code, side, retry and RFC 9209 `Proxy-Status` error type, so
+//! that the access log, the metrics, the problem+json body and `Proxy-Status` can never disagree.
+//! A word, once released, keeps its meaning.
+
+use crate::error::{Code, Retry, Side};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal, $code:ident, $side:ident, $retry:ident, $proxy_status:literal;)+) => {
+        /// Why Weft itself refused or failed a request.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason, for tables and tests that must miss none.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The stable word, the same in log, metric, problem+json `type` and `Proxy-Status` details.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+
+            /// The code that says how each protocol reports it.
+            pub const fn code(self) -> Code {
+                match self { $(Self::$name => Code::$code,)+ }
+            }
+
+            /// The HTTP status: the code's, but for a header section that is too large (RFC 6585).
+            pub const fn http(self) -> u16 {
+                match self { Self::HeadersTooLarge => 431, _ => self.code().http() }
+            }
+
+            /// Whose fault it is.
+            pub const fn side(self) -> Side {
+                match self { $(Self::$name => Side::$side,)+ }
+            }
+
+            /// Whether sending the request again helps.
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$name => Retry::$retry,)+ }
+            }
+
+            /// The proxy error type of RFC 9209 section 2.3.
+            pub const fn proxy_status(self) -> &'static str {
+                match self { $(Self::$name => $proxy_status,)+ }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No route matches the request.
+    NoRoute = "no_route", NotFound, Caller, No, "destination_not_found";
+    /// The path exists, but not for this method.
+    MethodNotAllowed = "method_not_allowed", MethodNotAllowed, Caller, No, "http_request_denied";
+    /// The request breaks the grammar or the framing rules of its protocol.
+    MalformedRequest = "malformed_request", Invalid, Caller, No, "http_request_error";
+    /// The path holds an encoded slash, backslash or NUL, or leaves the root.
+    UnsafePath = "unsafe_path", Invalid, Caller, No, "http_request_error";
+    /// The header section is larger than allowed.
+    HeadersTooLarge = "headers_too_large", TooLarge, Caller, No, "http_request_error";
+    /// The body is larger than allowed.
+    BodyTooLarge = "body_too_large", TooLarge, Caller, No, "http_request_error";
+    /// The header section did not arrive in time.
+    HeadersTimeout = "headers_timeout", Slow, Caller, Safe, "http_request_error";
+    /// The request body stopped arriving.
+    BodyTimeout = "body_timeout", Slow, Caller, Idempotent, "http_request_error";
+    /// The caller closed the connection or reset the stream.
+    CallerGone = "caller_gone", Cancelled, Caller, No, "connection_terminated";
+    /// The protocol or method is not offered here.
+    NotSupported = "not_supported", Unimplemented, Caller, No, "http_request_denied";
+    /// Weft sheds load: too much is in flight for what the service can do now.
+    Overload = "overload", Overloaded, Weft, Safe, "http_request_denied";
+    /// The bulkhead of the policy is full, and so is its queue.
+    BulkheadFull = "bulkhead_full", Overloaded, Weft, Safe, "http_request_denied";
+    /// The service breaker is open or isolated.
+    BreakerOpen = "breaker_open", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// The service has no endpoint at all.
+    NoEndpoint = "no_endpoint", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// Endpoints exist, but none may be used now.
+    NoHealthyEndpoint = "no_healthy_endpoint", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// The name of the endpoint could not be resolved.
+    DnsFailed = "dns_failed", BadGateway, Upstream, Safe, "dns_error";
+    /// The endpoint refused the connection.
+    ConnectRefused = "connect_refused", BadGateway, Upstream, Safe, "connection_refused";
+    /// The endpoint could not be reached for another reason.
+    ConnectFailed = "connect_failed", BadGateway, Upstream, Safe, "destination_ip_unroutable";
+    /// The endpoint did not accept a connection in time.
+    ConnectTimeout = "connect_timeout", Deadline, Upstream, Safe, "connection_timeout";
+    /// The TLS handshake with the endpoint failed.
+    UpstreamTls = "upstream_tls", BadGateway, Upstream, Safe, "tls_protocol_error";
+    /// No connection to the endpoint was free, and the pool may open no more.
+    PoolExhausted = "pool_exhausted", Overloaded, Weft, Safe, "connection_limit_reached";
+    /// The endpoint closed the connection before any response byte.
+    UpstreamClosed = "upstream_closed", BadGateway, Upstream, Idempotent, "connection_terminated";
+    /// The endpoint reset the stream before a response, having done nothing.
+    UpstreamRefused = "upstream_refused", BadGateway, Upstream, Safe, "connection_terminated";
+    /// The endpoint broke off within its response.
+    UpstreamIncomplete = "upstream_incomplete", BadGateway, Upstream, No, "http_response_incomplete";
+    /// The endpoint's response breaks the protocol.
+    UpstreamMalformed = "upstream_malformed", BadGateway, Upstream, Idempotent, "http_protocol_error";
+    /// The header section of the response is larger than allowed.
+    UpstreamHeadersTooLarge = "upstream_headers_too_large", BadGateway, Upstream, No, "http_response_header_section_size";
+    /// The endpoint did not answer within the time for one try.
+    TryTimeout = "try_timeout", Deadline, Upstream, Idempotent, "http_response_timeout";
+    /// The deadline of the whole request passed.
+    RequestTimeout = "request_timeout", Deadline, Upstream, No, "http_response_timeout";
+    /// The response stopped arriving.
+    StreamIdle = "stream_idle", Deadline, Upstream, No, "http_response_timeout";
+    /// A fault was injected by configuration.
+    FaultInjected = "fault_injected", Unavailable, Weft, No, "http_request_denied";
+    /// Weft is draining.
+    Draining = "draining", Unavailable, Weft, Safe, "http_request_denied";
+    /// The configuration leads nowhere.
+    Misconfigured = "misconfigured", Internal, Weft, No, "proxy_configuration_error";
+    /// A fault in Weft itself.
+    Internal = "internal", Internal, Weft, No, "proxy_internal_error";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_distinct_and_lower_snake_case() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|reason| reason.word()).collect();
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,416 @@
+//! Header fields as an ordered list of lines in one buffer.
+//!
+//! A line is held as it travels in HTTP/1.1 (`name: value` CRLF, the name in lower case), so that a
+//! head which is passed on costs one copy a line. Order and repetition are kept, names are compared by
+//! a small known-name table first, and a bit per known name answers "is it there" without a search.
+//! Invariant: no name holds anything but token characters, no value holds CR, LF or NUL.
+
+use std::fmt;
+
+macro_rules! known {
+    ($($name:ident = $text:literal,)+) => {
+        /// Names that the request path looks for, so that it need not compare text.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Known { $(#[doc = $text] $name,)+ }
+
+        impl Known {
+            /// Every known name.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The text of the name, in lower case.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// The known name of a text in lower case.
+            pub fn of(name: &[u8]) -> Option<Self> {
+                Some(match std::str::from_utf8(name).ok()? { $($text => Self::$name,)+ _ => return None })
+            }
+        }
+    };
+}
+
+known! {
+    Host = "host", Connection = "connection", KeepAlive = "keep-alive",
+    ProxyConnection = "proxy-connection", TransferEncoding = "transfer-encoding", Te = "te",
+    Trailer = "trailer", Upgrade = "upgrade", ContentLength = "content-length",
+    ContentType = "content-type", Expect = "expect", Forwarded = "forwarded",
+    XForwardedFor = "x-forwarded-for", XForwardedProto = "x-forwarded-proto",
+    XForwardedHost = "x-forwarded-host", Via = "via", XRequestId = "x-request-id",
+    Traceparent = "traceparent", Tracestate = "tracestate", B3 = "b3", XB3TraceId = "x-b3-traceid",
+    XB3SpanId = "x-b3-spanid", XB3Sampled = "x-b3-sampled", XB3Flags = "x-b3-flags",
+    XB3ParentSpanId = "x-b3-parentspanid", GrpcTimeout = "grpc-timeout", GrpcStatus = "grpc-status",
+    GrpcMessage = "grpc-message", GrpcRetryPushback = "grpc-retry-pushback-ms", Cookie = "cookie",
+    SetCookie = "set-cookie", Authorization = "authorization", UserAgent = "user-agent",
+    RetryAfter = "retry-after", Date = "date", Server = "server", Location = "location",
+    Accept = "accept", ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthorization = "proxy-authorization", ProxyStatus = "proxy-status",
+    XRequestTimeout = "x-request-timeout-ms", XAttempt = "x-request-attempt",
+    SecWebSocketKey = "sec-websocket-key", Http2Settings = "http2-settings",
+    ContentEncoding = "content-encoding", CacheControl = "cache-control",
+    IdempotencyKey = "idempotency-key", Origin = "origin",
+    SecWebSocketVersion = "sec-websocket-version", SecWebSocketAccept = "sec-websocket-accept",
+}
+
+const _: () = assert!(Known::ALL.len() <= 64);
+
+#[derive(Clone, Copy)]
+struct Line {
+    start: u32,
+    value_len: u32,
+    name_len: u16,
+    known: u8,
+}
+
+const UNKNOWN: u8 = u8::MAX;
+
+/// Header or trailer fields, in order.
+#[derive(Clone, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    present: u64,
+}
+
+impl Fields {
+    /// No fields.
+    pub const fn new() -> Self {
+        Self { text: Vec::new(), lines: Vec::new(), present: 0 }
+    }
+
+    /// No fields, with room for `lines` of them in `bytes`.
+    pub fn with_capacity(lines: usize, bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines), present: 0 }
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Their size on the wire in HTTP/1.1, in bytes.
+    pub fn wire_len(&self) -> usize {
+        self.lines.iter().map(|line| line.name_len as usize + line.value_len as usize + 4).sum()
+    }
+
+    /// Whether a known name is there.
+    pub const fn has(&self, known: Known) -> bool {
+        self.present & (1 << known as u8) != 0
+    }
+
+    fn name_of(&self, line: &Line) -> &[u8] {
+        let start = line.start as usize;
+        &self.text[start..start + line.name_len as usize]
+    }
+
+    fn value_of(&self, line: &Line) -> &[u8] {
+        let start = line.start as usize + line.name_len as usize + 2;
+        &self.text[start..start + line.value_len as usize]
+    }
+
+    fn is(&self, line: &Line, name: &[u8], known: u8) -> bool {
+        if known != UNKNOWN || line.known != UNKNOWN {
+            return line.known == known;
+        }
+        self.name_of(line) == name
+    }
+
+    /// The first value of a known name.
+    pub fn get(&self, known: Known) -> Option<&[u8]> {
+        if !self.has(known) {
+            return None;
+        }
+        self.lines.iter().find(|line| line.known == known as u8).map(|line| self.value_of(line))
+    }
+
+    /// The first value of a known name, if it is text.
+    pub fn get_str(&self, known: Known) -> Option<&str> {
+        std::str::from_utf8(self.get(known)?).ok()
+    }
+
+    /// Every value of a known name, in order.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        let there = self.has(known);
+        self.lines
+            .iter()
+            .take_while(move |_| there)
+            .filter(move |line| line.known == known as u8)
+            .map(|line| self.value_of(line))
+    }
+
+    /// The first value of a name in lower case.
+    pub fn named(&self, name: &str) -> Option<&[u8]> {
+        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
+        let line = self.lines.iter().find(|line| self.is(line, name.as_bytes(), known))?;
+        Some(self.value_of(line))
+    }
+
+    /// Every value of a name in lower case, in order.
+    pub fn all_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
+        self.lines
+            .iter()
+            .filter(move |line| self.is(line, name.as_bytes(), known))
+            .map(|line| self.value_of(line))
+    }
+
+    /// Every field, in order; names in lower case.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines.iter().map(|line| {
+            // Names hold token characters alone, which are ASCII.
+            (std::str::from_utf8(self.name_of(line)).unwrap_or(""), self.value_of(line))
+        })
+    }
+
+    /// Adds a field after the others. A name that is no token, or a value with CR, LF or NUL, is not
+    /// taken: the answer tells.
+    pub fn append(&mut self, name: &str, value: &[u8]) -> bool {
+        if name.is_empty()
+            || name.len() > u16::MAX as usize
+            || !name.bytes().all(is_token)
+            || !is_value(value)
+        {
+            return false;
+        }
+        self.push_checked(name.as_bytes(), value);
+        true
+    }
+
+    /// Adds a field of a known name; like [`Fields::append`].
+    pub fn add(&mut self, known: Known, value: &[u8]) -> bool {
+        if !is_value(value) {
+            return false;
+        }
+        self.push_line(known.text().as_bytes(), value, known as u8, false);
+        true
+    }
+
+    /// Adds a field whose name and value have been checked by a parser; the name is put in lower case.
+    pub(crate) fn push_checked(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.text.len();
+        self.push_line(name, value, UNKNOWN, true);
+        let known = Known::of(&self.text[start..start + name.len()]);
+        if let (Some(known), Some(line)) = (known, self.lines.last_mut()) {
+            line.known = known as u8;
+            self.present |= 1 << known as u8;
+        }
+    }
+
+    fn push_line(&mut self, name: &[u8], value: &[u8], known: u8, lower: bool) {
+        let start = self.text.len();
+        self.text.reserve(name.len() + value.len() + 4);
+        self.text.extend_from_slice(name);
+        if lower {
+            self.text[start..].make_ascii_lowercase();
+        }
+        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
+        self.lines.push(Line {
+            start: start as u32,
+            value_len: value.len() as u32,
+            name_len: name.len() as u16,
+            known,
+        });
+        if known != UNKNOWN {
+            self.present |= 1 << known;
+        }
+    }
+
+    /// Replaces all fields of a known name by one.
+    pub fn set(&mut self, known: Known, value: &[u8]) -> bool {
+        self.remove(known);
+        self.add(known, value)
+    }
+
+    /// Replaces all fields of a name by one.
+    pub fn set_named(&mut self, name: &str, value: &[u8]) -> bool {
+        self.remove_named(name);
+        self.append(name, value)
+    }
+
+    /// Removes all fields of a known name.
+    pub fn remove(&mut self, known: Known) {
+        if self.has(known) {
+            self.lines.retain(|line| line.known != known as u8);
+            self.present &= !(1 << known as u8);
+        }
+    }
+
+    /// Removes all fields of a name, in any case.
+    pub fn remove_named(&mut self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        match Known::of(name.as_bytes()) {
+            Some(known) => self.remove(known),
+            None => {
+                let text = &self.text;
+                self.lines.retain(|line| {
+                    let start = line.start as usize;
+                    line.known != UNKNOWN
+                        || &text[start..start + line.name_len as usize] != name.as_bytes()
+                });
+            }
+        }
+    }
+
+    /// Writes all fields in HTTP/1.1 form, without the empty line that ends a head.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for line in &self.lines {
+            let start = line.start as usize;
+            let end = start + line.name_len as usize + line.value_len as usize + 4;
+            out.extend_from_slice(&self.text[start..end]);
+        }
+    }
+
+    /// Removes what belongs to one connection alone (RFC 9110 section 7.6.1): `Connection`, all that it
+    /// names, and the fields that are hop by hop by definition. `TE: trailers` is kept when `keep_te`.
+    pub fn strip_hop_by_hop(&mut self, keep_te: bool) {
+        let mut named: Vec<String> = Vec::new();
+        for value in self.all(Known::Connection) {
+            for option in value.split(|b| *b == b',') {
+                let option = option.trim_ascii();
+                let plain = option.eq_ignore_ascii_case(b"close")
+                    || option.eq_ignore_ascii_case(b"keep-alive")
+                    || option.eq_ignore_ascii_case(b"upgrade")
+                    || option.eq_ignore_ascii_case(b"te");
+                if !plain && !option.is_empty() {
+                    named.push(String::from_utf8_lossy(option).to_ascii_lowercase());
+                }
+            }
+        }
+        // What routing and framing stand on cannot be declared away by a peer.
+        for name in named {
+            let kept = matches!(name.as_str(), "host" | "content-length" | "transfer-encoding")
+                || name.starts_with("x-forwarded-")
+                || matches!(name.as_str(), "forwarded" | "via" | "authorization" | "cookie");
+            if !kept {
+                self.remove_named(&name);
+            }
+        }
+        let trailers = keep_te
+            && self.all(Known::Te).any(|value| {
+                value
+                    .split(|b| *b == b',')
+                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+            });
+        const HOP: u64 = 1 << Known::Connection as u8
+            | 1 << Known::KeepAlive as u8
+            | 1 << Known::ProxyConnection as u8
+            | 1 << Known::TransferEncoding as u8
+            | 1 << Known::Te as u8
+            | 1 << Known::Upgrade as u8
+            | 1 << Known::Http2Settings as u8;
+        if self.present & HOP != 0 {
+            self.lines.retain(|line| line.known == UNKNOWN || HOP & (1 << line.known) == 0);
+            self.present &= !HOP;
+        }
+        if trailers {
+            self.add(Known::Te, b"trailers");
+        }
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in self.iter() {
+            map.entry(&name, &String::from_utf8_lossy(value));
+        }
+        map.finish()
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+/// Whether a byte may stand in a field name or a method (RFC 9110 section 5.6.2).
+pub const fn is_token(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_'
+        | b'`' | b'|' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+/// Whether bytes may be a field value: nothing that could end the line, and no NUL.
+pub fn is_value(value: &[u8]) -> bool {
+    memchr::memchr3(b'\r', b'\n', 0, value).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Fields {
+        let mut fields = Fields::new();
+        fields.push_checked(b"Host", b"shop.example");
+        fields.push_checked(b"X-Thing", b"1");
+        fields.push_checked(b"x-thing", b"2");
+        fields
+    }
+
+    #[test]
+    fn lines_keep_order_and_repetition() {
+        let fields = sample();
+        assert_eq!(fields.get(Known::Host), Some(&b"shop.example"[..]));
+        assert_eq!(fields.all_named("x-thing").collect::<Vec<_>>(), [b"1", b"2"]);
+        let mut out = Vec::new();
+        fields.encode(&mut out);
+        assert_eq!(out, b"host: shop.example\r\nx-thing: 1\r\nx-thing: 2\r\n");
+        assert_eq!(fields.wire_len(), out.len());
+    }
+
+    #[test]
+    fn set_and_remove() {
+        let mut fields = sample();
+        assert!(fields.set_named("x-thing", b"3"));
+        fields.remove(Known::Host);
+        assert!(!fields.has(Known::Host));
+        assert_eq!(fields.get(Known::Host), None);
+        assert_eq!(fields.iter().collect::<Vec<_>>(), [("x-thing", &b"3"[..])]);
+        fields.remove_named("X-THING");
+        assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn nothing_that_ends_a_line_gets_in() {
+        let mut fields = Fields::new();
+        for value in [&b"a\r\nb: c"[..], b"a\nb", b"a\0", b"\r"] {
+            assert!(!fields.append("x", value));
+            assert!(!fields.add(Known::Host, value));
+        }
+        for name in ["", "a b", "a:", "a\r\n", "é"] {
+            assert!(!fields.append(name, b"v"), "{name}");
+        }
+        assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_routing_stays() {
+        let mut fields = sample();
+        fields.push_checked(b"Connection", b"close, X-Thing, host, X-Forwarded-For");
+        fields.push_checked(b"Keep-Alive", b"timeout=5");
+        fields.push_checked(b"TE", b"gzip, trailers");
+        fields.push_checked(b"Upgrade", b"h2c");
+        fields.push_checked(b"X-Forwarded-For", b"10.0.0.1");
+        fields.strip_hop_by_hop(true);
+        assert_eq!(
+            fields.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["host", "x-forwarded-for", "te"]
+        );
+        assert_eq!(fields.get(Known::Te), Some(&b"trailers"[..]));
+    }
+
+    #[test]
+    fn known_names_are_found_by_their_text() {
+        for known in Known::ALL {
+            assert_eq!(Known::of(known.text().as_bytes()), Some(*known));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! HTTP/1.1 heads and chunks (RFC 9112), strictly.
+//!
+//! httparse finds the tokens; what it lets pass for the sake of old peers is refused here, because two
+//! readers that disagree about where a message ends are how requests are smuggled: a line that ends in
+//! a bare LF, white space before a colon, folded lines, more than one `Host` or `Content-Length`,
+//! `Content-Length` beside `Transfer-Encoding`, any coding but one `chunked`, and HTTP/1.0 with
+//! chunks. Nothing here panics on input, and nothing is buffered: the caller gives the bytes it has and
+//! is told how many were used.
+
+mod chunked;
+mod request;
+mod response;
+
+pub use chunked::{ChunkedDecoder, Decoded, encode_chunk_head};
+pub use request::{ParsedRequest, encode_request, is_authority, parse_request};
+pub use response::{ParsedResponse, encode_response, parse_response, reason_phrase};
+
+use crate::fields::{Fields, Known};
+
+/// How much a head may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Most bytes of the whole head.
+    pub bytes_max: usize,
+    /// Most field lines; 256 at most.
+    pub count_max: usize,
+}
+
+/// The most field lines that any limit can allow.
+pub const COUNT_CEILING: usize = 256;
+
+/// Why a message is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not the grammar of HTTP.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// More bytes than allowed.
+    #[error("the header section is larger than {0} bytes")]
+    TooLarge(usize),
+    /// More fields than allowed.
+    #[error("the header section has more than {0} fields")]
+    TooMany(usize),
+    /// A transfer coding that is not offered.
+    #[error("only the transfer coding `chunked` is supported")]
+    Coding,
+    /// A version that is not offered.
+    #[error("only HTTP/1.0 and HTTP/1.1 are supported on this connection")]
+    Version,
+}
+
+/// How a body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// This many bytes.
+    Length(u64),
+    /// Chunks, then trailers.
+    Chunked,
+    /// Until the connection ends; responses only.
+    Close,
+}
+
+/// Refuses what httparse lets pass: a line that does not end in CRLF.
+fn check_line_ends(head: &[u8]) -> Result<(), HeadError> {
+    for at in memchr::memchr_iter(b'\n', head) {
+        if at == 0 || head[at - 1] != b'\r' {
+            return Err(HeadError::Malformed("a line of the head ends in a bare LF"));
+        }
+    }
+    Ok(())
+}
+
+fn malformed(error: httparse::Error, limits: HeadLimits) -> HeadError {
+    HeadError::Malformed(match error {
+        httparse::Error::TooManyHeaders => return HeadError::TooMany(limits.count_max),
+        httparse::Error::Version => return HeadError::Version,
+        httparse::Error::HeaderName => "a field name is not a token",
+        httparse::Error::HeaderValue => "a field value holds a control character",
+        httparse::Error::NewLine => "a line of the head does not end in CRLF",
+        httparse::Error::Status => "the status is not three digits",
+        httparse::Error::Token => "the request line is malformed",
+    })
+}
+
+fn collect(headers: &[httparse::Header<'_>], bytes: usize) -> Fields {
+    let mut fields = Fields::with_capacity(headers.len() + 6, bytes + 256);
+    for header in headers {
+        fields.push_checked(header.name.as_bytes(), header.value);
+    }
+    fields
+}
+
+/// What `Content-Length` and `Transfer-Encoding` say together, if they agree.
+fn declared(fields: &Fields, is_http10: bool) -> Result<Option<Framing>, HeadError> {
+    let mut framing = None;
+    if fields.has(Known::TransferEncoding) {
+        if is_http10 {
+            return Err(HeadError::Malformed("Transfer-Encoding does not exist in HTTP/1.0"));
+        }
+        if fields.has(Known::ContentLength) {
+            return Err(HeadError::Malformed("both Transfer-Encoding and Content-Length are there"));
+        }
+        let mut codings = fields.all(Known::TransferEncoding);
+        let one = codings.next().unwrap_or_default();
+        if codings.next().is_some() || !one.eq_ignore_ascii_case(b"chunked") {
+            return Err(HeadError::Coding);
+        }
+        framing = Some(Framing::Chunked);
+    }
+    if fields.has(Known::ContentLength) {
+        let mut lengths = fields.all(Known::ContentLength);
+        let one = lengths.next().unwrap_or_default();
+        if lengths.next().is_some() {
+            return Err(HeadError::Malformed("Content-Length is there more than once"));
+        }
+        framing = Some(Framing::Length(parse_length(one)?));
+    }
+    Ok(framing)
+}
+
+fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
+    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::Malformed("Content-Length is not a number"));
+    }
+    Ok(text.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Whether a `Connection` field holds this option.
+pub fn connection_has(fields: &Fields, option: &str) -> bool {
+    fields.all(Known::Connection).any(|value| {
+        value
+            .split(|b| *b == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    })
+}
+
+/// Appends a decimal number.
+pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests;

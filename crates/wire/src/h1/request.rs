@@ -1,0 +1,186 @@
+//! Request heads: parsed from a client, written to a service.
+
+use std::mem::MaybeUninit;
+
+use super::{COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed};
+use crate::{
+    fields::Known,
+    head::{Method, RequestHead, Version},
+};
+
+/// A request head that was read, with its length and how its body is framed.
+#[derive(Debug)]
+pub struct ParsedRequest {
+    /// The head.
+    pub head: RequestHead,
+    /// How many bytes it took.
+    pub used: usize,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// Whether the connection may serve another request afterwards.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Reads a request head from the beginning of `bytes`; `None` if it is not all there yet.
+pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRequest>, HeadError> {
+    // One empty line before a request is to be ignored (RFC 9112 section 2.2); more is not.
+    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let bytes = &bytes[skipped..];
+    if matches!(bytes.first(), Some(b'\r' | b'\n')) && bytes.len() > 1 {
+        return Err(HeadError::Malformed("empty lines stand before the request line"));
+    }
+    let seen = &bytes[..bytes.len().min(limits.bytes_max)];
+    let mut room = [const { MaybeUninit::uninit() }; COUNT_CEILING];
+    let room = &mut room[..limits.count_max.min(COUNT_CEILING)];
+    let mut request = httparse::Request::new(&mut []);
+    let used = match request.parse_with_uninit_headers(seen, room) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => {
+            check_line_ends(seen)?;
+            if bytes.len() >= limits.bytes_max {
+                return Err(HeadError::TooLarge(limits.bytes_max));
+            }
+            return Ok(None);
+        }
+        Err(error) => return Err(malformed(error, limits)),
+    };
+    check_line_ends(&seen[..used])?;
+    let version = match request.version {
+        Some(1) => Version::Http11,
+        _ => Version::Http10,
+    };
+    let method = Method::of(request.method.unwrap_or_default());
+    let mut fields = collect(request.headers, used);
+    let is_http10 = version == Version::Http10;
+    let framing = declared(&fields, is_http10)?.unwrap_or(Framing::None);
+    let keep_alive = match fields.has(Known::Connection) {
+        true if super::connection_has(&fields, "close") => false,
+        true if is_http10 => super::connection_has(&fields, "keep-alive"),
+        _ => !is_http10,
+    };
+    let target = check_target(&method, request.path.unwrap_or_default(), &mut fields, is_http10)?;
+    let upgrade = match fields.get_str(Known::Upgrade) {
+        Some(protocol) if !is_http10 && super::connection_has(&fields, "upgrade") => {
+            Some(protocol.to_ascii_lowercase().into())
+        }
+        _ => None,
+    };
+    let expects_continue = match fields.get(Known::Expect) {
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => !is_http10,
+        Some(_) => return Err(HeadError::Malformed("an expectation other than 100-continue")),
+        None => false,
+    };
+    Ok(Some(ParsedRequest {
+        head: RequestHead { method, target, version, fields, upgrade },
+        used: used + skipped,
+        framing,
+        keep_alive,
+        expects_continue,
+    }))
+}
+
+/// Brings the four forms of a request target (RFC 9112 section 3.2) to path and query, and makes sure
+/// of one `Host` field that is a host.
+fn check_target(
+    method: &Method,
+    target: &str,
+    fields: &mut crate::fields::Fields,
+    is_http10: bool,
+) -> Result<String, HeadError> {
+    if fields.all(Known::Host).nth(1).is_some() {
+        return Err(HeadError::Malformed("Host is there more than once"));
+    }
+    match fields.get(Known::Host) {
+        Some(host) if !is_authority(host) => {
+            return Err(HeadError::Malformed("Host is not a host"));
+        }
+        None if !is_http10 => return Err(HeadError::Malformed("Host is missing")),
+        _ => {}
+    }
+    if *method == Method::Connect {
+        if !is_authority(target.as_bytes()) || !target.contains(':') {
+            return Err(HeadError::Malformed("CONNECT needs host and port"));
+        }
+        fields.set(Known::Host, target.as_bytes());
+        return Ok(target.into());
+    }
+    if target.starts_with('/') {
+        return Ok(target.into());
+    }
+    if target == "*" {
+        return match method {
+            Method::Options => Ok("*".into()),
+            _ => Err(HeadError::Malformed("the target * is for OPTIONS alone")),
+        };
+    }
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| {
+            let (head, rest) = target.split_at_checked(scheme.len())?;
+            head.eq_ignore_ascii_case(scheme).then_some(rest)
+        })
+        .ok_or(HeadError::Malformed("the request target is neither a path nor a URL"))?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() || !is_authority(authority.as_bytes()) {
+        return Err(HeadError::Malformed("the URL of the request has no host"));
+    }
+    // The authority of the target wins over the field (RFC 9112 section 3.2.2).
+    fields.set(Known::Host, authority.as_bytes());
+    Ok(if path.starts_with('/') { path.into() } else { format!("/{path}") })
+}
+
+/// Whether bytes are a host with an optional port: no user, no path, no space.
+pub fn is_authority(bytes: &[u8]) -> bool {
+    if bytes.len() > 255 + 6 {
+        return false;
+    }
+    if bytes.is_empty() {
+        return true;
+    }
+    let (host, port) = if bytes[0] == b'[' {
+        let Some(end) = memchr::memchr(b']', bytes) else { return false };
+        let inside = &bytes[1..end];
+        if !inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) || inside.is_empty() {
+            return false;
+        }
+        (&bytes[..=end], &bytes[end + 1..])
+    } else {
+        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
+        let plain = bytes[..end].iter().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'*')
+        });
+        if !plain {
+            return false;
+        }
+        (&bytes[..end], &bytes[end..])
+    };
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !host.is_empty() && port_is_fine
+}
+
+/// Writes a request head for an HTTP/1.1 peer. The fields are written as they are: hop-by-hop fields are
+/// the caller's to strip, and `framing` decides what is said about the body.
+pub fn encode_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
+    out.reserve(head.target.len() + head.fields.wire_len() + 96);
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    head.fields.encode(out);
+    if let Some(protocol) = &head.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        out.extend_from_slice(protocol.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,3 +1,33 @@
-//! Stub.
+//! The shop: an example fleet of six small services, one process each.
+//!
+//! They know nothing of Weft but a URL: no library of it is on their request path, so what the tour
+//! shows works for services in any language. All state is in memory and bounded, and each instance
+//! has its own. Every instance can be made slow, faulty or deaf while it runs (`PUT /knobs`).
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
+
+mod call;
+mod cli;
+mod failure;
+mod inventory;
+mod knobs;
+mod notifications;
+mod orders;
+mod payments;
+mod proto;
+mod server;
+mod shipping;
+mod store;
+mod trace;
+mod upstream;
+mod users;
+
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    match cli::Cli::parse().command {
+        cli::Command::Call(call) => call::run(call).await,
+        cli::Command::Serve(service, options) => server::run(service, options).await,
+    }
+}

@@ -1,0 +1,349 @@
+//! What a route, a service and a listener count: handles that a compiled snapshot holds.
+//!
+//! A meter lives as long as somebody holds it, and its series vanish with it. All methods take the
+//! number of the calling worker (see [`Shards`]) and cost a few plain stores.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use weft_kernel::Reason;
+
+use super::{
+    shard::{Cells, Mode, Shards, Tally},
+    slots::{Histogram, Sample, Slots},
+    table::Metric,
+    writer::Writer,
+};
+
+#[derive(Debug, Default)]
+struct Traffic {
+    slots: Slots,
+    active: Tally,
+    request_bytes: Tally,
+    response_bytes: Tally,
+}
+
+impl Traffic {
+    #[inline]
+    fn record(&self, sample: &Sample, mode: Mode) {
+        self.slots.record(sample, mode);
+        if sample.request_bytes > 0 {
+            self.request_bytes.add(sample.request_bytes, mode);
+        }
+        if sample.response_bytes > 0 {
+            self.response_bytes.add(sample.response_bytes, mode);
+        }
+    }
+}
+
+/// The metrics of one route.
+#[derive(Debug)]
+pub struct RouteMeter {
+    name: Arc<str>,
+    cells: Cells<Traffic>,
+}
+
+impl RouteMeter {
+    /// A meter that no registry shows; [`Registry::route`](super::Registry::route) makes one that it does.
+    pub fn new(name: &str, shards: Shards) -> Self {
+        Self { name: name.into(), cells: Cells::new(shards) }
+    }
+
+    /// The name of the route.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A request began; [`Self::leave`] must follow, whatever becomes of it.
+    #[inline]
+    pub fn enter(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.active.add(1, mode);
+    }
+
+    /// A request that [`Self::enter`] counted is over.
+    #[inline]
+    pub fn leave(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.active.add(u64::MAX, mode);
+    }
+
+    /// Counts a finished request.
+    #[inline]
+    pub fn record(&self, worker: usize, sample: &Sample) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.record(sample, mode);
+    }
+
+    pub(super) fn write(&self, to: &mut Writer) {
+        let labels = [("http_route", &*self.name)];
+        let mut sums = BTreeMap::new();
+        self.cells.iter().for_each(|(_, cell)| cell.slots.gather(&mut sums));
+        durations(to, Metric::ServerDuration, labels, sums);
+        to.gauge(Metric::ServerActive, &labels, self.cells.sum(|cell| &cell.active) as i64 as f64);
+        to.counter(Metric::RouteRequestBytes, &labels, self.cells.sum(|cell| &cell.request_bytes));
+        to.counter(Metric::RouteResponseBytes, &labels, self.cells.sum(|cell| &cell.response_bytes));
+    }
+}
+
+fn durations(
+    to: &mut Writer,
+    metric: Metric,
+    label: [(&'static str, &str); 1],
+    sums: BTreeMap<u32, Histogram>,
+) {
+    for (key, sum) in sums {
+        to.durations(metric, label, key, &sum);
+    }
+}
+
+/// What a service counts besides its tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Count {
+    /// A try beyond the first.
+    Retry,
+    /// A retry not made because the budget was spent.
+    RetryBudgetExhausted,
+    /// A second try sent while the first still ran.
+    Hedge,
+    /// A connection that could not be opened.
+    ConnectFailure,
+    /// An endpoint taken out of balancing.
+    Ejection,
+    /// The service breaker opened.
+    BreakerOpen,
+    /// A request refused to protect the service.
+    Shed,
+    /// A connection opened.
+    PoolOpened,
+    /// A try that found an open connection.
+    PoolReused,
+}
+
+impl Count {
+    const ALL: [(Self, Metric); 9] = [
+        (Self::Retry, Metric::ServiceRetries),
+        (Self::RetryBudgetExhausted, Metric::ServiceRetryBudgetExhausted),
+        (Self::Hedge, Metric::ServiceHedges),
+        (Self::ConnectFailure, Metric::ServiceConnectFailures),
+        (Self::Ejection, Metric::ServiceEjections),
+        (Self::BreakerOpen, Metric::ServiceBreakerOpens),
+        (Self::Shed, Metric::ServiceShed),
+        (Self::PoolOpened, Metric::ServiceConnectionsOpened),
+        (Self::PoolReused, Metric::ServiceConnectionsReused),
+    ];
+}
+
+#[derive(Debug)]
+struct ServiceCell {
+    traffic: Traffic,
+    counts: [Tally; Count::ALL.len()],
+    reasons: [Tally; Reason::ALL.len()],
+}
+
+impl Default for ServiceCell {
+    fn default() -> Self {
+        Self {
+            traffic: Traffic::default(),
+            counts: std::array::from_fn(|_| Tally::default()),
+            reasons: std::array::from_fn(|_| Tally::default()),
+        }
+    }
+}
+
+/// The metrics of one service.
+#[derive(Debug)]
+pub struct ServiceMeter {
+    name: Arc<str>,
+    cells: Cells<ServiceCell>,
+}
+
+impl ServiceMeter {
+    /// A meter that no registry shows; [`Registry::service`](super::Registry::service) makes one that it does.
+    pub fn new(name: &str, shards: Shards) -> Self {
+        Self { name: name.into(), cells: Cells::new(shards) }
+    }
+
+    /// The name of the service.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A try began; [`Self::leave`] must follow, whatever becomes of it.
+    #[inline]
+    pub fn enter(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.traffic.active.add(1, mode);
+    }
+
+    /// A try that [`Self::enter`] counted is over.
+    #[inline]
+    pub fn leave(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.traffic.active.add(u64::MAX, mode);
+    }
+
+    /// Counts a finished try, and its reason if it has one.
+    #[inline]
+    pub fn record(&self, worker: usize, sample: &Sample) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.traffic.record(sample, mode);
+        if let Some(reason) = sample.reason {
+            cell.reasons[reason as usize].add(1, mode);
+        }
+    }
+
+    /// Counts a request that failed or was refused without a try at any endpoint.
+    #[inline]
+    pub fn failed(&self, worker: usize, reason: Reason) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.reasons[reason as usize].add(1, mode);
+    }
+
+    /// Counts one thing besides tries.
+    #[inline]
+    pub fn count(&self, worker: usize, what: Count) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.counts[what as usize].add(1, mode);
+    }
+
+    pub(super) fn write(&self, to: &mut Writer) {
+        let labels = [("weft_service", &*self.name)];
+        let mut sums = BTreeMap::new();
+        self.cells.iter().for_each(|(_, cell)| cell.traffic.slots.gather(&mut sums));
+        durations(to, Metric::ClientDuration, labels, sums);
+        let sum = |pick: fn(&ServiceCell) -> &Tally| self.cells.sum(pick);
+        to.gauge(Metric::ClientActive, &labels, sum(|cell| &cell.traffic.active) as i64 as f64);
+        to.counter(Metric::ServiceRequestBytes, &labels, sum(|cell| &cell.traffic.request_bytes));
+        to.counter(Metric::ServiceResponseBytes, &labels, sum(|cell| &cell.traffic.response_bytes));
+        for (what, metric) in Count::ALL {
+            to.counter(metric, &labels, self.cells.sum(|cell| &cell.counts[what as usize]));
+        }
+        for reason in Reason::ALL {
+            let count = self.cells.sum(|cell| &cell.reasons[*reason as usize]);
+            if count > 0 {
+                let labels = [("weft_service", &*self.name), ("reason", reason.word())];
+                to.counter(Metric::ServiceFailures, &labels, count);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct ListenerCell {
+    accepted: Tally,
+    active: Tally,
+    refused: Tally,
+    handshakes: Tally,
+    handshakes_failed: Tally,
+    protocol_errors: Tally,
+    received: Tally,
+    sent: Tally,
+}
+
+/// The metrics of one listener.
+#[derive(Debug)]
+pub struct ListenerMeter {
+    name: Arc<str>,
+    cells: Cells<ListenerCell>,
+}
+
+impl ListenerMeter {
+    /// A meter that no registry shows; [`Registry::listener`](super::Registry::listener) makes one that it does.
+    pub fn new(name: &str, shards: Shards) -> Self {
+        Self { name: name.into(), cells: Cells::new(shards) }
+    }
+
+    /// The name of the listener.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A connection was accepted; [`Self::closed`] must follow.
+    #[inline]
+    pub fn opened(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.accepted.add(1, mode);
+        cell.active.add(1, mode);
+    }
+
+    /// A connection that [`Self::opened`] counted is gone; told by the worker that accepted it.
+    #[inline]
+    pub fn closed(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.active.add(u64::MAX, mode);
+    }
+
+    /// A connection was closed at once, and is not counted as opened.
+    pub fn refused(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.refused.add(1, mode);
+    }
+
+    /// A TLS handshake with a client ended.
+    pub fn handshake(&self, worker: usize, ok: bool) {
+        let (cell, mode) = self.cells.at(worker);
+        if ok { &cell.handshakes } else { &cell.handshakes_failed }.add(1, mode);
+    }
+
+    /// A client broke its protocol.
+    pub fn protocol_error(&self, worker: usize) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.protocol_errors.add(1, mode);
+    }
+
+    /// Bytes that were relayed without being parsed.
+    #[inline]
+    pub fn relayed(&self, worker: usize, received: u64, sent: u64) {
+        let (cell, mode) = self.cells.at(worker);
+        cell.received.add(received, mode);
+        cell.sent.add(sent, mode);
+    }
+
+    /// Connections open now; also what a connection limit and a drain look at.
+    pub fn active(&self) -> u64 {
+        u64::try_from(self.cells.sum(|cell| &cell.active) as i64).unwrap_or(0)
+    }
+
+    /// Adds the connections open on each worker to `total`, by worker number.
+    pub(super) fn spread(&self, total: &mut BTreeMap<usize, i64>) {
+        for (worker, cell) in self.cells.iter() {
+            let active = total.entry(worker).or_default();
+            *active = active.wrapping_add(cell.active.get() as i64);
+        }
+    }
+
+    pub(super) fn write(&self, to: &mut Writer) {
+        let labels = [("listener", &*self.name)];
+        let sum = |pick: fn(&ListenerCell) -> &Tally| self.cells.sum(pick);
+        to.counter(Metric::ListenerConnections, &labels, sum(|cell| &cell.accepted));
+        to.gauge(Metric::ListenerActive, &labels, self.active() as f64);
+        to.counter(Metric::ListenerRefused, &labels, sum(|cell| &cell.refused));
+        to.counter(Metric::ListenerProtocolErrors, &labels, sum(|cell| &cell.protocol_errors));
+        to.counter(Metric::ListenerReceivedBytes, &labels, sum(|cell| &cell.received));
+        to.counter(Metric::ListenerSentBytes, &labels, sum(|cell| &cell.sent));
+        let (ok, failed) = (sum(|cell| &cell.handshakes), sum(|cell| &cell.handshakes_failed));
+        for (outcome, count) in [("ok", ok), ("failed", failed)] {
+            if ok + failed > 0 {
+                let labels = [("listener", &*self.name), ("outcome", outcome)];
+                to.counter(Metric::ListenerHandshakes, &labels, count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_count_stands_at_its_own_index() {
+        for (at, (what, metric)) in Count::ALL.iter().enumerate() {
+            assert_eq!(*what as usize, at);
+            assert_eq!(metric.def().labels, ["weft_service"]);
+        }
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The one table of metrics: name, kind, unit, labels and meaning of each.
+//!
+//! Everything that a scrape shows stands here, and the reference page is a view of [`TABLE`]. Names
+//! follow the OpenTelemetry semantic conventions in their Prometheus form where a convention exists,
+//! and begin with `weft_` otherwise. Labels come from configuration or from small closed sets, never
+//! from a request, so that a client cannot make series.
+
+/// How a metric behaves over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until the process or its owner goes.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts of observations by size, with their sum.
+    Histogram,
+    /// Always 1; what it says stands in its labels.
+    Info,
+}
+
+impl Kind {
+    /// The word of the OpenMetrics `TYPE` line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// One row of [`TABLE`].
+#[derive(Debug)]
+pub struct Def {
+    /// The name as a query writes it, with its unit and `_total` (a histogram adds `_bucket`, `_sum`, `_count`).
+    pub name: &'static str,
+    /// Counter, gauge, histogram or info.
+    pub kind: Kind,
+    /// The unit, which is also part of the name; empty for a plain number.
+    pub unit: &'static str,
+    /// Every label that it may carry.
+    pub labels: &'static [&'static str],
+    /// What it counts, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $name:literal, $kind:ident, $unit:literal, [$($label:literal),*], $help:literal;)+) => {
+        /// The identity of a metric; its row is [`Metric::def`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Metric { $(#[doc = $help] $id,)+ }
+
+        impl Metric {
+            /// Every metric, in the order of [`TABLE`].
+            pub const ALL: &[Self] = &[$(Self::$id,)+];
+        }
+
+        /// Every metric there is; a [`Metric`] is an index into it.
+        pub const TABLE: &[Def] = &[
+            $(Def { name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help },)+
+        ];
+    };
+}
+
+impl Metric {
+    /// The row of this metric.
+    pub const fn def(self) -> &'static Def {
+        &TABLE[self as usize]
+    }
+}
+
+metrics! {
+    ServerDuration = "http_server_request_duration_seconds", Histogram, "seconds",
+        ["http_route", "http_request_method", "http_response_status_code", "rpc_grpc_status_code", "error_type"],
+        "Time from the head of a request to the end of its response, by route.";
+    ServerActive = "http_server_active_requests", Gauge, "", ["http_route"],
+        "Requests in progress, by route.";
+    RouteRequestBytes = "weft_route_request_bytes_total", Counter, "bytes", ["http_route"],
+        "Request body bytes taken from clients, by route.";
+    RouteResponseBytes = "weft_route_response_bytes_total", Counter, "bytes", ["http_route"],
+        "Response body bytes sent to clients, by route.";
+    ClientDuration = "http_client_request_duration_seconds", Histogram, "seconds",
+        ["weft_service", "http_request_method", "http_response_status_code", "rpc_grpc_status_code", "error_type"],
+        "Time of one try at an endpoint, by service.";
+    ClientActive = "http_client_active_requests", Gauge, "", ["weft_service"],
+        "Tries in progress, by service.";
+    ServiceRequestBytes = "weft_service_request_bytes_total", Counter, "bytes", ["weft_service"],
+        "Request body bytes sent to endpoints, by service.";
+    ServiceResponseBytes = "weft_service_response_bytes_total", Counter, "bytes", ["weft_service"],
+        "Response body bytes taken from endpoints, by service.";
+    ServiceFailures = "weft_service_failures_total", Counter, "", ["weft_service", "reason"],
+        "Tries and requests that Weft failed or refused, by service and reason.";
+    ServiceRetries = "weft_service_retries_total", Counter, "", ["weft_service"],
+        "Tries beyond the first.";
+    ServiceRetryBudgetExhausted = "weft_service_retry_budget_exhausted_total", Counter, "", ["weft_service"],
+        "Retries not made because the retry budget was spent.";
+    ServiceHedges = "weft_service_hedges_total", Counter, "", ["weft_service"],
+        "Second tries sent while the first still ran.";
+    ServiceConnectFailures = "weft_service_connect_failures_total", Counter, "", ["weft_service"],
+        "Connections to endpoints that could not be opened.";
+    ServiceEjections = "weft_service_ejections_total", Counter, "", ["weft_service"],
+        "Endpoints taken out of balancing for failing.";
+    ServiceBreakerOpens = "weft_service_breaker_opens_total", Counter, "", ["weft_service"],
+        "Times the service breaker opened.";
+    ServiceShed = "weft_service_shed_total", Counter, "", ["weft_service"],
+        "Requests refused to protect the service from overload.";
+    ServiceConnectionsOpened = "weft_service_connections_opened_total", Counter, "", ["weft_service"],
+        "Connections opened to endpoints.";
+    ServiceConnectionsReused = "weft_service_connections_reused_total", Counter, "", ["weft_service"],
+        "Tries that found an open connection in the pool.";
+    ServiceEndpoints = "weft_service_endpoints", Gauge, "", ["weft_service", "state"],
+        "Endpoints of a service, by state.";
+    ServiceBreakerState = "weft_service_breaker_state", Gauge, "", ["weft_service"],
+        "State of the service breaker: 0 closed, 1 half-open, 2 open, 3 isolated.";
+    ServiceConcurrencyLimit = "weft_service_concurrency_limit", Gauge, "", ["weft_service"],
+        "Requests that adaptive concurrency lets through at once.";
+    EndpointHealthy = "weft_endpoint_healthy", Gauge, "", ["weft_service", "endpoint"],
+        "1 if the endpoint passes its health checks, 0 if not.";
+    EndpointEjected = "weft_endpoint_ejected", Gauge, "", ["weft_service", "endpoint"],
+        "1 while the endpoint breaker keeps the endpoint out, 0 otherwise.";
+    EndpointActive = "weft_endpoint_active_requests", Gauge, "", ["weft_service", "endpoint"],
+        "Tries in progress at the endpoint.";
+    EndpointLatency = "weft_endpoint_latency_seconds", Gauge, "seconds", ["weft_service", "endpoint"],
+        "Moving average of the endpoint's latency, as the balancer sees it.";
+    EndpointWeight = "weft_endpoint_weight", Gauge, "", ["weft_service", "endpoint"],
+        "Weight of the endpoint now, slow start included.";
+    ListenerConnections = "weft_listener_connections_total", Counter, "", ["listener"],
+        "Connections accepted.";
+    ListenerActive = "weft_listener_connections_active", Gauge, "", ["listener"],
+        "Connections open.";
+    ListenerRefused = "weft_listener_connections_refused_total", Counter, "", ["listener"],
+        "Connections closed at once for a limit, a rule or draining.";
+    ListenerHandshakes = "weft_listener_tls_handshakes_total", Counter, "", ["listener", "outcome"],
+        "TLS handshakes with clients, by outcome (ok, failed).";
+    ListenerProtocolErrors = "weft_listener_protocol_errors_total", Counter, "", ["listener"],
+        "Connections or requests that broke the grammar or framing of their protocol.";
+    ListenerReceivedBytes = "weft_listener_received_bytes_total", Counter, "bytes", ["listener"],
+        "Bytes taken from clients by TCP relaying and upgraded connections.";
+    ListenerSentBytes = "weft_listener_sent_bytes_total", Counter, "bytes", ["listener"],
+        "Bytes sent to clients by TCP relaying and upgraded connections.";
+    WorkerConnections = "weft_worker_connections_active", Gauge, "", ["worker"],
+        "Client connections open on each worker, which shows an uneven spread.";
+    ConfigReloads = "weft_config_reloads_total", Counter, "", ["outcome"],
+        "Configurations read, by outcome (applied, refused).";
+    ConfigApplied = "weft_config_applied_timestamp_seconds", Gauge, "seconds", [],
+        "When the running configuration was applied, in seconds since 1970.";
+    ConfigStale = "weft_config_stale", Gauge, "", [],
+        "1 while the newest configuration is refused and an older one runs, 0 otherwise.";
+    CertificateExpiry = "weft_certificate_expiry_timestamp_seconds", Gauge, "seconds", ["certificate"],
+        "When a certificate ends, in seconds since 1970.";
+    SpansExported = "weft_spans_exported_total", Counter, "", [],
+        "Spans that the collector accepted.";
+    SpansDropped = "weft_spans_dropped_total", Counter, "", ["cause"],
+        "Spans lost on the way to the collector, by cause (full, refused, failed).";
+    AccessLines = "weft_access_log_lines_total", Counter, "", [],
+        "Access log lines written.";
+    AccessDropped = "weft_access_log_dropped_total", Counter, "", ["cause"],
+        "Access log lines lost, by cause (full, failed).";
+    Build = "weft_build_info", Info, "", ["version"],
+        "The version that runs.";
+    ProcessCpu = "process_cpu_seconds_total", Counter, "seconds", [],
+        "User and system CPU time of the process.";
+    ProcessMemory = "process_resident_memory_bytes", Gauge, "bytes", [],
+        "Memory of the process that is resident.";
+    ProcessFiles = "process_open_fds", Gauge, "", [],
+        "File descriptors that are open.";
+    ProcessFilesMax = "process_max_fds", Gauge, "", [],
+        "File descriptors that may be open.";
+    ProcessStart = "process_start_time_seconds", Gauge, "seconds", [],
+        "When the process started, in seconds since 1970.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_named_after_its_kind_and_unit() {
+        let mut names = Vec::new();
+        for (metric, def) in Metric::ALL.iter().zip(TABLE) {
+            assert_eq!(metric.def().name, def.name);
+            assert_eq!(def.kind == Kind::Counter, def.name.ends_with("_total"), "{}", def.name);
+            assert_eq!(def.kind == Kind::Info, def.name.ends_with("_info"), "{}", def.name);
+            let stem = def.name.trim_end_matches("_total");
+            assert!(def.unit.is_empty() || stem.ends_with(&format!("_{}", def.unit)), "{}", def.name);
+            assert!(def.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", def.name);
+            assert!(def.help.ends_with('.') && !def.help.contains(['\n', '\\', '"']), "{}", def.name);
+            names.push(def.name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len());
+    }
+}

@@ -3,9 +3,17 @@
 //! Invariants: nothing here does I/O, keeps time or allocates without a bound that is named; every
 //! parser has tables, properties and a fuzz target.
 
+pub mod client_hello;
 pub mod fields;
+pub mod forwarded;
+pub mod grpc;
+pub mod grpc_web;
 pub mod h1;
 pub mod head;
+pub mod path;
+pub mod problem;
+pub mod proxy_status;
+pub mod structured;
 
 pub use fields::{Fields, Known};
 pub use head::{Length, Method, RequestHead, ResponseHead, Version};

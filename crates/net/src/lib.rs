@@ -1,1 +1,25 @@
-//! Stub.
+//! The sockets of Weft: everything between the kernel's file descriptors and a protocol.
+//!
+//! Invariants: no other room opens a socket, speaks TLS or spawns a task; every wait has a bound;
+//! what is spawned is counted, so that drain can wait for all of it and then cut it. Nothing here
+//! knows a route, a service or a policy: a connection is handed to a function of the caller's.
+//!
+//! Reading order: [`address`], [`io`] (what a connection is), [`listen`], [`accept`] and [`connect`]
+//! (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and [`worker`] (who runs it),
+//! [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes and tools).
+
+pub mod accept;
+pub mod address;
+pub mod connect;
+pub mod handover;
+pub mod io;
+pub mod listen;
+pub mod oneshot;
+pub mod relay;
+pub mod tasks;
+
+pub use address::Address;
+pub use connect::{ClientTls, Connected, Target, connect};
+pub use io::{Alpn, Io, Rewound, Socket, TlsInfo};
+pub use listen::Listener;
+pub use tasks::{Phase, Stop, Tasks};

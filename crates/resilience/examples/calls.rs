@@ -1,0 +1,3 @@
+//! Calls under protection.
+
+fn main() {}

@@ -49,7 +49,7 @@ impl FromStr for ByteSize {
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(factor).map(Self).ok_or_else(fail);
         }
-        let number: f64 = number.parse().map_err(|_: std::num::ParseFloatError| fail())?;
+        let number: f64 = number.parse().map_err(|_error: std::num::ParseFloatError| fail())?;
         let bytes = number * factor as f64;
         if !(0.0..=9e18).contains(&bytes) {
             return Err(fail());
@@ -110,7 +110,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseUnitError> {
                     .ok_or_else(fail)?;
             }
             Err(_) => {
-                total += number.parse::<f64>().map_err(|_: std::num::ParseFloatError| fail())?
+                total += number.parse::<f64>().map_err(|_error: std::num::ParseFloatError| fail())?
                     * nanos as f64;
             }
         }

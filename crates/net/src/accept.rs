@@ -10,7 +10,10 @@ use rustls::{ServerConfig, server::ClientHello};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_rustls::LazyConfigAcceptor;
 use weft_kernel::{Error, Reason, Result, format_duration};
-use weft_wire::proxy_protocol::{self, Header, Parsed};
+use weft_wire::{
+    client_hello::{self, Hello},
+    proxy_protocol::{self, Header, Parsed},
+};
 
 use crate::{Io, Rewound, Socket};
 
@@ -18,8 +21,6 @@ use crate::{Io, Rewound, Socket};
 pub const TLS_HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// The time a load balancer has to send its PROXY header unless configured otherwise.
 pub const PROXY_HEADER_TIME: Duration = Duration::from_secs(5);
-/// The most bytes of a TLS client hello that are read to find its server name.
-pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads ahead until `look` has made up its mind about the first bytes; they stay unread.
 ///
@@ -63,13 +64,34 @@ pub async fn proxy_header<S: AsyncRead + Unpin>(
     };
     let peeked = tokio::time::timeout(time, peek(stream, proxy_protocol::BYTES_MAX, look))
         .await
-        .map_err(|_: tokio::time::error::Elapsed| slow("the PROXY header", time))?
+        .map_err(|_error: tokio::time::error::Elapsed| slow("the PROXY header", time))?
         .map_err(gone)?;
     let (header, length) = peeked.ok_or_else(|| {
         Error::new(Reason::CallerGone, "the connection ended within its PROXY header")
     })??;
     stream.consume(length);
     Ok(header)
+}
+
+/// The server name that a TLS client asks for, of which everything stays unread: for pass-through.
+///
+/// A client that ends or falls silent within its hello is an error; what is not TLS is not, since
+/// its bytes may still be for a route without a name.
+pub async fn server_name<S: AsyncRead + Unpin>(
+    stream: &mut Rewound<S>,
+    time: Duration,
+) -> Result<Hello> {
+    let look = |bytes: &[u8]| match client_hello::server_name(bytes) {
+        Hello::Incomplete => None,
+        found => Some(found),
+    };
+    tokio::time::timeout(time, peek(stream, client_hello::HELLO_BYTES_MAX, look))
+        .await
+        .map_err(|_error: tokio::time::error::Elapsed| slow("the TLS client hello", time))?
+        .map_err(gone)?
+        .ok_or_else(|| {
+            Error::new(Reason::CallerGone, "the connection ended within its TLS client hello")
+        })
 }
 
 /// Speaks TLS as the server, with the configuration that `choose` picks for the client's hello.
@@ -94,7 +116,7 @@ pub async fn tls(
     };
     tokio::time::timeout(time, handshake)
         .await
-        .map_err(|_: tokio::time::error::Elapsed| slow("the TLS handshake", time))?
+        .map_err(|_error: tokio::time::error::Elapsed| slow("the TLS handshake", time))?
 }
 
 fn handshake_failed(error: io::Error) -> Error {

@@ -120,6 +120,32 @@ impl Socket {
     }
 }
 
+/// A socket that belongs to no runtime, on its way from one to another.
+#[derive(Debug)]
+pub(crate) enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Takes a socket from the runtime it is on.
+    pub(crate) fn new(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(tcp) => tcp.into_std().map(Self::Tcp),
+            Socket::Unix(unix) => unix.into_std().map(Self::Unix),
+            Socket::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Puts it on the runtime this is called in.
+    pub(crate) fn attach(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
+            Self::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+        }
+    }
+}
+
 impl Io {
     /// The address of the socket's other end: a system call, so ask once for a connection.
     pub fn peer(&self) -> Option<Address> {

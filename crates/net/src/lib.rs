@@ -6,20 +6,29 @@
 //!
 //! Reading order: [`address`], [`io`] (what a connection is), [`listen`], [`accept`] and [`connect`]
 //! (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and [`worker`] (who runs it),
-//! [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes and tools).
+//! [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`] (how they are spoken),
+//! [`pool`] (connections to services), [`alarm`] (a timer that is armed rarely), [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes and tools).
 
 pub mod accept;
 pub mod address;
+pub mod alarm;
+pub mod body;
 pub mod connect;
+pub mod h1;
+pub mod h2;
 pub mod handover;
 pub mod io;
 pub mod listen;
+pub mod message;
 pub mod oneshot;
+pub mod pool;
 pub mod relay;
 pub mod tasks;
+pub mod worker;
 
 pub use address::Address;
 pub use connect::{ClientTls, Connected, Target, connect};
 pub use io::{Alpn, Io, Rewound, Socket, TlsInfo};
 pub use listen::Listener;
 pub use tasks::{Phase, Stop, Tasks};
+pub use worker::{Connection, Worker, Workers};

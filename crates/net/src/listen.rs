@@ -18,8 +18,8 @@ use std::{
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use weft_kernel::{Error, Reason, Result};
 
 use crate::{Address, Socket};
@@ -221,6 +221,36 @@ impl Listener {
                 Err(error) if concerns_one_connection(&error) => {}
                 other => return other,
             }
+        }
+    }
+
+    /// A connection that waits already, whatever the runtime knows of it yet; for closing in peace.
+    pub fn accept_waiting(&self) -> Option<(Socket, Address)> {
+        let socket = match &self.socket {
+            Inner::Tcp(tcp) => SockRef::from(tcp),
+            Inner::Unix(unix) => SockRef::from(unix),
+        };
+        loop {
+            match socket.accept() {
+                Ok((socket, peer)) => match attach(socket, &peer) {
+                    Ok(accepted) => return Some(accepted),
+                    Err(error) => tracing::warn!(%error, "a connection was lost while closing"),
+                },
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(_nothing_waits) => return None,
+            }
+        }
+    }
+}
+
+/// What accept(2) gives back, on the runtime this is called in.
+fn attach(socket: socket2::Socket, peer: &SockAddr) -> io::Result<(Socket, Address)> {
+    socket.set_nonblocking(true)?;
+    match peer.as_socket() {
+        Some(peer) => Ok((Socket::Tcp(TcpStream::from_std(socket.into())?), Address::from(peer))),
+        None => {
+            let peer = peer.as_pathname().map(Path::to_path_buf).unwrap_or_default();
+            Ok((Socket::Unix(UnixStream::from_std(socket.into())?), Address::Unix(peer)))
         }
     }
 }

@@ -216,6 +216,7 @@ struct Tally {
     stop: Stop,
     running: AtomicUsize,
     panics: AtomicU64,
+    cut: AtomicU64,
     emptied: Notify,
 }
 
@@ -226,6 +227,7 @@ impl Tasks {
             stop,
             running: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
             emptied: Notify::new(),
         }))
     }
@@ -235,12 +237,21 @@ impl Tasks {
         &self.0.stop
     }
 
-    /// Runs a future on this thread's `LocalSet`.
+    /// Runs a future on this thread, and cuts it when the tasks' signal is closed.
     ///
     /// # Panics
-    /// Outside a `LocalSet`; inside a [`Worker`](crate::Worker) there always is one.
+    /// Outside a `LocalSet` or a local runtime; a [`Worker`](crate::Worker) has one.
     pub fn spawn_local(&self, future: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(self.counted(future));
+        self.spawn_local_until(&self.0.stop, future);
+    }
+
+    /// Runs a future as [`Tasks::spawn_local`] does, and cuts it when `stop` is closed; `stop` is the
+    /// tasks' own or a child of it.
+    ///
+    /// # Panics
+    /// Outside a `LocalSet` or a local runtime.
+    pub fn spawn_local_until(&self, stop: &Stop, future: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.counted(stop, future));
     }
 
     /// Runs a future on the runtime this is called in, on any of its threads.
@@ -250,19 +261,24 @@ impl Tasks {
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         // The one place where tasks that move between threads are born.
         #[allow(clippy::disallowed_methods)]
-        tokio::spawn(self.counted(future));
+        tokio::spawn(self.counted(&self.0.stop, future));
     }
 
-    fn counted<F: Future<Output = ()>>(&self, future: F) -> impl Future<Output = ()> + use<F> {
+    fn counted<F>(&self, stop: &Stop, future: F) -> impl Future<Output = ()> + use<F>
+    where
+        F: Future<Output = ()>,
+    {
         // Entered before it is first polled, so that what is spawned is never missed.
         self.0.running.fetch_add(1, Ordering::AcqRel);
         let entry = Entry(Arc::clone(&self.0));
-        let closed = self.0.stop.closed();
+        let closed = stop.closed();
         async move {
-            let _entry = entry;
+            let entry = entry;
             tokio::select! {
                 biased;
-                () = closed => {}
+                () = closed => {
+                    entry.0.cut.fetch_add(1, Ordering::Relaxed);
+                }
                 () = future => {}
             }
         }
@@ -276,6 +292,11 @@ impl Tasks {
     /// How many have panicked; a panic ends its task alone.
     pub fn panics(&self) -> u64 {
         self.0.panics.load(Ordering::Relaxed)
+    }
+
+    /// How many were cut before they were done.
+    pub fn cut(&self) -> u64 {
+        self.0.cut.load(Ordering::Relaxed)
     }
 
     /// Completes when none is running.

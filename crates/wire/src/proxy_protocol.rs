@@ -108,7 +108,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Parsed, ParseError> {
         };
     };
     let line = std::str::from_utf8(&window[V1_PREFIX.len()..end])
-        .map_err(|_: std::str::Utf8Error| ParseError::Line)?;
+        .map_err(|_error: std::str::Utf8Error| ParseError::Line)?;
     let header = |ends| Parsed::Complete(Header { version: Version::V1, ends }, end + 2);
     let mut words = line.split(' ');
     let ends = match words.next() {

@@ -1,0 +1,66 @@
+//! A timer that is armed rarely: one per connection, shared by all who wait on it.
+//!
+//! Arming and disarming a timer for each request costs more than the request's own bookkeeping. An
+//! alarm is left armed for the earliest instant anybody asked for, and when it rings too early it is
+//! armed again; a busy connection so touches the timer wheel about once per time limit, not once per
+//! request.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use tokio::time::{Instant, Sleep};
+use weft_kernel::{SystemClock, Tick};
+
+/// A timer shared by the waits of one task. Every wait must be polled by that task.
+#[derive(Clone, Default)]
+pub struct Alarm(Rc<RefCell<Option<Pin<Box<Sleep>>>>>);
+
+/// The time had passed before the work was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl Alarm {
+    /// Ready once `at` has come.
+    pub fn poll(&self, cx: &mut Context<'_>, at: Tick) -> Poll<()> {
+        if at == Tick::NEVER {
+            return Poll::Pending;
+        }
+        let Some(instant) = SystemClock::instant(at).map(Instant::from_std) else {
+            return Poll::Pending;
+        };
+        let mut slot = self.0.borrow_mut();
+        let sleep = slot.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant)));
+        if instant < sleep.deadline() {
+            sleep.as_mut().reset(instant);
+        }
+        loop {
+            std::task::ready!(sleep.as_mut().poll(cx));
+            if SystemClock::tick() >= at {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(instant);
+        }
+    }
+
+    /// Waits until `at`.
+    pub async fn until(&self, at: Tick) {
+        poll_fn(|cx| self.poll(cx, at)).await;
+    }
+
+    /// The result of `work`, unless `at` comes first.
+    pub async fn within<T>(&self, at: Tick, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            self.poll(cx, at).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+}

@@ -1,0 +1,208 @@
+//! The body of a message, whatever connection it comes from.
+//!
+//! A body belongs to one worker thread. It is pulled a frame at a time, so that the reader's pace is the
+//! sender's; nothing is gathered on the way.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result};
+use weft_wire::{Fields, Length};
+
+use crate::{h1, h2};
+
+/// A piece of a body.
+#[derive(Debug)]
+pub enum Frame {
+    /// Bytes; never empty.
+    Data(Bytes),
+    /// Fields after the last byte.
+    Trailers(Fields),
+}
+
+/// A body made of other bodies, or from elsewhere.
+pub trait Source {
+    /// The next frame; `None` at the end.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>>;
+    /// How long it will be.
+    fn length(&self) -> Length;
+}
+
+/// The body of a message.
+#[derive(Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// All of it, here.
+    Full(Bytes),
+    /// From an HTTP/1.1 client.
+    H1Request(h1::server::RequestBody),
+    /// From an HTTP/1.1 service.
+    H1Response(Box<h1::client::ResponseBody>),
+    /// From an HTTP/2 peer.
+    H2(h2::Incoming),
+    /// From elsewhere.
+    Source(Box<dyn Source>),
+}
+
+impl Body {
+    /// A body of these bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+
+    /// The next frame; `None` at the end, and ever after.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::Data(bytes))))
+            }
+            Self::H1Request(body) => body.poll_frame(cx),
+            Self::H1Response(body) => body.poll_frame(cx),
+            Self::H2(body) => body.poll_frame(cx),
+            Self::Source(body) => body.poll_frame(cx),
+        }
+    }
+
+    /// The next frame; `None` at the end. Cancel-safe.
+    pub async fn frame(&mut self) -> Option<Result<Frame>> {
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// How long it will be, as far as the peer said.
+    pub fn length(&self) -> Length {
+        match self {
+            Self::Empty => Length::Exact(0),
+            Self::Full(bytes) => Length::Exact(bytes.len() as u64),
+            Self::H1Request(body) => body.length(),
+            Self::H1Response(body) => body.length(),
+            Self::H2(body) => body.length(),
+            Self::Source(body) => body.length(),
+        }
+    }
+
+    /// Whether it is known to hold nothing.
+    pub fn is_empty(&self) -> bool {
+        self.length().is_none()
+    }
+
+    /// All of it in one piece, if it is no longer than `bytes_max`.
+    pub async fn collect(mut self, bytes_max: usize) -> Result<Bytes> {
+        let mut all = Vec::new();
+        while let Some(frame) = self.frame().await {
+            if let Frame::Data(bytes) = frame? {
+                if all.len() + bytes.len() > bytes_max {
+                    return Err(Error::new(
+                        Reason::BodyTooLarge,
+                        format!("the body is larger than {bytes_max} bytes"),
+                    ));
+                }
+                all.extend_from_slice(&bytes);
+            }
+        }
+        Ok(all.into())
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({:?})", self.length())
+    }
+}
+
+/// A body as hyper takes it.
+pub struct Outgoing {
+    body: Body,
+    /// What is left of a declared length, so that hyper can end the stream with the last byte.
+    left: Option<u64>,
+    done: Option<crate::message::OnEnd>,
+    sent: u64,
+}
+
+impl Outgoing {
+    /// The body, and whom to tell when it has ended.
+    pub fn new(body: Body, done: Option<crate::message::OnEnd>) -> Self {
+        let left = match body.length() {
+            Length::Exact(length) => Some(length),
+            Length::Unknown => None,
+        };
+        Self { body, left, done, sent: 0 }
+    }
+
+    fn end(&mut self, outcome: Result<(), Reason>) {
+        if let Some(done) = self.done.take() {
+            done.end(self.sent, outcome);
+        }
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
+        Poll::Ready(match std::task::ready!(self.body.poll_frame(cx)) {
+            None => {
+                self.end(Ok(()));
+                None
+            }
+            Some(Ok(Frame::Data(bytes))) => {
+                self.sent += bytes.len() as u64;
+                let ended = self.left.as_mut().is_some_and(|left| {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                    *left == 0
+                });
+                if ended {
+                    // Lets the body see its own end: hyper will not ask again.
+                    if let Poll::Ready(Some(Ok(Frame::Trailers(_)) | Err(_))) =
+                        self.body.poll_frame(cx)
+                    {
+                        self.left = None;
+                    }
+                    self.end(Ok(()));
+                }
+                Some(Ok(http_body::Frame::data(bytes)))
+            }
+            Some(Ok(Frame::Trailers(fields))) => {
+                Some(Ok(http_body::Frame::trailers(h2::to_header_map(&fields))))
+            }
+            Some(Err(error)) => {
+                self.end(Err(error.reason()));
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self.left {
+            Some(left) => http_body::SizeHint::with_exact(left),
+            None => http_body::SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if self.left == Some(0) {
+            self.end(Ok(()));
+        } else {
+            self.end(Err(Reason::CallerGone));
+        }
+    }
+}

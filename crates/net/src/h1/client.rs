@@ -1,0 +1,538 @@
+//! The client side of a connection to a service that speaks HTTP/1.1.
+//!
+//! A [`Connection`] carries one exchange at a time. It belongs to the exchange while that is under way:
+//! first to [`send`], then to the [`ResponseBody`], which gives it back to where it came from once both
+//! directions have ended cleanly; in all other cases it is closed by being dropped. Sending and receiving
+//! overlap: a service may answer before it has read all, and the rest of the request then goes on
+//! leaving while the response is read.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
+use weft_wire::{
+    Known, Length, Method, RequestHead, ResponseHead,
+    h1::{
+        ChunkedDecoder, Decoded, Framing, HeadError, HeadLimits, ParsedResponse, encode_request,
+        parse_response,
+    },
+};
+
+use super::link::{Link, Read};
+use crate::{
+    body::{Body, Frame},
+    io::Io,
+    message::Inform,
+    pool::{Home, Lease},
+};
+
+/// Most interim responses before a final one; more is a fault of the service.
+const INTERIM_MAX: u32 = 16;
+
+/// A connection to a service, between exchanges.
+pub struct Connection {
+    link: Link,
+    /// When it was opened.
+    pub opened: Tick,
+    /// When its last exchange ended.
+    pub idle_since: Tick,
+    /// How many exchanges it has carried.
+    pub served: u64,
+    /// How long the service said that it keeps the connection (`Keep-Alive: timeout=…`).
+    kept: Option<Duration>,
+    /// Counts it as open.
+    pub(crate) lease: Option<Lease>,
+}
+
+impl Connection {
+    /// A connection over a fresh stream.
+    pub fn new(io: Io) -> Self {
+        let now = SystemClock::tick();
+        Self {
+            link: Link::new(io, BytesMut::new()),
+            opened: now,
+            idle_since: now,
+            served: 0,
+            kept: None,
+            lease: None,
+        }
+    }
+
+    /// Until when it may be used again: `idle_timeout` from its last exchange, or a second before the
+    /// service said that it would close it.
+    pub fn idle_until(&self, idle_timeout: Duration) -> Tick {
+        let kept = self.kept.map_or(idle_timeout, |kept| {
+            idle_timeout.min(kept.saturating_sub(Duration::from_secs(1)))
+        });
+        self.idle_since.plus(kept)
+    }
+
+    /// Whether the service has neither closed it nor sent anything unasked. Looks without waiting.
+    pub fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        self.link.inbuf.is_empty() && self.link.poll_discard(cx).is_pending()
+    }
+}
+
+/// What the exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Limits of a response head.
+    pub head: HeadLimits,
+}
+
+/// A response, its head read.
+pub struct Answer {
+    /// The head, with the fields of the connection still in it.
+    pub head: ResponseHead,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows a response head.
+pub enum Then {
+    /// A body.
+    Body(Body),
+    /// The connection has left HTTP (101, or 2xx to CONNECT).
+    Tunnel(Io, bytes::Bytes),
+}
+
+/// Why there is no response.
+pub struct Failed {
+    /// What went wrong.
+    pub error: Error,
+    /// No byte of a response has come, and the connection had served before: the service may have
+    /// closed it while the request was on its way.
+    pub stale: bool,
+    /// The request body, if none of it has been used.
+    pub body: Option<Body>,
+}
+
+/// What is still to be sent.
+struct Upload {
+    body: Body,
+    framing: Framing,
+    left: u64,
+    state: Sending,
+    /// Whether any of the body was taken.
+    touched: bool,
+}
+
+#[derive(PartialEq, Clone, Copy)]
+enum Sending {
+    Body,
+    Flush,
+    Done,
+}
+
+impl Upload {
+    /// Moves the request on; an error is the caller's, one of the service shows when reading.
+    fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<io::Result<()>>> {
+        loop {
+            match self.state {
+                Sending::Done => return Poll::Ready(Ok(Ok(()))),
+                Sending::Flush => {
+                    match std::task::ready!(link.poll_flush(cx)) {
+                        Ok(()) => self.state = Sending::Done,
+                        Err(error) => {
+                            self.state = Sending::Done;
+                            return Poll::Ready(Ok(Err(error)));
+                        }
+                    }
+                    continue;
+                }
+                Sending::Body => {}
+            }
+            if link.is_full()
+                && let Err(error) = std::task::ready!(link.poll_flush(cx))
+            {
+                self.state = Sending::Done;
+                return Poll::Ready(Ok(Err(error)));
+            }
+            match self.body.poll_frame(cx) {
+                Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
+                    self.touched = true;
+                    if self.left < bytes.len() as u64 {
+                        return Poll::Ready(Err(Error::new(
+                            Reason::MalformedRequest,
+                            "the request body is longer than it was said to be",
+                        )));
+                    }
+                    self.left -= bytes.len() as u64;
+                    link.queue_data(self.framing, bytes);
+                    if self.left == 0 {
+                        self.state = Sending::Flush;
+                    }
+                }
+                Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                    if self.framing == Framing::Chunked {
+                        let out = link.queue();
+                        out.extend_from_slice(b"0\r\n");
+                        fields.encode(out);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    self.state = Sending::Flush;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => {
+                    if self.framing == Framing::Chunked {
+                        link.queue().extend_from_slice(b"0\r\n\r\n");
+                    } else if self.left != 0 && self.framing != Framing::None {
+                        return Poll::Ready(Err(Error::new(
+                            Reason::MalformedRequest,
+                            "the request body is shorter than it was said to be",
+                        )));
+                    }
+                    self.state = Sending::Flush;
+                }
+                Poll::Pending => {
+                    if let Poll::Ready(Err(error)) = link.poll_flush(cx) {
+                        self.state = Sending::Done;
+                        return Poll::Ready(Ok(Err(error)));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// Sends a request and reads the head of its response. Dropping the future closes the connection.
+///
+/// The fields of `head` are sent as they are, beside what frames the body. Interim responses other than
+/// 100 go to `inform`.
+pub async fn send(
+    mut connection: Box<Connection>,
+    head: &RequestHead,
+    body: Body,
+    settings: Settings,
+    inform: &Inform,
+    home: Home,
+) -> Result<Answer, Failed> {
+    let framing = match body.length() {
+        Length::Exact(0) => Framing::None,
+        Length::Exact(length) => Framing::Length(length),
+        Length::Unknown => Framing::Chunked,
+    };
+    let before = connection.link.received;
+    encode_request(head, framing, connection.link.queue());
+    let mut upload = Upload {
+        body,
+        framing,
+        left: match framing {
+            Framing::Length(length) => length,
+            Framing::None => 0,
+            _ => u64::MAX,
+        },
+        state: if framing == Framing::None { Sending::Flush } else { Sending::Body },
+        touched: false,
+    };
+    let mut interim = 0;
+    let mut broken: Option<io::Error> = None;
+    let parsed = poll_fn(|cx| {
+        if upload.state != Sending::Done {
+            match upload.poll(&mut connection.link, cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // The service may have answered before it stopped reading: that answer counts.
+                Poll::Ready(Ok(Err(error))) => broken = Some(error),
+                _ => {}
+            }
+        }
+        poll_response_head(&mut connection.link, &head.method, settings, inform, &mut interim, cx)
+    })
+    .await;
+    match parsed {
+        Ok(parsed) => {
+            let clean = broken.is_none();
+            Ok(answer(connection, parsed, upload, clean, home, &head.method))
+        }
+        Err(error) => {
+            let silent = connection.link.received == before;
+            let stale = silent && connection.served > 0 && error.reason() == Reason::UpstreamClosed;
+            let error = match broken {
+                Some(cause) if silent => error.because(cause),
+                _ => error,
+            };
+            let body = (!upload.touched).then_some(upload.body);
+            Err(Failed { error, stale, body })
+        }
+    }
+}
+
+fn poll_response_head(
+    link: &mut Link,
+    method: &Method,
+    settings: Settings,
+    inform: &Inform,
+    interim: &mut u32,
+    cx: &mut Context<'_>,
+) -> Poll<Result<ParsedResponse>> {
+    loop {
+        let mut found = None;
+        if !link.inbuf.is_empty() {
+            match parse_response(&link.inbuf, method, settings.head) {
+                Ok(Some(parsed)) => {
+                    let _ = link.inbuf.split_to(parsed.used);
+                    found = Some(parsed);
+                }
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(malformed(error))),
+            }
+        }
+        let parsed = match found {
+            Some(parsed) => parsed,
+            None => {
+                let mut failed = None;
+                let read = link.poll_read_head(cx, |seen| {
+                    match parse_response(seen, method, settings.head) {
+                        Ok(Some(parsed)) => Some((parsed.used, parsed)),
+                        Ok(None) => None,
+                        Err(error) => {
+                            failed = Some(error);
+                            None
+                        }
+                    }
+                });
+                if let Some(error) = failed {
+                    return Poll::Ready(Err(malformed(error)));
+                }
+                match std::task::ready!(read) {
+                    Ok(Read::Found(parsed)) => parsed,
+                    Ok(Read::More) => continue,
+                    Ok(Read::End) => {
+                        return Poll::Ready(Err(Error::new(
+                            Reason::UpstreamClosed,
+                            "the service closed the connection before its response",
+                        )));
+                    }
+                    Err(error) => {
+                        return Poll::Ready(Err(Error::new(
+                            Reason::UpstreamClosed,
+                            "the connection to the service broke before its response",
+                        )
+                        .because(error)));
+                    }
+                }
+            }
+        };
+        if parsed.head.status >= 200 || parsed.head.status == 101 {
+            return Poll::Ready(Ok(parsed));
+        }
+        *interim += 1;
+        if *interim > INTERIM_MAX {
+            return Poll::Ready(Err(Error::new(
+                Reason::UpstreamMalformed,
+                format!("the service sent more than {INTERIM_MAX} interim responses"),
+            )));
+        }
+        // 100 answers what Weft itself asked for, or would have: it goes no further.
+        if parsed.head.status != 100 {
+            let mut head = parsed.head;
+            head.fields.strip_hop_by_hop(false);
+            inform.send(&head);
+        }
+    }
+}
+
+fn malformed(error: HeadError) -> Error {
+    let reason = match error {
+        HeadError::TooLarge(_) | HeadError::TooMany(_) => Reason::UpstreamHeadersTooLarge,
+        _ => Reason::UpstreamMalformed,
+    };
+    Error::new(reason, format!("the response of the service is refused: {error}")).retry(Retry::No)
+}
+
+fn answer(
+    mut connection: Box<Connection>,
+    parsed: ParsedResponse,
+    upload: Upload,
+    clean: bool,
+    home: Home,
+    method: &Method,
+) -> Answer {
+    let ParsedResponse { head, framing, keep_alive, .. } = parsed;
+    let joined =
+        head.status == 101 || (*method == Method::Connect && (200..300).contains(&head.status));
+    if joined {
+        let Connection { link, .. } = *connection;
+        return Answer { head, then: Then::Tunnel(link.io, link.inbuf.freeze()) };
+    }
+    if let Some(text) = head.fields.get_str(Known::KeepAlive) {
+        connection.kept = kept_for(text);
+    }
+    let mut body = ResponseBody {
+        decoding: match framing {
+            Framing::None | Framing::Length(0) => Decoding::Done,
+            Framing::Length(length) => Decoding::Length(length),
+            Framing::Chunked => Decoding::Chunked(ChunkedDecoder::default()),
+            Framing::Close => Decoding::Close,
+        },
+        length: match framing {
+            Framing::None => Length::Exact(0),
+            Framing::Length(length) => Length::Exact(length),
+            _ => Length::Unknown,
+        },
+        connection: Some(connection),
+        upload: Some(upload),
+        home: (keep_alive && clean).then_some(home),
+    };
+    if matches!(body.decoding, Decoding::Done) {
+        body.finish();
+        return Answer { head, then: Then::Body(Body::Empty) };
+    }
+    Answer { head, then: Then::Body(Body::H1Response(Box::new(body))) }
+}
+
+/// Reads `timeout=5, max=100`.
+fn kept_for(text: &str) -> Option<Duration> {
+    text.split(',')
+        .find_map(|part| part.trim().strip_prefix("timeout="))
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .map(Duration::from_secs)
+}
+
+enum Decoding {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    Close,
+    Done,
+}
+
+/// The body of a response, with the connection it comes from.
+pub struct ResponseBody {
+    connection: Option<Box<Connection>>,
+    decoding: Decoding,
+    length: Length,
+    upload: Option<Upload>,
+    home: Option<Home>,
+}
+
+impl ResponseBody {
+    pub(crate) const fn length(&self) -> Length {
+        self.length
+    }
+
+    /// Gives the connection back, if it may carry another exchange.
+    fn finish(&mut self) {
+        self.decoding = Decoding::Done;
+        let sent = self.upload.take().is_none_or(|upload| upload.state == Sending::Done);
+        let (connection, home) = (self.connection.take(), self.home.take());
+        if let (Some(mut connection), Some(home), true) = (connection, home, sent) {
+            // Bytes after the end of a response belong to nothing: such a connection is not to be
+            // trusted with another request.
+            if connection.link.inbuf.is_empty() {
+                connection.link.rest();
+                connection.served += 1;
+                connection.idle_since = SystemClock::tick();
+                home.welcome(connection);
+            }
+        }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        loop {
+            let Some(connection) = self.connection.as_mut() else {
+                return Poll::Ready(None);
+            };
+            let link = &mut connection.link;
+            if let Some(upload) = &mut self.upload {
+                match upload.poll(link, cx) {
+                    Poll::Ready(Ok(Ok(()))) => self.upload = None,
+                    Poll::Ready(Ok(Err(_)) | Err(_)) => {
+                        self.upload = None;
+                        self.home = None;
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            let want = match &mut self.decoding {
+                Decoding::Done => return Poll::Ready(None),
+                Decoding::Length(left) => {
+                    if !link.inbuf.is_empty() {
+                        let len =
+                            usize::try_from(*left).unwrap_or(usize::MAX).min(link.inbuf.len());
+                        let data = take(&mut link.inbuf, len);
+                        *left -= len as u64;
+                        if *left == 0 {
+                            self.finish();
+                        }
+                        return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    }
+                    *left
+                }
+                Decoding::Chunked(decoder) => match decoder.decode(&link.inbuf) {
+                    Ok(Decoded::Data { skip, len }) => {
+                        let _ = link.inbuf.split_to(skip);
+                        return Poll::Ready(Some(Ok(Frame::Data(take(&mut link.inbuf, len)))));
+                    }
+                    Ok(Decoded::End { skip, trailers }) => {
+                        let _ = link.inbuf.split_to(skip);
+                        self.finish();
+                        return Poll::Ready(trailers.map(|fields| Ok(Frame::Trailers(fields))));
+                    }
+                    Ok(Decoded::More { skip }) => {
+                        let _ = link.inbuf.split_to(skip);
+                        u64::MAX
+                    }
+                    Err(error) => {
+                        self.drop_connection();
+                        return Poll::Ready(Some(Err(Error::new(
+                            Reason::UpstreamMalformed,
+                            format!("the chunks of the response are malformed: {error}"),
+                        ))));
+                    }
+                },
+                Decoding::Close => {
+                    if !link.inbuf.is_empty() {
+                        let len = link.inbuf.len();
+                        return Poll::Ready(Some(Ok(Frame::Data(take(&mut link.inbuf, len)))));
+                    }
+                    u64::MAX
+                }
+            };
+            match std::task::ready!(link.poll_read_body(cx, want)) {
+                Ok(1..) => {}
+                Ok(0) if matches!(self.decoding, Decoding::Close) => {
+                    self.drop_connection();
+                    return Poll::Ready(None);
+                }
+                Ok(0) => {
+                    self.drop_connection();
+                    return Poll::Ready(Some(Err(Error::new(
+                        Reason::UpstreamIncomplete,
+                        "the service closed the connection within its response",
+                    ))));
+                }
+                Err(error) => {
+                    self.drop_connection();
+                    return Poll::Ready(Some(Err(Error::new(
+                        Reason::UpstreamIncomplete,
+                        "the connection to the service broke within its response",
+                    )
+                    .because(error))));
+                }
+            }
+        }
+    }
+
+    fn drop_connection(&mut self) {
+        self.decoding = Decoding::Done;
+        self.connection = None;
+        self.home = None;
+        self.upload = None;
+    }
+}
+
+/// Takes bytes off a buffer; a small piece is copied, so that the buffer need not be given away.
+fn take(buffer: &mut BytesMut, len: usize) -> bytes::Bytes {
+    if len <= 4096 && buffer.len() == len {
+        let data = bytes::Bytes::copy_from_slice(buffer);
+        buffer.clear();
+        return data;
+    }
+    buffer.split_to(len).freeze()
+}

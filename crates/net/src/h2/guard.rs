@@ -1,0 +1,242 @@
+//! Counts the frames of an HTTP/2 client on their way in.
+//!
+//! The library bounds what it stores for a flood of frames, but goes on answering it. Here frames are
+//! counted by kind as they pass: a client that resets streams faster than any use of them explains, or
+//! sends control frames without end, is cut off with GOAWAY (`ENHANCE_YOUR_CALM`). Only the nine bytes of
+//! a frame's head are looked at.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use weft_kernel::{SystemClock, Tick};
+
+use crate::io::Io;
+
+const PREFACE_LEN: usize = 24;
+const HEAD_LEN: usize = 9;
+/// What a window of counting lasts.
+const WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
+/// GOAWAY, last stream 2^31-1, ENHANCE_YOUR_CALM (RFC 9113 sections 6.8 and 7).
+const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+
+/// A stream that counts frames.
+pub(super) struct Guard {
+    io: Io,
+    early: BytesMut,
+    frames: Frames,
+    out: Outward,
+    tripped: Tripped,
+}
+
+/// Whether the client was cut off.
+#[derive(Clone, Default)]
+pub(super) struct Tripped(Rc<(Cell<bool>, Cell<Option<Waker>>)>);
+
+impl Tripped {
+    /// Whether GOAWAY has left, and the connection is to be dropped.
+    pub(super) fn closed(&self, cx: &Context<'_>) -> bool {
+        self.0.1.set(Some(cx.waker().clone()));
+        self.0.0.get()
+    }
+
+    fn trip(&self) {
+        self.0.0.set(true);
+        if let Some(waker) = self.0.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Where frames begin and end in what is read.
+struct Frames {
+    /// Bytes to pass over before the next frame head.
+    skip: usize,
+    head: [u8; HEAD_LEN],
+    have: usize,
+    began: Tick,
+    resets: u32,
+    control: u32,
+    resets_max: u32,
+}
+
+impl Frames {
+    /// Looks at bytes that were read; false once there was too much.
+    fn see(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skip = self.skip.min(bytes.len());
+                self.skip -= skip;
+                bytes = &bytes[skip..];
+                continue;
+            }
+            let take = (HEAD_LEN - self.have).min(bytes.len());
+            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+            self.have += take;
+            bytes = &bytes[take..];
+            if self.have == HEAD_LEN {
+                self.have = 0;
+                if !self.count() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn count(&mut self) -> bool {
+        let [a, b, c, kind, flags, ..] = self.head;
+        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.skip = len;
+        let resets = kind == 3;
+        // SETTINGS, PING, PRIORITY and CONTINUATION; DATA and HEADERS that carry nothing.
+        let idle =
+            matches!(kind, 2 | 4 | 6 | 9) || (matches!(kind, 0 | 1) && len == 0 && flags & 1 == 0);
+        if !resets && !idle {
+            return true;
+        }
+        let now = SystemClock::tick();
+        if now.since(self.began) > WINDOW {
+            self.began = now;
+            self.resets = 0;
+            self.control = 0;
+        }
+        self.resets += u32::from(resets);
+        self.control += u32::from(idle);
+        self.resets <= self.resets_max && self.control <= self.resets_max.saturating_mul(10)
+    }
+}
+
+/// Where frames end in what is written, so that GOAWAY can be put between two of them.
+struct Outward {
+    skip: usize,
+    head: [u8; HEAD_LEN],
+    have: usize,
+    goaway: usize,
+}
+
+impl Outward {
+    fn see(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skip = self.skip.min(bytes.len());
+                self.skip -= skip;
+                bytes = &bytes[skip..];
+                continue;
+            }
+            let take = (HEAD_LEN - self.have).min(bytes.len());
+            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+            self.have += take;
+            bytes = &bytes[take..];
+            if self.have == HEAD_LEN {
+                self.have = 0;
+                let [a, b, c, ..] = self.head;
+                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            }
+        }
+    }
+
+    const fn is_between(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+}
+
+impl Guard {
+    pub(super) fn new(io: Io, early: BytesMut, resets_max: u32) -> (Self, Tripped) {
+        let tripped = Tripped::default();
+        let frames = Frames {
+            skip: PREFACE_LEN,
+            head: [0; HEAD_LEN],
+            have: 0,
+            began: SystemClock::tick(),
+            resets: 0,
+            control: 0,
+            resets_max,
+        };
+        let out = Outward { skip: 0, head: [0; HEAD_LEN], have: 0, goaway: 0 };
+        (Self { io, early, frames, out, tripped: tripped.clone() }, tripped)
+    }
+
+    /// Says GOAWAY, if that can be said between two frames, and gives up.
+    fn cut_off(&mut self, cx: &mut Context<'_>) -> io::Error {
+        if self.out.is_between() {
+            while self.out.goaway < GOAWAY.len() {
+                match Pin::new(&mut self.io).poll_write(cx, &GOAWAY[self.out.goaway..]) {
+                    Poll::Ready(Ok(written @ 1..)) => self.out.goaway += written,
+                    _ => break,
+                }
+            }
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        }
+        self.tripped.trip();
+        io::Error::new(io::ErrorKind::ConnectionAborted, "too many resets or control frames")
+    }
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if this.early.is_empty() {
+            std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        } else {
+            let take = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..take]);
+            this.early.advance(take);
+        }
+        if !this.frames.see(&buf.filled()[before..]) {
+            buf.set_filled(before);
+            return Poll::Ready(Err(this.cut_off(cx)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.out.see(&buf[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let seen = left.min(buf.len());
+            self.out.see(&buf[..seen]);
+            left -= seen;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

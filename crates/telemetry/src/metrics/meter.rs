@@ -81,7 +81,11 @@ impl RouteMeter {
         durations(to, Metric::ServerDuration, labels, sums);
         to.gauge(Metric::ServerActive, &labels, self.cells.sum(|cell| &cell.active) as i64 as f64);
         to.counter(Metric::RouteRequestBytes, &labels, self.cells.sum(|cell| &cell.request_bytes));
-        to.counter(Metric::RouteResponseBytes, &labels, self.cells.sum(|cell| &cell.response_bytes));
+        to.counter(
+            Metric::RouteResponseBytes,
+            &labels,
+            self.cells.sum(|cell| &cell.response_bytes),
+        );
     }
 }
 

@@ -19,14 +19,18 @@ pub(super) fn write(to: &mut Writer, started: SystemTime) {
     if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu(&stat)) {
         to.counter_real(Metric::ProcessCpu, seconds);
     }
-    if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().and_then(|text| resident(&text)) {
+    if let Some(bytes) =
+        fs::read_to_string("/proc/self/status").ok().and_then(|text| resident(&text))
+    {
         to.gauge(Metric::ProcessMemory, &[], bytes as f64);
     }
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
         // The listing itself holds one open.
         to.gauge(Metric::ProcessFiles, &[], entries.count().saturating_sub(1) as f64);
     }
-    if let Some(files) = fs::read_to_string("/proc/self/limits").ok().and_then(|text| files_max(&text)) {
+    if let Some(files) =
+        fs::read_to_string("/proc/self/limits").ok().and_then(|text| files_max(&text))
+    {
         to.gauge(Metric::ProcessFilesMax, &[], files as f64);
     }
 }
@@ -58,7 +62,10 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 3 0 100 1 1";
         assert_eq!(cpu(stat), Some(3.0));
         assert_eq!(resident("VmPeak:\t 9 kB\nVmRSS:\t  12 kB\n"), Some(12_288));
-        assert_eq!(files_max("Max open files            1024                 4096   files\n"), Some(1024));
+        assert_eq!(
+            files_max("Max open files            1024                 4096   files\n"),
+            Some(1024)
+        );
         for bad in ["", "7 (x", "7 (x) S 1"] {
             assert_eq!(cpu(bad), None, "{bad}");
         }

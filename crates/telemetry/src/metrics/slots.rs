@@ -201,7 +201,8 @@ impl Slots {
             // On a worker's own cell nobody else claims. On the shared one the claim decides.
             let mut found = key.load(Ordering::Relaxed);
             if found == 0 {
-                found = match key.compare_exchange(0, wanted, Ordering::Relaxed, Ordering::Relaxed) {
+                found = match key.compare_exchange(0, wanted, Ordering::Relaxed, Ordering::Relaxed)
+                {
                     Ok(_) => wanted,
                     Err(other) => other,
                 };
@@ -254,7 +255,9 @@ mod tests {
 
     #[test]
     fn a_duration_falls_in_the_first_bucket_that_holds_it() {
-        for (nanos, bucket) in [(0, 0), (500_000, 0), (500_001, 1), (10_000_000_000, 16), (u64::MAX, 17)] {
+        for (nanos, bucket) in
+            [(0, 0), (500_000, 0), (500_001, 1), (10_000_000_000, 16), (u64::MAX, 17)]
+        {
             let slots = Slots::default();
             let sample = Sample { duration: Duration::from_nanos(nanos), ..Sample::default() };
             slots.record(&sample, Mode::Own);

@@ -184,9 +184,17 @@ mod tests {
             assert_eq!(def.kind == Kind::Counter, def.name.ends_with("_total"), "{}", def.name);
             assert_eq!(def.kind == Kind::Info, def.name.ends_with("_info"), "{}", def.name);
             let stem = def.name.trim_end_matches("_total");
-            assert!(def.unit.is_empty() || stem.ends_with(&format!("_{}", def.unit)), "{}", def.name);
+            assert!(
+                def.unit.is_empty() || stem.ends_with(&format!("_{}", def.unit)),
+                "{}",
+                def.name
+            );
             assert!(def.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", def.name);
-            assert!(def.help.ends_with('.') && !def.help.contains(['\n', '\\', '"']), "{}", def.name);
+            assert!(
+                def.help.ends_with('.') && !def.help.contains(['\n', '\\', '"']),
+                "{}",
+                def.name
+            );
             names.push(def.name);
         }
         names.sort_unstable();

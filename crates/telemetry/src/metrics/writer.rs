@@ -103,9 +103,12 @@ impl Writer {
                 continue;
             }
             let unit = unit(def);
-            let mut family = encoder.encode_descriptor(stem(def), def.help, unit.as_ref(), kind(def))?;
+            let mut family =
+                encoder.encode_descriptor(stem(def), def.help, unit.as_ref(), kind(def))?;
             for point in points {
-                if point.labels.0.is_empty() {
+                if def.kind == Kind::Info {
+                    family.encode_info(&point.labels)?;
+                } else if point.labels.0.is_empty() {
                     point.value.encode(def, &mut family)?;
                 } else {
                     point.value.encode(def, &mut family.encode_family(&point.labels)?)?;

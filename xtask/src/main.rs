@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
 
+mod demo;
 mod gate;
 mod need;
 mod shell;
@@ -40,6 +41,12 @@ const TASKS: &[Task] = &[
         arguments: "[--check]",
         about: "write the generated code; --check only says whether it is up to date",
         run: generate,
+    },
+    Task {
+        name: "demo",
+        arguments: "[--once]",
+        about: "start the shop with Weft in front and tour it; --once ends it afterwards and fails if a step did",
+        run: demo::run,
     },
     Task {
         name: "bench",

@@ -4,7 +4,10 @@
 //! that finding a half-broken instance is left to whoever watches its answers. `/knobs` always answers.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -77,16 +80,31 @@ pub(crate) struct Instance {
     header: HeaderValue,
     verbose: bool,
     state: Mutex<(Setting, Rng)>,
+    /// Requests that came through the gate, but for probes and knobs.
+    requests: AtomicU64,
+}
+
+/// What `/knobs` tells.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Report {
+    #[serde(flatten)]
+    setting: Setting,
+    requests: u64,
 }
 
 impl Instance {
     pub(crate) fn new(name: String, setting: Setting, verbose: bool) -> anyhow::Result<Self> {
         let header = HeaderValue::from_str(&name)?;
-        Ok(Self { name, header, verbose, state: Mutex::new((setting, Rng::from_entropy())) })
+        let state = Mutex::new((setting, Rng::from_entropy()));
+        Ok(Self { name, header, verbose, state, requests: AtomicU64::new(0) })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    fn report(&self, setting: Setting) -> Json<Report> {
+        Json(Report { setting, requests: self.requests.load(Ordering::Relaxed) })
     }
 
     /// What happens to the next request: a delay, whether it fails, whether it hangs.
@@ -100,18 +118,18 @@ impl Instance {
 }
 
 /// `GET /knobs`
-pub(crate) async fn show(State(me): State<Arc<Instance>>) -> Json<Setting> {
-    Json(me.state.lock().unwrap_or_else(PoisonError::into_inner).0)
+pub(crate) async fn show(State(me): State<Arc<Instance>>) -> Json<Report> {
+    me.report(me.state.lock().unwrap_or_else(PoisonError::into_inner).0)
 }
 
 /// `PUT /knobs`
 pub(crate) async fn turn(
     State(me): State<Arc<Instance>>,
     Json(change): Json<Change>,
-) -> Result<Json<Setting>, Failure> {
+) -> Result<Json<Report>, Failure> {
     let mut state = me.state.lock().unwrap_or_else(PoisonError::into_inner);
     state.0 = state.0.changed(change)?;
-    Ok(Json(state.0))
+    Ok(me.report(state.0))
 }
 
 /// What every request passes: the knobs, the trace context, the instance's name, the log.
@@ -130,6 +148,9 @@ pub(crate) async fn gate(
         next.run(request).await
     } else {
         let probe = path == "/health" || path.starts_with("/grpc.health.v1.Health/");
+        if !probe {
+            me.requests.fetch_add(1, Ordering::Relaxed);
+        }
         let (delay, fails, hangs) = me.roll();
         if hangs {
             std::future::pending::<()>().await;

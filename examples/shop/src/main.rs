@@ -22,12 +22,21 @@ mod trace;
 mod upstream;
 mod users;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    match cli::Cli::parse().command {
+async fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
         cli::Command::Call(call) => call::run(call).await,
         cli::Command::Serve(service, options) => server::run(service, options).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -157,6 +157,8 @@ fn knobs_turn_while_the_instance_runs() {
     assert_eq!(ask(), 404);
     assert_eq!(turn(r#"{"fail_ratio":1}"#), 200);
     assert_eq!(ask(), 503);
+    let report = json_of(&send(payments.address, "GET", "/knobs", &[], ""));
+    assert_eq!((&report["requests"], &report["fail_ratio"]), (&json!(2), &json!(1.0)));
     assert_eq!(turn(r#"{"fail_ratio":0,"latency_ms":30}"#), 200);
     let began = std::time::Instant::now();
     assert_eq!(ask(), 404);

@@ -1,0 +1,133 @@
+//! `cargo xtask demo`: the shop's fleet with Weft in front, and a tour of what Weft does.
+//!
+//! Everything runs as real processes on free loopback ports. Each is ended by its own process id,
+//! politely and then not, whichever way the tour ends.
+
+mod fleet;
+mod http;
+mod process;
+mod steps;
+mod traffic;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use fleet::Fleet;
+
+/// Set when somebody asks the tour to end.
+#[derive(Clone, Debug, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn on_signals() -> Result<Self> {
+        let stop = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop.0))?;
+        }
+        Ok(stop)
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Asks again and again until it is so.
+    fn wait_until(&self, patience: Duration, mut so: impl FnMut() -> bool) -> Result<Duration> {
+        let began = Instant::now();
+        loop {
+            if self.asked() {
+                bail!("interrupted");
+            }
+            if so() {
+                return Ok(began.elapsed());
+            }
+            if began.elapsed() > patience {
+                bail!("not so within {} s", patience.as_secs());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// One stop of the tour: what it shows, and the doing, which gives what was seen.
+struct Step {
+    title: &'static str,
+    run: fn(&mut Fleet) -> Result<Vec<String>>,
+}
+
+/// The task.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let once = match arguments {
+        [] => false,
+        [flag] if flag == "--once" => true,
+        other => bail!("unknown arguments {}: there is only --once", other.join(" ")),
+    };
+    let stop = Stop::on_signals()?;
+    let mut fleet = Fleet::start(stop.clone())?;
+    let failed = tour(&mut fleet)?;
+    if !once && !stop.asked() {
+        println!("\n{}\nCtrl-C ends it.", fleet.where_to_look());
+        while !stop.asked() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    println!("ending the fleet");
+    fleet.end();
+    if failed > 0 {
+        bail!(
+            "{failed} of {} steps did not do what they should; logs are in target/demo",
+            steps::TOUR.len()
+        );
+    }
+    Ok(())
+}
+
+/// Starts the fleet with Weft in front, hands out where Weft takes requests, and ends the fleet.
+pub(crate) fn with_fleet<T>(run: impl FnOnce(SocketAddr) -> Result<T>) -> Result<T> {
+    let mut fleet = Fleet::start(Stop::on_signals()?)?;
+    let outcome = run(fleet.web());
+    fleet.end();
+    outcome
+}
+
+/// The tour as a suite of the tests: its line for the summary.
+pub(crate) fn suite() -> Result<String> {
+    run(&["--once".to_owned()])?;
+    Ok(format!(
+        "{} of {} steps of the tour did what they should",
+        steps::TOUR.len(),
+        steps::TOUR.len()
+    ))
+}
+
+/// Walks all steps, also after one that failed; gives how many did.
+fn tour(fleet: &mut Fleet) -> Result<usize> {
+    let mut failed = 0;
+    for (at, step) in steps::TOUR.iter().enumerate() {
+        println!("\n{} of {}: {}", at + 1, steps::TOUR.len(), step.title);
+        let outcome = (step.run)(fleet);
+        if fleet.stop().asked() {
+            bail!("interrupted");
+        }
+        match outcome {
+            Ok(seen) => seen.iter().for_each(|line| println!("   {line}")),
+            Err(error) => {
+                failed += 1;
+                println!("   FAILED: {error:#}");
+                // The next step begins with instances that are well.
+                fleet.heal()?;
+            }
+        }
+    }
+    Ok(failed)
+}

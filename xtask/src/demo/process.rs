@@ -1,0 +1,125 @@
+//! A child process that does not outlive its owner.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+/// How long a child may take to end once it was asked.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// A running child, its output in a file.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command with all its output in a file.
+    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
+        // In a group of its own, so that a Ctrl-C in the terminal reaches the tour alone, which then
+        // ends its children in order.
+        command
+            .process_group(0)
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .stdin(std::process::Stdio::null());
+        let child =
+            command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// Its exit status, if it ended.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// The last lines of its output.
+    pub(super) fn last_words(&self) -> String {
+        let lines = File::open(&self.log)
+            .and_then(|file| BufReader::new(file).lines().collect::<io::Result<Vec<_>>>())
+            .unwrap_or_default();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Ends it without a chance to say goodbye.
+    pub(super) fn kill(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, waits, and kills it if it does not.
+    pub(super) fn end(&mut self) {
+        if self.ended().is_some() {
+            return;
+        }
+        let pid = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        let until = Instant::now() + GRACE;
+        while asked.is_ok() && Instant::now() < until {
+            if self.ended().is_some() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, log: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let log = std::env::temp_dir().join(format!("{log}-{}", std::process::id()));
+        Process::start(command, &log).unwrap()
+    }
+
+    fn said(process: &Process, word: &str) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while !process.last_words().contains(word) {
+            assert!(Instant::now() < until, "never said {word}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn it_is_asked_before_it_is_killed() {
+        let mut polite =
+            shell("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done", "polite");
+        said(&polite, "up");
+        polite.end();
+        assert_eq!(polite.ended().and_then(|status| status.code()), Some(3));
+        said(&polite, "bye");
+        std::fs::remove_file(&polite.log).unwrap();
+    }
+
+    #[test]
+    fn killed_is_ended() {
+        let mut process = shell("echo up; exec sleep 1000", "killed");
+        said(&process, "up");
+        assert!(process.ended().is_none());
+        process.kill();
+        assert_eq!(process.ended().and_then(|status| status.code()), None);
+        assert!(process.ended().is_some());
+        std::fs::remove_file(&process.log).unwrap();
+    }
+}

@@ -1,0 +1,278 @@
+//! The steps of the tour, each with what it expects of Weft.
+
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Step,
+    fleet::{CALM, Fleet},
+    traffic::{Tally, Traffic},
+};
+
+/// Long for a thing that happens within a second or two.
+const SOON: Duration = Duration::from_secs(15);
+const STOCK: &str = "/internal/inventory/stock/tea";
+const ORDER: &str = r#"{"user_id":1,"lines":[{"sku":"tea","quantity":2}]}"#;
+
+/// The tour.
+pub(super) const TOUR: &[Step] = &[
+    Step { title: "an order over REST, which calls two more services through Weft", run: rest },
+    Step { title: "gRPC, unary and streaming, on the same port", run: grpc },
+    Step { title: "a live stream of events through Weft", run: events },
+    Step { title: "requests are spread over all instances", run: spread },
+    Step { title: "a tenth of the requests goes to the next version", run: canary },
+    Step { title: "an instance is killed under traffic, and no request fails", run: crash },
+    Step { title: "an instance answers errors: retries hide it, ejection ends it", run: failing },
+    Step { title: "a service becomes slow: deadline, then breaker, then recovery", run: slow },
+    Step { title: "the configuration is edited under traffic", run: reload },
+    Step { title: "what Weft tells about itself", run: report },
+];
+
+fn rest(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let answer = fleet.client().send("POST", "/orders", ORDER)?;
+    ensure!(answer.status == 201, "{}: {}", answer.status, answer.body);
+    ensure!(answer.body.contains("\"total_cents\":900"), "the price is wrong: {}", answer.body);
+    let place = answer.field("location").context("the answer has no Location")?.to_owned();
+    let read = fleet.client().get(&place)?;
+    ensure!(read.body == answer.body, "{place} reads {}", read.body);
+    Ok(vec![
+        format!("POST /orders → {} from {}: {}", answer.status, answer.instance(), answer.body),
+        format!("GET {place} → the same; its reservation and payment went through Weft too"),
+    ])
+}
+
+fn grpc(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let user = fleet.grpc(&["users", "GetUser", r#"{"id":1}"#])?;
+    ensure!(user.contains("Ada"), "GetUser gave {user}");
+    let users = fleet.grpc(&["users", "StreamUsers"])?;
+    ensure!(users.lines().count() >= 5, "StreamUsers gave {users}");
+    let order = fleet.grpc(&["orders", "CreateOrder", ORDER])?;
+    ensure!(order.contains("\"payment\":\""), "CreateOrder gave {order}");
+    let orders = fleet.grpc(&["orders", "StreamOrders"])?;
+    ensure!(orders.contains(order.trim()), "the order is not in the stream");
+    let refused = fleet.grpc(&["users", "GetUser", r#"{"id":999}"#]);
+    let refused = refused.err().context("an unknown user was found")?.to_string();
+    ensure!(refused.contains("NotFound"), "an unknown user gave {refused}");
+    Ok(vec![
+        format!("GetUser → {}", user.trim()),
+        format!("StreamUsers → {} messages", users.lines().count()),
+        format!("CreateOrder → {}", order.trim()),
+        "GetUser 999 → NotFound, as the service said it".to_owned(),
+    ])
+}
+
+fn events(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let mut events = fleet.client().events("/orders?follow=true")?;
+    // The stream begins with what is known; the order of before is the sign that it is open.
+    events.next()?;
+    let began = Instant::now();
+    let placed = fleet.client().send("POST", "/orders", ORDER)?;
+    ensure!(placed.status == 201, "{}: {}", placed.status, placed.body);
+    while events.next()? != placed.body.trim() {}
+    let ms = began.elapsed().as_millis();
+    Ok(vec![format!("the new order came over the open SSE stream {ms} ms after it was asked for")])
+}
+
+fn spread(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let tally = count(fleet, STOCK, 90)?;
+    for instance in ["inventory-1", "inventory-2", "inventory-3"] {
+        ensure!(tally.of(instance) > 0, "{instance} got nothing: {}", tally.shares());
+    }
+    let arguments = ["users", "GetUser", r#"{"id":1}"#, "--repeat", "60", "--instances"];
+    let grpc = fleet.grpc(&arguments)?;
+    ensure!(grpc.lines().count() == 2, "one gRPC connection reached {grpc}");
+    Ok(vec![
+        format!("90 × REST: {}", tally.shares()),
+        format!("60 × gRPC on one connection: {}", grpc.trim().replace('\n', ", ")),
+    ])
+}
+
+fn canary(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let tally = count(fleet, "/stock/tea", 400)?;
+    let next = tally.of("inventory-canary");
+    // Five standard deviations around 40.
+    ensure!((10..=70).contains(&next), "of 400 requests {next} went to the canary");
+    Ok(vec![format!("of 400 requests {next} went to inventory-canary (weight 10 of 100)")])
+}
+
+fn crash(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let traffic = Traffic::start(fleet.web(), STOCK);
+    fleet.stop().wait_until(SOON, || traffic.tally().of("inventory-2") > 20)?;
+    fleet.kill("inventory-2")?;
+    let killed = traffic.tally();
+    fleet.stop().wait_until(SOON, || traffic.tally().since(&killed).answers > 500)?;
+    let without = traffic.tally().since(&killed);
+    fleet.revive("inventory-2")?;
+    let revived = traffic.tally();
+    let back = fleet
+        .stop()
+        .wait_until(SOON, || traffic.tally().since(&revived).of("inventory-2") > 0)
+        .context("the instance got no request after it was started again")?;
+    let all = none_failed(traffic)?;
+    Ok(vec![
+        format!("kill -9 inventory-2; the next {} requests: {}", without.answers, without.shares()),
+        format!("started again, and had requests after {} ms", back.as_millis()),
+        format!("{} requests, 0 failed", all.answers),
+    ])
+}
+
+fn failing(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let traffic = Traffic::start(fleet.web(), STOCK);
+    fleet.stop().wait_until(SOON, || traffic.tally().of("inventory-1") > 20)?;
+    fleet.turn("inventory-1", r#"{"fail_ratio":1}"#)?;
+    let broken = traffic.tally();
+    fleet.stop().wait_until(SOON, || traffic.tally().since(&broken).answers > 300)?;
+    let (ejected, asked) = (traffic.tally(), fleet.asked("inventory-1")?);
+    fleet.stop().wait_until(SOON, || traffic.tally().since(&ejected).answers > 300)?;
+    let answers = traffic.tally().since(&ejected).answers;
+    let probes = fleet.asked("inventory-1")? - asked;
+    // A third of them would be asked of it if nobody had noticed.
+    ensure!(probes < answers / 10, "of {answers} requests {probes} still went to inventory-1");
+    let while_broken = traffic.tally().since(&broken);
+    fleet.turn("inventory-1", CALM)?;
+    let mended = traffic.tally();
+    let back = fleet
+        .stop()
+        .wait_until(SOON, || traffic.tally().since(&mended).of("inventory-1") > 0)
+        .context("the instance got no request after it was mended")?;
+    let all = none_failed(traffic)?;
+    Ok(vec![
+        format!("inventory-1 answers 503 alone; callers saw: {}", while_broken.shares()),
+        format!("once it was noticed, {probes} of {answers} requests tried it"),
+        format!("mended, and had requests after {} ms", back.as_millis()),
+        format!("{} requests, 0 failed", all.answers),
+    ])
+}
+
+fn slow(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let turn = |knobs: &str| {
+        ["payments-1", "payments-2"].iter().try_for_each(|name| fleet.turn(name, knobs).map(drop))
+    };
+    turn(r#"{"latency_ms":3000}"#)?;
+    let mut client = fleet.client();
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    let late = client.send("POST", "/orders", ORDER)?;
+    let took = began.elapsed();
+    ensure!(late.status == 504, "a slow payment gave {}: {}", late.status, late.body);
+    ensure!(took < Duration::from_millis(2_500), "it took {} ms", took.as_millis());
+    seen.push(format!("payments take 3 s → 504 after {} ms (deadline 500 ms)", took.as_millis()));
+
+    let mut calls = 1;
+    let mut fast = Duration::MAX;
+    fleet
+        .stop()
+        .wait_until(Duration::from_secs(30), || {
+            calls += 1;
+            let began = Instant::now();
+            let refused =
+                client.send("POST", "/orders", ORDER).is_ok_and(|answer| answer.status == 503);
+            fast = began.elapsed();
+            refused && fast < Duration::from_millis(250)
+        })
+        .context("the breaker did not open")?;
+    seen.push(format!(
+        "the breaker opened within {calls} calls → 503 after {} ms",
+        fast.as_millis()
+    ));
+
+    turn(CALM)?;
+    let back = fleet
+        .stop()
+        .wait_until(SOON, || {
+            client.send("POST", "/orders", ORDER).is_ok_and(|answer| answer.status == 201)
+        })
+        .context("the breaker did not close")?;
+    seen.push(format!("payments are quick again → 201 after {} ms", back.as_millis()));
+    Ok(seen)
+}
+
+fn reload(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let before = fleet.shipped_config()?;
+    let traffic = Traffic::start(fleet.web(), STOCK);
+    let mut client = fleet.client();
+    ensure!(client.get("/hello")?.status == 404, "/hello is there already");
+    let mut with_hello = before.clone();
+    write!(
+        with_hello,
+        "\n  - name: hello\n    match: /hello\n    respond: {{ status: 200, body: hello }}\n"
+    )?;
+    fleet.write_config(&with_hello)?;
+    let live = fleet
+        .stop()
+        .wait_until(SOON, || client.get("/hello").is_ok_and(|answer| answer.status == 200))
+        .context("the new route did not come alive")?;
+
+    let broken = with_hello.replace("to: inventory\n", "to: inventroy\n");
+    ensure!(broken != with_hello, "there is nothing to misspell");
+    fleet.write_config(&broken)?;
+    let file = fleet.config_file();
+    let (good, said) = fleet.weft(&["check", "--config", &file.to_string_lossy()])?;
+    ensure!(!good, "`weft check` accepts a service that does not exist:\n{said}");
+    ensure!(said.contains("inventroy"), "`weft check` does not say what is wrong:\n{said}");
+    let refused = traffic.tally();
+    fleet.stop().wait_until(SOON, || traffic.tally().since(&refused).answers > 200)?;
+    ensure!(client.get("/hello")?.status == 200, "the last good configuration is gone");
+
+    fleet.write_config(&before)?;
+    fleet
+        .stop()
+        .wait_until(SOON, || client.get("/hello").is_ok_and(|answer| answer.status == 404))
+        .context("the route did not go away")?;
+    let all = none_failed(traffic)?;
+    let mut seen =
+        vec![format!("one more route, live {} ms after the file was saved", live.as_millis())];
+    seen.push(
+        "then a service is misspelt; Weft keeps the last good configuration, and says:".into(),
+    );
+    seen.extend(said.lines().take(12).map(|line| format!("  {line}")));
+    seen.push(format!("{} requests meanwhile, 0 failed", all.answers));
+    Ok(seen)
+}
+
+fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
+    let admin = format!("http://{}", fleet.admin());
+    let (good, status) = fleet.weft(&["status", "--admin", &admin])?;
+    ensure!(good, "`weft status` failed:\n{status}");
+    ensure!(status.contains("inventory"), "`weft status` names no service:\n{status}");
+    let metrics = super::http::Client::new(fleet.admin()).get("/metrics")?;
+    ensure!(metrics.status == 200, "/metrics gave {}", metrics.status);
+    let name = "http_server_request_duration_seconds_count";
+    let lines: Vec<&str> = metrics.body.lines().filter(|line| line.starts_with(name)).collect();
+    ensure!(!lines.is_empty(), "/metrics has no {name}");
+    let mut seen: Vec<String> = vec!["weft status".into()];
+    seen.extend(status.lines().take(30).map(|line| format!("  {line}")));
+    seen.push(format!("{} lines of metrics, such as", metrics.body.lines().count()));
+    seen.extend(lines.iter().take(3).map(|line| format!("  {line}")));
+    Ok(seen)
+}
+
+/// Asks so many times on one connection; every answer must be good.
+fn count(fleet: &Fleet, path: &str, times: u64) -> Result<Tally> {
+    let mut client = fleet.client();
+    let mut tally = Tally::default();
+    for _ in 0..times {
+        let answer = client.get(path)?;
+        ensure!(answer.status == 200, "{path}: {}: {}", answer.status, answer.body);
+        tally.answers += 1;
+        *tally.by_instance.entry(answer.instance().to_owned()).or_default() += 1;
+    }
+    Ok(tally)
+}
+
+/// Ends the traffic; not one request may have failed.
+fn none_failed(traffic: Traffic) -> Result<Tally> {
+    let tally = traffic.end();
+    ensure!(
+        tally.failed == 0,
+        "{} of {} requests failed, such as:\n{}",
+        tally.failed,
+        tally.answers,
+        tally.failures.join("\n")
+    );
+    Ok(tally)
+}

@@ -1,1 +1,27 @@
-//! Stub.
+//! Who somebody is, as far as TLS tells: the certificates that Weft shows, the ones that it believes,
+//! and the names in those that it is shown.
+//!
+//! A [`Server`] holds what a listener shows and whom it lets in, a [`Client`] what Weft shows to a
+//! service and which services it believes. Both read PEM, check all of it and tell everything that is
+//! wrong at once; both reload, and keep what they have if the new material is not good. The one
+//! cryptography is aws-lc-rs.
+//!
+//! Invariants: no sockets and no handshakes here, only what configures them; a key that does not fit
+//! its certificate, or a certificate out of its time, is never taken into use; keys are never printed.
+//!
+//! Reading order: [`pem`], [`fault`], [`certificate`], [`server`], [`client`], [`peer`].
+
+pub mod certificate;
+pub mod client;
+pub mod fault;
+pub mod peer;
+pub mod pem;
+pub mod provider;
+pub mod server;
+
+pub use certificate::{CertInfo, CertificateSource};
+pub use client::{Authorities, Client, ClientOptions};
+pub use fault::{Fault, Faults, What};
+pub use pem::Pem;
+pub use provider::{MinVersion, Reload, install_provider};
+pub use server::{ClientAuth, ClientAuthMode, Server, ServerOptions};

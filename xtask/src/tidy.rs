@@ -61,6 +61,7 @@ const RULES: &[Rule] = &[
     text::machine_paths,
     reasons::pages,
     pages::commands,
+    pages::own_commands,
     pages::links,
 ];
 

@@ -42,6 +42,51 @@ pub(super) fn commands(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Commands of Weft's own, in code blocks and between backticks, are ones that it has.
+pub(super) fn own_commands(tree: &Tree) -> Vec<Finding> {
+    let Some(cli) = tree.get("crates/weft/src/cli.rs") else { return Vec::new() };
+    let known = variants(cli);
+    let mut findings = Vec::new();
+    for (path, page) in tree.ending(".md") {
+        let inline = page.lines().enumerate().flat_map(|(at, line)| {
+            let quoted = line.split('`').skip(1).step_by(2);
+            quoted.map(move |command| (at + 1, command))
+        });
+        for (line, command) in typed(page).chain(inline) {
+            let mut words = command.split_whitespace();
+            if words.next() == Some("weft")
+                && let Some(word) = words.next()
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                && !word.starts_with('-')
+                && !known.iter().any(|name| name == word)
+            {
+                findings.push(Finding::new(path, line, format!("there is no `weft {word}`")));
+            }
+        }
+    }
+    findings.dedup();
+    findings
+}
+
+/// The variants of `enum Command`, as clap names them, and the `help` that it adds.
+fn variants(cli: &str) -> Vec<String> {
+    let body = cli.split_once("pub enum Command {").map_or("", |(_, rest)| rest);
+    let body = body.split("\n}").next().unwrap_or_default();
+    let mut names = vec!["help".to_owned()];
+    for line in body.lines().map(str::trim).filter(|line| !line.starts_with(['/', '#'])) {
+        let name: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let mut kebab = String::new();
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && !kebab.is_empty() {
+                kebab.push('-');
+            }
+            kebab.push(c.to_ascii_lowercase());
+        }
+        names.push(kebab);
+    }
+    names
+}
+
 /// The lines of the fenced blocks of shell, without prompt and comment.
 fn typed(page: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
@@ -105,6 +150,17 @@ mod tests {
             "there is no `./nowhere.sh`",
         ];
         assert_eq!(says(commands(&tree)), found);
+    }
+
+    #[test]
+    fn commands_of_weft_must_exist() {
+        let cli = "pub enum Command {\n    /// Runs.\n    Up(up::Up),\n    #[command(hide = true)]\n    \
+                   HandOver(x),\n}\nfn Fly() {}";
+        let page = "`weft up` and `weft fly --high`, a `weft.yaml`, weft sink\n```sh\nweft hand-over\n\
+                    weft --version\nweft swim\n```\n";
+        let tree = Tree::of(&[("crates/weft/src/cli.rs", cli), ("a.md", page)]);
+        let found = ["there is no `weft swim`", "there is no `weft fly`"];
+        assert_eq!(says(own_commands(&tree)), found);
     }
 
     #[test]

@@ -114,15 +114,16 @@ impl Bulkhead {
 
     /// Takes a place if one is free now.
     pub fn try_acquire(&self) -> Result<Permit, Refused> {
-        self.take().inspect_err(|_| {
+        self.take().ok_or_else(|| {
             self.0.full.fetch_add(1, Relaxed);
+            Refused::Full
         })
     }
 
     /// Takes a place, waiting for it in the queue if need be, and no longer than the queue's timeout
     /// or `deadline`. Cancel-safe: a dropped wait gives up its turn and nothing else.
     pub async fn acquire(&self, deadline: Option<Duration>) -> Result<Permit, Refused> {
-        if let Ok(permit) = self.take() {
+        if let Some(permit) = self.take() {
             return Ok(permit);
         }
         let inner = &*self.0;
@@ -146,12 +147,10 @@ impl Bulkhead {
         }
     }
 
-    fn take(&self) -> Result<Permit, Refused> {
+    pub(crate) fn take(&self) -> Option<Permit> {
         // A place that is freed while others wait is theirs before it shows here as free.
-        match self.0.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Permit { _place: place }),
-            Err(_) => Err(Refused::Full),
-        }
+        let place = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+        Some(Permit { _place: place })
     }
 
     /// The bulkhead, for people.

@@ -79,6 +79,8 @@ pub mod budget;
 pub mod bulkhead;
 pub mod ejection;
 pub mod hedge;
+#[cfg(feature = "tower")]
+pub mod layers;
 pub mod retry;
 mod ring;
 pub mod timeout;

@@ -1,0 +1,183 @@
+//! Bytes both ways: none lost, none invented, and every way to end.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use weft_kernel::Tick;
+use weft_net::{
+    Io, Socket, Stop, Target, connect,
+    relay::{End, relay},
+};
+
+use crate::stage::{LONG, far, listener, soon};
+
+/// A connected TCP pair.
+async fn pair() -> (Io, Socket) {
+    let listener = listener();
+    let target = Target::plain(listener.address().clone());
+    let (client, accepted) = tokio::join!(connect(&target, LONG), listener.accept());
+    (client.unwrap().io, accepted.unwrap().0)
+}
+
+async fn say_and_hear(
+    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> Vec<u8> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let say = async {
+        write.write_all(bytes).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let hear = async { read.read_to_end(&mut heard).await.unwrap() };
+    tokio::join!(say, hear);
+    heard
+}
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways_over_tcp() {
+    let (mut caller, near) = pair().await;
+    let (away, mut upstream) = pair().await;
+    let up: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let down: Vec<u8> = (0..2_000_000u32).map(|n| (n % 241) as u8).collect();
+    let (mut near, mut away) = (Io::from(near), away);
+    let stop = Stop::new();
+    let (relayed, at_caller, at_upstream) = soon(async {
+        tokio::join!(
+            relay(&mut near, &mut away, LONG, &stop),
+            say_and_hear(&mut caller, &up),
+            say_and_hear(&mut upstream, &down),
+        )
+    })
+    .await;
+    assert!(matches!(relayed.end, End::Closed), "{relayed:?}");
+    assert_eq!((relayed.up_bytes, relayed.down_bytes), (3_000_000, 2_000_000));
+    assert!(at_caller == down && at_upstream == up);
+}
+
+#[tokio::test]
+async fn a_half_close_is_passed_on_and_the_other_direction_goes_on() {
+    let (mut caller, mut near) = tokio::io::duplex(16);
+    let (mut away, mut upstream) = tokio::io::duplex(16);
+    let stop = Stop::new();
+    let talk = async {
+        caller.write_all(b"question").await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut heard = String::new();
+        upstream.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "question");
+        // Only now, after the end of the other direction.
+        upstream.write_all(b"a rather longer answer").await.unwrap();
+        upstream.shutdown().await.unwrap();
+        heard.clear();
+        caller.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "a rather longer answer");
+    };
+    let (relayed, ()) =
+        soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), talk) }).await;
+    assert!(matches!(relayed.end, End::Closed), "{relayed:?}");
+    assert_eq!((relayed.up_bytes, relayed.down_bytes), (8, 22));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_it_and_any_byte_puts_that_off() {
+    let (mut caller, mut near) = tokio::io::duplex(64);
+    let (mut away, upstream) = tokio::io::duplex(64);
+    let stop = Stop::new();
+    let idle = Duration::from_secs(300);
+    let began = tokio::time::Instant::now();
+    let talk = async {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            caller.write_all(b"still here").await.unwrap();
+        }
+    };
+    let (relayed, ()) = tokio::join!(relay(&mut near, &mut away, idle, &stop), talk);
+    assert!(matches!(relayed.end, End::Idle), "{relayed:?}");
+    assert_eq!(relayed.up_bytes, 30);
+    assert_eq!(began.elapsed().as_secs(), 900);
+    drop(upstream);
+}
+
+#[tokio::test]
+async fn a_drain_lets_it_go_on_and_a_close_cuts_it() {
+    let (mut caller, mut near) = tokio::io::duplex(64);
+    let (mut away, mut upstream) = tokio::io::duplex(64);
+    let stop = Stop::new();
+    let talk = async {
+        stop.drain(far());
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(upstream.read_u8().await.unwrap(), b'x');
+        stop.close();
+    };
+    let (relayed, ()) =
+        soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), talk) }).await;
+    assert!(matches!(relayed.end, End::Cut), "{relayed:?}");
+    assert_eq!(relayed.up_bytes, 1);
+    assert_ne!(far(), Tick::NEVER);
+}
+
+#[tokio::test]
+async fn a_failure_names_its_side() {
+    let (caller, near) = pair().await;
+    let (away, upstream) = pair().await;
+    let (mut near, mut away) = (Io::from(near), away);
+    // Closing with a linger of zero sends a reset.
+    let Socket::Tcp(tcp) = &upstream else { panic!("{upstream:?}") };
+    socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(upstream);
+    let relayed = soon(relay(&mut near, &mut away, LONG, &Stop::new())).await;
+    assert!(matches!(relayed.end, End::UpstreamFailed(_)), "{relayed:?}");
+
+    let (away, _upstream) = pair().await;
+    let mut away = away;
+    let Io::Tcp(tcp) = &caller else { panic!("{caller:?}") };
+    socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(caller);
+    let relayed = soon(relay(&mut near, &mut away, LONG, &Stop::new())).await;
+    assert!(matches!(relayed.end, End::CallerFailed(_)), "{relayed:?}");
+}
+
+async fn chunks(stream: DuplexStream, chunks: Vec<Vec<u8>>) -> Vec<u8> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let say = async {
+        for chunk in chunks {
+            write.write_all(&chunk).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        write.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let hear = async { read.read_to_end(&mut heard).await.unwrap() };
+    tokio::join!(say, hear);
+    heard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_the_pieces_every_byte_arrives_in_order(
+        up in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+        down in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+        near_bytes in 1usize..200,
+        away_bytes in 1usize..200,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (caller, mut near) = tokio::io::duplex(near_bytes);
+            let (mut away, upstream) = tokio::io::duplex(away_bytes);
+            let stop = Stop::new();
+            let (relayed, at_caller, at_upstream) = tokio::join!(
+                relay(&mut near, &mut away, LONG, &stop),
+                chunks(caller, up.clone()),
+                chunks(upstream, down.clone()),
+            );
+            assert!(matches!(relayed.end, End::Closed), "{relayed:?}");
+            assert_eq!(at_caller, down.concat());
+            assert_eq!(at_upstream, up.concat());
+            assert_eq!(relayed.up_bytes as usize, at_upstream.len());
+            assert_eq!(relayed.down_bytes as usize, at_caller.len());
+        });
+    }
+}

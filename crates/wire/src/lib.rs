@@ -10,9 +10,9 @@ pub mod grpc;
 pub mod grpc_web;
 pub mod h1;
 pub mod head;
-pub mod proxy_protocol;
 pub mod path;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod proxy_status;
 pub mod structured;
 

@@ -224,6 +224,14 @@ fn the_callers_zone_is_preferred_while_enough_of_it_can_be_used() {
     assert!(spilt > 0.2 && spilt < 0.5, "two of four are not: {spilt}");
     fleet.registry.drain(here[1], false);
     assert_eq!(share("a"), 1.0);
+    let mut rng = Rng::seeded(2);
+    for member in set.members().iter().filter(|member| here[2..].contains(&member.endpoint.id())) {
+        for _ in 0..5 {
+            member.endpoint.clone().begin(START).finish(Outcome::FAILED, START, &mut rng);
+        }
+        assert!(member.endpoint.is_ejected());
+    }
+    assert!(share("a") < 0.3, "one is drained and two are ejected");
 }
 
 #[test]

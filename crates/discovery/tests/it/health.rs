@@ -8,7 +8,7 @@ use tokio::{
     net::TcpListener,
 };
 use weft_discovery::{
-    Check, Health, ServiceOptions,
+    Check, Health, ProbeTls, ServiceOptions,
     endpoint::Verdict,
     health::{Checkup, Finding, NetProbe, Probe},
 };
@@ -53,6 +53,19 @@ async fn verdicts_come_go_and_outlive_a_reload() {
             fleet.wellness.heal("10.0.0.3:80");
             until("one success", || verdict(2) == Verdict::Healthy).await;
             assert!(!service.set().panicking());
+
+            let mut moved = checked(&all);
+            moved.health = Some(Health::new(Check::http("/elsewhere")));
+            fleet.wellness.sicken("10.0.0.2:80");
+            let before = fleet.wellness.checked("10.0.0.2:80");
+            fleet.registry.apply(vec![moved], fleet.clock.now());
+            until("a check of another kind", || fleet.wellness.checked("10.0.0.2:80") > before + 1)
+                .await;
+            assert_eq!(verdict(1), Verdict::Healthy, "two failures do not overturn what stood");
+            fleet.wellness.heal("10.0.0.2:80");
+            fleet.registry.apply(vec![checked(&all)], fleet.clock.now());
+            let before = fleet.wellness.checked("10.0.0.2:80");
+            until("the old kind", || fleet.wellness.checked("10.0.0.2:80") > before).await;
 
             let mut more = checked(&all);
             more.endpoints.extend(options("x", &[("10.0.0.4:80", 1)]).endpoints);
@@ -184,6 +197,57 @@ async fn a_silent_endpoint_is_given_up_in_time() {
     };
     let said = NetProbe.probe(checkup).await.unwrap_err();
     assert!(said.contains("50ms"), "{said}");
+}
+
+#[tokio::test]
+async fn a_check_over_tls_verifies_the_name_and_speaks_its_own_protocol() {
+    locally(async {
+        let key = rcgen::generate_simple_self_signed(["orders.internal".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(key.cert.der().clone()).unwrap();
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = Arc::new(client);
+        let checkup = |hostname: &str| Checkup {
+            check: Check::http("/"),
+            address: address.into(),
+            hostname: Some(hostname.into()),
+            tls: Some(ProbeTls { config: Arc::clone(&config), name: None }),
+            timeout: Duration::from_secs(5),
+        };
+        assert_eq!(NetProbe.probe(checkup("orders.internal")).await, Ok("status 200".into()));
+        let said = NetProbe.probe(checkup("users.internal")).await.unwrap_err();
+        assert!(said.contains("TLS") && said.contains("users.internal"), "{said}");
+    })
+    .await;
 }
 
 /// A gRPC server on the `h2` crate that answers any call with these bytes and this status.

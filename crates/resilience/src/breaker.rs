@@ -10,6 +10,7 @@
 //! the state in which its call was admitted; a permit that is dropped gives its place back.
 
 pub mod core;
+mod gate;
 mod permit;
 mod window;
 
@@ -27,6 +28,7 @@ use weft_kernel::Tick;
 pub use self::permit::Permit;
 use self::{
     core::{Effects, Input, Machine, Phase, Verdict},
+    gate::Gate,
     permit::Held,
     window::Sliding,
 };
@@ -227,56 +229,6 @@ struct Inner {
     hook: Option<Hook>,
 }
 
-/// The machine's mode, phase and generation in one word.
-#[derive(Clone, Copy)]
-struct Gate(u64);
-
-const FULL: u64 = 1 << 4;
-const GENERATION_SHIFT: u32 = 5;
-
-impl Gate {
-    fn of(machine: &Machine, options: &Options) -> Self {
-        let mode = match machine.mode {
-            Mode::Enforce => 0,
-            Mode::MetricsOnly => 1,
-            Mode::Isolated => 2,
-            Mode::Disabled => 3,
-        };
-        let phase = match machine.phase {
-            Phase::Closed => 0,
-            Phase::Open { .. } => 1 << 2,
-            Phase::HalfOpen(trials) if trials.given >= options.half_open => 2 << 2 | FULL,
-            Phase::HalfOpen(_) => 2 << 2,
-        };
-        Self(machine.generation << GENERATION_SHIFT | phase | mode)
-    }
-
-    fn mode(self) -> Mode {
-        match self.0 & 3 {
-            0 => Mode::Enforce,
-            1 => Mode::MetricsOnly,
-            2 => Mode::Isolated,
-            _ => Mode::Disabled,
-        }
-    }
-
-    fn state(self) -> State {
-        match self.0 >> 2 & 3 {
-            0 => State::Closed,
-            1 => State::Open,
-            _ => State::HalfOpen,
-        }
-    }
-
-    fn full(self) -> bool {
-        self.0 & FULL != 0
-    }
-
-    fn generation(self) -> u64 {
-        self.0 >> GENERATION_SHIFT
-    }
-}
-
 impl Breaker {
     /// A closed breaker.
     pub fn new(options: Options, now: Tick) -> Self {
@@ -299,7 +251,7 @@ impl Breaker {
         let options = Options { half_open: options.half_open.max(1), ..options };
         let machine = Machine::new(options.mode, now);
         Self(Arc::new(Inner {
-            gate: AtomicU64::new(Gate::of(&machine, &options).0),
+            gate: AtomicU64::new(Gate::of(&machine, &options).word()),
             until: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             window: Sliding::new(&options),
@@ -392,7 +344,7 @@ impl Breaker {
     }
 
     fn gate(&self) -> Gate {
-        Gate(self.0.gate.load(Acquire))
+        Gate::from_word(self.0.gate.load(Acquire))
     }
 
     /// Counts a call that was admitted while closed, and opens if the window says so.
@@ -421,7 +373,7 @@ impl Breaker {
         if let Phase::Open { until } = machine.phase {
             inner.until.store(until.nanos(), Relaxed);
         }
-        inner.gate.store(Gate::of(&machine, &inner.options).0, Release);
+        inner.gate.store(Gate::of(&machine, &inner.options).word(), Release);
         if let (Some(change), Some(hook)) = (&change, &inner.hook) {
             hook(change);
         }
@@ -437,34 +389,5 @@ impl fmt::Debug for Breaker {
             .field("mode", &gate.mode())
             .field("options", &self.0.options)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gate_says_what_the_machine_says() {
-        let options = Options::default();
-        for mode in [Mode::Enforce, Mode::MetricsOnly, Mode::Isolated, Mode::Disabled] {
-            for (phase, state, full) in [
-                (Phase::Closed, State::Closed, false),
-                (Phase::Open { until: Tick::NEVER }, State::Open, false),
-                (Phase::HalfOpen(core::Trials::default()), State::HalfOpen, false),
-                (
-                    Phase::HalfOpen(core::Trials { given: 10, ..Default::default() }),
-                    State::HalfOpen,
-                    true,
-                ),
-            ] {
-                let machine = Machine { phase, generation: 77, ..Machine::new(mode, Tick::ZERO) };
-                let gate = Gate::of(&machine, &options);
-                assert_eq!(
-                    (gate.mode(), gate.state(), gate.full(), gate.generation()),
-                    (mode, state, full, 77)
-                );
-            }
-        }
     }
 }

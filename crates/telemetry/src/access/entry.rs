@@ -68,9 +68,13 @@ pub struct Entry<'a> {
 
 const NONE: u8 = u8::MAX;
 const NEVER: u64 = u64::MAX;
+const TEXTS: usize = 13;
+/// The length of what stands before the texts: eight-byte numbers and the trace id, two-byte numbers,
+/// reason, gRPC status and address family, the client's address, and the lengths of the texts.
+const HEAD: usize = 5 * 8 + 16 + 2 * 2 + 3 + 18 + 2 * TEXTS;
 
 impl<'a> Entry<'a> {
-    fn texts(&self) -> [&'a [u8]; 13] {
+    fn texts(&self) -> [&'a [u8]; TEXTS] {
         [
             self.listener.as_bytes(),
             self.route.as_bytes(),
@@ -91,12 +95,15 @@ impl<'a> Entry<'a> {
     /// Appends the packed entry, unless `to` would grow beyond `max`; says whether it did.
     pub(super) fn pack(&self, to: &mut Vec<u8>, max: usize) -> bool {
         let texts = self.texts().map(|text| &text[..text.len().min(FIELD_BYTES_MAX)]);
-        let length = 83 + texts.iter().map(|text| text.len() + 2).sum::<usize>();
+        let length = HEAD + texts.iter().map(|text| text.len()).sum::<usize>();
         if to.len() + length > max {
             return false;
         }
-        to.reserve(length);
-        let mut put = |bytes: &[u8]| to.extend_from_slice(bytes);
+        let (mut head, mut at) = ([0; HEAD], 0);
+        let mut put = |bytes: &[u8]| {
+            head[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
         put(&self.time_nanos.to_le_bytes());
         put(&self.trace_id.to_le_bytes());
         put(&nanos(self.duration).to_le_bytes());
@@ -116,7 +123,11 @@ impl<'a> Entry<'a> {
         put(&port.to_le_bytes());
         for text in texts {
             put(&(text.len() as u16).to_le_bytes());
-            put(text);
+        }
+        to.reserve(length);
+        to.extend_from_slice(&head);
+        for text in texts {
+            to.extend_from_slice(text);
         }
         true
     }
@@ -145,19 +156,29 @@ impl<'a> Entry<'a> {
             6 => Some(SocketAddr::new(IpAddr::V6(ip), port)),
             _ => None,
         };
-        entry.listener = own(text(from)?);
-        entry.route = own(text(from)?);
-        entry.service = own(text(from)?);
-        entry.endpoint = own(text(from)?);
-        entry.protocol = own(text(from)?);
-        entry.detail = own(text(from)?);
-        entry.tls_version = own(text(from)?);
-        entry.sni = own(text(from)?);
-        entry.method = text(from)?;
-        entry.host = text(from)?;
-        entry.path = text(from)?;
-        entry.request_id = text(from)?;
-        entry.user_agent = text(from)?;
+        let mut lengths = [0; TEXTS];
+        for length in &mut lengths {
+            *length = usize::from(u16::from_le_bytes(take(from)?));
+        }
+        let mut lengths = lengths.into_iter();
+        let mut text = || {
+            let (head, rest) = from.split_at_checked(lengths.next()?)?;
+            *from = rest;
+            Some(head)
+        };
+        entry.listener = own(text()?);
+        entry.route = own(text()?);
+        entry.service = own(text()?);
+        entry.endpoint = own(text()?);
+        entry.protocol = own(text()?);
+        entry.detail = own(text()?);
+        entry.tls_version = own(text()?);
+        entry.sni = own(text()?);
+        entry.method = text()?;
+        entry.host = text()?;
+        entry.path = text()?;
+        entry.request_id = text()?;
+        entry.user_agent = text()?;
         Some(entry)
     }
 }
@@ -170,13 +191,6 @@ fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
     let (head, rest) = from.split_first_chunk()?;
     *from = rest;
     Some(*head)
-}
-
-fn text<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u16::from_le_bytes(take(from)?);
-    let (head, rest) = from.split_at_checked(usize::from(length))?;
-    *from = rest;
-    Some(head)
 }
 
 /// A text of our own, which is UTF-8 but for a character that was cut at its end.

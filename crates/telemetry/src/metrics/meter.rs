@@ -75,6 +75,10 @@ impl RouteMeter {
     }
 
     pub(super) fn write(&self, to: &mut Writer) {
+        // Routes are many and most see little: only one that was used has series.
+        if self.cells.iter().next().is_none() {
+            return;
+        }
         let labels = [("http_route", &*self.name)];
         let mut sums = BTreeMap::new();
         self.cells.iter().for_each(|(_, cell)| cell.slots.gather(&mut sums));

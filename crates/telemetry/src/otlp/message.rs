@@ -162,3 +162,56 @@ impl From<SpanRecord> for Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// The same span as the official Python classes of opentelemetry-proto write it.
+    const RECORDED: &str = "\
+        0aea010a180a160a0c736572766963652e6e616d6512060a047765667412cd010a170a0e776566742d74656c656d65\
+        7472791205302e312e3012b1010a100af7651916cd43dd8448eb211c80319c1208b7ad6b71692033311a03613d3122\
+        0800f067aa0ba902b72a0a474554206f726465727330033901002a36fe9c97174102002a36fe9c97174a1c0a0e7365\
+        727665722e61646472657373120a0a0831302e302e302e374a200a19687474702e726573706f6e73652e7374617475\
+        735f636f6465120318f8034a0d0a0772657472696564120210017a0f120b7472795f74696d656f7574180285010100\
+        0000";
+
+    #[test]
+    fn a_span_is_written_as_the_official_classes_write_it() {
+        let span = SpanRecord {
+            trace_id: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
+            span_id: 0xb7ad_6b71_6920_3331,
+            parent_id: 0x00f0_67aa_0ba9_02b7,
+            sampled: true,
+            tracestate: Some("a=1".into()),
+            name: "GET orders".into(),
+            kind: Kind::Client,
+            start_nanos: 1_700_000_000_000_000_001,
+            end_nanos: 1_700_000_000_000_000_002,
+            attributes: vec![
+                ("server.address", "10.0.0.7".into()),
+                ("http.response.status_code", 504.into()),
+                ("retried", true.into()),
+            ],
+            status: SpanStatus::Error("try_timeout".into()),
+        };
+        let scope = Scope { name: "weft-telemetry".into(), version: "0.1.0".into() };
+        let request = Request {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(Resource { attributes: vec![text("service.name", "weft")] }),
+                scope_spans: vec![ScopeSpans { scope: Some(scope), spans: vec![span.into()] }],
+            }],
+        };
+        let hex: String =
+            request.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, RECORDED);
+    }
+
+    #[test]
+    fn a_span_never_ends_before_it_starts() {
+        let span = SpanRecord { start_nanos: 9, end_nanos: 3, ..SpanRecord::default() };
+        assert_eq!(Span::from(span).end_time_unix_nano, 9);
+    }
+}

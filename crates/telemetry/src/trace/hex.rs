@@ -1,19 +1,42 @@
 //! Hexadecimal digits to numbers and back, without allocation.
 
-/// Reads exactly the given digits; `upper` says whether `A` to `F` count as digits.
+/// The value of each byte as a digit; 255 for what is none.
+const fn values(upper: bool) -> [u8; 256] {
+    let mut values = [255; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let byte = b"0123456789abcdef"[digit as usize];
+        values[byte as usize] = digit;
+        if upper {
+            values[byte.to_ascii_uppercase() as usize] = digit;
+        }
+        digit += 1;
+    }
+    values
+}
+
+static LOWER: [u8; 256] = values(false);
+static BOTH: [u8; 256] = values(true);
+
+/// Reads 1 to 32 digits; `upper` says whether `A` to `F` count as digits.
 pub(super) fn parse(digits: &[u8], upper: bool) -> Option<u128> {
     if digits.is_empty() || digits.len() > 32 {
         return None;
     }
-    digits.iter().try_fold(0u128, |value, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            b'A'..=b'F' if upper => digit - b'A' + 10,
-            _ => return None,
-        };
-        Some((value << 4) | u128::from(digit))
-    })
+    let values = if upper { &BOTH } else { &LOWER };
+    let (high, low) = digits.split_at(digits.len().saturating_sub(16));
+    Some((u128::from(half(high, values)?) << 64) | u128::from(half(low, values)?))
+}
+
+/// At most 16 digits; looks at all of them before it judges, which spares a branch for each.
+fn half(digits: &[u8], values: &[u8; 256]) -> Option<u64> {
+    let (mut value, mut worst) = (0, 0);
+    for byte in digits {
+        let digit = values[usize::from(*byte)];
+        worst |= digit;
+        value = (value << 4) | u64::from(digit & 15);
+    }
+    (worst < 16).then_some(value)
 }
 
 /// The low `4 × N` bits as N lower-case digits.

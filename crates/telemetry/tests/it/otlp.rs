@@ -7,7 +7,13 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpListener, sync::mpsc, sync::oneshot, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use weft_telemetry::{
     metrics::SpanMeter,
     otlp::{Exporter, Options, Protocol},
@@ -34,6 +40,14 @@ struct Collector {
 }
 
 async fn collector(protocol: Protocol, answers: &'static [Answer]) -> Collector {
+    secure_collector(protocol, answers, None).await
+}
+
+async fn secure_collector(
+    protocol: Protocol,
+    answers: &'static [Answer],
+    tls: Option<TlsAcceptor>,
+) -> Collector {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let (tell, arrived) = mpsc::channel(100);
@@ -65,23 +79,43 @@ async fn collector(protocol: Protocol, answers: &'static [Answer]) -> Collector 
                     Ok::<_, Infallible>(respond(protocol, answer).await)
                 }
             });
+            let tls = tls.clone();
             connections.spawn(async move {
-                let io = TokioIo::new(stream);
-                match protocol {
-                    Protocol::Http => {
-                        let _ = hyper::server::conn::http1::Builder::new()
-                            .serve_connection(io, service)
-                            .await;
-                    }
-                    Protocol::Grpc => {
-                        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        let _ = server.serve_connection(io, service).await;
+                match tls {
+                    None => serve(protocol, stream, service).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            serve(protocol, stream, service).await;
+                        }
                     }
                 }
             });
         }
     });
     Collector { at, arrived, _tasks: tasks }
+}
+
+async fn serve<S, H>(protocol: Protocol, stream: S, service: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<BoxBody<Bytes, Infallible>>,
+            Error = Infallible,
+        >,
+    H::Future: Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    // How a connection ends is the client's affair.
+    match protocol {
+        Protocol::Http => {
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        }
+        Protocol::Grpc => {
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(io, service).await;
+        }
+    }
 }
 
 async fn respond(protocol: Protocol, answer: Answer) -> Response<BoxBody<Bytes, Infallible>> {
@@ -328,4 +362,41 @@ async fn a_connection_that_was_closed_is_opened_again() {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     until(|| running.meter.exported.get() == 2).await;
     running.end().await;
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_the_certificate_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], own.signing_key.into())
+            .unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let collector = secure_collector(protocol, &[Answer::Ok], Some(acceptor)).await;
+        for (certificate, exported, failed) in [(&own.cert, 1, 0), (&other.cert, 0, 1)] {
+            let ca = folder.path().join("ca.pem");
+            std::fs::write(&ca, certificate.pem()).unwrap();
+            let running = start(Options {
+                endpoint: format!("https://{}", collector.at),
+                ca_file: Some(ca),
+                ..options(protocol, collector.at)
+            });
+            running.send(1);
+            let meter = running.meter.clone();
+            until(|| meter.exported.get() + meter.failed.get() == 1).await;
+            running.end().await;
+            assert_eq!(
+                (meter.exported.get(), meter.failed.get()),
+                (exported, failed),
+                "{protocol:?}"
+            );
+        }
+    }
 }

@@ -4,10 +4,11 @@
 //! what is spawned is counted, so that drain can wait for all of it and then cut it. Nothing here
 //! knows a route, a service or a policy: a connection is handed to a function of the caller's.
 //!
-//! Reading order: [`address`], [`io`] (what a connection is), [`listen`], [`accept`] and [`connect`]
-//! (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and [`worker`] (who runs it),
-//! [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`] (how they are spoken),
-//! [`pool`] (connections to services), [`alarm`] (a timer that is armed rarely), [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes and tools).
+//! Reading order: [`address`], [`io`] (what a connection is), [`listen`], [`accept`] and
+//! [`connect`](mod@connect) (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and
+//! [`worker`] (who runs it), [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`]
+//! (how they are spoken), [`pool`] (connections to services), [`alarm`] (a timer that is armed
+//! rarely), [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes).
 
 pub mod accept;
 pub mod address;

@@ -111,6 +111,15 @@ pub fn adopt(sockets: Vec<OwnedFd>, options: &Options, count: usize) -> Result<V
     Bound::spread(adopted, count)
 }
 
+/// Where a socket is bound; `None` if it is none, or not bound.
+pub fn address_of(socket: &OwnedFd) -> Option<Address> {
+    let address = SockRef::from(socket).local_addr().ok()?;
+    match address.as_socket() {
+        Some(address) => Some(Address::from(address)),
+        None => Some(Address::Unix(address.as_pathname()?.to_path_buf())),
+    }
+}
+
 impl Bound {
     fn listen(socket: socket2::Socket, options: &Options) -> io::Result<Self> {
         let address = match socket.local_addr()?.as_socket() {

@@ -206,7 +206,8 @@ impl<W: 'static> Workers<W> {
 
     /// Stops a listener: accepts no more, lets its connections finish, and cuts them at `deadline`.
     ///
-    /// Returns when no worker holds its socket any more; whether there was such a listener. To listen
+    /// Returns when no worker holds its socket any more; whether there was such a listener. Not
+    /// cancel-safe: a deadline that was not passed on does not cut. To listen
     /// there again with other settings and refuse nobody meanwhile, take [`Workers::bound`] before.
     pub async fn unlisten(&self, name: &Name, deadline: Tick) -> bool {
         let Some(listed) = self.listeners().remove(name) else {

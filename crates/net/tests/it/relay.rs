@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use weft_kernel::Tick;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use weft_kernel::{Rng, Tick};
 use weft_net::{
-    Io, Socket, Stop, Target, connect,
+    Io, Rewound, Socket, Stop, Target, connect,
     relay::{End, relay},
 };
 
@@ -20,10 +21,7 @@ async fn pair() -> (Io, Socket) {
     (client.unwrap().io, accepted.unwrap().0)
 }
 
-async fn say_and_hear(
-    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
-    bytes: &[u8],
-) -> Vec<u8> {
+async fn say_and_hear(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) -> Vec<u8> {
     let (mut read, mut write) = tokio::io::split(stream);
     let say = async {
         write.write_all(bytes).await.unwrap();
@@ -54,6 +52,43 @@ async fn large_bodies_pass_both_ways_over_tcp() {
     assert!(matches!(relayed.end, End::Closed), "{relayed:?}");
     assert_eq!((relayed.up_bytes, relayed.down_bytes), (3_000_000, 2_000_000));
     assert!(at_caller == down && at_upstream == up);
+}
+
+/// Copying and splicing take turns, and what is on its way in a buffer or a pipe keeps its order.
+#[tokio::test]
+async fn small_and_large_pieces_alternate_over_tcp() {
+    for seed in 0..6 {
+        let mut rng = Rng::seeded(seed);
+        let mut pieces = || -> Vec<Vec<u8>> {
+            (0..24)
+                .map(|_| {
+                    let most = [3, 2_000, 70_000, 600_000][rng.below(4) as usize];
+                    let (first, length) = (rng.next_u64() as u8, 1 + rng.below(most));
+                    (0..length).map(|n| first.wrapping_add((n % 253) as u8)).collect()
+                })
+                .collect()
+        };
+        let (up, down) = (pieces(), pieces());
+        let (caller, near) = pair().await;
+        let (mut away, upstream) = pair().await;
+        let mut ahead = BytesMut::new();
+        ahead.extend_from_slice(b"read ahead");
+        let mut near = Rewound::with(ahead, near);
+        let stop = Stop::new();
+        let (relayed, at_caller, at_upstream) = soon(async {
+            tokio::join!(
+                relay(&mut near, &mut away, LONG, &stop),
+                chunks(caller, up.clone()),
+                chunks(upstream, down.clone()),
+            )
+        })
+        .await;
+        assert!(matches!(relayed.end, End::Closed), "seed {seed}: {relayed:?}");
+        assert!(at_caller == down.concat(), "seed {seed}");
+        assert!(at_upstream == [b"read ahead", &up.concat()[..]].concat(), "seed {seed}");
+        assert_eq!(relayed.up_bytes as usize, at_upstream.len());
+        assert_eq!(relayed.down_bytes as usize, at_caller.len());
+    }
 }
 
 #[tokio::test]
@@ -139,7 +174,7 @@ async fn a_failure_names_its_side() {
     assert!(matches!(relayed.end, End::CallerFailed(_)), "{relayed:?}");
 }
 
-async fn chunks(stream: DuplexStream, chunks: Vec<Vec<u8>>) -> Vec<u8> {
+async fn chunks(stream: impl AsyncRead + AsyncWrite, chunks: Vec<Vec<u8>>) -> Vec<u8> {
     let (mut read, mut write) = tokio::io::split(stream);
     let say = async {
         for chunk in chunks {

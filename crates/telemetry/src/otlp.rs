@@ -9,7 +9,12 @@ mod answer;
 mod link;
 mod message;
 
-use std::{future::Future, path::PathBuf, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    path::PathBuf,
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 
 use answer::{Failure, grpc_answer, http_answer};
 use bytes::{BufMut, Bytes, BytesMut};

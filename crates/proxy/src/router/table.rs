@@ -1,0 +1,371 @@
+//! The table: rules in buckets, and the search for the first that fits.
+//!
+//! A rule is one match of one route. A bucket holds the rules of one host and one path, the best first.
+
+use std::collections::HashMap;
+
+use super::{
+    Captures, CompileError, Found, Lookup, Missing, NONE,
+    fields::{CONDITIONS_MAX, Condition, Methods, method_bit},
+    hosts::{self, Hosts},
+    paths::{Passed, Pattern, Rank, Tree},
+    regexes::{self, Patterns, Set},
+};
+use crate::plan;
+
+/// The compiled routes of one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    hosts: Hosts,
+    branches: Vec<Branch>,
+    tree: Tree,
+    buckets: Vec<(u32, u32)>,
+    /// The rules of the buckets, one bucket after the other.
+    placed: Vec<u32>,
+    rules: Vec<Rule>,
+    conditions: Vec<Condition>,
+    /// What the rules look like in the plan, which only people ask for.
+    pub(super) shapes: Vec<Shape>,
+}
+
+/// What there is for one host.
+#[derive(Clone, Debug)]
+struct Branch {
+    root: u32,
+    /// Bucket of what fits every path.
+    all: u32,
+    /// Bucket of the regular expressions.
+    regexes: u32,
+    set: Set,
+}
+
+/// One match of one route.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) route: u32,
+    pub(super) match_index: u32,
+    pub(super) methods: Methods,
+    conditions: (u32, u32),
+    queries: u32,
+    place: Place,
+}
+
+/// What of the path is told when a rule wins.
+#[derive(Clone, Debug)]
+enum Place {
+    /// The length that a prefix rewrite replaces.
+    Prefix(u32),
+    /// The whole path.
+    Whole,
+    /// The whole path, and captures.
+    Template,
+    /// The whole path; it must fit the expression of this number.
+    Regex(u32),
+}
+
+/// A rule as it stands in the plan.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) hosts: Vec<plan::Host>,
+    pub(super) pattern: Pattern,
+}
+
+impl Rule {
+    /// How specific it is beyond host and path; greater wins, and among equals the earlier.
+    pub(super) const fn weight(&self) -> (bool, u32, u32) {
+        (!self.methods.is_any(), self.conditions.1 - self.queries, self.queries)
+    }
+}
+
+impl Table {
+    /// Compiles routes, each with the index by which [`Found`] names it; earlier ones win among equals.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn compile<'a>(
+        routes: impl IntoIterator<Item = (u32, &'a plan::Route)>,
+    ) -> Result<Self, Vec<CompileError>> {
+        let mut builder = Builder::default();
+        for (index, route) in routes {
+            builder.route(index, route);
+        }
+        builder.finish()
+    }
+
+    /// The route of a request. `captures` holds what a template took of the path, and is empty for other
+    /// matches.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn find(&self, lookup: &Lookup<'_>, captures: &mut Captures) -> Result<Found, Missing> {
+        captures.clear();
+        let bit = method_bit(lookup.method);
+        let number = self.search(lookup, |rule| {
+            rule.methods.fits(bit, lookup.method) && self.unmet(rule, lookup).is_none()
+        });
+        let Some(number) = number else { return Err(self.missing(lookup)) };
+        let rule = &self.rules[number as usize];
+        if matches!(rule.place, Place::Template)
+            && let Pattern::Template(template) = &self.shapes[number as usize].pattern
+        {
+            template.capture(lookup.path, |range| captures.push(range));
+        }
+        let prefix_len = match rule.place {
+            Place::Prefix(len) => len,
+            _ => lookup.path.len() as u32,
+        };
+        Ok(Found { route: rule.route, match_index: rule.match_index, prefix_len })
+    }
+
+    /// Why a request has no route: whether another method would have one.
+    #[cold]
+    fn missing(&self, lookup: &Lookup<'_>) -> Missing {
+        let mut allow: Vec<&str> = Vec::new();
+        self.search(lookup, |rule| {
+            if self.unmet(rule, lookup).is_none() {
+                for method in rule.methods.iter() {
+                    if !allow.contains(&method) {
+                        allow.push(method);
+                    }
+                }
+            }
+            false
+        });
+        if allow.is_empty() {
+            return Missing::NotFound;
+        }
+        allow.sort_unstable();
+        Missing::MethodNotAllowed { allow: allow.join(", ") }
+    }
+
+    /// How many matches there are, over all routes.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no route.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules with their numbers, in the order of the configuration.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&Rule, &Shape)> {
+        self.rules.iter().zip(&self.shapes)
+    }
+
+    /// The first condition of a rule that does not hold.
+    pub(super) fn unmet(&self, rule: &Rule, lookup: &Lookup<'_>) -> Option<&Condition> {
+        let (start, len) = rule.conditions;
+        let conditions = &self.conditions[start as usize..(start + len) as usize];
+        conditions.iter().find(|condition| !condition.holds(lookup))
+    }
+
+    /// The first rule that is `accepted` among those whose host and path fit, the most specific first.
+    #[inline]
+    fn search<'a>(
+        &'a self,
+        lookup: &Lookup<'_>,
+        mut accepted: impl FnMut(&'a Rule) -> bool,
+    ) -> Option<u32> {
+        let mut passed = Passed::new();
+        for host in self.hosts.fitting(lookup.host) {
+            let branch = &self.branches[host as usize];
+            self.tree.walk(branch.root, lookup.path, &mut passed);
+            for (_, bucket) in &passed {
+                let mut rules = self.bucket(*bucket).iter();
+                if let Some(rule) = rules.find(|rule| accepted(&self.rules[**rule as usize])) {
+                    return Some(*rule);
+                }
+            }
+            if branch.regexes != NONE {
+                let fitting = branch.set.matches(lookup.path);
+                let rules = if fitting.any() { self.bucket(branch.regexes) } else { &[] };
+                let found = rules.iter().find(|number| {
+                    let rule = &self.rules[**number as usize];
+                    matches!(rule.place, Place::Regex(regex) if fitting.has(regex))
+                        && accepted(rule)
+                });
+                if found.is_some() {
+                    return found.copied();
+                }
+            }
+            if branch.all != NONE {
+                let rooted = lookup.path.starts_with('/');
+                let mut rules = self.bucket(branch.all).iter();
+                let found = rules.find(|number| {
+                    let rule = &self.rules[**number as usize];
+                    (rooted || matches!(rule.place, Place::Prefix(_))) && accepted(rule)
+                });
+                if found.is_some() {
+                    return found.copied();
+                }
+            }
+        }
+        None
+    }
+
+    fn bucket(&self, bucket: u32) -> &[u32] {
+        let (start, len) = self.buckets[bucket as usize];
+        &self.placed[start as usize..(start + len) as usize]
+    }
+}
+
+#[derive(Default)]
+struct Builder<'a> {
+    table: Table,
+    patterns: Patterns,
+    /// The expressions of each branch.
+    expressions: Vec<Vec<u32>>,
+    /// Which rule is in which bucket.
+    placed: Vec<(u32, u32)>,
+    buckets: u32,
+    routes: Vec<&'a plan::Route>,
+    errors: Vec<CompileError>,
+}
+
+impl<'a> Builder<'a> {
+    fn route(&mut self, index: u32, route: &'a plan::Route) {
+        let everything = [plan::Match::default()];
+        let matches = if route.matches.is_empty() { &everything } else { route.matches.as_slice() };
+        for (match_index, one) in matches.iter().enumerate() {
+            let mut wrong = Vec::new();
+            let rule = self.rule(index, match_index as u32, one, &mut wrong);
+            let several = matches.len() > 1;
+            self.errors.extend(wrong.into_iter().map(|what| CompileError {
+                route: route.name.clone(),
+                what: if several { format!("match {}: {what}", match_index + 1) } else { what },
+            }));
+            if let Some((rule, shape)) = rule {
+                self.place(&rule, &shape);
+                self.table.rules.push(rule);
+                self.table.shapes.push(shape);
+                self.routes.push(route);
+            }
+        }
+    }
+
+    /// Checks a match; `None` if something is wrong with it.
+    fn rule(
+        &mut self,
+        route: u32,
+        match_index: u32,
+        one: &plan::Match,
+        wrong: &mut Vec<String>,
+    ) -> Option<(Rule, Shape)> {
+        wrong.extend(one.hosts.iter().filter_map(|host| hosts::check(host).err()));
+        let pattern = Pattern::parse(&one.path).map_err(|what| wrong.push(what)).ok();
+        let methods = Methods::compile(&one.methods).map_err(|what| wrong.push(what)).ok();
+        if one.headers.len() + one.query.len() > CONDITIONS_MAX {
+            wrong.push(format!("a match must not have more than {CONDITIONS_MAX} conditions"));
+            return None;
+        }
+        let start = self.table.conditions.len() as u32;
+        let headers = one.headers.iter().map(Condition::header);
+        for condition in headers.chain(one.query.iter().map(Condition::query)) {
+            match condition {
+                Ok(condition) => self.table.conditions.push(condition),
+                Err(what) => wrong.push(what),
+            }
+        }
+        let (Some(pattern), Some(methods), true) = (pattern, methods, wrong.is_empty()) else {
+            return None;
+        };
+        let place = match &pattern {
+            Pattern::Regex(pattern) => Place::Regex(self.patterns.number(pattern)),
+            Pattern::Template(_) => Place::Template,
+            other => other.prefix_len().map_or(Place::Whole, Place::Prefix),
+        };
+        let rule = Rule {
+            route,
+            match_index,
+            methods,
+            conditions: (start, (one.headers.len() + one.query.len()) as u32),
+            queries: one.query.len() as u32,
+            place,
+        };
+        Some((rule, Shape { hosts: one.hosts.clone(), pattern }))
+    }
+
+    /// Puts the rule that comes next into the buckets of its hosts.
+    fn place(&mut self, rule: &Rule, shape: &Shape) {
+        let number = self.table.rules.len() as u32;
+        let every_host = [None];
+        let hosts: Vec<Option<&plan::Host>> = shape.hosts.iter().map(Some).collect();
+        for host in if hosts.is_empty() { &every_host[..] } else { &hosts } {
+            let next = self.table.branches.len() as u32;
+            let branch = self.table.hosts.number(*host, next);
+            if branch == next {
+                let root = self.table.tree.root();
+                let new = Branch { root, all: NONE, regexes: NONE, set: Set::default() };
+                self.table.branches.push(new);
+                self.expressions.push(Vec::new());
+            }
+            let buckets = &mut self.buckets;
+            let mut new = || {
+                *buckets += 1;
+                *buckets - 1
+            };
+            let root = self.table.branches[branch as usize].root;
+            let bucket = match self.table.tree.place(root, &shape.pattern, &mut new) {
+                Some(bucket) => bucket,
+                None => {
+                    let branch = &mut self.table.branches[branch as usize];
+                    let regex = shape.pattern.rank() == Rank::REGEX;
+                    let bucket = if regex { &mut branch.regexes } else { &mut branch.all };
+                    if *bucket == NONE {
+                        *bucket = new();
+                    }
+                    *bucket
+                }
+            };
+            if let Place::Regex(regex) = rule.place {
+                self.expressions[branch as usize].push(regex);
+            }
+            self.placed.push((bucket, number));
+        }
+    }
+
+    fn finish(mut self) -> Result<Table, Vec<CompileError>> {
+        let mut wrong: HashMap<u32, String> = HashMap::new();
+        for (branch, expressions) in self.table.branches.iter_mut().zip(self.expressions) {
+            if expressions.is_empty() {
+                continue;
+            }
+            match self.patterns.set(expressions) {
+                Ok(set) => branch.set = set,
+                Err(failed) => wrong.extend(failed),
+            }
+        }
+        for (rule, route) in self.table.rules.iter().zip(&self.routes) {
+            if let Place::Regex(regex) = rule.place
+                && let Some(what) = wrong.get(&regex)
+            {
+                self.errors.push(CompileError { route: route.name.clone(), what: what.clone() });
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        let rules = &self.table.rules;
+        self.placed.sort_unstable_by_key(|(bucket, rule)| {
+            (*bucket, std::cmp::Reverse(rules[*rule as usize].weight()), *rule)
+        });
+        // A match may name a host twice.
+        self.placed.dedup();
+        self.table.buckets = vec![(0, 0); self.buckets as usize];
+        for (at, (bucket, rule)) in self.placed.iter().enumerate() {
+            let bucket = &mut self.table.buckets[*bucket as usize];
+            if bucket.1 == 0 {
+                bucket.0 = at as u32;
+            }
+            bucket.1 += 1;
+            self.table.placed.push(*rule);
+        }
+        Ok(self.table)
+    }
+}
+
+/// Whether an expression fits a path as a whole; for who asks once.
+pub(super) fn regex_fits(pattern: &str, path: &str) -> bool {
+    regexes::whole_text(pattern).is_ok_and(|regex| regex.is_match(path))
+}

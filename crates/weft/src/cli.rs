@@ -1,0 +1,75 @@
+//! The command line: one enumeration of commands, each in a file of its own.
+
+pub mod check;
+pub mod config;
+pub mod schema;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The communication layer of a fleet of microservices.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell everything that is wrong with a configuration, without opening a port.
+    Check(check::Check),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema(schema::Schema),
+    /// Print the configuration in effect: every value, and where it came from.
+    Config(config::Config),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigPath {
+    /// A YAML file, or a folder of them.
+    #[arg(long = "config", short = 'c', env = "WEFT_CONFIG", default_value = "weft.yaml")]
+    pub path: PathBuf,
+}
+
+/// How output looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Cli {
+    /// Does it; the exit code says how it went.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Check(check) => check.run(),
+            Command::Schema(schema) => schema.run(),
+            Command::Config(config) => config.run(),
+        }
+    }
+}
+
+/// Writes to the standard output; a reader that has gone away is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write(&mut std::io::stdout().lock(), text)
+}
+
+/// Writes to the standard error; a reader that has gone away is no error.
+pub(crate) fn print_error(text: &str) -> anyhow::Result<()> {
+    write(&mut std::io::stderr().lock(), text)
+}
+
+fn write(out: &mut impl std::io::Write, text: &str) -> anyhow::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

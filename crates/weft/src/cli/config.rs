@@ -1,0 +1,47 @@
+//! `weft config`: the configuration in effect.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::{ConfigPath, check::tell, print};
+use crate::config::{load, print as shown};
+
+/// Print the configuration in effect: every value, and where it came from.
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// How the configuration is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// With a comment behind each value.
+    #[default]
+    Yaml,
+    /// With an object of origins by JSON pointer.
+    Json,
+}
+
+impl Config {
+    /// Exits with 0 and prints it, or with 1 and tells what is wrong with it.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match load::load(&self.config.path) {
+            Ok(loaded) => {
+                print(&match self.output {
+                    Format::Yaml => shown::yaml(&loaded.tree, &loaded.sources),
+                    Format::Json => format!("{:#}\n", shown::json(&loaded.tree, &loaded.sources)),
+                })?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(refused) => {
+                tell(&refused.problems, &refused.sources)?;
+                Ok(ExitCode::from(1))
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Routes.
+
+use std::collections::HashMap;
+
+use weft_kernel::Name;
+use weft_proxy::plan::{self, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
+
+use super::{hosts, policy, targets};
+use crate::config::{
+    merge::Names,
+    problem::Problem,
+    sections::{Policy, Route, listener::Protocol, route, target},
+    setting::{At, Cx},
+    text::TemplatePath,
+};
+
+pub(super) fn build(
+    route: &Route,
+    section: &Policy,
+    names: &Names,
+    protocols: &HashMap<&str, Protocol>,
+    cx: &mut Cx,
+) -> Option<plan::Route> {
+    listeners(route, names, protocols, cx);
+    let matches: Vec<Match> = route.matches.iter().map(matching).collect();
+    let policy = policy::build(section, names, cx);
+    let rewrite = rewrite(route, &matches, cx);
+    let target = target(route, &matches, names, cx);
+    combinations(route, section, cx);
+    let (target, policy) = target.zip(policy)?;
+    Some(plan::Route {
+        name: route.name.value.clone(),
+        listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
+        matches,
+        policy: plan::Policy { rewrite, ..policy },
+        target,
+    })
+}
+
+fn listeners(route: &Route, names: &Names, protocols: &HashMap<&str, Protocol>, cx: &mut Cx) {
+    for name in route.listeners.iter() {
+        if !names.listeners.contains_key(name.as_str()) {
+            cx.report(
+                Problem::error(name.place, format!("there is no listener `{}`", name.value))
+                    .near(name.as_str(), names.listeners.keys().map(|name| &**name)),
+            );
+        } else if let Some(protocol) = protocols.get(name.as_str())
+            && *protocol != Protocol::Http
+        {
+            let problem = Problem::error(
+                name.place,
+                format!("the listener `{}` is not http, so routes have no part in it", name.value),
+            )
+            .help("it leads connections by its own `to` or `sni`");
+            cx.report(match names.listeners.get(name.as_str()) {
+                Some(place) => problem.and(*place, "this listener"),
+                None => problem,
+            });
+        }
+    }
+}
+
+fn matching(section: &route::Match) -> Match {
+    let field = |name: &str, field: &crate::config::text::FieldMatch| Field {
+        name: name.to_owned(),
+        value: field.value.clone(),
+        invert: field.invert,
+    };
+    Match {
+        hosts: hosts(&section.host),
+        path: section.path.0.clone(),
+        methods: section.method.iter().map(|method| method.0.clone()).collect(),
+        headers: section.headers.0.iter().map(|(name, value)| field(&name.0, value)).collect(),
+        query: section.query.0.iter().map(|(name, value)| field(name, value)).collect(),
+    }
+}
+
+fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Option<Target> {
+    match (&route.to, &route.redirect, &route.respond) {
+        (Some(to), None, None) => Some(Target::Services(targets(&to.value, names, cx))),
+        (None, Some(redirect), None) => {
+            redirect_target(redirect, matches, cx).map(Target::Redirect)
+        }
+        (None, None, Some(respond)) => respond_target(respond, cx).map(Target::Respond),
+        (None, None, None) => {
+            cx.report(
+                Problem::error(
+                    route.name.place,
+                    format!("the route `{}` leads nowhere", route.name.value),
+                )
+                .help("say `to: SERVICE`, `redirect` or `respond`"),
+            );
+            None
+        }
+        _ => {
+            cx.report(
+                Problem::error(
+                    route.name.place,
+                    format!("the route `{}` has more than one target", route.name.value),
+                )
+                .help("keep one of `to`, `redirect`, `respond`"),
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn respond_target(section: &target::Respond, cx: &mut Cx) -> Option<plan::Respond> {
+    let status = section.status.value.0;
+    let body = section.body.as_deref().unwrap_or("");
+    if matches!(status, 204 | 304) && !body.is_empty() {
+        cx.report(Problem::error(
+            section.status.place,
+            format!("a response with status {status} has no body"),
+        ));
+        return None;
+    }
+    Some(plan::Respond {
+        status,
+        headers: section
+            .headers
+            .0
+            .iter()
+            .map(|(name, value)| (name.0.clone(), value.0.clone()))
+            .collect(),
+        body: body.as_bytes().into(),
+    })
+}
+
+fn redirect_target(
+    section: &At<target::Redirect>,
+    matches: &[Match],
+    cx: &mut Cx,
+) -> Option<plan::Redirect> {
+    let status = section.status.value.0;
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        cx.report(Problem::error(
+            section.status.place,
+            format!("{status} is no redirect; it is one of 301, 302, 303, 307, 308"),
+        ));
+        return None;
+    }
+    let mut paths = Vec::new();
+    paths.extend(section.path.as_ref().map(|path| PathRewrite::Full(path.0.clone())));
+    paths.extend(section.prefix.as_ref().map(|path| PathRewrite::Prefix(path.0.clone())));
+    if let Some(path) = &section.template {
+        captured(&At { value: path.clone(), place: section.place }, matches, cx);
+        paths.push(PathRewrite::Template(path.0.clone()));
+    }
+    if paths.len() > 1 {
+        cx.report(Problem::error(section.place, "keep one of `path`, `prefix`, `template`"));
+        return None;
+    }
+    let changed = section.scheme.is_some()
+        || section.host.is_some()
+        || section.port.is_some()
+        || !paths.is_empty()
+        || section.strip_query;
+    if !changed {
+        cx.report(
+            Problem::error(section.place, "this redirect leads back to where the client came from")
+                .help("say what changes: `scheme`, `host`, `port`, `path`, `prefix` or `template`"),
+        );
+        return None;
+    }
+    if let Some(host) = &section.host
+        && host.0.parse::<http::uri::Authority>().is_ok_and(|host| host.port().is_some())
+    {
+        cx.report(Problem::error(section.place, "the port of a redirect is said with `port`"));
+        return None;
+    }
+    Some(plan::Redirect {
+        scheme: section.scheme.map(|scheme| match scheme {
+            target::Scheme::Http => "http".to_owned(),
+            target::Scheme::Https => "https".to_owned(),
+        }),
+        host: section.host.as_ref().map(|host| host.0.clone()),
+        port: section.port.map(|port| port.u16()),
+        path: paths.pop(),
+        status,
+        strip_query: section.strip_query,
+    })
+}
+
+fn rewrite(route: &Route, matches: &[Match], cx: &mut Cx) -> Rewrite {
+    let Some(section) = &route.rewrite else { return Rewrite::default() };
+    let mut paths = Vec::new();
+    paths.extend(section.prefix.as_ref().map(|path| PathRewrite::Prefix(path.0.clone())));
+    paths.extend(section.path.as_ref().map(|path| PathRewrite::Full(path.0.clone())));
+    paths.extend(section.regex.as_ref().map(|regex| PathRewrite::Regex {
+        pattern: regex.pattern.0.clone(),
+        replace: regex.replace.clone(),
+    }));
+    if let Some(path) = &section.template {
+        captured(path, matches, cx);
+        paths.push(PathRewrite::Template(path.0.clone()));
+    }
+    if paths.len() > 1 {
+        cx.report(Problem::error(
+            section.place,
+            "keep one of `prefix`, `path`, `regex`, `template`",
+        ));
+    }
+    Rewrite {
+        path: paths.pop(),
+        host: section.host.as_ref().map(|host| match host.0.as_str() {
+            "endpoint" => HostRewrite::Endpoint,
+            host => HostRewrite::Literal(host.to_owned()),
+        }),
+    }
+}
+
+/// The captures of a template.
+fn names_of(template: &str) -> impl Iterator<Item = &str> {
+    template.split('/').filter_map(|segment| {
+        let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+        Some(name.strip_prefix('*').unwrap_or(name))
+    })
+}
+
+/// Refuses a template with a capture that a match of the route does not have.
+fn captured(template: &At<TemplatePath>, matches: &[Match], cx: &mut Cx) {
+    for name in names_of(&template.value.0) {
+        let missing = matches.is_empty()
+            || matches.iter().any(|matching| match &matching.path {
+                plan::Path::Template(path) => names_of(path).all(|other| other != name),
+                _ => true,
+            });
+        if missing {
+            cx.report(
+                Problem::error(template.place, format!("no match of this route captures `{name}`"))
+                    .help(format!("match a template with `{{{name}}}`")),
+            );
+        }
+    }
+}
+
+/// What cannot work with a target that Weft answers itself, or with the policies in effect.
+fn combinations(route: &Route, policy: &Policy, cx: &mut Cx) {
+    if route.to.is_some() {
+        return;
+    }
+    let name = &route.name.value;
+    // Retries are on by default; only what was asked for is refused, and all of it needs a service.
+    if policy.mirror.on().is_some() {
+        cx.report(Problem::error(
+            policy.mirror.place,
+            format!("the route `{name}` sends nothing to a service, so nothing can be mirrored"),
+        ));
+    }
+    if policy.fallback.on().is_some() {
+        cx.report(Problem::error(
+            policy.fallback.place,
+            format!("the route `{name}` sends nothing to a service, so there is nothing to fall back from"),
+        ));
+    }
+    if let crate::config::leaf::Switch::On(retry) = &policy.retry
+        && retry.place.is_in_file()
+    {
+        cx.report(Problem::error(
+            retry.place,
+            format!("the route `{name}` sends nothing to a service, so nothing can be tried again"),
+        ));
+    }
+    if let crate::config::leaf::Switch::On(hedge) = &policy.hedge {
+        cx.report(Problem::error(
+            hedge.place,
+            format!("the route `{name}` sends nothing to a service, so there is nothing to hedge"),
+        ));
+    }
+    if let Some(rewrite) = &route.rewrite {
+        cx.report(Problem::error(
+            rewrite.place,
+            format!("the route `{name}` sends nothing to a service, so nothing can be rewritten"),
+        ));
+    }
+}
+
+/// The services that a route may lead to, with where it says so.
+pub(super) fn services<'a>(
+    route: &'a Route,
+    policy: &'a Policy,
+) -> impl Iterator<Item = &'a At<Name>> {
+    let to = route.to.iter().flat_map(|to| to.value.iter().map(|target| &target.service));
+    let mirror = policy.mirror.on().map(|mirror| &mirror.0.to);
+    let fallback = policy.fallback.on().and_then(|fallback| fallback.0.to.as_ref());
+    to.chain(mirror).chain(fallback)
+}

@@ -1,0 +1,221 @@
+//! Tells when a configuration, or a file that it refers to, has changed.
+//!
+//! Folders are watched rather than files: an editor replaces a file, and Kubernetes swaps the link
+//! `..data`, and both leave a watch on the file itself with nothing. What counts is the content: a
+//! change is told when a hash of all files differs from the last and stays the same for a moment, so
+//! a file that is being written is not read halfway. Where events do not arrive (network file
+//! systems), the hash is compared every two seconds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::source::{FILE_BYTES_MAX, configuration_files, read_bounded};
+
+/// How often and how patiently is looked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// How long files must stay the same before a change is told. Default: 8 ms.
+    pub settle: Duration,
+    /// How long files may keep changing before what is there is told nevertheless. Default: 1 s.
+    pub settle_max: Duration,
+    /// How often is looked without an event. Default: 2 s.
+    pub poll: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_millis(8),
+            settle_max: Duration::from_secs(1),
+            poll: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Watches a configuration until it is dropped; start it before the configuration is loaded, so that
+/// no change falls between.
+#[derive(Debug)]
+pub struct Watcher {
+    shared: Arc<Shared>,
+    wake: SyncSender<()>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    files: Mutex<BTreeSet<PathBuf>>,
+    refresh: AtomicBool,
+    stop: AtomicBool,
+    changed: Notify,
+}
+
+impl Watcher {
+    /// Watches a file, or a folder of files.
+    pub fn start(path: PathBuf, options: Options) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            path,
+            files: Mutex::default(),
+            refresh: AtomicBool::new(true),
+            stop: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        // One waiting wake is enough: whoever wakes looks at everything.
+        let (wake, woken) = sync_channel(1);
+        let seen = fingerprint(&shared);
+        let thread = thread::Builder::new().name("weft-watch".into()).spawn({
+            let (shared, wake) = (Arc::clone(&shared), wake.clone());
+            move || run(&shared, &options, &wake, &woken, seen)
+        })?;
+        Ok(Self { shared, wake, thread: Some(thread) })
+    }
+
+    /// Watches these files as well, in place of those named before: certificates, keys, secrets.
+    pub fn files(&self, files: &BTreeSet<PathBuf>) {
+        let mut known = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != *files {
+            known.clone_from(files);
+            self.shared.refresh.store(true, Ordering::Release);
+            let _ = self.wake.try_send(());
+        }
+    }
+
+    /// Completes when something has changed since it completed last. Cancel-safe.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        let _ = self.wake.try_send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    shared: &Shared,
+    options: &Options,
+    wake: &SyncSender<()>,
+    woken: &Receiver<()>,
+    mut seen: Seen,
+) {
+    let event = {
+        let wake = wake.clone();
+        move |_: notify::Result<notify::Event>| {
+            let _ = wake.try_send(());
+        }
+    };
+    // Without events there is still the poll, so a failure here only makes changes slower.
+    let mut watcher = notify::recommended_watcher(event).ok();
+    let mut watched: BTreeSet<PathBuf> = BTreeSet::new();
+    loop {
+        if shared.refresh.swap(false, Ordering::AcqRel) {
+            watch(shared, watcher.as_mut(), &mut watched);
+            name(shared, &mut seen);
+        }
+        let _ = woken.recv_timeout(options.poll);
+        if shared.stop.load(Ordering::Acquire) {
+            return;
+        }
+        let now = fingerprint(shared);
+        if now != seen {
+            seen = settle(shared, options, now);
+            // A swapped link or a new folder is another thing to watch from now on.
+            watch(shared, watcher.as_mut(), &mut watched);
+            shared.changed.notify_one();
+        }
+    }
+}
+
+/// Takes in files that were named since; that one is named is no change of it. What the caller read
+/// and what is hashed here may differ by a change in between, which the caller's own read has
+/// then most often seen already; the next change tells in any case.
+fn name(shared: &Shared, seen: &mut Seen) {
+    let now = fingerprint(shared);
+    seen.retain(|path, _| now.contains_key(path));
+    for (path, hash) in now {
+        seen.entry(path).or_insert(hash);
+    }
+}
+
+/// Waits until the files stay the same for a moment, or have been changing for too long.
+fn settle(shared: &Shared, options: &Options, mut seen: Seen) -> Seen {
+    let begun = Instant::now();
+    loop {
+        thread::sleep(options.settle);
+        let now = fingerprint(shared);
+        if now == seen || begun.elapsed() > options.settle_max {
+            return now;
+        }
+        seen = now;
+    }
+}
+
+/// Watches the folders of all files, also those that links lead to.
+fn watch(
+    shared: &Shared,
+    watcher: Option<&mut notify::RecommendedWatcher>,
+    watched: &mut BTreeSet<PathBuf>,
+) {
+    let Some(watcher) = watcher else { return };
+    let mut folders = BTreeSet::new();
+    let mut paths = all_files(shared);
+    paths.push(shared.path.clone());
+    for path in paths {
+        folders.extend(folder(&path));
+        folders.extend(path.canonicalize().ok().as_deref().and_then(folder));
+    }
+    if shared.path.is_dir() {
+        folders.insert(shared.path.clone());
+    }
+    for gone in watched.difference(&folders) {
+        let _ = watcher.unwatch(gone);
+    }
+    for new in folders.difference(watched) {
+        let _ = watcher.watch(new, RecursiveMode::NonRecursive);
+    }
+    *watched = folders;
+}
+
+fn folder(path: &Path) -> Option<PathBuf> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(".".into()),
+        parent => parent.map(Path::to_path_buf),
+    }
+}
+
+fn all_files(shared: &Shared) -> Vec<PathBuf> {
+    let mut paths = if shared.path.is_dir() {
+        configuration_files(&shared.path).unwrap_or_default()
+    } else {
+        vec![shared.path.clone()]
+    };
+    let files = shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+    paths.extend(files.iter().cloned());
+    paths
+}
+
+/// A hash of each file by its path; `None` for one that cannot be read.
+type Seen = BTreeMap<PathBuf, Option<u64>>;
+
+fn fingerprint(shared: &Shared) -> Seen {
+    let hash = |path: &Path| read_bounded(path, FILE_BYTES_MAX).ok().map(|bytes| xxh3_64(&bytes));
+    all_files(shared).into_iter().map(|path| (path.clone(), hash(&path))).collect()
+}

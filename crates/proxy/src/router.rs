@@ -13,6 +13,8 @@
 //! 4. the most header conditions, then the most query conditions;
 //! 5. the earlier one in the configuration, which also decides between regular expressions.
 //!
+//! The asterisk of `OPTIONS *` fits nothing but a match without a path, or with the prefix `/`.
+//!
 //! A less specific match still gets what a more specific one turns down: a request for which the routes
 //! of its exact host have no path goes on to those of the wildcard.
 //!

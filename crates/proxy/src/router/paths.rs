@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 use weft_wire::path;
 
-use super::{NONE, edges::Edges};
+use super::{NONE, edges::Edges, regexes::literal_start};
 use crate::plan::Path;
 
 /// Longest path, template or expression in a plan, in bytes.
@@ -167,7 +167,7 @@ impl Pattern {
                 .strip_prefix(prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Template(template) => template.fits(path),
-            Self::Regex(pattern) => regex(pattern),
+            Self::Regex(pattern) => path.starts_with('/') && regex(pattern),
         }
     }
 
@@ -247,13 +247,16 @@ struct Node {
     rest: u32,
     /// Bucket of what ends here: an exact path, or templates of this shape.
     end: u32,
+    /// Bucket of the expressions whose literal beginning ends here.
+    regex: u32,
     /// The node after a captured segment.
     capture: u32,
     /// Whether it has literal edges.
     edges: bool,
 }
 
-const LEAF: Node = Node { prefix: NONE, rest: NONE, end: NONE, capture: NONE, edges: false };
+const LEAF: Node =
+    Node { prefix: NONE, rest: NONE, end: NONE, regex: NONE, capture: NONE, edges: false };
 
 /// The paths of all hosts of a table: each host has a root.
 #[derive(Clone, Debug, Default)]
@@ -270,8 +273,9 @@ impl Tree {
         self.nodes.len() as u32 - 1
     }
 
-    /// The bucket of a pattern below a root; a new one is numbered by `bucket`. Expressions and what
-    /// fits every path have none here.
+    /// The bucket of a pattern below a root; a new one is numbered by `bucket`. What fits every path has
+    /// none here. An expression stands where its literal beginning ends, so that a request meets only those
+    /// that it begins like.
     pub(super) fn place(
         &mut self,
         root: u32,
@@ -282,7 +286,13 @@ impl Tree {
             return None;
         }
         let (node, slot): (u32, fn(&mut Node) -> &mut u32) = match pattern {
-            Pattern::Any | Pattern::Regex(_) => return None,
+            Pattern::Any => return None,
+            Pattern::Regex(regex) => {
+                let literal = literal_start(regex);
+                let whole = literal.rfind('/').map_or("", |end| &literal[..end]);
+                let segments = whole.split('/').skip(1).map(Some);
+                (self.descend(root, segments), |node| &mut node.regex)
+            }
             Pattern::Exact(path) => {
                 (self.descend(root, path[1..].split('/').map(Some)), |node| &mut node.end)
             }
@@ -344,6 +354,7 @@ impl Tree {
             loop {
                 let node = &self.nodes[number as usize];
                 self.pass(node.prefix, passed);
+                self.pass(node.regex, passed);
                 if at > path.len() {
                     self.pass(node.end, passed);
                     break;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use regex::{Regex, RegexSet, SetMatches, bytes};
 use smallvec::SmallVec;
 
-/// How many expressions are searched for in one go: more make a larger automaton than a cache holds.
+/// How many expressions are searched for in one go.
 const SET_SIZE: usize = 64;
 /// Largest compiled form of one expression, in bytes.
 const COMPILED_MAX: usize = 1 << 20;
@@ -53,6 +53,27 @@ pub(crate) fn describe(pattern: &str, error: &regex::Error) -> String {
     format!("`{pattern}` is not a regular expression: {}", what.trim_start_matches("error: "))
 }
 
+/// Literal characters with which every text begins that an expression fits as a whole; fewer than there are, if it
+/// is not plain to see.
+pub(super) fn literal_start(regex: &str) -> String {
+    let mut literal = String::new();
+    if regex.contains('|') || regex.contains("(?") {
+        return literal;
+    }
+    let mut rest = regex.strip_prefix('^').unwrap_or(regex).chars();
+    while let Some(next) = rest.next() {
+        match next {
+            'A'..='Z' | 'a'..='z' | '0'..='9' | '/' | '_' | '-' | '~' => literal.push(next),
+            '*' | '?' | '{' => {
+                literal.pop();
+                break;
+            }
+            _ => break,
+        }
+    }
+    literal
+}
+
 /// The distinct path expressions of a table, by number.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
@@ -69,10 +90,12 @@ pub(super) struct Set {
     parts: Vec<RegexSet>,
 }
 
-/// Which of a set fit a text.
-pub(super) struct Fitting<'a> {
-    set: &'a Set,
-    parts: SmallVec<[SetMatches; 1]>,
+/// Which of a set fit a text; at least one.
+pub(super) enum Fitting<'a> {
+    /// The only one.
+    Only,
+    /// For each part.
+    Some(&'a Set, SmallVec<[SetMatches; 1]>),
 }
 
 impl Patterns {
@@ -97,10 +120,22 @@ impl Patterns {
         if let Some(set) = self.sets.get(&numbers) {
             return Ok(set.clone());
         }
+        let text = |number: &u32| self.texts[*number as usize].as_str();
         let mut parts = Vec::new();
         let mut wrong = Vec::new();
         for part in numbers.chunks(SET_SIZE) {
-            self.build(part, &mut parts, &mut wrong);
+            match together(part.iter().map(text)) {
+                Ok(built) => parts.push(built),
+                Err(whole) => {
+                    let before = wrong.len();
+                    wrong.extend(part.iter().filter_map(|number| {
+                        whole_text(text(number)).err().map(|what| (*number, what))
+                    }));
+                    if wrong.len() == before {
+                        wrong.extend(part.iter().map(|number| (*number, whole.clone())));
+                    }
+                }
+            }
         }
         if !wrong.is_empty() {
             return Err(wrong);
@@ -109,41 +144,37 @@ impl Patterns {
         self.sets.insert(numbers, set.clone());
         Ok(set)
     }
+}
 
-    fn build(&self, part: &[u32], parts: &mut Vec<RegexSet>, wrong: &mut Vec<(u32, String)>) {
-        let texts: Result<Vec<String>, ()> =
-            part.iter().map(|number| whole(&self.texts[*number as usize]).map_err(drop)).collect();
-        let built = texts.ok().and_then(|texts| {
-            regex::RegexSetBuilder::new(&texts).size_limit(COMPILED_MAX * SET_SIZE).build().ok()
-        });
-        match built {
-            Some(set) => parts.push(set),
-            None => wrong.extend(part.iter().filter_map(|number| {
-                let failed = whole_text(&self.texts[*number as usize]).err()?;
-                Some((*number, failed))
-            })),
-        }
-    }
+/// A set of expressions, if all of them are some and they are not too large together.
+fn together<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<RegexSet, String> {
+    let texts: Vec<String> = patterns.map(whole).collect::<Result<_, _>>()?;
+    regex::RegexSetBuilder::new(&texts)
+        .size_limit(COMPILED_MAX * SET_SIZE)
+        .build()
+        .map_err(|error| describe("this with its neighbours", &error))
 }
 
 impl Set {
-    /// Which of them fit.
-    pub(super) fn matches(&self, text: &str) -> Fitting<'_> {
-        Fitting { set: self, parts: self.parts.iter().map(|part| part.matches(text)).collect() }
+    /// Which of them fit; `None` if none does.
+    pub(super) fn matches(&self, text: &str) -> Option<Fitting<'_>> {
+        if let ([_], [only]) = (&*self.numbers, &*self.parts) {
+            return only.is_match(text).then_some(Fitting::Only);
+        }
+        let parts: SmallVec<[SetMatches; 1]> =
+            self.parts.iter().map(|part| part.matches(text)).collect();
+        parts.iter().any(SetMatches::matched_any).then_some(Fitting::Some(self, parts))
     }
 }
 
 impl Fitting<'_> {
-    /// Whether any does.
-    pub(super) fn any(&self) -> bool {
-        self.parts.iter().any(SetMatches::matched_any)
-    }
-
-    /// Whether the expression of a number does.
+    /// Whether the expression of a number, which is in the set, does.
     pub(super) fn has(&self, number: u32) -> bool {
-        match self.set.numbers.binary_search(&number) {
-            Ok(at) => self.parts.get(at / SET_SIZE).is_some_and(|part| part.matched(at % SET_SIZE)),
-            Err(_) => false,
+        match self {
+            Self::Only => true,
+            Self::Some(set, parts) => set.numbers.binary_search(&number).is_ok_and(|at| {
+                parts.get(at / SET_SIZE).is_some_and(|part| part.matched(at % SET_SIZE))
+            }),
         }
     }
 }
@@ -151,6 +182,27 @@ impl Fitting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_literal_start_of_an_expression() {
+        for (regex, literal) in [
+            ("/a/b", "/a/b"),
+            ("^/a/b$", "/a/b"),
+            ("/api/v[0-9]+", "/api/v"),
+            ("/a/b*", "/a/"),
+            ("/a/b?c", "/a/"),
+            ("/a/b{0,3}", "/a/"),
+            ("/a/b+", "/a/b"),
+            ("/a(/b)?", "/a"),
+            ("/a.b", "/a"),
+            ("/a|/b", ""),
+            ("(?i)/a", ""),
+            (r"/a\d", "/a"),
+            (".*", ""),
+        ] {
+            assert_eq!(literal_start(regex), literal, "{regex}");
+        }
+    }
 
     #[test]
     fn an_expression_fits_as_a_whole() {
@@ -169,7 +221,11 @@ mod tests {
             let mut patterns = Patterns::default();
             let number = patterns.number(pattern);
             let set = patterns.set(vec![number]).unwrap();
-            assert_eq!(set.matches(text).has(number), fits, "{pattern} {text}");
+            assert_eq!(
+                set.matches(text).is_some_and(|found| found.has(number)),
+                fits,
+                "{pattern} {text}"
+            );
         }
     }
 
@@ -189,12 +245,11 @@ mod tests {
         let set = patterns.set(numbers.clone()).unwrap();
         for at in [0, 63, 64, 127, 128, 199] {
             let path = format!("/p{at}/x");
-            let fitting = set.matches(&path);
-            assert!(fitting.any());
+            let fitting = set.matches(&path).unwrap();
             let there: Vec<u32> = numbers.iter().copied().filter(|n| fitting.has(*n)).collect();
             assert_eq!(there, [at]);
         }
-        assert!(!set.matches("/q").any());
+        assert!(set.matches("/q").is_none());
         let bad = patterns.number("(");
         let wrong = patterns.set(vec![0, bad]).unwrap_err();
         assert_eq!(wrong.len(), 1);

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use super::paths::Pattern;
+use super::{paths::Pattern, regexes::literal_start};
 use crate::plan::{self, FieldValue, Host, Match, Route};
 
 /// What stands on one step of the precedence.
@@ -217,52 +217,5 @@ impl Owners<'_> {
             first = first.or(Some(*owner));
         }
         first
-    }
-}
-
-/// Literal characters with which every path begins that an expression fits; fewer than there are, if it
-/// is not plain to see.
-fn literal_start(regex: &str) -> String {
-    let mut literal = String::new();
-    if regex.contains('|') || regex.contains("(?") {
-        return literal;
-    }
-    let mut rest = regex.strip_prefix('^').unwrap_or(regex).chars();
-    while let Some(next) = rest.next() {
-        match next {
-            'A'..='Z' | 'a'..='z' | '0'..='9' | '/' | '_' | '-' | '~' => literal.push(next),
-            '*' | '?' | '{' => {
-                literal.pop();
-                break;
-            }
-            _ => break,
-        }
-    }
-    literal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_literal_start_of_an_expression() {
-        for (regex, literal) in [
-            ("/a/b", "/a/b"),
-            ("^/a/b$", "/a/b"),
-            ("/api/v[0-9]+", "/api/v"),
-            ("/a/b*", "/a/"),
-            ("/a/b?c", "/a/"),
-            ("/a/b{0,3}", "/a/"),
-            ("/a/b+", "/a/b"),
-            ("/a(/b)?", "/a"),
-            ("/a.b", "/a"),
-            ("/a|/b", ""),
-            ("(?i)/a", ""),
-            (r"/a\d", "/a"),
-            (".*", ""),
-        ] {
-            assert_eq!(literal_start(regex), literal, "{regex}");
-        }
     }
 }

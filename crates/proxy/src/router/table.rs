@@ -2,7 +2,10 @@
 //!
 //! A rule is one match of one route. A bucket holds the rules of one host and one path, the best first.
 
-use std::collections::HashMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use super::{
     Captures, CompileError, Found, Lookup, Missing, NONE,
@@ -19,7 +22,9 @@ pub struct Table {
     hosts: Hosts,
     branches: Vec<Branch>,
     tree: Tree,
-    buckets: Vec<(u32, u32)>,
+    buckets: Vec<Bucket>,
+    /// The expressions of the buckets that have some.
+    sets: Vec<Set>,
     /// The rules of the buckets, one bucket after the other.
     placed: Vec<u32>,
     rules: Vec<Rule>,
@@ -34,9 +39,14 @@ struct Branch {
     root: u32,
     /// Bucket of what fits every path.
     all: u32,
-    /// Bucket of the regular expressions.
-    regexes: u32,
-    set: Set,
+}
+
+/// The rules of one host and one path (or of expressions with one beginning), the best first.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    start: u32,
+    len: u32,
+    set: u32,
 }
 
 /// One match of one route.
@@ -171,23 +181,27 @@ impl Table {
         for host in self.hosts.fitting(lookup.host) {
             let branch = &self.branches[host as usize];
             self.tree.walk(branch.root, lookup.path, &mut passed);
-            for (_, bucket) in &passed {
+            let regexes = passed.iter().position(|(rank, _)| *rank == Rank::REGEX);
+            let (literal, regexes) = passed.split_at(regexes.unwrap_or(passed.len()));
+            for (_, bucket) in literal {
                 let mut rules = self.bucket(*bucket).iter();
                 if let Some(rule) = rules.find(|rule| accepted(&self.rules[**rule as usize])) {
                     return Some(*rule);
                 }
             }
-            if branch.regexes != NONE {
-                let fitting = branch.set.matches(lookup.path);
-                let rules = if fitting.any() { self.bucket(branch.regexes) } else { &[] };
-                let found = rules.iter().find(|number| {
-                    let rule = &self.rules[**number as usize];
+            // Expressions are equally specific wherever they begin to differ.
+            let found = regexes.iter().filter_map(|(_, bucket)| {
+                let set = self.sets.get(self.buckets[*bucket as usize].set as usize)?;
+                let fitting = set.matches(lookup.path)?;
+                self.bucket(*bucket).iter().copied().find(|number| {
+                    let rule = &self.rules[*number as usize];
                     matches!(rule.place, Place::Regex(regex) if fitting.has(regex))
                         && accepted(rule)
-                });
-                if found.is_some() {
-                    return found.copied();
-                }
+                })
+            });
+            let found = found.min_by_key(|rule| self.precedence(*rule));
+            if found.is_some() {
+                return found;
             }
             if branch.all != NONE {
                 let rooted = lookup.path.starts_with('/');
@@ -205,8 +219,13 @@ impl Table {
     }
 
     fn bucket(&self, bucket: u32) -> &[u32] {
-        let (start, len) = self.buckets[bucket as usize];
+        let Bucket { start, len, .. } = self.buckets[bucket as usize];
         &self.placed[start as usize..(start + len) as usize]
+    }
+
+    /// Where a rule stands among those whose host and path are equally specific; the least wins.
+    fn precedence(&self, rule: u32) -> (Reverse<(bool, u32, u32)>, u32) {
+        (Reverse(self.rules[rule as usize].weight()), rule)
     }
 }
 
@@ -214,8 +233,8 @@ impl Table {
 struct Builder<'a> {
     table: Table,
     patterns: Patterns,
-    /// The expressions of each branch.
-    expressions: Vec<Vec<u32>>,
+    /// The expressions of each bucket that has some.
+    expressions: BTreeMap<u32, Vec<u32>>,
     /// Which rule is in which bucket.
     placed: Vec<(u32, u32)>,
     buckets: u32,
@@ -296,9 +315,7 @@ impl<'a> Builder<'a> {
             let branch = self.table.hosts.number(*host, next);
             if branch == next {
                 let root = self.table.tree.root();
-                let new = Branch { root, all: NONE, regexes: NONE, set: Set::default() };
-                self.table.branches.push(new);
-                self.expressions.push(Vec::new());
+                self.table.branches.push(Branch { root, all: NONE });
             }
             let buckets = &mut self.buckets;
             let mut new = || {
@@ -309,17 +326,15 @@ impl<'a> Builder<'a> {
             let bucket = match self.table.tree.place(root, &shape.pattern, &mut new) {
                 Some(bucket) => bucket,
                 None => {
-                    let branch = &mut self.table.branches[branch as usize];
-                    let regex = shape.pattern.rank() == Rank::REGEX;
-                    let bucket = if regex { &mut branch.regexes } else { &mut branch.all };
-                    if *bucket == NONE {
-                        *bucket = new();
+                    let all = &mut self.table.branches[branch as usize].all;
+                    if *all == NONE {
+                        *all = new();
                     }
-                    *bucket
+                    *all
                 }
             };
             if let Place::Regex(regex) = rule.place {
-                self.expressions[branch as usize].push(regex);
+                self.expressions.entry(bucket).or_default().push(regex);
             }
             self.placed.push((bucket, number));
         }
@@ -327,12 +342,14 @@ impl<'a> Builder<'a> {
 
     fn finish(mut self) -> Result<Table, Vec<CompileError>> {
         let mut wrong: HashMap<u32, String> = HashMap::new();
-        for (branch, expressions) in self.table.branches.iter_mut().zip(self.expressions) {
-            if expressions.is_empty() {
-                continue;
-            }
+        let none = Bucket { start: 0, len: 0, set: NONE };
+        self.table.buckets = vec![none; self.buckets as usize];
+        for (bucket, expressions) in self.expressions {
             match self.patterns.set(expressions) {
-                Ok(set) => branch.set = set,
+                Ok(set) => {
+                    self.table.buckets[bucket as usize].set = self.table.sets.len() as u32;
+                    self.table.sets.push(set);
+                }
                 Err(failed) => wrong.extend(failed),
             }
         }
@@ -346,19 +363,16 @@ impl<'a> Builder<'a> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        let rules = &self.table.rules;
-        self.placed.sort_unstable_by_key(|(bucket, rule)| {
-            (*bucket, std::cmp::Reverse(rules[*rule as usize].weight()), *rule)
-        });
+        let table = &self.table;
+        self.placed.sort_unstable_by_key(|(bucket, rule)| (*bucket, table.precedence(*rule)));
         // A match may name a host twice.
         self.placed.dedup();
-        self.table.buckets = vec![(0, 0); self.buckets as usize];
         for (at, (bucket, rule)) in self.placed.iter().enumerate() {
             let bucket = &mut self.table.buckets[*bucket as usize];
-            if bucket.1 == 0 {
-                bucket.0 = at as u32;
+            if bucket.len == 0 {
+                bucket.start = at as u32;
             }
-            bucket.1 += 1;
+            bucket.len += 1;
             self.table.placed.push(*rule);
         }
         Ok(self.table)

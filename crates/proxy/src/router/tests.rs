@@ -159,7 +159,10 @@ mod reference {
         match pattern {
             Path::Any => Some((0, 0, 0, 0, false)),
             Path::Exact(exact) => (exact == path).then_some((3, 0, 0, 0, false)),
-            Path::Regex(regex) => whole(regex, path).then_some((1, 0, 0, 0, false)),
+            Path::Regex(regex) => {
+                let fits = path.starts_with('/') && whole(regex, path);
+                fits.then_some((1, 0, 0, 0, false))
+            }
             Path::Prefix(prefix) => {
                 let wanted: Vec<&str> =
                     prefix.split('/').skip(1).filter(|segment| !segment.is_empty()).collect();
@@ -236,8 +239,18 @@ fn any_path() -> impl Strategy<Value = Path> {
             let end = if slash && !segments.is_empty() { "/" } else { "" };
             Path::Prefix(format!("/{}{end}", segments.join("/")))
         }),
-        select(vec!["/a.*", "/a/[ab]", "/(a|b)/.*", ".*", "/a/b/cc", "/b/?", "/a/b/.*"])
-            .prop_map(|regex: &str| Path::Regex(regex.into())),
+        select(vec![
+            "/a.*",
+            "/a/[ab]",
+            "/(a|b)/.*",
+            ".*",
+            "/a/b/cc",
+            "/b/?",
+            "/a/b/.*",
+            "/a/b.*",
+            "a"
+        ])
+        .prop_map(|regex: &str| Path::Regex(regex.into())),
         (shaped, any::<bool>()).prop_map(|(segments, rest)| {
             let mut text = String::new();
             for (number, segment) in segments.iter().enumerate() {

@@ -18,11 +18,11 @@
 //! A less specific match still gets what a more specific one turns down: a request for which the routes
 //! of its exact host have no path goes on to those of the wildcard.
 //!
-//! Invariants: finding never allocates unless regular expressions, more than sixteen nested prefixes or
-//! escaped query parameters are in play; its time is bounded by the configuration and linear in the
-//! request. Deliberately absent: normalising paths and hosts, which is done once, before, for all.
+//! Invariants: finding never allocates unless several expressions with one beginning, more than sixteen
+//! nested prefixes or escaped query parameters are in play; its time is bounded by the configuration and
+//! linear in the request. Deliberately absent: normalising paths and hosts, which is done once before.
 //!
-//! Reading order: [`paths`](self), `hosts`, `fields`, `table`; then what people ask of a table:
+//! Reading order: `paths`, `regexes`, `hosts`, `fields`, `table`; then what people ask of a table:
 //! [`explain`] and [`shadow`].
 
 mod edges;

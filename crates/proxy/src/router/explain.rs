@@ -159,7 +159,7 @@ fn compare(
     }
     let ((method, headers, queries), (won_method, won_headers, won_queries)) =
         (rule.weight(), won.weight());
-    if method < won_method {
+    if won_method && !method {
         return less("it has no method, and the winner has".into());
     }
     for (mine, other, what) in [(headers, won_headers, "header"), (queries, won_queries, "query")] {

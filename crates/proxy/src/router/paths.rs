@@ -226,13 +226,13 @@ pub(crate) fn check_literal(text: &str) -> Result<(), String> {
     }
 }
 
-/// How specific a path is; greater wins. The greatest of what fits every path is 0, of expressions
-/// [`Rank::REGEX`].
+/// How specific a path is; greater wins. From the top: kind, literal characters, literal segments,
+/// captured segments, and whether it is a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank(u64);
 
 impl Rank {
-    /// The rank of all regular expressions.
+    /// That of every regular expression; below it is only what fits every path.
     pub(super) const REGEX: Self = Self(1 << 62);
 }
 

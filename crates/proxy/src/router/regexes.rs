@@ -60,8 +60,7 @@ pub(super) fn literal_start(regex: &str) -> String {
     if regex.contains('|') || regex.contains("(?") {
         return literal;
     }
-    let mut rest = regex.strip_prefix('^').unwrap_or(regex).chars();
-    while let Some(next) = rest.next() {
+    for next in regex.strip_prefix('^').unwrap_or(regex).chars() {
         match next {
             'A'..='Z' | 'a'..='z' | '0'..='9' | '/' | '_' | '-' | '~' => literal.push(next),
             '*' | '?' | '{' => {

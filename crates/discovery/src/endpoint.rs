@@ -401,6 +401,16 @@ fn reinstate(ejection: &Ejection, now: Tick) {
     }
 }
 
+impl weft_net::pool::Destination for Endpoint {
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_gone()
+    }
+}
+
 /// Whether an endpoint may take a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usable {

@@ -22,7 +22,11 @@ impl Name {
         let fits = bytes.len() <= NAME_BYTES_MAX
             && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(b));
-        if fits { Ok(Self(text.into())) } else { Err(ParseNameError(text.chars().take(160).collect())) }
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseNameError(text.chars().take(160).collect()))
+        }
     }
 
     /// The text of the name.

@@ -60,7 +60,8 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, factor) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+        for (unit, factor) in
+            [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
         {
             if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
@@ -110,8 +111,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseUnitError> {
                     .ok_or_else(fail)?;
             }
             Err(_) => {
-                total += number.parse::<f64>().map_err(|_error: std::num::ParseFloatError| fail())?
-                    * nanos as f64;
+                total +=
+                    number.parse::<f64>().map_err(|_error: std::num::ParseFloatError| fail())?
+                        * nanos as f64;
             }
         }
         rest = next;
@@ -144,9 +146,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in
-            [("0", 0), ("512", 512), ("64KiB", 65_536), ("1.5 MiB", 1_572_864), ("1GB", 1_000_000_000)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64KiB", 65_536),
+            ("1.5 MiB", 1_572_864),
+            ("1GB", 1_000_000_000),
+        ] {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "-1", "12 apples", "1e40GiB", "KiB", "NaN", "inf"] {
@@ -168,7 +174,9 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "10", "s", "-1s", "1 fortnight", "99999999999999999999s", "1..2s", "300000d"] {
+        for text in
+            ["", "10", "s", "-1s", "1 fortnight", "99999999999999999999s", "1..2s", "300000d"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         for millis in [1u64, 1_000, 90_500, 86_400_000, 86_461_001] {

@@ -58,6 +58,14 @@ impl Default for Options {
     }
 }
 
+/// What connections lead to.
+pub trait Destination {
+    /// Its number, which no other ever has.
+    fn id(&self) -> u64;
+    /// Whether it has left for good, so that connections to it are closed once they are idle.
+    fn is_gone(&self) -> bool;
+}
+
 /// Which version of HTTP is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -129,7 +137,8 @@ impl Drop for Lease {
 /// The connections to one endpoint.
 pub(crate) struct Slot {
     options: RefCell<Arc<Options>>,
-    /// Idle HTTP/1.1 connections, the newest last.
+    /// Idle HTTP/1.1 connections, the newest last; boxed, since they are lent whole and are large.
+    #[expect(clippy::vec_box, reason = "a lent connection keeps its box")]
     idle: RefCell<Vec<Box<h1::client::Connection>>>,
     open: Cell<usize>,
     waiters: RefCell<VecDeque<oneshot::Sender<()>>>,
@@ -139,11 +148,11 @@ pub(crate) struct Slot {
     opened: Notify,
     /// What TLS agreed on last.
     speaks: Cell<Option<Alpn>>,
-    gone: Cell<bool>,
+    destination: Arc<dyn Destination>,
 }
 
 impl Slot {
-    fn new(options: Arc<Options>) -> Self {
+    fn new(options: Arc<Options>, destination: Arc<dyn Destination>) -> Self {
         Self {
             options: RefCell::new(options),
             idle: RefCell::default(),
@@ -153,7 +162,7 @@ impl Slot {
             opening: Cell::new(false),
             opened: Notify::new(),
             speaks: Cell::new(None),
-            gone: Cell::new(false),
+            destination,
         }
     }
 
@@ -167,7 +176,7 @@ impl Slot {
 
     fn take_back(&self, connection: Box<h1::client::Connection>) {
         let options = self.options.borrow().clone();
-        let worn = self.gone.get()
+        let worn = self.destination.is_gone()
             || options.requests_max.is_some_and(|most| connection.served >= most)
             || is_old(connection.opened, options.age_max, SystemClock::tick())
             || self.idle.borrow().len() >= options.idle_max;
@@ -228,9 +237,10 @@ impl Pool {
         Self { slots: RefCell::default(), stop }
     }
 
-    fn slot(&self, endpoint: u64, options: &Arc<Options>) -> Rc<Slot> {
+    fn slot<D: Destination + 'static>(&self, to: &Arc<D>, options: &Arc<Options>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(endpoint).or_insert_with(|| Rc::new(Slot::new(options.clone())));
+        let slot =
+            slots.entry(to.id()).or_insert_with(|| Rc::new(Slot::new(options.clone(), to.clone())));
         if !Arc::ptr_eq(&slot.options.borrow(), options) {
             *slot.options.borrow_mut() = options.clone();
         }
@@ -239,9 +249,9 @@ impl Pool {
 
     /// Lends a connection to an endpoint: an idle one, or a fresh one to `target` within `timeout`.
     /// `fresh` passes over those that are there.
-    pub async fn lend(
+    pub async fn lend<D: Destination + 'static>(
         &self,
-        endpoint: u64,
+        endpoint: &Arc<D>,
         wanted: Wanted,
         options: &Arc<Options>,
         timeout: Duration,
@@ -357,14 +367,13 @@ impl Pool {
         Ok(Lent::H2 { connection, stream })
     }
 
-    /// Retires what is idle for too long, old, closed by the other side, or belongs to an endpoint that
-    /// `is_gone`. To be called about once a second.
-    pub fn sweep(&self, is_gone: impl Fn(u64) -> bool) {
+    /// Retires what is idle for too long, old, closed by the other side, or leads to what is gone. To be
+    /// called about once a second.
+    pub fn sweep(&self) {
         let now = SystemClock::tick();
-        self.slots.borrow_mut().retain(|endpoint, slot| {
+        self.slots.borrow_mut().retain(|_, slot| {
             let options = slot.options.borrow().clone();
-            let gone = is_gone(*endpoint);
-            slot.gone.set(gone);
+            let gone = slot.destination.is_gone();
             let mut cx = Context::from_waker(Waker::noop());
             // Dropping a connection calls back into the slot: take it out first.
             let mut idle = std::mem::take(&mut *slot.idle.borrow_mut());
@@ -380,7 +389,7 @@ impl Pool {
                 let idle = connection.streams() == 0
                     && now.since(connection.idle_since.get()) > options.idle_timeout;
                 let old = is_old(connection.opened, options.age_max, now);
-                !connection.is_closed() && !(gone || idle || old && connection.streams() == 0)
+                !(connection.is_closed() || gone || idle || old && connection.streams() == 0)
             });
             slot.shared.borrow_mut().splice(0..0, shared);
             !(gone && slot.open.get() == 0)

@@ -1,1 +1,39 @@
-//! Stub.
+//! The request path: listener, route, policies, endpoint and back.
+//!
+//! Everything a request needs stands in one immutable [`Snapshot`], compiled from a [`plan::Plan`] off the
+//! request path and swapped as a whole; a request ends on the snapshot with which it began. Each worker
+//! has connections, counters and chance of its own ([`Local`]); shared are only the snapshot and the state
+//! of endpoints and breakers, which are atomics. Bodies stream with back-pressure, and what a policy must
+//! keep of one is kept up to a named limit. Deliberately absent: sockets being opened for listening,
+//! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
+//!
+//! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
+//! of a request: [`serve`], [`front`], `prepare`, `forward`, `attempt`, `answer`, `exchange`.
+
+mod answer;
+mod attempt;
+mod body;
+pub mod cookie;
+mod exchange;
+mod forward;
+pub mod front;
+mod grpc_web;
+pub mod hash;
+pub mod listener;
+pub mod local;
+mod mirror;
+pub mod plan;
+mod prepare;
+pub mod query;
+pub mod rewrite;
+pub mod route;
+pub mod router;
+pub mod serve;
+pub mod snapshot;
+mod tunnel;
+pub mod upstream;
+
+pub use front::Front;
+pub use local::{Local, Observers};
+pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
+pub use snapshot::{PlanError, Snapshot};

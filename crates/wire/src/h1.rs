@@ -100,7 +100,9 @@ fn declared(fields: &Fields, is_http10: bool) -> Result<Option<Framing>, HeadErr
             return Err(HeadError::Malformed("Transfer-Encoding does not exist in HTTP/1.0"));
         }
         if fields.has(Known::ContentLength) {
-            return Err(HeadError::Malformed("both Transfer-Encoding and Content-Length are there"));
+            return Err(HeadError::Malformed(
+                "both Transfer-Encoding and Content-Length are there",
+            ));
         }
         let mut codings = fields.all(Known::TransferEncoding);
         let one = codings.next().unwrap_or_default();

@@ -424,7 +424,7 @@ async fn handle<H: Handler>(
             return Poll::Ready(Some(response));
         }
         let mut state = shared.borrow_mut();
-        if !state.link.is_flushed() && state.link.poll_flush(cx).is_ready_and(|r| r.is_err()) {
+        if !state.link.is_flushed() && state.link.poll_flush(cx).ready_and(|r| r.is_err()) {
             return Poll::Ready(None);
         }
         if watch && matches!(state.incoming, Incoming::Done) {
@@ -452,11 +452,11 @@ fn check_waiting(state: &mut Shared, settings: &Settings, alarm: &Alarm, cx: &mu
 }
 
 trait ReadyAnd<T> {
-    fn is_ready_and(self, test: impl FnOnce(T) -> bool) -> bool;
+    fn ready_and(self, test: impl FnOnce(T) -> bool) -> bool;
 }
 
 impl<T> ReadyAnd<T> for Poll<T> {
-    fn is_ready_and(self, test: impl FnOnce(T) -> bool) -> bool {
+    fn ready_and(self, test: impl FnOnce(T) -> bool) -> bool {
         match self {
             Self::Ready(value) => test(value),
             Self::Pending => false,
@@ -596,7 +596,7 @@ impl Writer<'_> {
                     }
                     Poll::Pending => {
                         let mut state = self.shared.borrow_mut();
-                        if state.link.poll_flush(cx).is_ready_and(|done| done.is_err()) {
+                        if state.link.poll_flush(cx).ready_and(|done| done.is_err()) {
                             return Poll::Ready(Err(Reason::CallerGone));
                         }
                         break;

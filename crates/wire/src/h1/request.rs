@@ -2,7 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::{COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed};
+use super::{
+    COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed,
+};
 use crate::{
     fields::Known,
     head::{Method, RequestHead, Version},
@@ -143,7 +145,9 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     let (host, port) = if bytes[0] == b'[' {
         let Some(end) = memchr::memchr(b']', bytes) else { return false };
         let inside = &bytes[1..end];
-        if !inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) || inside.is_empty() {
+        if !inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+            || inside.is_empty()
+        {
             return false;
         }
         (&bytes[..=end], &bytes[end + 1..])

@@ -2,7 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::{COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed};
+use super::{
+    COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed,
+};
 use crate::{
     fields::Known,
     head::{Method, ResponseHead, Version},

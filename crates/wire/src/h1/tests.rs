@@ -56,17 +56,38 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "not a host"),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "not a host"),
         ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", "not a host"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", "more than once"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+            "more than once",
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n", "not a number"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", "not a number"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\n", "not a number"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "not a number"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "not a number"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "both"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "only the transfer coding"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", "only the transfer coding"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "only the transfer coding"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", "only the transfer coding"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "not a number",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "both",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "only the transfer coding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "only the transfer coding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            "only the transfer coding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+            "only the transfer coding",
+        ),
         ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.0"),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "HTTP/1.0 and HTTP/1.1"),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", "control"),
@@ -100,7 +121,8 @@ fn limits_are_kept_even_before_the_head_is_complete() {
 
 #[test]
 fn forms_of_the_target() {
-    let absolute = request("GET http://Other.example/x?y HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
+    let absolute =
+        request("GET http://Other.example/x?y HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
     assert_eq!(absolute.head.target, "/x?y");
     assert_eq!(absolute.head.fields.get(Known::Host), Some(&b"Other.example"[..]));
     let bare = request("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
@@ -121,9 +143,10 @@ fn upgrades_and_expectations_are_seen() {
     .unwrap()
     .unwrap();
     assert_eq!(parsed.head.upgrade.as_deref(), Some("websocket"));
-    let waits = request("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n")
-        .unwrap()
-        .unwrap();
+    let waits =
+        request("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n")
+            .unwrap()
+            .unwrap();
     assert!(waits.expects_continue);
 }
 
@@ -138,7 +161,10 @@ fn responses_are_framed_by_status_and_method() {
     let open = parse("HTTP/1.1 200 OK\r\n\r\n", Method::Get);
     assert_eq!((open.framing, open.keep_alive), (Framing::Close, false));
     assert_eq!(parse("HTTP/1.1 204 No Content\r\n\r\n", Method::Get).framing, Framing::None);
-    assert_eq!(parse("HTTP/1.1 304\r\nContent-Length: 9\r\n\r\n", Method::Get).framing, Framing::None);
+    assert_eq!(
+        parse("HTTP/1.1 304\r\nContent-Length: 9\r\n\r\n", Method::Get).framing,
+        Framing::None
+    );
     for text in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",

@@ -1,0 +1,139 @@
+//! Responses that Weft itself gives: problems, redirects, fixed responses.
+
+use weft_kernel::{Error, Reason, Retry, SystemClock};
+use weft_net::{
+    body::Body,
+    message::{OnEnd, Response, Tunnel},
+};
+use weft_wire::{
+    Fields, Known, ResponseHead, grpc, h1,
+    problem::{self, Problem},
+    proxy_status::ProxyStatus,
+};
+
+use crate::{exchange::Exchange, plan, route};
+
+/// A response on its way to the client.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body,
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+}
+
+impl Answer {
+    pub(crate) const fn new(head: ResponseHead, body: Body) -> Self {
+        Self { head, body, tunnel: None }
+    }
+
+    /// The response, with the exchange to be told of its end.
+    pub(crate) fn send(self, mut exchange: Box<Exchange>) -> Response {
+        exchange.status = self.head.status;
+        Response {
+            head: self.head,
+            body: self.body,
+            tunnel: self.tunnel,
+            done: Some(OnEnd::new(exchange)),
+        }
+    }
+}
+
+/// A fixed response.
+pub(crate) fn respond(respond: &plan::Respond) -> Answer {
+    let mut head = ResponseHead::new(respond.status);
+    for (name, value) in &respond.headers {
+        head.fields.append(&name.to_ascii_lowercase(), value.as_bytes());
+    }
+    Answer::new(head, Body::full(respond.body.to_vec()))
+}
+
+/// A redirect.
+pub(crate) fn redirect(status: u16, location: &str) -> Answer {
+    let mut head = ResponseHead::new(status);
+    head.fields.add(Known::Location, location.as_bytes());
+    Answer::new(head, Body::Empty)
+}
+
+/// What Weft says when it cannot do what was asked: problem+json (RFC 9457), or a gRPC status, with
+/// `Proxy-Status` (RFC 9209) and, where waiting helps, `Retry-After`.
+pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str>) -> Answer {
+    exchange.failed(error);
+    let mut fields = Fields::with_capacity(6, 512);
+    let mut text = Vec::with_capacity(256);
+    let mut status = ProxyStatus::error(error.reason()).details(error.said());
+    if let Some(endpoint) = &exchange.endpoint {
+        status = status.next_hop(endpoint.label());
+    }
+    status.write(&mut text);
+    fields.add(Known::ProxyStatus, &text);
+    text.clear();
+    if let Retry::After(span) = error.retryable() {
+        h1::push_decimal(&mut text, span.as_secs().max(1));
+        fields.add(Known::RetryAfter, &text);
+        text.clear();
+    }
+    if let Some(allow) = allow {
+        fields.append("allow", allow.as_bytes());
+    }
+    let request_id = exchange.request_id.as_str();
+    if !request_id.is_empty() {
+        fields.add(Known::XRequestId, request_id.as_bytes());
+    }
+    if let Some(kind) = exchange.grpc {
+        return grpc_problem(exchange, error, kind, fields);
+    }
+    fields.add(Known::ContentType, problem::CONTENT_TYPE.as_bytes());
+    Problem::of(error).instance(request_id).write(&mut text);
+    let status = exchange.forced_status.unwrap_or(error.reason().http());
+    let head = ResponseHead { status, fields };
+    Answer::new(head, Body::full(text))
+}
+
+/// A response of trailers alone: what a gRPC client reads as the status of its call.
+fn grpc_problem(
+    exchange: &Exchange,
+    error: &Error,
+    kind: grpc::Kind,
+    mut fields: Fields,
+) -> Answer {
+    let number = grpc::Status::of_code(error.code()).number();
+    exchange.grpc_status.set(Some(number));
+    let mut text = Vec::new();
+    h1::push_decimal(&mut text, u64::from(number));
+    fields.add(Known::GrpcStatus, &text);
+    text.clear();
+    grpc::encode_message(error.said(), &mut text);
+    fields.add(Known::GrpcMessage, &text);
+    fields.add(Known::ContentType, kind.text().as_bytes());
+    Answer::new(ResponseHead { status: 200, fields }, Body::Empty)
+}
+
+/// A refusal before there was a request: nothing is known but the reason.
+pub(crate) fn refuse(reason: Reason, detail: &str) -> Response {
+    let error = Error::new(reason, detail.to_owned());
+    let mut head = ResponseHead::new(reason.http());
+    let mut text = Vec::with_capacity(256);
+    ProxyStatus::error(reason).details(detail).write(&mut text);
+    head.fields.add(Known::ProxyStatus, &text);
+    head.fields.add(Known::ContentType, problem::CONTENT_TYPE.as_bytes());
+    text.clear();
+    Problem::of(&error).write(&mut text);
+    Response::new(head, Body::full(text))
+}
+
+/// Makes a service's response the client's: without what belongs to the service's connection, and with
+/// what the route changes.
+pub(crate) fn hand_back(exchange: &Exchange, head: &mut ResponseHead) {
+    head.fields.strip_hop_by_hop(false);
+    head.fields.remove(Known::Trailer);
+    if let Some(route) = &exchange.route {
+        let ops = &route.policy.response_headers;
+        if !ops.is_empty() {
+            route::apply(ops, &mut head.fields);
+        }
+    }
+}
+
+/// The time of the response's head, for latency.
+pub(crate) fn mark_answered(exchange: &mut Exchange) {
+    exchange.answered = Some(SystemClock::tick());
+}

@@ -1,0 +1,381 @@
+//! Bodies that do something on their way: keep a limit, remember themselves for another try, watch for
+//! a gRPC status, leave a copy.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use weft_kernel::{ByteSize, Deadline, Error, Reason, Result};
+use weft_net::{
+    alarm::Alarm,
+    body::{Body, Frame, Source},
+};
+use weft_wire::{Fields, Known, Length};
+
+/// A request body that is counted, and may not be longer than allowed.
+pub(crate) struct Limited {
+    body: Body,
+    bytes_max: u64,
+    seen: Rc<Cell<u64>>,
+}
+
+impl Limited {
+    /// The body, refused at once if it says itself that it is too long.
+    pub(crate) fn wrap(body: Body, bytes_max: Option<u64>, seen: &Rc<Cell<u64>>) -> Result<Body> {
+        let bytes_max = bytes_max.unwrap_or(u64::MAX);
+        match body.length() {
+            Length::Exact(0) => Ok(Body::Empty),
+            Length::Exact(length) if length > bytes_max => Err(too_large(bytes_max)),
+            _ => Ok(Body::Source(Box::new(Self { body, bytes_max, seen: seen.clone() }))),
+        }
+    }
+}
+
+fn too_large(bytes_max: u64) -> Error {
+    Error::new(
+        Reason::BodyTooLarge,
+        format!("the request body is larger than {}", ByteSize(bytes_max)),
+    )
+}
+
+impl Source for Limited {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let frame = std::task::ready!(self.body.poll_frame(cx));
+        if let Some(Ok(Frame::Data(bytes))) = &frame {
+            let seen = self.seen.get() + bytes.len() as u64;
+            self.seen.set(seen);
+            if seen > self.bytes_max {
+                self.body = Body::Empty;
+                return Poll::Ready(Some(Err(too_large(self.bytes_max))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+/// A request body that can be sent more than once, as long as what was sent fits a limit.
+#[derive(Clone)]
+pub(crate) struct Replay(Rc<RefCell<Kept>>);
+
+struct Kept {
+    body: Body,
+    length: Length,
+    data: Vec<Bytes>,
+    trailers: Option<Fields>,
+    bytes: usize,
+    bytes_max: usize,
+    ended: bool,
+    failed: Option<Reason>,
+    /// More was sent than is kept: nobody can begin again.
+    spilt: bool,
+    /// How many pieces have come from the client.
+    taken: usize,
+}
+
+impl Replay {
+    pub(crate) fn new(body: Body, bytes_max: usize) -> Self {
+        let length = body.length();
+        Self(Rc::new(RefCell::new(Kept {
+            body,
+            length,
+            data: Vec::new(),
+            trailers: None,
+            bytes: 0,
+            bytes_max,
+            ended: false,
+            failed: None,
+            spilt: false,
+            taken: 0,
+        })))
+    }
+
+    /// Whether it can still be sent from its beginning.
+    pub(crate) fn is_whole(&self) -> bool {
+        let kept = self.0.borrow();
+        !kept.spilt && kept.failed.is_none()
+    }
+
+    /// Whether all of it is here, so that several may send it at once.
+    pub(crate) fn is_complete(&self) -> bool {
+        let kept = self.0.borrow();
+        kept.length.is_none() || (kept.ended && !kept.spilt)
+    }
+
+    /// The body from its beginning. Of several readers, each sees all of it or an error.
+    pub(crate) fn body(&self) -> Body {
+        if self.0.borrow().length.is_none() {
+            return Body::Empty;
+        }
+        Body::Source(Box::new(Reader { kept: self.0.clone(), next: 0, told: false }))
+    }
+}
+
+struct Reader {
+    kept: Rc<RefCell<Kept>>,
+    next: usize,
+    told: bool,
+}
+
+impl Source for Reader {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let mut kept = self.kept.borrow_mut();
+        if !kept.spilt
+            && let Some(bytes) = kept.data.get(self.next)
+        {
+            self.next += 1;
+            return Poll::Ready(Some(Ok(Frame::Data(bytes.clone()))));
+        }
+        if kept.spilt && self.next != kept.taken {
+            return Poll::Ready(Some(Err(Error::new(
+                Reason::Internal,
+                "the request body can no longer be sent from its beginning",
+            ))));
+        }
+        if kept.ended {
+            let trailers = if self.told { None } else { kept.trailers.clone() };
+            self.told = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))));
+        }
+        if let Some(reason) = kept.failed {
+            return Poll::Ready(Some(Err(Error::new(reason, "the request body broke off"))));
+        }
+        match std::task::ready!(kept.body.poll_frame(cx)) {
+            None => {
+                kept.ended = true;
+                Poll::Ready(None)
+            }
+            Some(Ok(Frame::Data(bytes))) => {
+                self.next += 1;
+                kept.taken += 1;
+                kept.bytes += bytes.len();
+                if kept.bytes > kept.bytes_max {
+                    kept.spilt = true;
+                    kept.data = Vec::new();
+                } else {
+                    kept.data.push(bytes.clone());
+                }
+                Poll::Ready(Some(Ok(Frame::Data(bytes))))
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                kept.ended = true;
+                kept.trailers = Some(trailers.clone());
+                self.told = true;
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers))))
+            }
+            Some(Err(error)) => {
+                kept.failed = Some(error.reason());
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn length(&self) -> Length {
+        self.kept.borrow().length
+    }
+}
+
+/// A gRPC response body, of which the status is noted as it passes.
+pub(crate) struct Watched {
+    body: Body,
+    status: Rc<Cell<Option<u8>>>,
+}
+
+impl Watched {
+    pub(crate) fn wrap(body: Body, status: &Rc<Cell<Option<u8>>>) -> Body {
+        Body::Source(Box::new(Self { body, status: status.clone() }))
+    }
+}
+
+/// The `grpc-status` among fields.
+pub(crate) fn grpc_status(fields: &Fields) -> Option<u8> {
+    fields.get_str(Known::GrpcStatus)?.parse().ok()
+}
+
+impl Source for Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let frame = std::task::ready!(self.body.poll_frame(cx));
+        if let Some(Ok(Frame::Trailers(trailers))) = &frame {
+            self.status.set(grpc_status(trailers));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+/// A request body that leaves a copy, if it is not too long, once it has passed.
+pub(crate) struct Copied<F: FnOnce(Bytes)> {
+    body: Body,
+    copy: Vec<u8>,
+    bytes_max: usize,
+    then: Option<F>,
+}
+
+impl<F: FnOnce(Bytes) + 'static> Copied<F> {
+    /// The body; `then` gets the copy, at once if there is nothing to wait for.
+    pub(crate) fn wrap(body: Body, bytes_max: usize, then: F) -> Body {
+        match body.length() {
+            Length::Exact(0) => {
+                then(Bytes::new());
+                body
+            }
+            Length::Exact(length) if length > bytes_max as u64 => body,
+            _ => {
+                Body::Source(Box::new(Self { body, copy: Vec::new(), bytes_max, then: Some(then) }))
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(then) = self.then.take() {
+            then(std::mem::take(&mut self.copy).into());
+        }
+    }
+}
+
+impl<F: FnOnce(Bytes) + 'static> Source for Copied<F> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let frame = std::task::ready!(self.body.poll_frame(cx));
+        match &frame {
+            Some(Ok(Frame::Data(bytes))) if self.then.is_some() => {
+                if self.copy.len() + bytes.len() > self.bytes_max {
+                    self.then = None;
+                    self.copy = Vec::new();
+                } else {
+                    self.copy.extend_from_slice(bytes);
+                    if self.body.length() == Length::Exact(self.copy.len() as u64) {
+                        self.end();
+                    }
+                }
+            }
+            Some(Ok(Frame::Trailers(_))) | None => self.end(),
+            Some(Err(_)) => self.then = None,
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+/// A body that must end by a deadline.
+pub(crate) struct Timed {
+    body: Body,
+    deadline: Deadline,
+    alarm: Alarm,
+}
+
+impl Timed {
+    pub(crate) fn new(body: Body, deadline: Deadline) -> Self {
+        Self { body, deadline, alarm: Alarm::default() }
+    }
+}
+
+impl Source for Timed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        if let Poll::Ready(frame) = self.body.poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        self.alarm.poll(cx, self.deadline.tick()).map(|()| {
+            self.body = Body::Empty;
+            Some(Err(Error::new(Reason::RequestTimeout, "the deadline passed within the response")))
+        })
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    async fn read(mut body: Body) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Frame::Data(bytes) = frame? {
+                all.extend_from_slice(&bytes);
+            }
+        }
+        Ok(all)
+    }
+
+    /// A body of unknown length in pieces.
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Source for Pieces {
+        fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+            if self.0.is_empty() {
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Ok(Frame::Data(Bytes::from_static(self.0.remove(0))))))
+        }
+
+        fn length(&self) -> Length {
+            Length::Unknown
+        }
+    }
+
+    fn pieces(pieces: &[&'static [u8]]) -> Body {
+        Body::Source(Box::new(Pieces(pieces.to_vec())))
+    }
+
+    #[test]
+    fn a_limit_is_kept_by_declaration_and_by_count() {
+        let seen = Rc::new(Cell::new(0));
+        assert!(Limited::wrap(Body::full("12345"), Some(4), &seen).is_err());
+        let body = Limited::wrap(pieces(&[b"123", b"45"]), Some(4), &seen).unwrap();
+        let error = block(read(body)).unwrap_err();
+        assert_eq!(error.reason(), Reason::BodyTooLarge);
+        let seen = Rc::new(Cell::new(0));
+        let body = Limited::wrap(pieces(&[b"123", b"4"]), Some(4), &seen).unwrap();
+        assert_eq!(block(read(body)).unwrap(), b"1234");
+        assert_eq!(seen.get(), 4);
+    }
+
+    #[test]
+    fn a_body_is_sent_again_until_it_is_too_long() {
+        let replay = Replay::new(pieces(&[b"ab", b"cd"]), 10);
+        let mut first = replay.body();
+        block(async { first.frame().await.unwrap().unwrap() });
+        assert_eq!(block(read(replay.body())).unwrap(), b"abcd");
+        assert_eq!(block(read(first)).unwrap(), b"cd");
+        assert!(replay.is_whole());
+
+        let long = Replay::new(pieces(&[b"ab", b"cd"]), 3);
+        assert_eq!(block(read(long.body())).unwrap(), b"abcd");
+        assert!(!long.is_whole());
+        assert!(block(read(long.body())).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_left_only_of_a_whole_short_body() {
+        let copy = Rc::new(RefCell::new(None));
+        let keep = |copy: &Rc<RefCell<Option<Bytes>>>| {
+            let copy = copy.clone();
+            move |bytes| *copy.borrow_mut() = Some(bytes)
+        };
+        block(read(Copied::wrap(pieces(&[b"ab", b"c"]), 3, keep(&copy)))).unwrap();
+        assert_eq!(copy.borrow_mut().take().as_deref(), Some(&b"abc"[..]));
+        block(read(Copied::wrap(pieces(&[b"ab", b"cd"]), 3, keep(&copy)))).unwrap();
+        assert!(copy.borrow().is_none());
+        drop(Copied::wrap(Body::Empty, 3, keep(&copy)));
+        assert_eq!(copy.borrow_mut().take().as_deref(), Some(&b""[..]));
+    }
+}

@@ -1,0 +1,297 @@
+//! The way of a request through Weft, from its head to whoever answers.
+//!
+//! The order is fixed, outermost first: trace and access log, client address, route, fault, body limit,
+//! then what [`forward`](crate::forward) does for a service. What Weft itself answers goes the same way
+//! out.
+
+use std::{rc::Rc, sync::Arc};
+
+use weft_kernel::{Error, Name, Reason, Result, Retry, SystemClock};
+use weft_net::{
+    alarm::Alarm,
+    body::Body,
+    message::{Handler, Inform, Peer, Request, Response},
+};
+use weft_wire::{Known, grpc};
+
+use crate::{
+    answer::{self, Answer},
+    body::{Copied, Limited},
+    exchange::Exchange,
+    forward::Forward,
+    grpc_web, hash,
+    local::{Local, Window},
+    mirror, plan, prepare,
+    route::{self, Fallback, Route, Target},
+    router::{Captures, Found, Lookup, Missing},
+    tunnel,
+    upstream::Upstream,
+};
+
+/// Answers the requests of one listener on one worker.
+pub struct Front {
+    local: Rc<Local>,
+    window: Window,
+}
+
+impl Front {
+    /// The front of a listener.
+    pub const fn new(local: Rc<Local>, listener: Name) -> Self {
+        Self { local, window: Window::new(listener) }
+    }
+}
+
+impl Handler for Front {
+    async fn call(&self, request: Request) -> Response {
+        let Request { head, body, peer, alarm, inform } = request;
+        let Some(view) = self.window.look(&self.local.current) else {
+            return answer::refuse(Reason::Draining, "the listener is closing");
+        };
+        let now = SystemClock::tick();
+        let mut exchange = Exchange::begin(self.local.clone(), view, peer, head, now);
+        let answer = match lead(&mut exchange, body, &alarm, &inform).await {
+            Ok(answer) => answer,
+            Err(error) => answer::problem(&mut exchange, &error, None),
+        };
+        answer.send(exchange)
+    }
+
+    fn refuse(&self, _peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
+        if let Some(view) = self.window.look(&self.local.current) {
+            view.listener.meter.protocol_error(self.local.index);
+        }
+        tracing::debug!(reason = reason.word(), detail, "request refused");
+        answer::refuse(reason, detail)
+    }
+}
+
+/// Leads a request to its answer.
+async fn lead(
+    exchange: &mut Exchange,
+    body: Body,
+    alarm: &Alarm,
+    inform: &Inform,
+) -> Result<Answer> {
+    let index = exchange.local.index;
+    let mut captures = Captures::default();
+    let found = match prepare::check(exchange) {
+        Ok(()) => find(exchange, &mut captures),
+        Err(error) => Err((error, None)),
+    };
+    let (route, found) = match found {
+        Ok(found) => found,
+        Err((error, allow)) => {
+            exchange.view.listener.unrouted.enter(index);
+            return Ok(answer::problem(exchange, &error, allow.as_deref()));
+        }
+    };
+    route.meter.enter(index);
+    exchange.route = Some(route.clone());
+    if let Some(fault) = &route.policy.fault {
+        inject(exchange, fault, alarm).await?;
+    }
+    exchange.bodiless = body.is_empty();
+    let body = Limited::wrap(body, route.policy.body_bytes_max.0, &exchange.request_bytes)?;
+    match &route.target {
+        Target::Respond(respond) => Ok(answer::respond(respond)),
+        Target::Redirect(redirector) => {
+            let host = exchange.head.fields.get_str(Known::Host).unwrap_or_default();
+            let target = &exchange.head.target;
+            let location = redirector.location(exchange.secure, host, target, &found, &captures)?;
+            Ok(answer::redirect(redirector.status(), &location))
+        }
+        Target::Services(split) => {
+            let upstream = split.choose(&mut exchange.local.rng.borrow_mut()).cloned();
+            let upstream = upstream
+                .ok_or_else(|| Error::new(Reason::Misconfigured, "the route leads nowhere"))?;
+            let way = Way { route: &route, found, captures: &captures, alarm, inform };
+            way.to(exchange, upstream, body).await
+        }
+    }
+}
+
+type Refusal = (Error, Option<String>);
+
+/// The route of a request.
+fn find(exchange: &Exchange, captures: &mut Captures) -> Result<(Arc<Route>, Found), Refusal> {
+    let head = &exchange.head;
+    let host = head.fields.get_str(Known::Host).unwrap_or_default();
+    let host = without_port(host);
+    let lower;
+    let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        lower = host.to_ascii_lowercase();
+        &lower
+    } else {
+        host
+    };
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (head.target.as_str(), None),
+    };
+    let method = exchange.routed_method();
+    let lookup = Lookup { host, method, path, query, fields: &head.fields };
+    let view = &exchange.view;
+    match view.listener.table.find(&lookup, captures) {
+        Ok(found) => match view.snapshot.routes.get(found.route as usize) {
+            Some(route) => Ok((route.clone(), found)),
+            None => Err((Error::new(Reason::Internal, "the route table is out of step"), None)),
+        },
+        Err(Missing::NotFound) => {
+            Err((Error::new(Reason::NoRoute, "no route matches the request"), None))
+        }
+        Err(Missing::MethodNotAllowed { allow }) => {
+            let say = format!("the method is not allowed here; these are: {allow}");
+            Err((Error::new(Reason::MethodNotAllowed, say), Some(allow)))
+        }
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+/// Injects the faults that fall on this request.
+async fn inject(exchange: &mut Exchange, fault: &plan::Fault, alarm: &Alarm) -> Result<()> {
+    let falls = |exchange: &Exchange, share: &plan::Share| {
+        let asked = share.header.as_ref().is_none_or(|(name, value)| {
+            exchange.head.fields.all_named(name).any(|found| found == value.as_bytes())
+        });
+        asked && exchange.local.rng.borrow_mut().chance(share.share)
+    };
+    if let Some((span, share)) = &fault.delay
+        && falls(exchange, share)
+    {
+        alarm.until(SystemClock::tick().plus(*span)).await;
+    }
+    if let Some((status, share)) = &fault.abort
+        && falls(exchange, share)
+    {
+        exchange.forced_status = Some(*status);
+        return Err(Error::new(Reason::FaultInjected, "a fault was injected").retry(Retry::No));
+    }
+    Ok(())
+}
+
+/// The way to a service, whichever it is.
+struct Way<'a> {
+    route: &'a Arc<Route>,
+    found: Found,
+    captures: &'a Captures,
+    alarm: &'a Alarm,
+    inform: &'a Inform,
+}
+
+impl Way<'_> {
+    async fn to(
+        &self,
+        exchange: &mut Exchange,
+        upstream: Arc<Upstream>,
+        body: Body,
+    ) -> Result<Answer> {
+        let route = self.route;
+        let key = {
+            let mut rng = exchange.local.rng.borrow_mut();
+            tunnel::prepare(&mut exchange.head, &mut rng)?
+        };
+        let input = hash::Input {
+            fields: &exchange.head.fields,
+            target: &exchange.head.target,
+            client: exchange.client,
+            secure: exchange.secure,
+        };
+        let hashed = upstream.hasher.hash(&input, &mut exchange.local.rng.borrow_mut());
+        let web = exchange
+            .grpc
+            .filter(|kind| *kind != grpc::Kind::Grpc && exchange.view.listener.http.grpc_web);
+        exchange.asked_deadline = exchange.head.fields.has(Known::GrpcTimeout);
+        prepare::hand_on(exchange);
+        let body = match web {
+            Some(kind) => grpc_web::request(exchange, kind, body),
+            None => body,
+        };
+        if let Some(target) =
+            route.rewrite.target(&exchange.head.target, &self.found, self.captures)?
+        {
+            let before = std::mem::replace(&mut exchange.head.target, target);
+            exchange.original.get_or_insert(before);
+        }
+        if let Some(plan::HostRewrite::Literal(host)) = &route.policy.rewrite.host {
+            exchange.head.fields.set(Known::Host, host.as_bytes());
+        }
+        let ops = &route.policy.request_headers;
+        if !ops.is_empty() {
+            route::apply(ops, &mut exchange.head.fields);
+        }
+        let body = self.mirrored(exchange, body);
+        let forward =
+            Forward { route, upstream, alarm: self.alarm, inform: self.inform, hash: hashed.value };
+        let result = forward.run(exchange, body).await;
+        let mut answer = self.or_fallback(exchange, result).await?;
+        if let Some(key) = key
+            && answer.tunnel.is_some()
+        {
+            tunnel::check(&mut answer.head.fields, &key)?;
+            answer.head.fields.remove(Known::Connection);
+            answer.head.fields.remove(Known::Upgrade);
+        }
+        if let Some(cookie) = hashed.cookie {
+            answer.head.fields.add(Known::SetCookie, cookie.as_bytes());
+        }
+        if let Some(kind) = web {
+            answer.body = grpc_web::response(&mut answer.head, kind, answer.body);
+        }
+        Ok(answer)
+    }
+
+    /// The body, leaving a copy for the mirror if this request is among the mirrored share.
+    fn mirrored(&self, exchange: &Exchange, body: Body) -> Body {
+        let (Some(mirror), Some(to)) = (&self.route.policy.mirror, &self.route.mirror) else {
+            return body;
+        };
+        if exchange.head.upgrade.is_some() || !exchange.local.rng.borrow_mut().chance(mirror.share)
+        {
+            return body;
+        }
+        let is_grpc = exchange.grpc.is_some();
+        let send =
+            mirror::sender(exchange.local.clone(), to.clone(), exchange.head.clone(), is_grpc);
+        Copied::wrap(body, mirror.body_bytes_max, send)
+    }
+
+    /// The answer, or the fallback's if there is none or it is one of those that count as failure.
+    async fn or_fallback(&self, exchange: &mut Exchange, result: Result<Answer>) -> Result<Answer> {
+        let (Some(fallback), Some(plan)) = (&self.route.fallback, &self.route.policy.fallback)
+        else {
+            return result;
+        };
+        let failed = match &result {
+            Ok(answer) => plan.statuses.contains(&answer.head.status),
+            Err(error) => error.side() != weft_kernel::Side::Caller,
+        };
+        if !failed {
+            return result;
+        }
+        if let Err(error) = &result {
+            tracing::debug!(route = %self.route.name, "falling back: {}", error.detail());
+        }
+        exchange.release();
+        match fallback {
+            Fallback::Respond(respond) => Ok(answer::respond(respond)),
+            // What was sent of the body is gone: only a request that had none can go elsewhere.
+            Fallback::Service(upstream) if exchange.bodiless => {
+                let forward = Forward {
+                    route: self.route,
+                    upstream: upstream.clone(),
+                    alarm: self.alarm,
+                    inform: self.inform,
+                    hash: None,
+                };
+                forward.run(exchange, Body::Empty).await
+            }
+            Fallback::Service(_) => result,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What one worker has for itself: its connections, its chance, its view of the snapshot.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use arc_swap::ArcSwap;
+use weft_kernel::{Name, Rng, SystemClock};
+use weft_net::{Stop, Tasks, alarm::Alarm, pool::Pool};
+use weft_telemetry::{access, span};
+
+use crate::{Snapshot, listener::Listener};
+
+/// How often connections are looked at that nobody uses.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What the request path tells of itself, and to whom.
+#[derive(Clone, Default)]
+pub struct Observers {
+    /// Takes access log entries.
+    pub access: Option<access::Log>,
+    /// Takes spans.
+    pub spans: Option<span::Sender>,
+    /// Which traces are sampled that nobody has decided on.
+    pub sampler: weft_telemetry::trace::Sampler,
+}
+
+/// One worker's share of the request path.
+pub struct Local {
+    /// Its number, by which sharded metrics tell workers apart.
+    pub index: usize,
+    /// The snapshot that new requests are to use.
+    pub current: Arc<ArcSwap<Snapshot>>,
+    /// Its connections to services.
+    pub pool: Rc<Pool>,
+    /// The zone this node stands in.
+    pub zone: Option<Arc<str>>,
+    /// Whom it tells.
+    pub observers: Observers,
+    /// Ends its work.
+    pub stop: Stop,
+    /// Its tasks, which drain waits for.
+    pub tasks: Tasks,
+    pub(crate) rng: RefCell<Rng>,
+}
+
+impl Local {
+    /// A worker's share; `tasks` are its own. To be called on the worker's runtime.
+    pub fn new(
+        index: usize,
+        current: Arc<ArcSwap<Snapshot>>,
+        zone: Option<Arc<str>>,
+        observers: Observers,
+        tasks: Tasks,
+    ) -> Self {
+        let stop = tasks.stop().clone();
+        let pool = Rc::new(Pool::new(stop.clone()));
+        sweep(&pool, &stop, &tasks);
+        Self {
+            index,
+            current,
+            pool,
+            zone,
+            observers,
+            stop,
+            tasks,
+            rng: RefCell::new(Rng::from_entropy()),
+        }
+    }
+}
+
+/// Retires connections once a second, until the worker drains.
+fn sweep(pool: &Rc<Pool>, stop: &Stop, tasks: &Tasks) {
+    let (pool, stop) = (pool.clone(), stop.clone());
+    tasks.spawn_local(async move {
+        let alarm = Alarm::default();
+        let mut draining = std::pin::pin!(stop.draining());
+        loop {
+            let next = SystemClock::tick().plus(SWEEP);
+            if alarm.within(next, draining.as_mut()).await.is_ok() {
+                return;
+            }
+            pool.sweep();
+        }
+    });
+}
+
+/// A listener within a snapshot.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) listener: Arc<Listener>,
+}
+
+/// Keeps the view of one listener until the snapshot changes, so that a request only compares numbers.
+pub(crate) struct Window {
+    name: Name,
+    view: RefCell<Option<Rc<View>>>,
+}
+
+impl Window {
+    pub(crate) const fn new(name: Name) -> Self {
+        Self { name, view: RefCell::new(None) }
+    }
+
+    /// The view of the current snapshot; `None` if the listener is no longer in it.
+    pub(crate) fn look(&self, current: &ArcSwap<Snapshot>) -> Option<Rc<View>> {
+        let now = current.load();
+        let mut view = self.view.borrow_mut();
+        match &*view {
+            Some(view) if view.snapshot.generation == now.generation => {}
+            _ => {
+                let listener = now.listeners.get(&self.name).cloned()?;
+                *view = Some(Rc::new(View { snapshot: Arc::clone(&now), listener }));
+            }
+        }
+        view.clone()
+    }
+}

@@ -1,0 +1,74 @@
+//! Copies of requests, sent to another service whose answers are dropped.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use weft_discovery::{Outcome, Pick};
+use weft_kernel::SystemClock;
+use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
+use weft_wire::{Known, RequestHead};
+
+use crate::{attempt::Try, attempt::judge, exchange::Exchange, local::Local, upstream::Upstream};
+
+/// How long a copy may take.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Most of an answer that is read, so that its connection can be kept.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// What sends a copy once its body is there.
+pub(crate) fn sender(
+    local: Rc<Local>,
+    upstream: Arc<Upstream>,
+    mut head: RequestHead,
+    is_grpc: bool,
+) -> impl FnOnce(Bytes) + 'static {
+    move |body| {
+        if let Some(host) = head.fields.get_str(Known::Host) {
+            let host = format!("{host}-shadow");
+            head.fields.set(Known::Host, host.as_bytes());
+        }
+        head.upgrade = None;
+        let tasks = local.tasks.clone();
+        tasks.spawn_local(async move { send(local, upstream, head, body, is_grpc).await });
+    }
+}
+
+/// Sends a copy. Nobody waits for it, so whatever goes wrong is told by the service's metrics alone.
+async fn send(
+    local: Rc<Local>,
+    upstream: Arc<Upstream>,
+    head: RequestHead,
+    body: Bytes,
+    is_grpc: bool,
+) {
+    let now = SystemClock::tick();
+    let endpoint = {
+        let mut rng = local.rng.borrow_mut();
+        let mut pick =
+            Pick { hash: None, tried: &[], zone: local.zone.as_deref(), now, rng: &mut rng };
+        upstream.discovered.pick(&mut pick)
+    };
+    let Ok(endpoint) = endpoint else { return };
+    let (alarm, inform) = (Alarm::default(), Inform::default());
+    let attempt = Try {
+        local: &local,
+        upstream: &upstream,
+        alarm: &alarm,
+        inform: &inform,
+        wanted: upstream.wanted(is_grpc, false),
+        is_grpc,
+        idempotent: false,
+        connect: Duration::from_secs(1),
+        until: now.plus(LIMIT),
+        is_last_moment: true,
+        ends: None,
+    };
+    if let Ok(success) = attempt.run(endpoint, &head, Body::full(body)).await {
+        let outcome: Outcome = judge(&success.head, is_grpc).0;
+        if let Then::Body(body) = success.then {
+            let read = body.collect(ANSWER_BYTES_MAX);
+            let _ = alarm.within(now.plus(LIMIT), read).await;
+        }
+        Exchange::settle(&local, &upstream, success.in_flight, outcome, SystemClock::tick());
+    }
+}

@@ -1,0 +1,207 @@
+//! What is done to every request before a route is looked for, and what it tells the service of its way.
+
+use std::{borrow::Cow, net::IpAddr, time::Duration};
+
+use weft_kernel::{Deadline, Error, Reason, Result, Tick};
+use weft_net::Address;
+use weft_telemetry::trace;
+use weft_wire::{Known, Method, forwarded, grpc, h1, path};
+
+use crate::{
+    exchange::{Exchange, RequestId},
+    listener::Listener,
+    plan,
+};
+
+/// Checks and normalises a request, and finds out who sent it.
+pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
+    let view = exchange.view.clone();
+    let listener = &view.listener;
+    let head = &mut exchange.head;
+    if !listener.http.underscores
+        && head.fields.iter().any(|(name, _)| name.as_bytes().contains(&b'_'))
+    {
+        return Err(Error::new(
+            Reason::MalformedRequest,
+            "a header name holds an underscore, which servers may read as a hyphen",
+        ));
+    }
+    match (&head.method, &head.upgrade) {
+        (Method::Trace, _) => {
+            return Err(Error::new(Reason::NotSupported, "TRACE is not offered"));
+        }
+        (Method::Connect, None) => {
+            return Err(Error::new(Reason::NotSupported, "CONNECT is not offered"));
+        }
+        _ => {}
+    }
+    if head.target != "*" {
+        let rules = path::Rules {
+            encoded_slash: match listener.http.encoded_slash {
+                plan::EncodedSlash::Reject => path::EncodedSlash::Reject,
+                plan::EncodedSlash::Keep => path::EncodedSlash::Keep,
+            },
+            ..path::Rules::default()
+        };
+        let normal = path::normalise(&head.target, rules).map_err(|reason| {
+            Error::new(
+                reason,
+                "the path holds an encoded slash, backslash or control character, or leaves the root",
+            )
+        })?;
+        if let Cow::Owned(normal) = normal {
+            exchange.original = Some(std::mem::replace(&mut head.target, normal));
+        }
+    }
+    exchange.grpc = head
+        .fields
+        .get(Known::ContentType)
+        .and_then(grpc::ContentType::of)
+        .map(|content_type| content_type.kind);
+    identify(exchange, listener);
+    Ok(())
+}
+
+/// Finds the client's address, the request's id and its trace.
+fn identify(exchange: &mut Exchange, listener: &Listener) {
+    let fields = &exchange.head.fields;
+    if let Address::Tcp(peer) = &exchange.peer.address {
+        let peer = peer.ip();
+        let client = if listener.trust == forwarded::Trust::Nobody {
+            forwarded::Client { address: peer.to_canonical(), depth: 0, broken: false }
+        } else if fields.has(Known::XForwardedFor) || !fields.has(Known::Forwarded) {
+            forwarded::client(peer, &listener.trust, fields.all(Known::XForwardedFor))
+        } else {
+            forwarded::client_by_forwarded(peer, &listener.trust, fields.all(Known::Forwarded))
+        };
+        exchange.client = Some(client.address);
+        exchange.depth = client.depth;
+    }
+    if exchange.depth > 0
+        && let Some(secure) =
+            forwarded::is_secure(exchange.depth, fields.all(Known::XForwardedProto))
+    {
+        exchange.secure = secure;
+    }
+    let local = exchange.local.clone();
+    let mut rng = local.rng.borrow_mut();
+    exchange.request_id = match fields.get(Known::XRequestId).and_then(trace::request_id::accept) {
+        Some(given) => RequestId::Given(given.into()),
+        None => {
+            let millis = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            RequestId::Made(trace::request_id::make(millis, &mut rng))
+        }
+    };
+    const TRACE: [Known; 3] = [Known::Traceparent, Known::B3, Known::XB3TraceId];
+    let incoming = if TRACE.iter().any(|known| fields.has(*known)) {
+        trace::Context::extract(|name| fields.named(name))
+    } else {
+        trace::Context::default()
+    };
+    exchange.parent_span = if incoming.is_valid() { incoming.span_id } else { 0 };
+    exchange.trace = local.observers.sampler.start(&incoming, &mut rng);
+}
+
+/// Takes off what belongs to the client's connection and writes what the service is to know: who the
+/// client is, which way the request came, its id and trace.
+pub(crate) fn hand_on(exchange: &mut Exchange) {
+    let view = exchange.view.clone();
+    let is_grpc = exchange.grpc.is_some();
+    let trusted = exchange.depth > 0;
+    let head = &mut exchange.head;
+    head.fields.strip_hop_by_hop(is_grpc);
+    head.fields.remove(Known::Expect);
+    let mut text = Vec::with_capacity(64);
+    if let Some(peer) = peer_ip(&exchange.peer.address) {
+        if trusted {
+            forwarded::write_x_forwarded_for(
+                head.fields.all(Known::XForwardedFor),
+                peer,
+                &mut text,
+            );
+        } else {
+            forwarded::write_x_forwarded_for([], peer, &mut text);
+        }
+        head.fields.set(Known::XForwardedFor, &text);
+        text.clear();
+    }
+    // Forwarded would have to agree with the fields above; one way of telling is enough.
+    head.fields.remove(Known::Forwarded);
+    let proto: &[u8] = if exchange.secure { b"https" } else { b"http" };
+    if !(trusted && head.fields.has(Known::XForwardedProto)) {
+        head.fields.set(Known::XForwardedProto, proto);
+    }
+    if !(trusted && head.fields.has(Known::XForwardedHost))
+        && let Some(host) = head.fields.get(Known::Host)
+    {
+        text.extend_from_slice(host);
+        head.fields.set(Known::XForwardedHost, &text);
+        text.clear();
+    }
+    via(&mut head.fields, head.version, &view.listener.http.via, &mut text);
+    head.fields.set(Known::XRequestId, exchange.request_id.as_str().as_bytes());
+    for known in [
+        Known::B3,
+        Known::XB3TraceId,
+        Known::XB3SpanId,
+        Known::XB3Sampled,
+        Known::XB3Flags,
+        Known::XB3ParentSpanId,
+    ] {
+        head.fields.remove(known);
+    }
+    head.fields.set(Known::Traceparent, &exchange.trace.traceparent());
+}
+
+fn via(
+    fields: &mut weft_wire::Fields,
+    version: weft_wire::Version,
+    name: &str,
+    text: &mut Vec<u8>,
+) {
+    text.clear();
+    text.extend_from_slice(version.short().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(name.as_bytes());
+    fields.add(Known::Via, text);
+}
+
+fn peer_ip(address: &Address) -> Option<IpAddr> {
+    match address {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    }
+}
+
+/// The deadline of a request: the route's, or an earlier one that the caller gave.
+pub(crate) fn deadline(exchange: &Exchange, request: Option<Duration>) -> Deadline {
+    let now = exchange.began;
+    let mut deadline = request.map_or(Deadline::NONE, |span| Deadline::after(now, span));
+    let fields = &exchange.head.fields;
+    if exchange.grpc.is_some()
+        && let Some(span) = fields.get(Known::GrpcTimeout).and_then(grpc::parse_timeout)
+    {
+        deadline = deadline.min(Deadline::after(now, span));
+    }
+    if let Some(millis) = fields.get_str(Known::XRequestTimeout).and_then(|text| text.parse().ok())
+    {
+        deadline = deadline.min(Deadline::after(now, Duration::from_millis(millis)));
+    }
+    deadline
+}
+
+/// Tells the service how much time is left.
+pub(crate) fn pass_deadline(exchange: &mut Exchange, deadline: Deadline, now: Tick) {
+    let Some(left) = deadline.left(now) else { return };
+    let fields = &mut exchange.head.fields;
+    let mut text = Vec::with_capacity(12);
+    if exchange.grpc.is_some() {
+        grpc::format_timeout(left, &mut text);
+        fields.set(Known::GrpcTimeout, &text);
+    } else {
+        h1::push_decimal(&mut text, u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        fields.set(Known::XRequestTimeout, &text);
+    }
+}

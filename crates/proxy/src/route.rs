@@ -1,0 +1,165 @@
+//! A route, compiled: its policies made ready, its target resolved.
+
+use std::{collections::HashMap, sync::Arc};
+
+use weft_kernel::{Name, Rng};
+use weft_resilience::{bulkhead, hedge};
+use weft_telemetry::metrics::RouteMeter;
+use weft_wire::{Fields, fields};
+
+use crate::{
+    plan::{self, FallbackTo, HeaderOps, Weighted},
+    rewrite::{Redirector, Rewriter},
+    upstream::Upstream,
+};
+
+/// A route, compiled.
+pub struct Route {
+    /// Its name.
+    pub name: Name,
+    /// Its metrics.
+    pub meter: Arc<RouteMeter>,
+    /// How its requests are treated.
+    pub policy: plan::Policy,
+    pub(crate) target: Target,
+    pub(crate) rewrite: Rewriter,
+    pub(crate) bulkhead: Option<bulkhead::Bulkhead>,
+    pub(crate) hedger: Option<Arc<hedge::Hedger>>,
+    pub(crate) mirror: Option<Arc<Upstream>>,
+    pub(crate) fallback: Option<Fallback>,
+}
+
+/// Where requests go.
+pub(crate) enum Target {
+    Services(Split),
+    Redirect(Redirector),
+    Respond(plan::Respond),
+}
+
+/// What answers when the target cannot.
+pub(crate) enum Fallback {
+    Service(Arc<Upstream>),
+    Respond(plan::Respond),
+}
+
+/// Services and their shares.
+pub(crate) struct Split {
+    /// Each with the sum of the weights up to and with it.
+    services: Vec<(u64, Arc<Upstream>)>,
+}
+
+impl Split {
+    pub(crate) fn compile(
+        weighted: &[Weighted],
+        services: &HashMap<Name, Arc<Upstream>>,
+    ) -> Result<Self, String> {
+        let mut sum = 0;
+        let mut compiled = Vec::with_capacity(weighted.len());
+        for Weighted { service, weight } in weighted {
+            let upstream = services
+                .get(service)
+                .ok_or_else(|| format!("service `{service}` does not exist"))?;
+            if *weight > 0 {
+                sum += u64::from(*weight);
+                compiled.push((sum, upstream.clone()));
+            }
+        }
+        if compiled.is_empty() {
+            return Err("no service has a weight above 0".into());
+        }
+        Ok(Self { services: compiled })
+    }
+
+    pub(crate) fn choose(&self, rng: &mut Rng) -> Option<&Arc<Upstream>> {
+        let (sum, last) = self.services.last()?;
+        if self.services.len() == 1 {
+            return Some(last);
+        }
+        let drawn = rng.below(*sum);
+        self.services.iter().find(|(upto, _)| drawn < *upto).map(|(_, upstream)| upstream)
+    }
+}
+
+impl Route {
+    pub(crate) fn compile(
+        plan: &plan::Route,
+        services: &HashMap<Name, Arc<Upstream>>,
+        meter: Arc<RouteMeter>,
+    ) -> Result<Self, String> {
+        let policy = plan.policy.clone();
+        check_ops(&policy.request_headers)?;
+        check_ops(&policy.response_headers)?;
+        let find = |name: &Name| {
+            services.get(name).cloned().ok_or_else(|| format!("service `{name}` does not exist"))
+        };
+        let target = match &plan.target {
+            plan::Target::Services(weighted) => {
+                Target::Services(Split::compile(weighted, services)?)
+            }
+            plan::Target::Redirect(redirect) => {
+                Target::Redirect(Redirector::compile(redirect, &plan.matches)?)
+            }
+            plan::Target::Respond(respond) => {
+                check_respond(respond)?;
+                Target::Respond(respond.clone())
+            }
+        };
+        let fallback = match policy.fallback.as_ref().map(|fallback| &fallback.to) {
+            None => None,
+            Some(FallbackTo::Service(name)) => Some(Fallback::Service(find(name)?)),
+            Some(FallbackTo::Respond(respond)) => {
+                check_respond(respond)?;
+                Some(Fallback::Respond(respond.clone()))
+            }
+        };
+        Ok(Self {
+            name: plan.name.clone(),
+            meter,
+            target,
+            rewrite: Rewriter::compile(&policy.rewrite, &plan.matches)?,
+            bulkhead: policy.bulkhead.clone().map(bulkhead::Bulkhead::new),
+            hedger: policy.hedge.clone().map(|options| Arc::new(hedge::Hedger::new(options))),
+            mirror: policy.mirror.as_ref().map(|mirror| find(&mirror.service)).transpose()?,
+            fallback,
+            policy,
+        })
+    }
+}
+
+fn check_field(name: &str, value: &str) -> Result<(), String> {
+    let mut probe = Fields::new();
+    if !probe.append(&name.to_ascii_lowercase(), value.as_bytes()) {
+        return Err(format!("`{name}: {value}` is not a header field"));
+    }
+    Ok(())
+}
+
+fn check_ops(ops: &HeaderOps) -> Result<(), String> {
+    for (name, value) in ops.set.iter().chain(&ops.add) {
+        check_field(name, value)?;
+    }
+    match ops.remove.iter().find(|name| name.is_empty() || !name.bytes().all(fields::is_token)) {
+        Some(name) => Err(format!("`{name}` is not a header name")),
+        None => Ok(()),
+    }
+}
+
+fn check_respond(respond: &plan::Respond) -> Result<(), String> {
+    if !(200..=599).contains(&respond.status) {
+        return Err(format!("{} is not a status that ends a request", respond.status));
+    }
+    respond.headers.iter().try_for_each(|(name, value)| check_field(name, value))
+}
+
+/// Carries out changes to a message head: removed first, then set, then added.
+pub(crate) fn apply(ops: &HeaderOps, fields: &mut Fields) {
+    for name in &ops.remove {
+        fields.remove_named(name);
+    }
+    for (name, value) in &ops.set {
+        fields.set_named(&name.to_ascii_lowercase(), value.as_bytes());
+    }
+    for (name, value) in &ops.add {
+        fields.append(&name.to_ascii_lowercase(), value.as_bytes());
+    }
+}

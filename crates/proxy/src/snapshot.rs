@@ -1,0 +1,114 @@
+//! One immutable view of what the request path is to do: a [`Plan`] compiled.
+//!
+//! A reload compiles a new snapshot beside the running one and swaps a pointer. A request finishes on the
+//! snapshot with which it began, because it holds it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use weft_discovery::Registry;
+use weft_kernel::{Name, Tick};
+use weft_telemetry::metrics;
+
+use crate::{
+    listener::Listener,
+    plan::Plan,
+    route::Route,
+    router::{CompileError, Table},
+    upstream::Upstream,
+};
+
+/// A compiled plan.
+pub struct Snapshot {
+    /// Counts reloads.
+    pub generation: u64,
+    /// The listeners, by name.
+    pub listeners: HashMap<Name, Arc<Listener>>,
+    /// The routes, in the order of the configuration.
+    pub routes: Vec<Arc<Route>>,
+    /// The services, by name.
+    pub services: HashMap<Name, Arc<Upstream>>,
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct PlanError {
+    /// The part of the plan.
+    pub place: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Snapshot {
+    /// Compiles a plan. The services' endpoints must be in `registry` already.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn compile(
+        plan: &Plan,
+        registry: &Registry,
+        metrics: &metrics::Registry,
+        before: Option<&Self>,
+        now: Tick,
+    ) -> Result<Self, Vec<PlanError>> {
+        let mut errors = Vec::new();
+        let mut services = HashMap::with_capacity(plan.services.len());
+        for service in &plan.services {
+            let name = &service.discovery.name;
+            let Some(discovered) = registry.get(name.as_str()) else {
+                errors.push(PlanError {
+                    place: format!("service {name}"),
+                    what: "it is not in the registry".into(),
+                });
+                continue;
+            };
+            let known = before.and_then(|before| before.services.get(name));
+            let meter = metrics.service(name.as_str());
+            match Upstream::new(service, discovered, meter, known.map(|known| &**known), now) {
+                Ok(upstream) => {
+                    services.insert(name.clone(), Arc::new(upstream));
+                }
+                Err(what) => errors.push(PlanError { place: format!("service {name}"), what }),
+            }
+        }
+        let mut routes = Vec::with_capacity(plan.routes.len());
+        for route in &plan.routes {
+            match Route::compile(route, &services, metrics.route(route.name.as_str())) {
+                Ok(compiled) => routes.push(Arc::new(compiled)),
+                Err(what) => {
+                    errors.push(PlanError { place: format!("route {}", route.name), what })
+                }
+            }
+        }
+        let mut listeners = HashMap::with_capacity(plan.listeners.len());
+        for listener in &plan.listeners {
+            let own = plan.routes.iter().enumerate().filter(|(_, route)| {
+                route.listeners.is_empty() || route.listeners.contains(&listener.name)
+            });
+            let table = Table::compile(own.map(|(index, route)| (index as u32, route)));
+            let table = match table {
+                Ok(table) => table,
+                Err(failed) => {
+                    errors.extend(failed.into_iter().map(|error: CompileError| PlanError {
+                        place: format!("route {}", error.route),
+                        what: error.what,
+                    }));
+                    continue;
+                }
+            };
+            match Listener::compile(listener, table, &services, metrics) {
+                Ok(compiled) => {
+                    listeners.insert(listener.name.clone(), Arc::new(compiled));
+                }
+                Err(what) => {
+                    errors.push(PlanError { place: format!("listener {}", listener.name), what })
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let generation = before.map_or(1, |before| before.generation + 1);
+        Ok(Self { generation, listeners, routes, services })
+    }
+}

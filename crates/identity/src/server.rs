@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What a listener's TLS is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
     /// The certificates; the first is shown to who asks for no name, or one that nobody has.
     pub certificates: Vec<CertificateSource>,
@@ -63,7 +63,7 @@ impl Default for ServerOptions {
 }
 
 /// How clients prove who they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuth {
     /// The authorities that are believed.
     pub authorities: Vec<Pem>,

@@ -1,6 +1,6 @@
 //! Responses that Weft itself gives: problems, redirects, fixed responses.
 
-use weft_kernel::{Error, Reason, Retry, SystemClock};
+use weft_kernel::{Error, Reason, Retry};
 use weft_net::{
     body::Body,
     message::{OnEnd, Response, Tunnel},
@@ -131,9 +131,4 @@ pub(crate) fn hand_back(exchange: &Exchange, head: &mut ResponseHead) {
             route::apply(ops, &mut head.fields);
         }
     }
-}
-
-/// The time of the response's head, for latency.
-pub(crate) fn mark_answered(exchange: &mut Exchange) {
-    exchange.answered = Some(SystemClock::tick());
 }

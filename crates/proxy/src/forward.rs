@@ -215,7 +215,6 @@ impl Forward<'_> {
                 (None, Err(Miss { body: Some(_), .. })) => true,
                 (None, _) => exchange.bodiless,
             };
-            let mut rng = local.rng.borrow_mut();
             let decision = retry.decide(
                 exchange.attempts,
                 &failure,
@@ -223,10 +222,9 @@ impl Forward<'_> {
                 idempotent,
                 deadline,
                 now,
-                &mut rng,
+                &mut local.rng.borrow_mut(),
                 &self.upstream.budget,
             );
-            drop(rng);
             let after = match decision {
                 Decision::Again { after } => after,
                 Decision::Stop(why) => {

@@ -49,12 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            min: 3,
-            max: 1_000,
-            initial: 100,
-            tolerance: 2.0,
-        }
+        Self { min: 3, max: 1_000, initial: 100, tolerance: 2.0 }
     }
 }
 
@@ -186,19 +181,13 @@ impl Limiter {
         if before >= share {
             inner.in_flight.fetch_sub(1, AcqRel);
             inner.shed[criticality as usize].fetch_add(1, Relaxed);
-            return Err(Shed {
-                in_flight: before,
-                retry_after: RETRY_AFTER,
-            });
+            return Err(Shed { in_flight: before, retry_after: RETRY_AFTER });
         }
         // Read first: a write would take the cache line from every other core.
         if inner.peak.load(Relaxed) <= before {
             inner.peak.fetch_max(before + 1, Relaxed);
         }
-        Ok(Permit {
-            limiter: self.clone(),
-            started: now,
-        })
+        Ok(Permit { limiter: self.clone(), started: now })
     }
 
     /// The limit on requests in flight.
@@ -213,12 +202,7 @@ impl Limiter {
 
     /// The limiter, for people.
     pub fn snapshot(&self) -> Snapshot {
-        let baseline = self
-            .0
-            .control
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .baseline();
+        let baseline = self.0.control.lock().unwrap_or_else(PoisonError::into_inner).baseline();
         Snapshot {
             limit: self.limit(),
             in_flight: self.in_flight(),
@@ -232,9 +216,7 @@ impl Limiter {
         let seen = inner.good.load(Relaxed) >> SUM_BITS;
         if ok && seen < ROUND_SAMPLES_MAX {
             // A minute bounds what one sample weighs, and with it the sum.
-            let micros = u64::try_from(latency.as_micros())
-                .unwrap_or(u64::MAX)
-                .min(60_000_000);
+            let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).min(60_000_000);
             inner.good.fetch_add(1 << SUM_BITS | micros, AcqRel);
         } else if !ok {
             inner.bad.fetch_add(1, AcqRel);

@@ -248,10 +248,7 @@ impl Breaker {
     }
 
     fn build(options: Options, now: Tick, hook: Option<Hook>) -> Self {
-        let options = Options {
-            half_open: options.half_open.max(1),
-            ..options
-        };
+        let options = Options { half_open: options.half_open.max(1), ..options };
         let machine = Machine::new(options.mode, now);
         Self(Arc::new(Inner {
             gate: AtomicU64::new(Gate::of(&machine, &options).word()),
@@ -321,11 +318,7 @@ impl Breaker {
     /// The breaker, for people.
     pub fn snapshot(&self, now: Tick) -> Snapshot {
         let (phase, mode, since, opens) = {
-            let machine = self
-                .0
-                .machine
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let machine = self.0.machine.lock().unwrap_or_else(PoisonError::into_inner);
             (machine.phase, machine.mode, machine.since, machine.opens)
         };
         let tally = match phase {
@@ -366,30 +359,21 @@ impl Breaker {
     }
 
     fn is_slow(&self, elapsed: Duration) -> bool {
-        self.0
-            .options
-            .slow_after
-            .is_some_and(|limit| elapsed >= limit)
+        self.0.options.slow_after.is_some_and(|limit| elapsed >= limit)
     }
 
     /// Steps the machine and does what it asks; returns the verdict and the generation it is of.
     fn step(&self, input: Input, now: Tick) -> (Option<Verdict>, u64) {
         let inner = &*self.0;
         let mut machine = inner.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        let Effects {
-            verdict,
-            change,
-            clear,
-        } = machine.step(&inner.options, input, now);
+        let Effects { verdict, change, clear } = machine.step(&inner.options, input, now);
         if clear {
             inner.window.clear();
         }
         if let Phase::Open { until } = machine.phase {
             inner.until.store(until.nanos(), Relaxed);
         }
-        inner
-            .gate
-            .store(Gate::of(&machine, &inner.options).word(), Release);
+        inner.gate.store(Gate::of(&machine, &inner.options).word(), Release);
         if let (Some(change), Some(hook)) = (&change, &inner.hook) {
             hook(change);
         }

@@ -32,11 +32,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            ratio: 0.2,
-            per_second: 10,
-            window: Duration::from_secs(10),
-        }
+        Self { ratio: 0.2, per_second: 10, window: Duration::from_secs(10) }
     }
 }
 
@@ -74,8 +70,7 @@ impl Budget {
 
     /// Counts one request (not a retry).
     pub fn deposit(&self, now: Tick) {
-        self.ring
-            .update(now, |slot| slot.saturating_add(self.gain).min(SLOT_MAX));
+        self.ring.update(now, |slot| slot.saturating_add(self.gain).min(SLOT_MAX));
     }
 
     /// Takes one retry out; `false` if there is none.
@@ -98,9 +93,9 @@ impl Budget {
     }
 
     fn sum(&self, now: Tick) -> i64 {
-        self.ring.live(now).fold(self.reserve, |sum, slot| {
-            sum.saturating_add(slot as i64 - SIGNED_ZERO as i64)
-        })
+        self.ring
+            .live(now)
+            .fold(self.reserve, |sum, slot| sum.saturating_add(slot as i64 - SIGNED_ZERO as i64))
     }
 }
 
@@ -118,11 +113,7 @@ mod tests {
 
     #[test]
     fn the_reserve_comes_back_after_the_window() {
-        let budget = Budget::new(&Options {
-            ratio: 0.0,
-            per_second: 2,
-            ..Options::default()
-        });
+        let budget = Budget::new(&Options { ratio: 0.0, per_second: 2, ..Options::default() });
         assert_eq!(budget.balance(START), 20);
         assert_eq!((0..50).filter(|_| budget.withdraw(START)).count(), 20);
         assert_eq!(budget.balance(START), 0);
@@ -133,20 +124,13 @@ mod tests {
     #[test]
     fn nonsense_in_options_gives_no_retries_rather_than_many() {
         for ratio in [f64::NAN, -1.0, f64::NEG_INFINITY] {
-            let budget = Budget::new(&Options {
-                ratio,
-                per_second: 0,
-                window: Duration::ZERO,
-            });
+            let budget = Budget::new(&Options { ratio, per_second: 0, window: Duration::ZERO });
             for _ in 0..100 {
                 budget.deposit(START);
             }
             assert!(!budget.withdraw(START), "{ratio}");
         }
-        let endless = Budget::new(&Options {
-            window: Duration::MAX,
-            ..Options::default()
-        });
+        let endless = Budget::new(&Options { window: Duration::MAX, ..Options::default() });
         assert!(endless.withdraw(START));
     }
 }

@@ -27,11 +27,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            in_flight_max: 1_024,
-            queue_max: 1_024,
-            queue_timeout: Duration::from_secs(1),
-        }
+        Self { in_flight_max: 1_024, queue_max: 1_024, queue_timeout: Duration::from_secs(1) }
     }
 }
 
@@ -106,10 +102,7 @@ impl Bulkhead {
     /// An empty bulkhead; it has at least one place.
     pub fn new(options: Options) -> Self {
         let places = options.in_flight_max.clamp(1, Semaphore::MAX_PERMITS);
-        let options = Options {
-            in_flight_max: places,
-            ..options
-        };
+        let options = Options { in_flight_max: places, ..options };
         Self(Arc::new(Inner {
             places: Arc::new(Semaphore::new(places)),
             queued: AtomicUsize::new(0),
@@ -164,10 +157,7 @@ impl Bulkhead {
     pub fn snapshot(&self) -> Snapshot {
         let inner = &*self.0;
         Snapshot {
-            in_flight: inner
-                .options
-                .in_flight_max
-                .saturating_sub(inner.places.available_permits()),
+            in_flight: inner.options.in_flight_max.saturating_sub(inner.places.available_permits()),
             queued: inner.queued.load(Relaxed),
             full: inner.full.load(Relaxed),
             timed_out: inner.timed_out.load(Relaxed),

@@ -289,11 +289,7 @@ impl Ejection {
 
     fn eject(&self, from: u64, reason: Reason, now: Tick, rng: &mut Rng) -> Option<Change> {
         let row = self.row.load(Relaxed);
-        let span = self
-            .options
-            .base
-            .saturating_mul(1 << row.min(31))
-            .min(self.options.max);
+        let span = self.options.base.saturating_mul(1 << row.min(31)).min(self.options.max);
         let jitter = self.options.jitter.clamp(0.0, 1.0);
         let until = stamp(now.plus(span.mul_f64(1.0 - jitter * rng.unit())));
         if !self.swap(from, OUT | until) {
@@ -302,10 +298,7 @@ impl Ejection {
         self.row.store(row.saturating_add(1), Relaxed);
         self.consecutive.store(0, Relaxed);
         self.ejections.fetch_add(1, Relaxed);
-        Some(Change::Ejected {
-            reason,
-            until: Tick::from_nanos(until),
-        })
+        Some(Change::Ejected { reason, until: Tick::from_nanos(until) })
     }
 
     fn swap(&self, from: u64, to: u64) -> bool {

@@ -34,11 +34,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            delay: Delay::Quantile(0.95),
-            max: 1,
-            budget: 0.05,
-        }
+        Self { delay: Delay::Quantile(0.95), max: 1, budget: 0.05 }
     }
 }
 
@@ -179,15 +175,9 @@ impl Hedger {
 
 /// The bucket of a latency: the power of two below it and the two bits after its first.
 fn bucket(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros())
-        .unwrap_or(u64::MAX)
-        .max(1);
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
     let power = micros.ilog2() as usize;
-    let step = if power >= 2 {
-        micros >> (power - 2) & 3
-    } else {
-        micros << (2 - power) & 3
-    };
+    let step = if power >= 2 { micros >> (power - 2) & 3 } else { micros << (2 - power) & 3 };
     (power * STEPS + step as usize).min(BUCKETS - 1)
 }
 
@@ -207,10 +197,7 @@ mod tests {
             let latency = Duration::from_micros(micros);
             let upper = upper_nanos(bucket(latency)) as f64;
             let exact = latency.as_nanos().max(1_000) as f64;
-            assert!(
-                upper > exact && upper <= exact * 1.2501 + 500.0,
-                "{micros}: {upper}"
-            );
+            assert!(upper > exact && upper <= exact * 1.2501 + 500.0, "{micros}: {upper}");
         }
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
         assert!((1..BUCKETS).all(|index| upper_nanos(index) >= upper_nanos(index - 1)));
@@ -218,10 +205,7 @@ mod tests {
 
     #[test]
     fn the_delay_follows_what_requests_take_now() {
-        let hedger = Hedger::new(Options {
-            delay: Delay::Quantile(0.5),
-            ..Options::default()
-        });
+        let hedger = Hedger::new(Options { delay: Delay::Quantile(0.5), ..Options::default() });
         for _ in 0..4_000 {
             hedger.record(Duration::from_millis(100));
         }
@@ -235,10 +219,7 @@ mod tests {
     #[test]
     fn a_fixed_delay_needs_no_samples_but_its_budget_does() {
         let span = Duration::from_millis(7);
-        let hedger = Hedger::new(Options {
-            delay: Delay::Fixed(span),
-            ..Options::default()
-        });
+        let hedger = Hedger::new(Options { delay: Delay::Fixed(span), ..Options::default() });
         assert_eq!(hedger.delay(), Some(span));
         assert!(!hedger.allow());
         for _ in 0..20 {

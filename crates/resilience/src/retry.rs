@@ -65,10 +65,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            base: Duration::from_millis(25),
-            max: Duration::from_millis(250),
-        }
+        Self { base: Duration::from_millis(25), max: Duration::from_millis(250) }
     }
 }
 
@@ -128,11 +125,7 @@ impl Failure {
                 Retry::Idempotent
             }
         };
-        Self {
-            kind,
-            effect,
-            hint: None,
-        }
+        Self { kind, effect, hint: None }
     }
 
     /// The same failure, with what is known of its effect.

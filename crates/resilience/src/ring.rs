@@ -166,11 +166,8 @@ mod tests {
     fn a_full_slot_keeps_its_ratio() {
         let ring = Counts(Ring::new(Duration::from_secs(10), COUNT << COUNT_BITS | 7));
         ring.record(false, at(3600));
-        let (good, bad) = ring
-            .0
-            .live(at(3600))
-            .next()
-            .map_or((0, 0), |p| (p >> COUNT_BITS, p & COUNT));
+        let (good, bad) =
+            ring.0.live(at(3600)).next().map_or((0, 0), |p| (p >> COUNT_BITS, p & COUNT));
         assert_eq!((good, bad), (COUNT, 7));
     }
 }

@@ -59,27 +59,15 @@ mod tests {
     #[test]
     fn an_inner_deadline_never_outlasts_the_outer() {
         let seconds = |s| Tick::ZERO.plus(Duration::from_secs(s));
-        let options = Options {
-            per_try: Some(Duration::from_secs(5)),
-            ..Options::default()
-        };
+        let options = Options { per_try: Some(Duration::from_secs(5)), ..Options::default() };
         let now = seconds(100);
         let request = options.deadline(now, Deadline::NONE);
         assert_eq!(request.tick(), seconds(115));
-        assert_eq!(
-            options.deadline(now, Deadline::at(seconds(103))).tick(),
-            seconds(103)
-        );
+        assert_eq!(options.deadline(now, Deadline::at(seconds(103))).tick(), seconds(103));
         assert_eq!(options.try_deadline(now, request).tick(), seconds(105));
-        assert_eq!(
-            options.try_deadline(seconds(112), request).tick(),
-            seconds(115)
-        );
+        assert_eq!(options.try_deadline(seconds(112), request).tick(), seconds(115));
         assert_eq!(options.connect_deadline(now, request).tick(), seconds(101));
-        let stream = Options {
-            request: None,
-            ..Options::default()
-        };
+        let stream = Options { request: None, ..Options::default() };
         assert_eq!(stream.deadline(now, Deadline::NONE), Deadline::NONE);
     }
 }

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod config;
 pub mod schema;
+pub mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,6 +21,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a node.
+    Up(up::Up),
     /// Tell everything that is wrong with a configuration, without opening a port.
     Check(check::Check),
     /// Print the JSON Schema of the configuration, for editors.
@@ -50,6 +53,7 @@ impl Cli {
     /// Does it; the exit code says how it went.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Up(up) => up.run(),
             Command::Check(check) => check.run(),
             Command::Schema(schema) => schema.run(),
             Command::Config(config) => config.run(),

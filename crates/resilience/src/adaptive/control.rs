@@ -58,20 +58,9 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(options: Options) -> Self {
         let min = options.min.max(1);
-        let options = Options {
-            min,
-            max: options.max.max(min),
-            ..options
-        };
+        let options = Options { min, max: options.max.max(min), ..options };
         let limit = f64::from(options.initial.clamp(options.min, options.max));
-        Self {
-            options,
-            limit,
-            baseline: 0.0,
-            startup: true,
-            began: None,
-            congested: None,
-        }
+        Self { options, limit, baseline: 0.0, startup: true, began: None, congested: None }
     }
 
     pub(super) fn limit(&self) -> u32 {
@@ -84,16 +73,9 @@ impl Control {
 
     /// Takes a round into account; returns when the next may end.
     pub(super) fn close(&mut self, round: &Round, now: Tick) -> Tick {
-        let span = self
-            .began
-            .replace(now)
-            .map(|began| now.since(began).as_secs_f64());
+        let span = self.began.replace(now).map(|began| now.since(began).as_secs_f64());
         let total = round.latencies.as_secs_f64();
-        let latency = if round.good > 0 {
-            (total / round.good as f64).max(1e-6)
-        } else {
-            0.0
-        };
+        let latency = if round.good > 0 { (total / round.good as f64).max(1e-6) } else { 0.0 };
         if round.bad as f64 > BAD_SHARE_MAX * (round.good + round.bad) as f64 {
             self.startup = false;
             self.limit *= CUT;
@@ -102,9 +84,7 @@ impl Control {
             let in_flight = (total / span).min(f64::from(round.peak.max(1)));
             self.follow(latency, in_flight, f64::from(round.peak));
         }
-        self.limit = self
-            .limit
-            .clamp(f64::from(self.options.min), f64::from(self.options.max));
+        self.limit = self.limit.clamp(f64::from(self.options.min), f64::from(self.options.max));
         let wait = Duration::from_secs_f64(2.0 * latency).clamp(ROUND_MIN, ROUND_MAX);
         now.plus(wait)
     }
@@ -122,11 +102,8 @@ impl Control {
         if gradient >= 1.0 {
             self.congested = None;
             if peak >= self.limit / 2.0 {
-                self.limit = if self.startup {
-                    self.limit * STARTUP_GROWTH
-                } else {
-                    self.limit + headroom
-                };
+                self.limit =
+                    if self.startup { self.limit * STARTUP_GROWTH } else { self.limit + headroom };
             }
             return;
         }

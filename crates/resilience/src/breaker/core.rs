@@ -162,13 +162,7 @@ fn reaches(options: &Options, tally: Tally, calls: u64) -> Option<Cause> {
 impl Machine {
     /// A closed breaker.
     pub fn new(mode: Mode, now: Tick) -> Self {
-        Self {
-            mode,
-            phase: Phase::Closed,
-            since: now,
-            generation: 0,
-            opens: 0,
-        }
+        Self { mode, phase: Phase::Closed, since: now, generation: 0, opens: 0 }
     }
 
     /// Does one step.
@@ -184,11 +178,7 @@ impl Machine {
                     None => Effects::default(),
                 }
             }
-            Input::Trial {
-                generation,
-                outcome,
-                slow,
-            } => {
+            Input::Trial { generation, outcome, slow } => {
                 if generation != self.generation {
                     return Effects::default();
                 }
@@ -206,18 +196,13 @@ impl Machine {
         let mut effects = Effects::default();
         effects.verdict = Some(match (self.mode, &mut self.phase) {
             (Mode::Disabled, _) => Verdict::Pass,
-            (Mode::Isolated, _) => Verdict::Refuse {
-                retry_after: options.open,
-            },
+            (Mode::Isolated, _) => Verdict::Refuse { retry_after: options.open },
             (_, Phase::Closed) => Verdict::Pass,
-            (_, Phase::Open { until }) if now < *until => Verdict::Refuse {
-                retry_after: until.since(now),
-            },
+            (_, Phase::Open { until }) if now < *until => {
+                Verdict::Refuse { retry_after: until.since(now) }
+            }
             (_, Phase::Open { .. }) => {
-                let first = Trials {
-                    given: 1,
-                    ..Trials::default()
-                };
+                let first = Trials { given: 1, ..Trials::default() };
                 effects.change = Some(self.enter(Phase::HalfOpen(first), Cause::Waited, now));
                 Verdict::Trial
             }
@@ -225,9 +210,7 @@ impl Machine {
                 trials.given += 1;
                 Verdict::Trial
             }
-            (_, Phase::HalfOpen(_)) => Verdict::Refuse {
-                retry_after: TRIAL_RETRY_AFTER,
-            },
+            (_, Phase::HalfOpen(_)) => Verdict::Refuse { retry_after: TRIAL_RETRY_AFTER },
         });
         effects
     }
@@ -258,45 +241,23 @@ impl Machine {
             return Effects::default();
         }
         let change = self.enter(Phase::Closed, Cause::Recovered, now);
-        Effects {
-            change: Some(change),
-            clear: true,
-            verdict: None,
-        }
+        Effects { change: Some(change), clear: true, verdict: None }
     }
 
     fn open(&mut self, options: &Options, cause: Cause, now: Tick) -> Effects {
         self.opens += 1;
-        let change = self.enter(
-            Phase::Open {
-                until: now.plus(options.open),
-            },
-            cause,
-            now,
-        );
-        Effects {
-            change: Some(change),
-            ..Effects::default()
-        }
+        let change = self.enter(Phase::Open { until: now.plus(options.open) }, cause, now);
+        Effects { change: Some(change), ..Effects::default() }
     }
 
     fn anew(&mut self, now: Tick) -> Effects {
         let was = self.phase.state();
         let change = self.enter(Phase::Closed, Cause::Set, now);
-        Effects {
-            change: (was != State::Closed).then_some(change),
-            clear: true,
-            verdict: None,
-        }
+        Effects { change: (was != State::Closed).then_some(change), clear: true, verdict: None }
     }
 
     fn enter(&mut self, phase: Phase, cause: Cause, now: Tick) -> Change {
-        let change = Change {
-            from: self.phase.state(),
-            to: phase.state(),
-            cause,
-            at: now,
-        };
+        let change = Change { from: self.phase.state(), to: phase.state(), cause, at: now };
         self.phase = phase;
         self.since = now;
         self.generation += 1;
@@ -309,29 +270,15 @@ mod tests {
     use super::*;
 
     fn tally(calls: u64, failed: u64, slow: u64) -> Tally {
-        Tally {
-            calls,
-            failed,
-            slow,
-        }
+        Tally { calls, failed, slow }
     }
 
     #[test]
     fn the_window_is_judged_by_shares_and_only_with_enough_calls() {
         let options = Options::default();
-        let lone = Options {
-            calls_min: 0,
-            ..Options::default()
-        };
-        let wide = Options {
-            calls_min: 1_000,
-            ..Options::default()
-        };
-        let never = Options {
-            failure_ratio: 1.1,
-            slow_ratio: f64::NAN,
-            ..Options::default()
-        };
+        let lone = Options { calls_min: 0, ..Options::default() };
+        let wide = Options { calls_min: 1_000, ..Options::default() };
+        let never = Options { failure_ratio: 1.1, slow_ratio: f64::NAN, ..Options::default() };
         for (options, tally, expect) in [
             (&options, tally(99, 99, 99), None),
             (&options, tally(100, 49, 99), None),
@@ -349,53 +296,24 @@ mod tests {
 
     #[test]
     fn it_opens_waits_tries_and_closes() {
-        let options = Options {
-            half_open: 2,
-            ..Options::default()
-        };
+        let options = Options { half_open: 2, ..Options::default() };
         let start = Tick::from_nanos(3_600_000_000_000);
         let mut machine = Machine::new(Mode::Enforce, start);
-        let breach = Input::Counted {
-            generation: 0,
-            tally: tally(100, 60, 0),
-        };
+        let breach = Input::Counted { generation: 0, tally: tally(100, 60, 0) };
         let opened = machine.step(&options, breach, start).change;
         assert_eq!(opened.map(|change| change.cause), Some(Cause::Failures));
 
-        let refuse = |seconds| {
-            Some(Verdict::Refuse {
-                retry_after: Duration::from_secs(seconds),
-            })
-        };
-        assert_eq!(
-            machine.step(&options, Input::Admit, start).verdict,
-            refuse(30)
-        );
+        let refuse = |seconds| Some(Verdict::Refuse { retry_after: Duration::from_secs(seconds) });
+        assert_eq!(machine.step(&options, Input::Admit, start).verdict, refuse(30));
         let later = start.plus(Duration::from_secs(30));
-        assert_eq!(
-            machine.step(&options, Input::Admit, later).verdict,
-            Some(Verdict::Trial)
-        );
-        assert_eq!(
-            machine.step(&options, Input::Admit, later).verdict,
-            Some(Verdict::Trial)
-        );
-        assert_eq!(
-            machine.step(&options, Input::Admit, later).verdict,
-            refuse(1)
-        );
+        assert_eq!(machine.step(&options, Input::Admit, later).verdict, Some(Verdict::Trial));
+        assert_eq!(machine.step(&options, Input::Admit, later).verdict, Some(Verdict::Trial));
+        assert_eq!(machine.step(&options, Input::Admit, later).verdict, refuse(1));
 
         let generation = machine.generation;
-        let ended = |outcome| Input::Trial {
-            generation,
-            outcome,
-            slow: false,
-        };
+        let ended = |outcome| Input::Trial { generation, outcome, slow: false };
         machine.step(&options, ended(None), later);
-        assert_eq!(
-            machine.step(&options, Input::Admit, later).verdict,
-            Some(Verdict::Trial)
-        );
+        assert_eq!(machine.step(&options, Input::Admit, later).verdict, Some(Verdict::Trial));
         machine.step(&options, ended(Some(Outcome::Ok)), later);
         let closed = machine.step(&options, ended(Some(Outcome::Ok)), later);
         assert_eq!(
@@ -404,9 +322,6 @@ mod tests {
         );
         // What was admitted before the change says nothing about the state after it.
         assert_eq!(machine.step(&options, breach, later), Effects::default());
-        assert_eq!(
-            machine.step(&options, ended(Some(Outcome::Failed)), later),
-            Effects::default()
-        );
+        assert_eq!(machine.step(&options, ended(Some(Outcome::Failed)), later), Effects::default());
     }
 }

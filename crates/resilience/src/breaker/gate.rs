@@ -74,30 +74,18 @@ mod tests {
     #[test]
     fn the_gate_says_what_the_machine_says() {
         let options = Options::default();
-        for mode in [
-            Mode::Enforce,
-            Mode::MetricsOnly,
-            Mode::Isolated,
-            Mode::Disabled,
-        ] {
+        for mode in [Mode::Enforce, Mode::MetricsOnly, Mode::Isolated, Mode::Disabled] {
             for (phase, state, full) in [
                 (Phase::Closed, State::Closed, false),
                 (Phase::Open { until: Tick::NEVER }, State::Open, false),
                 (Phase::HalfOpen(Trials::default()), State::HalfOpen, false),
                 (
-                    Phase::HalfOpen(Trials {
-                        given: 10,
-                        ..Default::default()
-                    }),
+                    Phase::HalfOpen(Trials { given: 10, ..Default::default() }),
                     State::HalfOpen,
                     true,
                 ),
             ] {
-                let machine = Machine {
-                    phase,
-                    generation: 77,
-                    ..Machine::new(mode, Tick::ZERO)
-                };
+                let machine = Machine { phase, generation: 77, ..Machine::new(mode, Tick::ZERO) };
                 let gate = Gate::of(&machine, &options);
                 assert_eq!(
                     (gate.mode(), gate.state(), gate.full(), gate.generation()),

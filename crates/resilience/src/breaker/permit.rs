@@ -28,11 +28,7 @@ pub struct Permit {
 
 impl Permit {
     pub(super) fn new(breaker: &Breaker, held: Held, generation: u64) -> Self {
-        Self {
-            breaker: breaker.clone(),
-            held,
-            generation,
-        }
+        Self { breaker: breaker.clone(), held, generation }
     }
 
     pub(super) fn free(breaker: &Breaker) -> Self {
@@ -46,11 +42,7 @@ impl Permit {
         match std::mem::replace(&mut self.held, Held::Free) {
             Held::Call => self.breaker.count(generation, outcome, slow, now),
             Held::Trial => {
-                let input = Input::Trial {
-                    generation,
-                    outcome: Some(outcome),
-                    slow,
-                };
+                let input = Input::Trial { generation, outcome: Some(outcome), slow };
                 self.breaker.step(input, now);
             }
             Held::Free => {}
@@ -61,11 +53,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.held == Held::Trial {
-            let input = Input::Trial {
-                generation: self.generation,
-                outcome: None,
-                slow: false,
-            };
+            let input = Input::Trial { generation: self.generation, outcome: None, slow: false };
             // Giving a place back changes no state, so the time is not asked for.
             self.breaker.step(input, Tick::ZERO);
         }

@@ -120,10 +120,7 @@ pub(super) struct LastTime {
 
 impl LastTime {
     fn new(span: Duration) -> Self {
-        Self {
-            failures: Counts::new(span),
-            slowness: Counts::new(span),
-        }
+        Self { failures: Counts::new(span), slowness: Counts::new(span) }
     }
 
     fn record(&self, failed: bool, slow: bool, now: Tick) -> Tally {
@@ -135,11 +132,7 @@ impl LastTime {
     fn tally(&self, now: Tick) -> Tally {
         let (good, failed) = self.failures.tally(now);
         let calls = good + failed;
-        Tally {
-            calls,
-            failed,
-            slow: self.slowness.tally(now).1.min(calls),
-        }
+        Tally { calls, failed, slow: self.slowness.tally(now).1.min(calls) }
     }
 }
 
@@ -163,14 +156,7 @@ mod tests {
         }
         window.clear();
         assert_eq!(window.tally(window.sums.load(Acquire)), Tally::default());
-        assert_eq!(
-            window.record(true, false),
-            Tally {
-                calls: 1,
-                failed: 1,
-                slow: 0
-            }
-        );
+        assert_eq!(window.record(true, false), Tally { calls: 1, failed: 1, slow: 0 });
     }
 
     #[test]
@@ -189,11 +175,7 @@ mod tests {
                 });
             }
         });
-        let held: u64 = window
-            .places
-            .iter()
-            .map(|place| amount(place.load(Acquire)))
-            .sum();
+        let held: u64 = window.places.iter().map(|place| amount(place.load(Acquire))).sum();
         assert_eq!(window.sums.load(Acquire), held);
     }
 }

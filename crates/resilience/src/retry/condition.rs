@@ -70,9 +70,7 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.iter().find(|condition| condition.word() == text);
-        found
-            .copied()
-            .ok_or_else(|| ParseConditionError(text.chars().take(64).collect()))
+        found.copied().ok_or_else(|| ParseConditionError(text.chars().take(64).collect()))
     }
 }
 
@@ -97,10 +95,7 @@ impl Conditions {
 
     /// The conditions in the set.
     pub fn iter(self) -> impl Iterator<Item = Condition> {
-        Condition::ALL
-            .iter()
-            .copied()
-            .filter(move |condition| self.contains(*condition))
+        Condition::ALL.iter().copied().filter(move |condition| self.contains(*condition))
     }
 }
 
@@ -124,9 +119,7 @@ impl FromIterator<Condition> for Conditions {
 
 impl fmt::Debug for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.iter().map(Condition::word))
-            .finish()
+        f.debug_set().entries(self.iter().map(Condition::word)).finish()
     }
 }
 
@@ -148,21 +141,11 @@ mod tests {
 
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
-        let error = "connect_failure"
-            .parse::<Condition>()
-            .unwrap_err()
-            .to_string();
+        let error = "connect_failure".parse::<Condition>().unwrap_err().to_string();
         assert!(
             error.contains("`connect_failure`") && error.contains("reset-before-headers"),
             "{error}"
         );
-        assert!(
-            "x".repeat(10_000)
-                .parse::<Condition>()
-                .unwrap_err()
-                .to_string()
-                .len()
-                < 400
-        );
+        assert!("x".repeat(10_000).parse::<Condition>().unwrap_err().to_string().len() < 400);
     }
 }

@@ -34,9 +34,7 @@ pub fn retry_after(value: &str, wall: SystemTime) -> Option<Hint> {
         return Some(Hint::After(Duration::from_secs(seconds)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(Hint::After(
-        date.duration_since(wall).unwrap_or(Duration::ZERO),
-    ))
+    Some(Hint::After(date.duration_since(wall).unwrap_or(Duration::ZERO)))
 }
 
 /// Reads a `grpc-retry-pushback-ms` field (gRFC A6): what is negative or unreadable means no retry.
@@ -66,17 +64,9 @@ mod tests {
         check("Sunday, 06-Nov-94 08:49:37 GMT", Some(7));
         check("Sun Nov  6 08:49:37 1994", Some(7));
         check("Sun, 06 Nov 1994 08:49:00 GMT", Some(0));
-        for bad in [
-            "",
-            " ",
-            "-1",
-            "+1",
-            "1.5",
-            "0x10",
-            "soon",
-            "Sun, 99 Nov 1994 08:49:37 GMT",
-            "١٢",
-        ] {
+        for bad in
+            ["", " ", "-1", "+1", "1.5", "0x10", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "١٢"]
+        {
             check(bad, None);
         }
     }

@@ -1,0 +1,156 @@
+//! `weft up`: run a node until it is told to stop.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use weft_kernel::parse_duration;
+
+use super::ConfigPath;
+use crate::{
+    admin,
+    config::{self, Loader, report, watch},
+    node::{self, Node},
+};
+
+/// Run a node.
+///
+/// SIGTERM and SIGINT drain it: no new connection is taken, and what is under way may finish. SIGHUP
+/// reads the configuration and the certificates anew, as does any change of their files. SIGUSR1 opens
+/// the access log anew.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigPath,
+    /// Threads of the request path; one per core by default.
+    #[arg(long, env = "WEFT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// A Unix socket at which the listening sockets of a running node are taken over, and offered to
+    /// the next, so that no connection is refused in between.
+    #[arg(long, env = "WEFT_HANDOVER", value_name = "PATH")]
+    pub handover: Option<PathBuf>,
+    /// The zone that this node stands in; endpoints there are preferred.
+    #[arg(long, env = "WEFT_ZONE")]
+    pub zone: Option<String>,
+    /// How long work may go on once the node drains.
+    #[arg(long, env = "WEFT_DRAIN", default_value = "30s", value_parser = span)]
+    pub drain: Duration,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+impl Up {
+    /// Runs the node; 0 once it has drained, 1 if it could not start.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        weft_identity::install_provider();
+        let watcher = watch::Watcher::start(self.config.path.clone(), watch::Options::default())
+            .context("the configuration cannot be watched")?;
+        let mut loader = Loader::default();
+        let variables = |name: &str| std::env::var(name).ok();
+        let loaded = match loader.load(&self.config.path, &variables) {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                super::print_error(&report::text(&refused.problems, &refused.sources, false))?;
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        if !loaded.warnings.is_empty() {
+            super::print_error(&report::text(&loaded.warnings, &loaded.sources, false))?;
+        }
+        weft_telemetry::log::init(&loaded.plan.telemetry.log)?;
+        watcher.files(&loaded.files);
+        let options = node::Options {
+            config: self.config.path,
+            workers: self.workers.map(usize::from),
+            handover: self.handover,
+            zone: self.zone,
+            drain: self.drain,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the control runtime could not be started")?;
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, run(options, loader, loaded, &watcher))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The control side of a node: signals, changes, admin, and the end.
+async fn run(
+    options: node::Options,
+    loader: Loader,
+    loaded: config::Loaded,
+    watcher: &watch::Watcher,
+) -> anyhow::Result<()> {
+    let admin = loaded.plan.admin.clone();
+    let (node, ends) = Node::start(options, loader, loaded).await?;
+    let stop = node.stop.clone();
+    let mut background = tokio::task::JoinSet::new();
+    {
+        let (registry, stop) = (node.registry.clone(), stop.clone());
+        background.spawn(async move { registry.run(stop.closed()).await });
+    }
+    if let Some(exporter) = ends.exporter {
+        let stop = stop.clone();
+        background.spawn(async move { exporter.run(stop.closed()).await });
+    }
+    if let Some(former) = ends.former {
+        former.ready().await?;
+        tracing::info!("took over the listening sockets of the former process");
+    }
+    if let Some(admin) = admin {
+        let listener = admin::bind(&admin.listen).await?;
+        let (node, stop) = (node.clone(), stop.clone());
+        background.spawn(async move {
+            admin::serve(node, listener, admin.token, stop.closed()).await;
+        });
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers = node.workers.count(),
+        "weft is up"
+    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut offer = std::pin::pin!(node.offer());
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            taken = &mut offer => {
+                taken?;
+                tracing::info!("a successor has taken over the listening sockets");
+                break;
+            }
+            _ = hangup.recv() => reload(&node, watcher).await,
+            () = watcher.changed() => reload(&node, watcher).await,
+            _ = reopen.recv() => node.access.reopen(),
+            _ = minute.tick() => node.tidy(),
+        }
+    }
+    tracing::info!(within = ?node.options.drain, "draining");
+    let cut = node.drain().await;
+    stop.close();
+    if cut > 0 {
+        tracing::warn!(cut, "connections were cut at the end of the drain");
+    }
+    while background.join_next().await.is_some() {}
+    ends.access.close();
+    tracing::info!("weft is down");
+    Ok(())
+}
+
+/// Reads configuration and certificates anew. A refusal is told by the node itself.
+async fn reload(node: &Arc<Node>, watcher: &watch::Watcher) {
+    node.reload_certificates();
+    let _ = node.reload().await;
+    watcher.files(&node.watched());
+}

@@ -1,0 +1,204 @@
+//! The listeners of a node over reloads: sockets, certificates, and what stands before the protocol.
+
+use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use weft_identity::server::Server;
+use weft_kernel::{Name, SystemClock};
+use weft_net::{
+    Address, Workers,
+    listen::{self, Bound},
+};
+use weft_proxy::{Entry, Local, ProxyProtocol, ServerTls};
+
+use crate::config::plan::{ProxyMode, Socket};
+
+/// The listeners that are open.
+#[derive(Default)]
+pub(super) struct Listeners {
+    open: HashMap<Name, Open>,
+    /// Sockets of a former process that nobody has claimed yet, by listener and address.
+    inherited: Vec<(String, OwnedFd)>,
+}
+
+/// One listener.
+struct Open {
+    addresses: Vec<Address>,
+    server: Option<Arc<Server>>,
+    socket: Socket,
+}
+
+/// What a new configuration needs, opened before the old one is given up.
+pub(super) struct Opened {
+    fresh: Vec<(Socket, Vec<Bound>, Option<Arc<Server>>)>,
+}
+
+impl Listeners {
+    pub(super) fn new(inherited: Vec<(String, OwnedFd)>) -> Self {
+        Self { open: HashMap::new(), inherited }
+    }
+
+    /// Opens what a first configuration asks for.
+    pub(super) async fn apply(
+        &mut self,
+        sockets: &[Socket],
+        workers: &Workers<Local>,
+        drain: Duration,
+    ) -> anyhow::Result<()> {
+        let opened = self.prepare(sockets, workers)?;
+        self.commit(opened, sockets, workers, drain).await
+    }
+
+    /// Closes the sockets of a former process that this configuration does not have.
+    pub(super) fn forget_unclaimed(&mut self) {
+        self.inherited = Vec::new();
+    }
+
+    /// Opens sockets and reads certificates; nothing is changed if any of it fails.
+    pub(super) fn prepare(
+        &mut self,
+        sockets: &[Socket],
+        workers: &Workers<Local>,
+    ) -> anyhow::Result<Opened> {
+        let mut fresh = Vec::new();
+        for socket in sockets {
+            if self.open.get(&socket.listener).is_some_and(|open| same(&open.socket, socket)) {
+                continue;
+            }
+            let place = || format!("listener {}", socket.listener);
+            let server = match &socket.tls {
+                None => None,
+                Some(tls) => {
+                    let clock = Arc::new(SystemClock);
+                    Some(Arc::new(Server::new(tls.clone(), clock).with_context(place)?))
+                }
+            };
+            let bound = self.bind(socket, workers).with_context(place)?;
+            fresh.push((socket.clone(), bound, server));
+        }
+        Ok(Opened { fresh })
+    }
+
+    /// The sockets of a listener: those that are open already where only what is spoken on them
+    /// changes, those of a former process, or new ones.
+    fn bind(&mut self, socket: &Socket, workers: &Workers<Local>) -> anyhow::Result<Vec<Bound>> {
+        if let Some(open) = self.open.get(&socket.listener)
+            && open.addresses == socket.addresses
+            && let Some(bound) = workers.bound(&socket.listener)?
+        {
+            return Ok(bound);
+        }
+        let name = socket.listener.to_string();
+        let mut mine: Vec<OwnedFd> = Vec::new();
+        let mut rest = Vec::new();
+        for (of, descriptor) in std::mem::take(&mut self.inherited) {
+            if of == name {
+                mine.push(descriptor);
+            } else {
+                rest.push((of, descriptor));
+            }
+        }
+        self.inherited = rest;
+        let mut bound = Vec::new();
+        for address in &socket.addresses {
+            let options = listen::Options::new(address.clone());
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                mine.into_iter().partition(|descriptor| listens_at(descriptor, address));
+            mine = elsewhere;
+            bound.extend(if here.is_empty() {
+                listen::bind(&options, workers.count())?
+            } else {
+                listen::adopt(here, &options, workers.count())?
+            });
+        }
+        Ok(bound)
+    }
+
+    /// Begins to accept on what was opened, and stops on what is gone.
+    pub(super) async fn commit(
+        &mut self,
+        opened: Opened,
+        sockets: &[Socket],
+        workers: &Workers<Local>,
+        drain: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = SystemClock::tick().plus(drain);
+        let gone: Vec<Name> = self
+            .open
+            .keys()
+            .filter(|name| !sockets.iter().any(|socket| socket.listener == **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.open.remove(&name);
+            workers.unlisten(&name, deadline).await;
+        }
+        for (socket, bound, server) in opened.fresh {
+            let name = socket.listener.clone();
+            let entry = Arc::new(entry(&socket, server.as_ref()));
+            if self.open.remove(&name).is_some() {
+                // The sockets live on in `bound`, and with them what waits in their queues.
+                workers.unlisten(&name, deadline).await;
+            }
+            workers
+                .listen(&name, bound, move |local, connection| {
+                    weft_proxy::serve(local, connection, entry.clone())
+                })
+                .await?;
+            let addresses = socket.addresses.clone();
+            self.open.insert(name, Open { addresses, server, socket });
+        }
+        Ok(())
+    }
+
+    /// Reads certificates anew; a listener keeps its old ones if there is anything wrong.
+    pub(super) fn reload_certificates(&self) {
+        for (name, open) in &self.open {
+            let Some(server) = &open.server else { continue };
+            if let Err(faults) = server.reload() {
+                tracing::warn!(listener = %name, "certificates refused, the old ones stay: {faults}");
+            }
+        }
+    }
+
+    /// The certificates of each listener, for status.
+    pub(super) fn certificates(&self) -> Vec<(Name, Vec<weft_identity::certificate::CertInfo>)> {
+        self.open
+            .iter()
+            .filter_map(|(name, open)| Some((name.clone(), open.server.as_ref()?.certificates())))
+            .collect()
+    }
+}
+
+/// Whether the sockets and what stands before the protocol stay as they are.
+fn same(a: &Socket, b: &Socket) -> bool {
+    a.addresses == b.addresses
+        && a.tls == b.tls
+        && a.proxy_protocol == b.proxy_protocol
+        && a.proxy_protocol_from == b.proxy_protocol_from
+}
+
+/// Whether an inherited socket listens at an address.
+fn listens_at(descriptor: &OwnedFd, address: &Address) -> bool {
+    match listen::address_of(descriptor) {
+        Some(Address::Tcp(found)) => match address {
+            Address::Tcp(wanted) => found == *wanted || wanted.port() == 0,
+            Address::Unix(_) => false,
+        },
+        Some(found) => found == *address,
+        None => false,
+    }
+}
+
+fn entry(socket: &Socket, server: Option<&Arc<Server>>) -> Entry {
+    let from = socket.proxy_protocol_from.clone();
+    Entry {
+        listener: socket.listener.clone(),
+        tls: server.cloned().map(|server| Arc::new(move || server.config()) as ServerTls),
+        proxy_protocol: match socket.proxy_protocol {
+            ProxyMode::Off => ProxyProtocol::Off,
+            ProxyMode::Accept => ProxyProtocol::From(from),
+            ProxyMode::Require => ProxyProtocol::Required(from),
+        },
+    }
+}

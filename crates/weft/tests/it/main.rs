@@ -1,0 +1,4 @@
+//! Tests of the binary's room, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod config;

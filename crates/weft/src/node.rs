@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use weft_discovery::{Registry, health::NetProbe, resolve::Hickory};
-use weft_kernel::{Clock, Rng, SystemClock, Tick};
+use weft_kernel::{Clock, Rng, SystemClock};
 use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
@@ -321,9 +321,4 @@ fn join<T: std::fmt::Display>(errors: &[T]) -> String {
 /// How long ago something was, in whole seconds.
 pub(crate) fn age(at: SystemTime) -> u64 {
     at.elapsed().map_or(0, |age| age.as_secs())
-}
-
-/// A tick as time since another, for people.
-pub(crate) fn since(now: Tick, then: Tick) -> Duration {
-    now.since(then)
 }

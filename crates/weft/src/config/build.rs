@@ -14,7 +14,7 @@ mod unused;
 
 use std::collections::HashMap;
 
-pub use tls::Tls;
+pub(super) use tls::Tls;
 
 use weft_kernel::Name;
 use weft_proxy::plan::{Host, Weighted};
@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Builds the plan; with errors in `cx` it is incomplete and must not be used.
-pub fn plan(read: &Read, tls: &mut Tls, cx: &mut Cx) -> Plan {
+pub(super) fn plan(read: &Read, tls: &mut Tls, cx: &mut Cx) -> Plan {
     let protocols: HashMap<&str, Protocol> = read
         .listeners
         .iter()

@@ -74,7 +74,7 @@ texts! {
     HeaderName, "header name", Some(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), |text| {
         http::HeaderName::from_bytes(text.as_bytes())
             .map(|name| Self(name.as_str().to_owned()))
-            .map_err(|_| format!("`{}` is not the name of a header field", shown(text)))
+            .map_err(|_error| format!("`{}` is not the name of a header field", shown(text)))
     };
     HeaderValue, "header value", None, |text| match http::HeaderValue::from_str(text) {
         Ok(_) if text.trim() == text => Ok(Self(text.to_owned())),
@@ -111,7 +111,7 @@ texts! {
         if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(format!("`{}` is not a host", shown(text))) }
     };
     Address, "address", None, |text| {
-        text.parse().map_err(|_| {
+        text.parse().map_err(|_error| {
             format!(
                 "`{}` is not an address to listen on: write 0.0.0.0:8080, [::]:8080 or unix:/run/weft.sock",
                 shown(text)
@@ -163,7 +163,8 @@ fn host_pattern(text: &str) -> Result<HostPattern, String> {
     if !bracketed && name.contains(':') {
         return Err(format!("`{}`: a host is matched without its port", shown(text)));
     }
-    if !labels && !(bracketed && name[1..name.len() - 1].parse::<std::net::Ipv6Addr>().is_ok()) {
+    let literal = || name[1..name.len() - 1].parse::<std::net::Ipv6Addr>().is_ok();
+    if !(labels || bracketed && literal()) {
         return Err(format!(
             "`{}` is not a host such as shop.example.com or *.example.com",
             shown(text)

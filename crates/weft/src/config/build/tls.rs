@@ -21,7 +21,7 @@ use crate::config::{
 
 /// The TLS towards services, kept over reloads: the same settings are the same connections.
 #[derive(Debug, Default)]
-pub struct Tls {
+pub(crate) struct Tls {
     clients: Vec<Kept>,
 }
 

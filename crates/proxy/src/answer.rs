@@ -1,5 +1,7 @@
 //! Responses that Weft itself gives: problems, redirects, fixed responses.
 
+use std::{cell::RefCell, time::SystemTime};
+
 use weft_kernel::{Error, Reason, Retry};
 use weft_net::{
     body::Body,
@@ -37,9 +39,28 @@ impl Answer {
     }
 }
 
+thread_local! {
+    /// The second that was written last, and how it reads.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Says when Weft answered (RFC 9110 section 6.6.1); the text is made once a second.
+fn date(fields: &mut Fields) {
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(written, text)| {
+        if *written != second {
+            *written = second;
+            *text = httpdate::fmt_http_date(now);
+        }
+        fields.add(Known::Date, text.as_bytes());
+    });
+}
+
 /// A fixed response.
 pub(crate) fn respond(respond: &plan::Respond) -> Answer {
     let mut head = ResponseHead::new(respond.status);
+    date(&mut head.fields);
     for (name, value) in &respond.headers {
         head.fields.append(&name.to_ascii_lowercase(), value.as_bytes());
     }
@@ -49,6 +70,7 @@ pub(crate) fn respond(respond: &plan::Respond) -> Answer {
 /// A redirect.
 pub(crate) fn redirect(status: u16, location: &str) -> Answer {
     let mut head = ResponseHead::new(status);
+    date(&mut head.fields);
     head.fields.add(Known::Location, location.as_bytes());
     Answer::new(head, Body::Empty)
 }
@@ -57,7 +79,8 @@ pub(crate) fn redirect(status: u16, location: &str) -> Answer {
 /// `Proxy-Status` (RFC 9209) and, where waiting helps, `Retry-After`.
 pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str>) -> Answer {
     exchange.failed(error);
-    let mut fields = Fields::with_capacity(6, 512);
+    let mut fields = Fields::with_capacity(8, 512);
+    date(&mut fields);
     let mut text = Vec::with_capacity(256);
     let mut status = ProxyStatus::error(error.reason()).details(error.said());
     if let Some(endpoint) = &exchange.endpoint {
@@ -111,6 +134,7 @@ fn grpc_problem(
 pub(crate) fn refuse(reason: Reason, detail: &str) -> Response {
     let error = Error::new(reason, detail.to_owned());
     let mut head = ResponseHead::new(reason.http());
+    date(&mut head.fields);
     let mut text = Vec::with_capacity(256);
     ProxyStatus::error(reason).details(detail).write(&mut text);
     head.fields.add(Known::ProxyStatus, &text);

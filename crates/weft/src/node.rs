@@ -25,7 +25,7 @@ use weft_proxy::{Local, Observers, Snapshot};
 use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
 use self::listeners::Listeners;
-pub use self::status::{Refusal, Status};
+pub use self::status::{AVAILABLE, Refusal, STATES, Status, state_of};
 use crate::config::{Loaded, Loader, Plan, Refused};
 
 /// How long work may go on once the node drains.

@@ -125,7 +125,7 @@ metrics! {
     EndpointLatency = "weft_endpoint_latency_seconds", Gauge, "seconds", ["weft_service", "endpoint"],
         "Moving average of the endpoint's latency, as the balancer sees it.";
     EndpointWeight = "weft_endpoint_weight", Gauge, "", ["weft_service", "endpoint"],
-        "Weight of the endpoint now, slow start included.";
+        "Weight of the endpoint among the others, slow start left out.";
     ListenerConnections = "weft_listener_connections_total", Counter, "", ["listener"],
         "Connections accepted.";
     ListenerActive = "weft_listener_connections_active", Gauge, "", ["listener"],

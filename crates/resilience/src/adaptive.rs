@@ -49,7 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { min: 3, max: 1_000, initial: 100, tolerance: 2.0 }
+        Self { min: 3, max: 1_000, initial: 1_000, tolerance: 2.0 }
     }
 }
 

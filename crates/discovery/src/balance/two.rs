@@ -31,6 +31,11 @@ const PAIRS: u32 = 3;
 /// longest, would always win.
 const CLEARLY: f64 = 0.95;
 
+/// The same while both have as much in flight: latencies within a factor of two are alike then, so
+/// that a caller with one request at a time is spread over all, and not kept by the one that happens
+/// to be a few microseconds ahead.
+const CLEARLY_FASTER: f64 = 0.5;
+
 impl Two {
     pub(crate) fn new(weights: &[u32], by: By) -> Self {
         Self { draw: Draw::new(weights), by }
@@ -54,7 +59,10 @@ impl Two {
             let left = candidate(first, wish, rng);
             let right = candidate(second, wish, rng);
             if left == Usable::Yes && right == Usable::Yes {
-                let better = self.weigh(second, wish) < self.weigh(first, wish) * CLEARLY;
+                let alike = matches!(self.by, By::Latency)
+                    && first.endpoint.active() == second.endpoint.active();
+                let clearly = if alike { CLEARLY_FASTER } else { CLEARLY };
+                let better = self.weigh(second, wish) < self.weigh(first, wish) * clearly;
                 return Some(if better { second } else { first });
             }
             let chosen = match (left, right) {

@@ -156,9 +156,10 @@ fn an_overload_from_the_first_request_on_is_bounded_too() {
         let mut world = World::new(50, millis(10), 12_000.0, seed);
         world.run(millis(5_000));
         let seen = world.run(millis(20_000));
-        // What no load looks like is not known here, so the queue may be as long as at the start.
+        // What no load looks like is not known here, so the queue may be as long as at the start: a
+        // thousand requests before a service that answers five in a millisecond.
         assert!(seen.done > 20 * 4_750, "seed {seed}: {seen:?}");
-        assert!(seen.mean() < millis(60), "seed {seed}: {:?}", seen.mean());
+        assert!(seen.mean() < millis(220), "seed {seed}: {:?}", seen.mean());
     }
 }
 
@@ -206,7 +207,7 @@ fn the_less_critical_go_first() {
 
 #[test]
 fn answers_that_say_overload_cut_the_limit_whatever_the_latency() {
-    let limiter = Limiter::new(Options::default());
+    let limiter = Limiter::new(Options { initial: 100, ..Options::default() });
     for round in 0..200 {
         for _ in 0..10 {
             let permit = limiter.admit(Criticality::Critical, at(round * 200)).unwrap();
@@ -218,7 +219,7 @@ fn answers_that_say_overload_cut_the_limit_whatever_the_latency() {
 
 #[test]
 fn a_permit_that_is_dropped_frees_its_place_and_says_nothing() {
-    let limiter = Limiter::new(Options::default());
+    let limiter = Limiter::new(Options { initial: 100, ..Options::default() });
     for step in 0..1_000 {
         drop(limiter.admit(Criticality::Critical, at(step)).unwrap());
     }

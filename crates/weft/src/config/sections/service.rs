@@ -329,7 +329,7 @@ settings! {
         /// The most.
         max: Count = "1000",
         /// What is let through before anything is known.
-        initial: Count = "100",
+        initial: Count = "1000",
         /// How many times the best latency seen the mean may be, at least 1.
         tolerance: Fraction<1_000, 1_000_000> = "2",
     }

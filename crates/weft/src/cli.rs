@@ -1,8 +1,13 @@
 //! The command line: one enumeration of commands, each in a file of its own.
 
+pub mod admin;
 pub mod check;
 pub mod config;
+pub mod explain;
+pub mod route;
 pub mod schema;
+pub mod service;
+pub mod status;
 pub mod up;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -29,6 +34,14 @@ pub enum Command {
     Schema(schema::Schema),
     /// Print the configuration in effect: every value, and where it came from.
     Config(config::Config),
+    /// Tell how a running node is.
+    Status(status::Status),
+    /// Show the routes of a running node.
+    Route(route::Route),
+    /// Show the services of a running node; take their endpoints out and back.
+    Service(service::Service),
+    /// Tell why a request gets the route that it gets.
+    Explain(explain::Explain),
 }
 
 /// Where the configuration is.
@@ -57,6 +70,10 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Schema(schema) => schema.run(),
             Command::Config(config) => config.run(),
+            Command::Status(status) => status.run(),
+            Command::Route(route) => route.run(),
+            Command::Service(service) => service.run(),
+            Command::Explain(explain) => explain.run(),
         }
     }
 }

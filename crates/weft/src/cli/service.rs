@@ -1,0 +1,150 @@
+//! `weft service`: the services of a running node, and their endpoints taken out and back by hand.
+
+use std::{fmt::Write, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use http::Method;
+
+use super::admin::{self, Admin, or_dash};
+use crate::admin::view::{EndpointView, ServiceSummary, ServiceView};
+
+/// The services of a running node, or one of them; or take one of its endpoints out and back.
+#[derive(Debug, Args)]
+pub struct Service {
+    /// The service; all of them otherwise.
+    name: Option<String>,
+    /// What is done to an endpoint of it.
+    #[arg(requires = "endpoint")]
+    action: Option<Action>,
+    /// The endpoint: its address, or its number where several share one.
+    endpoint: Option<String>,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// What is done to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// It gets no more requests; what is under way ends.
+    Drain,
+    /// A drained endpoint gets requests again.
+    Undrain,
+    /// Its breaker is held open.
+    Isolate,
+    /// Its breaker decides by itself again.
+    Restore,
+}
+
+impl Action {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::Isolate => "isolate",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+impl Service {
+    /// Exits with 0 if it is there or was done, with 1 if not, with 2 if the node could not be asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let Some(name) = &self.name else {
+            return self.admin.ask(&Method::GET, "/v1/services", None, list);
+        };
+        let path = format!("/v1/services/{}", admin::segment(name));
+        match (self.action, &self.endpoint) {
+            (Some(action), Some(endpoint)) => {
+                let path =
+                    format!("{path}/endpoints/{}/{}", admin::segment(endpoint), action.word());
+                self.admin.ask(&Method::POST, &path, None, one)
+            }
+            _ => self.admin.ask(&Method::GET, &path, None, one),
+        }
+    }
+}
+
+fn list(services: &Vec<ServiceSummary>) -> String {
+    admin::table(
+        &["service", "available", "active", "balancer", "breaker"],
+        services.iter().map(|service| {
+            let panicking = if service.panicking { " (panic)" } else { "" };
+            [
+                service.name.clone(),
+                format!("{} of {}{panicking}", service.available, service.endpoints),
+                service.active.to_string(),
+                service.algorithm.clone(),
+                or_dash(service.breaker.as_deref()),
+            ]
+        }),
+    )
+}
+
+fn one(service: &ServiceView) -> String {
+    let mut out = String::new();
+    let mut line = |what: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{what:<12} {value}");
+    };
+    line("service", service.name.clone());
+    line("routes", or_dash(Some(&service.routes.join(", "))));
+    line("balancer", service.algorithm.clone());
+    if service.panicking {
+        line("panic", "so few endpoints are well that their checks are not believed".into());
+    }
+    if let Some(breaker) = &service.breaker {
+        line(
+            "breaker",
+            format!(
+                "{} ({}), {} calls{}, opened {} times, {} refused",
+                breaker.state,
+                breaker.mode,
+                breaker.calls,
+                breaker
+                    .failure_ratio
+                    .map_or(String::new(), |share| format!(", {:.0} % failed", share * 100.0)),
+                breaker.opens,
+                breaker.refusals,
+            ),
+        );
+    }
+    if let Some(of) = &service.concurrency {
+        let shed = of.shed_critical + of.shed_default + of.shed_sheddable;
+        line("concurrency", format!("{} of {}, {shed} shed", of.in_flight, of.limit));
+    }
+    if let Some(of) = &service.bulkhead {
+        line(
+            "bulkhead",
+            format!(
+                "{} of {}, {} wait, {} found it full",
+                of.in_flight, of.in_flight_max, of.queued, of.full
+            ),
+        );
+    }
+    for of in &service.resolutions {
+        let error = of.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+        line("name", format!("{} {}, {} addresses{error}", of.name, of.state, of.addresses));
+    }
+    out.push('\n');
+    out.push_str(&admin::table(
+        &["id", "endpoint", "state", "weight", "active", "requests", "failed", "latency", "check"],
+        service.endpoints.iter().map(row),
+    ));
+    out
+}
+
+fn row(endpoint: &EndpointView) -> [String; 9] {
+    let host = endpoint.hostname.as_ref().map_or(String::new(), |host| format!(" ({host})"));
+    let check = endpoint.check.as_ref().map(|check| check.detail.as_str());
+    [
+        endpoint.id.to_string(),
+        format!("{}{host}", endpoint.address),
+        endpoint.state.clone(),
+        endpoint.weight.to_string(),
+        endpoint.active.to_string(),
+        endpoint.requests.to_string(),
+        endpoint.failures.to_string(),
+        format!("{:.1} ms", endpoint.latency_ms),
+        or_dash(check),
+    ]
+}

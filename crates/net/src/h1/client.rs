@@ -246,6 +246,11 @@ pub async fn send(
     })
     .await;
     match parsed {
+        Ok(parsed) if parsed.head.status == 101 && head.upgrade.is_none() => {
+            let say = "the service switched protocols without being asked to";
+            let error = Error::new(Reason::UpstreamMalformed, say).retry(Retry::No);
+            Err(Failed { error, stale: false, body: None })
+        }
         Ok(parsed) => {
             let clean = broken.is_none();
             Ok(answer(connection, parsed, upload, clean, home, &head.method))

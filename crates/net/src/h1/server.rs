@@ -156,7 +156,10 @@ impl Shared {
             };
             match self.link.poll_read_body(cx, want) {
                 Poll::Pending => {
-                    self.waiting = Some((SystemClock::tick(), cx.waker().clone()));
+                    // Being polled again is no sign of life: the wait began with the last byte.
+                    let since =
+                        self.waiting.take().map_or_else(SystemClock::tick, |(since, _)| since);
+                    self.waiting = Some((since, cx.waker().clone()));
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(1..)) => self.waiting = None,

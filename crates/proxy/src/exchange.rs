@@ -77,6 +77,8 @@ pub(crate) struct Exchange {
     pub(crate) outcome: Outcome,
     pub(crate) admitted: Option<adaptive::Permit>,
     pub(crate) places: [Option<bulkhead::Permit>; 2],
+    /// Whether its end has been told.
+    told: bool,
 }
 
 impl Exchange {
@@ -120,6 +122,7 @@ impl Exchange {
             outcome: Outcome::OK,
             admitted: None,
             places: [None, None],
+            told: false,
         })
     }
 
@@ -179,6 +182,7 @@ impl Exchange {
     }
 
     fn finish(&mut self, sent: u64, outcome: Result<(), Reason>) {
+        self.told = true;
         let now = SystemClock::tick();
         if let Err(reason) = outcome {
             self.reason.get_or_insert(reason);
@@ -352,5 +356,14 @@ impl RequestId {
 impl End for Exchange {
     fn end(mut self: Box<Self>, sent: u64, outcome: Result<(), Reason>) {
         self.finish(sent, outcome);
+    }
+}
+
+/// A client that goes away while it is worked for ends the exchange without a response.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.told {
+            self.finish(0, Err(Reason::CallerGone));
+        }
     }
 }

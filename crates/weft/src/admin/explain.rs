@@ -279,11 +279,11 @@ mod tests {
     }
 
     const CONFIG: &str = "
-listeners: { web: 127.0.0.1:0 }
-services: { orders: 127.0.0.1:9, shop: 127.0.0.1:9 }
+listeners: { web: { address: 127.0.0.1:0 } }
+services: { orders: { endpoints: 127.0.0.1:9 }, shop: { endpoints: 127.0.0.1:9 } }
 routes:
   - { name: order, match: { path: '/orders/{id}', method: GET }, to: orders }
-  - { name: shop, match: { host: shop.example, path: /orders }, to: shop }
+  - { name: shop, match: { host: shop.example, path: /orders/* }, to: shop }
 ";
 
     #[test]

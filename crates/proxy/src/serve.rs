@@ -7,13 +7,18 @@ use ipnet::IpNet;
 use weft_discovery::{Endpoint, Outcome, Pick};
 use weft_kernel::{Error, Name, Reason, Result, SystemClock};
 use weft_net::{
-    Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept, connect, h1, h2,
+    Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
+    alarm::Alarm,
+    connect, h1, h2,
     message::Peer,
     pool::Wanted,
     relay::{self, End, Relayed},
 };
 use weft_telemetry::metrics::{Count, ListenerMeter};
-use weft_wire::{client_hello::Hello, proxy_protocol::Ends};
+use weft_wire::{
+    client_hello::Hello,
+    proxy_protocol::{self, Ends, Parsed},
+};
 
 use crate::{
     exchange::Exchange,
@@ -50,21 +55,30 @@ pub enum ProxyProtocol {
     Off,
     /// Always, from peers in these networks (any, if there is none); others are closed.
     Required(Vec<IpNet>),
-    /// From peers in these networks; others speak for themselves.
-    From(Vec<IpNet>),
+    /// Perhaps, from peers in these networks (any, if there is none); others speak for themselves.
+    Accepted(Vec<IpNet>),
+}
+
+/// What is to be done about a header for one peer.
+#[derive(Clone, Copy, PartialEq)]
+enum Header {
+    Ignore,
+    Allow,
+    Demand,
 }
 
 impl ProxyProtocol {
     /// Whether a header is to be read from this peer.
-    fn covers(&self, peer: &Address) -> Result<bool> {
+    fn header(&self, peer: &Address) -> Result<Header> {
         let inside = |nets: &[IpNet]| match peer {
+            _ if nets.is_empty() => true,
             Address::Tcp(peer) => nets.iter().any(|net| net.contains(&peer.ip().to_canonical())),
             Address::Unix(_) => true,
         };
         match self {
-            Self::Off => Ok(false),
-            Self::From(nets) => Ok(inside(nets)),
-            Self::Required(nets) if nets.is_empty() || inside(nets) => Ok(true),
+            Self::Accepted(nets) if inside(nets) => Ok(Header::Allow),
+            Self::Off | Self::Accepted(_) => Ok(Header::Ignore),
+            Self::Required(nets) if inside(nets) => Ok(Header::Demand),
             Self::Required(_) => Err(Error::new(
                 Reason::MalformedRequest,
                 "the peer is not among those that may send a PROXY protocol header",
@@ -111,7 +125,9 @@ async fn run(
 ) -> Result<()> {
     let mut destination = socket.local();
     let mut stream = Rewound::new(socket);
-    if entry.proxy_protocol.covers(&address)? {
+    let header = entry.proxy_protocol.header(&address)?;
+    if header == Header::Demand || (header == Header::Allow && opens_with_header(&mut stream).await?)
+    {
         let header = accept::proxy_header(&mut stream, accept::PROXY_HEADER_TIME)
             .await
             .inspect_err(|_| listener.meter.protocol_error(local.index))?;
@@ -120,8 +136,10 @@ async fn run(
             destination = Some(Address::Tcp(ends.destination));
         }
     }
-    if let Some(way) = &listener.stream {
-        return raw(&local, &listener, way, stream, (address, destination), &stop).await;
+    if let Some(way @ Stream::ByServerName(..)) = &listener.stream {
+        let name = server_name(&local, &listener, &mut stream).await?;
+        let io = Io::from(stream);
+        return raw(&local, &listener, way, name, io, (address, destination), &stop).await;
     }
     let io = match &entry.tls {
         None => Io::from(stream),
@@ -131,6 +149,9 @@ async fn run(
             io?
         }
     };
+    if let Some(way) = &listener.stream {
+        return raw(&local, &listener, way, None, io, (address, destination), &stop).await;
+    }
     let peer = Rc::new(Peer { address, local: destination, tls: io.tls_info().map(Rc::new) });
     let alpn = io.alpn();
     let front = Rc::new(Front::new(local, listener.name.clone()));
@@ -149,27 +170,52 @@ async fn run(
     Ok(())
 }
 
+/// Whether the first bytes are those of a PROXY protocol header; a client that stays silent has none.
+async fn opens_with_header(stream: &mut Rewound<Socket>) -> Result<bool> {
+    let look = |bytes: &[u8]| match proxy_protocol::parse(bytes) {
+        Ok(Parsed::Incomplete) => None,
+        Ok(Parsed::Absent) => Some(false),
+        Ok(Parsed::Complete(..)) | Err(_) => Some(true),
+    };
+    let peeked = accept::peek(stream, proxy_protocol::BYTES_MAX, look);
+    let alarm = Alarm::default();
+    let limit = SystemClock::tick().plus(accept::PROXY_HEADER_TIME);
+    match alarm.within(limit, peeked).await {
+        Ok(Ok(found)) => Ok(found.unwrap_or(false)),
+        Ok(Err(error)) => Err(Error::new(
+            Reason::CallerGone,
+            "the connection broke before its first byte",
+        )
+        .because(error)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The server name that a TLS handshake asks for, which is left unread.
+async fn server_name(
+    local: &Local,
+    listener: &Listener,
+    stream: &mut Rewound<Socket>,
+) -> Result<Option<String>> {
+    match accept::server_name(stream, listener.http.header_timeout).await? {
+        Hello::Sni(name) => Ok(name),
+        _ => {
+            listener.meter.protocol_error(local.index);
+            Err(Error::new(Reason::MalformedRequest, "this is not TLS"))
+        }
+    }
+}
+
 /// Relays a connection that is not HTTP.
 async fn raw(
     local: &Rc<Local>,
     listener: &Listener,
     way: &Stream,
-    mut stream: Rewound<Socket>,
+    name: Option<String>,
+    mut stream: Io,
     (client, destination): (Address, Option<Address>),
     stop: &Stop,
 ) -> Result<()> {
-    let name = match way {
-        Stream::Tcp(_) => None,
-        Stream::ByServerName(..) => {
-            match accept::server_name(&mut stream, listener.http.header_timeout).await? {
-                Hello::Sni(name) => name,
-                _ => {
-                    listener.meter.protocol_error(local.index);
-                    return Err(Error::new(Reason::MalformedRequest, "this is not TLS"));
-                }
-            }
-        }
-    };
     let upstream = way.choose(name.as_deref(), &mut local.rng.borrow_mut()).cloned();
     let upstream = upstream.ok_or_else(|| {
         let name = name.as_deref().unwrap_or("none");

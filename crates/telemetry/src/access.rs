@@ -86,7 +86,7 @@ impl Default for Options {
         Self {
             format: Format::Json,
             destination: Destination::Stdout,
-            include: Include::All,
+            include: Include::Errors,
             sample: 1.0,
             queue_bytes: 1024 * 1024,
         }

@@ -16,7 +16,8 @@ mod operations;
 mod problem;
 pub mod view;
 
-use std::{convert::Infallible, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    os::fd::{AsFd, OwnedFd},convert::Infallible, io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Router, response::IntoResponse, response::Response};
@@ -65,6 +66,14 @@ impl Listener {
         }
     }
 
+    /// Another descriptor of the same socket, to be handed to a successor.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     async fn accept(&self) -> io::Result<Box<dyn Connection>> {
         Ok(match self {
             Self::Tcp(listener) => Box::new(listener.accept().await?.0),
@@ -97,6 +106,17 @@ pub async fn bind(address: &Address) -> anyhow::Result<Listener> {
             std::fs::set_permissions(path, owner).with_context(place)?;
             Ok(Listener::Unix(listener))
         }
+    }
+}
+
+/// Takes over the socket of a former process, if it listens at `address`.
+pub fn adopt(address: &Address, socket: OwnedFd) -> Option<Listener> {
+    if weft_net::listen::address_of(&socket).as_ref() != Some(address) {
+        return None;
+    }
+    match address {
+        Address::Tcp(_) => TcpListener::from_std(socket.into()).ok().map(Listener::Tcp),
+        Address::Unix(_) => UnixListener::from_std(socket.into()).ok().map(Listener::Unix),
     }
 }
 

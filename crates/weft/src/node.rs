@@ -8,6 +8,7 @@ mod status;
 
 use std::{
     collections::BTreeSet,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -32,6 +33,8 @@ use crate::config::{Loaded, Loader, Plan, Refused};
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// How long a former process waits for its successor to become ready.
 const READY_TIME: Duration = Duration::from_secs(30);
+/// The name under which the admin API's socket is handed over; no listener can have it.
+const ADMIN: &str = "_admin";
 /// Spans that may wait to be exported.
 const SPANS_MAX: usize = 4096;
 
@@ -92,6 +95,8 @@ pub struct Ends {
     pub exporter: Option<otlp::Exporter>,
     /// What tells the former process to drain.
     pub former: Option<handover::Inheritance>,
+    /// The former process's socket of the admin API.
+    pub admin: Option<OwnedFd>,
 }
 
 impl Node {
@@ -155,10 +160,14 @@ impl Node {
             Some(path) => handover::take(path).await?,
             None => None,
         };
-        let (inherited, former) = match former {
+        let (mut inherited, former) = match former {
             Some(mut former) => (std::mem::take(&mut former.sockets), Some(former)),
             None => (Vec::new(), None),
         };
+        let admin = inherited
+            .iter()
+            .position(|(name, _)| name == ADMIN)
+            .map(|place| inherited.swap_remove(place).1);
         let mut listeners = Listeners::new(inherited);
         listeners.apply(&plan.sockets, &workers, options.drain).await?;
         listeners.forget_unclaimed();
@@ -184,7 +193,7 @@ impl Node {
             }),
         });
         status::publish(&node);
-        Ok((node, Ends { access: guard, exporter, former }))
+        Ok((node, Ends { access: guard, exporter, former, admin }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -291,13 +300,22 @@ impl Node {
         self.state().loaded.clone()
     }
 
-    /// Offers the listening sockets to a successor, and returns once one has taken over.
-    pub async fn offer(&self) -> anyhow::Result<()> {
+    /// Offers the listening sockets to a successor, that of the admin API among them, and returns once
+    /// one has taken over.
+    pub async fn offer(&self, admin: Option<&OwnedFd>) -> anyhow::Result<()> {
         let Some(path) = &self.options.handover else {
             return std::future::pending().await;
         };
         let offer = Offer::bind(path)?;
-        offer.taken(|| self.workers.sockets(), READY_TIME).await?;
+        let sockets = || {
+            let mut sockets = self.workers.sockets()?;
+            // Without it the successor opens one of its own.
+            if let Some(Ok(admin)) = admin.map(OwnedFd::try_clone) {
+                sockets.push((ADMIN.to_owned(), admin));
+            }
+            Ok(sockets)
+        };
+        offer.taken(sockets, READY_TIME).await?;
         Ok(())
     }
 

@@ -99,16 +99,24 @@ async fn run(
         let stop = stop.clone();
         background.spawn(async move { exporter.run(stop.closed()).await });
     }
-    if let Some(former) = ends.former {
-        former.ready().await?;
-        tracing::info!("took over the listening sockets of the former process");
-    }
+    // The admin API tells of a drain until its end, but not once a successor answers in its place.
+    let admin_stop = stop.child();
+    let mut admin_socket = None;
     if let Some(admin) = admin {
-        let listener = admin::bind(&admin.listen).await?;
-        let (node, stop) = (node.clone(), stop.clone());
+        let adopted = ends.admin.and_then(|socket| admin::adopt(&admin.listen, socket));
+        let listener = match adopted {
+            Some(listener) => listener,
+            None => admin::bind(&admin.listen).await?,
+        };
+        admin_socket = Some(listener.descriptor()?);
+        let (node, stop) = (node.clone(), admin_stop.clone());
         background.spawn(async move {
             admin::serve(node, listener, admin.token, stop.closed()).await;
         });
+    }
+    if let Some(former) = ends.former {
+        former.ready().await?;
+        tracing::info!("took over the listening sockets of the former process");
     }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -119,7 +127,7 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
-    let mut offer = std::pin::pin!(node.offer());
+    let mut offer = std::pin::pin!(node.offer(admin_socket.as_ref()));
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     loop {
         tokio::select! {
@@ -128,6 +136,7 @@ async fn run(
             taken = &mut offer => {
                 taken?;
                 tracing::info!("a successor has taken over the listening sockets");
+                admin_stop.close();
                 break;
             }
             _ = hangup.recv() => reload(&node, watcher).await,

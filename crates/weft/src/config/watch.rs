@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -118,8 +121,14 @@ fn run(
 ) {
     let event = {
         let wake = wake.clone();
-        move |_: notify::Result<notify::Event>| {
-            let _ = wake.try_send(());
+        move |event: notify::Result<notify::Event>| {
+            // That a file was read is no change; answering it by reading would never end.
+            let read = |event: &notify::Event| {
+                matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
+            };
+            if !event.as_ref().is_ok_and(read) {
+                let _ = wake.try_send(());
+            }
         }
     };
     // Without events there is still the poll, so a failure here only makes changes slower.

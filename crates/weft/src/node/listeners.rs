@@ -197,7 +197,7 @@ fn entry(socket: &Socket, server: Option<&Arc<Server>>) -> Entry {
         tls: server.cloned().map(|server| Arc::new(move || server.config()) as ServerTls),
         proxy_protocol: match socket.proxy_protocol {
             ProxyMode::Off => ProxyProtocol::Off,
-            ProxyMode::Accept => ProxyProtocol::From(from),
+            ProxyMode::Accept => ProxyProtocol::Accepted(from),
             ProxyMode::Require => ProxyProtocol::Required(from),
         },
     }

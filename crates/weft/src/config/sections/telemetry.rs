@@ -64,7 +64,7 @@ settings! {
     /// A line per request.
     pub struct AccessLog = "access log", short "include" {
         /// Which requests.
-        include: Include = "all",
+        include: Include = "errors",
         /// How it is written.
         format: Format = "json",
         /// `stdout`, `stderr`, or the path of a file.

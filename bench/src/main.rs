@@ -1,3 +1,69 @@
-//! Stub.
+//! Benchmarks that measure Weft side by side with its peers, and gate on the ratios.
+//!
+//! Absolute figures on a shared machine mean little, so everything is measured in one go, in turns, and
+//! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench instructions`
+//! counts the instructions of Weft alone, which no neighbour can disturb, and compares them with what is
+//! committed.
 
-fn main() {}
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the report is what this program is for"
+)]
+
+mod certificates;
+mod child;
+mod gate;
+mod instructions;
+mod latency;
+mod load;
+mod memory;
+mod peer;
+mod poll;
+mod proxy;
+mod record;
+mod rig;
+mod rounds;
+mod routes;
+mod scenario;
+mod spin;
+mod stop;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "bench", about = "Measure Weft side by side with its peers")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Weft beside nginx, HAProxy and Envoy.
+    Proxy(proxy::Options),
+    /// User instructions per request of Weft alone, against those committed.
+    Instructions(instructions::Options),
+    /// The server that all proxies lead to; ends with its standard input.
+    #[command(hide = true)]
+    Upstream(upstream::Options),
+    /// Keeps a processor awake with what nobody else wants of it; ends with its standard input.
+    #[command(hide = true)]
+    Spin,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match Cli::parse().command {
+        Command::Proxy(options) => proxy::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
+        Command::Upstream(options) => upstream::run(&options).map(done),
+        Command::Spin => {
+            spin::run();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

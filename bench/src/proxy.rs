@@ -1,0 +1,214 @@
+//! `bench proxy`: Weft beside nginx, HAProxy and Envoy.
+
+mod report;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::{
+    gate::{self, Verdict},
+    memory,
+    peer::{self, Peer, install},
+    record::{Journal, Records},
+    rig::{Rig, Running},
+    rounds::{self, Extent},
+    routes,
+    scenario::{self, Scenario},
+    spin, stop,
+};
+
+/// What is measured besides the scenarios.
+const MEMORY: &str = "memory";
+const ROUTES: &str = "routes";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only the main scenarios, with short runs.
+    #[arg(long)]
+    quick: bool,
+    /// Only these: scenarios, `memory`, `routes`.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    only: Vec<String>,
+    /// Rounds, in each of which every proxy has one run.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of one run.
+    #[arg(long)]
+    secs: Option<u64>,
+    /// Only these beside Weft.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    peers: Vec<Peer>,
+    /// A Weft that is already built, instead of building it.
+    #[arg(long)]
+    weft: Option<PathBuf>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+struct Chosen {
+    scenarios: Vec<&'static Scenario>,
+    memory: bool,
+    routes: bool,
+}
+
+fn choose(options: &Options) -> Result<Chosen> {
+    if options.only.is_empty() {
+        let is_chosen = |scenario: &&Scenario| scenario.quick || !options.quick;
+        let scenarios = scenario::ALL.iter().filter(is_chosen).collect();
+        return Ok(Chosen { scenarios, memory: true, routes: true });
+    }
+    let mut chosen = Chosen { scenarios: Vec::new(), memory: false, routes: false };
+    for name in &options.only {
+        match (name.as_str(), scenario::find(name)) {
+            (_, Some(scenario)) => chosen.scenarios.push(scenario),
+            (MEMORY, None) => chosen.memory = true,
+            (ROUTES, None) => chosen.routes = true,
+            (other, None) => {
+                let names: Vec<&str> = scenario::ALL.iter().map(|known| known.name).collect();
+                bail!("{other} is none of {}, {MEMORY}, {ROUTES}", names.join(", "));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// The proxies in their order, which is that of the report.
+fn peers(options: &Options) -> Vec<Peer> {
+    let is_chosen = |peer: &Peer| {
+        matches!(peer, Peer::Direct | Peer::Weft)
+            || options.peers.is_empty()
+            || options.peers.contains(peer)
+    };
+    Peer::ALL.into_iter().filter(is_chosen).collect()
+}
+
+/// Measures, prints, and judges.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    stop::watch()?;
+    let chosen = choose(options)?;
+    let peers = peers(options);
+    let programs = install::programs(&peers, options.weft.as_deref().map(absolute).as_deref())?;
+    for &peer in &peers {
+        println!("{:<8} {}", peer.name(), peer::version(peer, &programs)?);
+    }
+    let (rounds, secs) = if options.quick { (3, 2) } else { (5, 4) };
+    let extent = Extent {
+        rounds: options.rounds.unwrap_or(rounds).max(1),
+        time: Duration::from_secs(options.secs.unwrap_or(secs).max(1)),
+        warm_up: Duration::from_secs(1),
+    };
+    let mut journal = Journal::open("proxy")?;
+    let rig = Rig::new(programs)?;
+    let mut memory = Vec::new();
+    if chosen.memory {
+        println!("\nmemory: idle, and with 1,000 kept-alive connections");
+        for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
+            let line = memory::measure(&rig, peer)?;
+            journal.keep(&line)?;
+            println!("{}", report::memory(&line));
+            memory.push(line);
+        }
+    }
+    let mut routes = Vec::new();
+    if chosen.routes {
+        println!("\nroutes: one more at 5,000, under 1,000 requests/s");
+        for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
+            let line = routes::measure(&rig, peer, extent.rounds)?;
+            journal.keep(&line)?;
+            println!("{}", report::routes(&line));
+            routes.push(line);
+        }
+    }
+    let records = scenarios(&rig, &peers, &chosen, extent, &mut journal)?;
+    drop(rig);
+    let found = gate::Found { records: &records, memory: &memory, routes: &routes };
+    let gates = gate::all(&found);
+    println!("\ngates");
+    for line in gate::table(&gates) {
+        println!("{line}");
+    }
+    println!("\nkept in {}", journal.path.display());
+    let missed = gates.iter().any(|gate| gate.verdict() == Verdict::Miss);
+    // Of a whole run, a gate that could not be judged is no success.
+    let whole = options.only.is_empty() && options.peers.is_empty();
+    let unjudged = whole && gates.iter().any(|gate| gate.verdict() == Verdict::NotRun);
+    Ok(if missed || unjudged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// All scenarios, on proxies that are started once for all of them.
+fn scenarios(
+    rig: &Rig,
+    peers: &[Peer],
+    chosen: &Chosen,
+    extent: Extent,
+    journal: &mut Journal,
+) -> Result<Records> {
+    let mut records = Records::default();
+    if chosen.scenarios.is_empty() {
+        return Ok(records);
+    }
+    let mut running: Vec<Running> = Vec::with_capacity(peers.len());
+    for &peer in peers {
+        running.push(rig.start(peer, rig.site(peer, "load", 2)?)?);
+    }
+    for &scenario in &chosen.scenarios {
+        // At a fixed rate processors idle in between, and what would be measured is how they wake.
+        let spinners = if scenario.rate.is_some() { spin::awake()? } else { Vec::new() };
+        rounds::run(rig, &running, scenario, extent, journal, &mut records)?;
+        drop(spinners);
+        println!();
+        for line in report::scenario(scenario, peers, &records) {
+            println!("{line}");
+        }
+    }
+    Ok(records)
+}
+
+/// A path as it was meant, for a process that may run elsewhere.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(line: &[&str]) -> Options {
+        let words = std::iter::once("proxy").chain(line.iter().copied());
+        Line::try_parse_from(words).expect("options").options
+    }
+
+    #[test]
+    fn chooses_what_is_asked_for() {
+        let all = choose(&options(&[])).expect("all");
+        assert_eq!(all.scenarios.len(), scenario::ALL.len());
+        let quick = choose(&options(&["--quick"])).expect("quick");
+        assert!(quick.scenarios.len() < all.scenarios.len() && quick.memory && quick.routes);
+        let few = choose(&options(&["--only", "grpc,routes"])).expect("few");
+        assert!(few.scenarios.len() == 1 && few.routes && !few.memory);
+        assert!(choose(&options(&["--only", "h3"])).is_err());
+        assert_eq!(peers(&options(&["--peers", "nginx"])), [Peer::Direct, Peer::Weft, Peer::Nginx]);
+    }
+
+    #[test]
+    fn quick_judges_every_gate() {
+        let quick = choose(&options(&["--quick"])).expect("quick");
+        for name in ["h1_100", "h2_100", "grpc", "tls_h1", "fix_h1"] {
+            assert!(quick.scenarios.iter().any(|scenario| scenario.name == name), "{name}");
+        }
+    }
+}

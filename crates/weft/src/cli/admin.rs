@@ -28,6 +28,7 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub struct Admin {
     /// The admin API of the node: `http://HOST:PORT`, or `unix:/path/to.sock`.
     #[arg(
+        id = "admin",
         long = "admin",
         env = "WEFT_ADMIN",
         default_value = "http://127.0.0.1:9901",
@@ -226,6 +227,11 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        <crate::cli::Cli as clap::CommandFactory>::command().debug_assert();
+    }
 
     #[test]
     fn a_place_is_read_as_people_write_it() {

@@ -21,7 +21,9 @@ impl Route {
     /// Exits with 0 if it is there, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match &self.name {
-            None => self.admin.ask(&Method::GET, "/v1/routes", None, list),
+            None => {
+                self.admin.ask(&Method::GET, "/v1/routes", None, |all: &Vec<RouteView>| list(all))
+            }
             Some(name) => {
                 let path = format!("/v1/routes/{}", admin::segment(name));
                 self.admin.ask(&Method::GET, &path, None, one)
@@ -34,7 +36,7 @@ fn everything(matches: &[String]) -> String {
     if matches.is_empty() { "everything".into() } else { matches.join("\n") }
 }
 
-fn list(routes: &Vec<RouteView>) -> String {
+fn list(routes: &[RouteView]) -> String {
     let row = |route: &RouteView| {
         let listeners = route.listeners.join(", ");
         let listeners = if listeners.is_empty() { "all".into() } else { listeners };

@@ -50,7 +50,12 @@ impl Service {
     /// Exits with 0 if it is there or was done, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let Some(name) = &self.name else {
-            return self.admin.ask(&Method::GET, "/v1/services", None, list);
+            return self.admin.ask(
+                &Method::GET,
+                "/v1/services",
+                None,
+                |all: &Vec<ServiceSummary>| list(all),
+            );
         };
         let path = format!("/v1/services/{}", admin::segment(name));
         match (self.action, &self.endpoint) {
@@ -64,7 +69,7 @@ impl Service {
     }
 }
 
-fn list(services: &Vec<ServiceSummary>) -> String {
+fn list(services: &[ServiceSummary]) -> String {
     admin::table(
         &["service", "available", "active", "balancer", "breaker"],
         services.iter().map(|service| {

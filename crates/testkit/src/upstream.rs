@@ -34,7 +34,7 @@ impl Upstream {
         Self::at(listener, Arc::new(move |conn, _: &State| script(conn)))
     }
 
-    /// A service that reads each request whole and sends what `answer` makes of it, byte for byte; it
+    /// A service that reads each request, and if it is whole sends what `answer` makes of it, byte for byte; it
     /// keeps the connection unless that is empty.
     pub fn answering<A>(answer: impl Fn(&Message) -> A + Send + Sync + 'static) -> Self
     where
@@ -42,7 +42,7 @@ impl Upstream {
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let script = move |mut conn: Conn, state: &State| {
-            while let Some(request) = conn.request() {
+            while let Some(request) = conn.request().filter(|request| request.complete) {
                 let bytes = answer(&request);
                 lock(&state.seen).push(request);
                 if bytes.as_ref().is_empty() || !conn.send(bytes) {

@@ -3,3 +3,6 @@
 
 mod admin;
 mod config;
+mod faults;
+mod http1;
+mod resilience;

@@ -156,7 +156,10 @@ pub(crate) fn version(peer: Peer, programs: &Programs) -> Result<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown");
-    Ok(line.trim().to_owned())
+    // Envoy begins with its path.
+    let line = line.trim();
+    let program = command.get_program().to_string_lossy();
+    Ok(line.strip_prefix(program.as_ref()).unwrap_or(line).trim().to_owned())
 }
 
 /// The last lines of what it wrote.

@@ -105,24 +105,42 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     let mut journal = Journal::open("proxy")?;
     let rig = Rig::new(programs)?;
+    // What fails altogether is told at once, fails the run, and keeps nothing else from being measured.
+    let mut failed = false;
     let mut memory = Vec::new();
     if chosen.memory {
         println!("\nmemory: idle, and with 1,000 kept-alive connections");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
-            let line = memory::measure(&rig, peer)?;
-            journal.keep(&line)?;
-            println!("{}", report::memory(&line));
-            memory.push(line);
+            match memory::measure(&rig, peer) {
+                Ok(line) => {
+                    journal.keep(&line)?;
+                    println!("{}", report::memory(&line));
+                    memory.push(line);
+                }
+                Err(error) => {
+                    stop::check()?;
+                    println!("  {:<8} FAILED: {error:#}", peer.name());
+                    failed = true;
+                }
+            }
         }
     }
     let mut routes = Vec::new();
     if chosen.routes {
         println!("\nroutes: one more at 5,000, under 1,000 requests/s");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
-            let line = routes::measure(&rig, peer, extent.rounds)?;
-            journal.keep(&line)?;
-            println!("{}", report::routes(&line));
-            routes.push(line);
+            match routes::measure(&rig, peer, extent.rounds) {
+                Ok(line) => {
+                    journal.keep(&line)?;
+                    println!("{}", report::routes(&line));
+                    routes.push(line);
+                }
+                Err(error) => {
+                    stop::check()?;
+                    println!("  {:<8} FAILED: {error:#}", peer.name());
+                    failed = true;
+                }
+            }
         }
     }
     let records = scenarios(&rig, &peers, &chosen, extent, &mut journal)?;
@@ -138,7 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // Of a whole run, a gate that could not be judged is no success.
     let whole = options.only.is_empty() && options.peers.is_empty();
     let unjudged = whole && gates.iter().any(|gate| gate.verdict() == Verdict::NotRun);
-    Ok(if missed || unjudged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if missed || unjudged || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// All scenarios, on proxies that are started once for all of them.

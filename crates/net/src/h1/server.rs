@@ -39,6 +39,8 @@ use crate::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most bytes of an unread request body that are read away to keep a connection.
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
+/// How long a connection without a request is still listened to once it drains.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// Longest time that a closing connection is still read from.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -326,7 +328,9 @@ async fn read_head(
                 parse = false;
             }
             if watch_drain && draining.as_mut().poll(cx).is_ready() && !begun {
-                return Poll::Ready(Head::Closed);
+                // A request may be on its way: closing at once would leave it without an answer.
+                watch_drain = false;
+                limit = limit.min(SystemClock::tick().plus(DRAIN_GRACE));
             }
             let before = state.link.inbuf.len();
             let mut failed = None;

@@ -126,7 +126,8 @@ async fn run(
     let mut destination = socket.local();
     let mut stream = Rewound::new(socket);
     let header = entry.proxy_protocol.header(&address)?;
-    if header == Header::Demand || (header == Header::Allow && opens_with_header(&mut stream).await?)
+    if header == Header::Demand
+        || (header == Header::Allow && opens_with_header(&mut stream).await?)
     {
         let header = accept::proxy_header(&mut stream, accept::PROXY_HEADER_TIME)
             .await
@@ -182,11 +183,10 @@ async fn opens_with_header(stream: &mut Rewound<Socket>) -> Result<bool> {
     let limit = SystemClock::tick().plus(accept::PROXY_HEADER_TIME);
     match alarm.within(limit, peeked).await {
         Ok(Ok(found)) => Ok(found.unwrap_or(false)),
-        Ok(Err(error)) => Err(Error::new(
-            Reason::CallerGone,
-            "the connection broke before its first byte",
-        )
-        .because(error)),
+        Ok(Err(error)) => {
+            Err(Error::new(Reason::CallerGone, "the connection broke before its first byte")
+                .because(error))
+        }
         Err(_) => Ok(false),
     }
 }

@@ -17,7 +17,13 @@ mod problem;
 pub mod view;
 
 use std::{
-    os::fd::{AsFd, OwnedFd},convert::Infallible, io, path::Path, sync::Arc, time::Duration};
+    convert::Infallible,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{Router, response::IntoResponse, response::Response};
@@ -96,9 +102,10 @@ pub async fn bind(address: &Address) -> anyhow::Result<Listener> {
             Ok(Listener::Tcp(TcpListener::bind(address).await.with_context(place)?))
         }
         Address::Unix(path) => {
-            if UnixStream::connect(path).await.is_err_and(|error| {
-                error.kind() == io::ErrorKind::ConnectionRefused
-            }) {
+            if UnixStream::connect(path)
+                .await
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            {
                 std::fs::remove_file(path).with_context(place)?;
             }
             let listener = UnixListener::bind(path).with_context(place)?;

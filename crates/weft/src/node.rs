@@ -35,6 +35,10 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 const READY_TIME: Duration = Duration::from_secs(30);
 /// The name under which the admin API's socket is handed over; no listener can have it.
 const ADMIN: &str = "_admin";
+/// How long services that are gone are kept for requests that began before.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// How often it is looked whether there are any.
+const SETTLE_STEP: Duration = Duration::from_millis(5);
 /// Spans that may wait to be exported.
 const SPANS_MAX: usize = 4096;
 
@@ -72,6 +76,8 @@ pub struct Node {
     /// When it was started.
     pub started: SystemTime,
     state: Mutex<State>,
+    /// Held through a reload, whoever asked for it.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 /// What changes with a reload.
@@ -182,6 +188,7 @@ impl Node {
             stop,
             access,
             started: wall,
+            reloading: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 loader,
                 watched: loaded.files.clone(),
@@ -203,6 +210,7 @@ impl Node {
     /// Reads the configuration anew and, if nothing at all is wrong with it, puts it in force. What is
     /// under way ends as it began.
     pub async fn reload(&self) -> Result<(), String> {
+        let _turn = self.reloading.lock().await;
         let began = std::time::Instant::now();
         let result = self.try_reload().await;
         match &result {
@@ -238,6 +246,7 @@ impl Node {
         // Services that go are kept until the new snapshot is in force, so that no request finds a
         // service without its endpoints.
         let kept = self.kept_services(plan);
+        let removes = kept.len() > plan.proxy.services.len();
         self.registry.apply(kept, now);
         let snapshot =
             Snapshot::compile(&plan.proxy, &self.registry, &self.metrics, Some(&before), now)
@@ -254,6 +263,11 @@ impl Node {
         self.current.store(Arc::new(snapshot));
         let switched =
             listeners.commit(opened, &plan.sockets, &self.workers, self.options.drain).await;
+        // Requests that began just before may not have chosen their endpoint yet.
+        let limit = tokio::time::Instant::now() + SETTLE_TIME;
+        while removes && Arc::strong_count(&before) > 1 && tokio::time::Instant::now() < limit {
+            tokio::time::sleep(SETTLE_STEP).await;
+        }
         self.registry.apply(services(plan), SystemClock::tick());
         let wall = SystemTime::now();
         self.metrics.config().applied(wall);

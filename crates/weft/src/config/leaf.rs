@@ -535,7 +535,8 @@ impl Setting for Secret {
                 cx.files.insert(path.clone());
                 let read = read_bounded(&path, SECRET_BYTES_MAX)
                     .and_then(|bytes| {
-                        String::from_utf8(bytes).map_err(|_error| "this is not UTF-8 text".to_owned())
+                        String::from_utf8(bytes)
+                            .map_err(|_error| "this is not UTF-8 text".to_owned())
                     })
                     .map_err(|what| {
                         let message = format!("cannot use {}: {what}", path.display());

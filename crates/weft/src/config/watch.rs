@@ -123,9 +123,7 @@ fn run(
         let wake = wake.clone();
         move |event: notify::Result<notify::Event>| {
             // That a file was read is no change; answering it by reading would never end.
-            let read = |event: &notify::Event| {
-                matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
-            };
+            let read = |event: &notify::Event| matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
             if !event.as_ref().is_ok_and(read) {
                 let _ = wake.try_send(());
             }

@@ -214,7 +214,8 @@ fn answer(conn: &mut Conn, text: &str) {
 
 #[test]
 fn services_that_fail_within_a_body_leave_it_visibly_incomplete() {
-    let cases: &[(&str, fn(Conn), &str)] = &[
+    type Case = (&'static str, fn(Conn), &'static str);
+    let cases: &[Case] = &[
         (
             "dies half-way",
             |mut conn| answer(&mut conn, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),

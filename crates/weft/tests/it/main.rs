@@ -3,6 +3,10 @@
 
 mod admin;
 mod config;
+mod drain;
 mod faults;
+mod h2_abuse;
 mod http1;
+mod reload;
 mod resilience;
+mod strict;

@@ -9,4 +9,6 @@ mod h2_abuse;
 mod http1;
 mod reload;
 mod resilience;
+mod routing;
 mod strict;
+mod tunnel;

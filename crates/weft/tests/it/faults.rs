@@ -10,6 +10,7 @@ fn beside(bad: &Upstream, good: &Upstream) -> Weft {
         BIN,
         &format!(
             "admin: off
+telemetry: {{ access_log: all }}
 listeners:
   web:
     address: '@web'

@@ -10,6 +10,7 @@ fn before(service: &Upstream) -> Weft {
         BIN,
         &format!(
             "admin: off
+telemetry: {{ access_log: all }}
 listeners: {{ web: {{ address: '@web' }} }}
 services: {{ it: {{ endpoints: '{}' }} }}
 routes: [{{ name: all, to: it }}]
@@ -226,6 +227,7 @@ fn trusted_proxies_are_believed() {
         BIN,
         &format!(
             "admin: off
+telemetry: {{ access_log: all }}
 listeners: {{ web: {{ address: '@web', trusted_hops: 1 }} }}
 services: {{ it: {{ endpoints: '{}' }} }}
 routes: [{{ name: all, to: it }}]

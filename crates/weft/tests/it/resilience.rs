@@ -21,6 +21,7 @@ fn node(services: &str, routes: &str) -> Weft {
         BIN,
         &format!(
             "admin: off
+telemetry: {{ access_log: all }}
 listeners: {{ web: {{ address: '@web' }} }}
 services:
 {services}

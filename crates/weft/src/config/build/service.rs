@@ -53,11 +53,11 @@ pub(super) fn build(
         ));
     }
     if let Switch::On(concurrency) = &section.concurrency
-        && (concurrency.min.0 > concurrency.initial.0 || concurrency.initial.0 > concurrency.max.0)
+        && concurrency.min.0 > concurrency.max.0
     {
         cx.report(Problem::error(
             concurrency.place,
-            "`min`, `initial` and `max` must rise in this order",
+            "`min` is more than `max`",
         ));
     }
     if let Switch::On(ejection) = &section.ejection

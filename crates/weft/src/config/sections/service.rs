@@ -328,7 +328,7 @@ settings! {
         min: Count = "3",
         /// The most.
         max: Count = "1000",
-        /// What is let through before anything is known.
+        /// What is let through before anything is known; kept between `min` and `max`.
         initial: Count = "1000",
         /// How many times the best latency seen the mean may be, at least 1.
         tolerance: Fraction<1_000, 1_000_000> = "2",

@@ -1,7 +1,7 @@
 //! One error for all rooms: what happened, whose side it was on, whether a retry helps, and where.
 //!
 //! The set of [`Code`]s is small and closed, and each is mapped once to every protocol. The text for
-//! the caller ([`Error::say`]) and the note for the operator ([`Error::note`]) are two strings, and a
+//! the caller ([`Error::said`]) and the note for the operator ([`Error::note`]) are two strings, and a
 //! cause is kept as a source, never flattened into text.
 
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};

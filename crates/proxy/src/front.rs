@@ -1,7 +1,7 @@
 //! The way of a request through Weft, from its head to whoever answers.
 //!
 //! The order is fixed, outermost first: trace and access log, client address, route, fault, body limit,
-//! then what [`forward`](crate::forward) does for a service. What Weft itself answers goes the same way
+//! then what `forward` does for a service. What Weft itself answers goes the same way
 //! out.
 
 use std::{rc::Rc, sync::Arc};

@@ -8,7 +8,7 @@
 //! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
-//! of a request: [`serve`], [`front`], `prepare`, `forward`, `attempt`, `answer`, `exchange`.
+//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `attempt`, `answer`, `exchange`.
 
 mod answer;
 mod attempt;

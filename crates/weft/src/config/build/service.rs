@@ -55,10 +55,7 @@ pub(super) fn build(
     if let Switch::On(concurrency) = &section.concurrency
         && concurrency.min.0 > concurrency.max.0
     {
-        cx.report(Problem::error(
-            concurrency.place,
-            "`min` is more than `max`",
-        ));
+        cx.report(Problem::error(concurrency.place, "`min` is more than `max`"));
     }
     if let Switch::On(ejection) = &section.ejection
         && ejection.base.0 > ejection.max.0

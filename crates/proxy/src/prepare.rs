@@ -113,6 +113,8 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     let head = &mut exchange.head;
     head.fields.strip_hop_by_hop(is_grpc);
     head.fields.remove(Known::Expect);
+    // How often Weft has tried is Weft's to say.
+    head.fields.remove(Known::XAttempt);
     let mut text = Vec::with_capacity(64);
     if let Some(peer) = peer_ip(&exchange.peer.address) {
         if trusted {

@@ -147,8 +147,7 @@ fn what_is_wanted() {
             "{include:?}"
         );
     }
-    let options =
-        Options { include: Include::All, sample: 0.25, ..to(&folder.path().join("x")) };
+    let options = Options { include: Include::All, sample: 0.25, ..to(&folder.path().join("x")) };
     let (log, _guard) = Log::open(options, Shards::new(1), AccessMeter::default()).unwrap();
     let quarter = (0..10_000).filter(|_| log.wants(200, None, &mut rng)).count();
     assert!((2_300..2_700).contains(&quarter), "{quarter}");

@@ -238,7 +238,10 @@ fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
     let admin = format!("http://{}", fleet.admin());
     let (good, status) = fleet.weft(&["status", "--admin", &admin])?;
     ensure!(good, "`weft status` failed:\n{status}");
-    ensure!(status.contains("inventory"), "`weft status` names no service:\n{status}");
+    ensure!(status.contains("11 of 11 endpoints"), "`weft status` misses endpoints:\n{status}");
+    let (good, services) = fleet.weft(&["service", "--admin", &admin])?;
+    ensure!(good, "`weft service` failed:\n{services}");
+    ensure!(services.contains("inventory"), "`weft service` names no service:\n{services}");
     let metrics = super::http::Client::new(fleet.admin()).get("/metrics")?;
     ensure!(metrics.status == 200, "/metrics gave {}", metrics.status);
     let name = "http_server_request_duration_seconds_count";
@@ -246,6 +249,8 @@ fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
     ensure!(!lines.is_empty(), "/metrics has no {name}");
     let mut seen: Vec<String> = vec!["weft status".into()];
     seen.extend(status.lines().take(30).map(|line| format!("  {line}")));
+    seen.push("weft service".into());
+    seen.extend(services.lines().take(30).map(|line| format!("  {line}")));
     seen.push(format!("{} lines of metrics, such as", metrics.body.lines().count()));
     seen.extend(lines.iter().take(3).map(|line| format!("  {line}")));
     Ok(seen)

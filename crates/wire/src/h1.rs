@@ -15,7 +15,10 @@ pub use chunked::{ChunkedDecoder, Decoded, encode_chunk_head};
 pub use request::{ParsedRequest, encode_request, is_authority, parse_request};
 pub use response::{ParsedResponse, encode_response, parse_response, reason_phrase};
 
-use crate::fields::{Fields, Known};
+use crate::{
+    fields::{Fields, Known},
+    head::Version,
+};
 
 /// How much a head may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,45 @@ fn malformed(error: httparse::Error, limits: HeadLimits) -> HeadError {
         httparse::Error::Status => "the status is not three digits",
         httparse::Error::Token => "the request line is malformed",
     })
+}
+
+/// The length of a head, once all of `seen` that belongs to it is there and every line ends in CRLF.
+/// `seen` is cut at the limit, so a head that fills it and goes on is too large.
+fn head_len(
+    parsed: httparse::Result<usize>,
+    seen: &[u8],
+    limits: HeadLimits,
+) -> Result<Option<usize>, HeadError> {
+    match parsed {
+        Ok(httparse::Status::Complete(used)) => {
+            check_line_ends(&seen[..used])?;
+            Ok(Some(used))
+        }
+        Ok(httparse::Status::Partial) => {
+            check_line_ends(seen)?;
+            if seen.len() >= limits.bytes_max {
+                return Err(HeadError::TooLarge(limits.bytes_max));
+            }
+            Ok(None)
+        }
+        Err(error) => Err(malformed(error, limits)),
+    }
+}
+
+fn version_of(minor: Option<u8>) -> Version {
+    match minor {
+        Some(1) => Version::Http11,
+        _ => Version::Http10,
+    }
+}
+
+/// Whether the sender means the connection to outlive the message (RFC 9112 section 9.3).
+fn keeps_alive(fields: &Fields, is_http10: bool) -> bool {
+    match fields.has(Known::Connection) {
+        true if connection_has(fields, "close") => false,
+        true if is_http10 => connection_has(fields, "keep-alive"),
+        _ => !is_http10,
+    }
 }
 
 fn collect(headers: &[httparse::Header<'_>], bytes: usize) -> Fields {

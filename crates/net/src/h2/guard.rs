@@ -30,8 +30,13 @@ const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0,
 pub(super) struct Guard {
     io: Io,
     early: BytesMut,
+    /// What is read, after the preface.
+    inward: Walk,
     frames: Frames,
-    out: Outward,
+    /// What is written, so that GOAWAY can be put between two frames.
+    outward: Walk,
+    /// How much of GOAWAY has left.
+    goaway: usize,
     tripped: Tripped,
 }
 
@@ -54,21 +59,27 @@ impl Tripped {
     }
 }
 
-/// Where frames begin and end in what is read.
-struct Frames {
+/// Finds the heads of frames in a stream that comes in pieces.
+struct Walk {
     /// Bytes to pass over before the next frame head.
     skip: usize,
     head: [u8; HEAD_LEN],
     have: usize,
-    began: Tick,
-    resets: u32,
-    control: u32,
-    resets_max: u32,
 }
 
-impl Frames {
-    /// Looks at bytes that were read; false once there was too much.
-    fn see(&mut self, mut bytes: &[u8]) -> bool {
+impl Walk {
+    /// A walk that begins after `skip` bytes.
+    const fn after(skip: usize) -> Self {
+        Self { skip, head: [0; HEAD_LEN], have: 0 }
+    }
+
+    /// Walks on over the next piece; stops, and is false, at the first head that `look` does not like.
+    /// `look` sees the head and the length of what follows it.
+    fn see(
+        &mut self,
+        mut bytes: &[u8],
+        mut look: impl FnMut(&[u8; HEAD_LEN], usize) -> bool,
+    ) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skip = self.skip.min(bytes.len());
@@ -82,7 +93,9 @@ impl Frames {
             bytes = &bytes[take..];
             if self.have == HEAD_LEN {
                 self.have = 0;
-                if !self.count() {
+                let [a, b, c, ..] = self.head;
+                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                if !look(&self.head, self.skip) {
                     return false;
                 }
             }
@@ -90,10 +103,23 @@ impl Frames {
         true
     }
 
-    fn count(&mut self) -> bool {
-        let [a, b, c, kind, flags, ..] = self.head;
-        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.skip = len;
+    const fn is_between(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+}
+
+/// Counts what a client sends without getting on.
+struct Frames {
+    began: Tick,
+    resets: u32,
+    control: u32,
+    resets_max: u32,
+}
+
+impl Frames {
+    /// Counts a frame; false once there were too many.
+    fn count(&mut self, head: &[u8; HEAD_LEN], len: usize) -> bool {
+        let [_, _, _, kind, flags, ..] = *head;
         let resets = kind == 3;
         // SETTINGS, PING, PRIORITY and CONTINUATION; DATA and HEADERS that carry nothing.
         let idle =
@@ -113,62 +139,26 @@ impl Frames {
     }
 }
 
-/// Where frames end in what is written, so that GOAWAY can be put between two of them.
-struct Outward {
-    skip: usize,
-    head: [u8; HEAD_LEN],
-    have: usize,
-    goaway: usize,
-}
-
-impl Outward {
-    fn see(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skip = self.skip.min(bytes.len());
-                self.skip -= skip;
-                bytes = &bytes[skip..];
-                continue;
-            }
-            let take = (HEAD_LEN - self.have).min(bytes.len());
-            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-            self.have += take;
-            bytes = &bytes[take..];
-            if self.have == HEAD_LEN {
-                self.have = 0;
-                let [a, b, c, ..] = self.head;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            }
-        }
-    }
-
-    const fn is_between(&self) -> bool {
-        self.skip == 0 && self.have == 0
-    }
-}
-
 impl Guard {
     pub(super) fn new(io: Io, early: BytesMut, resets_max: u32) -> (Self, Tripped) {
         let tripped = Tripped::default();
-        let frames = Frames {
-            skip: PREFACE_LEN,
-            head: [0; HEAD_LEN],
-            have: 0,
-            began: SystemClock::tick(),
-            resets: 0,
-            control: 0,
-            resets_max,
-        };
-        let out = Outward { skip: 0, head: [0; HEAD_LEN], have: 0, goaway: 0 };
-        (Self { io, early, frames, out, tripped: tripped.clone() }, tripped)
+        let frames = Frames { began: SystemClock::tick(), resets: 0, control: 0, resets_max };
+        let (inward, outward) = (Walk::after(PREFACE_LEN), Walk::after(0));
+        (Self { io, early, inward, frames, outward, goaway: 0, tripped: tripped.clone() }, tripped)
+    }
+
+    /// Looks at bytes that were read; false once there was too much.
+    fn look(&mut self, bytes: &[u8]) -> bool {
+        let Self { inward, frames, .. } = self;
+        inward.see(bytes, |head, len| frames.count(head, len))
     }
 
     /// Says GOAWAY, if that can be said between two frames, and gives up.
     fn cut_off(&mut self, cx: &mut Context<'_>) -> io::Error {
-        if self.out.is_between() {
-            while self.out.goaway < GOAWAY.len() {
-                match Pin::new(&mut self.io).poll_write(cx, &GOAWAY[self.out.goaway..]) {
-                    Poll::Ready(Ok(written @ 1..)) => self.out.goaway += written,
+        if self.outward.is_between() {
+            while self.goaway < GOAWAY.len() {
+                match Pin::new(&mut self.io).poll_write(cx, &GOAWAY[self.goaway..]) {
+                    Poll::Ready(Ok(written @ 1..)) => self.goaway += written,
                     _ => break,
                 }
             }
@@ -194,7 +184,7 @@ impl AsyncRead for Guard {
             buf.put_slice(&this.early[..take]);
             this.early.advance(take);
         }
-        if !this.frames.see(&buf.filled()[before..]) {
+        if !this.look(&buf.filled()[before..]) {
             buf.set_filled(before);
             return Poll::Ready(Err(this.cut_off(cx)));
         }
@@ -209,7 +199,7 @@ impl AsyncWrite for Guard {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.out.see(&buf[..written]);
+        self.outward.see(&buf[..written], |_, _| true);
         Poll::Ready(Ok(written))
     }
 
@@ -222,7 +212,7 @@ impl AsyncWrite for Guard {
         let mut left = written;
         for buf in bufs {
             let seen = left.min(buf.len());
-            self.out.see(&buf[..seen]);
+            self.outward.see(&buf[..seen], |_, _| true);
             left -= seen;
         }
         Poll::Ready(Ok(written))

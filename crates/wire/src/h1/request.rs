@@ -3,7 +3,8 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed,
+    COUNT_CEILING, Framing, HeadError, HeadLimits, collect, declared, head_len, keeps_alive,
+    version_of,
 };
 use crate::{
     fields::Known,
@@ -37,31 +38,14 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
     let mut room = [const { MaybeUninit::uninit() }; COUNT_CEILING];
     let room = &mut room[..limits.count_max.min(COUNT_CEILING)];
     let mut request = httparse::Request::new(&mut []);
-    let used = match request.parse_with_uninit_headers(seen, room) {
-        Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) => {
-            check_line_ends(seen)?;
-            if bytes.len() >= limits.bytes_max {
-                return Err(HeadError::TooLarge(limits.bytes_max));
-            }
-            return Ok(None);
-        }
-        Err(error) => return Err(malformed(error, limits)),
-    };
-    check_line_ends(&seen[..used])?;
-    let version = match request.version {
-        Some(1) => Version::Http11,
-        _ => Version::Http10,
-    };
+    let parsed = request.parse_with_uninit_headers(seen, room);
+    let Some(used) = head_len(parsed, seen, limits)? else { return Ok(None) };
+    let version = version_of(request.version);
     let method = Method::of(request.method.unwrap_or_default());
     let mut fields = collect(request.headers, used);
     let is_http10 = version == Version::Http10;
     let framing = declared(&fields, is_http10)?.unwrap_or(Framing::None);
-    let keep_alive = match fields.has(Known::Connection) {
-        true if super::connection_has(&fields, "close") => false,
-        true if is_http10 => super::connection_has(&fields, "keep-alive"),
-        _ => !is_http10,
-    };
+    let keep_alive = keeps_alive(&fields, is_http10);
     let target = check_target(&method, request.path.unwrap_or_default(), &mut fields, is_http10)?;
     let upgrade = match fields.get_str(Known::Upgrade) {
         Some(protocol) if !is_http10 && super::connection_has(&fields, "upgrade") => {

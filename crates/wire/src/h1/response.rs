@@ -3,12 +3,10 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    COUNT_CEILING, Framing, HeadError, HeadLimits, check_line_ends, collect, declared, malformed,
+    COUNT_CEILING, Framing, HeadError, HeadLimits, collect, declared, head_len, keeps_alive,
+    version_of,
 };
-use crate::{
-    fields::Known,
-    head::{Method, ResponseHead, Version},
-};
+use crate::head::{Method, ResponseHead, Version};
 
 /// A response head that was read, with its length and how its body is framed.
 #[derive(Debug)]
@@ -41,22 +39,8 @@ pub fn parse_response(
         seen,
         room,
     );
-    let used = match parsed {
-        Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) => {
-            check_line_ends(seen)?;
-            if bytes.len() >= limits.bytes_max {
-                return Err(HeadError::TooLarge(limits.bytes_max));
-            }
-            return Ok(None);
-        }
-        Err(error) => return Err(malformed(error, limits)),
-    };
-    check_line_ends(&seen[..used])?;
-    let version = match response.version {
-        Some(1) => Version::Http11,
-        _ => Version::Http10,
-    };
+    let Some(used) = head_len(parsed, seen, limits)? else { return Ok(None) };
+    let version = version_of(response.version);
     let status = response.code.unwrap_or_default();
     if !(100..=999).contains(&status) {
         return Err(HeadError::Malformed("the status is not three digits"));
@@ -70,11 +54,7 @@ pub fn parse_response(
         || *method == Method::Head
         || (*method == Method::Connect && (200..300).contains(&status));
     let framing = if bodiless { Framing::None } else { declared.unwrap_or(Framing::Close) };
-    let keep_alive = match fields.has(Known::Connection) {
-        true if super::connection_has(&fields, "close") => false,
-        true if is_http10 => super::connection_has(&fields, "keep-alive"),
-        _ => !is_http10,
-    };
+    let keep_alive = keeps_alive(&fields, is_http10);
     Ok(Some(ParsedResponse {
         head: ResponseHead { status, fields },
         used,

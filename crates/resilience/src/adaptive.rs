@@ -3,8 +3,10 @@
 //!
 //! Time is cut into rounds. Each compares the mean latency with the baseline, the latency without
 //! queues: while it stays within the tolerance the limit may grow, and beyond it the limit follows
-//! the gradient `tolerance × baseline ÷ latency` down. Growth needs demand: a limit that nobody
-//! reaches is not raised.
+//! the gradient `tolerated ÷ latency` down. Tolerated is a multiple of the baseline, and never less
+//! than a tenth of a second above it: callers who each wait for their answer before they ask again
+//! make a queue at any service that is fully used, which is no reason to refuse them. Growth needs
+//! demand: a limit that nobody reaches is not raised.
 //!
 //! The baseline falls with the latency and never drifts up by itself, or a lasting overload would
 //! become the norm. It rises only when less load did not help: in a queue, latency falls as the work
@@ -43,7 +45,8 @@ pub struct Options {
     pub max: u32,
     /// The limit before anything is known.
     pub initial: u32,
-    /// How many times the baseline the mean latency may be.
+    /// How many times the baseline the mean latency may be; a tenth of a second above it is always
+    /// tolerated.
     pub tolerance: f64,
 }
 
@@ -260,11 +263,17 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Tells how the request ended: `ok` if its latency says how the service is, `false` if the
-    /// service showed that it is overloaded (a timeout, 503, 429). For any other failure, drop the
-    /// permit.
-    pub fn finish(self, ok: bool, now: Tick) {
+    /// Tells how the service answered, once: `ok` if its latency says how the service is, `false` if
+    /// the service showed that it is overloaded (a timeout, 503, 429). Any other failure says nothing.
+    /// The request stays in flight: how long a client takes to read an answer, or a stream lasts, is no
+    /// latency of the service, but it keeps its place.
+    pub fn record(&self, ok: bool, now: Tick) {
         self.limiter.record(ok, now.since(self.started), now);
+    }
+
+    /// Tells how the service answered, as [`record`](Self::record) does, and ends the request.
+    pub fn finish(self, ok: bool, now: Tick) {
+        self.record(ok, now);
     }
 }
 

@@ -11,6 +11,10 @@ use super::Options;
 const ROUND_MIN: Duration = Duration::from_millis(100);
 /// And at most this long, however slow the service.
 const ROUND_MAX: Duration = Duration::from_secs(5);
+/// What a request may take beyond the baseline whatever the ratio. A service that answers in a
+/// millisecond takes ten when it, or the machine that Weft runs on, is merely busy: a caller does not
+/// notice that wait, but a refusal. What stands in a queue for longer is overload.
+const WAIT_TOLERATED: f64 = 0.1;
 /// From this share of overload answers on, the limit is cut whatever the latency.
 const BAD_SHARE_MAX: f64 = 0.1;
 /// How far it is cut.
@@ -96,7 +100,8 @@ impl Control {
             self.baseline += BASELINE_FALL * (latency - self.baseline);
         }
         let headroom = self.limit.sqrt();
-        let gradient = self.options.tolerance.max(1.0) * self.baseline / latency;
+        let ratio = self.options.tolerance.max(1.0) * self.baseline;
+        let gradient = ratio.max(self.baseline + WAIT_TOLERATED) / latency;
         // What waits in queues beyond the tolerated latency; a few requests prove nothing.
         let queued = in_flight * (1.0 - gradient);
         if gradient >= 1.0 {

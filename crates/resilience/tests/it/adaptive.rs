@@ -2,7 +2,7 @@
 //! arrive whether or not the last were answered.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -132,6 +132,75 @@ fn a_service_with_room_is_left_alone() {
     }
 }
 
+/// Callers who each wait for their answer before they ask again, at a service with that many workers.
+/// One caller has the service for itself for a while, so that its best is known, before the others come.
+/// Gives how many requests were refused, of how many.
+fn closed_loop(callers: usize, workers: usize, service: Duration, seed: u64) -> (u64, u64) {
+    let limiter = Limiter::new(Options::default());
+    let mut rng = Rng::seeded(seed);
+    let mut queue = VecDeque::new();
+    let mut ends: BTreeMap<(Tick, u64), Permit> = BTreeMap::new();
+    let (mut now, mut busy, mut number, mut refused) = (START, 0, 0u64, 0);
+    // When each caller asks next; a millisecond after a refusal.
+    let mut asks = BTreeSet::new();
+    for caller in 0..callers {
+        number += 1;
+        let alone = if caller == 0 { Duration::ZERO } else { millis(500) };
+        asks.insert((START.plus(alone + Duration::from_micros(rng.below(2_000))), number));
+    }
+    let total = 50_000;
+    for _ in 0..2 * total {
+        let ask = asks.first().copied();
+        let end = ends.keys().next().copied();
+        number += 1;
+        if let Some(key) = end.filter(|end| ask.is_none_or(|ask| *end <= ask)) {
+            let permit = ends.remove(&key).unwrap();
+            now = key.0;
+            busy -= 1;
+            permit.finish(true, now);
+            asks.insert((now, number));
+        } else if let Some(key) = ask {
+            asks.remove(&key);
+            now = key.0;
+            match limiter.admit(Criticality::Default, now) {
+                Ok(permit) => queue.push_back(permit),
+                Err(_) => {
+                    refused += 1;
+                    asks.insert((now.plus(millis(1)), number));
+                }
+            }
+        }
+        while busy < workers
+            && let Some(permit) = queue.pop_front()
+        {
+            let took = service.mul_f64(0.5 - 0.5 * (1.0 - rng.unit()).ln());
+            number += 1;
+            busy += 1;
+            ends.insert((now.plus(took), number), permit);
+        }
+    }
+    assert!(now > START.plus(millis(1_500)), "too short to tell: {now:?}");
+    (refused, total)
+}
+
+#[test]
+fn callers_who_wait_for_their_answers_are_not_refused_by_a_service_that_is_fully_used() {
+    // (workers, time of one request): the fast services of one machine, whose capacity is 20,000, 8,000
+    // and 10,000 requests a second. Alone, a caller would wait 100 µs, 250 µs, 2 ms.
+    for (workers, micros) in [(2, 100), (2, 250), (20, 2_000)] {
+        for callers in [1, 16, 128, 256, 512] {
+            for seed in SEEDS {
+                let service = Duration::from_micros(micros);
+                let (refused, of) = closed_loop(callers, workers, service, seed);
+                assert_eq!(refused, 0, "of {of}, {callers} callers, {workers} × {micros} µs");
+            }
+        }
+    }
+    // And what a slower one does a second, 1,280: a hundred and twenty-eight callers wait a tenth of
+    // a second each, and are let be.
+    assert_eq!(closed_loop(128, 2, Duration::from_micros(1_500), 1).0, 0);
+}
+
 #[test]
 fn an_overloaded_service_works_at_its_capacity_with_a_short_queue() {
     for seed in SEEDS {
@@ -140,13 +209,15 @@ fn an_overloaded_service_works_at_its_capacity_with_a_short_queue() {
         world.per_second = 12_000.0;
         world.run(millis(5_000));
         let seen = world.run(millis(30_000));
+        // A tenth of a second may be waited beyond the baseline; the rest is refused.
         assert!(seen.done > 30 * 4_750, "seed {seed}: {seen:?}");
-        assert!(seen.mean() < millis(40), "seed {seed}: {:?}", seen.mean());
+        assert!((0.5..0.7).contains(&seen.shed_share()), "seed {seed}: {seen:?}");
+        assert!(seen.mean() < millis(140), "seed {seed}: {:?}", seen.mean());
         // It lasts, and yet does not become the norm.
         world.run(millis(60_000));
         let (late, limit) = (world.run(millis(30_000)), world.limiter.limit());
-        assert!(late.mean() < millis(40), "seed {seed}: {:?}", late.mean());
-        assert!((50..200).contains(&limit), "seed {seed}: {limit}");
+        assert!(late.mean() < millis(140), "seed {seed}: {:?}", late.mean());
+        assert!((50..800).contains(&limit), "seed {seed}: {limit}");
     }
 }
 
@@ -172,7 +243,7 @@ fn the_limit_follows_a_service_that_loses_and_regains_workers() {
         world.run(millis(10_000));
         let lost = world.run(millis(20_000));
         assert!(lost.done > 20 * 900, "seed {seed}: {lost:?}");
-        assert!(lost.mean() < millis(60), "seed {seed}: {:?}", lost.mean());
+        assert!(lost.mean() < millis(180), "seed {seed}: {:?}", lost.mean());
         world.workers = 50;
         world.run(millis(10_000));
         let regained = world.run(millis(20_000));

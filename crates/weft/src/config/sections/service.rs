@@ -111,8 +111,9 @@ settings! {
         pool: Pool,
         /// The breaker of the whole service.
         breaker: Switch<Breaker> = "off",
-        /// Adaptive concurrency: how much may be in flight is learned from latency.
-        concurrency: Switch<Concurrency> = "on",
+        /// Adaptive concurrency: how much may be in flight is learned from latency, and the rest is
+        /// refused.
+        concurrency: Switch<Concurrency> = "off",
         /// A fixed bound on what is in flight.
         bulkhead: Switch<Bulkhead> = "off",
         /// How many retries all routes together may make.
@@ -330,7 +331,8 @@ settings! {
         max: Count = "1000",
         /// What is let through before anything is known; kept between `min` and `max`.
         initial: Count = "1000",
-        /// How many times the best latency seen the mean may be, at least 1.
+        /// How many times the best latency seen the mean may be, at least 1; `100ms` above it is
+        /// always tolerated.
         tolerance: Fraction<1_000, 1_000_000> = "2",
     }
 

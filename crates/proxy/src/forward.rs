@@ -276,7 +276,7 @@ impl Forward<'_> {
             weft_wire::h1::push_decimal(&mut text, u64::from(exchange.attempts));
             exchange.head.fields.set(Known::XAttempt, &text);
         }
-        if self.route.policy.rewrite.host == Some(HostRewrite::Endpoint) {
+        if self.route.plan.rewrite.host == Some(HostRewrite::Endpoint) {
             let name = endpoint.hostname().unwrap_or_else(|| endpoint.label());
             exchange.head.fields.set(Known::Host, name.as_bytes());
         }

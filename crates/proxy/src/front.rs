@@ -218,7 +218,7 @@ impl Way<'_> {
             let before = std::mem::replace(&mut exchange.head.target, target);
             exchange.original.get_or_insert(before);
         }
-        if let Some(plan::HostRewrite::Literal(host)) = &route.policy.rewrite.host {
+        if let Some(plan::HostRewrite::Literal(host)) = &route.plan.rewrite.host {
             exchange.head.fields.set(Known::Host, host.as_bytes());
         }
         let ops = &route.policy.request_headers;

@@ -16,8 +16,9 @@ use weft_resilience::{adaptive, breaker, bulkhead, hedge, retry, timeout};
 pub struct Plan {
     /// Where requests come in.
     pub listeners: Vec<Listener>,
-    /// Where requests are led, in the order of the configuration.
-    pub routes: Vec<Route>,
+    /// Where requests are led, in the order of the configuration; a route that a reload did not touch is
+    /// the same one.
+    pub routes: Vec<Arc<Route>>,
     /// Who answers them.
     pub services: Vec<Service>,
 }
@@ -119,7 +120,7 @@ pub enum EncodedSlash {
 }
 
 /// A match, its policies and a target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its name, the `http.route` of telemetry.
     pub name: Name,
@@ -127,14 +128,32 @@ pub struct Route {
     pub listeners: Vec<Name>,
     /// It fits if any of these does; empty matches all requests.
     pub matches: Vec<Match>,
-    /// How requests are treated.
-    pub policy: Policy,
+    /// How requests are treated; routes that say nothing of their own share it.
+    pub policy: Arc<Policy>,
+    /// How path and host are rewritten.
+    pub rewrite: Rewrite,
     /// Where they go.
     pub target: Target,
 }
 
+impl Route {
+    /// The services that it may send requests to, copies and fallbacks included.
+    pub fn services(&self) -> impl Iterator<Item = &Name> {
+        let to: &[Weighted] = match &self.target {
+            Target::Services(weighted) => weighted,
+            Target::Redirect(_) | Target::Respond(_) => &[],
+        };
+        let mirror = self.policy.mirror.iter().map(|mirror| &mirror.service);
+        let fallback = self.policy.fallback.iter().filter_map(|fallback| match &fallback.to {
+            FallbackTo::Service(name) => Some(name),
+            FallbackTo::Respond(_) => None,
+        });
+        to.iter().map(|weighted| &weighted.service).chain(mirror).chain(fallback)
+    }
+}
+
 /// Conditions that must all hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Match {
     /// Any of these hosts; empty for every host.
     pub hosts: Vec<Host>,
@@ -174,7 +193,7 @@ pub enum Path {
 }
 
 /// A header field or query parameter to match; header names in lower case.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// Its name.
     pub name: String,
@@ -198,7 +217,7 @@ pub enum FieldValue {
 }
 
 /// How the requests of a route are treated; the order in which it happens is fixed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Policy {
     /// Time limits.
     pub timeout: timeout::Options,
@@ -216,8 +235,6 @@ pub struct Policy {
     pub request_headers: HeaderOps,
     /// Changes to the response head.
     pub response_headers: HeaderOps,
-    /// How path and host are rewritten.
-    pub rewrite: Rewrite,
     /// A share of requests is sent there too; its answers are dropped.
     pub mirror: Option<Mirror>,
     /// Faults that are injected on purpose.
@@ -246,7 +263,7 @@ pub struct CriticalityOf {
 }
 
 /// Changes to a message head: removed first, then set, then added.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct HeaderOps {
     /// Names whose fields are removed.
     pub remove: Vec<String>,
@@ -264,7 +281,7 @@ impl HeaderOps {
 }
 
 /// How path and host are rewritten before the request is sent on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Rewrite {
     /// The path.
     pub path: Option<PathRewrite>,
@@ -309,7 +326,7 @@ pub struct Weighted {
 }
 
 /// Where the requests of a route go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// To one of these services.
     Services(Vec<Weighted>),
@@ -320,7 +337,7 @@ pub enum Target {
 }
 
 /// A redirect; what is `None` stays as it was.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<String>,
@@ -337,7 +354,7 @@ pub struct Redirect {
 }
 
 /// A fixed response.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Respond {
     /// Its status.
     pub status: u16,
@@ -348,7 +365,7 @@ pub struct Respond {
 }
 
 /// A copy of a share of the requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
     /// Where copies go.
     pub service: Name,
@@ -359,7 +376,7 @@ pub struct Mirror {
 }
 
 /// Faults injected on purpose.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Fault {
     /// Waits before the request is handled.
     pub delay: Option<(Duration, Share)>,
@@ -368,7 +385,7 @@ pub struct Fault {
 }
 
 /// Which requests a fault is injected into.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Share {
     /// The share of requests, 0 to 1.
     pub share: f64,
@@ -377,7 +394,7 @@ pub struct Share {
 }
 
 /// What answers when the target cannot: no endpoint, an open breaker, or one of the statuses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fallback {
     /// Who answers.
     pub to: FallbackTo,
@@ -386,7 +403,7 @@ pub struct Fallback {
 }
 
 /// Who answers instead.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum FallbackTo {
     /// Another service.
     Service(Name),
@@ -395,7 +412,7 @@ pub enum FallbackTo {
 }
 
 /// A service, as the request path sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Its endpoints, balancing and health.
     pub discovery: ServiceOptions,
@@ -438,6 +455,13 @@ pub struct UpstreamTls {
     pub config: Arc<rustls::ClientConfig>,
     /// The name that is asked for and verified; the endpoint's host name otherwise.
     pub server_name: Option<String>,
+}
+
+impl PartialEq for UpstreamTls {
+    /// Whether connections made by one may be used as if made by the other.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && self.server_name == other.server_name
+    }
 }
 
 impl std::fmt::Debug for UpstreamTls {

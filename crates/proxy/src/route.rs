@@ -20,13 +20,15 @@ pub struct Route {
     /// Its metrics.
     pub meter: Arc<RouteMeter>,
     /// How its requests are treated.
-    pub policy: plan::Policy,
+    pub policy: Arc<plan::Policy>,
     pub(crate) target: Target,
     pub(crate) rewrite: Rewriter,
     pub(crate) bulkhead: Option<bulkhead::Bulkhead>,
     pub(crate) hedger: Option<Arc<hedge::Hedger>>,
     pub(crate) mirror: Option<Arc<Upstream>>,
     pub(crate) fallback: Option<Fallback>,
+    /// What it was compiled from.
+    pub(crate) plan: Arc<plan::Route>,
 }
 
 /// Where requests go.
@@ -81,12 +83,15 @@ impl Split {
 }
 
 impl Route {
+    /// Compiles a route; what `before` has learnt is kept where its settings are the same.
     pub(crate) fn compile(
-        plan: &plan::Route,
+        plan: &Arc<plan::Route>,
         services: &HashMap<Name, Arc<Upstream>>,
         meter: Arc<RouteMeter>,
+        before: Option<&Self>,
     ) -> Result<Self, String> {
-        let policy = plan.policy.clone();
+        let policy = Arc::clone(&plan.policy);
+        let before = before.map(|before| (before, &before.policy));
         check_ops(&policy.request_headers)?;
         check_ops(&policy.response_headers)?;
         let find = |name: &Name| {
@@ -116,13 +121,42 @@ impl Route {
             name: plan.name.clone(),
             meter,
             target,
-            rewrite: Rewriter::compile(&policy.rewrite, &plan.matches)?,
-            bulkhead: policy.bulkhead.clone().map(bulkhead::Bulkhead::new),
-            hedger: policy.hedge.clone().map(|options| Arc::new(hedge::Hedger::new(options))),
+            rewrite: Rewriter::compile(&plan.rewrite, &plan.matches)?,
+            bulkhead: match before.filter(|(_, before)| before.bulkhead == policy.bulkhead) {
+                Some((before, _)) => before.bulkhead.clone(),
+                None => policy.bulkhead.clone().map(bulkhead::Bulkhead::new),
+            },
+            hedger: match before.filter(|(_, before)| before.hedge == policy.hedge) {
+                Some((before, _)) => before.hedger.clone(),
+                None => policy.hedge.clone().map(|options| Arc::new(hedge::Hedger::new(options))),
+            },
             mirror: policy.mirror.as_ref().map(|mirror| find(&mirror.service)).transpose()?,
             fallback,
             policy,
+            plan: Arc::clone(plan),
         })
+    }
+
+    /// Whether compiling `plan` anew would make just this.
+    pub(crate) fn is_still(
+        &self,
+        plan: &Arc<plan::Route>,
+        services: &HashMap<Name, Arc<Upstream>>,
+    ) -> bool {
+        let same = |upstream: &Arc<Upstream>| {
+            services.get(&upstream.name).is_some_and(|now| Arc::ptr_eq(now, upstream))
+        };
+        let split = match &self.target {
+            Target::Services(split) => split.services.as_slice(),
+            Target::Redirect(_) | Target::Respond(_) => &[],
+        };
+        let fallback = match &self.fallback {
+            Some(Fallback::Service(upstream)) => Some(upstream),
+            Some(Fallback::Respond(_)) | None => None,
+        };
+        (Arc::ptr_eq(&self.plan, plan) || self.plan == *plan)
+            && split.iter().map(|(_, upstream)| upstream).all(same)
+            && self.mirror.iter().chain(fallback).all(same)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One immutable view of what the request path is to do: a [`Plan`] compiled.
 //!
 //! A reload compiles a new snapshot beside the running one and swaps a pointer. A request finishes on the
-//! snapshot with which it began, because it holds it.
+//! snapshot with which it began, because it holds it. Routes and services that a reload does not touch are
+//! shared by both, so that a snapshot that is held for long holds little.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -63,6 +64,10 @@ impl Snapshot {
                 continue;
             };
             let known = before.and_then(|before| before.services.get(name));
+            if let Some(known) = known.filter(|known| known.is_still(service, &discovered)) {
+                services.insert(name.clone(), Arc::clone(known));
+                continue;
+            }
             let meter = metrics.service(name.as_str());
             match Upstream::new(service, discovered, meter, known.map(|known| &**known), now) {
                 Ok(upstream) => {
@@ -71,9 +76,20 @@ impl Snapshot {
                 Err(what) => errors.push(PlanError { place: format!("service {name}"), what }),
             }
         }
+        let known: HashMap<&Name, &Arc<Route>> = before
+            .into_iter()
+            .flat_map(|before| &before.routes)
+            .map(|route| (&route.name, route))
+            .collect();
         let mut routes = Vec::with_capacity(plan.routes.len());
         for route in &plan.routes {
-            match Route::compile(route, &services, metrics.route(route.name.as_str())) {
+            let known = known.get(&route.name).copied();
+            if let Some(known) = known.filter(|known| known.is_still(route, &services)) {
+                routes.push(Arc::clone(known));
+                continue;
+            }
+            let meter = metrics.route(route.name.as_str());
+            match Route::compile(route, &services, meter, known.map(|known| &**known)) {
                 Ok(compiled) => routes.push(Arc::new(compiled)),
                 Err(what) => {
                     errors.push(PlanError { place: format!("route {}", route.name), what })

@@ -71,6 +71,11 @@ impl Tls {
 }
 
 impl Upstream {
+    /// Whether compiling `plan` anew would make just this.
+    pub(crate) fn is_still(&self, plan: &plan::Service, discovered: &Arc<Discovered>) -> bool {
+        Arc::ptr_eq(&self.discovered, discovered) && self.plan == *plan
+    }
+
     /// Compiles a service; what `before` has learnt is kept where its settings are the same.
     pub(crate) fn new(
         plan: &plan::Service,

@@ -10,9 +10,10 @@
 //! plan is handed out only when nothing at all is wrong.
 //!
 //! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`sections`],
-//! [`plan`], [`watch`].
+//! `routes`, [`plan`], `kept`, [`watch`].
 
 mod build;
+mod kept;
 pub mod leaf;
 pub mod load;
 pub mod merge;
@@ -23,6 +24,7 @@ pub mod print;
 pub mod problem;
 pub mod reference;
 pub mod report;
+mod routes;
 pub mod schema;
 pub mod sections;
 pub mod setting;

@@ -1,11 +1,13 @@
 //! Rewrites and redirects: the table of the Gateway API, and that nothing unsafe comes out.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use weft_wire::Fields;
 
 use super::*;
 use crate::{
-    plan::{Match, Path, Policy, Respond, Route, Target},
+    plan::{Match, Path, Respond, Route, Target},
     router::{Lookup, Table},
 };
 
@@ -28,7 +30,8 @@ fn find(matches: &[Match], target: &str) -> (Found, Captures) {
         name: weft_kernel::Name::new("r").unwrap(),
         listeners: Vec::new(),
         matches: matches.to_vec(),
-        policy: Policy::default(),
+        policy: Arc::default(),
+        rewrite: plan::Rewrite::default(),
         target: Target::Respond(respond),
     };
     let table = Table::compile([(0, &route)]).unwrap();

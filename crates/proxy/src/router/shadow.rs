@@ -9,7 +9,7 @@
 //! might still be dead in ways that are harder to see; and a few hash lookups for each match, host and
 //! listener.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap};
 
 use super::{paths::Pattern, regexes::literal_start};
 use crate::plan::{self, FieldValue, Host, Match, Route};
@@ -80,7 +80,7 @@ fn shape(path: &plan::Path) -> Option<Shape> {
 }
 
 /// The routes that can never win, each with one that takes its requests, by their places in `routes`.
-pub fn shadowed(routes: &[Route]) -> Vec<(usize, usize)> {
+pub fn shadowed<R: Borrow<Route>>(routes: &[R]) -> Vec<(usize, usize)> {
     let everything = [Match::default()];
     let of = |route: &Route| -> usize { route.matches.len().max(1) };
     let matches = |route| -> &[Match] {
@@ -88,7 +88,7 @@ pub fn shadowed(routes: &[Route]) -> Vec<(usize, usize)> {
         if matches.is_empty() { &everything } else { matches }
     };
     let mut steps = Steps::new();
-    for (at, route) in routes.iter().enumerate() {
+    for (at, route) in routes.iter().map(Borrow::borrow).enumerate() {
         for (number, one) in matches(route).iter().enumerate() {
             for step in placements(route, one).into_iter().flatten() {
                 let owners = steps.entry(step).or_default();
@@ -102,7 +102,7 @@ pub fn shadowed(routes: &[Route]) -> Vec<(usize, usize)> {
         }
     }
     let mut shadowed = Vec::new();
-    for (at, route) in routes.iter().enumerate() {
+    for (at, route) in routes.iter().map(Borrow::borrow).enumerate() {
         let mut winner = None;
         let dead = (0..of(route)).all(|number| {
             let one = &matches(route)[number];

@@ -3,6 +3,7 @@
 //! A rule is one match of one route. A bucket holds the rules of one host and one path, the best first.
 
 use std::{
+    borrow::Borrow,
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
 };
@@ -92,12 +93,12 @@ impl Table {
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
-    pub fn compile<'a>(
-        routes: impl IntoIterator<Item = (u32, &'a plan::Route)>,
+    pub fn compile<'a, R: Borrow<plan::Route> + 'a>(
+        routes: impl IntoIterator<Item = (u32, &'a R)>,
     ) -> Result<Self, Vec<CompileError>> {
         let mut builder = Builder::default();
         for (index, route) in routes {
-            builder.route(index, route);
+            builder.route(index, route.borrow());
         }
         builder.finish()
     }

@@ -1,10 +1,12 @@
 //! The table against a reference that looks at every match in turn, and what is said of it.
 
+use std::sync::Arc;
+
 use proptest::{prelude::*, sample::select};
 use weft_wire::Fields;
 
 use super::*;
-use crate::plan::{Field, FieldValue, Host, Match, Path, Policy, Respond, Route, Target};
+use crate::plan::{Field, FieldValue, Host, Match, Path, Respond, Rewrite, Route, Target};
 
 fn route(number: usize, listeners: &[&str], matches: Vec<Match>) -> Route {
     let respond = Respond { status: 200, headers: Vec::new(), body: [].into() };
@@ -12,7 +14,8 @@ fn route(number: usize, listeners: &[&str], matches: Vec<Match>) -> Route {
         name: Name::new(&format!("r{number}")).unwrap(),
         listeners: listeners.iter().map(|name| Name::new(name).unwrap()).collect(),
         matches,
-        policy: Policy::default(),
+        policy: Arc::default(),
+        rewrite: Rewrite::default(),
         target: Target::Respond(respond),
     }
 }

@@ -217,12 +217,13 @@ async fn status(State(node): State<App>) -> Response {
 
 async fn config(State(node): State<App>) -> Response {
     let loaded = node.loaded();
-    json(print::json(&loaded.tree, &loaded.sources))
+    let tree = loaded.tree(&|name| std::env::var(name).ok());
+    json(print::json(&tree, &loaded.sources))
 }
 
 async fn routes(State(node): State<App>) -> Response {
     let loaded = node.loaded();
-    json(loaded.plan.proxy.routes.iter().map(RouteView::of).collect::<Vec<_>>())
+    json(loaded.plan.proxy.routes.iter().map(|route| RouteView::of(route)).collect::<Vec<_>>())
 }
 
 async fn route(State(node): State<App>, Path(name): Path<String>) -> Answer {

@@ -12,23 +12,35 @@ mod telemetry;
 mod tls;
 mod unused;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+pub(super) use policy::build as policy;
+pub(super) use route::build as route;
 pub(super) use tls::Tls;
 
 use weft_kernel::Name;
 use weft_proxy::plan::{Host, Weighted};
 
 use super::{
+    kept::Placed,
     merge::{Names, Read},
     plan::Plan,
     problem::Problem,
+    routes::{self, Around, Built},
     sections::{listener::Protocol, target},
     setting::{At, Cx},
+    tree::Node,
 };
 
-/// Builds the plan; with errors in `cx` it is incomplete and must not be used.
-pub(super) fn plan(read: &Read, tls: &mut Tls, cx: &mut Cx) -> Plan {
+/// Builds the plan, and tells what each route came to; with errors in `cx` it is incomplete and must not
+/// be used. `None` if a route that was kept must be read again.
+pub(super) fn plan(
+    root: &Node,
+    read: &Read,
+    kept: Vec<Placed>,
+    tls: &mut Tls,
+    cx: &mut Cx,
+) -> Option<(Plan, Vec<Built>)> {
     let protocols: HashMap<&str, Protocol> = read
         .listeners
         .iter()
@@ -45,17 +57,18 @@ pub(super) fn plan(read: &Read, tls: &mut Tls, cx: &mut Cx) -> Plan {
     for (name, section) in &read.services {
         proxy.services.extend(service::build(name, section, tls, cx));
     }
-    for (route, policy) in &read.routes {
-        proxy.routes.extend(route::build(route, policy, &read.names, &protocols, cx));
-    }
-    shadow::check(&read.routes, &proxy.routes, cx);
-    unused::check(read, cx);
-    Plan {
+    let around = Around { names: &read.names, protocols: &protocols };
+    let routes = routes::read(root, kept, around, cx)?;
+    proxy.routes = routes.iter().map(|route| Arc::clone(&route.item.plan)).collect();
+    shadow::check(&routes, cx);
+    unused::check(read, &routes, cx);
+    let plan = Plan {
         proxy,
         sockets,
         telemetry: telemetry::telemetry(read.telemetry.as_ref()),
         admin: telemetry::admin(read.admin.as_ref(), cx),
-    }
+    };
+    Some((plan, routes))
 }
 
 /// Reports a service that is not there.

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     build,
+    kept::{Cut, Kept, Placed},
     merge::{self, Read},
     plan::Plan,
     problem::{Problem, Severity},
@@ -28,8 +29,18 @@ pub struct Loaded {
     pub sources: Arc<Sources>,
     /// Files that it refers to: certificates, keys, secrets.
     pub files: BTreeSet<PathBuf>,
-    /// All files merged, with the place of each value; for `weft config`.
-    pub tree: Node,
+    /// The files with their secrets.
+    texts: Arc<Sources>,
+}
+
+impl Loaded {
+    /// All files merged, with the place of each value; for those who want to see it. It is made anew,
+    /// since keeping it would cost as much as the plan.
+    pub fn tree(&self, variables: Variables<'_>) -> Node {
+        let mut cx = Cx::default();
+        let roots = roots(&self.texts, &whole(&self.texts), variables, &mut cx.problems);
+        merge::merge(roots.unwrap_or_default(), &mut cx)
+    }
 }
 
 /// A configuration that may not run.
@@ -75,10 +86,12 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Refused>> {
 }
 
 /// Loads configurations one after the other, and keeps what outlives a change: a service whose TLS
-/// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections.
+/// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections, and a route
+/// whose text stays is not read again.
 #[derive(Debug, Default)]
 pub struct Loader {
     tls: build::Tls,
+    kept: Kept,
 }
 
 impl Loader {
@@ -86,7 +99,7 @@ impl Loader {
     pub fn load(&mut self, path: &Path, variables: Variables<'_>) -> Result<Loaded, Box<Refused>> {
         let mut problems = Vec::new();
         let sources = Sources::read(path, &mut problems);
-        load_sources(sources, problems, variables, &mut self.tls)
+        self.load_sources(sources, problems, variables)
     }
 
     /// Loads a text as if it stood in a file at `path`.
@@ -98,44 +111,115 @@ impl Loader {
     ) -> Result<Loaded, Box<Refused>> {
         let mut sources = Sources::default();
         sources.add(path, text);
-        load_sources(sources, Vec::new(), variables, &mut self.tls)
+        self.load_sources(sources, Vec::new(), variables)
+    }
+
+    fn load_sources(
+        &mut self,
+        sources: Sources,
+        problems: Vec<Problem>,
+        variables: Variables<'_>,
+    ) -> Result<Loaded, Box<Refused>> {
+        let sources = Arc::new(sources);
+        if problems.is_empty()
+            && let Some(loaded) = self.load_changes(&sources, variables)
+        {
+            return Ok(loaded);
+        }
+        let cuts = whole(&sources);
+        self.read(&sources, problems, cuts, variables).map_err(|cx| {
+            let sources = redacted(&cx);
+            let problems = in_order(cx.problems);
+            Box::new(Refused { problems, sources, files: cx.files })
+        })
+    }
+
+    /// Loads what changed since the last load, and takes the rest as it was. `None` if that cannot be, or
+    /// if anything is wrong: who reads everything tells it better.
+    fn load_changes(&mut self, sources: &Arc<Sources>, variables: Variables<'_>) -> Option<Loaded> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        let files = (0..).zip(sources.files());
+        let cuts: Vec<Cut<'_>> =
+            files.map(|(number, file)| self.kept.cut(&file.path, number, &file.text)).collect();
+        if cuts.iter().all(|cut| cut.items.is_empty()) {
+            return None;
+        }
+        self.read(sources, Vec::new(), cuts, variables).ok()
+    }
+
+    /// Reads what was not cut out; the error holds what is wrong, if anything was found before it was
+    /// given up.
+    fn read(
+        &mut self,
+        sources: &Arc<Sources>,
+        problems: Vec<Problem>,
+        cuts: Vec<Cut<'_>>,
+        variables: Variables<'_>,
+    ) -> Result<Loaded, Cx> {
+        let mut cx = Cx { sources: Arc::clone(sources), problems, ..Cx::default() };
+        let Some(roots) = roots(sources, &cuts, variables, &mut cx.problems) else {
+            return Err(cx);
+        };
+        if roots.is_empty() {
+            return Err(cx);
+        }
+        let tree = merge::merge(roots, &mut cx);
+        let policies = tree.get("policies");
+        let kept: Vec<Placed> = cuts.into_iter().flat_map(|cut| cut.items).collect();
+        if !kept.is_empty() && !self.kept.has_policies(policies) {
+            return Err(cx);
+        }
+        let read: Read = merge::read(&tree, &mut cx);
+        self.tls.begin();
+        let built = build::plan(&tree, &read, kept, &mut self.tls, &mut cx);
+        let wrong = cx.problems.iter().any(|problem| problem.severity == Severity::Error);
+        let Some((plan, routes)) = built.filter(|_| !wrong) else { return Err(cx) };
+        self.tls.end();
+        let items = routes.into_iter().map(|route| (route.place, route.keep.then_some(route.item)));
+        self.kept = Kept::new(sources, policies, items.collect());
+        Ok(Loaded {
+            plan,
+            sources: redacted(&cx),
+            warnings: in_order(cx.problems),
+            files: cx.files,
+            texts: Arc::clone(sources),
+        })
     }
 }
 
-fn load_sources(
-    sources: Sources,
-    problems: Vec<Problem>,
+fn whole(sources: &Sources) -> Vec<Cut<'_>> {
+    sources.files().iter().map(|file| Cut::whole(&file.text)).collect()
+}
+
+/// Parses what was not cut out of each file. `None` if it shows that it should not have been cut out.
+fn roots(
+    sources: &Sources,
+    cuts: &[Cut<'_>],
     variables: Variables<'_>,
-    tls: &mut build::Tls,
-) -> Result<Loaded, Box<Refused>> {
-    let sources = Arc::new(sources);
-    let mut cx = Cx { sources: Arc::clone(&sources), problems, ..Cx::default() };
-    let mut roots = Vec::new();
-    for file in 0..u32::try_from(sources.files().len()).unwrap_or(0) {
-        if let Some(mut root) = tree::parse(&sources, file, &mut cx.problems) {
-            vars::substitute(&mut root, &sources, variables, &mut cx.problems);
-            roots.push(root);
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<Node>> {
+    let mut roots = Vec::with_capacity(cuts.len());
+    for ((number, file), cut) in (0..).zip(sources.files()).zip(cuts) {
+        let root = tree::parse_cut(sources, number, cut, problems);
+        if root.as_ref().map_or(!cut.items.is_empty(), |root| !cut.fits(root, &file.text)) {
+            return None;
         }
+        roots.extend(root.map(|mut root| {
+            vars::substitute(&mut root, sources, variables, problems);
+            root
+        }));
     }
-    let some = !roots.is_empty();
-    let tree = merge::merge(roots, &mut cx);
-    let plan = if some {
-        let read: Read = merge::read(&tree, &mut cx);
-        tls.begin();
-        Some(build::plan(&read, tls, &mut cx))
+    Some(roots)
+}
+
+/// The files as they may be shown.
+fn redacted(cx: &Cx) -> Arc<Sources> {
+    if cx.secrets.is_empty() {
+        Arc::clone(&cx.sources)
     } else {
-        None
-    };
-    let problems = in_order(cx.problems);
-    let sources =
-        if cx.secrets.is_empty() { sources } else { Arc::new(sources.redacted(&cx.secrets)) };
-    let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
-    match plan {
-        Some(plan) if !refused => {
-            tls.end();
-            Ok(Loaded { plan, warnings: problems, sources, files: cx.files, tree })
-        }
-        _ => Err(Box::new(Refused { problems, sources, files: cx.files })),
+        Arc::new(cx.sources.redacted(&cx.secrets))
     }
 }
 

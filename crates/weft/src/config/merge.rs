@@ -3,7 +3,10 @@
 //! Names are unique over all files, and `telemetry` and `admin` stand in one of them: a value never
 //! depends on which file was read last.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use weft_kernel::Name;
 
@@ -11,21 +14,20 @@ use super::{
     leaf::{Named, Switch},
     overlay::overlay,
     problem::Problem,
-    sections::{Admin, Listener, Policy, Root, Route, Service, Telemetry},
+    sections::{Admin, Listener, Policy, Root, Service, Telemetry},
     setting::{At, Cx, Setting},
     source::Place,
     tree::{Key, Kind, Node},
 };
 
-/// The sections as they were read; what could not be read is missing, and was reported.
+/// The sections but for the routes, which are as many as all else together and are read one by one by
+/// [`routes`](super::routes); what could not be read is missing, and was reported.
 #[derive(Clone, Debug)]
 pub struct Read {
     /// Listeners in the order of the files.
     pub listeners: Vec<(At<Name>, Listener)>,
     /// Services in the order of the files.
     pub services: Vec<(At<Name>, Service)>,
-    /// Routes with their effective policies.
-    pub routes: Vec<(Route, Policy)>,
     /// Telemetry.
     pub telemetry: Option<Telemetry>,
     /// The admin API.
@@ -34,15 +36,15 @@ pub struct Read {
     pub names: Names,
 }
 
-/// The names that may be referred to, with their places.
+/// The names that may be referred to, with their places; in order, so that suggestions are always the same.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Of listeners.
-    pub listeners: HashMap<Arc<str>, Place>,
+    pub listeners: BTreeMap<Arc<str>, Place>,
     /// Of services.
-    pub services: HashMap<Arc<str>, Place>,
+    pub services: BTreeMap<Arc<str>, Place>,
     /// Of policies.
-    pub policies: HashMap<Arc<str>, Place>,
+    pub policies: BTreeMap<Arc<str>, Place>,
 }
 
 /// Merges the roots of all files.
@@ -103,7 +105,7 @@ fn combine(first: &Key, below: &mut Node, key: &Key, value: Node, cx: &mut Cx) {
 /// Reads the sections of a merged tree.
 pub fn read(root: &Node, cx: &mut Cx) -> Read {
     cx.section(root, Root::TABLE);
-    let names_of = |key: &str| -> HashMap<Arc<str>, Place> {
+    let names_of = |key: &str| -> BTreeMap<Arc<str>, Place> {
         root.get(key)
             .map_or(&[][..], Node::entries)
             .iter()
@@ -119,99 +121,14 @@ pub fn read(root: &Node, cx: &mut Cx) -> Read {
     let services = named(root, "services", cx);
     // Each policy is read for itself, so that one that no route uses is checked as well.
     let _: Vec<(At<Name>, Policy)> = named(root, "policies", cx);
-    let routes = routes(root, &names, cx);
     let telemetry = cx.field::<Telemetry>(root, "telemetry", "", None);
     let place = root.get("admin").map_or(Place::BUILT_IN, |node| node.place);
     let admin = cx.field::<Switch<Admin>>(root, "admin", "", None).map(|admin| (admin, place));
-    Read { listeners, services, routes, telemetry, admin, names }
+    Read { listeners, services, telemetry, admin, names }
 }
 
 fn named<T: Setting>(root: &Node, key: &'static str, cx: &mut Cx) -> Vec<(At<Name>, T)> {
     cx.field::<Named<T>>(root, key, "", None).map_or_else(Vec::new, |named| named.0)
-}
-
-fn routes(root: &Node, names: &Names, cx: &mut Cx) -> Vec<(Route, Policy)> {
-    let items = match root.get("routes") {
-        None => return Vec::new(),
-        Some(node) => match &node.kind {
-            Kind::List(items) => items,
-            Kind::Null | Kind::Bad => return Vec::new(),
-            Kind::Map(_) => {
-                cx.report(
-                    Problem::error(node.place, "expected a list of routes, found a map")
-                        .help("write `- name: orders` for each, since their order can matter"),
-                );
-                return Vec::new();
-            }
-            Kind::Text(_) => {
-                cx.expected(node, "a list of routes");
-                return Vec::new();
-            }
-        },
-    };
-    let mut effective = Effective { policies: HashMap::new(), shared: HashMap::new() };
-    if let Some(policies) = root.get("policies") {
-        effective.policies =
-            policies.entries().iter().map(|(key, node)| (Arc::clone(&key.text), node)).collect();
-    }
-    let mut first: HashMap<Name, Place> = HashMap::new();
-    let mut routes = Vec::with_capacity(items.len());
-    for item in items {
-        let route = Route::read(item, cx);
-        let list = route.as_ref().map_or(&[][..], |route| &route.policies);
-        for name in list {
-            if !names.policies.contains_key(name.as_str()) {
-                cx.report(
-                    Problem::error(name.place, format!("there is no policy `{}`", name.value))
-                        .near(name.as_str(), names.policies.keys().map(|name| &**name)),
-                );
-            }
-        }
-        let policy = effective.of(item, list, cx);
-        let Some(route) = route else { continue };
-        match first.get(&route.name.value) {
-            Some(place) => cx.report(
-                Problem::error(
-                    route.name.place,
-                    format!("two routes are named `{}`", route.name.value),
-                )
-                .and(*place, "first here"),
-            ),
-            None => {
-                first.insert(route.name.value.clone(), route.name.place);
-            }
-        }
-        if let Some(policy) = policy {
-            routes.push((route, policy));
-        }
-    }
-    routes
-}
-
-/// Works out the effective policy of each route; routes that only name policies share the work.
-struct Effective<'a> {
-    policies: HashMap<Arc<str>, &'a Node>,
-    shared: HashMap<Vec<Name>, Option<Policy>>,
-}
-
-impl Effective<'_> {
-    fn of(&mut self, route: &Node, names: &[At<Name>], cx: &mut Cx) -> Option<Policy> {
-        let inline =
-            route.entries().iter().any(|(key, _)| Policy::TABLE.field(&key.text).is_some());
-        let list: Vec<Name> = names.iter().map(|name| name.value.clone()).collect();
-        if !inline && let Some(policy) = self.shared.get(&list) {
-            return policy.clone();
-        }
-        let node = effective(route, names.iter().map(|name| name.as_str()), |name| {
-            self.policies.get(name).copied()
-        });
-        // Unknown keys were reported where each policy and route was read.
-        let policy = Policy::read(&node, cx);
-        if !inline {
-            self.shared.insert(list, policy.clone());
-        }
-        policy
-    }
 }
 
 /// The policies of a route over one another, with what the route says itself on top.

@@ -12,6 +12,7 @@ use std::{
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::{
+    kept::Cut,
     problem::Problem,
     source::{Place, Sources},
 };
@@ -110,7 +111,26 @@ impl Node {
         }
     }
 
-    fn count(&self) -> usize {
+    /// Whether it holds the same, wherever it stands.
+    pub(super) fn reads_like(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Null, Kind::Null) => true,
+            (Kind::Text(a), Kind::Text(b)) => a.text == b.text,
+            (Kind::List(a), Kind::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.reads_like(b))
+            }
+            (Kind::Map(a), Kind::Map(b)) => {
+                let same = |((key, a), (other, b)): (&(Key, Self), &(Key, Self))| {
+                    key.text == other.text && a.reads_like(b)
+                };
+                a.len() == b.len() && a.iter().zip(b).all(same)
+            }
+            _ => false,
+        }
+    }
+
+    /// How many values it holds, itself included.
+    pub(super) fn count(&self) -> usize {
         1 + match &self.kind {
             Kind::List(items) => items.iter().map(Self::count).sum(),
             Kind::Map(entries) => entries.iter().map(|(_, value)| value.count()).sum::<usize>(),
@@ -166,6 +186,7 @@ impl Seen {
 struct Builder<'a> {
     file: u32,
     text: &'a str,
+    cut: &'a Cut<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
@@ -177,16 +198,28 @@ struct Builder<'a> {
 /// Parses a file; `None` if it holds nothing or was refused, with the reason in `problems`.
 pub fn parse(sources: &Sources, file: u32, problems: &mut Vec<Problem>) -> Option<Node> {
     let text = Arc::clone(&sources.files().get(file as usize)?.text);
+    parse_cut(sources, file, &Cut::whole(&text), problems)
+}
+
+/// Parses a file without what was cut out of it; places are those of the whole file.
+pub(super) fn parse_cut(
+    sources: &Sources,
+    file: u32,
+    cut: &Cut<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Node> {
+    let text = Arc::clone(&sources.files().get(file as usize)?.text);
     let options = granit_parser::options! { emit_comments: false };
-    let parser: Parser<'_, StrInput<'_>> = Parser::new_from_str_with_options(&text, options);
+    let parser: Parser<'_, StrInput<'_>> = Parser::new_from_str_with_options(cut.text(), options);
     let before = problems.len();
     let mut builder = Builder {
         file,
         text: &text,
+        cut,
         open: Vec::new(),
         anchors: HashMap::new(),
         root: None,
-        nodes: 0,
+        nodes: cut.items.iter().map(|(_, item)| item.nodes).sum(),
         aliased: 0,
         problems,
     };
@@ -194,7 +227,7 @@ pub fn parse(sources: &Sources, file: u32, problems: &mut Vec<Problem>) -> Optio
         let done = match next {
             Ok((event, span)) => builder.event(event, &span),
             Err(error) => {
-                let at = error.marker().byte_offset().unwrap_or(0);
+                let at = cut.start(error.marker().byte_offset().unwrap_or(0));
                 let problem = Problem::error(
                     builder.at_line(at),
                     format!("this is not YAML: {}", error.info()),
@@ -376,7 +409,8 @@ impl Builder<'_> {
     fn place(&self, span: &Span) -> Place {
         let range = span.byte_range().unwrap_or(0..0);
         let clip = |at: usize| u32::try_from(at.min(self.text.len())).unwrap_or(u32::MAX);
-        Place { file: self.file, start: clip(range.start), end: clip(range.end.max(range.start)) }
+        let start = self.cut.start(range.start);
+        Place { file: self.file, start: clip(start), end: clip(self.cut.end(range.end).max(start)) }
     }
 
     /// The line of a byte, or the last one that holds anything.

@@ -4,6 +4,7 @@ mod compiled;
 mod files;
 mod fuzz;
 mod golden;
+mod kept;
 mod views;
 mod watch;
 

@@ -19,8 +19,12 @@ use crate::config::{
     text::{HeaderName, HeaderValue},
 };
 
-/// The policy without its rewrite, which is the route's.
-pub(super) fn build(section: &Policy, names: &Names, cx: &mut Cx) -> Option<plan::Policy> {
+/// A policy in effect.
+pub(in super::super) fn build(
+    section: &Policy,
+    names: &Names,
+    cx: &mut Cx,
+) -> Option<plan::Policy> {
     times(section, cx);
     let mirror = section.mirror.on().map(|mirror| {
         known_service(&mirror.0.to, names, cx);
@@ -55,7 +59,6 @@ pub(super) fn build(section: &Policy, names: &Names, cx: &mut Cx) -> Option<plan
         bulkhead: section.bulkhead.on().map(bulkhead_of),
         request_headers: section.headers.request.plan(),
         response_headers: section.headers.response.plan(),
-        rewrite: plan::Rewrite::default(),
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,

@@ -1,29 +1,30 @@
 //! Routes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use weft_kernel::Name;
 use weft_proxy::plan::{self, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 
-use super::{hosts, policy, targets};
+use super::{hosts, targets};
 use crate::config::{
     merge::Names,
     problem::Problem,
+    routes::Around,
     sections::{Policy, Route, listener::Protocol, route, target},
     setting::{At, Cx},
     text::TemplatePath,
 };
 
-pub(super) fn build(
+/// A route with its policies, as they are said and as they were built.
+pub(in super::super) fn build(
     route: &Route,
     section: &Policy,
-    names: &Names,
-    protocols: &HashMap<&str, Protocol>,
+    policy: Option<Arc<plan::Policy>>,
+    around: Around<'_>,
     cx: &mut Cx,
 ) -> Option<plan::Route> {
+    let Around { names, protocols } = around;
     listeners(route, names, protocols, cx);
     let matches: Vec<Match> = route.matches.iter().map(matching).collect();
-    let policy = policy::build(section, names, cx);
     let rewrite = rewrite(route, &matches, cx);
     let target = target(route, &matches, names, cx);
     combinations(route, section, cx);
@@ -32,7 +33,8 @@ pub(super) fn build(
         name: route.name.value.clone(),
         listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
         matches,
-        policy: plan::Policy { rewrite, ..policy },
+        policy,
+        rewrite,
         target,
     })
 }
@@ -274,15 +276,4 @@ fn combinations(route: &Route, policy: &Policy, cx: &mut Cx) {
             format!("the route `{name}` sends nothing to a service, so nothing can be rewritten"),
         ));
     }
-}
-
-/// The services that a route may lead to, with where it says so.
-pub(super) fn services<'a>(
-    route: &'a Route,
-    policy: &'a Policy,
-) -> impl Iterator<Item = &'a At<Name>> {
-    let to = route.to.iter().flat_map(|to| to.value.iter().map(|target| &target.service));
-    let mirror = policy.mirror.on().map(|mirror| &mirror.0.to);
-    let fallback = policy.fallback.on().and_then(|fallback| fallback.0.to.as_ref());
-    to.chain(mirror).chain(fallback)
 }

@@ -1,33 +1,30 @@
 //! Routes that can never win, because others take every request that they match.
 
-use weft_proxy::plan;
+use weft_proxy::router;
 
 use crate::config::{
     problem::{Problem, Severity},
-    sections::{Policy, Route},
+    routes::Built,
     setting::Cx,
 };
 
-pub(super) fn check(sections: &[(Route, Policy)], routes: &[plan::Route], cx: &mut Cx) {
-    // With a route missing, positions would not agree; the error that removed it is told instead.
-    let broken = cx.problems.iter().any(|problem| problem.severity == Severity::Error);
-    if broken || sections.len() != routes.len() {
+pub(super) fn check(built: &[Built], cx: &mut Cx) {
+    // A route that could not be built might be the one that wins; its error is told instead.
+    if cx.problems.iter().any(|problem| problem.severity == Severity::Error) {
         return;
     }
-    for (loser, winner) in weft_proxy::router::shadowed(routes) {
-        let (Some((loser, _)), Some((winner, _))) = (sections.get(loser), sections.get(winner))
-        else {
-            continue;
-        };
+    let routes: Vec<_> = built.iter().map(|route| &*route.item.plan).collect();
+    for (loser, winner) in router::shadowed(&routes) {
+        let (Some(loser), Some(winner)) = (built.get(loser), built.get(winner)) else { continue };
         cx.report(
             Problem::error(
-                loser.name.place,
+                loser.name,
                 format!(
                     "the route `{}` can never win: `{}` takes all of its requests",
-                    loser.name.value, winner.name.value
+                    loser.item.plan.name, winner.item.plan.name
                 ),
             )
-            .and(winner.name.place, "this one wins")
+            .and(winner.name, "this one wins")
             .help("make its match narrower, or remove it"),
         );
     }

@@ -2,19 +2,22 @@
 
 use std::collections::HashSet;
 
-use super::route;
-use crate::config::{merge::Read, problem::Problem, sections::listener::Protocol, setting::Cx};
+use weft_kernel::Name;
 
-pub(super) fn check(read: &Read, cx: &mut Cx) {
+use crate::config::{
+    merge::Read, problem::Problem, routes::Built, sections::listener::Protocol, setting::Cx,
+};
+
+pub(super) fn check(read: &Read, routes: &[Built], cx: &mut Cx) {
     let mut services: HashSet<&str> = HashSet::new();
     let mut policies: HashSet<&str> = HashSet::new();
     let mut everywhere = false;
     let mut listeners: HashSet<&str> = HashSet::new();
-    for (section, policy) in &read.routes {
-        services.extend(route::services(section, policy).map(|name| name.as_str()));
-        policies.extend(section.policies.iter().map(|name| name.as_str()));
-        listeners.extend(section.listeners.iter().map(|name| name.as_str()));
-        everywhere |= section.listeners.is_empty();
+    for Built { item, .. } in routes {
+        services.extend(item.plan.services().map(Name::as_str));
+        policies.extend(item.policies.iter().map(Name::as_str));
+        listeners.extend(item.plan.listeners.iter().map(Name::as_str));
+        everywhere |= item.plan.listeners.is_empty();
     }
     for (_, listener) in &read.listeners {
         let sni = listener.sni.0.iter().map(|(_, to)| to);

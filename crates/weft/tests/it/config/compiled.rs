@@ -32,7 +32,7 @@ fn defaults_are_those_of_the_rooms() {
     assert_eq!(service.discovery.ejection, Some(ejection::Options::default()));
     assert_eq!(service.pool, Pool::default());
     assert_eq!(service.retry_budget, budget::Options::default());
-    assert_eq!(service.adaptive, Some(adaptive::Options::default()));
+    assert_eq!(service.adaptive, None);
     let telemetry = plan.telemetry;
     assert_eq!(telemetry.access_log, weft_telemetry::access::Options::default());
     assert_eq!(
@@ -49,7 +49,7 @@ fn defaults_of_what_is_off_are_those_of_the_rooms_too() {
         "
 listeners: {web: {address: 127.0.0.1:80}}
 services:
-  a: {endpoints: 127.0.0.1:81, breaker: on, bulkhead: 1024, health: {http: {path: /}}}
+  a: {endpoints: 127.0.0.1:81, breaker: on, bulkhead: 1024, concurrency: on, health: {http: {path: /}}}
   b: {endpoints: 127.0.0.1:81, balancer: {algorithm: ring_hash, hash: address}}
   c: {endpoints: 127.0.0.1:81, balancer: {algorithm: maglev, hash: address}}
 routes: [{name: r, to: [a, b, c], hedge: on}]
@@ -59,6 +59,7 @@ routes: [{name: r, to: [a, b, c], hedge: on}]
     let services = &plan.proxy.services;
     assert_eq!(services[0].breaker, Some(breaker::Options::default()));
     assert_eq!(services[0].bulkhead, Some(bulkhead::Options::default()));
+    assert_eq!(services[0].adaptive, Some(adaptive::Options::default()));
     assert_eq!(services[0].discovery.health, Some(weft_discovery::Health::new(Check::http("/"))));
     assert_eq!(services[1].discovery.algorithm, Algorithm::RING_HASH);
     assert_eq!(services[2].discovery.algorithm, Algorithm::MAGLEV);
@@ -86,7 +87,7 @@ fn short_forms_mean_what_they_say() {
     assert_eq!(route.matches[1].path, Path::Template("/orders/{id}".into()));
     let Target::Services(to) = &route.target else { panic!("services") };
     assert_eq!((to[0].weight, to[1].weight), (90, 10));
-    assert_eq!(route.policy.rewrite.path, Some(PathRewrite::Prefix("/orders".into())));
+    assert_eq!(route.rewrite.path, Some(PathRewrite::Prefix("/orders".into())));
 
     let orders = &plan.proxy.services[0];
     assert_eq!(orders.discovery.endpoints[1].weight, 2);

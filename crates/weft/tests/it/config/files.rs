@@ -98,7 +98,7 @@ fn secrets_come_from_files_and_stay_there() {
     let loaded = load(&path).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!(loaded.plan.admin.as_ref().unwrap().token.as_ref().unwrap().reveal(), "hunter2");
     assert!(loaded.files.contains(&folder.path().join("token")), "it is watched");
-    let shown = weft::config::print::yaml(&loaded.tree, &loaded.sources);
+    let shown = weft::config::print::yaml(&loaded.tree(&super::variables), &loaded.sources);
     assert!(shown.contains("file:token") && !shown.contains("hunter2"));
     assert!(!format!("{:?}", loaded.plan).contains("hunter2"));
     let written = super::good("admin: {listen: 127.0.0.1:9901, token: hunter2}");

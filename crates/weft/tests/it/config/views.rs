@@ -77,7 +77,7 @@ fn as_editor(text: &str) -> Value {
             Kind::Null | Kind::Bad => Value::Null,
         }
     }
-    value(&loaded.tree)
+    value(&loaded.tree(&super::variables))
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn the_configuration_in_effect_reads_as_itself() {
     for text in [include_str!("good/full.yaml"), include_str!("../../../../../weft.default.yaml")] {
         // A token is not shown, so it does not come back.
         let loaded = good(&text.replace("${TOKEN:-a-token}", "file:/etc/hostname"));
-        let shown = print::yaml(&loaded.tree, &loaded.sources);
+        let shown = print::yaml(&loaded.tree(&super::variables), &loaded.sources);
         let again = good(&shown);
         assert_eq!(
             format!("{:?}", again.plan.proxy),
@@ -180,7 +180,7 @@ routes:
 admin: {listen: 127.0.0.1:9901, token: hunter2}
 ",
     );
-    let shown = print::yaml(&loaded.tree, &loaded.sources);
+    let shown = print::yaml(&loaded.tree(&super::variables), &loaded.sources);
     for line in [
         "    address: \"127.0.0.1:8080\" # weft.yaml:1, ${PORT}",
         "      request: 3s # weft.yaml:3",
@@ -189,7 +189,7 @@ admin: {listen: 127.0.0.1:9901, token: hunter2}
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
-    let json = print::json(&loaded.tree, &loaded.sources);
+    let json = print::json(&loaded.tree(&super::variables), &loaded.sources);
     assert_eq!(json["value"]["routes"][0]["timeout"]["request"], "3s");
     assert_eq!(json["origins"]["/routes/0/timeout/request"], "weft.yaml:3");
     assert!(!json.to_string().contains("hunter2"));

@@ -1,0 +1,314 @@
+//! What one load leaves to the next, so that a reload costs what changed and not all that is there.
+//!
+//! A configuration of thousands of routes most often changes in one place. A [`File`] remembers its text
+//! and what each item of its `routes` came to. Of a new text, the items that lie whole within what stayed
+//! at its beginning or at its end are cut out before it is parsed, and their plans are taken as they are.
+//!
+//! Why that is sound: an item is remembered only if it stands by itself ([`is_plain`]), began on a line of
+//! its own with a dash at the same column as all others, and was read without anything being said of it.
+//! Its text includes the dash of the item behind it, so YAML cannot end it elsewhere. What is cut out
+//! stands directly before an item that is parsed, and [`Cut::fits`] asks that the parser took that one for an item
+//! of the same list: then it would have taken those that were cut out for items as well. What a plan
+//! depends on beside its own text (policies, names of services and listeners) is compared or checked anew
+//! by [`routes`](super::routes). Whoever finds anything else than expected gives up, and everything is
+//! read as for the first time; so does a load that finds anything wrong, which makes its places those of
+//! a whole load. That both come to the same is held by a property test.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use weft_kernel::Name;
+use weft_proxy::plan;
+
+use super::{
+    source::{Place, Sources},
+    tree::{Kind, Node},
+};
+
+/// What the text of a route came to.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// The route.
+    pub(super) plan: Arc<plan::Route>,
+    /// The policies that it names.
+    pub(super) policies: Vec<Name>,
+    /// How many values its text holds.
+    pub(super) nodes: usize,
+}
+
+/// An item with the place where it stands now.
+pub(super) type Placed = (Place, Arc<Item>);
+
+/// What a load came to.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The `policies`, which every route may depend on.
+    policies: Option<Node>,
+    files: HashMap<PathBuf, File>,
+}
+
+/// What a file came to.
+#[derive(Debug)]
+struct File {
+    text: Arc<str>,
+    /// The column of the dashes.
+    column: usize,
+    /// Where the lines of the items begin; an item ends where the next begins.
+    starts: Vec<usize>,
+    /// What each came to, unless it must be read again.
+    items: Vec<Option<Arc<Item>>>,
+}
+
+impl Kept {
+    /// Remembers a load; `items` holds every route in order, `None` for one that must be read again.
+    pub(super) fn new(
+        sources: &Sources,
+        policies: Option<&Node>,
+        items: Vec<(Place, Option<Arc<Item>>)>,
+    ) -> Self {
+        let mut files = HashMap::new();
+        let mut items = items.into_iter().peekable();
+        for (number, file) in (0..).zip(sources.files()) {
+            let mut own = Vec::new();
+            while let Some(item) = items.next_if(|(place, _)| place.file == number) {
+                own.push(item);
+            }
+            if let Some(kept) = File::new(&file.text, own) {
+                files.insert(file.path.clone(), kept);
+            }
+        }
+        Self { policies: policies.cloned(), files }
+    }
+
+    /// Whether there is nothing that a load could make use of.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether these are the policies that the items were read with.
+    pub(super) fn has_policies(&self, policies: Option<&Node>) -> bool {
+        match (&self.policies, policies) {
+            (Some(old), Some(new)) => old.reads_like(new),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// What of a file is to be parsed.
+    pub(super) fn cut<'a>(&self, path: &Path, number: u32, text: &'a str) -> Cut<'a> {
+        match self.files.get(path) {
+            Some(file) => file.cut(number, text),
+            None => Cut::whole(text),
+        }
+    }
+}
+
+impl File {
+    /// `None` if the items do not stand as they must.
+    fn new(text: &Arc<str>, items: Vec<(Place, Option<Arc<Item>>)>) -> Option<Self> {
+        let (first, _) = items.first()?;
+        let (_, column) = dash(text, first.start as usize)?;
+        let mut starts = Vec::with_capacity(items.len());
+        for (place, _) in &items {
+            let (start, own) = dash(text, place.start as usize)?;
+            if own != column || starts.last().is_some_and(|last| *last >= start) {
+                return None;
+            }
+            starts.push(start);
+        }
+        let mut items: Vec<Option<Arc<Item>>> = items.into_iter().map(|(_, item)| item).collect();
+        for (at, item) in items.iter_mut().enumerate() {
+            // The last has no item behind it that would show where it ends.
+            let text = starts.get(at + 1).and_then(|end| text.get(starts[at]..*end));
+            if !text.is_some_and(is_plain) {
+                *item = None;
+            }
+        }
+        Some(Self { text: Arc::clone(text), column, starts, items })
+    }
+
+    /// Cuts out of a new text what stayed.
+    fn cut<'a>(&self, number: u32, text: &'a str) -> Cut<'a> {
+        let (old, new) = (self.text.as_bytes(), text.as_bytes());
+        let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+        // With the dash and the space of the item behind it.
+        let upto = head.saturating_sub(self.column + 2);
+        let before = self.starts.partition_point(|start| *start <= upto).saturating_sub(1);
+        let from = self.starts.get(before).copied().unwrap_or(0);
+        let rest = old.len().min(new.len()).saturating_sub(from);
+        let tail = old.iter().rev().zip(new.iter().rev()).take(rest);
+        let tail = tail.take_while(|(a, b)| a == b).count();
+        // What comes before must end in a line of its own.
+        let first = old.len() - tail;
+        let after = self.starts.partition_point(|start| *start < first).max(before);
+        let ends_line = |at: usize| at == 0 || new.get(at - 1) == Some(&b'\n');
+        let mut cut = Cut::whole(text);
+        cut.column = self.column;
+        let mut out = String::new();
+        let mut copied = 0;
+        for (at, item) in self.items.iter().enumerate() {
+            let moved = at >= after;
+            let (Some(item), Some(end)) = (item, self.starts.get(at + 1)) else { continue };
+            if at >= before && !moved {
+                continue;
+            }
+            let now = |at: usize| if moved { at + new.len() - old.len() } else { at };
+            let (start, end) = (now(self.starts[at]), now(*end));
+            if !ends_line(start) {
+                continue;
+            }
+            out.push_str(text.get(copied..start).unwrap_or(""));
+            copied = end;
+            cut.items.push((content(number, text, start + self.column + 1), Arc::clone(item)));
+            match cut.gaps.last_mut() {
+                Some(gap) if gap.at == out.len() => gap.removed += end - start,
+                last => {
+                    let removed = last.map_or(0, |gap| gap.removed) + end - start;
+                    cut.gaps.push(Gap { at: out.len(), removed });
+                }
+            }
+        }
+        if !cut.items.is_empty() {
+            out.push_str(text.get(copied..).unwrap_or(""));
+            cut.text = Cow::Owned(out);
+        }
+        cut
+    }
+}
+
+/// Where the content of an item begins whose dash stands before `at`.
+fn content(file: u32, text: &str, at: usize) -> Place {
+    let spaces = text.bytes().skip(at).take_while(|byte| *byte == b' ').count();
+    let start = u32::try_from(at + spaces).unwrap_or(u32::MAX);
+    Place { file, start, end: start }
+}
+
+/// A text without what an earlier load has read already.
+#[derive(Debug)]
+pub(super) struct Cut<'a> {
+    text: Cow<'a, str>,
+    column: usize,
+    gaps: Vec<Gap>,
+    /// What was cut out, in order.
+    pub(super) items: Vec<Placed>,
+}
+
+/// Where something was cut out.
+#[derive(Debug)]
+struct Gap {
+    /// Where it would go on in what is left.
+    at: usize,
+    /// How many bytes were taken out up to here.
+    removed: usize,
+}
+
+impl<'a> Cut<'a> {
+    /// All of a text.
+    pub(super) fn whole(text: &'a str) -> Self {
+        Self { text: Cow::Borrowed(text), column: 0, gaps: Vec::new(), items: Vec::new() }
+    }
+
+    /// What is to be parsed.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where something that begins here in what is left begins in the file.
+    pub(super) fn start(&self, at: usize) -> usize {
+        at + self.removed(self.gaps.partition_point(|gap| gap.at <= at))
+    }
+
+    /// Where something that ends here in what is left ends in the file.
+    pub(super) fn end(&self, at: usize) -> usize {
+        at + self.removed(self.gaps.partition_point(|gap| gap.at < at))
+    }
+
+    fn removed(&self, gaps: usize) -> usize {
+        gaps.checked_sub(1).map_or(0, |last| self.gaps[last].removed)
+    }
+
+    /// Whether what was parsed shows that all that was cut out stood in the list of routes.
+    pub(super) fn fits(&self, root: &Node, text: &str) -> bool {
+        if self.items.is_empty() {
+            return true;
+        }
+        let Some(Kind::List(items)) = root.get("routes").map(|node| &node.kind) else {
+            return false;
+        };
+        let mut starts = Vec::with_capacity(items.len());
+        for item in items {
+            match dash(text, item.place.start as usize) {
+                Some((start, column)) if column == self.column => starts.push(start),
+                _ => return false,
+            }
+        }
+        self.gaps.iter().all(|gap| starts.binary_search(&(gap.at + gap.removed)).is_ok())
+    }
+}
+
+/// The line of an item whose content begins here, and the column of its dash, if they share a line.
+fn dash(text: &str, content: usize) -> Option<(usize, usize)> {
+    let before = text.get(..content)?;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before[start..].trim_end_matches(' ');
+    let column = line.len().checked_sub(1)?;
+    let fits = line.ends_with('-') && line[..column].bytes().all(|byte| byte == b' ');
+    (fits && before.ends_with(' ')).then_some((start, column))
+}
+
+/// Whether the text of an item means the same wherever it stands: it holds nothing that could be an
+/// anchor, an alias, a tag or a variable.
+fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let opens = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'[' | b'{' | b',' | b':');
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'&' | b'*' | b'!' => !at.checked_sub(1).is_none_or(|before| opens(bytes[before])),
+        b'$' => bytes.get(at + 1) != Some(&b'{'),
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_refer_to_elsewhere_is_not_plain() {
+        for (text, plain) in [
+            ("- { name: a, match: /a/*, to: b }\n", true),
+            ("- { name: a, match: '*.b', to: b }\n", true),
+            ("- { name: a, to: b } # $5\n", true),
+            ("- { name: a, to: *b }\n", false),
+            ("- { name: a, to:*b }\n", false),
+            ("- {name: a,match: [*b]}\n", false),
+            ("- &a { name: a, to: b }\n", false),
+            ("- !t { name: a, to: b }\n", false),
+            ("- name: a\n  to:\n*b\n", false),
+            ("- { name: a, to: ${B} }\n", false),
+            ("- { name: a, to: $${B} }\n", false),
+            ("*", false),
+        ] {
+            assert_eq!(is_plain(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_dash_shares_a_line_with_its_content() {
+        for (text, expect) in [
+            ("a:\n  - b", Some((3, 2))),
+            ("a:\n- b", Some((3, 0))),
+            ("- b", Some((0, 0))),
+            ("a:\n  -   b", Some((3, 2))),
+            ("a:\n  -\n    b", None),
+            ("a:\n  - - b", None),
+            ("a: [ -b", None),
+            ("b", None),
+        ] {
+            assert_eq!(dash(text, text.len() - 1), expect, "{text}");
+        }
+    }
+}

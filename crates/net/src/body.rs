@@ -120,10 +120,15 @@ impl std::fmt::Debug for Body {
 }
 
 /// A body as hyper takes it.
+///
+/// It is read a frame ahead where one is there already, so that the last byte carries the end of its
+/// stream whether or not a length was declared, and trailers come after a declared length too.
 pub struct Outgoing {
     body: Body,
-    /// What is left of a declared length, so that hyper can end the stream with the last byte.
+    next: Option<Result<Frame>>,
+    /// What is left of a declared length.
     left: Option<u64>,
+    ended: bool,
     done: Option<crate::message::OnEnd>,
     sent: u64,
 }
@@ -135,10 +140,11 @@ impl Outgoing {
             Length::Exact(length) => Some(length),
             Length::Unknown => None,
         };
-        Self { body, left, done, sent: 0 }
+        Self { body, next: None, left, ended: left == Some(0), done, sent: 0 }
     }
 
     fn end(&mut self, outcome: Result<(), Reason>) {
+        self.ended = outcome.is_ok();
         if let Some(done) = self.done.take() {
             done.end(self.sent, outcome);
         }
@@ -153,25 +159,24 @@ impl http_body::Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
-        Poll::Ready(match std::task::ready!(self.body.poll_frame(cx)) {
+        let frame = match self.next.take() {
+            None if self.ended => None,
+            None => std::task::ready!(self.body.poll_frame(cx)),
+            ahead => ahead,
+        };
+        Poll::Ready(match frame {
             None => {
                 self.end(Ok(()));
                 None
             }
             Some(Ok(Frame::Data(bytes))) => {
                 self.sent += bytes.len() as u64;
-                let ended = self.left.as_mut().is_some_and(|left| {
-                    *left = left.saturating_sub(bytes.len() as u64);
-                    *left == 0
-                });
-                if ended {
-                    // Lets the body see its own end: hyper will not ask again.
-                    if let Poll::Ready(Some(Ok(Frame::Trailers(_)) | Err(_))) =
-                        self.body.poll_frame(cx)
-                    {
-                        self.left = None;
-                    }
-                    self.end(Ok(()));
+                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                match self.body.poll_frame(cx) {
+                    // hyper sees the end by itself, and will not ask again.
+                    Poll::Ready(None) => self.end(Ok(())),
+                    Poll::Ready(next) => self.next = next,
+                    Poll::Pending => {}
                 }
                 Some(Ok(http_body::Frame::data(bytes)))
             }
@@ -186,7 +191,7 @@ impl http_body::Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == Some(0)
+        self.ended
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
@@ -199,10 +204,6 @@ impl http_body::Body for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if self.left == Some(0) {
-            self.end(Ok(()));
-        } else {
-            self.end(Err(Reason::CallerGone));
-        }
+        self.end(if self.ended { Ok(()) } else { Err(Reason::CallerGone) });
     }
 }

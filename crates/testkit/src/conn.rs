@@ -1,9 +1,17 @@
 //! One connection, from either side, down to its bytes.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    sync::Arc,
     time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    pki_types::ServerName,
 };
 
 use crate::{
@@ -15,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Conn {
     stream: TcpStream,
+    tls: Option<Box<Connection>>,
     ahead: Vec<u8>,
 }
 
@@ -26,10 +35,52 @@ impl Conn {
 
     /// A connection that stands.
     pub fn of(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+        // A socket that is not of TCP has nothing to delay.
+        let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, ahead: Vec::new() }
+        Self { stream, tls: None, ahead: Vec::new() }
+    }
+
+    /// Connects to a Unix socket; panics if that is refused.
+    pub fn unix(path: &Path) -> Self {
+        Self::of_unix(UnixStream::connect(path).unwrap())
+    }
+
+    /// A Unix connection that stands. Reading, writing, limits and half-closes are the same for every
+    /// kind of stream socket, so that it can pass for one of TCP.
+    pub fn of_unix(stream: UnixStream) -> Self {
+        Self::of(TcpStream::from(OwnedFd::from(stream)))
+    }
+
+    /// Connects and speaks TLS; an error if the handshake fails.
+    pub fn secure(address: SocketAddr, name: &str, tls: &Arc<ClientConfig>) -> io::Result<Self> {
+        Self::to(address).upgrade(name, tls)
+    }
+
+    /// Begins TLS as the client on a connection that stands.
+    pub fn upgrade(self, name: &str, tls: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let session = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
+        self.shake(session.into())
+    }
+
+    /// Begins TLS as the server on a connection that stands.
+    pub fn accept(self, tls: Arc<ServerConfig>) -> io::Result<Self> {
+        self.shake(ServerConnection::new(tls).map_err(io::Error::other)?.into())
+    }
+
+    fn shake(mut self, mut session: Connection) -> io::Result<Self> {
+        while session.is_handshaking() {
+            session.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(session));
+        Ok(self)
+    }
+
+    /// The TLS session, if there is one.
+    pub fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
     }
 
     /// The socket.
@@ -39,11 +90,18 @@ impl Conn {
 
     /// Sends bytes; says whether the other side took them.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
+        match &mut self.tls {
+            None => self.stream.write_all(bytes.as_ref()).is_ok(),
+            Some(tls) => write_secure(tls, &mut self.stream, bytes.as_ref()).is_ok(),
+        }
     }
 
     /// Says that nothing more comes.
-    pub fn finish(&self) {
+    pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.write_tls(&mut self.stream);
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -56,7 +114,11 @@ impl Conn {
     fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         loop {
-            match self.stream.read(&mut buffer) {
+            let read = match &mut self.tls {
+                None => self.stream.read(&mut buffer),
+                Some(tls) => read_secure(tls, &mut self.stream, &mut buffer),
+            };
+            match read {
                 Ok(0) => return false,
                 Ok(read) => {
                     self.ahead.extend_from_slice(&buffer[..read]);
@@ -191,4 +253,32 @@ impl Conn {
             message.trailers.extend(field(&line));
         }
     }
+}
+
+fn read_secure(tls: &mut Connection, stream: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match tls.reader().read(into) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        if tls.read_tls(stream)? == 0 {
+            return Ok(0);
+        }
+        let processed = tls.process_new_packets().map_err(io::Error::other);
+        while tls.wants_write() {
+            tls.write_tls(stream)?;
+        }
+        processed?;
+    }
+}
+
+fn write_secure(tls: &mut Connection, stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let taken = tls.writer().write(bytes)?;
+        bytes = &bytes[taken..];
+        while tls.wants_write() {
+            tls.write_tls(stream)?;
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,8 @@ use std::{
     thread,
 };
 
+use rustls::ServerConfig;
+
 use crate::{conn::Conn, message::Message, port::Port, wait::until};
 
 #[derive(Debug, Default)]
@@ -40,8 +42,31 @@ impl Upstream {
     where
         A: AsRef<[u8]>,
     {
+        Self::opening(Some, answer)
+    }
+
+    /// Such a service behind TLS.
+    pub fn secure<A>(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Message) -> A + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: AsRef<[u8]>,
+    {
+        Self::opening(move |conn| conn.accept(tls.clone()).ok(), answer)
+    }
+
+    /// Such a service, each connection of which `open` makes ready.
+    pub fn opening<A>(
+        open: impl Fn(Conn) -> Option<Conn> + Send + Sync + 'static,
+        answer: impl Fn(&Message) -> A + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: AsRef<[u8]>,
+    {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let script = move |mut conn: Conn, state: &State| {
+        let script = move |conn: Conn, state: &State| {
+            let Some(mut conn) = open(conn) else { return };
             while let Some(request) = conn.request().filter(|request| request.complete) {
                 let bytes = answer(&request);
                 lock(&state.seen).push(request);

@@ -165,6 +165,27 @@ impl Weft {
         pages * rustix::param::page_size() as u64
     }
 
+    /// The sum of a metric over all series that have these texts among their labels; asks the admin API
+    /// at `@admin`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text =
+            self.connect("admin").ask("GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").text();
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, having) = series.split_once('{').unwrap_or((series, ""));
+            let fits = found == name && labels.iter().all(|label| having.contains(label));
+            fits.then(|| value.parse::<f64>().ok()).flatten()
+        };
+        text.lines().filter_map(value).sum()
+    }
+
+    /// Waits until a metric has reached a value.
+    pub fn wait_metric(&self, name: &str, labels: &[&str], least: f64) {
+        until(&format!("{name} {labels:?} at least {least}"), || {
+            (self.metric(name, labels) >= least).then_some(())
+        });
+    }
+
     /// All that it has written.
     pub fn output(&self) -> String {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")

@@ -7,6 +7,7 @@ mod drain;
 mod faults;
 mod h2_abuse;
 mod http1;
+mod http2;
 mod reload;
 mod resilience;
 mod routing;

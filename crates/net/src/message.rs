@@ -11,6 +11,7 @@ use crate::{
     body::Body,
     h1,
     io::{Io, TlsInfo},
+    relay::Relayed,
 };
 
 /// Who is on the other end of a connection.
@@ -47,7 +48,7 @@ pub struct Response {
     pub body: Body,
     /// The stream to which the client's connection is joined after this response (101 or CONNECT).
     pub tunnel: Option<Box<Tunnel>>,
-    /// Whom to tell when it has been sent.
+    /// Whom to tell when it has been sent; with a tunnel, when that has ended.
     pub done: Option<OnEnd>,
 }
 
@@ -75,6 +76,8 @@ pub struct OnEnd(Option<Box<dyn End>>);
 pub trait End {
     /// `sent` bytes of body have left; with a reason if that was not all.
     fn end(self: Box<Self>, sent: u64, outcome: Result<(), Reason>);
+    /// The tunnel behind the response has ended.
+    fn relayed(self: Box<Self>, relayed: Relayed);
 }
 
 impl OnEnd {
@@ -87,6 +90,13 @@ impl OnEnd {
     pub fn end(mut self, sent: u64, outcome: Result<(), Reason>) {
         if let Some(end) = self.0.take() {
             end.end(sent, outcome);
+        }
+    }
+
+    /// Tells that the tunnel is over.
+    pub fn relayed(mut self, relayed: Relayed) {
+        if let Some(end) = self.0.take() {
+            end.relayed(relayed);
         }
     }
 }

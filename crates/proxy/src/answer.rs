@@ -130,8 +130,8 @@ fn grpc_problem(
     Answer::new(ResponseHead { status: 200, fields }, Body::Empty)
 }
 
-/// A refusal before there was a request: nothing is known but the reason.
-pub(crate) fn refuse(reason: Reason, detail: &str) -> Response {
+/// A refusal before there was a request: nothing is known but the reason, and an id to ask after it.
+pub(crate) fn refuse(reason: Reason, detail: &str, request_id: &str) -> Response {
     let error = Error::new(reason, detail.to_owned());
     let mut head = ResponseHead::new(reason.http());
     date(&mut head.fields);
@@ -139,8 +139,9 @@ pub(crate) fn refuse(reason: Reason, detail: &str) -> Response {
     ProxyStatus::error(reason).details(detail).write(&mut text);
     head.fields.add(Known::ProxyStatus, &text);
     head.fields.add(Known::ContentType, problem::CONTENT_TYPE.as_bytes());
+    head.fields.add(Known::XRequestId, request_id.as_bytes());
     text.clear();
-    Problem::of(&error).write(&mut text);
+    Problem::of(&error).instance(request_id).write(&mut text);
     Response::new(head, Body::full(text))
 }
 

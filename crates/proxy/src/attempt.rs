@@ -1,6 +1,6 @@
 //! One try: an endpoint, a connection, a request, the head of a response.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, pin::pin, sync::Arc, time::Duration};
 
 use weft_discovery::{Endpoint, InFlight, Outcome};
 use weft_kernel::{Error, Reason, Retry, SystemClock, Tick};
@@ -13,7 +13,7 @@ use weft_net::{
 };
 use weft_resilience::retry::{self, Failure, Kind};
 use weft_telemetry::metrics::{Count, Method as MethodClass, Sample};
-use weft_wire::{Known, RequestHead, ResponseHead, proxy_protocol::Ends};
+use weft_wire::{Known, Method, RequestHead, ResponseHead, proxy_protocol::Ends};
 
 use crate::{body::grpc_status, exchange::Exchange, local::Local, upstream::Upstream};
 
@@ -42,6 +42,10 @@ pub(crate) struct Success {
     pub(crate) then: Then,
     pub(crate) in_flight: InFlight,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// What it says about its endpoint.
+    pub(crate) outcome: Outcome,
+    /// Why another try may do better, if it may.
+    pub(crate) failure: Option<Failure>,
 }
 
 /// No response.
@@ -50,6 +54,13 @@ pub(crate) struct Miss {
     pub(crate) failure: Failure,
     /// The request body, if none of it has been used.
     pub(crate) body: Option<Body>,
+}
+
+impl Success {
+    /// Gives up an answer that nobody wants; its endpoint has answered all the same.
+    pub(crate) fn discard(self, local: &Local, upstream: &Upstream, now: Tick) {
+        Exchange::settle(local, upstream, self.in_flight, self.outcome, now);
+    }
 }
 
 impl Try<'_> {
@@ -65,22 +76,26 @@ impl Try<'_> {
         // A try that is given up must still be counted by its endpoint: as slow, not as forgotten.
         let mut mark =
             Mark { try_: self, in_flight: Some(in_flight), began, done: Cell::new(false) };
-        let sent = self.alarm.within(self.until, self.exchange(&endpoint, head, body)).await;
-        let result = match sent {
-            Ok(result) => result,
-            Err(_) => Err(self.too_late(began)),
+        let result = {
+            let sent = pin!(self.exchange(&endpoint, head, body));
+            match self.alarm.within(self.until, sent).await {
+                Ok(result) => result,
+                Err(_) => Err(self.too_late(began)),
+            }
         };
         mark.done.set(true);
         let now = SystemClock::tick();
         match result {
-            Ok((head, then)) => {
+            Ok((answer, then)) => {
                 let mut in_flight = match mark.in_flight.take() {
                     Some(in_flight) => in_flight,
                     None => endpoint.clone().begin(began),
                 };
                 in_flight.responded(now);
-                self.sample(head.status, None, now.since(began), &head);
-                Ok(Success { head, then, in_flight, endpoint })
+                let grpc = if self.is_grpc { grpc_status(&answer.fields) } else { None };
+                self.sample(&head.method, answer.status, grpc, None, now.since(began));
+                let (outcome, failure) = judge(&answer, self.is_grpc);
+                Ok(Success { head: answer, then, in_flight, endpoint, outcome, failure })
             }
             Err(miss) => {
                 let at_fault = miss.error.side() == weft_kernel::Side::Upstream;
@@ -90,8 +105,8 @@ impl Try<'_> {
                 if miss.failure.kind == Kind::Connect {
                     self.upstream.meter.count(self.local.index, Count::ConnectFailure);
                 }
-                let bare = ResponseHead::new(0);
-                self.sample(0, Some(miss.error.reason()), now.since(began), &bare);
+                let reason = Some(miss.error.reason());
+                self.sample(&head.method, 0, None, reason, now.since(began));
                 Err(Miss {
                     error: miss
                         .error
@@ -103,16 +118,17 @@ impl Try<'_> {
         }
     }
 
-    fn sample(&self, status: u16, reason: Option<Reason>, duration: Duration, head: &ResponseHead) {
-        let sample = Sample {
-            method: MethodClass::Other,
-            status,
-            grpc: if self.is_grpc { grpc_status(&head.fields) } else { None },
-            reason,
-            duration,
-            request_bytes: 0,
-            response_bytes: 0,
-        };
+    /// Counts the try. Its bytes are counted when they have passed.
+    fn sample(
+        &self,
+        method: &Method,
+        status: u16,
+        grpc: Option<u8>,
+        reason: Option<Reason>,
+        duration: Duration,
+    ) {
+        let method = MethodClass::of(method.as_str().as_bytes());
+        let sample = Sample { method, status, grpc, reason, duration, ..Sample::default() };
         self.upstream.meter.record(self.local.index, &sample);
     }
 
@@ -218,7 +234,7 @@ impl Drop for Mark<'_> {
 }
 
 /// What a response says about its endpoint, and whether it calls for another try.
-pub(crate) fn judge(head: &ResponseHead, is_grpc: bool) -> (Outcome, Option<Failure>) {
+fn judge(head: &ResponseHead, is_grpc: bool) -> (Outcome, Option<Failure>) {
     let wall = std::time::SystemTime::now;
     if is_grpc && head.status == 200 {
         let Some(status) = grpc_status(&head.fields) else { return (Outcome::OK, None) };

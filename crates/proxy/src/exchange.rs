@@ -12,10 +12,11 @@ use std::{
 };
 
 use weft_discovery::{Endpoint, InFlight, Outcome};
-use weft_kernel::{Error, Reason, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Rng, SystemClock, Tick};
 use weft_net::{
     Address,
     message::{End, Peer},
+    relay::Relayed,
 };
 use weft_resilience::{adaptive, bulkhead};
 use weft_telemetry::{
@@ -28,6 +29,7 @@ use weft_telemetry::{
 use weft_wire::{Known, Method, RequestHead, grpc};
 
 use crate::{
+    connection,
     local::{Local, View},
     route::Route,
     upstream::Upstream,
@@ -50,6 +52,8 @@ pub(crate) struct Exchange {
     pub(crate) depth: usize,
     /// Whether the client came by TLS.
     pub(crate) secure: bool,
+    /// What the service is to be told of the client's certificate.
+    pub(crate) certificate: Option<Rc<str>>,
     pub(crate) grpc: Option<grpc::Kind>,
     /// Whether the request has no body, and so can always be sent again.
     pub(crate) bodiless: bool,
@@ -100,6 +104,7 @@ impl Exchange {
             client: None,
             depth: 0,
             secure,
+            certificate: None,
             grpc: None,
             bodiless: true,
             asked_deadline: false,
@@ -149,9 +154,7 @@ impl Exchange {
         if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {
             Self::settle(&self.local, upstream, in_flight, self.outcome, now);
         }
-        if let Some(permit) = self.admitted.take() {
-            permit.finish(false, now);
-        }
+        self.admitted = None;
         self.places = [None, None];
         self.outcome = Outcome::OK;
         self.attempts = 0;
@@ -199,8 +202,11 @@ impl Exchange {
             };
             Self::settle(&self.local, upstream, in_flight, outcome, now);
         }
-        if let Some(permit) = self.admitted.take() {
-            permit.finish(outcome.is_ok() && self.status < 500, now);
+        self.admitted = None;
+        self.places = [None, None];
+        // A request that no answer came back for has sent what its tries say of it: nothing is known.
+        if let (Some(_), Some(upstream)) = (self.answered, &self.upstream) {
+            upstream.meter.passed(self.local.index, self.request_bytes.get(), sent);
         }
         let duration = now.since(self.began);
         let sample = Sample {
@@ -344,6 +350,13 @@ pub(crate) enum RequestId {
 }
 
 impl RequestId {
+    /// A new one.
+    pub(crate) fn made(rng: &mut Rng) -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Self::Made(request_id::make(millis, rng))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::None => "",
@@ -356,6 +369,18 @@ impl RequestId {
 impl End for Exchange {
     fn end(mut self: Box<Self>, sent: u64, outcome: Result<(), Reason>) {
         self.finish(sent, outcome);
+    }
+
+    fn relayed(mut self: Box<Self>, relayed: Relayed) {
+        let Relayed { up_bytes, down_bytes, end } = relayed;
+        self.view.listener.meter.relayed(self.local.index, up_bytes, down_bytes);
+        self.request_bytes.set(self.request_bytes.get() + up_bytes);
+        if let Some((reason, detail)) = connection::why(&end) {
+            self.reason = Some(reason);
+            self.detail = Some(detail.to_owned());
+        }
+        self.outcome = connection::outcome(&end, down_bytes);
+        self.finish(down_bytes, Ok(()));
     }
 }
 

@@ -4,30 +4,33 @@
 //! try, balancing and connecting within it. One deadline spans everything, and what is left of it is
 //! passed on.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use weft_discovery::{Endpoint, Outcome, Pick};
+use weft_discovery::{Endpoint, Pick};
 use weft_kernel::{Deadline, Error, Reason, Result, Retry, SystemClock, Tick};
 use weft_net::{
     alarm::Alarm,
     body::Body,
     h1::client::Then,
     message::{Inform, Tunnel},
+    pool::Wanted,
 };
 use weft_resilience::{
     adaptive, breaker, bulkhead,
-    retry::{Decision, StopReason},
+    retry::{Decision, Kind, StopReason},
 };
 use weft_telemetry::metrics::Count;
-use weft_wire::{Known, RequestHead, proxy_protocol::Ends};
+use weft_wire::{Known, grpc, proxy_protocol::Ends};
 
 use crate::{
     answer::{self, Answer},
-    attempt::{Miss, Success, Try, judge},
+    attempt::{Miss, Success, Try},
     body::{Replay, Watched},
     exchange::Exchange,
+    local::Local,
     plan::{self, HostRewrite},
     prepare,
+    race::Race,
     route::Route,
     upstream::Upstream,
 };
@@ -47,6 +50,7 @@ impl Forward<'_> {
         exchange.upstream = Some(self.upstream.clone());
         let timeout = &self.route.policy.timeout;
         let deadline = prepare::deadline(exchange, timeout.request);
+        self.check_protocol(exchange)?;
         let permit = self.admit(exchange, deadline).await?;
         let began = SystemClock::tick();
         let result = self.tries(exchange, body, deadline).await;
@@ -54,11 +58,14 @@ impl Forward<'_> {
         if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
             permit.finish(outcome, now.since(began), now);
         }
-        let Success { mut head, then, in_flight, endpoint } = result?;
+        if let (Some(admitted), Some(ok)) = (&exchange.admitted, pressure(&result)) {
+            admitted.record(ok, now.since(began), now);
+        }
+        let Success { mut head, then, in_flight, endpoint, outcome, .. } = result?;
         exchange.answered = Some(now);
         exchange.endpoint = Some(endpoint);
         exchange.in_flight = Some(in_flight);
-        exchange.outcome = judge(&head, exchange.grpc.is_some()).0;
+        exchange.outcome = outcome;
         answer::hand_back(exchange, &mut head);
         Ok(match then {
             Then::Tunnel(io, early) => {
@@ -80,6 +87,19 @@ impl Forward<'_> {
             }
             Then::Body(body) => Answer::new(head, body),
         })
+    }
+
+    /// A gRPC call to a service that speaks HTTP/1.1 alone would lose the trailers that it ends with.
+    fn check_protocol(&self, exchange: &Exchange) -> Result<()> {
+        let upgrades = exchange.head.upgrade.is_some();
+        if exchange.grpc == Some(grpc::Kind::Grpc)
+            && self.upstream.wanted(true, upgrades) == Wanted::H1
+        {
+            let say = "gRPC needs HTTP/2, and the service is configured to speak HTTP/1.1 alone";
+            return Err(Error::new(Reason::Misconfigured, say)
+                .at(format!("service {}", self.upstream.name)));
+        }
+        Ok(())
     }
 
     /// The deadline that holds for a whole call: what a gRPC client asked for. The route's own limit
@@ -192,19 +212,25 @@ impl Forward<'_> {
                 Some(replay) => replay.body(),
                 None => std::mem::take(&mut body),
             };
-            let hedges = idempotent
-                && !upgrades
-                && replay.as_ref().is_none_or(Replay::is_complete)
-                && self.route.hedger.is_some();
-            let result = if hedges {
-                self.hedged(&attempt, exchange, endpoint.clone(), sent, replay.as_ref(), &tried)
-                    .await
-            } else {
-                attempt.run(endpoint.clone(), &exchange.head, sent).await
+            let may_hedge =
+                idempotent && !upgrades && replay.as_ref().is_none_or(Replay::is_complete);
+            let result = match self.route.hedger.as_deref().filter(|_| may_hedge) {
+                Some(hedger) => {
+                    let race = Race {
+                        forward: self,
+                        attempt: &attempt,
+                        head: &exchange.head,
+                        replay: replay.as_ref(),
+                        hedger,
+                    };
+                    // Large, and rare.
+                    Box::pin(race.run(endpoint.clone(), sent, &mut tried)).await
+                }
+                None => attempt.run(endpoint.clone(), &exchange.head, sent).await,
             };
             let now = SystemClock::tick();
             let failure = match &result {
-                Ok(success) => judge(&success.head, is_grpc).1,
+                Ok(success) => success.failure,
                 Err(miss) => Some(miss.failure),
             };
             let (Some(failure), Some(retry)) = (failure, retries) else {
@@ -236,11 +262,7 @@ impl Forward<'_> {
                 }
             };
             match result {
-                // The response is not wanted; its endpoint has answered all the same.
-                Ok(success) => {
-                    let outcome = judge(&success.head, is_grpc).0;
-                    Exchange::settle(&local, &self.upstream, success.in_flight, outcome, now);
-                }
+                Ok(unwanted) => unwanted.discard(&local, &self.upstream, now),
                 Err(miss) => {
                     if let (None, Some(unused)) = (&replay, miss.body) {
                         body = unused;
@@ -255,7 +277,8 @@ impl Forward<'_> {
         }
     }
 
-    fn pick(&self, local: &Rc<crate::Local>, tried: &[u64], now: Tick) -> Result<Arc<Endpoint>> {
+    /// An endpoint, other than those that were tried if there is another.
+    pub(crate) fn pick(&self, local: &Local, tried: &[u64], now: Tick) -> Result<Arc<Endpoint>> {
         let mut rng = local.rng.borrow_mut();
         let mut pick =
             Pick { hash: self.hash, tried, zone: local.zone.as_deref(), now, rng: &mut rng };
@@ -296,93 +319,6 @@ impl Forward<'_> {
         };
         Some(Ends { source, destination })
     }
-
-    /// Runs a try and, if it is slower than most, another one beside it; the first good answer counts.
-    async fn hedged(
-        &self,
-        first: &Try<'_>,
-        exchange: &Exchange,
-        endpoint: Arc<Endpoint>,
-        body: Body,
-        replay: Option<&Replay>,
-        tried: &[u64],
-    ) -> Result<Success, Miss> {
-        let began = SystemClock::tick();
-        let Some(hedger) = &self.route.hedger else {
-            return first.run(endpoint, &exchange.head, body).await;
-        };
-        let delay = hedger.delay();
-        let head: &RequestHead = &exchange.head;
-        let taken = endpoint.id();
-        let mut one = pin!(first.run(endpoint, head, body));
-        let Some(delay) = delay else {
-            let result = one.await;
-            self.learn(&result, began);
-            return result;
-        };
-        let starts = began.plus(delay);
-        let early = poll_fn(|cx| {
-            if let Poll::Ready(result) = one.as_mut().poll(cx) {
-                return Poll::Ready(Some(result));
-            }
-            self.alarm.poll(cx, starts).map(|()| None)
-        })
-        .await;
-        if let Some(result) = early {
-            self.learn(&result, began);
-            return result;
-        }
-        let mut avoid = tried.to_vec();
-        avoid.push(taken);
-        let local = exchange.local.clone();
-        let other = self.pick(&local, &avoid, SystemClock::tick()).ok();
-        let other = other.filter(|other| other.id() != taken && hedger.allow());
-        let Some(other) = other else {
-            let result = one.await;
-            self.learn(&result, began);
-            return result;
-        };
-        self.upstream.meter.count(local.index, Count::Hedge);
-        let again = replay.map_or(Body::Empty, Replay::body);
-        let mut two = pin!(first.run(other, head, again));
-        let (mut one_over, mut two_over) = (false, false);
-        let result = poll_fn(|cx| {
-            if !one_over && let Poll::Ready(result) = one.as_mut().poll(cx) {
-                one_over = true;
-                if let Some(result) = settle_or_wait(result, two_over) {
-                    return Poll::Ready(result);
-                }
-            }
-            if !two_over && let Poll::Ready(result) = two.as_mut().poll(cx) {
-                two_over = true;
-                if let Some(result) = settle_or_wait(result, one_over) {
-                    return Poll::Ready(result);
-                }
-            }
-            Poll::Pending
-        })
-        .await;
-        self.learn(&result, began);
-        result
-    }
-
-    fn learn(&self, result: &Result<Success, Miss>, began: Tick) {
-        if let (Some(hedger), Ok(_)) = (&self.route.hedger, result) {
-            hedger.record(SystemClock::tick().since(began));
-        }
-    }
-}
-
-/// An answer ends the race; a miss only if it was the last.
-fn settle_or_wait(
-    result: Result<Success, Miss>,
-    other_is_over: bool,
-) -> Option<Result<Success, Miss>> {
-    match result {
-        Ok(success) => Some(Ok(success)),
-        Err(miss) if other_is_over => Some(Err(miss)),
-        Err(_) => None,
-    }
 }
 
 fn full(what: &str, refused: bulkhead::Refused, route: &Route, upstream: &Upstream) -> Error {
@@ -399,12 +335,25 @@ fn full(what: &str, refused: bulkhead::Refused, route: &Route, upstream: &Upstre
 /// What the service breaker makes of the end of a request; nothing, if that was not the service's doing.
 fn verdict(result: &Result<Success>) -> Option<breaker::Outcome> {
     match result {
-        Ok(success) => match judge(&success.head, success.head.fields.has(Known::GrpcStatus)).0 {
-            Outcome { ok: true, .. } => Some(breaker::Outcome::Ok),
-            _ => Some(breaker::Outcome::Failed),
-        },
+        Ok(success) if success.outcome.ok => Some(breaker::Outcome::Ok),
+        Ok(_) => Some(breaker::Outcome::Failed),
         Err(error) if error.side() == weft_kernel::Side::Upstream => Some(breaker::Outcome::Failed),
         Err(_) => None,
+    }
+}
+
+/// What adaptive concurrency makes of it: `false` for a service that is too busy; nothing, if the time
+/// that it took says nothing about its load.
+fn pressure(result: &Result<Success>) -> Option<bool> {
+    match result {
+        Ok(success) => match success.failure.map(|failure| failure.kind) {
+            Some(Kind::Status(429 | 503) | Kind::Grpc(8 | 14)) => Some(false),
+            Some(_) => None,
+            None => Some(true),
+        },
+        Err(error) => {
+            matches!(error.reason(), Reason::TryTimeout | Reason::RequestTimeout).then_some(false)
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! then what `forward` does for a service. What Weft itself answers goes the same way
 //! out.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use weft_kernel::{Error, Name, Reason, Result, Retry, SystemClock};
 use weft_net::{
@@ -12,12 +12,14 @@ use weft_net::{
     body::Body,
     message::{Handler, Inform, Peer, Request, Response},
 };
+use weft_telemetry::access;
 use weft_wire::{Known, grpc};
 
 use crate::{
     answer::{self, Answer},
     body::{Copied, Limited},
-    exchange::Exchange,
+    connection,
+    exchange::{Exchange, RequestId},
     forward::Forward,
     grpc_web, hash,
     local::{Local, Window},
@@ -28,16 +30,38 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Answers the requests of one listener on one worker.
+/// Answers the requests of one connection.
 pub struct Front {
     local: Rc<Local>,
     window: Window,
+    /// What services are told of the client's certificate, once one is to be told.
+    certificate: OnceCell<Option<Rc<str>>>,
 }
 
 impl Front {
-    /// The front of a listener.
+    /// The front of a listener to one connection.
     pub const fn new(local: Rc<Local>, listener: Name) -> Self {
-        Self { local, window: Window::new(listener) }
+        Self { local, window: Window::new(listener), certificate: OnceCell::new() }
+    }
+
+    /// Refuses what there is no exchange for, and tells of it all the same.
+    fn turn_away(&self, peer: &Peer, reason: Reason, detail: &str) -> Response {
+        let request_id = RequestId::made(&mut self.local.rng.borrow_mut());
+        let response = answer::refuse(reason, detail, request_id.as_str());
+        let tls = peer.tls.as_deref();
+        let entry = access::Entry {
+            listener: self.window.name().as_str(),
+            status: response.head.status,
+            reason: Some(reason),
+            detail,
+            request_id: request_id.as_str().as_bytes(),
+            client: connection::client(&peer.address),
+            tls_version: tls.map_or("", |tls| tls.version),
+            sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(""),
+            ..access::Entry::default()
+        };
+        connection::log(&self.local, SystemClock::tick(), entry);
+        response
     }
 }
 
@@ -45,10 +69,14 @@ impl Handler for Front {
     async fn call(&self, request: Request) -> Response {
         let Request { head, body, peer, alarm, inform } = request;
         let Some(view) = self.window.look(&self.local.current) else {
-            return answer::refuse(Reason::Draining, "the listener is closing");
+            return self.turn_away(&peer, Reason::Draining, "the listener is closing");
         };
         let now = SystemClock::tick();
         let mut exchange = Exchange::begin(self.local.clone(), view, peer, head, now);
+        if exchange.view.listener.http.forward_client_cert {
+            let read = || prepare::client_certificate(&exchange.peer);
+            exchange.certificate = self.certificate.get_or_init(read).clone();
+        }
         let answer = match lead(&mut exchange, body, &alarm, &inform).await {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
@@ -56,12 +84,12 @@ impl Handler for Front {
         answer.send(exchange)
     }
 
-    fn refuse(&self, _peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
+    fn refuse(&self, peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
         if let Some(view) = self.window.look(&self.local.current) {
             view.listener.meter.protocol_error(self.local.index);
         }
         tracing::debug!(reason = reason.word(), detail, "request refused");
-        answer::refuse(reason, detail)
+        self.turn_away(peer, reason, detail)
     }
 }
 

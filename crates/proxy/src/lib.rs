@@ -8,11 +8,12 @@
 //! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
-//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `attempt`, `answer`, `exchange`.
+//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `race`, `attempt`, `answer`, `exchange`, `connection`.
 
 mod answer;
 mod attempt;
 mod body;
+mod connection;
 pub mod cookie;
 mod exchange;
 mod forward;
@@ -25,6 +26,7 @@ mod mirror;
 pub mod plan;
 mod prepare;
 pub mod query;
+mod race;
 pub mod rewrite;
 pub mod route;
 pub mod router;

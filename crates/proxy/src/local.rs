@@ -100,6 +100,11 @@ impl Window {
         Self { name, view: RefCell::new(None) }
     }
 
+    /// The name of the listener.
+    pub(crate) const fn name(&self) -> &Name {
+        &self.name
+    }
+
     /// The view of the current snapshot; `None` if the listener is no longer in it.
     pub(crate) fn look(&self, current: &ArcSwap<Snapshot>) -> Option<Rc<View>> {
         let now = current.load();

@@ -3,12 +3,12 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_discovery::{Outcome, Pick};
+use weft_discovery::Pick;
 use weft_kernel::SystemClock;
 use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
-use crate::{attempt::Try, attempt::judge, exchange::Exchange, local::Local, upstream::Upstream};
+use crate::{attempt::Try, exchange::Exchange, local::Local, upstream::Upstream};
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -64,11 +64,16 @@ async fn send(
         ends: None,
     };
     if let Ok(success) = attempt.run(endpoint, &head, Body::full(body)).await {
-        let outcome: Outcome = judge(&success.head, is_grpc).0;
         if let Then::Body(body) = success.then {
-            let read = body.collect(ANSWER_BYTES_MAX);
+            let read = std::pin::pin!(body.collect(ANSWER_BYTES_MAX));
             let _ = alarm.within(now.plus(LIMIT), read).await;
         }
-        Exchange::settle(&local, &upstream, success.in_flight, outcome, SystemClock::tick());
+        Exchange::settle(
+            &local,
+            &upstream,
+            success.in_flight,
+            success.outcome,
+            SystemClock::tick(),
+        );
     }
 }

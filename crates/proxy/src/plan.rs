@@ -74,7 +74,8 @@ pub struct Http {
     pub connections_max: usize,
     /// How many proxies in front are trusted to have written `X-Forwarded-For` and `Forwarded`.
     pub trusted_hops: usize,
-    /// Peers that are trusted as proxies, by address; together with `trusted_hops` either suffices.
+    /// Peers that are trusted as proxies, by address; not together with `trusted_hops`, which then
+    /// counts for nothing.
     pub trusted_proxies: Vec<IpNet>,
     /// What is done with an encoded slash or backslash in a path.
     pub encoded_slash: EncodedSlash,
@@ -83,6 +84,9 @@ pub struct Http {
     pub underscores: bool,
     /// Whether gRPC-Web requests are translated to gRPC.
     pub grpc_web: bool,
+    /// Whether services are told of the client's certificate, in `x-forwarded-client-cert`. That field
+    /// is taken off in any case if a client sends it.
+    pub forward_client_cert: bool,
     /// Value for the `Via` and `Proxy-Status` fields.
     pub via: String,
 }
@@ -104,6 +108,7 @@ impl Default for Http {
             encoded_slash: EncodedSlash::Reject,
             underscores: false,
             grpc_web: true,
+            forward_client_cert: false,
             via: "weft".into(),
         }
     }

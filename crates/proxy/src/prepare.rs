@@ -1,9 +1,9 @@
 //! What is done to every request before a route is looked for, and what it tells the service of its way.
 
-use std::{borrow::Cow, net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, time::Duration};
 
 use weft_kernel::{Deadline, Error, Reason, Result, Tick};
-use weft_net::Address;
+use weft_net::{Address, message::Peer};
 use weft_telemetry::trace;
 use weft_wire::{Known, Method, forwarded, grpc, h1, path};
 
@@ -13,10 +13,20 @@ use crate::{
     plan,
 };
 
-/// Checks and normalises a request, and finds out who sent it.
+/// Finds out who sent a request, then checks and normalises it.
 pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
     let view = exchange.view.clone();
     let listener = &view.listener;
+    // First of all, so that a refusal too is told in the caller's protocol, and says whom it refused.
+    exchange.grpc = (exchange.head.fields.get(Known::ContentType))
+        .and_then(grpc::ContentType::of)
+        .map(|content_type| content_type.kind);
+    identify(exchange, listener);
+    // Only Weft has seen the handshake: whoever else sends this field may have made it up.
+    exchange.head.fields.remove(Known::XForwardedClientCert);
+    if let Some(certificate) = exchange.certificate.take() {
+        exchange.head.fields.add(Known::XForwardedClientCert, certificate.as_bytes());
+    }
     let head = &mut exchange.head;
     if !listener.http.underscores
         && head.fields.iter().any(|(name, _)| name.as_bytes().contains(&b'_'))
@@ -53,13 +63,13 @@ pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
             exchange.original = Some(std::mem::replace(&mut head.target, normal));
         }
     }
-    exchange.grpc = head
-        .fields
-        .get(Known::ContentType)
-        .and_then(grpc::ContentType::of)
-        .map(|content_type| content_type.kind);
-    identify(exchange, listener);
     Ok(())
+}
+
+/// The value of `x-forwarded-client-cert` for a connection; `None` if the client showed no certificate.
+pub(crate) fn client_certificate(peer: &Peer) -> Option<Rc<str>> {
+    let shown = peer.tls.as_ref()?.peer_certificates.first()?;
+    Some(weft_identity::peer::names(shown)?.forwarded_client_cert().into())
 }
 
 /// Finds the client's address, the request's id and its trace.
@@ -87,12 +97,7 @@ fn identify(exchange: &mut Exchange, listener: &Listener) {
     let mut rng = local.rng.borrow_mut();
     exchange.request_id = match fields.get(Known::XRequestId).and_then(trace::request_id::accept) {
         Some(given) => RequestId::Given(given.into()),
-        None => {
-            let millis = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-            RequestId::Made(trace::request_id::make(millis, &mut rng))
-        }
+        None => RequestId::made(&mut rng),
     };
     const TRACE: [Known; 3] = [Known::Traceparent, Known::B3, Known::XB3TraceId];
     let incoming = if TRACE.iter().any(|known| fields.has(*known)) {

@@ -1,6 +1,6 @@
 //! A connection, from the moment it is accepted: PROXY protocol, TLS, and then HTTP or bytes.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -12,15 +12,19 @@ use weft_net::{
     connect, h1, h2,
     message::Peer,
     pool::Wanted,
-    relay::{self, End, Relayed},
+    relay::{self, Relayed},
 };
-use weft_telemetry::metrics::{Count, ListenerMeter};
+use weft_telemetry::{
+    access,
+    metrics::{Count, ListenerMeter},
+};
 use weft_wire::{
     client_hello::Hello,
     proxy_protocol::{self, Ends, Parsed},
 };
 
 use crate::{
+    connection,
     exchange::Exchange,
     front::Front,
     listener::{Listener, Stream},
@@ -140,7 +144,8 @@ async fn run(
     if let Some(way @ Stream::ByServerName(..)) = &listener.stream {
         let name = server_name(&local, &listener, &mut stream).await?;
         let io = Io::from(stream);
-        return raw(&local, &listener, way, name, io, (address, destination), &stop).await;
+        return Box::pin(raw(&local, &listener, way, name, io, (address, destination), &stop))
+            .await;
     }
     let io = match &entry.tls {
         None => Io::from(stream),
@@ -151,7 +156,8 @@ async fn run(
         }
     };
     if let Some(way) = &listener.stream {
-        return raw(&local, &listener, way, None, io, (address, destination), &stop).await;
+        return Box::pin(raw(&local, &listener, way, None, io, (address, destination), &stop))
+            .await;
     }
     let peer = Rc::new(Peer { address, local: destination, tls: io.tls_info().map(Rc::new) });
     let alpn = io.alpn();
@@ -167,7 +173,7 @@ async fn run(
             h1::server::Ended::Http2(io, early) => (io, early),
         }
     };
-    h2::server::serve(io, early, peer, &listener.h2, front, &stop).await;
+    Box::pin(h2::server::serve(io, early, peer, &listener.h2, front, &stop)).await;
     Ok(())
 }
 
@@ -178,7 +184,7 @@ async fn opens_with_header(stream: &mut Rewound<Socket>) -> Result<bool> {
         Ok(Parsed::Absent) => Some(false),
         Ok(Parsed::Complete(..)) | Err(_) => Some(true),
     };
-    let peeked = accept::peek(stream, proxy_protocol::BYTES_MAX, look);
+    let peeked = pin!(accept::peek(stream, proxy_protocol::BYTES_MAX, look));
     let alarm = Alarm::default();
     let limit = SystemClock::tick().plus(accept::PROXY_HEADER_TIME);
     match alarm.within(limit, peeked).await {
@@ -206,7 +212,7 @@ async fn server_name(
     }
 }
 
-/// Relays a connection that is not HTTP.
+/// Relays a connection that is not HTTP, and tells of it.
 async fn raw(
     local: &Rc<Local>,
     listener: &Listener,
@@ -216,31 +222,64 @@ async fn raw(
     (client, destination): (Address, Option<Address>),
     stop: &Stop,
 ) -> Result<()> {
-    let upstream = way.choose(name.as_deref(), &mut local.rng.borrow_mut()).cloned();
-    let upstream = upstream.ok_or_else(|| {
-        let name = name.as_deref().unwrap_or("none");
-        Error::new(Reason::NoRoute, format!("no service for the server name `{name}`"))
-    })?;
+    let began = SystemClock::tick();
+    let tls = stream.tls_info();
+    let entry = access::Entry {
+        listener: listener.name.as_str(),
+        protocol: if matches!(way, Stream::ByServerName(..)) { "TLS" } else { "TCP" },
+        client: connection::client(&client),
+        tls_version: tls.as_ref().map_or("", |tls| tls.version),
+        sni: name.as_deref().or(tls.as_ref().and_then(|tls| tls.sni.as_deref())).unwrap_or(""),
+        ..access::Entry::default()
+    };
     let ends = match (&client, &destination) {
         (Address::Tcp(source), Some(Address::Tcp(destination))) => {
             Some(Ends { source: *source, destination: *destination })
         }
         _ => None,
     };
-    let (mut service, in_flight) = reach(local, &upstream, ends).await?;
+    let upstream = way.choose(name.as_deref(), &mut local.rng.borrow_mut()).cloned();
+    let reached = match &upstream {
+        Some(upstream) => reach(local, upstream, ends).await,
+        None => {
+            let name = name.as_deref().unwrap_or("none");
+            let say = format!("no service for the server name `{name}`");
+            Err(Error::new(Reason::NoRoute, say))
+        }
+    };
+    let service = upstream.as_ref().map_or("", |upstream| upstream.name.as_str());
+    let (mut io, in_flight) = match reached {
+        Ok(reached) => reached,
+        Err(error) => {
+            let reason = Some(error.reason());
+            let detail = &error.detail();
+            connection::log(local, began, access::Entry { service, reason, detail, ..entry });
+            return Err(error);
+        }
+    };
+    let connected = SystemClock::tick().since(began);
     let idle = listener.http.stream_idle_timeout;
     let Relayed { up_bytes, down_bytes, end } =
-        relay::relay(&mut stream, &mut service, idle, stop).await;
+        relay::relay(&mut stream, &mut io, idle, stop).await;
     listener.meter.relayed(local.index, up_bytes, down_bytes);
-    let outcome = match &end {
-        End::UpstreamFailed(_) if down_bytes == 0 => Outcome::FAILED,
-        _ => Outcome::OK,
+    let endpoint = in_flight.endpoint().clone();
+    if let Some(upstream) = &upstream {
+        upstream.meter.passed(local.index, up_bytes, down_bytes);
+        let outcome = connection::outcome(&end, down_bytes);
+        Exchange::settle(local, upstream, in_flight, outcome, SystemClock::tick());
+    }
+    let why = connection::why(&end);
+    let entry = access::Entry {
+        service,
+        endpoint: endpoint.label(),
+        reason: why.map(|(reason, _)| reason),
+        detail: why.map_or("", |(_, detail)| detail),
+        upstream: Some(connected),
+        bytes_in: up_bytes,
+        bytes_out: down_bytes,
+        ..entry
     };
-    Exchange::settle(local, &upstream, in_flight, outcome, SystemClock::tick());
-    tracing::debug!(
-        listener = %listener.name, service = %upstream.name, client = %client,
-        up_bytes, down_bytes, end = ?end, "connection relayed"
-    );
+    connection::log(local, began, entry);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use weft_net::{
     pool::{self, Wanted},
 };
 use weft_resilience::{adaptive, breaker, budget, bulkhead};
-use weft_telemetry::metrics::ServiceMeter;
+use weft_telemetry::metrics::{Count, ServiceMeter};
 use weft_wire::{
     h1::HeadLimits,
     proxy_protocol::{Ends, Header, Version},
@@ -46,6 +46,28 @@ pub struct Upstream {
     pub meter: Arc<ServiceMeter>,
     tls: Option<Tls>,
     plan: plan::Service,
+}
+
+/// A breaker of which the operator hears when it opens and closes.
+fn watched(
+    options: breaker::Options,
+    plan: &plan::Service,
+    meter: &Arc<ServiceMeter>,
+    now: Tick,
+) -> breaker::Breaker {
+    /// No worker: a breaker changes on whichever thread ends a call, and seldom.
+    const ANYBODY: usize = usize::MAX;
+    let (name, meter) = (plan.discovery.name.clone(), meter.clone());
+    breaker::Breaker::with_hook(options, now, move |change| match change.to {
+        breaker::State::Open => {
+            meter.count(ANYBODY, Count::BreakerOpen);
+            tracing::warn!(service = %name, cause = ?change.cause, "service breaker opened");
+        }
+        breaker::State::Closed => {
+            tracing::info!(service = %name, cause = ?change.cause, "service breaker closed");
+        }
+        breaker::State::HalfOpen => {}
+    })
 }
 
 /// TLS towards a service, once with each offer of ALPN.
@@ -107,7 +129,7 @@ impl Upstream {
             hasher: Hasher::compile(&plan.hash)?,
             breaker: match same(|a, b| a.breaker == b.breaker) {
                 Some(before) => before.breaker.clone(),
-                None => plan.breaker.clone().map(|options| breaker::Breaker::new(options, now)),
+                None => plan.breaker.clone().map(|options| watched(options, plan, &meter, now)),
             },
             adaptive: match same(|a, b| a.adaptive == b.adaptive) {
                 Some(before) => before.adaptive.clone(),

@@ -267,13 +267,16 @@ impl Permit {
     /// the service showed that it is overloaded (a timeout, 503, 429). Any other failure says nothing.
     /// The request stays in flight: how long a client takes to read an answer, or a stream lasts, is no
     /// latency of the service, but it keeps its place.
-    pub fn record(&self, ok: bool, now: Tick) {
-        self.limiter.record(ok, now.since(self.started), now);
+    ///
+    /// The latency is the caller's to say, since what waited in a queue of its own before it was sent is
+    /// no fault of the service.
+    pub fn record(&self, ok: bool, latency: Duration, now: Tick) {
+        self.limiter.record(ok, latency, now);
     }
 
-    /// Tells how the service answered, as [`record`](Self::record) does, and ends the request.
+    /// Tells how the service answered since the request was let through, and ends the request.
     pub fn finish(self, ok: bool, now: Tick) {
-        self.record(ok, now);
+        self.record(ok, now.since(self.started), now);
     }
 }
 

@@ -4,6 +4,11 @@
 //! a high quantile of what requests take, and by a budget, a share of the requests. Only what may
 //! be sent twice may be hedged; that is the caller's to know.
 //!
+//! The budget is earned when a request begins, whatever becomes of it: it is a share of what a service
+//! is sent anyway, and an endpoint that answers nothing at all must not use up the means against it.
+//! The delay is learnt from good answers alone, or a service that fails quickly would be hedged ever
+//! sooner.
+//!
 //! Invariants: hedges never exceed `budget × requests`; no lock, and nothing is computed per request
 //! beyond a bucket and two additions.
 
@@ -63,6 +68,7 @@ const CREDIT_MAX: u64 = 100 * HEDGE;
 /// let hedger = Hedger::new(Options::default());
 /// assert_eq!(hedger.delay(), None, "nothing is known yet");
 /// for _ in 0..190 {
+///     hedger.begin();
 ///     hedger.record(Duration::from_millis(10));
 /// }
 /// let delay = hedger.delay().ok_or("enough is known")?;
@@ -97,13 +103,17 @@ impl Hedger {
         }
     }
 
-    /// Counts a request and how long its answer took, whoever gave it.
-    pub fn record(&self, latency: Duration) {
+    /// Counts a request that may be hedged, and earns its share of a hedge.
+    pub fn begin(&self) {
         let earn = |credit: u64| Some(credit.saturating_add(self.gain).min(CREDIT_MAX));
         if self.credit.load(Relaxed) < CREDIT_MAX {
             // The closure always changes something, so there is no failure to look at.
             let _ = self.credit.fetch_update(Relaxed, Relaxed, earn);
         }
+    }
+
+    /// Learns how long a good answer took, whoever gave it.
+    pub fn record(&self, latency: Duration) {
         if matches!(self.options.delay, Delay::Fixed(_)) {
             return;
         }
@@ -223,7 +233,7 @@ mod tests {
         assert_eq!(hedger.delay(), Some(span));
         assert!(!hedger.allow());
         for _ in 0..20 {
-            hedger.record(span);
+            hedger.begin();
         }
         assert!(hedger.allow() && !hedger.allow());
     }

@@ -51,6 +51,7 @@ known! {
     ContentEncoding = "content-encoding", CacheControl = "cache-control",
     IdempotencyKey = "idempotency-key", Origin = "origin",
     SecWebSocketVersion = "sec-websocket-version", SecWebSocketAccept = "sec-websocket-accept",
+    XForwardedClientCert = "x-forwarded-client-cert",
 }
 
 const _: () = assert!(Known::ALL.len() <= 64);

@@ -30,7 +30,7 @@ use crate::{
     alarm::Alarm,
     body::{Body, Frame},
     io::{Io, Rewound},
-    message::{Handler, Inform, Peer, Request, Response, Tunnel},
+    message::{Handler, Inform, OnEnd, Peer, Request, Response, Tunnel},
     relay::relay,
     tasks::Stop,
 };
@@ -273,13 +273,14 @@ pub async fn serve<H: Handler>(
         let Some(mut response) = handle(handler, request, &shared, settings, &alarm).await else {
             return Ended::Closed;
         };
-        let tunnel = response.tunnel.take();
+        // Who waits for the end of a tunnel is not told of the head that opens it.
+        let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
         let stays = keep_alive && !stop.is_draining() && SystemClock::tick() < retires;
         let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };
         let kept = writer.write(response, stays || tunnel.is_some(), version).await;
-        if let Some(tunnel) = tunnel {
+        if let Some((tunnel, done)) = tunnel {
             if kept {
-                join(shared, *tunnel, stop).await;
+                join(shared, *tunnel, done, stop).await;
             }
             return Ended::Closed;
         }
@@ -704,10 +705,18 @@ fn unwrap_http2(shared: Rc<RefCell<Shared>>) -> Ended {
 }
 
 /// Joins the client's connection to the service's.
-async fn join(shared: Rc<RefCell<Shared>>, tunnel: Tunnel, stop: &Stop) {
+async fn join(
+    shared: Rc<RefCell<Shared>>,
+    tunnel: Tunnel,
+    done: Option<OnEnd>,
+    stop: &Stop,
+) {
     if let Some((io, early)) = take_io(shared) {
         let mut client = Rewound::with(early, io);
         let mut service = Rewound::with(tunnel.early.into(), tunnel.io);
-        relay(&mut client, &mut service, tunnel.idle_timeout, stop).await;
+        let relayed = relay(&mut client, &mut service, tunnel.idle_timeout, stop).await;
+        if let Some(done) = done {
+            done.relayed(relayed);
+        }
     }
 }

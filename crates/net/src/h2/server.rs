@@ -13,7 +13,7 @@ use crate::{
     alarm::Alarm,
     body::{Body, Frame, Outgoing, Source},
     io::{Io, Rewound},
-    message::{Handler, Inform, Peer, Request, Response, Tunnel},
+    message::{Handler, Inform, OnEnd, Peer, Request, Response, Tunnel},
     relay::relay,
     tasks::Stop,
 };
@@ -159,9 +159,9 @@ async fn answer<H: Handler>(
     let Response { mut head, body, tunnel, done } = response;
     let status = if tunnel.is_some() && head.status == 101 { 200 } else { head.status };
     if let (Some(tunnel), Some(on_upgrade)) = (tunnel, on_upgrade) {
-        tokio::task::spawn_local(join(on_upgrade, *tunnel, counted, stop));
+        tokio::task::spawn_local(join(on_upgrade, *tunnel, done, counted, stop));
         head.fields.remove(Known::SecWebSocketAccept);
-        return build(status, &head.fields, Outgoing::new(Body::Empty, done));
+        return build(status, &head.fields, Outgoing::new(Body::Empty, None));
     }
     let body = match body {
         Body::Empty | Body::Full(_) => body,
@@ -268,12 +268,16 @@ impl Source for Patient {
 async fn join(
     on_upgrade: hyper::upgrade::OnUpgrade,
     tunnel: Tunnel,
+    done: Option<OnEnd>,
     _counted: Counted,
     stop: Stop,
 ) {
     if let Ok(upgraded) = on_upgrade.await {
         let mut client = TokioIo::new(upgraded);
         let mut service = Rewound::with(tunnel.early.into(), tunnel.io);
-        relay(&mut client, &mut service, tunnel.idle_timeout, &stop).await;
+        let relayed = relay(&mut client, &mut service, tunnel.idle_timeout, &stop).await;
+        if let Some(done) = done {
+            done.relayed(relayed);
+        }
     }
 }

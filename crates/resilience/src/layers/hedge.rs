@@ -62,6 +62,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let HedgeLayer { hedger, again } = self.layer.clone();
+        hedger.begin();
         let spare = if hedger.max() > 0 {
             hedger.delay().and_then(|delay| Some((delay, again(&request)?)))
         } else {
@@ -135,7 +136,9 @@ where
             let over = this.first.is_none() && this.hedges.is_empty();
             match failed {
                 Some(result) if result.is_ok() || over => {
-                    this.hedger.record(now().since(*this.started));
+                    if result.is_ok() {
+                        this.hedger.record(now().since(*this.started));
+                    }
                     return Poll::Ready(result);
                 }
                 _ => failed = None,

@@ -219,7 +219,7 @@ fn hedger(delay: u64, max: u32) -> Arc<Hedger> {
     let delay = Delay::Fixed(millis(delay));
     let hedger = Arc::new(Hedger::new(hedge::Options { delay, max, budget: 1.0 }));
     for _ in 0..10 {
-        hedger.record(millis(1));
+        hedger.begin();
     }
     hedger
 }

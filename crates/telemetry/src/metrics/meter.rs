@@ -144,7 +144,9 @@ impl Count {
 
 #[derive(Debug)]
 struct ServiceCell {
-    traffic: Traffic,
+    slots: Slots,
+    request_bytes: Tally,
+    response_bytes: Tally,
     counts: [Tally; Count::ALL.len()],
     reasons: [Tally; Reason::ALL.len()],
 }
@@ -152,7 +154,9 @@ struct ServiceCell {
 impl Default for ServiceCell {
     fn default() -> Self {
         Self {
-            traffic: Traffic::default(),
+            slots: Slots::default(),
+            request_bytes: Tally::default(),
+            response_bytes: Tally::default(),
             counts: std::array::from_fn(|_| Tally::default()),
             reasons: std::array::from_fn(|_| Tally::default()),
         }
@@ -177,25 +181,24 @@ impl ServiceMeter {
         &self.name
     }
 
-    /// A try began; [`Self::leave`] must follow, whatever becomes of it.
+    /// Counts the bodies of an exchange, once both have passed.
     #[inline]
-    pub fn enter(&self, worker: usize) {
+    pub fn passed(&self, worker: usize, request_bytes: u64, response_bytes: u64) {
         let (cell, mode) = self.cells.at(worker);
-        cell.traffic.active.add(1, mode);
+        if request_bytes > 0 {
+            cell.request_bytes.add(request_bytes, mode);
+        }
+        if response_bytes > 0 {
+            cell.response_bytes.add(response_bytes, mode);
+        }
     }
 
-    /// A try that [`Self::enter`] counted is over.
-    #[inline]
-    pub fn leave(&self, worker: usize) {
-        let (cell, mode) = self.cells.at(worker);
-        cell.traffic.active.add(u64::MAX, mode);
-    }
-
-    /// Counts a finished try, and its reason if it has one.
+    /// Counts a try that has its answer or failed, and its reason if it has one; the bytes of a body come
+    /// later, by [`Self::passed`].
     #[inline]
     pub fn record(&self, worker: usize, sample: &Sample) {
         let (cell, mode) = self.cells.at(worker);
-        cell.traffic.record(sample, mode);
+        cell.slots.record(sample, mode);
         if let Some(reason) = sample.reason {
             cell.reasons[reason as usize].add(1, mode);
         }
@@ -218,12 +221,11 @@ impl ServiceMeter {
     pub(super) fn write(&self, to: &mut Writer) {
         let labels = [("weft_service", &*self.name)];
         let mut sums = BTreeMap::new();
-        self.cells.iter().for_each(|(_, cell)| cell.traffic.slots.gather(&mut sums));
+        self.cells.iter().for_each(|(_, cell)| cell.slots.gather(&mut sums));
         durations(to, Metric::ClientDuration, labels, sums);
         let sum = |pick: fn(&ServiceCell) -> &Tally| self.cells.sum(pick);
-        to.gauge(Metric::ClientActive, &labels, sum(|cell| &cell.traffic.active) as i64 as f64);
-        to.counter(Metric::ServiceRequestBytes, &labels, sum(|cell| &cell.traffic.request_bytes));
-        to.counter(Metric::ServiceResponseBytes, &labels, sum(|cell| &cell.traffic.response_bytes));
+        to.counter(Metric::ServiceRequestBytes, &labels, sum(|cell| &cell.request_bytes));
+        to.counter(Metric::ServiceResponseBytes, &labels, sum(|cell| &cell.response_bytes));
         for (what, metric) in Count::ALL {
             to.counter(metric, &labels, self.cells.sum(|cell| &cell.counts[what as usize]));
         }

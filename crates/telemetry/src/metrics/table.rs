@@ -83,13 +83,13 @@ metrics! {
         "Response body bytes sent to clients, by route.";
     ClientDuration = "http_client_request_duration_seconds", Histogram, "seconds",
         ["weft_service", "http_request_method", "http_response_status_code", "rpc_grpc_status_code", "error_type"],
-        "Time of one try at an endpoint, by service.";
+        "Time of one try at an endpoint, until the head of its response, by service.";
     ClientActive = "http_client_active_requests", Gauge, "", ["weft_service"],
-        "Tries in progress, by service.";
+        "Tries in progress, until their response has ended, by service.";
     ServiceRequestBytes = "weft_service_request_bytes_total", Counter, "bytes", ["weft_service"],
-        "Request body bytes sent to endpoints, by service.";
+        "Request body bytes of exchanges that a service answered; what a retry sends again is not counted again.";
     ServiceResponseBytes = "weft_service_response_bytes_total", Counter, "bytes", ["weft_service"],
-        "Response body bytes taken from endpoints, by service.";
+        "Response body bytes passed on from a service.";
     ServiceFailures = "weft_service_failures_total", Counter, "", ["weft_service", "reason"],
         "Tries and requests that Weft failed or refused, by service and reason.";
     ServiceRetries = "weft_service_retries_total", Counter, "", ["weft_service"],
@@ -137,9 +137,9 @@ metrics! {
     ListenerProtocolErrors = "weft_listener_protocol_errors_total", Counter, "", ["listener"],
         "Connections or requests that broke the grammar or framing of their protocol.";
     ListenerReceivedBytes = "weft_listener_received_bytes_total", Counter, "bytes", ["listener"],
-        "Bytes taken from clients by TCP relaying and upgraded connections.";
+        "Bytes taken from clients by TCP relaying and upgraded connections, counted when these end.";
     ListenerSentBytes = "weft_listener_sent_bytes_total", Counter, "bytes", ["listener"],
-        "Bytes sent to clients by TCP relaying and upgraded connections.";
+        "Bytes sent to clients by TCP relaying and upgraded connections, counted when these end.";
     WorkerConnections = "weft_worker_connections_active", Gauge, "", ["worker"],
         "Client connections open on each worker, which shows an uneven spread.";
     ConfigReloads = "weft_config_reloads_total", Counter, "", ["outcome"],

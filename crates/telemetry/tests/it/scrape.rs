@@ -119,7 +119,6 @@ fn everything(registry: &Registry) -> impl Sized {
         listener.protocol_error(worker);
         listener.relayed(worker, 10, 20);
         route.enter(worker);
-        service.enter(worker);
         for status in [200, 404, 503] {
             let sample = Sample {
                 method: Method::Get,
@@ -131,6 +130,7 @@ fn everything(registry: &Registry) -> impl Sized {
             };
             route.record(worker, &sample);
             service.record(worker, &sample);
+            service.passed(worker, sample.request_bytes, sample.response_bytes);
         }
         let failed =
             Sample { reason: Some(Reason::ConnectTimeout), grpc: Some(14), ..Sample::default() };
@@ -147,6 +147,7 @@ fn everything(registry: &Registry) -> impl Sized {
     registry.access().full.add(4);
     registry.source(|to| {
         let at = [("weft_service", "orders"), ("endpoint", "10.0.0.7:80")];
+        to.gauge(Metric::ClientActive, &at[..1], 2.0);
         to.gauge(Metric::EndpointHealthy, &at, 1.0);
         to.gauge(Metric::EndpointEjected, &at, 0.0);
         to.gauge(Metric::EndpointActive, &at, 2.0);

@@ -325,6 +325,8 @@ fn write(node: &Node, to: &mut Writer) {
                 }
             }
         }
+        let active: u32 = endpoints.values().map(|gauges| gauges.active).sum();
+        to.gauge(Metric::ClientActive, &[("weft_service", name)], f64::from(active));
         for (state, count) in states {
             let labels = [("weft_service", name), ("state", state)];
             to.gauge(Metric::ServiceEndpoints, &labels, f64::from(count));

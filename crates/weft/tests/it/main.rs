@@ -1,6 +1,7 @@
 //! Tests of the binary's room, in one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod admin;
 mod config;
 mod drain;

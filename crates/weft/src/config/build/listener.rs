@@ -95,6 +95,15 @@ pub(super) fn build(
 }
 
 fn combinations(name: &At<Name>, section: &Listener, cx: &mut Cx) {
+    if section.trusted_hops.usize() > 0 && !section.trusted_proxies.is_empty() {
+        cx.report(
+            Problem::error(
+                section.trusted_hops.place,
+                "`trusted_hops` and `trusted_proxies` are two ways to say who is believed",
+            )
+            .help("keep `trusted_proxies`; counting hops is for proxies without fixed addresses"),
+        );
+    }
     let protocol = section.protocol.value;
     match protocol {
         Protocol::Http => {
@@ -208,6 +217,9 @@ fn http(section: &Listener) -> Http {
         },
         underscores: section.underscores,
         grpc_web: section.grpc_web,
+        forward_client_cert: (section.tls.value.on())
+            .and_then(|tls| tls.client_auth.as_ref())
+            .is_some_and(|auth| auth.forward),
         via: section.via.0.clone(),
     }
 }

@@ -75,9 +75,12 @@ settings! {
         limits: Limits,
         /// How long a client may take.
         timeouts: Timeouts,
-        /// How many proxies in front are trusted to have written `X-Forwarded-For` and `Forwarded`.
-        trusted_hops: Int<0, 32> = "0",
-        /// Peers that are trusted as such proxies, by address.
+        /// How many proxies stand in front, each of which adds the address it was called from to
+        /// `X-Forwarded-For` or `Forwarded`; whoever can reach the listener past them is believed too.
+        /// Not together with `trusted_proxies`.
+        trusted_hops: At<Int<0, 32>> = "0",
+        /// Such proxies by address: a chain is read from the right, and the first address that is not
+        /// among them is the client. Not together with `trusted_hops`.
         trusted_proxies: Many<IpNet>,
         /// What is done with an encoded slash or backslash in a path.
         encoded_slash: EncodedSlash = "reject",
@@ -122,6 +125,9 @@ settings! {
         revoked: Many<InputFile>,
         /// Whether a client may come without one.
         mode: ClientAuthMode = "required",
+        /// Whether services are told of it, in `x-forwarded-client-cert` (hash, subject, URIs and DNS
+        /// names). What a client itself sends under that name never reaches a service.
+        forward: bool = "false",
     }
 
     /// Who may open a connection with a PROXY protocol header.

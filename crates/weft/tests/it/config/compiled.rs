@@ -71,7 +71,7 @@ fn short_forms_mean_what_they_say() {
     let plan = good(include_str!("good/full.yaml")).plan;
     let [web, mysql, tls] = &plan.proxy.listeners[..] else { panic!("three listeners") };
     assert_eq!(plan.sockets[0].addresses[0].to_string(), "0.0.0.0:8080");
-    assert_eq!(web.http.trusted_hops, 1);
+    assert_eq!(web.http.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
     assert!(matches!(&mysql.protocol, Protocol::Tcp(to) if to[0].service.as_str() == "mysql"));
     let Protocol::TlsPassthrough { by_sni, otherwise } = &tls.protocol else { panic!("SNI") };
     assert_eq!(by_sni[0].0, Host::Exact("one.db.example.com".into()), "the exact name is first");

@@ -1,0 +1,149 @@
+//! Tries that run beside each other: a hedge is sent when the answer takes longer than most do, and
+//! the first good answer counts.
+//!
+//! A bad answer, or none, waits for the others, and no hedge is sent because of it: to try again after
+//! a failure is a retry's decision. If all go wrong, what a service said is worth more than that
+//! nothing came, and the last word counts. Each hedge goes to an endpoint that has none of them.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use weft_discovery::Endpoint;
+use weft_kernel::{SystemClock, Tick};
+use weft_net::body::Body;
+use weft_resilience::hedge::Hedger;
+use weft_telemetry::metrics::Count;
+use weft_wire::RequestHead;
+
+use crate::{
+    attempt::{Miss, Success, Try},
+    body::Replay,
+    forward::Forward,
+};
+
+type Result = std::result::Result<Success, Miss>;
+
+/// A request that may be sent several times at once.
+pub(crate) struct Race<'a> {
+    pub(crate) forward: &'a Forward<'a>,
+    pub(crate) attempt: &'a Try<'a>,
+    pub(crate) head: &'a RequestHead,
+    pub(crate) replay: Option<&'a Replay>,
+    pub(crate) hedger: &'a Hedger,
+}
+
+/// The best that is there until something good comes; given back to its endpoint if it is not used.
+struct Spare<'a>(&'a Try<'a>, Option<Result>);
+
+impl Spare<'_> {
+    fn keep(&mut self, result: Result) {
+        match (&result, &self.1) {
+            (Err(_), Some(Ok(_))) => {}
+            _ => self.put(Some(result)),
+        }
+    }
+
+    fn put(&mut self, result: Option<Result>) {
+        if let Some(Ok(unwanted)) = std::mem::replace(&mut self.1, result) {
+            unwanted.discard(self.0.local, self.0.upstream, SystemClock::tick());
+        }
+    }
+}
+
+impl Drop for Spare<'_> {
+    fn drop(&mut self) {
+        self.put(None);
+    }
+}
+
+impl Race<'_> {
+    /// Sends the request, and beside it what hedges it may have; `tried` learns of their endpoints.
+    pub(crate) async fn run(
+        &self,
+        endpoint: Arc<Endpoint>,
+        body: Body,
+        tried: &mut Vec<u64>,
+    ) -> Result {
+        let began = SystemClock::tick();
+        self.hedger.begin();
+        let mut taken = tried.clone();
+        taken.push(endpoint.id());
+        let mut first = pin!(self.attempt.run(endpoint, self.head, body));
+        let mut first_is_over = false;
+        let mut hedges = Vec::new();
+        let mut left = self.hedger.max();
+        let mut next = self.next(began, left);
+        let mut spare = Spare(self.attempt, None);
+        loop {
+            // `None` is a delay that is over.
+            let result = poll_fn(|cx| {
+                if !first_is_over && let Poll::Ready(result) = first.as_mut().poll(cx) {
+                    first_is_over = true;
+                    return Poll::Ready(Some(result));
+                }
+                if let Some(result) = poll_any(&mut hedges, cx) {
+                    return Poll::Ready(Some(result));
+                }
+                match next {
+                    Some(at) => self.attempt.alarm.poll(cx, at).map(|()| None),
+                    None => Poll::Pending,
+                }
+            })
+            .await;
+            match result {
+                Some(Ok(success)) if success.failure.is_none() => {
+                    self.hedger.record(SystemClock::tick().since(began));
+                    return Ok(success);
+                }
+                Some(result) if first_is_over && hedges.is_empty() => {
+                    spare.keep(result);
+                    if let Some(result) = spare.1.take() {
+                        return result;
+                    }
+                }
+                Some(result) => spare.keep(result),
+                None => {
+                    let now = SystemClock::tick();
+                    let Some(other) = self.other(&taken, now) else {
+                        next = None;
+                        continue;
+                    };
+                    taken.push(other.id());
+                    tried.push(other.id());
+                    let local = self.attempt.local;
+                    self.attempt.upstream.meter.count(local.index, Count::Hedge);
+                    let body = self.replay.map_or(Body::Empty, Replay::body);
+                    hedges.push(Box::pin(self.attempt.run(other, self.head, body)));
+                    left -= 1;
+                    next = self.next(now, left);
+                }
+            }
+        }
+    }
+
+    /// When the next hedge is due, if one may be sent.
+    fn next(&self, from: Tick, left: u32) -> Option<Tick> {
+        self.hedger.delay().filter(|_| left > 0).map(|delay| from.plus(delay))
+    }
+
+    /// An endpoint that has none of the tries, and a hedge out of the budget for it.
+    fn other(&self, taken: &[u64], now: Tick) -> Option<Arc<Endpoint>> {
+        let other = self.forward.pick(self.attempt.local, taken, now).ok()?;
+        (!taken.contains(&other.id()) && self.hedger.allow()).then_some(other)
+    }
+}
+
+/// The result of any that is over, which is then no longer among them.
+fn poll_any<F: Future>(all: &mut Vec<Pin<Box<F>>>, cx: &mut Context<'_>) -> Option<F::Output> {
+    for index in 0..all.len() {
+        if let Poll::Ready(result) = all[index].as_mut().poll(cx) {
+            drop(all.swap_remove(index));
+            return Some(result);
+        }
+    }
+    None
+}

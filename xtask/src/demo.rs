@@ -5,7 +5,6 @@
 
 mod fleet;
 mod http;
-mod process;
 mod steps;
 mod traffic;
 

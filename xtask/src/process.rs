@@ -1,8 +1,9 @@
-//! A child process that does not outlive its owner.
+//! Child processes that do not outlive their owner, and ports for them.
 
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
@@ -17,14 +18,14 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// A running child, its output in a file.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a command with all its output in a file.
-    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
         // In a group of its own, so that a Ctrl-C in the terminal reaches the tour alone, which then
         // ends its children in order.
@@ -39,12 +40,12 @@ impl Process {
     }
 
     /// Its exit status, if it ended.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// The last lines of its output.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let lines = File::open(&self.log)
             .and_then(|file| BufReader::new(file).lines().collect::<io::Result<Vec<_>>>())
             .unwrap_or_default();
@@ -52,14 +53,14 @@ impl Process {
     }
 
     /// Ends it without a chance to say goodbye.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Asks it to end, waits, and kills it if it does not.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.ended().is_some() {
             return;
         }
@@ -82,9 +83,25 @@ impl Drop for Process {
     }
 }
 
+/// Loopback addresses whose ports are free now.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
+    // All are held until all are known, so that none is given twice.
+    let held: io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    Ok(held?.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_ports_differ() {
+        let mut ports = free_ports(20).unwrap();
+        ports.sort();
+        ports.dedup();
+        assert_eq!(ports.len(), 20);
+    }
 
     fn shell(script: &str, log: &str) -> Process {
         let mut command = Command::new("sh");

@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use follow::{Anybody, Believed, Identity, Sessions};
+use follow::{Anybody, Believed, Identity, Sessions, no_sessions};
 use rustls::{
     ClientConfig,
     client::{Resumption, VerifierBuilderError, WebPkiServerVerifier, danger::ServerCertVerifier},
@@ -117,7 +117,7 @@ impl Client {
             .certificate
             .as_ref()
             .map(|loaded| Arc::new(Identity::new(Arc::clone(&loaded.key))));
-        let sessions = Arc::new(Sessions::new());
+        let sessions = Arc::new(Sessions::new(no_sessions()));
 
         let mut faults = Gather::default();
         let time = Arc::new(Wall(Arc::clone(&clock.0)));
@@ -171,12 +171,12 @@ impl Client {
             return Ok(Reload::Unchanged);
         }
         if let (Some(believed), Some(verifier)) = (&self.believed, &material.verifier) {
-            believed.show(Arc::clone(verifier));
+            believed.replace(Arc::clone(verifier));
         }
         if let (Some(identity), Some(loaded)) = (&self.identity, &material.certificate) {
-            identity.show(Arc::clone(&loaded.key));
+            identity.replace(Arc::clone(&loaded.key));
         }
-        self.sessions.forget();
+        self.sessions.replace(no_sessions());
         *current = material;
         Ok(Reload::Changed)
     }

@@ -43,16 +43,18 @@ mod adaptive;
 mod breaker;
 mod bulkhead;
 mod hedge;
+mod judged;
 mod retry;
 mod timeout;
 
 use weft_kernel::{SystemClock, Tick};
 
 pub use self::{
-    adaptive::{Adaptive, AdaptiveFuture, AdaptiveLayer},
-    breaker::{BreakerFuture, BreakerLayer, Broken},
+    adaptive::{Adaptive, AdaptiveLayer},
+    breaker::{Begun, BreakerLayer, Broken},
     bulkhead::{BulkheadFuture, BulkheadLayer, Bulkheaded},
     hedge::{Hedge, HedgeFuture, HedgeLayer},
+    judged::{JudgedFuture, Permission},
     retry::{Policy, Retry, RetryFuture, RetryLayer},
     timeout::{Timeout, TimeoutFuture, TimeoutLayer},
 };

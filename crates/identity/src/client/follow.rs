@@ -1,6 +1,6 @@
 //! The parts of a client's configuration that follow a reload: each hands on to what is in use now.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -20,18 +20,31 @@ use crate::provider::provider;
 /// How many servers' sessions are remembered.
 const SESSIONS_MAX: usize = 256;
 
-/// The authorities that are believed now.
+/// What is in use now.
 #[derive(Debug)]
-pub(super) struct Believed(ArcSwap<WebPkiServerVerifier>);
+pub(super) struct Current<T>(ArcSwap<T>);
 
-impl Believed {
-    pub(super) fn new(verifier: Arc<WebPkiServerVerifier>) -> Self {
-        Self(ArcSwap::new(verifier))
+impl<T> Current<T> {
+    pub(super) fn new(first: Arc<T>) -> Self {
+        Self(ArcSwap::new(first))
     }
 
-    pub(super) fn show(&self, verifier: Arc<WebPkiServerVerifier>) {
-        self.0.store(verifier);
+    /// Takes another into use.
+    pub(super) fn replace(&self, next: Arc<T>) {
+        self.0.store(next);
     }
+}
+
+/// The authorities that are believed.
+pub(super) type Believed = Current<WebPkiServerVerifier>;
+/// The certificate that is shown.
+pub(super) type Identity = Current<CertifiedKey>;
+/// The sessions that may be resumed, until they are forgotten.
+pub(super) type Sessions = Current<ClientSessionMemoryCache>;
+
+/// No session yet.
+pub(super) fn no_sessions() -> Arc<ClientSessionMemoryCache> {
+    Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX))
 }
 
 impl ServerCertVerifier for Believed {
@@ -111,20 +124,6 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// The certificate that is shown now.
-#[derive(Debug)]
-pub(super) struct Identity(ArcSwap<CertifiedKey>);
-
-impl Identity {
-    pub(super) fn new(key: Arc<CertifiedKey>) -> Self {
-        Self(ArcSwap::new(key))
-    }
-
-    pub(super) fn show(&self, key: Arc<CertifiedKey>) {
-        self.0.store(key);
-    }
-}
-
 impl ResolvesClientCert for Identity {
     fn resolve(
         &self,
@@ -137,25 +136,6 @@ impl ResolvesClientCert for Identity {
 
     fn has_certs(&self) -> bool {
         true
-    }
-}
-
-/// The sessions that may be resumed, until they are forgotten.
-pub(super) struct Sessions(ArcSwap<ClientSessionMemoryCache>);
-
-impl Sessions {
-    pub(super) fn new() -> Self {
-        Self(ArcSwap::from_pointee(ClientSessionMemoryCache::new(SESSIONS_MAX)))
-    }
-
-    pub(super) fn forget(&self) {
-        self.0.store(Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)));
-    }
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sessions")
     }
 }
 

@@ -1,17 +1,12 @@
 //! Calls under a breaker.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 use weft_kernel::{Error, Reason, Retry, Tick, format_duration};
 
-use super::{Judge, now};
+use super::{Judge, JudgedFuture, Permission, now};
 use crate::breaker::{Breaker, Outcome, Permit};
 
 /// Refuses calls while a breaker is open, and tells it how the others end.
@@ -51,7 +46,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BreakerFuture<S::Future, J>;
+    type Future = JudgedFuture<S::Future, J, Begun>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -59,74 +54,28 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let started = now();
-        let state = match self.layer.breaker.admit(started) {
-            Ok(permit) => State::Called {
-                future: self.inner.call(request),
-                permit: Some(permit),
-                judge: self.layer.judge.clone(),
-                started,
-            },
+        match self.layer.breaker.admit(started) {
+            Ok(permit) => {
+                let judge = self.layer.judge.clone();
+                JudgedFuture::called(self.inner.call(request), Begun(permit, started), judge)
+            }
             Err(refused) => {
                 let wait = refused.retry_after;
                 let say = format!("the service is failing; try again in {}", format_duration(wait));
                 let error = Error::new(Reason::BreakerOpen, say).retry(Retry::After(wait));
-                State::Refused { error: Some(error) }
+                JudgedFuture::refused(error)
             }
-        };
-        BreakerFuture { state }
-    }
-}
-
-pin_project! {
-    /// The future of a call through [`Broken`].
-    #[derive(Debug)]
-    pub struct BreakerFuture<F, J> {
-        #[pin]
-        state: State<F, J>,
-    }
-}
-
-pin_project! {
-    #[project = Projected]
-    #[derive(Debug)]
-    enum State<F, J> {
-        Called {
-            #[pin]
-            future: F,
-            permit: Option<Permit>,
-            judge: J,
-            started: Tick
-        },
-        Refused { error: Option<Error> },
-    }
-}
-
-impl<F, J, Res, E> Future for BreakerFuture<F, J>
-where
-    F: Future<Output = Result<Res, E>>,
-    E: From<Error>,
-    J: Judge<Res, E>,
-{
-    type Output = Result<Res, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            Projected::Called { future, permit, judge, started } => {
-                let result = ready!(future.poll(cx));
-                if let Some(permit) = permit.take()
-                    && let Some(good) = judge.good(result.as_ref())
-                {
-                    let outcome = if good { Outcome::Ok } else { Outcome::Failed };
-                    let now = now();
-                    permit.finish(outcome, now.since(*started), now);
-                }
-                Poll::Ready(result)
-            }
-            // A future that is polled after its end has nothing more to say.
-            Projected::Refused { error } => match error.take() {
-                Some(error) => Poll::Ready(Err(error.into())),
-                None => Poll::Pending,
-            },
         }
+    }
+}
+
+/// The permission of a call that began then.
+#[derive(Debug)]
+pub struct Begun(Permit, Tick);
+
+impl Permission for Begun {
+    fn tell(self, good: bool, now: Tick) {
+        let outcome = if good { Outcome::Ok } else { Outcome::Failed };
+        self.0.finish(outcome, now.since(self.1), now);
     }
 }

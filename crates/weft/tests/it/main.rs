@@ -4,9 +4,11 @@
 mod accounts;
 mod admin;
 mod config;
+mod docs;
 mod drain;
 mod faults;
 mod h2_abuse;
+mod h2_conformance;
 mod http1;
 mod http2;
 mod reload;

@@ -1,7 +1,9 @@
 //! Every service by name: what configuration wants, what names resolve to, and who checks whom.
 //!
-//! [`Registry::apply`] takes the whole configuration and changes only what differs. The request
-//! path takes its services from a compiled snapshot and never asks the registry. [`Registry::run`]
+//! [`Registry::apply`] takes the whole configuration and changes only what differs. A reload does it in
+//! three steps: [`Registry::prepare`] changes nothing yet, [`Registry::commit`] puts in force what was
+//! prepared, and [`Registry::retain`] lets go of services that are gone once no request may ask for them.
+//! The request path takes its services from a compiled snapshot and never asks the registry. [`Registry::run`]
 //! is the one long-lived task: it resolves and checks on the control runtime until told to stop.
 
 mod agenda;
@@ -69,6 +71,17 @@ struct Inner {
     wards: HashMap<u64, Ward>,
     checks: Agenda<u64>,
     next: u64,
+}
+
+/// Services that are to be; nothing is in force yet.
+#[derive(Debug)]
+pub struct Prepared(BTreeMap<Name, (Arc<ServiceOptions>, Arc<Service>)>);
+
+impl Prepared {
+    /// The service of a name: the one in force, or a new one, which has no endpoints until the commit.
+    pub fn get(&self, name: &str) -> Option<&Arc<Service>> {
+        self.0.get(name).map(|(_, service)| service)
+    }
 }
 
 /// What one [`Registry::apply`] changed.
@@ -157,39 +170,72 @@ impl Registry {
     /// Makes these the services. A service keeps its endpoints by address, with all that was learnt
     /// about them; of two with one name the later counts.
     pub fn apply(&self, services: Vec<ServiceOptions>, now: Tick) -> Changed {
-        let mut inner = self.inner();
-        let old = self.services.load_full();
-        let mut new = Services::new();
-        let mut changed = Changed::default();
-        let wanted: BTreeMap<Name, ServiceOptions> =
-            services.into_iter().map(|options| (options.name.clone(), options)).collect();
-        inner.ask_for(wanted.values(), now);
-        for (name, options) in wanted {
+        let prepared = self.prepare(services);
+        let names: HashSet<Name> = prepared.0.keys().cloned().collect();
+        let mut changed = self.commit(prepared, now);
+        let removed = self.retain(|name| names.contains(name));
+        changed.removed = removed.removed;
+        changed.endpoints_removed += removed.endpoints_removed;
+        changed
+    }
+
+    /// Makes new services ready without any change to what is in force; of two with one name the later
+    /// counts.
+    pub fn prepare(&self, services: Vec<ServiceOptions>) -> Prepared {
+        let old = self.services.load();
+        let prepare = |options: ServiceOptions| {
             let options = Arc::new(options);
-            let service = match old.get(&name) {
-                Some(service) if *service.options() == *options => {
-                    new.insert(name, Arc::clone(service));
-                    continue;
-                }
-                Some(service) => {
-                    changed.updated.push(name.clone());
-                    Arc::clone(service)
-                }
-                None => {
-                    changed.added.push(name.clone());
-                    Service::new(Arc::clone(&options), Arc::clone(&self.wake))
-                }
-            };
+            let service = old.get(&options.name).cloned();
+            let service = service
+                .unwrap_or_else(|| Service::new(Arc::clone(&options), Arc::clone(&self.wake)));
+            (options.name.clone(), (options, service))
+        };
+        Prepared(services.into_iter().map(prepare).collect())
+    }
+
+    /// Puts in force what was prepared. A service keeps its endpoints by address, with all that was
+    /// learnt about them; services that were not prepared stay as they are. None may have been let go
+    /// of since.
+    pub fn commit(&self, prepared: Prepared, now: Tick) -> Changed {
+        let mut inner = self.inner();
+        let mut services = (**self.services.load()).clone();
+        let mut changed = Changed::default();
+        inner.ask_for(prepared.0.values().map(|(options, _)| &**options), now);
+        for (name, (options, service)) in prepared.0 {
+            match services.get(&name) {
+                Some(_) if *service.options() == *options => continue,
+                Some(_) => changed.updated.push(name.clone()),
+                None => changed.added.push(name.clone()),
+            }
             changed.count(inner.install(&service, options, now));
-            new.insert(name, service);
+            services.insert(name, service);
         }
-        for (name, service) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
+        inner.tidy(&services);
+        self.services.store(Arc::new(services));
+        drop(inner);
+        self.wake.notify_one();
+        changed
+    }
+
+    /// Lets go of services that are not to be kept: their endpoints take no request any more.
+    pub fn retain(&self, keep: impl Fn(&Name) -> bool) -> Changed {
+        let mut changed = Changed::default();
+        if self.services.load().keys().all(&keep) {
+            return changed;
+        }
+        let mut inner = self.inner();
+        let mut services = (**self.services.load()).clone();
+        services.retain(|name, service| {
+            if keep(name) {
+                return true;
+            }
             changed.removed.push(name.clone());
             changed.endpoints_removed += service.set().members().len();
             service.retire();
-        }
-        inner.tidy(&new);
-        self.services.store(Arc::new(new));
+            false
+        });
+        inner.tidy(&services);
+        self.services.store(Arc::new(services));
         drop(inner);
         self.wake.notify_one();
         changed

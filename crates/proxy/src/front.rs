@@ -68,7 +68,7 @@ impl Front {
 impl Handler for Front {
     async fn call(&self, request: Request) -> Response {
         let Request { head, body, peer, alarm, inform } = request;
-        let Some(view) = self.window.look(&self.local.current) else {
+        let Some(view) = self.window.look(&self.local) else {
             return self.turn_away(&peer, Reason::Draining, "the listener is closing");
         };
         let now = SystemClock::tick();
@@ -85,7 +85,7 @@ impl Handler for Front {
     }
 
     fn refuse(&self, peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
-        if let Some(view) = self.window.look(&self.local.current) {
+        if let Some(view) = self.window.look(&self.local) {
             view.listener.meter.protocol_error(self.local.index);
         }
         tracing::debug!(reason = reason.word(), detail, "request refused");

@@ -21,7 +21,7 @@ pub struct Listener {
     /// How HTTP is spoken on it.
     pub http: plan::Http,
     /// Where its requests go.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// Where its connections go, if it does not speak HTTP.
     pub(crate) stream: Option<Stream>,
     /// Its metrics.
@@ -44,7 +44,7 @@ pub(crate) enum Stream {
 impl Listener {
     pub(crate) fn compile(
         plan: &plan::Listener,
-        table: Table,
+        table: Arc<Table>,
         services: &HashMap<Name, Arc<Upstream>>,
         metrics: &metrics::Registry,
     ) -> Result<Self, String> {

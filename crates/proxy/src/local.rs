@@ -1,6 +1,10 @@
 //! What one worker has for itself: its connections, its chance, its view of the snapshot.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use weft_kernel::{Name, Rng, SystemClock};
@@ -40,6 +44,7 @@ pub struct Local {
     /// Its tasks, which drain waits for.
     pub tasks: Tasks,
     pub(crate) rng: RefCell<Rng>,
+    views: Rc<Views>,
 }
 
 impl Local {
@@ -53,7 +58,8 @@ impl Local {
     ) -> Self {
         let stop = tasks.stop().clone();
         let pool = Rc::new(Pool::new(stop.clone()));
-        sweep(&pool, &stop, &tasks);
+        let views = Rc::new(Views { current: current.clone(), latest: RefCell::default() });
+        sweep(&pool, &views, &stop, &tasks);
         Self {
             index,
             current,
@@ -63,13 +69,14 @@ impl Local {
             stop,
             tasks,
             rng: RefCell::new(Rng::from_entropy()),
+            views,
         }
     }
 }
 
-/// Retires connections once a second, until the worker drains.
-fn sweep(pool: &Rc<Pool>, stop: &Stop, tasks: &Tasks) {
-    let (pool, stop) = (pool.clone(), stop.clone());
+/// Retires connections and lets go of old snapshots once a second, until the worker drains.
+fn sweep(pool: &Rc<Pool>, views: &Rc<Views>, stop: &Stop, tasks: &Tasks) {
+    let (pool, views, stop) = (pool.clone(), views.clone(), stop.clone());
     tasks.spawn_local(async move {
         let alarm = Alarm::default();
         let mut draining = std::pin::pin!(stop.draining());
@@ -79,6 +86,7 @@ fn sweep(pool: &Rc<Pool>, stop: &Stop, tasks: &Tasks) {
                 return;
             }
             pool.sweep();
+            views.sweep();
         }
     });
 }
@@ -89,15 +97,42 @@ pub(crate) struct View {
     pub(crate) listener: Arc<Listener>,
 }
 
-/// Keeps the view of one listener until the snapshot changes, so that a request only compares numbers.
+/// What a worker has seen of the current snapshot. Connections share it, so that one that is idle
+/// holds no snapshot back.
+struct Views {
+    current: Arc<ArcSwap<Snapshot>>,
+    latest: RefCell<Vec<Rc<View>>>,
+}
+
+impl Views {
+    fn of(&self, listener: &Name, now: &Arc<Snapshot>) -> Option<Rc<View>> {
+        let mut latest = self.latest.borrow_mut();
+        latest.retain(|view| view.snapshot.generation == now.generation);
+        if let Some(view) = latest.iter().find(|view| view.listener.name == *listener) {
+            return Some(view.clone());
+        }
+        let listener = now.listeners.get(listener).cloned()?;
+        let view = Rc::new(View { snapshot: Arc::clone(now), listener });
+        latest.push(view.clone());
+        Some(view)
+    }
+
+    /// Lets go of snapshots that are no longer in force.
+    fn sweep(&self) {
+        let generation = self.current.load().generation;
+        self.latest.borrow_mut().retain(|view| view.snapshot.generation == generation);
+    }
+}
+
+/// The view of one listener for as long as the snapshot stays, so that a request only compares numbers.
 pub(crate) struct Window {
     name: Name,
-    view: RefCell<Option<Rc<View>>>,
+    view: RefCell<Weak<View>>,
 }
 
 impl Window {
     pub(crate) const fn new(name: Name) -> Self {
-        Self { name, view: RefCell::new(None) }
+        Self { name, view: RefCell::new(Weak::new()) }
     }
 
     /// The name of the listener.
@@ -106,16 +141,16 @@ impl Window {
     }
 
     /// The view of the current snapshot; `None` if the listener is no longer in it.
-    pub(crate) fn look(&self, current: &ArcSwap<Snapshot>) -> Option<Rc<View>> {
-        let now = current.load();
+    pub(crate) fn look(&self, local: &Local) -> Option<Rc<View>> {
+        let now = local.current.load();
         let mut view = self.view.borrow_mut();
-        match &*view {
-            Some(view) if view.snapshot.generation == now.generation => {}
-            _ => {
-                let listener = now.listeners.get(&self.name).cloned()?;
-                *view = Some(Rc::new(View { snapshot: Arc::clone(&now), listener }));
-            }
+        if let Some(view) = view.upgrade()
+            && view.snapshot.generation == now.generation
+        {
+            return Some(view);
         }
-        view.clone()
+        let latest = local.views.of(&self.name, &now)?;
+        *view = Rc::downgrade(&latest);
+        Some(latest)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_discovery::Registry;
+use weft_discovery::registry::Prepared;
 use weft_kernel::{Name, Tick};
 use weft_telemetry::metrics;
 
@@ -41,13 +41,13 @@ pub struct PlanError {
 }
 
 impl Snapshot {
-    /// Compiles a plan. The services' endpoints must be in `registry` already.
+    /// Compiles a plan; `discovered` holds all of its services. Nothing that is in force is changed.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(
         plan: &Plan,
-        registry: &Registry,
+        discovered: &Prepared,
         metrics: &metrics::Registry,
         before: Option<&Self>,
         now: Tick,
@@ -56,19 +56,20 @@ impl Snapshot {
         let mut services = HashMap::with_capacity(plan.services.len());
         for service in &plan.services {
             let name = &service.discovery.name;
-            let Some(discovered) = registry.get(name.as_str()) else {
+            let Some(discovered) = discovered.get(name.as_str()) else {
                 errors.push(PlanError {
                     place: format!("service {name}"),
-                    what: "it is not in the registry".into(),
+                    what: "discovery does not know it".into(),
                 });
                 continue;
             };
             let known = before.and_then(|before| before.services.get(name));
-            if let Some(known) = known.filter(|known| known.is_still(service, &discovered)) {
+            if let Some(known) = known.filter(|known| known.is_still(service, discovered)) {
                 services.insert(name.clone(), Arc::clone(known));
                 continue;
             }
             let meter = metrics.service(name.as_str());
+            let discovered = Arc::clone(discovered);
             match Upstream::new(service, discovered, meter, known.map(|known| &**known), now) {
                 Ok(upstream) => {
                     services.insert(name.clone(), Arc::new(upstream));
@@ -97,12 +98,17 @@ impl Snapshot {
             }
         }
         let mut listeners = HashMap::with_capacity(plan.listeners.len());
+        // Most often every listener offers every route: those that offer the same share a table.
+        let mut tables: HashMap<Vec<u32>, Arc<Table>> = HashMap::new();
         for listener in &plan.listeners {
-            let own = plan.routes.iter().enumerate().filter(|(_, route)| {
+            let numbered = (0..).zip(&plan.routes);
+            let own = numbered.filter(|(_, route)| {
                 route.listeners.is_empty() || route.listeners.contains(&listener.name)
             });
-            let table = Table::compile(own.map(|(index, route)| (index as u32, route)));
-            let table = match table {
+            let own: Vec<u32> = own.map(|(index, _)| index).collect();
+            let known = tables.get(&own).cloned();
+            let routes = own.iter().map(|index| (*index, &plan.routes[*index as usize]));
+            let table = match known.map_or_else(|| Table::compile(routes).map(Arc::new), Ok) {
                 Ok(table) => table,
                 Err(failed) => {
                     errors.extend(failed.into_iter().map(|error: CompileError| PlanError {
@@ -112,6 +118,7 @@ impl Snapshot {
                     continue;
                 }
             };
+            tables.insert(own, Arc::clone(&table));
             match Listener::compile(listener, table, &services, metrics) {
                 Ok(compiled) => {
                     listeners.insert(listener.name.clone(), Arc::new(compiled));

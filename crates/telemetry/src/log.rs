@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 /// What is logged, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Text or JSON.
     pub format: Format,

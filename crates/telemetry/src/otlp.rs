@@ -52,7 +52,7 @@ pub enum Protocol {
 }
 
 /// How to export.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// `http://` or `https://`, host and port; over HTTP, `/v1/traces` is added unless the path ends so.
     pub endpoint: String,

@@ -4,6 +4,7 @@
 //! a check or a reload never touches a request.
 
 mod listeners;
+mod reload;
 mod status;
 
 use std::{
@@ -27,7 +28,7 @@ use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
 use self::listeners::Listeners;
 pub use self::status::{AVAILABLE, Refusal, STATES, Status, state_of};
-use crate::config::{Loaded, Loader, Plan, Refused};
+use crate::config::{Loaded, Loader, Plan, watch::Watcher};
 
 /// How long work may go on once the node drains.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -35,10 +36,6 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 const READY_TIME: Duration = Duration::from_secs(30);
 /// The name under which the admin API's socket is handed over; no listener can have it.
 const ADMIN: &str = "_admin";
-/// How long services that are gone are kept for requests that began before.
-const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// How often it is looked whether there are any.
-const SETTLE_STEP: Duration = Duration::from_millis(5);
 /// Spans that may wait to be exported.
 const SPANS_MAX: usize = 4096;
 
@@ -76,6 +73,8 @@ pub struct Node {
     /// When it was started.
     pub started: SystemTime,
     state: Mutex<State>,
+    /// Tells when the files of the configuration have changed.
+    pub watcher: Watcher,
     /// Held through a reload, whoever asked for it.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -84,13 +83,16 @@ pub struct Node {
 struct State {
     loader: Loader,
     loaded: Arc<Loaded>,
+    /// What only a start puts in force, as it was then.
+    fixed: reload::Fixed,
     listeners: Listeners,
     applied: SystemTime,
     refused: Option<Refusal>,
     /// Files whose change may change or mend the configuration.
     watched: BTreeSet<PathBuf>,
-    /// Snapshots that requests may still hold: let go of here, so that no worker has to free one.
-    retired: Vec<Arc<Snapshot>>,
+    /// Snapshots that requests may still hold: let go of here, so that no worker has to free one, and so
+    /// that it is known whose services are still asked for.
+    retired: Vec<reload::Retired>,
 }
 
 /// What must outlive the node to be written out at its end.
@@ -106,9 +108,11 @@ pub struct Ends {
 }
 
 impl Node {
-    /// Starts a node: takes over or opens its sockets, and begins to accept.
+    /// Starts a node: takes over or opens its sockets, and begins to accept. `watcher` has been started
+    /// before the configuration was loaded.
     pub async fn start(
         options: Options,
+        watcher: Watcher,
         loader: Loader,
         loaded: Loaded,
     ) -> anyhow::Result<(Arc<Self>, Ends)> {
@@ -128,9 +132,10 @@ impl Node {
         ));
         let now = SystemClock::tick();
         let plan = &loaded.plan;
-        registry.apply(services(plan), now);
-        let snapshot = Snapshot::compile(&plan.proxy, &registry, &metrics, None, now)
+        let discovered = registry.prepare(services(plan));
+        let snapshot = Snapshot::compile(&plan.proxy, &discovered, &metrics, None, now)
             .map_err(|errors| anyhow::anyhow!(join(&errors)))?;
+        registry.commit(discovered, now);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let (access, guard) =
             access::Log::open(plan.telemetry.access_log.clone(), shards, metrics.access())?;
@@ -179,6 +184,7 @@ impl Node {
         listeners.forget_unclaimed();
         let wall = SystemTime::now();
         metrics.config().applied(wall);
+        watcher.files(&loaded.files);
         let node = Arc::new(Self {
             options,
             current,
@@ -188,10 +194,12 @@ impl Node {
             stop,
             access,
             started: wall,
+            watcher,
             reloading: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 loader,
                 watched: loaded.files.clone(),
+                fixed: reload::Fixed::of(&loaded.plan),
                 loaded: Arc::new(loaded),
                 listeners,
                 applied: wall,
@@ -205,108 +213,6 @@ impl Node {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads the configuration anew and, if nothing at all is wrong with it, puts it in force. What is
-    /// under way ends as it began.
-    pub async fn reload(&self) -> Result<(), String> {
-        let _turn = self.reloading.lock().await;
-        let began = std::time::Instant::now();
-        let result = self.try_reload().await;
-        match &result {
-            Ok(()) => {
-                let generation = self.current.load().generation;
-                tracing::info!(generation, took = ?began.elapsed(), "configuration applied");
-            }
-            Err(why) => {
-                self.metrics.config().refused();
-                self.state().refused = Some(Refusal { at: SystemTime::now(), reason: why.clone() });
-                tracing::warn!("configuration refused, the last good one stays in force: {why}");
-            }
-        }
-        result
-    }
-
-    async fn try_reload(&self) -> Result<(), String> {
-        let loaded = {
-            let mut state = self.state();
-            let path = &self.options.config;
-            state.loader.load(path, &|name| std::env::var(name).ok())
-        };
-        let loaded = loaded.map_err(|refused: Box<Refused>| {
-            self.state().watched.extend(refused.files.iter().cloned());
-            refused.to_string()
-        })?;
-        for warning in &loaded.warnings {
-            tracing::warn!("configuration: {}", warning.message);
-        }
-        let now = SystemClock::tick();
-        let before = self.current.load_full();
-        let plan = &loaded.plan;
-        // Services that go are kept until the new snapshot is in force, so that no request finds a
-        // service without its endpoints.
-        let kept = self.kept_services(plan);
-        let removes = kept.len() > plan.proxy.services.len();
-        self.registry.apply(kept, now);
-        let snapshot =
-            Snapshot::compile(&plan.proxy, &self.registry, &self.metrics, Some(&before), now)
-                .map_err(|errors| join(&errors))?;
-        let mut listeners = std::mem::take(&mut self.state().listeners);
-        let opened = listeners.prepare(&plan.sockets, &self.workers);
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.state().listeners = listeners;
-                return Err(format!("{error:#}"));
-            }
-        };
-        self.current.store(Arc::new(snapshot));
-        let switched =
-            listeners.commit(opened, &plan.sockets, &self.workers, self.options.drain).await;
-        // Requests that began just before may not have chosen their endpoint yet.
-        let limit = tokio::time::Instant::now() + SETTLE_TIME;
-        while removes && Arc::strong_count(&before) > 1 && tokio::time::Instant::now() < limit {
-            tokio::time::sleep(SETTLE_STEP).await;
-        }
-        self.registry.apply(services(plan), SystemClock::tick());
-        let wall = SystemTime::now();
-        self.metrics.config().applied(wall);
-        let mut state = self.state();
-        state.listeners = listeners;
-        state.watched = loaded.files.clone();
-        state.loaded = Arc::new(loaded);
-        state.applied = wall;
-        state.refused = None;
-        state.retired.push(before);
-        state.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        switched.map_err(|error| format!("{error:#}"))
-    }
-
-    /// The services of a plan, and those in force that it no longer has.
-    fn kept_services(&self, plan: &Plan) -> Vec<weft_discovery::ServiceOptions> {
-        let mut kept = services(plan);
-        for service in self.registry.services() {
-            if !kept.iter().any(|known| known.name == *service.name()) {
-                kept.push((*service.options()).clone());
-            }
-        }
-        kept
-    }
-
-    /// Lets go of snapshots that no request holds any more.
-    pub fn tidy(&self) {
-        self.state().retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-    }
-
-    /// Reads certificates anew from their files.
-    pub fn reload_certificates(&self) {
-        self.state().listeners.reload_certificates();
-    }
-
-    /// The files that the configuration refers to, the refused one's included.
-    pub fn watched(&self) -> BTreeSet<PathBuf> {
-        let state = self.state();
-        state.watched.clone()
     }
 
     /// The configuration in force.

@@ -9,7 +9,10 @@
 //! might still be dead in ways that are harder to see; and a few hash lookups for each match, host and
 //! listener.
 
-use std::{borrow::Borrow, collections::HashMap};
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use super::{paths::Pattern, regexes::literal_start};
 use crate::plan::{self, FieldValue, Host, Match, Route};
@@ -87,11 +90,21 @@ pub fn shadowed<R: Borrow<Route>>(routes: &[R]) -> Vec<(usize, usize)> {
         let Route { matches, .. }: &Route = route;
         if matches.is_empty() { &everything } else { matches }
     };
-    let mut steps = Steps::new();
+    let mut steps = Steps::with_capacity(routes.len());
+    // Most routes have a step for themselves, which settles the question.
+    let mut alone = vec![false; routes.len()];
     for (at, route) in routes.iter().map(Borrow::borrow).enumerate() {
         for (number, one) in matches(route).iter().enumerate() {
             for step in placements(route, one).into_iter().flatten() {
-                let owners = steps.entry(step).or_default();
+                let wins = step.listener.is_none()
+                    && !matches!(step.path, Shape::Regex(_) | Shape::AllRooted);
+                let owners = match steps.entry(step) {
+                    Entry::Vacant(entry) => {
+                        alone[at] |= wins;
+                        entry.insert(Owners::default())
+                    }
+                    Entry::Occupied(entry) => entry.into_mut(),
+                };
                 if one.methods.is_empty() {
                     owners.any.get_or_insert((at, number));
                 }
@@ -103,6 +116,9 @@ pub fn shadowed<R: Borrow<Route>>(routes: &[R]) -> Vec<(usize, usize)> {
     }
     let mut shadowed = Vec::new();
     for (at, route) in routes.iter().map(Borrow::borrow).enumerate() {
+        if alone[at] {
+            continue;
+        }
         let mut winner = None;
         let dead = (0..of(route)).all(|number| {
             let one = &matches(route)[number];

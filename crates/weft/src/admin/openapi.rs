@@ -34,6 +34,7 @@ const SCHEMAS: &[Schema] = &[
             ("applied_at", "string"),
             ("age_seconds", "integer"),
             ("warnings", "integer"),
+            ("restart", "[string]"),
             ("refused", "#Refused?"),
         ],
     ),

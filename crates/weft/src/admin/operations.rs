@@ -358,14 +358,13 @@ fn find(service: &Service, asked: &str) -> Result<Arc<Endpoint>, Problem> {
 async fn explain_route(State(node): State<App>, Body(asked): Body<Asked>) -> Answer {
     let (loaded, snapshot) = (node.loaded(), node.current.load_full());
     let table = |listener: &weft_proxy::plan::Listener| {
-        Some(&snapshot.listeners.get(&listener.name)?.table)
+        Some(&*snapshot.listeners.get(&listener.name)?.table)
     };
     let explained = explain(&loaded.plan.proxy, table, &asked);
     explained.map(json).map_err(|what| Problem::new(Code::Invalid, what))
 }
 
 async fn reload(State(node): State<App>) -> Answer {
-    node.reload_certificates();
     match node.reload().await {
         Ok(()) => Ok(json(node.status())),
         Err(why) => {

@@ -48,6 +48,10 @@ fn tell(status: &node::Status) -> String {
             many => format!(", {many} warnings"),
         },
     );
+    if !config.restart.is_empty() {
+        let settings = config.restart.join(", ");
+        let _ = writeln!(out, "changed, and in force with a restart only: {settings}");
+    }
     if let Some(refused) = &config.refused {
         let ago = span(refused.age_seconds);
         let _ = writeln!(out, "a newer one was refused {ago} ago: {}", refused.reason);

@@ -1,6 +1,6 @@
 //! `weft up`: run a node until it is told to stop.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,6 +13,9 @@ use crate::{
     config::{self, Loader, report, watch},
     node::{self, Node},
 };
+
+/// How often it is looked for what no request needs any more.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Run a node.
 ///
@@ -62,7 +65,6 @@ impl Up {
             super::print_error(&report::text(&loaded.warnings, &loaded.sources, false))?;
         }
         weft_telemetry::log::init(&loaded.plan.telemetry.log)?;
-        watcher.files(&loaded.files);
         let options = node::Options {
             config: self.config.path,
             workers: self.workers.map(usize::from),
@@ -75,7 +77,7 @@ impl Up {
             .build()
             .context("the control runtime could not be started")?;
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(options, loader, loaded, &watcher))?;
+        local.block_on(&runtime, run(options, watcher, loader, loaded))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -83,12 +85,12 @@ impl Up {
 /// The control side of a node: signals, changes, admin, and the end.
 async fn run(
     options: node::Options,
+    watcher: watch::Watcher,
     loader: Loader,
     loaded: config::Loaded,
-    watcher: &watch::Watcher,
 ) -> anyhow::Result<()> {
     let admin = loaded.plan.admin.clone();
-    let (node, ends) = Node::start(options, loader, loaded).await?;
+    let (node, ends) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let mut background = tokio::task::JoinSet::new();
     {
@@ -128,7 +130,7 @@ async fn run(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     let mut offer = std::pin::pin!(node.offer(admin_socket.as_ref()));
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    let mut tidy = tokio::time::interval(TIDY);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -139,10 +141,11 @@ async fn run(
                 admin_stop.close();
                 break;
             }
-            _ = hangup.recv() => reload(&node, watcher).await,
-            () = watcher.changed() => reload(&node, watcher).await,
+            // A refusal is told by the node itself.
+            _ = hangup.recv() => { let _ = node.reload().await; }
+            () = node.watcher.changed() => { let _ = node.reload().await; }
             _ = reopen.recv() => node.access.reopen(),
-            _ = minute.tick() => node.tidy(),
+            _ = tidy.tick() => node.tidy(),
         }
     }
     tracing::info!(within = ?node.options.drain, "draining");
@@ -155,11 +158,4 @@ async fn run(
     ends.access.close();
     tracing::info!("weft is down");
     Ok(())
-}
-
-/// Reads configuration and certificates anew. A refusal is told by the node itself.
-async fn reload(node: &Arc<Node>, watcher: &watch::Watcher) {
-    node.reload_certificates();
-    let _ = node.reload().await;
-    watcher.files(&node.watched());
 }

@@ -36,7 +36,7 @@ pub struct Socket {
 }
 
 /// What Weft tells about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// A line per request.
     pub access_log: weft_telemetry::access::Options,
@@ -49,7 +49,7 @@ pub struct Telemetry {
 }
 
 /// The admin API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Where it listens.
     pub listen: Address,

@@ -3,7 +3,8 @@
 //! Folders are watched rather than files: an editor replaces a file, and Kubernetes swaps the link
 //! `..data`, and both leave a watch on the file itself with nothing. What counts is the content: a
 //! change is told when a hash of all files differs from the last and stays the same for a moment, so
-//! a file that is being written is not read halfway. Where events do not arrive (network file
+//! a file that is being written is not read halfway. A configuration of one file that was moved into
+//! place is whole, and is told at once. Where events do not arrive (network file
 //! systems), the hash is compared every two seconds.
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 
 use notify::{
     EventKind, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
@@ -63,6 +64,8 @@ struct Shared {
     files: Mutex<BTreeSet<PathBuf>>,
     refresh: AtomicBool,
     stop: AtomicBool,
+    /// Whether the configuration's file was moved into place since it was looked at last.
+    moved: AtomicBool,
     changed: Notify,
 }
 
@@ -74,6 +77,7 @@ impl Watcher {
             files: Mutex::default(),
             refresh: AtomicBool::new(true),
             stop: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             changed: Notify::new(),
         });
         // One waiting wake is enough: whoever wakes looks at everything.
@@ -113,15 +117,18 @@ impl Drop for Watcher {
 }
 
 fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     options: &Options,
     wake: &SyncSender<()>,
     woken: &Receiver<()>,
     mut seen: Seen,
 ) {
     let event = {
-        let wake = wake.clone();
+        let (shared, wake) = (Arc::clone(shared), wake.clone());
         move |event: notify::Result<notify::Event>| {
+            if event.as_ref().is_ok_and(|event| shared.is_moved_to(event)) {
+                shared.moved.store(true, Ordering::Release);
+            }
             // That a file was read is no change; answering it by reading would never end.
             let read = |event: &notify::Event| matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
             if !event.as_ref().is_ok_and(read) {
@@ -141,9 +148,11 @@ fn run(
         if shared.stop.load(Ordering::Acquire) {
             return;
         }
+        let moved = shared.moved.swap(false, Ordering::AcqRel);
         let now = fingerprint(shared);
         if now != seen {
-            seen = settle(shared, options, now);
+            let alone = moved && changed(&seen, &now).all(|path| *path == shared.path);
+            seen = if alone { now } else { settle(shared, options, now) };
             // A swapped link or a new folder is another thing to watch from now on.
             watch(shared, watcher.as_mut(), &mut watched);
             shared.changed.notify_one();
@@ -160,6 +169,20 @@ fn name(shared: &Shared, seen: &mut Seen) {
     for (path, hash) in now {
         seen.entry(path).or_insert(hash);
     }
+}
+
+impl Shared {
+    /// Whether an event says that the configuration's only file was replaced by another as a whole.
+    fn is_moved_to(&self, event: &notify::Event) -> bool {
+        let to = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        event.kind == to && event.paths.iter().any(|path| path.file_name() == self.path.file_name())
+    }
+}
+
+/// The files that are not as they were.
+fn changed<'a>(old: &'a Seen, new: &'a Seen) -> impl Iterator<Item = &'a PathBuf> {
+    let gone = old.keys().filter(|path| !new.contains_key(*path));
+    gone.chain(new.iter().filter(|(path, hash)| old.get(*path) != Some(hash)).map(|(path, _)| path))
 }
 
 /// Waits until the files stay the same for a moment, or have been changing for too long.

@@ -70,6 +70,9 @@ pub struct ConfigStatus {
     pub age_seconds: u64,
     /// How many things about it are suspicious.
     pub warnings: usize,
+    /// Settings that have changed since the start and take effect with a restart.
+    #[serde(default)]
+    pub restart: Vec<String>,
     /// Why a newer one was refused, if it was.
     pub refused: Option<RefusedStatus>,
 }
@@ -232,12 +235,14 @@ impl Node {
     }
 
     fn config_status(&self) -> (Arc<crate::config::Loaded>, ConfigStatus) {
+        let restart = self.awaits_restart().into_iter().map(ToOwned::to_owned).collect();
         let state = self.state();
         let config = ConfigStatus {
             path: self.options.config.display().to_string(),
             applied_at: stamp(state.applied),
             age_seconds: age(state.applied),
             warnings: state.loaded.warnings.len(),
+            restart,
             refused: state.refused.as_ref().map(|refusal| RefusedStatus {
                 at: stamp(refusal.at),
                 age_seconds: age(refusal.at),

@@ -199,3 +199,82 @@ fn a_request_under_way_ends_on_the_configuration_it_began_with() {
     assert_eq!(conn.response().text(), "old");
     assert_eq!(conn.ask("GET /x HTTP/1.1\r\nhost: t\r\n\r\n").text(), "new");
 }
+
+/// What the admin API tells.
+fn told(weft: &Weft, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+    weft.connect("admin").ask(request).text().to_owned()
+}
+
+fn with_admin(config: &str) -> String {
+    config.replace("admin: off", "admin: { listen: '@admin' }")
+}
+
+#[test]
+fn a_service_that_is_gone_serves_what_began_before_to_its_end() {
+    let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+    let (gate, asked) = (std::sync::Mutex::new(gate), AtomicUsize::new(0));
+    let slow = Upstream::answering(move |_| {
+        if asked.fetch_add(1, Ordering::AcqRel) > 0 {
+            return ok("second try");
+        }
+        let _ = gate.lock().unwrap().recv_timeout(weft_testkit::PATIENCE);
+        weft_testkit::upstream::status(503)
+    });
+    let new = Upstream::saying("new");
+    let one = |name: &str, service: &Upstream| {
+        let routes = format!("  - {{ name: x, to: {name} }}\n");
+        with_admin(&config("", &[(name, service)], &routes))
+    };
+    let weft = Weft::start(BIN, &one("slow", &slow));
+    let mut idle = weft.connect("web");
+    let mut conn = weft.connect("web");
+    conn.send("GET /x HTTP/1.1\r\nhost: t\r\n\r\n");
+    until("the service is asked", || (slow.connections() > 0).then_some(()));
+    // A service that comes and goes meanwhile shows when one that nobody asks is let go of, and a
+    // connection that is kept does not hold it back.
+    weft.reload(&one("passing", &new)).unwrap();
+    assert_eq!(idle.ask("GET /x HTTP/1.1\r\nhost: t\r\n\r\n").text(), "new");
+    weft.reload(&one("last", &new)).unwrap();
+    let names = || told(&weft, "/v1/services");
+    until("the passing service is let go of", || (!names().contains("passing")).then_some(()));
+    assert!(names().contains("slow"), "{}", names());
+    open.send(()).unwrap();
+    assert_eq!(conn.response().text(), "second try");
+    until("the slow service is let go of", || (!names().contains("slow")).then_some(()));
+    assert_eq!(conn.ask("GET /x HTTP/1.1\r\nhost: t\r\n\r\n").text(), "new");
+}
+
+#[test]
+fn a_reload_that_is_refused_late_has_changed_nothing() {
+    let (one, two) = (Upstream::saying("one"), Upstream::saying("two"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let weft = Weft::start(BIN, &config("", &[("s", &one)], "  - { name: x, to: s }\n"));
+    assert_eq!(weft.get("/", "").text(), "one");
+    let listener = format!(" }}, more: {{ address: '{}'", taken.local_addr().unwrap());
+    let other = config(&listener, &[("s", &two)], "  - { name: x, to: s }\n");
+    let why = weft.reload(&other).expect_err("the address is taken");
+    assert!(why.contains("listener more"), "{why}");
+    for _ in 0..4 {
+        assert_eq!(weft.get("/", "").text(), "one");
+    }
+    drop(taken);
+    weft.reload(&config("", &[("s", &two)], "  - { name: x, to: s }\n")).unwrap();
+    assert_eq!(weft.get("/", "").text(), "two");
+}
+
+#[test]
+fn what_takes_a_restart_is_said() {
+    let one = Upstream::saying("one");
+    let before = with_admin(&config("", &[("one", &one)], "  - { name: x, to: one }\n"));
+    let weft = Weft::start(BIN, &before);
+    assert!(told(&weft, "/v1/status").contains("\"restart\":[]"));
+    let after = before.replace("access_log: errors", "access_log: off, tracing: { sample: 50% }");
+    weft.reload(&after).unwrap();
+    weft.wait_line("telemetry.access_log has changed");
+    let status = told(&weft, "/v1/status");
+    let expect = "\"restart\":[\"telemetry.access_log\",\"telemetry.tracing\"]";
+    assert!(status.contains(expect), "{status}");
+    weft.reload(&before).unwrap();
+    assert!(told(&weft, "/v1/status").contains("\"restart\":[]"));
+}

@@ -1,0 +1,182 @@
+//! Another configuration for a node that runs: all of it, or nothing.
+//!
+//! Everything that may fail comes first: loading, compiling beside the snapshot in force, opening sockets.
+//! Only then is anything changed. What is under way ends as it began: a request holds the snapshot with
+//! which it began, and a service stays known to discovery, with its checks and look-ups, for as long as any
+//! snapshot that names it is held.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use weft_kernel::{Name, SystemClock, Tick};
+use weft_proxy::Snapshot;
+
+use super::{Node, Refusal, join, services};
+use crate::config::{
+    Loaded, Plan, Refused,
+    plan::{Admin, Telemetry},
+};
+
+/// How long a snapshot is kept in any case. A worker that has just begun to lead a connection of raw bytes
+/// does not hold it, and is done within moments.
+const KEPT: Duration = Duration::from_millis(200);
+
+/// A snapshot that is no longer in force.
+pub(super) struct Retired {
+    snapshot: Arc<Snapshot>,
+    since: Tick,
+}
+
+impl Retired {
+    fn is_held(&self, now: Tick) -> bool {
+        Arc::strong_count(&self.snapshot) > 1 || now.since(self.since) < KEPT
+    }
+}
+
+/// What only a start puts in force.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fixed {
+    telemetry: Telemetry,
+    admin: Option<Admin>,
+}
+
+impl Fixed {
+    pub(super) fn of(plan: &Plan) -> Self {
+        Self { telemetry: plan.telemetry.clone(), admin: plan.admin.clone() }
+    }
+
+    /// The settings that a plan has otherwise.
+    fn changed(&self, plan: &Plan) -> Vec<&'static str> {
+        let (old, new) = (&self.telemetry, &plan.telemetry);
+        let tracing = (&old.otlp, old.trace_sample) != (&new.otlp, new.trace_sample);
+        [
+            ("telemetry.access_log", old.access_log != new.access_log),
+            ("telemetry.tracing", tracing),
+            ("telemetry.log", old.log != new.log),
+            ("admin", self.admin != plan.admin),
+        ]
+        .into_iter()
+        .filter_map(|(setting, changed)| changed.then_some(setting))
+        .collect()
+    }
+}
+
+impl Node {
+    /// Reads certificates and the configuration anew and, if nothing at all is wrong with it, puts it in
+    /// force. What is under way ends as it began.
+    pub async fn reload(&self) -> Result<(), String> {
+        let _turn = self.reloading.lock().await;
+        let began = Instant::now();
+        self.state().listeners.reload_certificates();
+        let result = self.try_reload().await;
+        match &result {
+            Ok(()) => {
+                let generation = self.current.load().generation;
+                tracing::info!(generation, took = ?began.elapsed(), "configuration applied");
+            }
+            Err(why) => {
+                self.metrics.config().refused();
+                self.state().refused = Some(Refusal { at: SystemTime::now(), reason: why.clone() });
+                tracing::warn!("configuration refused, the last good one stays in force: {why}");
+            }
+        }
+        // Whoever asked for it: what it refers to now is what may change it next.
+        self.watcher.files(&self.state().watched);
+        result
+    }
+
+    async fn try_reload(&self) -> Result<(), String> {
+        let loaded = self.load()?;
+        let plan = &loaded.plan;
+        let now = SystemClock::tick();
+        let before = self.current.load_full();
+        let discovered = self.registry.prepare(services(plan));
+        let snapshot =
+            Snapshot::compile(&plan.proxy, &discovered, &self.metrics, Some(&before), now)
+                .map_err(|errors| join(&errors))?;
+        let mut listeners = std::mem::take(&mut self.state().listeners);
+        let opened = match listeners.prepare(&plan.sockets, &self.workers) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.state().listeners = listeners;
+                return Err(format!("{error:#}"));
+            }
+        };
+        // From here on nothing is refused.
+        self.registry.commit(discovered, now);
+        self.current.store(Arc::new(snapshot));
+        if let Err(error) =
+            listeners.commit(opened, &plan.sockets, &self.workers, self.options.drain).await
+        {
+            // The sockets are open; only a worker that is no more cannot take them.
+            tracing::error!("not every listener could be put in force: {error:#}");
+        }
+        let wall = SystemTime::now();
+        self.metrics.config().applied(wall);
+        {
+            let mut state = self.state();
+            for setting in state.fixed.changed(plan) {
+                tracing::warn!(
+                    "configuration: {setting} has changed, which takes effect with a restart"
+                );
+            }
+            state.listeners = listeners;
+            state.watched = loaded.files.clone();
+            state.loaded = Arc::new(loaded);
+            state.applied = wall;
+            state.refused = None;
+            state.retired.push(Retired { snapshot: before, since: now });
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    /// Loads the configuration; nothing in force is changed by it.
+    fn load(&self) -> Result<Loaded, String> {
+        let mut state = self.state();
+        let path = &self.options.config;
+        let loaded = state.loader.load(path, &|name| std::env::var(name).ok());
+        let loaded = loaded.map_err(|refused: Box<Refused>| {
+            state.watched.extend(refused.files.iter().cloned());
+            refused.to_string()
+        })?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {}", warning.message);
+        }
+        Ok(loaded)
+    }
+
+    /// Lets go of snapshots that no request holds any more, and of services that only they name. To be
+    /// called now and then.
+    pub fn tidy(&self) {
+        let now = SystemClock::tick();
+        let gone: Vec<Retired> = {
+            let mut state = self.state();
+            let (held, gone) = std::mem::take(&mut state.retired)
+                .into_iter()
+                .partition(|retired: &Retired| retired.is_held(now));
+            state.retired = held;
+            gone
+        };
+        if gone.is_empty() {
+            return;
+        }
+        let current = self.current.load();
+        let mut named: HashSet<Name> = current.services.keys().cloned().collect();
+        for retired in &self.state().retired {
+            named.extend(retired.snapshot.services.keys().cloned());
+        }
+        for name in self.registry.retain(|name| named.contains(name)).removed {
+            tracing::debug!(service = %name, "no request asks for this service any more");
+        }
+    }
+
+    /// The settings of the configuration in force that take effect with a restart.
+    pub(super) fn awaits_restart(&self) -> Vec<&'static str> {
+        let state = self.state();
+        state.fixed.changed(&state.loaded.plan)
+    }
+}

@@ -12,10 +12,12 @@ pub mod conn;
 pub mod frames;
 pub mod grpc;
 pub mod http2;
+pub mod limit;
 pub mod message;
 pub mod port;
 pub mod upstream;
 pub mod wait;
+pub mod websocket;
 pub mod weft;
 
 pub use certs::{Authority, Issued};

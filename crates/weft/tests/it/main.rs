@@ -3,16 +3,23 @@
 
 mod accounts;
 mod admin;
+mod change;
 mod config;
 mod docs;
 mod drain;
 mod faults;
+mod grpc;
 mod h2_abuse;
 mod h2_conformance;
 mod http1;
 mod http2;
+mod idle;
+mod proxy_protocol;
 mod reload;
 mod resilience;
 mod routing;
+mod sockets;
 mod strict;
+mod tls;
 mod tunnel;
+mod websocket;

@@ -1,0 +1,15 @@
+//! Limits of the process that a test needs raised.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process, and those it starts from now on, have so many descriptors open; panics if they may
+/// not.
+pub fn descriptors(count: u64) {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= count) {
+        return;
+    }
+    let wanted = Rlimit { current: Some(count), maximum: now.maximum };
+    let raised = setrlimit(Resource::Nofile, wanted);
+    assert!(raised.is_ok(), "{count} descriptors are needed (ulimit -Hn {count}), not {now:?}");
+}

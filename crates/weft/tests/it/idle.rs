@@ -1,0 +1,80 @@
+//! Connections that do nothing: many of them cost little, and they end when their time is over.
+
+use std::time::{Duration, Instant};
+
+use weft_testkit::{Conn, Upstream, Weft, limit, upstream::ok};
+
+const BIN: &str = env!("CARGO_BIN_EXE_weft");
+const CONNECTIONS: usize = 10_000;
+/// What an idle connection of HTTP/1.1 may cost, after its first request.
+const BYTES_MAX: u64 = 48 << 10;
+const GET: &str = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
+
+fn node(service: &Upstream, listener: &str) -> Weft {
+    Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: none }}
+listeners: {{ web: {{ address: '@web'{listener} }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes: [{{ name: all, to: it }}]
+",
+            service.address()
+        ),
+    )
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_harm_nobody() {
+    limit::descriptors(CONNECTIONS as u64 + 1_000);
+    let service = Upstream::raw(|mut conn: Conn| {
+        while conn.request().is_some() {
+            conn.send(ok("well"));
+        }
+    });
+    let mut weft = node(&service, ", timeouts: { idle: 10m }");
+    for _ in 0..50 {
+        assert_eq!(weft.get("/", "").text(), "well");
+    }
+    let before = weft.memory();
+    let mut idle: Vec<Conn> = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        let mut conn = weft.connect("web");
+        assert_eq!(conn.ask(GET).status(), 200);
+        idle.push(conn);
+    }
+    weft.wait_metric("weft_listener_connections_active", &["listener=\"web\""], CONNECTIONS as f64);
+    let each = weft.memory().saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each <= BYTES_MAX, "{each} bytes for each connection");
+    let began = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(weft.get("/", "").text(), "well");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?} for 200 requests", began.elapsed());
+    // Any of them may wake up.
+    for conn in idle.iter_mut().step_by(97) {
+        assert_eq!(conn.ask(GET).text(), "well");
+    }
+    weft.terminate();
+    for conn in &mut idle {
+        assert!(conn.is_closed());
+    }
+    assert!(weft.wait().success());
+}
+
+#[test]
+fn idle_connections_end_when_their_time_is_over() {
+    let service = Upstream::saying("well");
+    let weft = node(&service, ", timeouts: { idle: 500ms, headers: 500ms }");
+    let mut idle: Vec<Conn> = (0..500).map(|_| weft.connect("web")).collect();
+    for conn in idle.iter_mut().step_by(2) {
+        assert_eq!(conn.ask(GET).status(), 200);
+    }
+    let began = Instant::now();
+    for conn in &mut idle {
+        assert!(conn.is_closed(), "without a word");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(weft.get("/", "").text(), "well");
+}

@@ -1,0 +1,256 @@
+//! TLS in front of the real binary and behind it.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig,
+    version::{TLS12, TLS13},
+};
+use tempfile::TempDir;
+use weft_testkit::{Authority, Conn, Upstream, Weft, upstream::ok};
+
+const BIN: &str = env!("CARGO_BIN_EXE_weft");
+const GET: &str = "GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+
+fn folder(authority: &Authority, names: &[(&str, &[&str])]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    authority.write(folder.path(), "ca");
+    for (file, names) in names {
+        authority.issue(names).write(folder.path(), file);
+    }
+    folder
+}
+
+/// A node with TLS at `@web`, of certificates in a folder; `tls` are further settings.
+fn node(service: &Upstream, folder: &TempDir, files: &[&str], tls: &str) -> Weft {
+    let at = folder.path().display();
+    let certificates: String = files
+        .iter()
+        .map(|file| format!("{{ cert: '{at}/{file}.crt', key: '{at}/{file}.key' }},"))
+        .collect();
+    Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all, log: debug }}
+listeners: {{ web: {{ address: '@web', tls: {{ certificates: [{certificates}]{tls} }} }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes: [{{ name: all, to: it }}]
+",
+            service.address()
+        ),
+    )
+}
+
+/// What an exchange comes to: the response's text, or nothing if the handshake or the connection failed.
+fn ask(weft: &Weft, name: &str, tls: &Arc<ClientConfig>) -> Option<String> {
+    let mut conn = Conn::secure(weft.address("web"), name, tls).ok()?;
+    conn.send(GET);
+    let head = conn.head()?;
+    assert_eq!(head.status(), 200);
+    Some(String::from_utf8(conn.rest()).unwrap())
+}
+
+#[test]
+fn the_server_name_chooses_the_certificate() {
+    let authority = Authority::new("here");
+    let folder = folder(
+        &authority,
+        &[("first", &["first.test"]), ("shop", &["shop.test"]), ("wild", &["*.wild.test"])],
+    );
+    let service = Upstream::saying("well");
+    let weft = node(&service, &folder, &["first", "shop", "wild"], "");
+    let tls = authority.client(&[]);
+    for (name, file) in [("first.test", "first"), ("shop.test", "shop"), ("any.wild.test", "wild")]
+    {
+        let conn = Conn::secure(weft.address("web"), name, &tls).unwrap();
+        let shown = conn.tls().unwrap().peer_certificates().unwrap()[0].clone();
+        let pem = std::fs::read_to_string(folder.path().join(format!("{file}.crt"))).unwrap();
+        let expected = weft_testkit::Issued { cert: pem, key: String::new() }.der();
+        assert!(shown == expected, "{name}");
+        assert_eq!(ask(&weft, name, &tls).as_deref(), Some("well"), "{name}");
+    }
+    // Any other name gets the first, which does not fit it; so does one label too many.
+    for name in ["other.test", "a.b.wild.test", "wild.test"] {
+        let error = Conn::secure(weft.address("web"), name, &tls).unwrap_err();
+        assert!(error.to_string().contains("certificate not valid for name"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn old_versions_are_spoken_only_where_they_may_be() {
+    let authority = Authority::new("here");
+    let folder = folder(&authority, &[("shop", &["shop.test"])]);
+    let service = Upstream::saying("well");
+    let old = authority.client_of(&[&TLS12], &["http/1.1"], None);
+    let new = authority.client_of(&[&TLS13], &["http/1.1"], None);
+    let both = node(&service, &folder, &["shop"], "");
+    assert_eq!(ask(&both, "shop.test", &old).as_deref(), Some("well"));
+    assert!(both.wait_line("TLSv1.2").contains("\"status\":200"));
+    assert_eq!(ask(&both, "shop.test", &new).as_deref(), Some("well"));
+    let strict = node(&service, &folder, &["shop"], ", min_version: '1.3'");
+    assert_eq!(ask(&strict, "shop.test", &new).as_deref(), Some("well"));
+    assert_eq!(ask(&strict, "shop.test", &old), None);
+    strict.wait_metric("weft_listener_tls_handshakes_total", &["outcome=\"failed\""], 1.0);
+}
+
+#[test]
+fn clients_show_certificates_where_they_must_or_may() {
+    let (authority, clients, strangers) =
+        (Authority::new("here"), Authority::new("clients"), Authority::new("strangers"));
+    let folder = folder(&authority, &[("shop", &["shop.test"])]);
+    clients.write(folder.path(), "clients");
+    let service = Upstream::saying("well");
+    let ca = folder.path().join("clients.crt");
+    let auth = |mode: &str| format!(", client_auth: {{ ca: '{}', mode: {mode} }}", ca.display());
+    let required = node(&service, &folder, &["shop"], &auth("required"));
+    let optional = node(&service, &folder, &["shop"], &auth("optional"));
+    for version in [&TLS12, &TLS13] {
+        let with = |own| authority.client_of(&[version], &["http/1.1"], own);
+        let (known, stranger) = (clients.issue(&["one"]), strangers.issue(&["one"]));
+        for (own, must, may) in
+            [(Some(&known), true, true), (None, false, true), (Some(&stranger), false, false)]
+        {
+            let tls = with(own);
+            assert_eq!(ask(&required, "shop.test", &tls).is_some(), must, "{version:?} {own:?}");
+            assert_eq!(ask(&optional, "shop.test", &tls).is_some(), may, "{version:?} {own:?}");
+        }
+    }
+    required.wait_metric("weft_listener_tls_handshakes_total", &["outcome=\"failed\""], 4.0);
+    optional.wait_metric("weft_listener_tls_handshakes_total", &["outcome=\"failed\""], 2.0);
+    assert_eq!(service.seen().len(), 2 + 4, "nobody else got to the service");
+}
+
+#[test]
+fn what_is_not_tls_is_refused_and_harms_nobody() {
+    let authority = Authority::new("here");
+    let folder = folder(&authority, &[("shop", &["shop.test"])]);
+    let service = Upstream::saying("well");
+    let weft = node(&service, &folder, &["shop"], "");
+    let tls = authority.client(&["http/1.1"]);
+    let mut kept = Conn::secure(weft.address("web"), "shop.test", &tls).unwrap();
+    let long = [b"\x16\x03\x01\xff\xff".to_vec(), vec![0; 70_000]].concat();
+    let cut = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    let table: [(&str, Vec<u8>); 5] = [
+        ("plain HTTP", GET.into()),
+        ("HTTP/2", weft_testkit::frames::PREFACE.to_vec()),
+        ("noise", (0..=255).rev().cycle().take(9_000).collect()),
+        ("a record that is too long", long),
+        ("a hello that is cut off", cut),
+    ];
+    for (what, bytes) in &table {
+        let mut conn = weft.connect("web");
+        conn.send(bytes);
+        conn.finish();
+        let answer = conn.rest();
+        assert!(!answer.starts_with(b"HTTP/"), "{what}");
+        // At most an alert, which is seven bytes.
+        assert!(answer.len() <= 7, "{what}: {answer:?}");
+        assert_eq!(kept.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n").text(), "well", "{what}");
+    }
+    weft.wait_metric("weft_listener_tls_handshakes_total", &["outcome=\"failed\""], 5.0);
+    weft.wait_line("the TLS handshake failed");
+    assert_eq!(service.seen().len(), table.len());
+}
+
+#[test]
+fn tls_is_led_by_its_server_name_without_being_ended() {
+    let authority = Authority::new("services");
+    let (one, two) = (authority.issue(&["one.test"]), authority.issue(&["deep.two.test"]));
+    let first = Upstream::secure(one.server(&["http/1.1"], None), |_| ok("first"));
+    let second = Upstream::secure(two.server(&["http/1.1"], None), |_| ok("second"));
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: off
+telemetry: {{ log: debug }}
+listeners:
+  web: {{ address: '@web', protocol: tls-passthrough, sni: {{ one.test: one, '*.two.test': two }} }}
+services: {{ one: {{ endpoints: '{}' }}, two: {{ endpoints: '{}' }} }}
+",
+            first.address(),
+            second.address()
+        ),
+    );
+    let tls = authority.client(&["http/1.1"]);
+    for (name, issued, said) in [("one.test", &one, "first"), ("deep.two.test", &two, "second")] {
+        let mut conn = Conn::secure(weft.address("web"), name, &tls).unwrap();
+        let shown = conn.tls().unwrap().peer_certificates().unwrap()[0].clone();
+        assert!(shown == issued.der(), "the service itself ends TLS");
+        assert_eq!(conn.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n").text(), said);
+    }
+    assert!(Conn::secure(weft.address("web"), "three.test", &tls).is_err());
+    weft.wait_line("no service for the server name `three.test`");
+    let mut plain = weft.connect("web");
+    plain.send(GET);
+    assert!(plain.rest().is_empty());
+    weft.wait_line("this is not TLS");
+}
+
+#[test]
+fn services_are_verified() {
+    let (authority, strangers) = (Authority::new("services"), Authority::new("strangers"));
+    let folder = folder(&authority, &[("own", &["weft"])]);
+    let at = folder.path().display();
+    let good = Upstream::secure(authority.issue(&["127.0.0.1"]).server(&[], None), |_| ok("good"));
+    let named = Upstream::secure(authority.issue(&["in.test"]).server(&[], None), |_| ok("named"));
+    let unknown = Upstream::secure(strangers.issue(&["127.0.0.1"]).server(&[], None), |_| ok("no"));
+    let mutual =
+        Upstream::secure(authority.issue(&["127.0.0.1"]).server(&[], Some(&authority)), |_| {
+            ok("mutual")
+        });
+    let plain = Upstream::raw(|mut conn| {
+        conn.take(1);
+        conn.send("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    });
+    let ca = format!("ca: '{at}/ca.crt'");
+    let own = format!("{ca}, cert: '{at}/own.crt', key: '{at}/own.key'");
+    let table = [
+        ("good", &good, ca.clone(), Ok("good")),
+        ("wrong-name", &named, ca.clone(), Err("upstream_tls")),
+        ("named", &named, format!("{ca}, server_name: in.test"), Ok("named")),
+        ("unknown", &unknown, ca.clone(), Err("upstream_tls")),
+        ("unverified", &unknown, "insecure_skip_verify: true".into(), Ok("no")),
+        ("mutual", &mutual, own, Ok("mutual")),
+        ("plain", &plain, ca.clone(), Err("upstream_tls")),
+    ];
+    let services: String = table
+        .iter()
+        .map(|(name, service, tls, _)| {
+            format!("  {name}: {{ endpoints: '{}', tls: {{ {tls} }} }}\n", service.address())
+        })
+        .collect();
+    let routes: String = table
+        .iter()
+        .map(|(name, ..)| {
+            format!("  - {{ name: {name}, match: /{name}, to: {name}, retry: off }}\n")
+        })
+        .collect();
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}\ntelemetry: {{ access_log: all }}\n\
+             listeners: {{ web: {{ address: '@web' }} }}\nservices:\n{services}routes:\n{routes}"
+        ),
+    );
+    for (name, _, _, expect) in &table {
+        let response = weft.get(&format!("/{name}"), "");
+        match expect {
+            Ok(text) => {
+                assert_eq!((response.status(), response.text().as_str()), (200, *text), "{name}")
+            }
+            Err(reason) => {
+                assert_eq!(response.status(), 502, "{name}: {response:?}");
+                assert!(response.text().contains(reason), "{name}: {}", response.text());
+                let told = response.get("proxy-status").unwrap();
+                assert!(told.contains("tls"), "{name}: {told}");
+                assert!(
+                    weft.wait_line(&format!("\"path\":\"/{name}\"")).contains(reason),
+                    "{name}"
+                );
+                let labels = [format!("weft_service=\"{name}\""), format!("reason=\"{reason}\"")];
+                weft.wait_metric("weft_service_failures_total", &[&labels[0], &labels[1]], 1.0);
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -52,11 +52,15 @@ impl Alarm {
         poll_fn(|cx| self.poll(cx, at)).await;
     }
 
-    /// The result of `work`, unless `at` comes first.
-    pub async fn within<T>(&self, at: Tick, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-        let mut work = pin!(work);
+    /// The result of `work`, unless `at` comes first. The work comes pinned: a copy in here would make
+    /// the future of the caller twice as large.
+    pub async fn within<T>(
+        &self,
+        at: Tick,
+        mut work: impl Future<Output = T> + Unpin,
+    ) -> Result<T, Elapsed> {
         poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
                 return Poll::Ready(Ok(done));
             }
             self.poll(cx, at).map(|()| Err(Elapsed))

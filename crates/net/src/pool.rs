@@ -271,10 +271,25 @@ impl Pool {
                 return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(&slot)) });
             }
         }
-        let limit = now.plus(timeout);
+        // Rare, and large: boxed, so that the future of every request need not have room for it.
         if wants_h2 {
-            return self.lend_shared(&slot, limit, timeout, target).await;
+            Box::pin(self.lend_shared(&slot, now.plus(timeout), timeout, target)).await
+        } else {
+            Box::pin(self.lend_own(&slot, wanted, options, now.plus(timeout), timeout, target))
+                .await
         }
+    }
+
+    /// Waits for a connection that others have, or opens one.
+    async fn lend_own(
+        &self,
+        slot: &Rc<Slot>,
+        wanted: Wanted,
+        options: &Options,
+        limit: Tick,
+        timeout: Duration,
+        target: impl FnOnce() -> Target,
+    ) -> Result<Lent> {
         while slot.open.get() >= options.connections_max {
             let (call, called) = oneshot::channel();
             if slot.waiters.borrow().len() >= options.connections_max {
@@ -286,10 +301,10 @@ impl Pool {
                 return Err(exhausted(options));
             }
             if let Some(connection) = slot.take_idle(SystemClock::tick()) {
-                return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(&slot)) });
+                return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
             }
         }
-        self.open(&slot, wanted, timeout, target).await
+        self.open(slot, wanted, timeout, target).await
     }
 
     /// Waits for the connection that is being opened, or opens one.

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use pin_project_lite::pin_project;
 use slab::Slab;
 use tokio::sync::Notify;
 use weft_kernel::Tick;
@@ -264,24 +265,10 @@ impl Tasks {
         tokio::spawn(self.counted(&self.0.stop, future));
     }
 
-    fn counted<F>(&self, stop: &Stop, future: F) -> impl Future<Output = ()> + use<F>
-    where
-        F: Future<Output = ()>,
-    {
+    fn counted<F: Future<Output = ()>>(&self, stop: &Stop, future: F) -> Counted<F> {
         // Entered before it is first polled, so that what is spawned is never missed.
         self.0.running.fetch_add(1, Ordering::AcqRel);
-        let entry = Entry(Arc::clone(&self.0));
-        let closed = stop.closed();
-        async move {
-            let entry = entry;
-            tokio::select! {
-                biased;
-                () = closed => {
-                    entry.0.cut.fetch_add(1, Ordering::Relaxed);
-                }
-                () = future => {}
-            }
-        }
+        Counted { closed: stop.closed(), future, entry: Entry(Arc::clone(&self.0)) }
     }
 
     /// How many are running.
@@ -311,6 +298,34 @@ impl Tasks {
             }
             emptied.await;
         }
+    }
+}
+
+pin_project! {
+    /// A task's work until it is done or cut. Not an `async` block: that would hold the work twice, as
+    /// what it was given and as what it waits for, and there is one for each connection.
+    struct Counted<F> {
+        closed: Reached,
+        #[pin]
+        future: F,
+        // Dropped last.
+        entry: Entry,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let is_closed = Pin::new(this.closed).poll(cx).is_ready();
+        // Polled for the last time even so: a relay then tells what it has carried.
+        let done = this.future.poll(cx);
+        if is_closed {
+            this.entry.0.cut.fetch_add(1, Ordering::Relaxed);
+            return Poll::Ready(());
+        }
+        done
     }
 }
 

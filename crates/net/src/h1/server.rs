@@ -9,7 +9,7 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -32,7 +32,7 @@ use crate::{
     io::{Io, Rewound},
     message::{Handler, Inform, OnEnd, Peer, Request, Response, Tunnel},
     relay::relay,
-    tasks::Stop,
+    tasks::{Reached, Stop},
 };
 
 /// What opens an HTTP/2 connection (RFC 9113 section 3.4).
@@ -228,9 +228,11 @@ pub async fn serve<H: Handler>(
     let alarm = Alarm::default();
     let began = SystemClock::tick();
     let retires = settings.age_max.map_or(Tick::NEVER, |age| began.plus(age));
+    // Kept from request to request: to enlist and to leave takes a lock that all workers share.
+    let mut draining = stop.draining();
     let mut first = true;
     loop {
-        let parsed = match read_head(&shared, settings, &alarm, stop, first).await {
+        let parsed = match read_head(&shared, settings, &alarm, &mut draining, first).await {
             Head::Request(parsed) => parsed,
             Head::Preface => return unwrap_http2(shared),
             Head::Closed => return Ended::Closed,
@@ -296,7 +298,7 @@ async fn read_head(
     shared: &RefCell<Shared>,
     settings: &Settings,
     alarm: &Alarm,
-    stop: &Stop,
+    draining: &mut Reached,
     first: bool,
 ) -> Head {
     let mut limit = {
@@ -309,7 +311,6 @@ async fn read_head(
     // A head is parsed again only when a line has been completed since, so that one that trickles in
     // does not cost its square.
     let mut parse = begun;
-    let mut draining = pin!(stop.draining());
     let mut watch_drain = !begun;
     poll_fn(|cx| {
         let mut state = shared.borrow_mut();
@@ -328,7 +329,7 @@ async fn read_head(
                 }
                 parse = false;
             }
-            if watch_drain && draining.as_mut().poll(cx).is_ready() && !begun {
+            if watch_drain && Pin::new(&mut *draining).poll(cx).is_ready() && !begun {
                 // A request may be on its way: closing at once would leave it without an answer.
                 watch_drain = false;
                 limit = limit.min(SystemClock::tick().plus(DRAIN_GRACE));
@@ -705,12 +706,7 @@ fn unwrap_http2(shared: Rc<RefCell<Shared>>) -> Ended {
 }
 
 /// Joins the client's connection to the service's.
-async fn join(
-    shared: Rc<RefCell<Shared>>,
-    tunnel: Tunnel,
-    done: Option<OnEnd>,
-    stop: &Stop,
-) {
+async fn join(shared: Rc<RefCell<Shared>>, tunnel: Tunnel, done: Option<OnEnd>, stop: &Stop) {
     if let Some((io, early)) = take_io(shared) {
         let mut client = Rewound::with(early, io);
         let mut service = Rewound::with(tunnel.early.into(), tunnel.io);

@@ -2,6 +2,7 @@
 
 use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
@@ -40,10 +41,7 @@ impl<W: 'static> Listening<W> {
         let serve: Serve<W> = Box::new(move |local, connection, counted| {
             let stop = connection.stop.clone();
             let work = serve(Rc::clone(&local.state), connection);
-            local.worker.tasks.spawn_local_until(&stop, async move {
-                let _counted = counted;
-                work.await;
-            });
+            local.worker.tasks.spawn_local_until(&stop, work.map(move |()| drop(counted)));
         });
         Self { name, stop, serve }
     }

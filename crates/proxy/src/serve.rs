@@ -160,7 +160,7 @@ async fn run(
             .await;
     }
     let peer = Rc::new(Peer { address, local: destination, tls: io.tls_info().map(Rc::new) });
-    let alpn = io.alpn();
+    let (alpn, worker) = (io.alpn(), local.index);
     let front = Rc::new(Front::new(local, listener.name.clone()));
     let (io, early) = if alpn == Some(Alpn::H2) {
         (io, BytesMut::new())
@@ -173,8 +173,9 @@ async fn run(
             h1::server::Ended::Http2(io, early) => (io, early),
         }
     };
-    Box::pin(h2::server::serve(io, early, peer, &listener.h2, front, &stop)).await;
-    Ok(())
+    Box::pin(h2::server::serve(io, early, peer, &listener.h2, front, &stop))
+        .await
+        .inspect_err(|_| listener.meter.protocol_error(worker))
 }
 
 /// Whether the first bytes are those of a PROXY protocol header; a client that stays silent has none.

@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 use bytes::BytesMut;
 use hyper::body::Incoming as HyperBody;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use weft_kernel::{Reason, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::{Known, Method, RequestHead, Version};
 
 use super::{Incoming, Local, Side, append_from, append_to, guard::Guard};
@@ -45,7 +45,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How often a silent connection is asked whether it lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
-/// Serves a connection until it ends. `early` are bytes that have already been read from it.
+/// Serves a connection until it ends; an error if the client broke the rules. `early` are bytes that have
+/// already been read from it.
 pub async fn serve<H: Handler>(
     io: Io,
     early: BytesMut,
@@ -53,7 +54,7 @@ pub async fn serve<H: Handler>(
     settings: &Settings,
     handler: Rc<H>,
     stop: &Stop,
-) {
+) -> Result<()> {
     let alarm = Alarm::default();
     let open = Rc::new(std::cell::Cell::new(0usize));
     let last_end = Rc::new(std::cell::Cell::new(SystemClock::tick()));
@@ -90,8 +91,13 @@ pub async fn serve<H: Handler>(
     let retires = settings.age_max.map_or(Tick::NEVER, |age| SystemClock::tick().plus(age));
     let mut leaving = false;
     poll_fn(|cx| {
-        if connection.as_mut().poll(cx).is_ready() || tripped.closed(cx) {
-            return Poll::Ready(());
+        let ended = connection.as_mut().poll(cx);
+        if tripped.closed(cx) {
+            let say = "too many resets or control frames by HTTP/2";
+            return Poll::Ready(Err(Error::new(Reason::MalformedRequest, say)));
+        }
+        if let Poll::Ready(ended) = ended {
+            return Poll::Ready(ended.or_else(judge));
         }
         if !leaving {
             let silent = if open.get() == 0 {
@@ -108,7 +114,20 @@ pub async fn serve<H: Handler>(
         }
         Poll::Pending
     })
-    .await;
+    .await
+}
+
+/// What ended a connection: the network and the client may, and are no fault; the library does for what
+/// breaks the protocol or floods it.
+fn judge(error: hyper::Error) -> Result<()> {
+    let source = std::error::Error::source(&error);
+    match source.and_then(|source| source.downcast_ref::<h2::Error>()) {
+        Some(broken) if broken.is_library() => {
+            let say = "the client broke the rules of HTTP/2";
+            Err(Error::new(Reason::MalformedRequest, say).because(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Counts a stream for as long as it lives.

@@ -188,7 +188,9 @@ impl Exchange {
         self.told = true;
         let now = SystemClock::tick();
         if let Err(reason) = outcome {
-            self.reason.get_or_insert(reason);
+            // The client did not leave: what was still under way at the end of the drain was cut.
+            let is_cut = reason == Reason::CallerGone && self.local.stop.is_closed();
+            self.reason.get_or_insert(if is_cut { Reason::Draining } else { reason });
             if reason.side() == weft_kernel::Side::Upstream {
                 self.outcome = Outcome::FAILED;
             }

@@ -152,6 +152,35 @@ routes: [{{ name: all, to: it }}]
 }
 
 #[test]
+fn a_request_that_outlasts_the_drain_is_told_as_cut() {
+    let service = Upstream::raw(|mut conn| {
+        conn.request();
+        conn.rest();
+    });
+    let mut weft = Weft::with(
+        BIN,
+        &format!(
+            "admin: off
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes: [{{ name: all, to: it }}]
+",
+            service.address()
+        ),
+        &["--drain", "300ms"],
+    );
+    let mut conn = weft.connect("web");
+    conn.send("GET /held HTTP/1.1\r\nhost: t\r\n\r\n");
+    until("the service was asked", || (service.connections() == 1).then_some(()));
+    weft.terminate();
+    conn.rest();
+    let line = weft.wait_line("/held");
+    assert!(line.contains("\"reason\":\"draining\""), "{line}");
+    assert!(weft.wait().success());
+}
+
+#[test]
 fn a_tunnel_over_http2_is_told_of_at_its_end() {
     let service = chatting(|mut conn| drop(conn.rest()));
     let weft = node("", &format!("  it: {{ endpoints: '{}' }}", service.address()), ALL);

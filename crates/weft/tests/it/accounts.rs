@@ -289,7 +289,7 @@ fn services_count_methods_bytes_and_the_openings_of_their_breaker() {
 
 #[test]
 fn a_request_in_progress_is_counted_at_its_service() {
-    let (send, receive) = std::sync::mpsc::channel::<()>();
+    let (send, receive) = std::sync::mpsc::sync_channel::<()>(1);
     let receive = std::sync::Mutex::new(receive);
     let service = Upstream::answering(move |_| {
         receive.lock().unwrap().recv().ok();

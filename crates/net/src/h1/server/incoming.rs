@@ -1,0 +1,165 @@
+//! What a connection is while it is served, and the body of the request under way.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
+use weft_wire::{
+    Length, ResponseHead,
+    h1::{ChunkedDecoder, Decoded, Framing, encode_response},
+};
+
+use super::Settings;
+use crate::{alarm::Alarm, body::Frame, h1::link::Link};
+
+pub(super) enum Incoming {
+    /// Read to its end, or there was none.
+    Done,
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    /// It broke; what follows cannot be told from it.
+    Broken(Reason),
+}
+
+/// A connection, shared by its task and the body of the request under way.
+pub(crate) struct Shared {
+    pub(super) link: Link,
+    pub(super) incoming: Incoming,
+    /// The client waits for `100 Continue`.
+    pub(super) owes_continue: bool,
+    /// Since when the body has been waited for, and who waits.
+    pub(super) waiting: Option<(Tick, Waker)>,
+    /// The final response has begun: nothing may be put before it.
+    pub(super) responding: bool,
+    /// The client can read interim responses.
+    pub(super) informable: bool,
+}
+
+impl Shared {
+    pub(crate) fn inform(&mut self, head: &ResponseHead) {
+        if self.responding || !self.informable || !(100..200).contains(&head.status) {
+            return;
+        }
+        encode_response(head, Framing::None, None, self.link.queue());
+    }
+
+    fn fail_body(&mut self, reason: Reason) {
+        self.incoming = Incoming::Broken(reason);
+        if let Some((_, waker)) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        if self.owes_continue {
+            self.owes_continue = false;
+            if !self.responding {
+                self.link.queue().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+        }
+        if !self.responding && !self.link.is_flushed() {
+            // The body is what the client sends next: it must hear that it may.
+            let _ = self.link.poll_flush(cx);
+        }
+        loop {
+            let want = match &mut self.incoming {
+                Incoming::Done => return Poll::Ready(None),
+                Incoming::Broken(reason) => {
+                    return Poll::Ready(Some(Err(broken(*reason))));
+                }
+                Incoming::Length(left) => {
+                    if !self.link.inbuf.is_empty() {
+                        let len =
+                            usize::try_from(*left).unwrap_or(usize::MAX).min(self.link.inbuf.len());
+                        let data = self.link.inbuf.split_to(len).freeze();
+                        *left -= len as u64;
+                        if *left == 0 {
+                            self.incoming = Incoming::Done;
+                        }
+                        return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    }
+                    *left
+                }
+                Incoming::Chunked(decoder) => match decoder.decode(&self.link.inbuf) {
+                    Ok(Decoded::Data { skip, len }) => {
+                        let _ = self.link.inbuf.split_to(skip);
+                        let data = self.link.inbuf.split_to(len).freeze();
+                        return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    }
+                    Ok(Decoded::End { skip, trailers }) => {
+                        let _ = self.link.inbuf.split_to(skip);
+                        self.incoming = Incoming::Done;
+                        return Poll::Ready(trailers.map(|fields| Ok(Frame::Trailers(fields))));
+                    }
+                    Ok(Decoded::More { skip }) => {
+                        let _ = self.link.inbuf.split_to(skip);
+                        u64::MAX
+                    }
+                    Err(_) => {
+                        self.incoming = Incoming::Broken(Reason::MalformedRequest);
+                        continue;
+                    }
+                },
+            };
+            match self.link.poll_read_body(cx, want) {
+                Poll::Pending => {
+                    // Being polled again is no sign of life: the wait began with the last byte.
+                    let since =
+                        self.waiting.take().map_or_else(SystemClock::tick, |(since, _)| since);
+                    self.waiting = Some((since, cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(1..)) => self.waiting = None,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.waiting = None;
+                    self.incoming = Incoming::Broken(Reason::CallerGone);
+                }
+            }
+        }
+    }
+}
+
+fn broken(reason: Reason) -> Error {
+    Error::new(
+        reason,
+        match reason {
+            Reason::BodyTimeout => "the request body stopped arriving",
+            Reason::MalformedRequest => "the chunks of the request body are malformed",
+            _ => "the client closed the connection within the request body",
+        },
+    )
+}
+
+/// The body of the request under way.
+pub struct RequestBody {
+    pub(super) shared: Rc<RefCell<Shared>>,
+    pub(super) length: Length,
+}
+
+impl RequestBody {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        self.shared.borrow_mut().poll_body(cx)
+    }
+
+    pub(crate) const fn length(&self) -> Length {
+        self.length
+    }
+}
+
+/// Breaks off a request body that has been silent for too long.
+pub(super) fn check_waiting(
+    state: &mut Shared,
+    settings: &Settings,
+    alarm: &Alarm,
+    cx: &mut Context<'_>,
+) {
+    if let Some((since, _)) = &state.waiting {
+        let limit = since.plus(settings.stream_idle_timeout);
+        if alarm.poll(cx, limit).is_ready() {
+            state.fail_body(Reason::BodyTimeout);
+        }
+    }
+}

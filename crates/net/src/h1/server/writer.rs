@@ -1,0 +1,187 @@
+//! A response on its way to the client.
+
+use std::{cell::RefCell, future::poll_fn, io, task::Poll};
+
+use bytes::Bytes;
+use weft_kernel::{Reason, SystemClock};
+use weft_wire::{
+    Known, Length, Method, Version,
+    h1::{Framing, encode_response},
+};
+
+use super::{
+    Settings,
+    incoming::{Shared, check_waiting},
+};
+use crate::{
+    alarm::Alarm,
+    body::{Body, Frame},
+    message::Response,
+};
+
+pub(super) struct Writer<'a> {
+    pub(super) shared: &'a RefCell<Shared>,
+    pub(super) settings: &'a Settings,
+    pub(super) alarm: &'a Alarm,
+    pub(super) method: &'a Method,
+}
+
+impl Writer<'_> {
+    /// Writes a response; says whether the connection can go on.
+    pub(super) async fn write(&self, response: Response, stays: bool, version: Version) -> bool {
+        let Response { mut head, mut body, done, .. } = response;
+        let bodiless = *self.method == Method::Head
+            || head.status == 304
+            || head.status == 204
+            || head.status < 200
+            || (*self.method == Method::Connect && (200..300).contains(&head.status));
+        let length = body.length();
+        let framing = match length {
+            _ if bodiless => Framing::None,
+            Length::Exact(length) => Framing::Length(length),
+            Length::Unknown if version == Version::Http10 => Framing::Close,
+            Length::Unknown => Framing::Chunked,
+        };
+        let stays = stays && framing != Framing::Close;
+        {
+            let mut state = self.shared.borrow_mut();
+            state.responding = true;
+            if let Framing::Length(length) = framing {
+                if !head.fields.has(Known::ContentLength) {
+                    let mut text = Vec::with_capacity(20);
+                    weft_wire::h1::push_decimal(&mut text, length);
+                    head.fields.add(Known::ContentLength, &text);
+                }
+            } else if !bodiless || head.status == 204 || head.status < 200 {
+                head.fields.remove(Known::ContentLength);
+            }
+            let connection = match (stays, version) {
+                _ if head.status == 101 => None,
+                (false, _) => Some("close"),
+                (true, Version::Http10) => Some("keep-alive"),
+                (true, _) => None,
+            };
+            encode_response(&head, framing, connection, state.link.queue());
+        }
+        let mut sent = 0;
+        let outcome = if bodiless {
+            drop(body);
+            self.flush().await.map_err(|_error: io::Error| Reason::CallerGone)
+        } else {
+            self.write_body(&mut body, framing, &mut sent).await
+        };
+        if let Some(done) = done {
+            done.end(sent, outcome);
+        }
+        stays && outcome.is_ok()
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        let limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = self.shared.borrow_mut().link.poll_flush(cx) {
+                return Poll::Ready(done);
+            }
+            self.alarm.poll(cx, limit).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
+
+    async fn write_body(
+        &self,
+        body: &mut Body,
+        framing: Framing,
+        sent: &mut u64,
+    ) -> Result<(), Reason> {
+        let mut left = match framing {
+            Framing::Length(length) => length,
+            _ => u64::MAX,
+        };
+        let mut over = left == 0;
+        let mut limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+        let mut progress = u64::MAX;
+        poll_fn(|cx| {
+            loop {
+                let full = self.shared.borrow().link.is_full();
+                if full || over {
+                    let mut state = self.shared.borrow_mut();
+                    match state.link.poll_flush(cx) {
+                        Poll::Ready(Ok(())) if over => return Poll::Ready(Ok(())),
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::CallerGone)),
+                        Poll::Pending => break,
+                    }
+                }
+                // The body may read from this very connection: it must not be borrowed here.
+                match body.poll_frame(cx) {
+                    Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
+                        let bytes = take_at_most(bytes, left);
+                        left -= bytes.len() as u64;
+                        *sent += bytes.len() as u64;
+                        self.shared.borrow_mut().link.queue_data(framing, bytes);
+                        if left == 0 {
+                            // Lets the body see its own end, so that its connection can be kept.
+                            let _ = body.poll_frame(cx);
+                            over = true;
+                        }
+                    }
+                    Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                        if framing == Framing::Chunked {
+                            let mut state = self.shared.borrow_mut();
+                            let out = state.link.queue();
+                            out.extend_from_slice(b"0\r\n");
+                            fields.encode(out);
+                            out.extend_from_slice(b"\r\n");
+                            over = true;
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        // What came so far is given to the client; the missing end tells the rest.
+                        let _ = self.shared.borrow_mut().link.poll_flush(cx);
+                        return Poll::Ready(Err(error.reason()));
+                    }
+                    Poll::Ready(None) => {
+                        if framing == Framing::Chunked && !over {
+                            let mut state = self.shared.borrow_mut();
+                            state.link.queue().extend_from_slice(b"0\r\n\r\n");
+                        } else if left != 0 && matches!(framing, Framing::Length(_)) {
+                            return Poll::Ready(Err(Reason::UpstreamIncomplete));
+                        }
+                        over = true;
+                    }
+                    Poll::Pending => {
+                        let mut state = self.shared.borrow_mut();
+                        if matches!(state.link.poll_flush(cx), Poll::Ready(Err(_))) {
+                            return Poll::Ready(Err(Reason::CallerGone));
+                        }
+                        break;
+                    }
+                }
+            }
+            let mut state = self.shared.borrow_mut();
+            let now_at = state.link.sent + *sent;
+            if now_at != progress {
+                progress = now_at;
+                limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+            }
+            check_waiting(&mut state, self.settings, self.alarm, cx);
+            if self.alarm.poll(cx, limit).is_ready() {
+                let stuck = !state.link.is_flushed();
+                return Poll::Ready(Err(if stuck {
+                    Reason::CallerGone
+                } else {
+                    Reason::StreamIdle
+                }));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn take_at_most(mut bytes: Bytes, left: u64) -> Bytes {
+    if bytes.len() as u64 > left {
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    }
+    bytes
+}

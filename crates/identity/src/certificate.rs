@@ -1,4 +1,8 @@
 //! A certificate chain with its key: loaded, checked, and described for status and metrics.
+//!
+//! A certificate whose time is over is loaded all the same, as other proxies do: nobody who verifies it
+//! will believe it, but to refuse it would also keep everything else that stands in the same
+//! configuration from taking effect. It is told apart, by [`Loaded::expired`], for a warning.
 
 use std::{
     path::PathBuf,
@@ -11,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, time::ASN1Time};
 
 use crate::{
-    fault::{Gather, What},
+    fault::{Fault, Gather, What},
     peer,
     pem::Pem,
     provider::provider,
@@ -65,6 +69,29 @@ pub(crate) struct Loaded {
     /// The DNS names in lower case.
     pub(crate) dns: Vec<String>,
     pub(crate) info: CertInfo,
+    /// Where the chain was read from.
+    place: String,
+    /// When the time of each certificate of the chain ends.
+    ends: Vec<ASN1Time>,
+}
+
+impl Loaded {
+    /// What there is to say of certificates of the chain whose time is over: one breaks all of it.
+    pub(crate) fn expired(&self, now: SystemTime) -> impl Iterator<Item = Fault> {
+        self.ends.iter().enumerate().filter(move |(_, end)| now > system_time(**end)).map(
+            |(index, end)| Fault {
+                place: self.place.clone(),
+                what: What::Expired { index: index + 1, when: end.to_string() },
+            },
+        )
+    }
+}
+
+/// What the certificates of a chain say.
+struct Described {
+    dns: Vec<String>,
+    info: CertInfo,
+    ends: Vec<ASN1Time>,
 }
 
 /// Reads and checks a chain with its key; whatever is wrong is gathered.
@@ -95,19 +122,21 @@ pub(crate) fn load(
             return None;
         }
     }
-    let (dns, info) = described?;
-    Some(Loaded { key: Arc::new(key), dns, info })
+    let Described { dns, info, ends } = described?;
+    Some(Loaded { key: Arc::new(key), dns, info, place, ends })
 }
 
-/// Checks the times of the whole chain, because one that is over breaks it, and describes the first.
+/// Checks that the time of the whole chain has come, because one that is out of it breaks all, notes when
+/// it ends, and describes the first.
 fn describe(
     chain: &[CertificateDer<'_>],
     source: &CertificateSource,
     now: SystemTime,
     place: &str,
     faults: &mut Gather,
-) -> Option<(Vec<String>, CertInfo)> {
+) -> Option<Described> {
     let mut first = None;
+    let mut ends = Vec::with_capacity(chain.len());
     for (index, der) in chain.iter().enumerate() {
         let broken = |why: String| What::BrokenCertificate { index: index + 1, why };
         let cert = match x509_parser::parse_x509_certificate(der) {
@@ -121,14 +150,12 @@ fn describe(
         if now < system_time(from) {
             faults.add(place, What::NotYetValid { index: index + 1, when: from.to_string() });
         }
-        if now > system_time(to) {
-            faults.add(place, What::Expired { index: index + 1, when: to.to_string() });
-        }
+        ends.push(to);
         if index == 0 {
             first = Some(info(&cert, der, source));
         }
     }
-    first
+    first.map(|(dns, info)| Described { dns, info, ends })
 }
 
 fn info(

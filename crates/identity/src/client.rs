@@ -22,7 +22,7 @@ use weft_kernel::Clock;
 
 use crate::{
     certificate::{self, CertInfo, CertificateSource, Loaded},
-    fault::{Faults, Gather, What},
+    fault::{Fault, Faults, Gather, What},
     pem::Pem,
     provider::{MinVersion, Reload, Wall, default_alpn, provider},
     server::roots,
@@ -185,6 +185,14 @@ impl Client {
     pub fn certificate(&self) -> Option<CertInfo> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.certificate.as_ref().map(|loaded| loaded.info.clone())
+    }
+
+    /// What in the certificate in use is over its time, intermediate ones too: shown, and believed by no
+    /// service that verifies it.
+    pub fn expired(&self) -> Vec<Fault> {
+        let now = self.clock.0.wall();
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.certificate.iter().flat_map(|loaded| loaded.expired(now)).collect()
     }
 
     /// The files to watch for a reload.

@@ -7,7 +7,8 @@
 //! cryptography is aws-lc-rs.
 //!
 //! Invariants: no sockets and no handshakes here, only what configures them; a key that does not fit
-//! its certificate, or a certificate out of its time, is never taken into use; keys are never printed.
+//! its certificate, or a certificate whose time has not come, is never taken into use; one whose time is
+//! over is, and is told of; keys are never printed.
 //!
 //! Reading order: [`pem`], [`fault`], [`certificate`], [`server`], [`client`], [`peer`].
 

@@ -28,7 +28,7 @@ use weft_kernel::Clock;
 
 use crate::{
     certificate::{self, CertInfo, CertificateSource, Loaded},
-    fault::{Faults, Gather, What},
+    fault::{Fault, Faults, Gather, What},
     pem::Pem,
     provider::{MinVersion, Reload, Wall, default_alpn, provider},
 };
@@ -154,6 +154,14 @@ impl Server {
     pub fn certificates(&self) -> Vec<CertInfo> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.certificates.iter().map(|loaded| loaded.info.clone()).collect()
+    }
+
+    /// The certificates in use whose time is over, intermediate ones too: shown, and believed by nobody
+    /// who verifies them.
+    pub fn expired(&self) -> Vec<Fault> {
+        let now = self.clock.0.wall();
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.certificates.iter().flat_map(|loaded| loaded.expired(now)).collect()
     }
 
     /// The files to watch for a reload.

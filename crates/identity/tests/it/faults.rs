@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rcgen::{KeyPair, date_time_ymd};
-use weft_identity::{CertificateSource, ClientAuth, ClientAuthMode, Pem, Server, ServerOptions};
+use weft_identity::{
+    Authorities, CertificateSource, Client, ClientAuth, ClientAuthMode, ClientOptions, Fault, Pem,
+    Reload, Server, ServerOptions,
+};
 use weft_kernel::{Clock as _, ManualClock};
 
 use crate::authority::{Authority, clock, params, write};
@@ -117,7 +120,7 @@ fn faults_of_all_files_are_told_at_once() {
 }
 
 #[test]
-fn certificates_out_of_their_time_are_not_taken_into_use() {
+fn certificates_whose_time_is_over_are_told_of_and_those_of_the_future_refused() {
     let authority = Authority::new("root");
     let at = |from: i32, to: i32| {
         let mut params = params(&["a.example"]);
@@ -125,25 +128,49 @@ fn certificates_out_of_their_time_are_not_taken_into_use() {
             (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
         authority.issue_with(params, KeyPair::generate().unwrap())
     };
-    let text = told(vec![at(2020, 2021).inline()]);
-    assert!(text.contains("certificate 1 expired on Jan  1 00:00:00 2021"), "{text}");
+    let expired = |certificate: CertificateSource| {
+        let options =
+            ServerOptions { certificates: vec![certificate.clone()], ..ServerOptions::default() };
+        let of_server = Server::new(options, clock()).unwrap().expired();
+        let options = ClientOptions {
+            authorities: Authorities::Files(vec![Pem::Inline(authority.pem.clone())]),
+            certificate: Some(certificate),
+            ..ClientOptions::default()
+        };
+        let of_client = Client::new(options, clock()).unwrap().expired();
+        let texts = |faults: &[Fault]| faults.iter().map(Fault::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&of_server), texts(&of_client));
+        texts(&of_server)
+    };
+    assert!(expired(at(2020, 2027).inline()).is_empty());
+    let told_of = expired(at(2020, 2021).inline());
+    let text = "inline certificate: certificate 1 expired on Jan  1 00:00:00 2021";
+    assert!(told_of.len() == 1 && told_of[0].starts_with(text), "{told_of:?}");
     let text = told(vec![at(2030, 2031).inline()]);
     assert!(text.contains("certificate 1 is not valid before Jan  1 00:00:00 2030"), "{text}");
     // Also one further up the chain breaks it.
     let mut chain = authority.issue(&["a.example"]);
     chain.cert.push_str(&at(2020, 2021).cert);
+    let told_of = expired(chain.inline());
+    assert!(told_of.len() == 1 && told_of[0].contains("certificate 2 expired"), "{told_of:?}");
+    chain.cert.push_str(&at(2030, 2031).cert);
     let text = told(vec![chain.inline()]);
-    assert!(text.contains("certificate 2 expired"), "{text}");
+    assert!(text.contains("certificate 3 is not valid before"), "{text}");
+    // What is worse is not hidden by it.
+    let mut broken = at(2020, 2021);
+    broken.key = authority.issue(&["a.example"]).key;
+    assert!(told(vec![broken.inline()]).contains("the key does not match"));
 }
 
 #[test]
-fn a_certificate_that_runs_out_is_seen_coming_and_kept_until_a_better_one_is_there() {
+fn a_certificate_that_runs_out_is_seen_coming_and_used_until_a_better_one_is_there() {
     let authority = Authority::new("root");
     let folder = tempfile::tempdir().unwrap();
     let source = authority.issue(&["a.example"]).write(folder.path());
     let clock: Arc<ManualClock> = clock();
     let options = ServerOptions { certificates: vec![source], ..ServerOptions::default() };
     let server = Server::new(options, Arc::clone(&clock) as Arc<_>).unwrap();
+    assert!(server.expired().is_empty());
     let info = server.certificates().remove(0);
     let days = info.left(clock.wall()).as_secs() / 86_400;
     assert_eq!(days, 182);
@@ -152,7 +179,14 @@ fn a_certificate_that_runs_out_is_seen_coming_and_kept_until_a_better_one_is_the
     assert_eq!(info.path, Some(folder.path().join("cert.pem")));
     clock.advance(Duration::from_secs(200 * 86_400));
     assert_eq!(info.left(clock.wall()), Duration::ZERO);
-    let text = server.reload().unwrap_err().to_string();
-    assert!(text.contains("cert.pem: certificate 1 expired"), "{text}");
+    assert_eq!(server.reload().unwrap(), Reload::Unchanged);
+    let expired = server.expired();
+    assert_eq!(expired.len(), 1);
+    assert!(expired[0].to_string().contains("cert.pem: certificate 1 expired"), "{expired:?}");
     assert_eq!(server.certificates(), [info]);
+    let mut params = params(&["a.example"]);
+    params.not_after = date_time_ymd(2030, 1, 1);
+    authority.issue_with(params, KeyPair::generate().unwrap()).write(folder.path());
+    assert_eq!(server.reload().unwrap(), Reload::Changed);
+    assert!(server.expired().is_empty());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_identity::{
-    Authorities, CertificateSource, Client, ClientOptions, Faults, MinVersion, Pem,
+    Authorities, CertificateSource, Client, ClientOptions, Fault, Faults, MinVersion, Pem,
     server::{ClientAuth, ClientAuthMode, Server, ServerOptions},
 };
 use weft_kernel::SystemClock;
@@ -18,6 +18,10 @@ use crate::config::{
     setting::{At, Cx},
     source::Place,
 };
+
+const REFUSED_BY_CLIENTS: &str = "clients that verify it refuse the connection until it is renewed";
+const REFUSED_BY_SERVICES: &str =
+    "services that verify it refuse the connection until it is renewed";
 
 /// The TLS towards services, kept over reloads: the same settings are the same connections.
 #[derive(Debug, Default)]
@@ -100,11 +104,12 @@ impl Tls {
     fn find(&mut self, key: Key, place: Place, cx: &mut Cx) -> Option<usize> {
         if let Some(at) = self.clients.iter().position(|kept| kept.key == key) {
             let kept = &mut self.clients[at];
-            if !kept.used
-                && let Err(faults) = kept.client.reload()
-            {
-                report(&faults, place, cx);
-                return None;
+            if !kept.used {
+                if let Err(faults) = kept.client.reload() {
+                    report(&faults, place, cx);
+                    return None;
+                }
+                warn(kept.client.expired(), place, REFUSED_BY_SERVICES, cx);
             }
             kept.used = true;
             return Some(at);
@@ -123,6 +128,7 @@ impl Tls {
         };
         match Client::new(options, Arc::new(SystemClock)) {
             Ok(client) => {
+                warn(client.expired(), place, REFUSED_BY_SERVICES, cx);
                 self.clients.push(Kept { key, client, used: true });
                 Some(self.clients.len() - 1)
             }
@@ -161,8 +167,9 @@ pub(super) fn server(section: &ServerTls, place: Place, cx: &mut Cx) -> ServerOp
             .collect(),
         ..ServerOptions::default()
     };
-    if let Err(faults) = Server::new(options.clone(), Arc::new(SystemClock)) {
-        report(&faults, place, cx);
+    match Server::new(options.clone(), Arc::new(SystemClock)) {
+        Ok(server) => warn(server.expired(), place, REFUSED_BY_CLIENTS, cx),
+        Err(faults) => report(&faults, place, cx),
     }
     options
 }
@@ -171,6 +178,14 @@ fn version(version: TlsVersion) -> MinVersion {
     match version {
         TlsVersion::V12 => MinVersion::Tls12,
         TlsVersion::V13 => MinVersion::Tls13,
+    }
+}
+
+/// Tells of certificates whose time is over. They are no reason to refuse the configuration: a reload of
+/// routes must not wait for a renewal.
+fn warn(expired: Vec<Fault>, place: Place, help: &str, cx: &mut Cx) {
+    for fault in expired {
+        cx.report(Problem::warning(place, fault.to_string()).help(help));
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -116,94 +115,5 @@ impl Body {
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Body({:?})", self.length())
-    }
-}
-
-/// A body as hyper takes it.
-///
-/// It is read a frame ahead where one is there already, so that the last byte carries the end of its
-/// stream whether or not a length was declared, and trailers come after a declared length too.
-pub struct Outgoing {
-    body: Body,
-    next: Option<Result<Frame>>,
-    /// What is left of a declared length.
-    left: Option<u64>,
-    ended: bool,
-    done: Option<crate::message::OnEnd>,
-    sent: u64,
-}
-
-impl Outgoing {
-    /// The body, and whom to tell when it has ended.
-    pub fn new(body: Body, done: Option<crate::message::OnEnd>) -> Self {
-        let left = match body.length() {
-            Length::Exact(length) => Some(length),
-            Length::Unknown => None,
-        };
-        Self { body, next: None, left, ended: left == Some(0), done, sent: 0 }
-    }
-
-    fn end(&mut self, outcome: Result<(), Reason>) {
-        self.ended = outcome.is_ok();
-        if let Some(done) = self.done.take() {
-            done.end(self.sent, outcome);
-        }
-    }
-}
-
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
-        let frame = match self.next.take() {
-            None if self.ended => None,
-            None => std::task::ready!(self.body.poll_frame(cx)),
-            ahead => ahead,
-        };
-        Poll::Ready(match frame {
-            None => {
-                self.end(Ok(()));
-                None
-            }
-            Some(Ok(Frame::Data(bytes))) => {
-                self.sent += bytes.len() as u64;
-                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
-                match self.body.poll_frame(cx) {
-                    // hyper sees the end by itself, and will not ask again.
-                    Poll::Ready(None) => self.end(Ok(())),
-                    Poll::Ready(next) => self.next = next,
-                    Poll::Pending => {}
-                }
-                Some(Ok(http_body::Frame::data(bytes)))
-            }
-            Some(Ok(Frame::Trailers(fields))) => {
-                Some(Ok(http_body::Frame::trailers(h2::to_header_map(&fields))))
-            }
-            Some(Err(error)) => {
-                self.end(Err(error.reason()));
-                Some(Err(error))
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        match self.left {
-            Some(left) => http_body::SizeHint::with_exact(left),
-            None => http_body::SizeHint::default(),
-        }
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        self.end(if self.ended { Ok(()) } else { Err(Reason::CallerGone) });
     }
 }

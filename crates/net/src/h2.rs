@@ -1,106 +1,152 @@
-//! HTTP/2 connections, over hyper.
+//! HTTP/2 connections, over the `h2` crate.
 //!
-//! hyper keeps the frames, HPACK and flow control; here its types meet ours. Each stream is a task of its
-//! worker, and a body passes from one connection to the other without being gathered.
+//! It keeps the frames, HPACK and flow control; here its streams meet our messages. Each stream of a
+//! client is a task of its worker, and a body passes from one connection to the other without being
+//! gathered: what is not read is not asked for.
 
 pub mod client;
+mod duplex;
 mod guard;
+mod keep_alive;
+mod sending;
 pub mod server;
 
 use std::{
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::Body as _;
-use weft_kernel::{Error, Reason, Result};
+use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::{Fields, Known, Length};
 
-use crate::body::Frame;
-
-/// Runs hyper's tasks on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Local;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
+pub(crate) use self::duplex::Duplex;
+use crate::{alarm::Alarm, body::Frame, message::Inform};
 
 /// A body that arrives on an HTTP/2 stream.
 pub struct Incoming {
-    body: hyper::body::Incoming,
-    side: Side,
-    /// Keeps the count of the connection's streams while the stream lives.
-    _stream: Option<client::Stream>,
+    stream: RecvStream,
+    length: Length,
+    from: From,
+    all_data: bool,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Side {
-    Client,
-    Service,
+/// Who sends a body, and what is kept while it comes.
+enum From {
+    Client {
+        /// Longest silence.
+        idle: Duration,
+        silence: Option<(Tick, Alarm)>,
+        /// Tells the client to go on, if it waits for that.
+        owes_continue: Option<Inform>,
+    },
+    Service {
+        /// Keeps the count of the connection's streams.
+        _stream: client::Stream,
+        /// What is left of the request, which is sent meanwhile.
+        _pipe: Option<client::Pipe>,
+    },
 }
 
 impl Incoming {
-    pub(crate) fn new(
-        body: hyper::body::Incoming,
-        side: Side,
-        stream: Option<client::Stream>,
-    ) -> Self {
-        Self { body, side, _stream: stream }
+    fn new(stream: RecvStream, headers: &HeaderMap, from: From) -> Self {
+        let length = match headers.get(http::header::CONTENT_LENGTH) {
+            _ if stream.is_end_stream() => Length::Exact(0),
+            // The library holds the stream to it.
+            Some(length) => length
+                .to_str()
+                .ok()
+                .and_then(|length| length.parse().ok())
+                .map_or(Length::Unknown, Length::Exact),
+            None => Length::Unknown,
+        };
+        Self { stream, length, from, all_data: false }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        loop {
-            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-            return Poll::Ready(match frame {
-                None => None,
-                Some(Err(error)) => Some(Err(self.broken(error))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => continue,
-                    Ok(data) => Some(Ok(Frame::Data(data))),
-                    Err(frame) => match frame.into_trailers() {
-                        Ok(trailers) => Some(Ok(Frame::Trailers(from_header_map(&trailers)))),
-                        Err(_) => continue,
-                    },
-                },
-            });
+        if let From::Client { owes_continue, .. } = &mut self.from
+            && let Some(inform) = owes_continue.take()
+        {
+            inform.go_on();
+        }
+        while !self.all_data {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    // Room for as much again: the reader has taken this.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    if data.is_empty() {
+                        continue;
+                    }
+                    self.stir();
+                    if let Length::Exact(left) = &mut self.length {
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
+                Poll::Ready(None) => self.all_data = true,
+                Poll::Pending => return self.poll_silence(cx),
+            }
+        }
+        match self.stream.poll_trailers(cx) {
+            Poll::Ready(Ok(Some(trailers))) => {
+                self.stir();
+                Poll::Ready(Some(Ok(Frame::Trailers(from_header_map(&trailers)))))
+            }
+            Poll::Ready(Ok(None)) => Poll::Ready(None),
+            Poll::Ready(Err(error)) => Poll::Ready(self.broken(error)),
+            Poll::Pending => self.poll_silence(cx),
         }
     }
 
-    fn broken(&self, error: hyper::Error) -> Error {
-        match self.side {
-            Side::Client => Error::new(Reason::CallerGone, "the client reset the stream"),
-            Side::Service => Error::new(
+    fn stir(&mut self) {
+        if let From::Client { silence, .. } = &mut self.from
+            && let Some((limit, _)) = silence
+        {
+            *limit = Tick::NEVER;
+        }
+    }
+
+    /// Waits on, but not for ever.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let From::Client { idle, silence, .. } = &mut self.from else { return Poll::Pending };
+        let (limit, alarm) = silence.get_or_insert_with(|| (Tick::NEVER, Alarm::default()));
+        if *limit == Tick::NEVER {
+            *limit = SystemClock::tick().plus(*idle);
+        }
+        alarm
+            .poll(cx, *limit)
+            .map(|()| Some(Err(Error::new(Reason::BodyTimeout, "the body stopped arriving"))))
+    }
+
+    fn broken(&self, error: h2::Error) -> Option<Result<Frame>> {
+        let made = match &self.from {
+            From::Client { .. } => Error::new(Reason::CallerGone, "the client reset the stream"),
+            // A service that wants no more of the request may say so once its response is whole.
+            From::Service { .. }
+                if error.reason() == Some(h2::Reason::NO_ERROR)
+                    && error.is_reset()
+                    && matches!(self.length, Length::Unknown | Length::Exact(0)) =>
+            {
+                return None;
+            }
+            From::Service { .. } => Error::new(
                 Reason::UpstreamIncomplete,
                 "the service reset the stream within its response",
             ),
-        }
-        .because(error)
+        };
+        Some(Err(made.because(error)))
     }
 
     pub(crate) fn length(&self) -> Length {
-        if self.body.is_end_stream() {
-            return Length::Exact(0);
-        }
-        match self.body.size_hint().exact() {
-            Some(length) => Length::Exact(length),
-            None => Length::Unknown,
-        }
+        if self.stream.is_end_stream() { Length::Exact(0) } else { self.length }
     }
 }
 
-/// Our fields as hyper's. What is no name or value there is left out; our parsers let none through.
-pub(crate) fn to_header_map(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    append_to(fields, &mut map);
-    map
-}
-
-pub(crate) fn append_to(fields: &Fields, map: &mut HeaderMap) {
+/// Our fields as the library's. What is no name or value there is left out; our parsers let none through.
+fn to_header_map(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len() + 2);
     for (name, value) in fields.iter() {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
@@ -108,30 +154,38 @@ pub(crate) fn append_to(fields: &Fields, map: &mut HeaderMap) {
             map.append(name, value);
         }
     }
+    map
 }
 
-/// hyper's fields as ours.
-pub(crate) fn from_header_map(map: &HeaderMap) -> Fields {
-    let mut fields = Fields::with_capacity(map.len() + 6, map.len() * 40 + 256);
+/// The library's fields as ours.
+fn from_header_map(map: &HeaderMap) -> Fields {
+    let mut fields = Fields::with_capacity(map.len() + 8, map.len() * 40 + 256);
     append_from(map, &mut fields);
     fields
 }
 
 fn append_from(map: &HeaderMap, fields: &mut Fields) {
+    let mut has_cookies = false;
     for (name, value) in map {
         // Several cookie fields are one in HTTP/1.1 (RFC 9113 section 8.2.3); joined below.
         if name == http::header::COOKIE {
+            has_cookies = true;
             continue;
         }
         fields.append(name.as_str(), value.as_bytes());
     }
-    let mut cookies = map.get_all(http::header::COOKIE).iter();
-    if let Some(first) = cookies.next() {
-        let mut all = first.as_bytes().to_vec();
-        for cookie in cookies {
-            all.extend_from_slice(b"; ");
-            all.extend_from_slice(cookie.as_bytes());
-        }
-        fields.add(Known::Cookie, &all);
+    if has_cookies {
+        let cookies: Vec<&[u8]> =
+            map.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        fields.add(Known::Cookie, &cookies.join(&b"; "[..]));
+    }
+}
+
+/// Declares the length of a body that is known and not declared yet.
+fn declare(length: Length, headers: &mut HeaderMap) {
+    if let Length::Exact(length @ 1..) = length
+        && !headers.contains_key(http::header::CONTENT_LENGTH)
+    {
+        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{cell::RefCell, future::Future, rc::Rc, rc::Weak};
 
+use bytes::Bytes;
+use h2::server::SendResponse;
 use weft_kernel::Reason;
-use weft_wire::{RequestHead, ResponseHead};
+use weft_wire::{Fields, RequestHead, ResponseHead};
 
 use crate::{
     address::Address,
     alarm::Alarm,
     body::Body,
-    h1,
+    h1, h2 as http2,
     io::{Io, TlsInfo},
     relay::Relayed,
 };
@@ -111,15 +113,45 @@ impl Drop for OnEnd {
 
 /// Takes interim responses to a client that can read them.
 #[derive(Clone, Default)]
-pub struct Inform(pub(crate) Weak<RefCell<h1::server::Shared>>);
+pub struct Inform(To);
+
+#[derive(Clone, Default)]
+enum To {
+    #[default]
+    Nobody,
+    H1(Weak<RefCell<h1::server::Shared>>),
+    H2(Weak<RefCell<SendResponse<Bytes>>>),
+}
 
 impl Inform {
-    /// Sends a 1xx head (not 101) ahead of the response. HTTP/1.0 clients, and HTTP/2 for want of an
-    /// interface in the library, get none: interim responses are optional (RFC 9110 section 15.2).
+    pub(crate) fn h1(connection: &Rc<RefCell<h1::server::Shared>>) -> Self {
+        Self(To::H1(Rc::downgrade(connection)))
+    }
+
+    pub(crate) fn h2(stream: &Rc<RefCell<SendResponse<Bytes>>>) -> Self {
+        Self(To::H2(Rc::downgrade(stream)))
+    }
+
+    /// Sends a 1xx head (not 101) ahead of the response; HTTP/1.0 clients get none.
     pub fn send(&self, head: &ResponseHead) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.borrow_mut().inform(head);
+        match &self.0 {
+            To::Nobody => {}
+            To::H1(connection) => {
+                if let Some(connection) = connection.upgrade() {
+                    connection.borrow_mut().inform(head);
+                }
+            }
+            To::H2(stream) => {
+                if let Some(stream) = stream.upgrade() {
+                    http2::server::inform(&mut stream.borrow_mut(), head);
+                }
+            }
         }
+    }
+
+    /// Tells a client that waits for it to send its body.
+    pub(crate) fn go_on(&self) {
+        self.send(&ResponseHead { status: 100, fields: Fields::default() });
     }
 }
 

@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
@@ -26,7 +25,7 @@ use tokio::{
 };
 
 use self::half::{Failure, Half};
-use crate::{Io, Rewound, Socket, Stop, tasks::Reached};
+use crate::{Io, Rewound, Socket, Stop, h2::Duplex, tasks::Reached};
 
 /// A stream that may, at the moment, be nothing but a TCP socket.
 pub trait Bare {
@@ -65,7 +64,7 @@ impl Bare for DuplexStream {
     }
 }
 
-impl<T> Bare for TokioIo<T> {
+impl Bare for Duplex {
     fn bare(&self) -> Option<&TcpStream> {
         None
     }

@@ -181,7 +181,7 @@ impl Try<'_> {
                     }
                 }
                 Lent::H2 { mut connection, stream } => {
-                    return match connection.send(head, body, stream).await {
+                    return match connection.send(head, body, self.inform, stream).await {
                         Ok((head, body)) => Ok((head, Then::Body(body))),
                         Err(failed) => Err(miss(failed.error, None)),
                     };

@@ -120,7 +120,7 @@ pub async fn serve<H: Handler>(
                 None => Body::Empty,
             }
         };
-        let inform = Inform(Rc::downgrade(&shared));
+        let inform = Inform::h1(&shared);
         let request = Request { head, body, peer: peer.clone(), alarm: alarm.clone(), inform };
         let Some(mut response) = handle(handler, request, &shared, settings, &alarm).await else {
             return Ended::Closed;

@@ -1,18 +1,27 @@
 //! The client side of a connection to a service that speaks HTTP/2.
 
-use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::task::AbortHandle;
 use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
 use weft_wire::{Known, Method, RequestHead, ResponseHead};
 
-use super::{Incoming, Local, Side, append_to, from_header_map};
-use crate::{
-    body::{Body, Outgoing},
-    io::Io,
-    tasks::Stop,
+use super::{
+    From, Incoming, declare, from_header_map,
+    keep_alive::KeepAlive,
+    sending::{Broken, Sending},
+    to_header_map,
 };
+use crate::{alarm::Alarm, body::Body, io::Io, message::Inform, tasks::Stop};
 
 /// How a connection to a service is spoken.
 #[derive(Clone, Copy, Debug)]
@@ -22,16 +31,21 @@ pub struct Settings {
 }
 
 /// How many bytes of one stream a service may send ahead.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
 /// How many bytes of all streams a service may send ahead.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
+/// the connection. Two streams' windows full of the smallest gRPC messages fit.
+const SMALL_FRAMES_MAX: usize = 64 * 1024 * 1024;
+/// How many bytes of a request wait for the connection.
+const SEND_BUFFER_MAX: usize = 128 * 1024;
 /// How often a busy connection is asked whether it lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// A connection to a service, shared by many streams.
 #[derive(Clone)]
 pub struct Connection {
-    send: http2::SendRequest<Outgoing>,
+    send: SendRequest<Bytes>,
     streams: Rc<Cell<usize>>,
     /// When it was opened.
     pub opened: Tick,
@@ -55,6 +69,15 @@ impl Drop for Stream {
     }
 }
 
+/// The rest of a request that goes on while its response comes; ends with that.
+pub(super) struct Pipe(AbortHandle);
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Why there is no response.
 pub struct Failed {
     /// What went wrong.
@@ -65,15 +88,14 @@ impl Connection {
     /// Opens a connection over a fresh stream and keeps it going on this worker until it ends.
     pub async fn open(io: Io, settings: Settings, stop: &Stop) -> Result<Self> {
         let secure = io.tls_info().is_some();
-        let (send, connection) = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+        let (send, connection) = h2::client::Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(SMALL_FRAMES_MAX)
             .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
-            .max_send_buf_size(128 * 1024)
-            .keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1)
-            .handshake::<_, Outgoing>(TokioIo::new(io))
+            .max_send_buffer_size(SEND_BUFFER_MAX)
+            .handshake::<_, Bytes>(io)
             .await
             .map_err(|error| {
                 Error::new(
@@ -82,18 +104,12 @@ impl Connection {
                 )
                 .because(error)
             })?;
-        let stop = stop.clone();
-        tokio::task::spawn_local(async move {
-            let mut connection = pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = stop.closed() => {}
-            }
-        });
+        let streams = Rc::<Cell<usize>>::default();
+        tokio::task::spawn_local(keep_going(connection, streams.clone(), stop.clone()));
         let now = SystemClock::tick();
         Ok(Self {
             send,
-            streams: Rc::default(),
+            streams,
             opened: now,
             idle_since: Rc::new(Cell::new(now)),
             served: Rc::default(),
@@ -108,7 +124,8 @@ impl Connection {
 
     /// Whether it has ended, or is about to.
     pub fn is_closed(&self) -> bool {
-        self.send.is_closed()
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// Counts a stream that is about to be sent.
@@ -123,23 +140,58 @@ impl Connection {
         &mut self,
         head: &RequestHead,
         body: Body,
+        inform: &Inform,
         stream: Stream,
     ) -> Result<(ResponseHead, Body), Failed> {
-        let request = self.request(head, body).map_err(|error| Failed { error })?;
-        match self.send.send_request(request).await {
-            Ok(response) => {
-                let (parts, body) = response.into_parts();
-                let fields = from_header_map(&parts.headers);
-                let incoming = Incoming::new(body, Side::Service, Some(stream));
-                let body =
-                    if incoming.length().is_none() { Body::Empty } else { Body::H2(incoming) };
-                Ok((ResponseHead { status: parts.status.as_u16(), fields }, body))
+        let request = self.request(head, &body).map_err(|error| Failed { error })?;
+        let unsent = |error: h2::Error| Failed {
+            error: Error::new(
+                Reason::UpstreamRefused,
+                "the connection ended before the request was sent",
+            )
+            .because(error),
+        };
+        poll_fn(|cx| self.send.poll_ready(cx)).await.map_err(unsent)?;
+        let ends = body.is_empty();
+        let (mut response, out) = self.send.send_request(request, ends).map_err(unsent)?;
+        let mut pipe = (!ends).then(|| Sending::new(out, body));
+        let received = poll_fn(|cx| {
+            if let Some(sending) = &mut pipe
+                && let Poll::Ready(sent) = sending.poll(cx)
+            {
+                pipe = None;
+                if let Err(Broken::Body(error)) = sent {
+                    return Poll::Ready(Err(error));
+                }
             }
-            Err(error) => Err(Failed { error: failure(error) }),
+            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                let (parts, ()) = interim.into_parts();
+                let fields = from_header_map(&parts.headers);
+                inform.send(&ResponseHead { status: parts.status.as_u16(), fields });
+            }
+            Pin::new(&mut response).poll(cx).map_err(failure)
+        })
+        .await
+        .map_err(|error| Failed { error })?;
+        let (parts, received) = received.into_parts();
+        let fields = from_header_map(&parts.headers);
+        let head = ResponseHead { status: parts.status.as_u16(), fields };
+        if received.is_end_stream() {
+            // What is left of the request, if anything, is dropped, which resets the stream.
+            return Ok((head, Body::Empty));
         }
+        let pipe = pipe.map(|mut sending| {
+            let rest = tokio::task::spawn_local(async move {
+                // What becomes of it shows in the response.
+                let _ = poll_fn(|cx| sending.poll(cx)).await;
+            });
+            Pipe(rest.abort_handle())
+        });
+        let from = From::Service { _stream: stream, _pipe: pipe };
+        Ok((head, Body::H2(Incoming::new(received, &parts.headers, from))))
     }
 
-    fn request(&self, head: &RequestHead, body: Body) -> Result<http::Request<Outgoing>> {
+    fn request(&self, head: &RequestHead, body: &Body) -> Result<http::Request<()>> {
         let unusable = |error: http::Error| {
             Error::new(Reason::MalformedRequest, "the request cannot be told in HTTP/2")
                 .because(error)
@@ -155,50 +207,57 @@ impl Connection {
             uri.scheme(scheme).path_and_query(head.target.as_str()).build()
         }
         .map_err(unusable)?;
-        let mut request = http::Request::new(Outgoing::new(body, None));
+        let mut request = http::Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_2;
-        request.headers_mut().reserve(head.fields.len());
-        append_to(&head.fields, request.headers_mut());
-        request.headers_mut().remove(http::header::HOST);
+        let mut headers = to_header_map(&head.fields);
+        headers.remove(http::header::HOST);
+        declare(body.length(), &mut headers);
+        *request.headers_mut() = headers;
         Ok(request)
     }
 }
 
-/// Names what hyper and h2 report. What the service refused (REFUSED_STREAM, or a stream beyond the
+/// Reads and writes for all streams of a connection, until it ends or no longer answers.
+async fn keep_going(
+    mut connection: h2::client::Connection<Io, Bytes>,
+    streams: Rc<Cell<usize>>,
+    stop: Stop,
+) {
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), Alarm::default(), PING);
+    let mut closed = pin!(stop.closed());
+    poll_fn(|cx| {
+        if Pin::new(&mut connection).poll(cx).is_ready() || closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if streams.get() == 0 { Poll::Pending } else { keep_alive.poll(cx) }
+    })
+    .await;
+}
+
+/// Names what the library reports. What the service refused (REFUSED_STREAM, or a stream beyond the
 /// last that its GOAWAY names) has had no effect.
-fn failure(error: hyper::Error) -> Error {
-    let reset = std::error::Error::source(&error)
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .map(|reset| (reset.reason(), reset.is_remote(), reset.is_go_away()));
-    let made = match reset {
-        Some((Some(h2::Reason::REFUSED_STREAM), ..)) => {
+fn failure(error: h2::Error) -> Error {
+    let made = match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => {
             Error::new(Reason::UpstreamRefused, "the service refused the stream")
         }
-        Some((Some(h2::Reason::NO_ERROR), _, true)) => Error::new(
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() => Error::new(
             Reason::UpstreamRefused,
             "the service ended the connection before it took the request",
         ),
-        Some((Some(h2::Reason::HTTP_1_1_REQUIRED), ..)) => {
+        Some(h2::Reason::HTTP_1_1_REQUIRED) => {
             Error::new(Reason::UpstreamRefused, "the service wants HTTP/1.1").retry(Retry::No)
         }
-        Some((Some(reason), ..)) if reason != h2::Reason::CANCEL => {
+        Some(reason) if reason != h2::Reason::CANCEL => {
             Error::new(Reason::UpstreamClosed, "the service reset the stream before its response")
                 .note(reason.description())
         }
-        _ if error.is_canceled() || error.is_closed() => {
-            Error::new(Reason::UpstreamRefused, "the connection ended before the request was sent")
-        }
-        _ if is_body_error(&error) => Error::new(Reason::CallerGone, "the request body broke off"),
         _ => Error::new(
             Reason::UpstreamClosed,
             "the connection to the service broke before its response",
         ),
     };
     made.because(error)
-}
-
-fn is_body_error(error: &hyper::Error) -> bool {
-    error.is_user()
 }

@@ -1,0 +1,153 @@
+//! One stream of a client: a request, handled, and its response.
+
+use std::{
+    cell::RefCell, future::Future, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream, server::SendResponse};
+use http::HeaderMap;
+use weft_kernel::{Reason, SystemClock};
+use weft_wire::{Fields, Known, Method};
+
+use super::{Counted, head::request_head};
+use crate::{
+    alarm::Alarm,
+    body::Body,
+    h2::{
+        From, Incoming, declare,
+        duplex::Duplex,
+        sending::{Broken, Sending},
+        to_header_map,
+    },
+    io::Rewound,
+    message::{Handler, Inform, OnEnd, Request, Response, Tunnel},
+    relay::relay,
+};
+
+/// Answers the request of a stream.
+pub(super) async fn serve<H: Handler>(
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    counted: Counted<H>,
+) {
+    let shared = &*counted.0;
+    let (parts, received) = request.into_parts();
+    let respond = Rc::new(RefCell::new(respond));
+    let alarm = Alarm::default();
+    let mut tunnelled = None;
+    let response = match request_head(&parts, shared.count_max) {
+        Ok(head) => {
+            let inform = Inform::h2(&respond);
+            let body = if head.upgrade.is_some() || head.method == Method::Connect {
+                tunnelled = Some(received);
+                Body::Empty
+            } else if received.is_end_stream() {
+                Body::Empty
+            } else {
+                let waits = head
+                    .fields
+                    .get(Known::Expect)
+                    .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+                let from = From::Client {
+                    idle: shared.idle,
+                    silence: None,
+                    owes_continue: waits.then(|| inform.clone()),
+                };
+                Body::H2(Incoming::new(received, &parts.headers, from))
+            };
+            let peer = shared.peer.clone();
+            let request = Request { head, body, peer, alarm: alarm.clone(), inform };
+            let mut work = pin!(shared.handler.call(request));
+            let answered = poll_fn(|cx| {
+                if let Poll::Ready(response) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Some(response));
+                }
+                respond.borrow_mut().poll_reset(cx).map(|_| None)
+            });
+            match answered.await {
+                Some(response) => response,
+                None => return,
+            }
+        }
+        Err((reason, detail)) => shared.handler.refuse(&shared.peer, reason, detail),
+    };
+    let Response { mut head, body, tunnel, done } = response;
+    let status = if tunnel.is_some() && head.status == 101 { 200 } else { head.status };
+    if let (Some(tunnel), Some(received)) = (tunnel, tunnelled) {
+        head.fields.remove(Known::SecWebSocketAccept);
+        if let Some(stream) = begin(&respond, status, &head.fields, |_| {}, false) {
+            join(Duplex::new(stream, received), *tunnel, done, &counted).await;
+        }
+        return;
+    }
+    let length = body.length();
+    let ends = length.is_none();
+    let Some(stream) = begin(&respond, status, &head.fields, |map| declare(length, map), ends)
+    else {
+        return;
+    };
+    let (sent, outcome) = match ends {
+        true => (0, Ok(())),
+        false => send(Sending::new(stream, body), &alarm, shared.idle).await,
+    };
+    if let Some(done) = done {
+        done.end(sent, outcome);
+    }
+}
+
+/// Sends the head of the response; nothing, if the client has gone.
+fn begin(
+    respond: &RefCell<SendResponse<Bytes>>,
+    status: u16,
+    fields: &Fields,
+    more: impl FnOnce(&mut HeaderMap),
+    ends: bool,
+) -> Option<SendStream<Bytes>> {
+    let mut response = http::Response::new(());
+    *response.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = to_header_map(fields);
+    more(response.headers_mut());
+    respond.borrow_mut().send_response(response, ends).ok()
+}
+
+/// Sends the body, as long as something moves; says how much has left, and why that was not all.
+async fn send(mut sending: Sending, alarm: &Alarm, idle: Duration) -> (u64, Result<(), Reason>) {
+    let mut limit = SystemClock::tick().plus(idle);
+    let mut progress = 0;
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(sent) = sending.poll(cx) {
+            return Poll::Ready(sent.map_err(|broken| match broken {
+                Broken::Body(error) => error.reason(),
+                Broken::Peer => Reason::CallerGone,
+            }));
+        }
+        if sending.sent != progress {
+            progress = sending.sent;
+            limit = SystemClock::tick().plus(idle);
+        }
+        if alarm.poll(cx, limit).is_ready() {
+            let held = sending.is_held();
+            sending.reset(h2::Reason::CANCEL);
+            return Poll::Ready(Err(if held { Reason::CallerGone } else { Reason::StreamIdle }));
+        }
+        Poll::Pending
+    })
+    .await;
+    (sending.sent, outcome)
+}
+
+/// Joins an extended CONNECT stream (RFC 8441) to the service's connection.
+async fn join<H: Handler>(
+    mut client: Duplex,
+    tunnel: Tunnel,
+    done: Option<OnEnd>,
+    counted: &Counted<H>,
+) {
+    let mut service = Rewound::with(tunnel.early.into(), tunnel.io);
+    let relayed = relay(&mut client, &mut service, tunnel.idle_timeout, &counted.0.stop).await;
+    if let Some(done) = done {
+        done.relayed(relayed);
+    }
+}

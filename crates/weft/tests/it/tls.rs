@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
-    ClientConfig,
+    ClientConfig, RootCertStore,
     version::{TLS12, TLS13},
 };
 use tempfile::TempDir;
-use weft_testkit::{Authority, Conn, Upstream, Weft, upstream::ok};
+use weft_testkit::{Authority, Conn, Issued, Upstream, Weft, until, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 const GET: &str = "GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
@@ -253,4 +254,111 @@ fn services_are_verified() {
             }
         }
     }
+}
+
+/// An authority whose certificates are valid from one year to another, and a client that believes it.
+struct Calendar {
+    issuer: Issuer<'static, KeyPair>,
+    client: Arc<ClientConfig>,
+}
+
+impl Calendar {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { issuer: Issuer::new(params, key), client: Arc::new(client) }
+    }
+
+    fn issue(&self, from: i32, to: i32) -> Issued {
+        let mut params = CertificateParams::new(["shop.test".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { cert: cert.pem(), key: key.serialize_pem() }
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_told_of_and_holds_up_no_change() {
+    let calendar = Calendar::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (over, future) = (calendar.issue(2020, 2021), calendar.issue(3000, 3001));
+    over.write(folder.path(), "shop");
+    future.write(folder.path(), "future");
+    Issued { cert: over.cert, key: future.key }.write(folder.path(), "unfit");
+    let yaml = |file: &str, says: &str| {
+        let at = folder.path().join(file).display().to_string();
+        format!(
+            "admin: {{ listen: '@admin' }}
+listeners:
+  web: {{ address: '@web' }}
+  safe:
+    address: '@safe'
+    tls: {{ certificates: {{ cert: '{at}.crt', key: '{at}.key' }} }}
+services:
+  it: {{ endpoints: '127.0.0.1:1', tls: {{ cert: '{at}.crt', key: '{at}.key' }} }}
+routes:
+  - {{ name: all, respond: {{ body: {says} }} }}
+  - {{ name: it, match: /it, to: it }}
+"
+        )
+    };
+    let asked = |weft: &Weft, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+        weft.connect("admin").ask(request).text()
+    };
+    let weft = Weft::start(BIN, &yaml("shop", "one"));
+    let told = weft.output();
+    assert_eq!(told.matches("shop.crt: certificate 1 expired on Jan  1").count(), 2, "{told}");
+    for place in ["weft.yaml:6:", "weft.yaml:8:"] {
+        assert!(told.contains(place), "{place}: {told}");
+    }
+    let status = asked(&weft, "/v1/status");
+    assert!(status.contains("\"warnings\":2"), "{status}");
+    assert!(status.contains("\"left_seconds\":0"), "{status}");
+    let expiry = |weft: &Weft| {
+        weft.metric("weft_certificate_expiry_timestamp_seconds", &["certificate=\"shop.test\""])
+    };
+    assert_eq!(expiry(&weft), 1_609_459_200.0);
+    // It is shown, and whoever verifies it says what is the matter.
+    let refused = Conn::secure(weft.address("safe"), "shop.test", &calendar.client).unwrap_err();
+    assert!(refused.to_string().contains("expired"), "{refused}");
+
+    weft.reload(&yaml("shop", "two")).unwrap();
+    assert_eq!(weft.get("/", "").text(), "two");
+    let line = weft.wait_line("configuration: ");
+    assert!(line.contains("WARN") && line.contains("certificate 1 expired"), "{line}");
+    let check = |more: &[&str]| {
+        let mut check = std::process::Command::new(BIN);
+        check.args(["check", "--config"]).arg(weft.folder().join("weft.yaml")).args(more);
+        check.output().unwrap().status.code()
+    };
+    assert_eq!((check(&[]), check(&["--strict"])), (Some(0), Some(1)));
+
+    for (file, why) in
+        [("future", "certificate 1 is not valid before"), ("unfit", "the key does not match")]
+    {
+        let refused = weft.reload(&yaml(file, "three")).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(weft.get("/", "").text(), "two");
+    }
+
+    weft.reload(&yaml("shop", "four")).unwrap();
+    calendar.issue(2020, 3000).write(folder.path(), "shop");
+    weft.wait_metric("weft_certificate_expiry_timestamp_seconds", &[], 32_503_680_000.0);
+    let mut conn = Conn::secure(weft.address("safe"), "shop.test", &calendar.client).unwrap();
+    assert_eq!(conn.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n").text(), "four");
+    until("nothing is suspicious any more", || {
+        asked(&weft, "/v1/status").contains("\"warnings\":0").then_some(())
+    });
 }

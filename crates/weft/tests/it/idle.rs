@@ -6,8 +6,9 @@ use weft_testkit::{Conn, Upstream, Weft, limit, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 const CONNECTIONS: usize = 10_000;
-/// What an idle connection of HTTP/1.1 may cost, after its first request.
-const BYTES_MAX: u64 = 48 << 10;
+/// What an idle connection of HTTP/1.1 may cost, after its first request. Measured are 7 KiB, in a debug
+/// build as in a release one; the rest is for allocators and toolchains that round up otherwise.
+const BYTES_MAX: u64 = 24 << 10;
 const GET: &str = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
 
 fn node(service: &Upstream, listener: &str) -> Weft {

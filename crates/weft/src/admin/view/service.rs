@@ -1,0 +1,162 @@
+//! A service with its endpoints, names and limits.
+
+use serde::{Deserialize, Serialize};
+use weft_discovery::{
+    Service as Discovered,
+    registry::{ResolutionStatus, ServiceStatus},
+};
+use weft_kernel::{Name, Tick};
+use weft_proxy::{
+    plan::{self, FallbackTo},
+    upstream::Upstream,
+};
+
+use super::{BreakerView, BulkheadView, ConcurrencyView, EndpointView};
+use crate::node::{AVAILABLE, state_of};
+
+/// A service, in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSummary {
+    /// Its name.
+    pub name: String,
+    /// How it is balanced.
+    pub algorithm: String,
+    /// How many endpoints it has.
+    pub endpoints: usize,
+    /// How many of them take requests.
+    pub available: usize,
+    /// Requests in flight.
+    pub active: u64,
+    /// The state of its breaker, if it has one.
+    pub breaker: Option<String>,
+    /// Whether so few endpoints are well that verdicts are not believed.
+    pub panicking: bool,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// How it is balanced.
+    pub algorithm: String,
+    /// Whether so few endpoints are well that verdicts are not believed.
+    pub panicking: bool,
+    /// Picks that found no endpoint.
+    pub refused: u64,
+    /// The routes that lead to it.
+    pub routes: Vec<String>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointView>,
+    /// The names that are resolved for it.
+    pub resolutions: Vec<ResolutionView>,
+    /// Its breaker.
+    pub breaker: Option<BreakerView>,
+    /// Its adaptive concurrency.
+    pub concurrency: Option<ConcurrencyView>,
+    /// Its bulkhead.
+    pub bulkhead: Option<BulkheadView>,
+    /// Retries that its budget allows now.
+    pub retry_budget: u64,
+}
+
+/// A name that is resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResolutionView {
+    /// The name, as it was configured.
+    pub name: String,
+    /// How far its addresses can be trusted.
+    pub state: String,
+    /// How many addresses stand.
+    pub addresses: usize,
+    /// How long ago the last answer came.
+    pub answered_seconds: Option<u64>,
+    /// Why the last look-up failed, if it did.
+    pub error: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl ServiceSummary {
+    pub(crate) fn of(service: &Discovered, upstream: Option<&Upstream>, now: Tick) -> Self {
+        let set = service.set();
+        let available =
+            set.members().iter().filter(|member| state_of(&member.endpoint, now) == AVAILABLE);
+        Self {
+            name: service.name().to_string(),
+            algorithm: service.options().algorithm.word().into(),
+            endpoints: set.members().len(),
+            available: available.count(),
+            active: set.members().iter().map(|member| u64::from(member.endpoint.active())).sum(),
+            breaker: upstream.and_then(|upstream| {
+                Some(BreakerView::of(upstream.breaker.as_ref()?, now).state_or_mode())
+            }),
+            panicking: set.panicking(),
+        }
+    }
+}
+
+impl ServiceView {
+    pub(crate) fn of(
+        service: &Discovered,
+        status: ServiceStatus,
+        upstream: Option<&Upstream>,
+        plan: &plan::Plan,
+        now: Tick,
+    ) -> Self {
+        let set = service.set();
+        let endpoints = status.endpoints.into_iter().map(|endpoint| {
+            let member = set.members().iter().find(|member| member.endpoint.id() == endpoint.id);
+            let state = member.map_or("gone", |member| state_of(&member.endpoint, now));
+            let ejection = member.and_then(|member| member.endpoint.ejection());
+            EndpointView::of(endpoint, state, ejection.map(|of| of.snapshot(now)), now)
+        });
+        Self {
+            name: status.name.to_string(),
+            algorithm: status.algorithm.into(),
+            panicking: status.panicking,
+            refused: status.refused,
+            routes: routes_to(plan, &status.name),
+            endpoints: endpoints.collect(),
+            resolutions: status.resolutions.into_iter().map(ResolutionView::of).collect(),
+            breaker: upstream
+                .and_then(|upstream| Some(BreakerView::of(upstream.breaker.as_ref()?, now))),
+            concurrency: upstream
+                .and_then(|upstream| Some(ConcurrencyView::of(upstream.adaptive.as_ref()?))),
+            bulkhead: upstream
+                .and_then(|upstream| Some(BulkheadView::of(upstream.bulkhead.as_ref()?))),
+            retry_budget: upstream.map_or(0, |upstream| upstream.budget.balance(now)),
+        }
+    }
+}
+
+impl ResolutionView {
+    fn of(of: ResolutionStatus) -> Self {
+        Self {
+            name: of.name,
+            state: of.state.word().into(),
+            addresses: of.addresses,
+            answered_seconds: of.answered.map(|ago| ago.as_secs()),
+            error: of.error,
+            failures: of.failures,
+        }
+    }
+}
+
+/// The routes that send requests to a service, copies and fallbacks included.
+fn routes_to(plan: &plan::Plan, service: &Name) -> Vec<String> {
+    let leads = |route: &plan::Route| {
+        let targets = match &route.target {
+            plan::Target::Services(weighted) => {
+                weighted.iter().any(|weighted| weighted.service == *service)
+            }
+            _ => false,
+        };
+        let mirror = &route.policy.mirror;
+        let fallback = route.policy.fallback.as_ref().map(|fallback| &fallback.to);
+        targets
+            || mirror.as_ref().is_some_and(|mirror| mirror.service == *service)
+            || matches!(fallback, Some(FallbackTo::Service(name)) if name == service)
+    };
+    plan.routes.iter().filter(|route| leads(route)).map(|route| route.name.to_string()).collect()
+}

@@ -6,6 +6,7 @@
 
 pub mod client;
 mod duplex;
+mod fields;
 mod guard;
 mod keep_alive;
 mod sending;
@@ -17,11 +18,12 @@ use std::{
 };
 
 use h2::RecvStream;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
-use weft_wire::{Fields, Known, Length};
+use weft_wire::Length;
 
 pub(crate) use self::duplex::Duplex;
+use self::fields::from_header_map;
 use crate::{alarm::Alarm, body::Frame, message::Inform};
 
 /// A body that arrives on an HTTP/2 stream.
@@ -141,51 +143,5 @@ impl Incoming {
 
     pub(crate) fn length(&self) -> Length {
         if self.stream.is_end_stream() { Length::Exact(0) } else { self.length }
-    }
-}
-
-/// Our fields as the library's. What is no name or value there is left out; our parsers let none through.
-fn to_header_map(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len() + 2);
-    for (name, value) in fields.iter() {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
-        {
-            map.append(name, value);
-        }
-    }
-    map
-}
-
-/// The library's fields as ours.
-fn from_header_map(map: &HeaderMap) -> Fields {
-    let mut fields = Fields::with_capacity(map.len() + 8, map.len() * 40 + 256);
-    append_from(map, &mut fields);
-    fields
-}
-
-fn append_from(map: &HeaderMap, fields: &mut Fields) {
-    let mut has_cookies = false;
-    for (name, value) in map {
-        // Several cookie fields are one in HTTP/1.1 (RFC 9113 section 8.2.3); joined below.
-        if name == http::header::COOKIE {
-            has_cookies = true;
-            continue;
-        }
-        fields.append(name.as_str(), value.as_bytes());
-    }
-    if has_cookies {
-        let cookies: Vec<&[u8]> =
-            map.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        fields.add(Known::Cookie, &cookies.join(&b"; "[..]));
-    }
-}
-
-/// Declares the length of a body that is known and not declared yet.
-fn declare(length: Length, headers: &mut HeaderMap) {
-    if let Length::Exact(length @ 1..) = length
-        && !headers.contains_key(http::header::CONTENT_LENGTH)
-    {
-        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -5,7 +5,7 @@
 //! a small known-name table first, and a bit per known name answers "is it there" without a search.
 //! Invariant: no name holds anything but token characters, no value holds CR, LF or NUL.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 macro_rules! known {
     ($($name:ident = $text:literal,)+) => {
@@ -167,6 +167,31 @@ impl Fields {
             // Names hold token characters alone, which are ASCII.
             (std::str::from_utf8(self.name_of(line)).unwrap_or(""), self.value_of(line))
         })
+    }
+
+    /// The buffer that [`Fields::places`] points into.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Where the name and the value of each line are in [`Fields::text`], for who copies that as a whole.
+    pub fn places(&self) -> impl Iterator<Item = (Option<Known>, Range<usize>, Range<usize>)> {
+        self.lines.iter().map(|line| {
+            let name = line.start as usize..line.start as usize + line.name_len as usize;
+            let value = name.end + 2..name.end + 2 + line.value_len as usize;
+            (Known::ALL.get(usize::from(line.known)).copied(), name, value)
+        })
+    }
+
+    /// Adds a field whose name another parser has held to what a name may be, in lower case.
+    pub fn append_lower(&mut self, name: &str, value: &[u8]) -> bool {
+        debug_assert!(name.bytes().all(|byte| is_token(byte) && !byte.is_ascii_uppercase()));
+        if name.len() > u16::MAX as usize || !is_value(value) {
+            return false;
+        }
+        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
+        self.push_line(name.as_bytes(), value, known, false);
+        true
     }
 
     /// Adds a field after the others. A name that is no token, or a value with CR, LF or NUL, is not

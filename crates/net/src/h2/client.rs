@@ -16,10 +16,10 @@ use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
 use weft_wire::{Known, Method, RequestHead, ResponseHead};
 
 use super::{
-    From, Incoming, declare, from_header_map,
+    From, Incoming,
+    fields::{declare, from_header_map, to_header_map},
     keep_alive::KeepAlive,
     sending::{Broken, Sending},
-    to_header_map,
 };
 use crate::{alarm::Alarm, body::Body, io::Io, message::Inform, tasks::Stop};
 

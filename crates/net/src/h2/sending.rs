@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use weft_kernel::{Error, Reason};
 
-use super::to_header_map;
+use super::fields::to_header_map;
 use crate::body::{Body, Frame};
 
 /// A body and the stream that it leaves by, no faster than the peer's window allows.

@@ -17,7 +17,7 @@ use h2::server::SendResponse;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::ResponseHead;
 
-use super::{guard::Guard, keep_alive::KeepAlive, to_header_map};
+use super::{fields::to_header_map, guard::Guard, keep_alive::KeepAlive};
 use crate::{
     alarm::Alarm,
     io::Io,

@@ -4,7 +4,7 @@ use http::{header, request::Parts};
 use weft_kernel::Reason;
 use weft_wire::{Fields, Known, Method, RequestHead, Version};
 
-use crate::h2::append_from;
+use crate::h2::fields::append_from;
 
 /// The library's head as ours; or why it is refused.
 pub(super) fn request_head(

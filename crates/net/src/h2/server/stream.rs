@@ -15,10 +15,10 @@ use crate::{
     alarm::Alarm,
     body::Body,
     h2::{
-        From, Incoming, declare,
+        From, Incoming,
         duplex::Duplex,
+        fields::{declare, to_header_map},
         sending::{Broken, Sending},
-        to_header_map,
     },
     io::Rewound,
     message::{Handler, Inform, OnEnd, Request, Response, Tunnel},

@@ -1,0 +1,152 @@
+//! Our fields as those of the `http` crate, and back.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use weft_wire::{Fields, Known, Length};
+
+/// The known names, by their number.
+static NAMES: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
+    Known::ALL.iter().map(|known| HeaderName::from_static(known.text())).collect()
+});
+
+/// Whether a field is to stay out of HPACK's table: its value is new in every message, so that it would
+/// only push others out, or it is a secret that must not be guessed by sizes (RFC 7541 section 7.1.3).
+const fn stays_out(known: Known) -> bool {
+    matches!(
+        known,
+        Known::XRequestId
+            | Known::Traceparent
+            | Known::Tracestate
+            | Known::B3
+            | Known::XB3TraceId
+            | Known::XB3SpanId
+            | Known::XB3ParentSpanId
+            | Known::XForwardedFor
+            | Known::Forwarded
+            | Known::GrpcTimeout
+            | Known::GrpcMessage
+            | Known::XRequestTimeout
+            | Known::IdempotencyKey
+            | Known::Authorization
+            | Known::Cookie
+            | Known::SetCookie
+            | Known::Date
+            | Known::Location
+    )
+}
+
+/// Our fields as the library's. What is no name or value there is left out; our parsers let none through.
+pub(super) fn to_header_map(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len() + 2);
+    // Every value is a part of one copy.
+    let text = Bytes::copy_from_slice(fields.text());
+    for (known, name, value) in fields.places() {
+        let name = match known {
+            Some(known) => NAMES[known as usize].clone(),
+            None => match HeaderName::from_bytes(&text[name]) {
+                Ok(name) => name,
+                Err(_) => continue,
+            },
+        };
+        if let Ok(mut value) = HeaderValue::from_maybe_shared(text.slice(value)) {
+            value.set_sensitive(known.is_some_and(stays_out));
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// The library's fields as ours.
+pub(super) fn from_header_map(map: &HeaderMap) -> Fields {
+    let mut fields = Fields::with_capacity(map.len() + 8, map.len() * 40 + 256);
+    append_from(map, &mut fields);
+    fields
+}
+
+pub(super) fn append_from(map: &HeaderMap, fields: &mut Fields) {
+    let mut has_cookies = false;
+    for (name, value) in map {
+        // Several cookie fields are one in HTTP/1.1 (RFC 9113 section 8.2.3); joined below.
+        if name == header::COOKIE {
+            has_cookies = true;
+            continue;
+        }
+        fields.append_lower(name.as_str(), value.as_bytes());
+    }
+    if has_cookies {
+        let cookies: Vec<&[u8]> =
+            map.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        fields.add(Known::Cookie, &cookies.join(&b"; "[..]));
+    }
+}
+
+/// Declares the length of a body that is known and not declared yet.
+pub(super) fn declare(length: Length, headers: &mut HeaderMap) {
+    if let Length::Exact(length @ 1..) = length
+        && !headers.contains_key(header::CONTENT_LENGTH)
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_survive_both_ways() {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            ("host", &b"a.test"[..]),
+            ("x-own", b"1"),
+            ("set-cookie", b"a=1"),
+            ("set-cookie", b"b=2"),
+            ("x-bytes", b"\xff\x80 tab\t"),
+            ("via", b""),
+        ] {
+            assert!(fields.append(name, value));
+        }
+        fields.remove(Known::Via);
+        let map = to_header_map(&fields);
+        assert_eq!(map.get_all("set-cookie").iter().count(), 2);
+        assert!(map["set-cookie"].is_sensitive() && !map["host"].is_sensitive());
+        let back = from_header_map(&map);
+        let lines = |fields: &Fields| {
+            let mut lines: Vec<(String, Vec<u8>)> =
+                fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(&back), lines(&fields));
+    }
+
+    #[test]
+    fn every_known_name_is_its_own() {
+        for (known, name) in Known::ALL.iter().zip(NAMES.iter()) {
+            assert_eq!(name.as_str(), known.text());
+        }
+    }
+
+    #[test]
+    fn cookies_become_one() {
+        let mut map = HeaderMap::new();
+        map.append("cookie", HeaderValue::from_static("a=1"));
+        map.append("x-own", HeaderValue::from_static("1"));
+        map.append("cookie", HeaderValue::from_static("b=2"));
+        assert_eq!(from_header_map(&map).get(Known::Cookie), Some(&b"a=1; b=2"[..]));
+    }
+
+    #[test]
+    fn a_length_is_declared_once_and_only_where_there_is_one() {
+        let mut map = HeaderMap::new();
+        for length in [Length::Unknown, Length::Exact(0)] {
+            declare(length, &mut map);
+            assert!(map.is_empty());
+        }
+        declare(Length::Exact(7), &mut map);
+        declare(Length::Exact(8), &mut map);
+        assert_eq!(map["content-length"], "7");
+    }
+}

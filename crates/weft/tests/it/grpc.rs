@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use tokio::time::timeout;
 use weft_testkit::{
     PATIENCE, Upstream, Weft,
@@ -235,4 +236,35 @@ fn a_call_by_http1_gets_trailers_by_http1() {
     let response = weft.ask(request);
     assert_eq!((response.status(), messages(&response.body)), (200, vec![b"cba".to_vec()]));
     assert_eq!(response.trailer("grpc-status"), Some("0"), "{response:?}");
+}
+
+/// Small messages that nobody reads are held back like any others; a library may take them for an attack
+/// before its windows are full.
+#[test]
+fn a_reader_of_small_messages_that_stops_keeps_its_connection() {
+    let service = Service::new(|request, mut respond| async move {
+        if request.uri().path() == "/One/Stop" {
+            return std::future::poll_fn(|cx| respond.poll_reset(cx)).await.map(drop);
+        }
+        let head = Response::builder().header("content-type", grpc::CONTENT_TYPE).body(()).unwrap();
+        let mut out = respond.send_response(head, false)?;
+        out.send_trailers(grpc::status(0, ""))
+    });
+    let weft = node(&service, None);
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        let (_response, mut out) =
+            client.begin(grpc::call("/One/Stop").body(()).unwrap()).await.unwrap();
+        let one = message("twenty-four bytes of it.");
+        let mut sent = 0;
+        while let Ok(done) =
+            timeout(Duration::from_millis(400), http2::send(&mut out, one.clone())).await
+        {
+            done.unwrap_or_else(|error| panic!("after {sent} messages: {error}"));
+            sent += 1;
+            assert!(sent < 4_000_000, "never held back");
+        }
+        let reply = call(&client, "/One/Other", message("x")).await;
+        assert_eq!(reply.trailer("grpc-status"), "0", "another call of the same connection");
+    });
 }

@@ -15,12 +15,17 @@ const ENDED: u8 = frames::END_STREAM | frames::END_HEADERS;
 const WINDOW_UPDATE: u8 = 8;
 
 fn before(service: &Upstream) -> Weft {
+    before_with(service, "")
+}
+
+/// A node whose listener has more settings than an address.
+fn before_with(service: &Upstream, listener: &str) -> Weft {
     Weft::start(
         BIN,
         &format!(
             "admin: {{ listen: '@admin' }}
 telemetry: {{ access_log: all, log: debug }}
-listeners: {{ web: {{ address: '@web' }} }}
+listeners: {{ web: {{ address: '@web'{listener} }} }}
 services: {{ it: {{ endpoints: '{}' }} }}
 routes: [{{ name: all, to: it }}]
 ",
@@ -206,4 +211,25 @@ fn streams_whose_client_takes_nothing_cost_little() {
     conn.reset();
     let line = weft.wait_line("\"reason\":\"caller_gone\"");
     assert!(line.contains("/large"), "{line}");
+}
+
+/// What is sent to a client that gives no room for it is given up, and the service with it.
+#[test]
+fn streams_whose_client_takes_nothing_are_given_up() {
+    let service = Upstream::answering(|_| ok(&"x".repeat(1 << 20)));
+    let weft = before_with(&service, ", timeouts: { stream_idle: 300ms }");
+    let mut conn = weft.connect("web");
+    let mut out = hello(&[0, 4, 0, 0, 0, 0]);
+    Frame::new(frames::HEADERS, ENDED, 1, frames::get("/large")).write(&mut out);
+    conn.send(out);
+    let mut given_up = false;
+    while let Some(frame) = Frame::read(&mut conn) {
+        if frame.kind == frames::RST_STREAM {
+            given_up = true;
+            break;
+        }
+    }
+    assert!(given_up, "the stream was neither read nor reset, and yet kept");
+    let line = weft.wait_line("/large");
+    assert!(line.contains("caller_gone") && line.contains("200"), "{line}");
 }

@@ -534,3 +534,43 @@ fn a_service_by_tls_is_spoken_to_as_it_prefers() {
         assert_eq!((response.status(), response.text().as_str()), (200, name), "{response:?}");
     }
 }
+
+#[test]
+fn interim_responses_come_before_the_answer() {
+    let hints = |done: String| format!("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n{done}");
+    let old = Upstream::answering(move |_| hints(ok("done")));
+    let new = Service::new(|_, mut respond| async move {
+        let interim = Response::builder().status(103).header("link", "</a.css>").body(()).unwrap();
+        respond.send_informational(interim)?;
+        respond.send_response(Response::new(()), true).map(drop)
+    });
+    for weft in [before_h1(&old), before_h2(&new)] {
+        http2::run(async {
+            let client = Client::to(weft.address("web")).await;
+            let mut response = client.open(request("GET", "/").body(()).unwrap()).await.unwrap();
+            let seen = poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+            assert_eq!(
+                (seen.status().as_u16(), seen.headers()["link"].as_bytes()),
+                (103, &b"</a.css>"[..])
+            );
+            assert_eq!(http2::reply(response).await.unwrap().status, 200);
+        });
+    }
+}
+
+/// A client that waits for it is told to send its body, once somebody wants to read that.
+#[test]
+fn a_client_that_waits_is_told_to_go_on() {
+    let service = Upstream::answering(|request| ok(&request.text()));
+    let weft = before_h1(&service);
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        let asked = request("POST", "/").header("expect", "100-continue").body(()).unwrap();
+        let (mut response, mut out) = client.begin(asked).await.unwrap();
+        let seen = poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(seen.status().as_u16(), 100);
+        out.send_data("hello".into(), true).unwrap();
+        let reply = http2::reply(response).await.unwrap();
+        assert_eq!((reply.status, reply.text()), (200, "hello".into()));
+    });
+}

@@ -317,6 +317,11 @@ routes:
         let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
         weft.connect("admin").ask(request).text()
     };
+    // The verdict that comes first may be on what was there before: what is served tells for certain.
+    let change = |weft: &Weft, file: &str, says: &str| {
+        let _ = weft.reload(&yaml(file, says));
+        until(says, || (weft.get("/", "").text() == says).then_some(()));
+    };
     let weft = Weft::start(BIN, &yaml("shop", "one"));
     let told = weft.output();
     assert_eq!(told.matches("shop.crt: certificate 1 expired on Jan  1").count(), 2, "{told}");
@@ -334,8 +339,7 @@ routes:
     let refused = Conn::secure(weft.address("safe"), "shop.test", &calendar.client).unwrap_err();
     assert!(refused.to_string().contains("expired"), "{refused}");
 
-    weft.reload(&yaml("shop", "two")).unwrap();
-    assert_eq!(weft.get("/", "").text(), "two");
+    change(&weft, "shop", "two");
     let line = weft.wait_line("configuration: ");
     assert!(line.contains("WARN") && line.contains("certificate 1 expired"), "{line}");
     let check = |more: &[&str]| {
@@ -348,12 +352,13 @@ routes:
     for (file, why) in
         [("future", "certificate 1 is not valid before"), ("unfit", "the key does not match")]
     {
-        let refused = weft.reload(&yaml(file, "three")).unwrap_err();
-        assert!(refused.contains(why), "{refused}");
+        let _ = weft.reload(&yaml(file, "three"));
+        let line = weft.wait_line(why);
+        assert!(line.contains("configuration refused"), "{line}");
         assert_eq!(weft.get("/", "").text(), "two");
     }
 
-    weft.reload(&yaml("shop", "four")).unwrap();
+    change(&weft, "shop", "four");
     calendar.issue(2020, 3000).write(folder.path(), "shop");
     weft.wait_metric("weft_certificate_expiry_timestamp_seconds", &[], 32_503_680_000.0);
     let mut conn = Conn::secure(weft.address("safe"), "shop.test", &calendar.client).unwrap();

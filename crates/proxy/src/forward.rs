@@ -53,7 +53,7 @@ impl Forward<'_> {
         self.check_protocol(exchange)?;
         let permit = self.admit(exchange, deadline).await?;
         let began = SystemClock::tick();
-        let result = self.tries(exchange, body, deadline).await;
+        let result = self.tries(exchange, body, deadline, began).await;
         let now = SystemClock::tick();
         if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
             permit.finish(outcome, now.since(began), now);
@@ -120,8 +120,8 @@ impl Forward<'_> {
     ) -> Result<Option<breaker::Permit>> {
         let upstream = &self.upstream;
         let index = exchange.local.index;
-        let now = SystemClock::tick();
         if let Some(limiter) = &upstream.adaptive {
+            let now = SystemClock::tick();
             let criticality = criticality(&self.route.policy.criticality, exchange);
             match limiter.admit(criticality, now) {
                 Ok(permit) => exchange.admitted = Some(permit),
@@ -164,6 +164,7 @@ impl Forward<'_> {
         exchange: &mut Exchange,
         body: Body,
         deadline: Deadline,
+        mut now: Tick,
     ) -> Result<Success> {
         let policy = &self.route.policy;
         let is_grpc = exchange.grpc.is_some();
@@ -176,7 +177,6 @@ impl Forward<'_> {
         let bytes_max = policy.retry.as_ref().map_or(64 * 1024, |retry| retry.replay_bytes_max);
         let (mut body, replay) =
             if replays { (Body::Empty, Some(Replay::new(body, bytes_max))) } else { (body, None) };
-        let now = SystemClock::tick();
         if retries.is_some() {
             self.upstream.budget.deposit(now);
         }
@@ -184,7 +184,6 @@ impl Forward<'_> {
         let mut tried: Vec<u64> = Vec::new();
         loop {
             exchange.attempts += 1;
-            let now = SystemClock::tick();
             if deadline.passed(now) {
                 return Err(Error::new(
                     Reason::RequestTimeout,
@@ -228,7 +227,6 @@ impl Forward<'_> {
                 }
                 None => attempt.run(endpoint.clone(), &exchange.head, sent).await,
             };
-            let now = SystemClock::tick();
             let failure = match &result {
                 Ok(success) => success.failure,
                 Err(miss) => Some(miss.failure),
@@ -236,6 +234,7 @@ impl Forward<'_> {
             let (Some(failure), Some(retry)) = (failure, retries) else {
                 return result.map_err(|miss| miss.error);
             };
+            now = SystemClock::tick();
             let replayable = match (&replay, &result) {
                 (Some(replay), _) => replay.is_whole(),
                 (None, Err(Miss { body: Some(_), .. })) => true,
@@ -273,6 +272,7 @@ impl Forward<'_> {
             tried.push(endpoint.id());
             if !after.is_zero() {
                 self.alarm.until(now.plus(after)).await;
+                now = SystemClock::tick();
             }
         }
     }

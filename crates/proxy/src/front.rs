@@ -256,7 +256,8 @@ impl Way<'_> {
         let body = self.mirrored(exchange, body);
         let forward =
             Forward { route, upstream, alarm: self.alarm, inform: self.inform, hash: hashed.value };
-        let result = forward.run(exchange, body).await;
+        // In a box: the futures around it are moved many times, and shall be small.
+        let result = Box::pin(forward.run(exchange, body)).await;
         let mut answer = self.or_fallback(exchange, result).await?;
         if let Some(key) = key
             && answer.tunnel.is_some()
@@ -317,7 +318,7 @@ impl Way<'_> {
                     inform: self.inform,
                     hash: None,
                 };
-                forward.run(exchange, Body::Empty).await
+                Box::pin(forward.run(exchange, Body::Empty)).await
             }
             Fallback::Service(_) => result,
         }

@@ -230,14 +230,18 @@ impl Fields {
 
     fn push_line(&mut self, name: &[u8], value: &[u8], known: u8, lower: bool) {
         let start = self.text.len();
-        self.text.reserve(name.len() + value.len() + 4);
-        self.text.extend_from_slice(name);
+        let after_name = start + name.len();
+        let after_value = after_name + 2 + value.len();
+        // Room once, and then copies into it: there is a line for each field of each message.
+        self.text.resize(after_value + 2, 0);
+        let text = &mut self.text[..after_value + 2];
+        text[start..after_name].copy_from_slice(name);
         if lower {
-            self.text[start..].make_ascii_lowercase();
+            text[start..after_name].make_ascii_lowercase();
         }
-        self.text.extend_from_slice(b": ");
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
+        text[after_name..after_name + 2].copy_from_slice(b": ");
+        text[after_name + 2..after_value].copy_from_slice(value);
+        text[after_value..].copy_from_slice(b"\r\n");
         self.lines.push(Line {
             start: start as u32,
             value_len: value.len() as u32,

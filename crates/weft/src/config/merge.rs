@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The sections but for the routes, which are as many as all else together and are read one by one by
-/// [`routes`](super::routes); what could not be read is missing, and was reported.
+/// `routes`; what could not be read is missing, and was reported.
 #[derive(Clone, Debug)]
 pub struct Read {
     /// Listeners in the order of the files.

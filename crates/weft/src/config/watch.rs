@@ -149,7 +149,13 @@ fn run(
             return;
         }
         let moved = shared.moved.swap(false, Ordering::AcqRel);
-        let now = fingerprint(shared);
+        let mut now = fingerprint(shared);
+        // That files are named wakes this too; they must be taken in before anything is compared.
+        while shared.refresh.swap(false, Ordering::AcqRel) {
+            watch(shared, watcher.as_mut(), &mut watched);
+            name(shared, &mut seen);
+            now = fingerprint(shared);
+        }
         if now != seen {
             let alone = moved && changed(&seen, &now).all(|path| *path == shared.path);
             seen = if alone { now } else { settle(shared, options, now) };

@@ -574,3 +574,21 @@ fn a_client_that_waits_is_told_to_go_on() {
         assert_eq!((reply.status, reply.text()), (200, "hello".into()));
     });
 }
+
+#[test]
+fn head_has_the_length_and_no_body() {
+    let service =
+        Upstream::answering(|_| "HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n".to_owned());
+    let weft = before_h1(&service);
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        let ask =
+            async |path| client.ask(request("HEAD", path).body(Vec::new()).unwrap()).await.unwrap();
+        let reply = ask("/").await;
+        assert_eq!((reply.status, reply.get("content-length"), reply.body.len()), (200, "1234", 0));
+        // Nor has what Weft itself says.
+        let refused = ask("/a%00b").await;
+        assert_eq!((refused.status, refused.body.len()), (400, 0));
+        assert_eq!(refused.get("content-type"), "application/problem+json");
+    });
+}

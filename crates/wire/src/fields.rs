@@ -22,11 +22,6 @@ macro_rules! known {
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }
             }
-
-            /// The known name of a text in lower case.
-            pub fn of(name: &[u8]) -> Option<Self> {
-                Some(match std::str::from_utf8(name).ok()? { $($text => Self::$name,)+ _ => return None })
-            }
         }
     };
 }
@@ -55,6 +50,44 @@ known! {
 }
 
 const _: () = assert!(Known::ALL.len() <= 64);
+
+/// Where to look for a known name: every name of every message is asked for, most of them in vain.
+const SLOTS: [u8; 256] = {
+    let mut slots = [UNKNOWN; 256];
+    let mut index = 0;
+    while index < Known::ALL.len() {
+        let mut slot = slot(Known::ALL[index].text().as_bytes());
+        while slots[slot as usize] != UNKNOWN {
+            slot = slot.wrapping_add(1);
+        }
+        slots[slot as usize] = index as u8;
+        index += 1;
+    }
+    slots
+};
+
+/// The slot where the search for a name begins, by its length and both its ends.
+const fn slot(name: &[u8]) -> u8 {
+    let [first, .., last] = name else { return 0 };
+    (name.len() as u8)
+        .wrapping_mul(29)
+        .wrapping_add(first.wrapping_mul(7))
+        .wrapping_add(last.wrapping_mul(53))
+}
+
+impl Known {
+    /// The known name of a text in lower case.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let mut slot = slot(name);
+        loop {
+            let known = *Self::ALL.get(usize::from(SLOTS[usize::from(slot)]))?;
+            if known.text().as_bytes() == name {
+                return Some(known);
+            }
+            slot = slot.wrapping_add(1);
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Line {
@@ -383,6 +416,21 @@ mod tests {
         fields.push_checked(b"X-Thing", b"1");
         fields.push_checked(b"x-thing", b"2");
         fields
+    }
+
+    #[test]
+    fn a_name_is_known_by_all_of_its_text() {
+        for &known in Known::ALL {
+            let name = known.text().as_bytes();
+            assert_eq!(Known::of(name), Some(known));
+            for at in 0..name.len() {
+                let mut other = name.to_vec();
+                other[at] = b'~';
+                assert_eq!(Known::of(&other), None, "{known:?} with another byte at {at}");
+            }
+            assert_eq!(Known::of(&name[1..]), None);
+        }
+        assert_eq!((Known::of(b""), Known::of(b"~"), Known::of(&[b'x'; 300])), (None, None, None));
     }
 
     #[test]

@@ -167,6 +167,14 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether a response of this status to a request of this method may have a body, whatever its
+    /// fields say (RFC 9112 section 6.3).
+    pub fn may_have_body(status: u16, method: &Method) -> bool {
+        !(matches!(status, 100..200 | 204 | 304)
+            || *method == Method::Head
+            || (*method == Method::Connect && (200..300).contains(&status)))
+    }
+
     /// A head of a status without fields.
     pub const fn new(status: u16) -> Self {
         Self { status, fields: Fields::new() }

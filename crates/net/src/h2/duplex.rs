@@ -10,6 +10,8 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::sending::poll_room;
+
 /// Both directions of a stream.
 pub(crate) struct Duplex {
     send: SendStream<Bytes>,
@@ -65,18 +67,12 @@ impl AsyncWrite for Duplex {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(buf.len());
-        let mut room = self.send.capacity();
-        while room == 0 {
-            room = match std::task::ready!(self.send.poll_capacity(cx)) {
-                Some(room) => room.map_err(broken)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let piece = Bytes::copy_from_slice(&buf[..room.min(buf.len())]);
-        let len = piece.len();
-        self.send.send_data(piece, false).map_err(broken)?;
-        Poll::Ready(Ok(len))
+        let room = match std::task::ready!(poll_room(&mut self.send, buf.len(), cx)) {
+            Some(room) => room.map_err(broken)?,
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        self.send.send_data(Bytes::copy_from_slice(&buf[..room]), false).map_err(broken)?;
+        Poll::Ready(Ok(room))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

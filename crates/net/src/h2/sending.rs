@@ -90,18 +90,11 @@ impl Sending {
     /// Sends the data at hand; with its end, if that is known to be here.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.data.is_empty() {
-            self.stream.reserve_capacity(self.data.len());
-            let mut room = self.stream.capacity();
-            if room == 0 {
-                room = match std::task::ready!(self.stream.poll_capacity(cx)) {
-                    Some(Ok(room)) => room,
-                    Some(Err(_)) | None => return Poll::Ready(Err(Broken::Peer)),
-                };
-            }
-            let piece = self.data.split_to(room.min(self.data.len()));
-            if piece.is_empty() {
-                continue;
-            }
+            let room = match std::task::ready!(poll_room(&mut self.stream, self.data.len(), cx)) {
+                Some(Ok(room)) => room,
+                Some(Err(_)) | None => return Poll::Ready(Err(Broken::Peer)),
+            };
+            let piece = self.data.split_to(room);
             if self.data.is_empty()
                 && self.next.is_none()
                 && let Poll::Ready(next) = self.body.poll_frame(cx)
@@ -121,4 +114,23 @@ impl Sending {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.stream.poll_reset(cx).map(|_| Err(Broken::Peer))
     }
+}
+
+/// How much of `want` the peer's window takes now, which is not nothing; `None` if the stream takes no
+/// more at all.
+pub(super) fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    want: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<usize, h2::Error>>> {
+    stream.reserve_capacity(want);
+    // What is there already is not told of again.
+    let mut room = stream.capacity();
+    while room == 0 {
+        room = match std::task::ready!(stream.poll_capacity(cx)) {
+            Some(Ok(room)) => room,
+            ended => return Poll::Ready(ended),
+        };
+    }
+    Poll::Ready(Some(Ok(room.min(want))))
 }

@@ -48,12 +48,10 @@ pub fn parse_response(
     let fields = collect(response.headers, used);
     let is_http10 = version == Version::Http10;
     let declared = declared(&fields, is_http10)?;
-    let bodiless = (100..200).contains(&status)
-        || status == 204
-        || status == 304
-        || *method == Method::Head
-        || (*method == Method::Connect && (200..300).contains(&status));
-    let framing = if bodiless { Framing::None } else { declared.unwrap_or(Framing::Close) };
+    let framing = match ResponseHead::may_have_body(status, method) {
+        true => declared.unwrap_or(Framing::Close),
+        false => Framing::None,
+    };
     let keep_alive = keeps_alive(&fields, is_http10);
     Ok(Some(ParsedResponse {
         head: ResponseHead { status, fields },

@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::poll_fn, io, task::Poll};
 use bytes::Bytes;
 use weft_kernel::{Reason, SystemClock};
 use weft_wire::{
-    Known, Length, Method, Version,
+    Known, Length, Method, ResponseHead, Version,
     h1::{Framing, encode_response},
 };
 
@@ -30,11 +30,7 @@ impl Writer<'_> {
     /// Writes a response; says whether the connection can go on.
     pub(super) async fn write(&self, response: Response, stays: bool, version: Version) -> bool {
         let Response { mut head, mut body, done, .. } = response;
-        let bodiless = *self.method == Method::Head
-            || head.status == 304
-            || head.status == 204
-            || head.status < 200
-            || (*self.method == Method::Connect && (200..300).contains(&head.status));
+        let bodiless = !ResponseHead::may_have_body(head.status, self.method);
         let length = body.length();
         let framing = match length {
             _ if bodiless => Framing::None,

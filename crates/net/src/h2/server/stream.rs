@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::HeaderMap;
 use weft_kernel::{Reason, SystemClock};
-use weft_wire::{Fields, Known, Length, Method};
+use weft_wire::{Fields, Known, Length, Method, ResponseHead};
 
 use super::{Counted, head::request_head};
 use crate::{
@@ -36,10 +36,10 @@ pub(super) async fn serve<H: Handler>(
     let respond = Rc::new(RefCell::new(respond));
     let alarm = Alarm::default();
     let mut tunnelled = None;
-    let mut is_head = false;
+    let mut method = Method::Get;
     let response = match request_head(&parts, shared.count_max) {
         Ok(head) => {
-            is_head = head.method == Method::Head;
+            method = head.method.clone();
             let inform = Inform::h2(&respond);
             let body = if head.upgrade.is_some() || head.method == Method::Connect {
                 tunnelled = Some(received);
@@ -83,9 +83,9 @@ pub(super) async fn serve<H: Handler>(
         }
         return;
     }
-    // A length may be told without the body (RFC 9110 section 8.6).
+    // HEAD may be told a length without the body (RFC 9110 section 8.6).
     let length = if matches!(status, 204 | 304) { Length::Unknown } else { body.length() };
-    let ends = body.is_empty() || is_head || matches!(status, 204 | 304);
+    let ends = body.is_empty() || !ResponseHead::may_have_body(status, &method);
     let Some(stream) = begin(&respond, status, &head.fields, |map| declare(length, map), ends)
     else {
         return;

@@ -116,6 +116,42 @@ reasons! {
     StreamIdle = "stream_idle", Deadline, Upstream, No, "http_response_timeout";
     /// A fault was injected by configuration.
     FaultInjected = "fault_injected", Unavailable, Weft, No, "http_request_denied";
+    /// The queue has as many messages or bytes as it may hold.
+    QueueFull = "queue_full", Overloaded, Weft, Safe, "http_request_denied";
+    /// The message is larger than allowed.
+    MessageTooLarge = "message_too_large", TooLarge, Caller, No, "http_request_error";
+    /// The message breaks the format that it claims to have.
+    MalformedMessage = "malformed_message", Invalid, Caller, No, "http_request_error";
+    /// No topic has this name.
+    NoTopic = "no_topic", NotFound, Caller, No, "destination_not_found";
+    /// No queue has this name.
+    NoQueue = "no_queue", NotFound, Caller, No, "destination_not_found";
+    /// No subscription of the topic has this name.
+    NoSubscription = "no_subscription", NotFound, Caller, No, "destination_not_found";
+    /// No message is there under this position or id.
+    NoMessage = "no_message", NotFound, Caller, No, "destination_not_found";
+    /// Nobody listens where the request was sent.
+    NoListener = "no_listener", Unavailable, Caller, Safe, "destination_unavailable";
+    /// The reply did not come before the deadline.
+    ReplyTimeout = "reply_timeout", Deadline, Upstream, No, "http_response_timeout";
+    /// It exists already, with other settings.
+    DefinitionConflict = "definition_conflict", Conflict, Caller, No, "http_request_denied";
+    /// The queue belongs to another connection or consumer.
+    QueueLocked = "queue_locked", Conflict, Caller, No, "http_request_denied";
+    /// The lease of the delivery is over, or was never this caller's.
+    LeaseLost = "lease_lost", Conflict, Caller, No, "http_request_denied";
+    /// The log does not stand where the caller expected.
+    PositionConflict = "position_conflict", Conflict, Caller, No, "http_request_denied";
+    /// The entry has another version than the caller expected.
+    VersionConflict = "version_conflict", Conflict, Caller, No, "http_request_denied";
+    /// More waits to be written to the disk than may wait.
+    StorageBusy = "storage_busy", Overloaded, Weft, Safe, "http_request_denied";
+    /// The disk has no room for more.
+    StorageFull = "storage_full", Unavailable, Weft, Safe, "http_request_denied";
+    /// A write to the disk has failed, and nothing more is taken.
+    StoragePoisoned = "storage_poisoned", Unavailable, Weft, No, "http_request_denied";
+    /// Stored bytes do not fit their checksum.
+    StorageCorrupt = "storage_corrupt", Internal, Weft, No, "proxy_internal_error";
     /// Weft is draining.
     Draining = "draining", Unavailable, Weft, Safe, "http_request_denied";
     /// The configuration leads nowhere.

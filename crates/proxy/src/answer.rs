@@ -13,7 +13,7 @@ use weft_wire::{
     proxy_status::ProxyStatus,
 };
 
-use crate::{exchange::Exchange, plan, route};
+use crate::{exchange::Exchange, inside::Reply, plan, route};
 
 /// A response on its way to the client.
 pub(crate) struct Answer {
@@ -36,6 +36,16 @@ impl Answer {
             tunnel: self.tunnel,
             done: Some(OnEnd::new(exchange)),
         }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        let Reply { mut head, body, tunnel } = reply;
+        if head.status != 101 && !head.fields.has(Known::Date) {
+            date(&mut head.fields);
+        }
+        Self { head, body, tunnel }
     }
 }
 

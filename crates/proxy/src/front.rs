@@ -22,6 +22,7 @@ use crate::{
     exchange::{Exchange, RequestId},
     forward::Forward,
     grpc_web, hash,
+    inside::{self, Call},
     local::{Local, Window},
     mirror, plan, prepare,
     route::{self, Fallback, Route, Target},
@@ -113,28 +114,120 @@ async fn lead(
             return Ok(answer::problem(exchange, &error, allow.as_deref()));
         }
     };
-    route.meter.enter(index);
-    exchange.route = Some(route.clone());
-    if let Some(fault) = &route.policy.fault {
-        inject(exchange, fault, alarm).await?;
+    if route.policy.respond_async.is_some() && inside::asks_later(&exchange.head) {
+        return defer(exchange, route, body, alarm).await;
     }
-    exchange.bodiless = body.is_empty();
-    let body = Limited::wrap(body, route.policy.body_bytes_max.0, &exchange.request_bytes)?;
+    follow(exchange, Walk { route, found, captures: &captures }, body, alarm, inform).await
+}
+
+/// A route, and how a request came to it.
+pub(crate) struct Walk<'a> {
+    pub(crate) route: Arc<Route>,
+    pub(crate) found: Found,
+    pub(crate) captures: &'a Captures,
+}
+
+/// Leads a request along its route to its answer.
+pub(crate) async fn follow(
+    exchange: &mut Exchange,
+    walk: Walk<'_>,
+    body: Body,
+    alarm: &Alarm,
+    inform: &Inform,
+) -> Result<Answer> {
+    let Walk { route, found, captures } = walk;
+    let body = enter(exchange, &route, body, alarm).await?;
     match &route.target {
         Target::Respond(respond) => Ok(answer::respond(respond)),
         Target::Redirect(redirector) => {
             let host = exchange.head.fields.get_str(Known::Host).unwrap_or_default();
             let target = &exchange.head.target;
-            let location = redirector.location(exchange.secure, host, target, &found, &captures)?;
+            let location = redirector.location(exchange.secure, host, target, &found, captures)?;
             Ok(answer::redirect(redirector.status(), &location))
         }
         Target::Services(split) => {
             let upstream = split.choose(&mut exchange.local.rng.borrow_mut()).cloned();
             let upstream = upstream
                 .ok_or_else(|| Error::new(Reason::Misconfigured, "the route leads nowhere"))?;
-            let way = Way { route: &route, found, captures: &captures, alarm, inform };
+            let way = Way { route: &route, found, captures, alarm, inform };
             way.to(exchange, upstream, body).await
         }
+        // In a box: it is rarely taken, and shall not make every request's future larger.
+        Target::Inside(target) => Box::pin(to_inside(exchange, &route, target, body, alarm)).await,
+    }
+}
+
+/// What is done to a request on any route, whoever answers it.
+async fn enter(
+    exchange: &mut Exchange,
+    route: &Arc<Route>,
+    body: Body,
+    alarm: &Alarm,
+) -> Result<Body> {
+    route.meter.enter(exchange.local.index);
+    exchange.route = Some(route.clone());
+    if let Some(fault) = &route.policy.fault {
+        inject(exchange, fault, alarm).await?;
+    }
+    exchange.bodiless = body.is_empty();
+    Limited::wrap(body, route.policy.body_bytes_max.0, &exchange.request_bytes)
+}
+
+/// Leads a request to whoever keeps messages.
+async fn to_inside(
+    exchange: &mut Exchange,
+    route: &Arc<Route>,
+    target: &plan::Inside,
+    body: Body,
+    alarm: &Alarm,
+) -> Result<Answer> {
+    let local = exchange.local.clone();
+    let key = tunnel::prepare(&mut exchange.head, &mut local.rng.borrow_mut())?;
+    let ops = &route.policy.request_headers;
+    if !ops.is_empty() {
+        route::apply(ops, &mut exchange.head.fields);
+    }
+    let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
+    let call = call(exchange, route, body, alarm);
+    let mut answer = Answer::from(inside.call(&local, target, call).await?);
+    if let Some(key) = key
+        && answer.tunnel.is_some()
+    {
+        tunnel::check(&mut answer.head.fields, &key)?;
+    }
+    answer::hand_back(exchange, &mut answer.head);
+    Ok(answer)
+}
+
+/// Keeps a request that is to be answered later.
+async fn defer(
+    exchange: &mut Exchange,
+    route: Arc<Route>,
+    body: Body,
+    alarm: &Alarm,
+) -> Result<Answer> {
+    let body = enter(exchange, &route, body, alarm).await?;
+    let how = route.policy.respond_async.as_ref().ok_or_else(inside::nobody)?;
+    let local = exchange.local.clone();
+    let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
+    // The service is told of the client, though it will be asked by Weft.
+    prepare::hand_on(exchange);
+    exchange.head.fields.remove(Known::Via);
+    let call = call(exchange, &route, body, alarm);
+    Ok(Answer::from(Box::pin(inside.defer(&local, how, call)).await?))
+}
+
+/// The request as those inside are handed it.
+fn call(exchange: &mut Exchange, route: &Route, body: Body, alarm: &Alarm) -> Call {
+    Call {
+        route: route.name.clone(),
+        head: exchange.head.clone(),
+        body,
+        client: exchange.client,
+        secure: exchange.secure,
+        traceparent: exchange.trace.traceparent(),
+        request_id: exchange.request_id.as_str().to_owned(),
+        alarm: alarm.clone(),
     }
 }
 

@@ -8,7 +8,9 @@
 //! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
-//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `race`, `attempt`, `answer`, `exchange`, `connection`.
+//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `race`, `attempt`, `answer`, `exchange`,
+//! `connection`. [`inside`] and [`origin`] are where it meets messages: requests that end and that begin
+//! inside Weft.
 
 mod answer;
 mod attempt;
@@ -20,9 +22,11 @@ mod forward;
 pub mod front;
 mod grpc_web;
 pub mod hash;
+pub mod inside;
 pub mod listener;
 pub mod local;
 mod mirror;
+pub mod origin;
 pub mod plan;
 mod prepare;
 pub mod query;
@@ -36,6 +40,8 @@ mod tunnel;
 pub mod upstream;
 
 pub use front::Front;
+pub use inside::{Call, Inside, Reply};
 pub use local::{Local, Observers};
+pub use origin::{Answered, Origin};
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

@@ -36,6 +36,7 @@ pub(crate) enum Target {
     Services(Split),
     Redirect(Redirector),
     Respond(plan::Respond),
+    Inside(plan::Inside),
 }
 
 /// What answers when the target cannot.
@@ -108,6 +109,7 @@ impl Route {
                 check_respond(respond)?;
                 Target::Respond(respond.clone())
             }
+            plan::Target::Inside(inside) => Target::Inside(inside.clone()),
         };
         let fallback = match policy.fallback.as_ref().map(|fallback| &fallback.to) {
             None => None,
@@ -148,7 +150,7 @@ impl Route {
         };
         let split = match &self.target {
             Target::Services(split) => split.services.as_slice(),
-            Target::Redirect(_) | Target::Respond(_) => &[],
+            Target::Redirect(_) | Target::Respond(_) | Target::Inside(_) => &[],
         };
         let fallback = match &self.fallback {
             Some(Fallback::Service(upstream)) => Some(upstream),

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     /// The services, by name.
     pub services: HashMap<Name, Arc<Upstream>>,
+    /// Where the routes are by which requests may begin inside Weft.
+    origins: HashMap<Name, u32>,
 }
 
 /// What is wrong with a plan.
@@ -103,7 +105,8 @@ impl Snapshot {
         for listener in &plan.listeners {
             let numbered = (0..).zip(&plan.routes);
             let own = numbered.filter(|(_, route)| {
-                route.listeners.is_empty() || route.listeners.contains(&listener.name)
+                !route.is_internal
+                    && (route.listeners.is_empty() || route.listeners.contains(&listener.name))
             });
             let own: Vec<u32> = own.map(|(index, _)| index).collect();
             let known = tables.get(&own).cloned();
@@ -132,6 +135,16 @@ impl Snapshot {
             return Err(errors);
         }
         let generation = before.map_or(1, |before| before.generation + 1);
-        Ok(Self { generation, listeners, routes, services })
+        let origins = (0..)
+            .zip(&plan.routes)
+            .filter(|(_, route)| route.is_internal || route.policy.respond_async.is_some())
+            .map(|(index, route)| (route.name.clone(), index))
+            .collect();
+        Ok(Self { generation, listeners, routes, services, origins })
+    }
+
+    /// A route by which requests may begin inside Weft.
+    pub fn route(&self, name: &Name) -> Option<&Arc<Route>> {
+        self.routes.get(*self.origins.get(name)? as usize)
     }
 }

@@ -161,6 +161,7 @@ impl Node {
                     current.clone(),
                     zone.clone(),
                     observers.clone(),
+                    None,
                     worker.tasks().clone(),
                 );
                 async move { Ok(local) }

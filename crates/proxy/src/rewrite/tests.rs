@@ -32,6 +32,7 @@ fn find(matches: &[Match], target: &str) -> (Found, Captures) {
         matches: matches.to_vec(),
         policy: Arc::default(),
         rewrite: plan::Rewrite::default(),
+        is_internal: false,
         target: Target::Respond(respond),
     };
     let table = Table::compile([(0, &route)]).unwrap();

@@ -16,6 +16,7 @@ fn route(number: usize, listeners: &[&str], matches: Vec<Match>) -> Route {
         matches,
         policy: Arc::default(),
         rewrite: Rewrite::default(),
+        is_internal: false,
         target: Target::Respond(respond),
     }
 }

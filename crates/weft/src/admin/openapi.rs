@@ -342,6 +342,11 @@ fn schemas() -> Value {
                 "properties": { "kind": kind("respond"), "status": schema("integer") },
                 "required": ["kind", "status"],
             },
+            {
+                "type": "object",
+                "properties": { "kind": kind("inside"), "to": schema("string") },
+                "required": ["kind", "to"],
+            },
         ]}),
     );
     all.insert(

@@ -41,6 +41,11 @@ pub enum TargetView {
         /// The status.
         status: u16,
     },
+    /// To messages, which Weft itself keeps.
+    Inside {
+        /// The topic or queue, or the path below which all of them are offered.
+        to: String,
+    },
 }
 
 /// A service and its weight.
@@ -118,6 +123,15 @@ impl TargetView {
                 Self::Redirect { status: redirect.status, to: location(redirect) }
             }
             plan::Target::Respond(respond) => Self::Respond { status: respond.status },
+            plan::Target::Inside(inside) => Self::Inside {
+                to: match inside {
+                    plan::Inside::Publish(publish) => match &publish.to {
+                        plan::To::Topic(name) => format!("topic {name}"),
+                        plan::To::Queue(name) => format!("queue {name}"),
+                    },
+                    plan::Inside::Messages { prefix } => format!("messages below {prefix}/v1"),
+                },
+            },
         }
     }
 }
@@ -137,6 +151,7 @@ impl std::fmt::Display for TargetView {
             },
             Self::Redirect { status, to } => write!(f, "redirect {status} to {to}"),
             Self::Respond { status } => write!(f, "status {status}"),
+            Self::Inside { to } => f.write_str(to),
         }
     }
 }

@@ -62,6 +62,7 @@ pub(in super::super) fn build(
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,
+        respond_async: None,
     })
 }
 

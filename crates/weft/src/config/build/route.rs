@@ -32,6 +32,7 @@ pub(in super::super) fn build(
     Some(plan::Route {
         name: route.name.value.clone(),
         listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
+        is_internal: false,
         matches,
         policy,
         rewrite,

@@ -1,1 +1,45 @@
-//! The transactional store beneath everything asynchronous: logs, queues and maps under one transaction, durable before it answers.
+//! The transactional store beneath everything asynchronous: logs, queues (groups) and maps under one
+//! transaction, durable before it answers.
+//!
+//! Three primitives, one commit. A *log* is a sequence of records at positions; a *group* is a durable
+//! state of consumption over one log (a queue is a log of its own with the group that owns it, a
+//! subscription a group over a log that many share); a *map* is ordered keys with versions. A
+//! [`Transaction`] is any number of operations over any of them, all or nothing.
+//!
+//! Invariants:
+//! - What was acknowledged at [`Durability::Fsync`] survives the loss of power; what was not is after a
+//!   restart either whole or absent.
+//! - Readers and leases see only what is durable at the level at which it was submitted.
+//! - A failed write poisons the ledger: it refuses every further submit and goes on reading.
+//! - Memory is per exception (leased, waiting, done out of order), never per settled message, and every
+//!   buffer has a bound.
+//! - Time is an argument: leases and relative delays count on the monotonic clock, what survives a
+//!   restart on the wall clock.
+//!
+//! Deliberately absent: replication (that is the Postgres store behind the same [`Store`]), timers of
+//! its own (who keeps queues asks [`Store::next_due`] and calls [`Store::overdue`]), and any idea of
+//! what a record means.
+//!
+//! Reading order: [`record`], [`transaction`], [`options`] (the words), [`store`] (what can be asked),
+//! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
+//! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
+
+mod format;
+pub mod options;
+pub mod record;
+pub mod store;
+pub mod transaction;
+
+pub use options::{
+    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, Options, Retention, Start, Storage,
+};
+pub use record::{
+    ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Token, Value, Why,
+};
+pub use store::{
+    Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Standing, Stats,
+    Store, WaitReady, due_changed, room, until_durable, wait_ready,
+};
+pub use transaction::{
+    Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Settle, Transaction,
+};

@@ -6,7 +6,12 @@
 use std::{future::Future, net::IpAddr, pin::Pin, rc::Rc};
 
 use weft_kernel::{Error, Name, Reason, Result};
-use weft_net::{alarm::Alarm, body::Body, message::Tunnel};
+use weft_net::{
+    Io, Stop,
+    alarm::Alarm,
+    body::Body,
+    message::{Peer, Tunnel},
+};
 use weft_wire::{RequestHead, ResponseHead};
 
 use crate::{local::Local, plan};
@@ -69,6 +74,16 @@ pub trait Inside: Send + Sync {
         how: &'a plan::RespondAsync,
         call: Call,
     ) -> LocalFuture<'a, Result<Reply>>;
+
+    /// Speaks with a client that does not speak HTTP, until the connection ends or `stop` says so.
+    fn accept<'a>(
+        &'a self,
+        local: &'a Rc<Local>,
+        listener: &'a Name,
+        io: Io,
+        peer: Peer,
+        stop: Stop,
+    ) -> LocalFuture<'a, Result<()>>;
 }
 
 /// Nobody is there to answer.

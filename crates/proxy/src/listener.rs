@@ -39,6 +39,8 @@ pub(crate) enum Stream {
     Tcp(Split),
     /// By the server name of the TLS handshake.
     ByServerName(Vec<(Host, Split)>, Option<Split>),
+    /// To whoever keeps messages.
+    Inside,
 }
 
 impl Listener {
@@ -51,6 +53,7 @@ impl Listener {
         let http = plan.http.clone();
         let stream = match &plan.protocol {
             Protocol::Http => None,
+            Protocol::Amqp => Some(Stream::Inside),
             Protocol::Tcp(to) => Some(Stream::Tcp(Split::compile(to, services)?)),
             Protocol::TlsPassthrough { by_sni, otherwise } => {
                 let by_sni = by_sni
@@ -103,6 +106,7 @@ impl Stream {
     /// The service for a connection, by the name its TLS handshake asks for.
     pub(crate) fn choose(&self, name: Option<&str>, rng: &mut Rng) -> Option<&Arc<Upstream>> {
         match self {
+            Self::Inside => None,
             Self::Tcp(split) => split.choose(rng),
             Self::ByServerName(by_name, otherwise) => {
                 let fits = |host: &Host| match (host, name) {

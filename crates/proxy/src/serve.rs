@@ -27,6 +27,7 @@ use crate::{
     connection,
     exchange::Exchange,
     front::Front,
+    inside,
     listener::{Listener, Stream},
     local::Local,
     upstream::Upstream,
@@ -155,6 +156,11 @@ async fn run(
             io?
         }
     };
+    if let Some(Stream::Inside) = &listener.stream {
+        let peer = Peer { address, local: destination, tls: io.tls_info().map(Rc::new) };
+        let inside = local.inside.clone().ok_or_else(inside::nobody)?;
+        return inside.accept(&local, &listener.name, io, peer, stop).await;
+    }
     if let Some(way) = &listener.stream {
         return Box::pin(raw(&local, &listener, way, None, io, (address, destination), &stop))
             .await;

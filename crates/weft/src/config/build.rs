@@ -4,6 +4,7 @@
 //! is left out and the rest goes on.
 
 mod listener;
+mod messages;
 mod policy;
 mod route;
 mod service;

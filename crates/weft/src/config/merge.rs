@@ -14,11 +14,18 @@ use super::{
     leaf::{Named, Switch},
     overlay::overlay,
     problem::Problem,
-    sections::{Admin, Listener, Policy, Root, Service, Telemetry},
+    sections::{
+        Admin, Amqp, Ledger, Listener, Policy, Queue, Root, Schedule, Service, Subscription,
+        Telemetry, Topic,
+    },
     setting::{At, Cx, Setting},
     source::Place,
     tree::{Key, Kind, Node},
 };
+
+/// The maps by name, to which every file may add.
+const NAMED: [&str; 7] =
+    ["listeners", "services", "policies", "topics", "queues", "subscriptions", "schedules"];
 
 /// The sections but for the routes, which are as many as all else together and are read one by one by
 /// `routes`; what could not be read is missing, and was reported.
@@ -28,12 +35,33 @@ pub struct Read {
     pub listeners: Vec<(At<Name>, Listener)>,
     /// Services in the order of the files.
     pub services: Vec<(At<Name>, Service)>,
+    /// What is said of messages.
+    pub messages: Messages,
     /// Telemetry.
     pub telemetry: Option<Telemetry>,
     /// The admin API.
     pub admin: Option<(Switch<Admin>, Place)>,
     /// All names, also of what could not be read.
     pub names: Names,
+}
+
+/// What is said of messages, in the order of the files.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    /// Topics.
+    pub topics: Vec<(At<Name>, Topic)>,
+    /// Queues.
+    pub queues: Vec<(At<Name>, Queue)>,
+    /// Subscriptions.
+    pub subscriptions: Vec<(At<Name>, Subscription)>,
+    /// Schedules.
+    pub schedules: Vec<(At<Name>, Schedule)>,
+    /// Where they are kept.
+    pub ledger: Option<Ledger>,
+    /// Whether that was said.
+    pub ledger_said: bool,
+    /// How AMQP is spoken.
+    pub amqp: Option<Amqp>,
 }
 
 /// The names that may be referred to, with their places; in order, so that suggestions are always the same.
@@ -45,6 +73,10 @@ pub struct Names {
     pub services: BTreeMap<Arc<str>, Place>,
     /// Of policies.
     pub policies: BTreeMap<Arc<str>, Place>,
+    /// Of topics.
+    pub topics: BTreeMap<Arc<str>, Place>,
+    /// Of queues.
+    pub queues: BTreeMap<Arc<str>, Place>,
 }
 
 /// Merges the roots of all files.
@@ -58,7 +90,7 @@ pub fn merge(roots: Vec<Node>, cx: &mut Cx) -> Node {
         let Kind::Map(above) = root.kind else {
             cx.expected(
                 &root,
-                "a map with listeners, services, routes, policies, telemetry or admin",
+                "a map of sections, such as listeners, services, routes, topics and queues",
             );
             continue;
         };
@@ -77,9 +109,7 @@ fn combine(first: &Key, below: &mut Node, key: &Key, value: Node, cx: &mut Cx) {
         (_, Kind::Null) => {}
         (Kind::Null, kind) => *below = Node { place: value.place, kind },
         (Kind::List(items), Kind::List(more)) if &*key.text == "routes" => items.extend(more),
-        (Kind::Map(entries), Kind::Map(more))
-            if ["listeners", "services", "policies"].contains(&&*key.text) =>
-        {
+        (Kind::Map(entries), Kind::Map(more)) if NAMED.contains(&&*key.text) => {
             let known: HashMap<Arc<str>, Place> =
                 entries.iter().map(|(key, _)| (Arc::clone(&key.text), key.place)).collect();
             for (name, value) in more {
@@ -116,15 +146,26 @@ pub fn read(root: &Node, cx: &mut Cx) -> Read {
         listeners: names_of("listeners"),
         services: names_of("services"),
         policies: names_of("policies"),
+        topics: names_of("topics"),
+        queues: names_of("queues"),
     };
     let listeners = named(root, "listeners", cx);
     let services = named(root, "services", cx);
     // Each policy is read for itself, so that one that no route uses is checked as well.
     let _: Vec<(At<Name>, Policy)> = named(root, "policies", cx);
+    let messages = Messages {
+        topics: named(root, "topics", cx),
+        queues: named(root, "queues", cx),
+        subscriptions: named(root, "subscriptions", cx),
+        schedules: named(root, "schedules", cx),
+        ledger: cx.field::<Ledger>(root, "ledger", "", None),
+        ledger_said: root.get("ledger").is_some(),
+        amqp: cx.field::<Amqp>(root, "amqp", "", None),
+    };
     let telemetry = cx.field::<Telemetry>(root, "telemetry", "", None);
     let place = root.get("admin").map_or(Place::BUILT_IN, |node| node.place);
     let admin = cx.field::<Switch<Admin>>(root, "admin", "", None).map(|admin| (admin, place));
-    Read { listeners, services, telemetry, admin, names }
+    Read { listeners, services, messages, telemetry, admin, names }
 }
 
 fn named<T: Setting>(root: &Node, key: &'static str, cx: &mut Cx) -> Vec<(At<Name>, T)> {

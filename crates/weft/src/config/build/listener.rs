@@ -106,12 +106,14 @@ fn combinations(name: &At<Name>, section: &Listener, cx: &mut Cx) {
     }
     let protocol = section.protocol.value;
     match protocol {
-        Protocol::Http => {
+        Protocol::Http | Protocol::Amqp => {
             if let Some(to) = &section.to {
-                cx.report(
-                    Problem::error(to.place, "`to` is for a tcp or tls-passthrough listener")
-                        .help("an http listener is led by `routes`"),
-                );
+                let problem =
+                    Problem::error(to.place, "`to` is for a tcp or tls-passthrough listener");
+                cx.report(match protocol {
+                    Protocol::Amqp => problem.help("AMQP is spoken by Weft itself"),
+                    _ => problem.help("an http listener is led by `routes`"),
+                });
             }
         }
         Protocol::Tcp => {
@@ -170,6 +172,7 @@ fn combinations(name: &At<Name>, section: &Listener, cx: &mut Cx) {
 fn protocol(section: &Listener, names: &Names, cx: &mut Cx) -> plan::Protocol {
     match section.protocol.value {
         Protocol::Http => plan::Protocol::Http,
+        Protocol::Amqp => plan::Protocol::Amqp,
         Protocol::Tcp => plan::Protocol::Tcp(
             section.to.as_ref().map_or_else(Vec::new, |to| targets(&to.value, names, cx)),
         ),

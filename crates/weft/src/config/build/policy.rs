@@ -62,7 +62,11 @@ pub(in super::super) fn build(
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,
-        respond_async: None,
+        respond_async: section.respond_async.on().map(|later| plan::RespondAsync {
+            wait_max: later.wait_max.0,
+            keep: later.keep.0,
+            callbacks: later.callbacks.iter().cloned().collect(),
+        }),
     })
 }
 

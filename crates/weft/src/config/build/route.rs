@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_proxy::plan::{self, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
+use weft_proxy::plan::{self, Field, HostRewrite, Inside, Match, PathRewrite, Rewrite, Target};
 
-use super::{hosts, targets};
+use super::{hosts, messages, targets};
 use crate::config::{
     merge::Names,
     problem::Problem,
@@ -79,33 +79,53 @@ fn matching(section: &route::Match) -> Match {
 }
 
 fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Option<Target> {
-    match (&route.to, &route.redirect, &route.respond) {
-        (Some(to), None, None) => Some(Target::Services(targets(&to.value, names, cx))),
-        (None, Some(redirect), None) => {
-            redirect_target(redirect, matches, cx).map(Target::Redirect)
-        }
-        (None, None, Some(respond)) => respond_target(respond, cx).map(Target::Respond),
-        (None, None, None) => {
-            cx.report(
-                Problem::error(
-                    route.name.place,
-                    format!("the route `{}` leads nowhere", route.name.value),
-                )
-                .help("say `to: SERVICE`, `redirect` or `respond`"),
-            );
-            None
-        }
-        _ => {
-            cx.report(
-                Problem::error(
-                    route.name.place,
-                    format!("the route `{}` has more than one target", route.name.value),
-                )
-                .help("keep one of `to`, `redirect`, `respond`"),
-            );
-            None
-        }
+    let mut said = Vec::new();
+    if let Some(to) = &route.to {
+        said.push(Some(Target::Services(targets(&to.value, names, cx))));
     }
+    if let Some(redirect) = &route.redirect {
+        said.push(redirect_target(redirect, matches, cx).map(Target::Redirect));
+    }
+    if let Some(respond) = &route.respond {
+        said.push(respond_target(respond, cx).map(Target::Respond));
+    }
+    if let Some(publish) = &route.publish {
+        let publish = publish_target(route, publish, names, cx);
+        said.push(publish.map(|publish| Target::Inside(Inside::Publish(publish))));
+    }
+    if let Some(prefix) = &route.messages {
+        let prefix = prefix.value.0.trim_end_matches('/').to_owned();
+        said.push(Some(Target::Inside(Inside::Messages { prefix })));
+    }
+    const HELP: &str = "say one of `to: SERVICE`, `redirect`, `respond`, `publish`, `messages`";
+    let what = match said.len() {
+        1 => return said.pop().flatten(),
+        0 => format!("the route `{}` leads nowhere", route.name.value),
+        _ => format!("the route `{}` has more than one target", route.name.value),
+    };
+    cx.report(Problem::error(route.name.place, what).help(HELP));
+    None
+}
+
+/// How the requests of a route become messages.
+fn publish_target(
+    route: &Route,
+    section: &At<target::Publish>,
+    names: &Names,
+    cx: &mut Cx,
+) -> Option<plan::Publish> {
+    let to = messages::publish_to(
+        section.topic.as_ref(),
+        section.queue.as_ref(),
+        section.place,
+        names,
+        cx,
+    )?;
+    Some(plan::Publish {
+        to,
+        event_type: Some(section.types.clone().unwrap_or_else(|| route.name.value.to_string())),
+        key: section.key.as_ref().map(|name| name.0.clone()),
+    })
 }
 
 pub(super) fn respond_target(section: &target::Respond, cx: &mut Cx) -> Option<plan::Respond> {

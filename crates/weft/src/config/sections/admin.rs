@@ -6,7 +6,8 @@ use crate::config::{
     leaf::Named,
     leaf::{Secret, Switch},
     sections::{
-        listener::Listener, policy::Policy, route::Route, service::Service, telemetry::Telemetry,
+        Amqp, Ledger, Queue, Schedule, Subscription, Topic, listener::Listener, policy::Policy,
+        route::Route, service::Service, telemetry::Telemetry,
     },
     setting::{At, settings},
 };
@@ -31,6 +32,18 @@ settings! {
         policies: Named<Policy>,
         /// Matches, their policies and their targets.
         routes: Vec<Route>,
+        /// Durable logs of messages that many subscriptions read, by name.
+        topics: Named<Topic>,
+        /// Messages that are each handled once, by name.
+        queues: Named<Queue>,
+        /// Cursors over topics, by name.
+        subscriptions: Named<Subscription>,
+        /// Messages that are published at times, by name.
+        schedules: Named<Schedule>,
+        /// Where messages are kept.
+        ledger: Ledger,
+        /// How AMQP is spoken.
+        amqp: Amqp,
         /// What Weft tells about itself.
         telemetry: Telemetry,
         /// How it is looked at and steered while it runs.

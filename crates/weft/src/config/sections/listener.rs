@@ -23,6 +23,8 @@ words! {
         Tcp = "tcp",
         /// TLS that is not terminated here, led by the server name
         TlsPassthrough = "tls-passthrough" | "tls_passthrough",
+        /// AMQP 0-9-1, as RabbitMQ speaks it
+        Amqp = "amqp",
     }
 
     /// Whether a PROXY protocol header opens a connection.

@@ -75,6 +75,19 @@ settings! {
         mirror: At<Switch<Whole<Mirror>>> = "off",
         /// What answers when the target cannot.
         fallback: At<Switch<Whole<Fallback>>> = "off",
+        /// Whether a client may ask to be answered later, with `Prefer: respond-async`.
+        respond_async: Switch<RespondAsync> = "off",
+    }
+
+    /// How a request is answered later: it is kept, answered with 202 and a status URL, and carried out
+    /// from there.
+    pub struct RespondAsync = "async response", short "wait_max" {
+        /// The longest time that a client may ask to wait for the answer itself, with `wait=`.
+        wait_max: Span = "30s",
+        /// How long the answer is kept for the client.
+        keep: Span = "24h",
+        /// Beginnings of URLs that a client may name to be told of the end; none otherwise.
+        callbacks: Many<String>,
     }
 
     /// Time limits of a request; `off` for none.

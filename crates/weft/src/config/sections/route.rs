@@ -6,10 +6,10 @@ use crate::config::{
     leaf::{Many, Pairs},
     sections::{
         policy::Policy,
-        target::{Redirect, Respond, Rewrite, Targets},
+        target::{Publish, Redirect, Respond, Rewrite, Targets},
     },
     setting::{At, settings},
-    text::{FieldMatch, HeaderName, HostPattern, Method, PathMatch},
+    text::{FieldMatch, HeaderName, HostPattern, Method, PathMatch, PlainPath},
 };
 
 settings! {
@@ -33,6 +33,10 @@ settings! {
         redirect: Option<At<Redirect>>,
         /// Weft answers itself.
         respond: Option<At<Respond>>,
+        /// Each request becomes a message.
+        publish: Option<At<Publish>>,
+        /// The API of topics, queues and subscriptions is offered below this path, as `/v1/…`.
+        messages: Option<At<PlainPath>>,
     }
 
     /// Conditions that must all hold.

@@ -21,6 +21,26 @@ settings! {
         weight: Number = "1",
     }
 
+    /// Where messages go: a topic or a queue.
+    pub struct PublishTo = "target", short "topic" {
+        /// The topic.
+        topic: Option<At<Name>>,
+        /// The queue.
+        queue: Option<At<Name>>,
+    }
+
+    /// How a request becomes a message; it is answered once that is kept.
+    pub struct Publish = "publish", short "topic" {
+        /// The topic.
+        topic: Option<At<Name>>,
+        /// The queue.
+        queue: Option<At<Name>>,
+        /// The `type` of messages that do not say theirs; the name of the route otherwise.
+        types("type"): Option<String>,
+        /// The header field whose value is the key of the message; `partitionkey` counts in any case.
+        key: Option<HeaderName>,
+    }
+
     /// A redirect; what is not said stays as it was.
     pub struct Redirect = "redirect" {
         /// `http` or `https`.

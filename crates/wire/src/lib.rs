@@ -3,7 +3,9 @@
 //! Invariants: nothing here does I/O, keeps time or allocates without a bound that is named; every
 //! parser has tables, properties and a fuzz target.
 
+pub mod amqp;
 pub mod client_hello;
+pub mod cloudevents;
 pub mod fields;
 pub mod forwarded;
 pub mod grpc;

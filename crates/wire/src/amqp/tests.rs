@@ -1,3 +1,5 @@
+//! Tables, properties and hostile input for the codec.
+
 use proptest::prelude::*;
 
 use super::{content::write_header, frame, method::IDS, *};

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("push", 5),
     ("amqp", 5),
     ("mqtt", 5),
+    ("messages", 5),
     ("client", 5),
     ("weft", 6),
 ];

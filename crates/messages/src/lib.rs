@@ -1,0 +1,1 @@
+//! The HTTP, SSE and WebSocket front-end of the broker; push delivery; answers that come later.

@@ -24,11 +24,14 @@
 //! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
 //! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
 
+pub mod crypt;
+pub mod disk;
 mod format;
 pub mod options;
 pub mod record;
 pub mod store;
 pub mod transaction;
+mod wal;
 
 pub use options::{
     DedupeWindow, Durability, GroupOptions, Limit, LogOptions, Options, Retention, Start, Storage,

@@ -1,0 +1,75 @@
+//! The disk as an argument: the few things that the ledger asks of files, so that a simulation can be the disk.
+//!
+//! Paths are relative to the disk's root, with `/` between names. All calls block. What is written
+//! is safe only after [`File::sync_data`], and a name only after [`Disk::sync_dir`] of its folder:
+//! the simulated disk takes both at their word.
+
+mod real;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
+
+use std::{fmt, io, sync::Arc};
+
+use weft_kernel::{Error, Reason};
+
+pub use real::RealDisk;
+#[cfg(any(test, feature = "simulation"))]
+pub use simulated::SimulatedDisk;
+
+/// A folder of files.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Opens a file for reading and writing; with `create`, makes it (and its folder) if it is missing.
+    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn File>>;
+    /// The names of the files in a folder, sorted; none if there is no such folder.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Removes a file; it stays readable for those who have it open.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Gives a file another name, in the place of what has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names in a folder safe.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// The bytes that can still be written.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait File: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `bytes` from `offset` on and says how many there were: fewer only at the end of the file.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`; the file grows if it must.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file, or lengthens it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Writes zeros up to `len` and sets the length to it, so that to write there later changes no metadata.
+    fn allocate_zeroed(&self, len: u64) -> io::Result<()>;
+    /// Returns when all that was written, and the length, are on the disk.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// All bytes from `offset` on, `len` of them or as many as there are.
+pub(crate) fn read_up_to(file: &dyn File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let there = file.len()?.saturating_sub(offset);
+    let mut bytes = vec![0; len.min(usize::try_from(there).unwrap_or(usize::MAX))];
+    let read = file.read_at(offset, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// What a failed call on the disk means to a caller.
+pub(crate) fn failed(doing: &'static str, path: &str, error: io::Error) -> Error {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::StorageFull,
+        io::ErrorKind::WouldBlock => Reason::Misconfigured,
+        _ => Reason::StoragePoisoned,
+    };
+    Error::new(reason, doing).because(error).at(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The write-ahead log: numbered files of one size into which every transaction goes first.
+//!
+//! The core decides where each frame lies ([`Cursor`]) while it encodes it; the syncer writes what
+//! has gathered with one write and one sync ([`Writer`]); what was written last is kept in memory
+//! for readers ([`Recent`]); at recovery [`scan`] says what a file holds, what was torn by the crash,
+//! and what had been safe and is damaged.
+//!
+//! Files are zeroed when they are made and used again when what they hold is kept elsewhere, so that
+//! a sync writes no metadata. After each recovery a new file is begun, and the one before is marked
+//! as closed where its good bytes end: nothing that the crash left behind can come back.
+
+mod cursor;
+mod file;
+mod recent;
+mod scan;
+mod writer;
+
+pub(crate) use cursor::{Cursor, FrameAt, Refused};
+pub(crate) use file::{WalFile, name, number};
+pub(crate) use recent::Recent;
+pub(crate) use scan::{Damage, scan};
+pub(crate) use writer::{WalSet, Writer};
+
+/// Where the files lie.
+pub(crate) const FOLDER: &str = "wal";
+/// The bytes before the first frame of a file.
+pub(crate) const HEADER_LEN: u32 = 4096;
+/// The smallest file: room for a header and a few frames.
+pub(crate) const FILE_BYTES_MIN: u64 = 16 << 10;
+/// The largest file: places in it are 32 bits.
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Where the next frame goes.
+
+use super::HEADER_LEN;
+
+/// Where a frame lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FrameAt {
+    /// The number of the file.
+    pub(crate) file: u32,
+    /// From the beginning of the file.
+    pub(crate) offset: u32,
+}
+
+/// Why a frame gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The next file is not ready yet: try again after a moment.
+    Busy,
+    /// The disk has no room for another file.
+    Full,
+    /// No file is large enough.
+    TooLarge,
+}
+
+/// The place of the next frame, and how many files are ready to take what comes then.
+///
+/// Of the files that are ready the last is held back when the disk is full: only what frees room
+/// (settling, trimming, deleting) may enter it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    file: u32,
+    offset: u32,
+    capacity: u32,
+    ready: u32,
+    full: bool,
+}
+
+impl Cursor {
+    /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
+    pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
+        Self { file, offset: HEADER_LEN, capacity, ready, full: false }
+    }
+
+    /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
+    pub(crate) fn reserve(&mut self, len: usize, essential: bool) -> Result<FrameAt, Refused> {
+        let room = self.capacity - HEADER_LEN;
+        let len = u32::try_from(len).ok().filter(|len| *len <= room).ok_or(Refused::TooLarge)?;
+        let (file, offset) = if self.capacity - self.offset >= len {
+            (self.file, self.offset)
+        } else {
+            (self.file + 1, HEADER_LEN)
+        };
+        if file > self.ready {
+            return Err(if self.full { Refused::Full } else { Refused::Busy });
+        }
+        if self.full && !essential && file == self.ready {
+            return Err(Refused::Full);
+        }
+        (self.file, self.offset) = (file, offset + len);
+        Ok(FrameAt { file, offset })
+    }
+
+    /// Goes on in the next file, if that is ready: what the present one holds can then be written behind.
+    pub(crate) fn rotate(&mut self) -> bool {
+        if self.offset == HEADER_LEN || self.file >= self.ready {
+            return false;
+        }
+        self.file += 1;
+        self.offset = HEADER_LEN;
+        true
+    }
+
+    /// The files up to `file` are there.
+    pub(crate) fn ready(&mut self, file: u32) {
+        self.ready = self.ready.max(file);
+    }
+
+    /// Whether the disk has no room for another file.
+    pub(crate) fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Whether the disk has no room for another file.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The file that the next frame goes into, unless it does not fit.
+    pub(crate) const fn file(&self) -> u32 {
+        self.file
+    }
+
+    /// The last file that is ready.
+    pub(crate) const fn last_ready(&self) -> u32 {
+        self.ready
+    }
+}

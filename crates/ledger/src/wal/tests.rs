@@ -1,0 +1,242 @@
+//! What was synced is found again whatever the crash did; what was damaged is told from what was torn.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use weft_kernel::Rng;
+
+use super::{Cursor, FrameAt, HEADER_LEN, Recent, Refused, WalFile, WalSet, Writer, name, scan};
+use crate::{
+    crypt::Keys,
+    disk::{Disk, SimulatedDisk},
+    format::{FrameWriter, NewImage, Place, frame, payload_crc},
+};
+
+const FILE: u64 = 64 << 10;
+
+fn group(seqs: std::ops::Range<u64>, tag: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for seq in seqs {
+        let mut frame = FrameWriter::begin(&mut bytes, seq, tag);
+        frame.trim(1, seq);
+        frame.finish();
+    }
+    bytes
+}
+
+fn set(disk: &SimulatedDisk, keys: &Keys) -> WalSet {
+    WalSet::new(Arc::new(disk.clone()), keys.clone(), FILE)
+}
+
+/// A file with groups of transactions 1..=3, 4..=6, 7..=9, each synced.
+fn three_groups(disk: &SimulatedDisk) -> Vec<u8> {
+    let set = set(disk, &Keys::none());
+    set.prepare(1).unwrap();
+    let mut writer = Writer::new(set.get(1).unwrap());
+    for from in [1, 4, 7] {
+        writer.write(&mut group(from..from + 3, false)).unwrap();
+        assert!(writer.unsynced());
+        writer.sync().unwrap();
+    }
+    set.get(1).unwrap().read_all().unwrap()
+}
+
+fn seqs(scan: &scan::Scan) -> Vec<u64> {
+    scan.frames.iter().map(|frame| frame.seq).collect()
+}
+
+#[test]
+fn a_cursor_fills_files_and_holds_the_last_one_back_when_the_disk_is_full() {
+    let mut cursor = Cursor::new(1, HEADER_LEN + 100, 2);
+    assert_eq!(cursor.reserve(101, true), Err(Refused::TooLarge));
+    assert_eq!(cursor.reserve(60, false), Ok(FrameAt { file: 1, offset: HEADER_LEN }));
+    assert_eq!(cursor.reserve(40, false), Ok(FrameAt { file: 1, offset: HEADER_LEN + 60 }));
+    cursor.set_full(true);
+    assert_eq!(cursor.reserve(8, false), Err(Refused::Full));
+    assert_eq!(cursor.reserve(8, true), Ok(FrameAt { file: 2, offset: HEADER_LEN }));
+    assert_eq!(cursor.reserve(100, true), Err(Refused::Full));
+    cursor.set_full(false);
+    assert_eq!(cursor.reserve(100, false), Err(Refused::Busy));
+    cursor.ready(3);
+    assert_eq!(cursor.reserve(100, false), Ok(FrameAt { file: 3, offset: HEADER_LEN }));
+}
+
+#[test]
+fn recent_groups_are_read_as_slices_until_they_are_pushed_out() {
+    let mut recent = Recent::new(10);
+    recent.push(1, 100, Bytes::from_static(b"abcdef"));
+    recent.push(2, 50, Bytes::from_static(b"ghij"));
+    let at = |file, frame, record, len| Place { file, frame, record, len };
+    assert_eq!(recent.get(&at(1, 100, 2, 3)).unwrap(), "cde");
+    assert_eq!(recent.get(&at(1, 102, 0, 4)).unwrap(), "cdef");
+    assert_eq!(recent.get(&at(2, 50, 1, 1)).unwrap(), "h");
+    for missing in [at(1, 102, 0, 5), at(1, 99, 0, 1), at(2, 49, 0, 1), at(3, 50, 0, 1)] {
+        assert_eq!(recent.get(&missing), None, "{missing:?}");
+    }
+    recent.push(2, 54, Bytes::from_static(b"k"));
+    assert_eq!((recent.get(&at(1, 100, 0, 1)), recent.bytes()), (None, 5));
+}
+
+#[test]
+fn a_bad_frame_below_a_later_sync_is_damage_and_what_follows_is_kept() {
+    let disk = SimulatedDisk::new();
+    let mut bytes = three_groups(&disk);
+    assert_eq!(seqs(&scan(&bytes, 1, 0, None)), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let whole = scan(&bytes, 1, 0, None);
+    let third = whole.frames[2].offset as usize;
+    bytes[third + frame::HEADER] ^= 1;
+    let found = scan(&bytes, 1, 0, None);
+    assert_eq!(seqs(&found), [1, 2, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(found.damage.len(), 1);
+    assert_eq!(found.damage[0].lost, 3..4);
+    assert_eq!(found.damage[0].bytes, whole.frames[2].offset..whole.frames[3].offset);
+    // Also when the damaged frame's length leads nowhere.
+    bytes[third + 5] ^= 0xff;
+    assert_eq!(seqs(&scan(&bytes, 1, 0, None)), [1, 2, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_bad_frame_of_the_last_group_ends_the_file_unless_a_later_file_proves_it_safe() {
+    let mut bytes = three_groups(&SimulatedDisk::new());
+    let whole = scan(&bytes, 1, 0, None);
+    let eighth = whole.frames[7].offset as usize;
+    bytes[eighth + frame::HEADER] ^= 1;
+    let torn = scan(&bytes, 1, 0, None);
+    assert_eq!((seqs(&torn), torn.damage.len()), (vec![1, 2, 3, 4, 5, 6, 7], 0));
+    assert_eq!((torn.end, torn.torn), (eighth as u32, whole.end - eighth as u32));
+    let proven = scan(&bytes, 1, 0, Some(10));
+    assert_eq!(seqs(&proven), [1, 2, 3, 4, 5, 6, 7, 9]);
+    assert_eq!(proven.damage[0].lost, 8..9);
+    // The very last frame, of which only the numbers tell that it is missing.
+    let mut bytes = three_groups(&SimulatedDisk::new());
+    bytes[whole.frames[8].offset as usize + 1] ^= 1;
+    let proven = scan(&bytes, 1, 0, Some(10));
+    assert_eq!((seqs(&proven).len(), proven.damage[0].lost.clone()), (8, 9..10));
+}
+
+#[test]
+fn nothing_of_a_former_life_fits_and_a_closed_file_ends_where_it_was_closed() {
+    let disk = SimulatedDisk::new();
+    let set = set(&disk, &Keys::none());
+    set.prepare(1).unwrap();
+    let mut writer = Writer::new(set.get(1).unwrap());
+    writer.write(&mut group(1..50, false)).unwrap();
+    writer.sync().unwrap();
+    set.recycle(1, 1).unwrap();
+    assert!(set.get(1).is_none() && disk.contents(&name(1)).is_none());
+    set.prepare(2).unwrap();
+    let file = set.get(2).unwrap();
+    assert_eq!(disk.files().len(), 1, "the spare was used");
+    assert_eq!(seqs(&scan(&file.read_all().unwrap(), 2, 0, None)), Vec::<u64>::new());
+    let mut writer = Writer::new(file.clone());
+    writer.write(&mut group(50..60, false)).unwrap();
+    writer.sync().unwrap();
+    let end = scan(&file.read_all().unwrap(), 2, 49, None).frames[5].offset;
+    file.close(end).unwrap();
+    let (file, whole) = WalFile::open(&disk, 2, &Keys::none()).unwrap();
+    assert!(whole);
+    let found = scan(&file.read_all().unwrap(), 2, 49, Some(55));
+    assert_eq!((seqs(&found), found.damage.len(), found.torn), (vec![50, 51, 52, 53, 54], 0, 0));
+}
+
+#[test]
+fn an_encrypted_file_is_read_with_its_key_and_by_its_copy_of_the_header() {
+    let disk = SimulatedDisk::new();
+    let keys = Keys::none().with("k", [7; 32]).unwrap();
+    let set = set(&disk, &keys);
+    set.prepare(1).unwrap();
+    let mut bytes = Vec::new();
+    let mut frame = FrameWriter::begin(&mut bytes, 1, true);
+    frame.marker();
+    let record = frame.append(&NewImage {
+        log: 1,
+        position: 2,
+        time_ms: 3,
+        due_ms: 0,
+        expires_ms: 0,
+        priority: 0,
+        dedupe: None,
+        global: None,
+        key: b"",
+        data: b"very secret",
+        payload_crc: payload_crc(b"", b"very secret"),
+    });
+    frame.finish();
+    let plain = bytes.clone();
+    let mut writer = Writer::new(set.get(1).unwrap());
+    writer.write(&mut bytes).unwrap();
+    assert_eq!(bytes, plain, "what readers get stays in the clear");
+    writer.sync().unwrap();
+    let stored = disk.contents(&name(1)).unwrap();
+    assert!(!stored.windows(11).any(|window| window == b"very secret"));
+    disk.flip(&name(1), 40 * 8);
+    let (file, whole) = WalFile::open(&disk, 1, &keys).unwrap();
+    assert!(whole);
+    let place = Place { file: 1, frame: HEADER_LEN, record: record.record, len: record.len };
+    assert_eq!(
+        file.read(&place).unwrap()[..],
+        plain[record.record as usize..][..record.len as usize]
+    );
+    assert!(WalFile::open(&disk, 1, &Keys::none()).is_err());
+    assert!(file.rewrap(&keys.clone().with("new", [8; 32]).unwrap()).unwrap());
+    let new = Keys::none().with("new", [8; 32]).unwrap();
+    let (file, _) = WalFile::open(&disk, 1, &new).unwrap();
+    assert_eq!(file.read(&place).unwrap().len(), record.len as usize);
+    // Another version is refused with a text that says what to do.
+    disk.flip(&name(1), 8 * 8 + 1);
+    let refused = WalFile::open(&disk, 1, &new).unwrap_err();
+    assert!(refused.said().contains("format version 3"), "{refused}");
+}
+
+#[test]
+fn a_full_disk_refuses_a_new_file_and_leaves_nothing_behind() {
+    let disk = SimulatedDisk::new();
+    disk.set_faults(crate::disk::simulated::Faults {
+        bytes_max: Some(FILE + 10),
+        ..Default::default()
+    });
+    let set = set(&disk, &Keys::none());
+    set.prepare(1).unwrap();
+    let full = set.prepare(2).unwrap_err();
+    assert_eq!(full.reason(), weft_kernel::Reason::StorageFull);
+    assert_eq!(disk.files().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn after_a_crash_a_prefix_is_found_that_holds_all_that_was_synced(
+        groups in vec((1u64..6, any::<bool>()), 1..12), seed in any::<u64>(),
+    ) {
+        let disk = SimulatedDisk::new();
+        let set = set(&disk, &Keys::none());
+        set.prepare(1).unwrap();
+        let mut writer = Writer::new(set.get(1).unwrap());
+        let (mut next, mut safe) = (1, 0);
+        for (count, sync) in groups {
+            writer.write(&mut group(next..next + count, false)).unwrap();
+            next += count;
+            if sync {
+                writer.sync().unwrap();
+                safe = next - 1;
+            }
+        }
+        disk.halt();
+        disk.restart(&mut Rng::seeded(seed));
+        let (file, whole) = WalFile::open(&disk, 1, &Keys::none()).unwrap();
+        prop_assert!(whole);
+        let found = scan(&file.read_all().unwrap(), 1, 0, None);
+        let kept = found.frames.len() as u64;
+        prop_assert_eq!(seqs(&found), (1..=kept).collect::<Vec<_>>());
+        prop_assert!(kept >= safe && kept < next, "{kept} of {safe} safe and {next}");
+        prop_assert_eq!(found.damage.len(), 0);
+    }
+
+    #[test]
+    fn any_bytes_are_scanned_without_a_panic(bytes in vec(any::<u8>(), 0..9000), later in any::<bool>()) {
+        let found = scan(&bytes, 1, 0, later.then_some(9));
+        prop_assert!(found.frames.len() <= bytes.len());
+    }
+}

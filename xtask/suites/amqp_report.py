@@ -78,8 +78,8 @@ def _judge(function):
         signal.alarm(0)
 
 
-def main():
-    """Runs every case, prints the verdicts, and ends the process."""
+def main(finish=None):
+    """Runs every case, prints the verdicts, cleans up by `finish`, and ends the process."""
     chosen = [entry for entry in _cases if ONLY in entry[0]]
     passed = 0
     for title, function in chosen:
@@ -96,4 +96,6 @@ def main():
     print(f"PASSED {passed}/{len(chosen)}", flush=True)
     sys.stdout.flush()
     # Threads of a client would hold up the interpreter's own way out. Nothing asked is nothing passed.
+    if finish:
+        finish()
     os._exit(0 if chosen and passed == len(chosen) else 1)

@@ -2,12 +2,19 @@
 
 pub mod admin;
 pub mod check;
+mod columns;
 pub mod config;
 pub mod explain;
+pub mod message;
+pub mod queue;
+mod receive;
 pub mod route;
+pub mod schedule;
 pub mod schema;
 pub mod service;
 pub mod status;
+pub mod subscription;
+pub mod topic;
 pub mod up;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -40,6 +47,16 @@ pub enum Command {
     Route(route::Route),
     /// Show the services of a running node; take their endpoints out and back.
     Service(service::Service),
+    /// Topics: durable logs of messages that many subscriptions read.
+    Topic(topic::Topic),
+    /// Queues: messages that are each handled once.
+    Queue(queue::Queue),
+    /// Subscriptions: cursors over topics.
+    Subscription(subscription::Subscription),
+    /// Messages: publish them, follow them, look at one.
+    Message(message::Message),
+    /// Messages that are published later, or again and again.
+    Schedule(schedule::Schedule),
     /// Tell why a request gets the route that it gets.
     Explain(explain::Explain),
 }
@@ -73,6 +90,11 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Route(route) => route.run(),
             Command::Service(service) => service.run(),
+            Command::Topic(topic) => topic.run(),
+            Command::Queue(queue) => queue.run(),
+            Command::Subscription(subscription) => subscription.run(),
+            Command::Message(message) => message.run(),
+            Command::Schedule(schedule) => schedule.run(),
             Command::Explain(explain) => explain.run(),
         }
     }

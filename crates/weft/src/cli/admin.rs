@@ -20,6 +20,7 @@ use super::{Output, print, print_error};
 
 /// How long a node may take to answer; a reload takes longest.
 const TIMEOUT: Duration = Duration::from_secs(30);
+const JSON: &str = "application/json";
 /// The longest answer that is read: a configuration of many thousand routes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -46,7 +47,7 @@ pub struct Admin {
 
 /// What the node said.
 #[derive(Debug)]
-enum Said {
+pub(super) enum Said {
     /// It did it.
     Yes(Value),
     /// It did not; why.
@@ -62,7 +63,18 @@ impl Admin {
         body: Option<&Value>,
         tell: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<ExitCode> {
-        match self.send(method, path, body) {
+        self.ask_as(method, path, body.map(|body| (body, JSON)), tell)
+    }
+
+    /// Asks with a body of another media type.
+    pub(super) fn ask_as<T: DeserializeOwned>(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&Value, &str)>,
+        tell: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<ExitCode> {
+        match self.send_as(method, path, body) {
             Ok(Said::Yes(value)) => {
                 match self.output {
                     Output::Json => print(&format!("{value:#}\n"))?,
@@ -74,10 +86,7 @@ impl Admin {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Ok(Said::No(why)) => {
-                print_error(&printable(&format!("error: {why}\n")))?;
-                Ok(ExitCode::from(1))
-            }
+            Ok(Said::No(why)) => self.refused(&why),
             Err(error) => {
                 print_error(&printable(&format!("error: {error:#}\n")))?;
                 Ok(ExitCode::from(2))
@@ -85,7 +94,28 @@ impl Admin {
         }
     }
 
-    fn send(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Said> {
+    /// Tells why the node refused.
+    pub(super) fn refused(&self, why: &str) -> anyhow::Result<ExitCode> {
+        print_error(&printable(&format!("error: {why}\n")))?;
+        Ok(ExitCode::from(1))
+    }
+
+    /// Sends one request, and reads what the node said.
+    pub(super) fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Said> {
+        self.send_as(method, path, body.map(|body| (body, JSON)))
+    }
+
+    fn send_as(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&Value, &str)>,
+    ) -> anyhow::Result<Said> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let place = Place::parse(&self.url)?;
         let mut request = Request::builder().method(method).uri(path);
@@ -95,9 +125,9 @@ impl Admin {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        let bytes = body.map(|(body, _)| Bytes::from(body.to_string())).unwrap_or_default();
+        if let Some((_, media)) = body {
+            request = request.header(header::CONTENT_TYPE, media);
         }
         let request = request.body(bytes).context("the token cannot be sent")?;
         let answer = runtime
@@ -109,7 +139,10 @@ impl Admin {
                 Ok::<_, anyhow::Error>(answer.await?)
             })
             .with_context(|| format!("cannot ask the admin API at {}", self.url))?;
-        let value = serde_json::from_slice::<Value>(&answer.body);
+        let value = match answer.body.is_empty() {
+            true => Ok(Value::Null),
+            false => serde_json::from_slice::<Value>(&answer.body),
+        };
         if answer.status.is_success() {
             let value = value.with_context(|| format!("{} is no admin API of Weft", self.url))?;
             return Ok(Said::Yes(value));

@@ -157,7 +157,7 @@ settings! {
 
     /// Which messages a subscription is for; all conditions must hold.
     pub struct Filter = "filter", short "expression" {
-        /// Any of these types; a `*` at the end stands for anything.
+        /// Any of these types.
         types("type"): Many<String>,
         /// Attributes that must have these values; a `*` at the end stands for anything.
         attributes: Pairs<String, String>,

@@ -22,7 +22,7 @@ settings! {
     }
 
     /// Where messages go: a topic or a queue.
-    pub struct PublishTo = "target", short "topic" {
+    pub struct PublishTo = "place of messages", short "topic" {
         /// The topic.
         topic: Option<At<Name>>,
         /// The queue.

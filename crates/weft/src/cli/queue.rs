@@ -1,0 +1,210 @@
+//! `weft queue`: the queues of a running node.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    admin::{self, Admin},
+    columns::{columns, members},
+    message::Publish,
+};
+
+/// Show, make and delete queues; look into them, take from them, and deal with what failed.
+#[derive(Debug, Args)]
+pub struct Queue {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every queue.
+    List,
+    /// One queue: its settings, what waits in it, who takes from it.
+    Show {
+        /// The queue.
+        queue: String,
+    },
+    /// Make a queue; it is no error if it is there already with the same settings.
+    Create {
+        /// The queue.
+        queue: String,
+        /// How long a consumer may work on a message, such as 30s.
+        #[arg(long)]
+        lease: Option<String>,
+        /// Failures after which a message is dead-lettered.
+        #[arg(long)]
+        failures_max: Option<u32>,
+        /// The order: none, key or key-park.
+        #[arg(long)]
+        order: Option<String>,
+        /// Whether messages have priorities.
+        #[arg(long)]
+        priorities: bool,
+        /// The most messages that wait.
+        #[arg(long)]
+        messages_max: Option<u64>,
+    },
+    /// Delete a queue with all its messages.
+    Delete {
+        /// The queue.
+        queue: String,
+        /// The queue once more, so that nothing is deleted by a slip.
+        #[arg(long, value_name = "QUEUE")]
+        confirm: String,
+    },
+    /// Put a message into a queue.
+    Publish {
+        /// The queue.
+        queue: String,
+        #[command(flatten)]
+        message: Publish,
+    },
+    /// Look at the first messages, without taking them.
+    Peek {
+        /// The queue.
+        queue: String,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        max: u32,
+    },
+    /// Take messages, print them, and accept them.
+    Receive {
+        /// The queue.
+        queue: String,
+        /// How many at most.
+        #[arg(long, default_value_t = 1)]
+        max: u32,
+        /// How long to wait for the first.
+        #[arg(long, default_value = "5s")]
+        wait: String,
+        /// What to do with them: accept, release, fail or reject.
+        #[arg(long, default_value = "accept")]
+        how: String,
+    },
+    /// Look at the messages of a queue that failed for good, with why.
+    Dead {
+        /// The queue.
+        queue: String,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        max: u32,
+    },
+    /// Put dead letters back where they came from.
+    Redrive {
+        /// The queue whose dead letters they are.
+        queue: String,
+        /// A CEL expression over the attributes and `data`.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Messages in a second.
+        #[arg(long)]
+        rate: Option<u32>,
+        /// Another queue to put them into.
+        #[arg(long)]
+        to: Option<String>,
+        /// Only tell how many it would be.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete every message that nobody works on.
+    Purge {
+        /// The queue.
+        queue: String,
+        /// The queue once more, so that nothing is deleted by a slip.
+        #[arg(long, value_name = "QUEUE")]
+        confirm: String,
+    },
+}
+
+impl Queue {
+    /// Exits with 0 if it was done, with 1 if the node refused, with 2 if it could not be asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let admin = self.admin;
+        let path = |queue: &str| format!("/v1/queues/{}", admin::segment(queue));
+        match self.action {
+            Action::List => admin.ask(&Method::GET, "/v1/queues", None, |all: &Value| {
+                columns(
+                    &all["queues"],
+                    &[
+                        ("queue", "name"),
+                        ("ready", "ready"),
+                        ("leased", "leased"),
+                        ("waiting", "waiting"),
+                        ("consumers", "consumers"),
+                        ("dead", "dead"),
+                    ],
+                )
+            }),
+            Action::Show { queue } => admin.ask(&Method::GET, &path(&queue), None, members),
+            Action::Create { queue, lease, failures_max, order, priorities, messages_max } => {
+                let mut options = Map::new();
+                options.extend(lease.map(|lease| ("lease".to_owned(), json!(lease))));
+                options.extend(
+                    failures_max.map(|max| ("retry".to_owned(), json!({ "failures_max": max }))),
+                );
+                options.extend(order.map(|order| ("order".to_owned(), json!(order))));
+                if priorities {
+                    options.insert("priorities".into(), json!(true));
+                }
+                options.extend(
+                    messages_max.map(|max| ("limit".to_owned(), json!({ "messages": max }))),
+                );
+                admin.ask(&Method::PUT, &path(&queue), Some(&options.into()), members)
+            }
+            Action::Delete { queue, confirm } => {
+                confirmed(&queue, &confirm)?;
+                let done = |_: &Value| format!("deleted queue {queue}\n");
+                admin.ask(&Method::DELETE, &path(&queue), None, done)
+            }
+            Action::Publish { queue, message } => message.run(&admin, &path(&queue)),
+            Action::Peek { queue, max } => peek(&admin, &path(&queue), max),
+            Action::Receive { queue, max, wait, how } => {
+                super::receive::receive(&admin, &path(&queue), max, &wait, &how)
+            }
+            Action::Dead { queue, max } => peek(&admin, &path(&format!("{queue}.dead")), max),
+            Action::Redrive { queue, filter, rate, to, dry_run } => {
+                let mut body = Map::new();
+                body.extend(filter.map(|filter| ("filter".to_owned(), json!(filter))));
+                body.extend(rate.map(|rate| ("rate".to_owned(), json!(rate))));
+                body.extend(to.map(|to| ("to".to_owned(), json!(to))));
+                body.insert("dry_run".into(), json!(dry_run));
+                let path = format!("{}/redrive", path(&format!("{queue}.dead")));
+                admin.ask(&Method::POST, &path, Some(&body.into()), members)
+            }
+            Action::Purge { queue, confirm } => {
+                confirmed(&queue, &confirm)?;
+                let path = format!("{}/messages?confirm={}", path(&queue), admin::segment(&queue));
+                admin.ask(&Method::DELETE, &path, None, members)
+            }
+        }
+    }
+}
+
+fn confirmed(queue: &str, confirm: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(queue == confirm, "`--confirm {confirm}` is not the queue `{queue}`");
+    Ok(())
+}
+
+/// The first messages of a queue, as they are.
+fn peek(admin: &Admin, path: &str, max: u32) -> anyhow::Result<ExitCode> {
+    admin.ask(&Method::GET, &format!("{path}/messages?max={max}"), None, |answer: &Value| {
+        columns(
+            &answer["messages"],
+            &[
+                ("position", "position"),
+                ("state", "state"),
+                ("failures", "failures"),
+                ("type", "event.type"),
+                ("id", "event.id"),
+                ("reason", "dead_letter.reason"),
+                ("from", "dead_letter.source"),
+            ],
+        )
+    })
+}

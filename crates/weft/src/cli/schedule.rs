@@ -1,0 +1,113 @@
+//! `weft schedule`: messages that a running node will publish.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    admin::{self, Admin},
+    columns::{columns, members},
+};
+
+/// Show, make and cancel messages that are published later or again and again.
+#[derive(Debug, Args)]
+pub struct Schedule {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every schedule, with when it is due.
+    List,
+    /// One schedule.
+    Show {
+        /// The schedule.
+        id: String,
+    },
+    /// Make a schedule.
+    Create {
+        /// The schedule.
+        id: String,
+        /// Fields of cron, `@daily` and the like, or `@every 5m`.
+        #[arg(long, required_unless_present_any = ["at", "delay"])]
+        cron: Option<String>,
+        /// Once, at a time such as 2026-01-31T08:00:00Z.
+        #[arg(long, conflicts_with = "cron")]
+        at: Option<String>,
+        /// Once, after a time such as 5m.
+        #[arg(long, conflicts_with_all = ["cron", "at"])]
+        delay: Option<String>,
+        /// The time zone of the fields, such as Europe/Berlin.
+        #[arg(long)]
+        time_zone: Option<String>,
+        /// The topic.
+        #[arg(long, required_unless_present = "queue")]
+        topic: Option<String>,
+        /// The queue.
+        #[arg(long, conflicts_with = "topic")]
+        queue: Option<String>,
+        /// The type of the message.
+        #[arg(long = "type")]
+        kind: Option<String>,
+        /// The body of the message.
+        #[arg(long, short = 'd')]
+        data: Option<String>,
+    },
+    /// Cancel a schedule.
+    Delete {
+        /// The schedule.
+        id: String,
+    },
+}
+
+impl Schedule {
+    /// Exits with 0 if it was done, with 1 if the node refused, with 2 if it could not be asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let admin = self.admin;
+        let path = |id: &str| format!("/v1/schedules/{}", admin::segment(id));
+        match self.action {
+            Action::List => admin.ask(&Method::GET, "/v1/schedules", None, |all: &Value| {
+                columns(
+                    &all["schedules"],
+                    &[
+                        ("schedule", "id"),
+                        ("when", "cron"),
+                        ("zone", "time_zone"),
+                        ("next", "next"),
+                        ("topic", "to.topic"),
+                        ("queue", "to.queue"),
+                    ],
+                )
+            }),
+            Action::Show { id } => admin.ask(&Method::GET, &path(&id), None, members),
+            Action::Create { id, cron, at, delay, time_zone, topic, queue, kind, data } => {
+                let mut body = Map::new();
+                let to = match (topic, queue) {
+                    (Some(topic), _) => json!({ "topic": topic }),
+                    (None, queue) => json!({ "queue": queue }),
+                };
+                body.insert("to".into(), to);
+                for (name, value) in [
+                    ("cron", cron),
+                    ("at", at),
+                    ("delay", delay),
+                    ("time_zone", time_zone),
+                    ("type", kind),
+                    ("data", data),
+                ] {
+                    body.extend(value.map(|value| (name.to_owned(), json!(value))));
+                }
+                admin.ask(&Method::PUT, &path(&id), Some(&body.into()), members)
+            }
+            Action::Delete { id } => {
+                let done = |_: &Value| format!("cancelled schedule {id}\n");
+                admin.ask(&Method::DELETE, &path(&id), None, done)
+            }
+        }
+    }
+}

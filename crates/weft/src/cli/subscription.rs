@@ -1,0 +1,145 @@
+//! `weft subscription`: the subscriptions of a running node.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    admin::{self, Admin},
+    columns::{columns, members},
+};
+
+/// Show, make and delete subscriptions; hold them, move them, take from them.
+#[derive(Debug, Args)]
+pub struct Subscription {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every subscription, with how far it is behind.
+    List,
+    /// One subscription.
+    Show {
+        /// The subscription.
+        name: String,
+    },
+    /// Make a subscription; it is no error if it is there already with the same settings.
+    Create {
+        /// The subscription.
+        name: String,
+        /// The topic, or a pattern of topics.
+        #[arg(long)]
+        topic: String,
+        /// Where it begins: `first`, `last`, `next`, a position, or a time.
+        #[arg(long)]
+        start: Option<String>,
+        /// A CEL expression over the attributes and `data`.
+        #[arg(long)]
+        filter: Option<String>,
+        /// A service to which messages are pushed.
+        #[arg(long)]
+        push: Option<String>,
+    },
+    /// Delete a subscription, and with it how far it was.
+    Delete {
+        /// The subscription.
+        name: String,
+    },
+    /// Hand out nothing until it is resumed.
+    Pause {
+        /// The subscription.
+        name: String,
+    },
+    /// Go on.
+    Resume {
+        /// The subscription.
+        name: String,
+    },
+    /// Go on from elsewhere: `first`, `last`, `next`, a position, or a time.
+    Seek {
+        /// The subscription.
+        name: String,
+        /// Where to.
+        to: String,
+    },
+    /// Leave one message out.
+    Skip {
+        /// The subscription.
+        name: String,
+        /// The message's position.
+        position: u64,
+    },
+    /// Take messages, print them, and accept them.
+    Receive {
+        /// The subscription.
+        name: String,
+        /// How many at most.
+        #[arg(long, default_value_t = 1)]
+        max: u32,
+        /// How long to wait for the first.
+        #[arg(long, default_value = "5s")]
+        wait: String,
+        /// What to do with them: accept, release, fail or reject.
+        #[arg(long, default_value = "accept")]
+        how: String,
+    },
+}
+
+impl Subscription {
+    /// Exits with 0 if it was done, with 1 if the node refused, with 2 if it could not be asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let admin = self.admin;
+        let path = |name: &str| format!("/v1/subscriptions/{}", admin::segment(name));
+        let act = |name: &str, what: &str, body: Option<Value>| {
+            let path = format!("{}/{what}", path(name));
+            admin.ask(&Method::POST, &path, body.as_ref(), members)
+        };
+        match self.action {
+            Action::List => admin.ask(&Method::GET, "/v1/subscriptions", None, |all: &Value| {
+                columns(
+                    &all["subscriptions"],
+                    &[
+                        ("subscription", "name"),
+                        ("topic", "topic"),
+                        ("state", "state"),
+                        ("lag", "lag_messages"),
+                        ("seconds", "lag_seconds"),
+                        ("leased", "leased"),
+                        ("waiting", "waiting"),
+                        ("consumers", "consumers"),
+                    ],
+                )
+            }),
+            Action::Show { name } => admin.ask(&Method::GET, &path(&name), None, members),
+            Action::Create { name, topic, start, filter, push } => {
+                let mut options = Map::new();
+                options.insert("topic".into(), json!(topic));
+                options.extend(start.map(|start| ("start".to_owned(), json!(start))));
+                options.extend(
+                    filter.map(|filter| ("filter".to_owned(), json!({ "expression": filter }))),
+                );
+                options.extend(push.map(|push| ("push".to_owned(), json!({ "service": push }))));
+                admin.ask(&Method::PUT, &path(&name), Some(&options.into()), members)
+            }
+            Action::Delete { name } => {
+                let done = |_: &Value| format!("deleted subscription {name}\n");
+                admin.ask(&Method::DELETE, &path(&name), None, done)
+            }
+            Action::Pause { name } => act(&name, "pause", None),
+            Action::Resume { name } => act(&name, "resume", None),
+            Action::Seek { name, to } => act(&name, "seek", Some(json!({ "to": to }))),
+            Action::Skip { name, position } => {
+                act(&name, "skip", Some(json!({ "position": position })))
+            }
+            Action::Receive { name, max, wait, how } => {
+                super::receive::receive(&admin, &path(&name), max, &wait, &how)
+            }
+        }
+    }
+}

@@ -5,10 +5,11 @@
 //! by byte, and golden files hold both to it. Numbers of fixed width are little-endian.
 //!
 //! Reading order: [`varint`], [`record`] (what a segment holds as it is), [`entry`] (what a
-//! transaction does), [`frame`] (a transaction in the write-ahead log).
+//! transaction does), [`frame`] (a transaction in the write-ahead log), [`header`] (how each file begins).
 
 pub(crate) mod entry;
 pub(crate) mod frame;
+pub(crate) mod header;
 pub(crate) mod record;
 pub(crate) mod varint;
 

@@ -24,11 +24,13 @@
 //! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
 //! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
 
+mod checkpoint;
 pub mod crypt;
 pub mod disk;
 mod format;
 pub mod options;
 pub mod record;
+mod segment;
 pub mod store;
 pub mod transaction;
 mod wal;

@@ -4,7 +4,10 @@
 //! checksum runs over key and data first and over the header last: [`payload_crc`] is computed
 //! before any lock is taken, and only the twenty bytes of the header are left to do under it.
 
+use bytes::Bytes;
+
 use super::{Malformed, varint, varint::Reader};
+use crate::record::{LogId, Record};
 
 const KEY: u8 = 1;
 const DUE: u8 = 2;
@@ -186,4 +189,26 @@ impl<'a> Image<'a> {
         let rest = reader.varint()?;
         rest.checked_add(reader.at() as u64).ok_or(Malformed("a number beyond 64 bits"))
     }
+}
+
+/// The record that `image` holds, as slices of it, if its checksum fits.
+pub(crate) fn record(image: &Bytes) -> Result<Record, Malformed> {
+    Image::checked(image)?;
+    trusted(image)
+}
+
+/// The record that `image` holds, as slices of it; its checksum was looked at before.
+pub(crate) fn trusted(image: &Bytes) -> Result<Record, Malformed> {
+    let found = Image::parse(image)?;
+    Ok(Record {
+        log: LogId(found.log),
+        position: found.position,
+        time_ms: found.time_ms,
+        key: if found.key.is_empty() { Bytes::new() } else { image.slice_ref(found.key) },
+        data: image.slice_ref(found.data),
+        due_ms: found.due_ms,
+        expires_ms: found.expires_ms,
+        priority: found.priority,
+        global: found.global,
+    })
 }

@@ -60,6 +60,11 @@ impl Cursor {
         Ok(FrameAt { file, offset })
     }
 
+    /// Gives back what the last frame did not need of its place; a multiple of [`ALIGN`](crate::format::frame::ALIGN).
+    pub(crate) fn give_back(&mut self, unused: u32) {
+        self.offset -= unused;
+    }
+
     /// Goes on in the next file, if that is ready: what the present one holds can then be written behind.
     pub(crate) fn rotate(&mut self) -> bool {
         if self.offset == HEADER_LEN || self.file >= self.ready {

@@ -9,17 +9,16 @@ use super::{FOLDER, HEADER_LEN};
 use crate::{
     crypt::{Keys, Sealer},
     disk::{Disk, File, failed, read_up_to},
-    format::{Place, VERSION, frame, varint::Reader},
+    format::{
+        Place, frame,
+        header::{self, COPY_AT, CRC_AT, SECTOR},
+    },
 };
 
 const MAGIC: &[u8; 8] = b"WEFTWAL\0";
 const CLOSED_MAGIC: &[u8; 8] = b"WEFTEND\0";
-/// The header and the mark lie in sectors of their own, so that neither is torn with the other.
-const SECTOR: usize = 512;
-const CRC_AT: usize = SECTOR - 4;
+/// The mark lies in the sector behind the header, so that neither is torn with the other.
 const CLOSED_AT: u64 = SECTOR as u64;
-/// The header is there twice, for without it an encrypted file cannot be read.
-const COPY_AT: usize = 2048;
 
 /// The path of a file.
 pub(crate) fn name(number: u32) -> String {
@@ -54,10 +53,7 @@ impl WalFile {
     /// Puts `file` to use as number `number`: writes its header and syncs it.
     pub(crate) fn begin(file: Arc<dyn File>, number: u32, keys: &Keys) -> Result<Self> {
         let (sealer, key) = keys.fresh(&context(number))?;
-        let mut header = vec![0; HEADER_LEN as usize];
-        fill(&mut header[..SECTOR], number, &key);
-        header.copy_within(..SECTOR, COPY_AT);
-        file.write_at(0, &header)
+        file.write_at(0, &header::block(MAGIC, number, &key))
             .and_then(|()| file.sync_data())
             .map_err(|error| failed("cannot begin a write-ahead file", &name(number), error))?;
         Ok(Self { number, file, sealer })
@@ -72,7 +68,9 @@ impl WalFile {
         let cannot = |error| failed("cannot open a write-ahead file", &path, error);
         let file = disk.open(&path, false).map_err(cannot)?;
         let header = read_up_to(&*file, 0, HEADER_LEN as usize).map_err(cannot)?;
-        let Some(key) = either(&header, number)? else {
+        let Some(key) =
+            header::key(&header, MAGIC, number).map_err(|error| error.at(name(number)))?
+        else {
             return Ok((Self { number, file, sealer: None }, false));
         };
         let sealer = keys.open(key, &context(number)).map_err(|error| error.at(path))?;
@@ -109,10 +107,9 @@ impl WalFile {
         let cannot =
             |error| failed("cannot rewrite the header of a write-ahead file", &path, error);
         let old = read_up_to(&*self.file, 0, HEADER_LEN as usize).map_err(cannot)?;
-        let Some(key) = either(&old, self.number)? else { return Ok(false) };
+        let Some(key) = header::key(&old, MAGIC, self.number)? else { return Ok(false) };
         let Some(key) = keys.rewrap(key, &context(self.number))? else { return Ok(false) };
-        let mut header = vec![0; SECTOR];
-        fill(&mut header, self.number, &key);
+        let header = header::sector(MAGIC, self.number, &key);
         // One after the other, so that a crash leaves one of them whole.
         for at in [COPY_AT as u64, 0] {
             self.file.write_at(at, &header).and_then(|()| self.file.sync_data()).map_err(cannot)?;
@@ -172,47 +169,6 @@ impl WalFile {
         let from = from.checked_sub(frame::HEADER).ok_or_else(corrupt)?;
         plain.get(from..from + len).map(Bytes::copy_from_slice).ok_or_else(corrupt)
     }
-}
-
-fn fill(header: &mut [u8], number: u32, key: &[u8]) {
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..16].copy_from_slice(&number.to_le_bytes());
-    header[16..16 + key.len()].copy_from_slice(key);
-    let crc = crc32c::crc32c(&header[..CRC_AT]);
-    header[CRC_AT..SECTOR].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// The key that the header or its copy names; `None` if neither is whole.
-fn either(block: &[u8], number: u32) -> Result<Option<&[u8]>> {
-    match check(block, number)? {
-        None => check(block.get(COPY_AT..).unwrap_or_default(), number),
-        found => Ok(found),
-    }
-}
-
-/// The key of a header; `None` if the header was never written whole.
-fn check(header: &[u8], number: u32) -> Result<Option<&[u8]>> {
-    if header.len() < SECTOR || header[..8] != *MAGIC {
-        return Ok(None);
-    }
-    let mut reader = Reader::new(&header[8..]);
-    let (Ok(version), Ok(found)) = (reader.u32(), reader.u32()) else { return Ok(None) };
-    // The version is looked at first: another one may have its checksum elsewhere.
-    if version != VERSION {
-        return Err(corrupt(
-            format!(
-                "the file has format version {version}, this program reads version {VERSION}: \
-                 run the program that wrote it, or one that says it can read it"
-            ),
-            number,
-        ));
-    }
-    let crc = u32::from_le_bytes([header[508], header[509], header[510], header[511]]);
-    if crc32c::crc32c(&header[..CRC_AT]) != crc || found != number {
-        return Ok(None);
-    }
-    Ok(Some(&header[16..CRC_AT]))
 }
 
 /// Where a file was closed, if it was.

@@ -9,7 +9,7 @@ use weft_kernel::Rng;
 use super::{Cursor, FrameAt, HEADER_LEN, Recent, Refused, WalFile, WalSet, Writer, name, scan};
 use crate::{
     crypt::Keys,
-    disk::{Disk, SimulatedDisk},
+    disk::SimulatedDisk,
     format::{FrameWriter, NewImage, Place, frame, payload_crc},
 };
 

@@ -1,0 +1,287 @@
+//! The state of the core as of one transaction: sorted tables of bytes in redb, changed together.
+//!
+//! The core encodes its own rows; what is here keeps them, together with the number of the last
+//! transaction that they reflect. A checkpoint is stored only when that transaction is durable, so
+//! that recovery never meets the traces of one that was not acknowledged. Payloads are never here.
+
+mod backend;
+
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use weft_kernel::{Error, Reason, Result};
+
+use crate::{
+    crypt::Keys,
+    disk::{Disk, failed, read_up_to},
+    format::header,
+};
+use backend::Backend;
+
+const FOLDER: &str = "checkpoint";
+const DATABASE: &str = "checkpoint/tables";
+const NEW: &str = "checkpoint/new";
+/// Format version and key of the tables.
+const HEADER: &str = "checkpoint/header";
+const MAGIC: &[u8; 8] = b"WEFTCKP\0";
+const CONTEXT: &[u8] = b"weft checkpoint";
+const CACHE_BYTES: usize = 16 << 20;
+
+macro_rules! tables {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
+        /// A table of the checkpoint.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Table {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Table {
+            /// Every table.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name in the database.
+            pub(crate) const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)+
+                }
+            }
+
+            const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+                TableDefinition::new(self.word())
+            }
+        }
+    };
+}
+
+tables! {
+    /// Single values: the last transaction, the first file, the epoch, the next ids.
+    Meta = "meta";
+    /// Logs: definition, ends, extents.
+    Logs = "logs";
+    /// Groups: definition and cursor.
+    Groups = "groups";
+    /// Exceptions of groups, each a row.
+    Exceptions = "exceptions";
+    /// Maps: definition.
+    Maps = "maps";
+    /// Entries of maps.
+    Entries = "entries";
+    /// Ids of records that were appended, in chunks.
+    Dedupe = "dedupe";
+    /// The segments that are there.
+    Segments = "segments";
+}
+
+/// A row that changes: its new value, or `None` when it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Where.
+    pub(crate) table: Table,
+    /// Sorted by its bytes.
+    pub(crate) key: Vec<u8>,
+    /// At most a few MiB.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// All rows that changed since the last time, as of one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Capture {
+    /// The last transaction that the rows reflect.
+    pub(crate) seq: u64,
+    /// In any order, one per key.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// What can be read from tables.
+pub(crate) trait Tables {
+    /// Visits every row in the order of the keys.
+    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    /// The value of a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+}
+
+const SEQ: &[u8] = b"seq";
+const FIRST_FILE: &[u8] = b"first_file";
+
+/// The stored state.
+pub(crate) struct Checkpoint {
+    database: Database,
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checkpoint")
+    }
+}
+
+fn broken(doing: &'static str) -> impl Fn(redb::Error) -> Error {
+    move |error| {
+        let reason = match &error {
+            redb::Error::Corrupted(_) => Reason::StorageCorrupt,
+            redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
+                Reason::StorageFull
+            }
+            _ => Reason::StoragePoisoned,
+        };
+        Error::new(reason, doing).because(error).at(DATABASE)
+    }
+}
+
+impl Checkpoint {
+    /// Opens the tables, or makes them when they are missing.
+    ///
+    /// # Errors
+    /// `storage_corrupt` for a version or key that is not understood, and for tables that are damaged.
+    pub(crate) fn open(disk: &dyn Disk, keys: &Keys) -> Result<Self> {
+        let there = disk.list(FOLDER).map_err(|error| failed("cannot list", FOLDER, error))?;
+        if !there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))) {
+            Self::make(disk, keys)?;
+        }
+        Self::open_at(disk, DATABASE, keys)
+    }
+
+    /// Makes empty tables under another name first, so that a crash leaves none or whole ones.
+    fn make(disk: &dyn Disk, keys: &Keys) -> Result<()> {
+        let cannot = |error| failed("cannot make the checkpoint", DATABASE, error);
+        let (_, key) = keys.fresh(CONTEXT)?;
+        let file = disk.open(HEADER, true).map_err(cannot)?;
+        file.write_at(0, &header::block(MAGIC, 0, &key)).map_err(cannot)?;
+        file.sync_data().map_err(cannot)?;
+        let new = disk.open(NEW, true).map_err(cannot)?;
+        new.set_len(0).map_err(cannot)?;
+        drop(new);
+        let made = Self::open_at(disk, NEW, keys)?;
+        made.store(&Capture::default(), 0)?;
+        drop(made);
+        disk.rename(NEW, DATABASE).map_err(cannot)?;
+        disk.sync_dir(FOLDER).map_err(cannot)
+    }
+
+    fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Self> {
+        let cannot = |error| failed("cannot open the checkpoint", path, error);
+        let file = disk.open(path, false).map_err(cannot)?;
+        let sealer = match Self::key(disk)? {
+            None => None,
+            Some(key) => keys.open(&key, CONTEXT).map_err(|error| error.at(HEADER))?,
+        };
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(Backend::new(file, sealer))
+            .map_err(|error| broken("cannot open the checkpoint")(error.into()))?;
+        Ok(Self { database })
+    }
+
+    fn key(disk: &dyn Disk) -> Result<Option<Vec<u8>>> {
+        let cannot = |error| failed("cannot read the checkpoint's header", HEADER, error);
+        let file = disk.open(HEADER, false).map_err(cannot)?;
+        let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
+        let key = header::key(&block, MAGIC, 0).map_err(|error| error.at(HEADER))?;
+        if key.is_none() {
+            let text = "the header of the checkpoint is damaged, and so is its copy";
+            return Err(Error::new(Reason::StorageCorrupt, text).at(HEADER));
+        }
+        Ok(key.map(<[u8]>::to_vec))
+    }
+
+    /// Names the newest master key in the header; false if it did already.
+    pub(crate) fn rewrap(disk: &dyn Disk, keys: &Keys) -> Result<bool> {
+        let Some(key) = Self::key(disk)? else { return Ok(false) };
+        let Some(key) = keys.rewrap(&key, CONTEXT)? else { return Ok(false) };
+        let cannot = |error| failed("cannot rewrite the checkpoint's header", HEADER, error);
+        let file = disk.open(HEADER, false).map_err(cannot)?;
+        let sector = header::sector(MAGIC, 0, &key);
+        for at in [header::COPY_AT as u64, 0] {
+            file.write_at(at, &sector).and_then(|()| file.sync_data()).map_err(cannot)?;
+        }
+        Ok(true)
+    }
+
+    /// Stores what changed, the transaction that it reflects, and the first write-ahead file that is needed from then on; durable on return.
+    pub(crate) fn store(&self, capture: &Capture, first_file: u32) -> Result<()> {
+        self.write(capture, first_file).map_err(broken("cannot store the checkpoint"))
+    }
+
+    fn write(&self, capture: &Capture, first_file: u32) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut rows: Vec<&Row> = capture.rows.iter().collect();
+            rows.sort_unstable_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
+            let mut rest = &rows[..];
+            while let Some(first) = rest.first() {
+                let count = rest.partition_point(|row| row.table == first.table);
+                let mut table = transaction.open_table(first.table.definition())?;
+                for row in &rest[..count] {
+                    match &row.value {
+                        Some(value) => drop(table.insert(&row.key[..], &value[..])?),
+                        None => drop(table.remove(&row.key[..])?),
+                    }
+                }
+                rest = &rest[count..];
+            }
+            let mut meta = transaction.open_table(Table::Meta.definition())?;
+            meta.insert(SEQ, &capture.seq.to_le_bytes()[..])?;
+            meta.insert(FIRST_FILE, &first_file.to_le_bytes()[..])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The last transaction that the tables reflect.
+    pub(crate) fn seq(&self) -> Result<u64> {
+        let stored = self.get(Table::Meta, SEQ)?;
+        Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes))
+    }
+
+    /// The first write-ahead file that is needed.
+    pub(crate) fn first_file(&self) -> Result<u32> {
+        let stored = self.get(Table::Meta, FIRST_FILE)?;
+        Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes))
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<Result<()>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(table.definition()) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
+            table => table?,
+        };
+        for row in table.iter()? {
+            let (key, value) = row?;
+            if let Err(error) = visit(key.value(), value.value()) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn find(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(table.definition()) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    }
+}
+
+impl Tables for Checkpoint {
+    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        self.walk(table, visit).map_err(broken("cannot read the checkpoint"))?
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.find(table, key).map_err(broken("cannot read the checkpoint"))
+    }
+}
+
+/// The bytes that the tables take on the disk.
+pub(crate) fn bytes(disk: &Arc<dyn Disk>) -> u64 {
+    disk.open(DATABASE, false).and_then(|file| file.len()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

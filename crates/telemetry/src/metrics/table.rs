@@ -142,6 +142,62 @@ metrics! {
         "Bytes sent to clients by TCP relaying and upgraded connections, counted when these end.";
     WorkerConnections = "weft_worker_connections_active", Gauge, "", ["worker"],
         "Client connections open on each worker, which shows an uneven spread.";
+    TopicPublished = "weft_topic_published_total", Counter, "", ["topic"],
+        "Messages that a topic took.";
+    TopicDuplicates = "weft_topic_duplicates_total", Counter, "", ["topic"],
+        "Messages of a topic that were known by their id and not stored again.";
+    TopicMessages = "weft_topic_messages", Gauge, "", ["topic"],
+        "Messages that a topic holds.";
+    TopicBytes = "weft_topic_size_bytes", Gauge, "bytes", ["topic"],
+        "Bytes of the messages that a topic holds.";
+    QueuePublished = "weft_queue_published_total", Counter, "", ["queue"],
+        "Messages that a queue took.";
+    QueueDuplicates = "weft_queue_duplicates_total", Counter, "", ["queue"],
+        "Messages of a queue that were known by their id and not stored again.";
+    QueueRefused = "weft_queue_refused_total", Counter, "", ["queue"],
+        "Messages that a queue refused because it was full.";
+    QueueDelivered = "weft_queue_delivered_total", Counter, "", ["queue"],
+        "Messages of a queue handed out, each hand-out counted.";
+    QueueSettled = "weft_queue_settled_total", Counter, "", ["queue", "how"],
+        "Deliveries of a queue settled, by how (accepted, released, failed, rejected).";
+    QueueDead = "weft_queue_dead_lettered_total", Counter, "", ["queue"],
+        "Messages of a queue that became dead letters.";
+    QueueDropped = "weft_queue_dropped_total", Counter, "", ["queue", "cause"],
+        "Messages of a queue that were dropped as declared, by cause (expired, overflow, failed).";
+    QueueMessages = "weft_queue_messages", Gauge, "", ["queue", "state"],
+        "Messages of a queue by state (ready, leased, waiting).";
+    QueueOldest = "weft_queue_oldest_ready_seconds", Gauge, "seconds", ["queue"],
+        "Age of the oldest message of a queue that is ready.";
+    QueueConsumers = "weft_queue_consumers", Gauge, "", ["queue"],
+        "Consumers of a queue.";
+    SubscriptionDelivered = "weft_subscription_delivered_total", Counter, "", ["topic", "subscription"],
+        "Messages of a subscription handed out, each hand-out counted.";
+    SubscriptionSettled = "weft_subscription_settled_total", Counter, "", ["topic", "subscription", "how"],
+        "Deliveries of a subscription settled, by how (accepted, released, failed, rejected).";
+    SubscriptionDead = "weft_subscription_dead_lettered_total", Counter, "", ["topic", "subscription"],
+        "Messages of a subscription that became dead letters.";
+    SubscriptionMessages = "weft_subscription_messages", Gauge, "", ["topic", "subscription", "state"],
+        "Messages of a subscription by state (ready, leased, waiting).";
+    SubscriptionLag = "weft_subscription_lag_seconds", Gauge, "seconds", ["topic", "subscription"],
+        "Age of the oldest message that a subscription has not settled.";
+    SubscriptionConsumers = "weft_subscription_consumers", Gauge, "", ["topic", "subscription"],
+        "Consumers of a subscription.";
+    LedgerTransactions = "weft_ledger_transactions_total", Counter, "", [],
+        "Transactions that the ledger took.";
+    LedgerSyncs = "weft_ledger_syncs_total", Counter, "", [],
+        "Syncs of the ledger's log to the disk, each for all transactions that had gathered.";
+    LedgerSyncTime = "weft_ledger_sync_time_seconds_total", Counter, "seconds", [],
+        "Time spent in syncs of the ledger's log.";
+    LedgerBytes = "weft_ledger_size_bytes", Gauge, "bytes", ["kind"],
+        "Bytes of the ledger on the disk, by kind (wal, segments, index).";
+    LedgerWritten = "weft_ledger_written_bytes_total", Counter, "bytes", [],
+        "Bytes that the ledger wrote to its log.";
+    LedgerLost = "weft_ledger_damaged_records_total", Counter, "", [],
+        "Records that did not fit their checksum when they were read.";
+    LedgerFull = "weft_ledger_full", Gauge, "", [],
+        "1 while the disk has no room for more messages, 0 otherwise.";
+    LedgerPoisoned = "weft_ledger_poisoned", Gauge, "", [],
+        "1 once a write to the disk has failed and nothing more is taken, 0 otherwise.";
     ConfigReloads = "weft_config_reloads_total", Counter, "", ["outcome"],
         "Configurations read, by outcome (applied, refused).";
     ConfigApplied = "weft_config_applied_timestamp_seconds", Gauge, "seconds", [],

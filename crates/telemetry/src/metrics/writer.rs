@@ -51,7 +51,7 @@ impl Writer {
     }
 
     /// Adds a point of a counter that is not a whole number.
-    pub(super) fn counter_real(&mut self, metric: Metric, value: f64) {
+    pub fn counter_real(&mut self, metric: Metric, value: f64) {
         self.push(metric, &[], Value::Real(value));
     }
 

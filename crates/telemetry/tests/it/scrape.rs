@@ -6,7 +6,9 @@ use std::{
 };
 
 use weft_kernel::Reason;
-use weft_telemetry::metrics::{Count, Def, Kind, Method, Metric, Registry, Sample, Shards, TABLE};
+use weft_telemetry::metrics::{
+    Count, Def, Kind, Method, Metric, Registry, Sample, Shards, TABLE, Writer,
+};
 
 /// A sample line: its family, its whole name, its labels, its value.
 struct Line {
@@ -163,7 +165,33 @@ fn everything(registry: &Registry) -> impl Sized {
         to.gauge(Metric::ServiceBreakerState, &service[..1], 0.0);
         to.gauge(Metric::ServiceConcurrencyLimit, &service[..1], 100.0);
     });
+    registry.source(messages);
     (route, service, listener)
+}
+
+/// What the rooms that keep messages tell.
+fn messages(to: &mut Writer) {
+    const ROOMS: [&str; 4] = ["weft_topic_", "weft_queue_", "weft_subscription_", "weft_ledger_"];
+    const OF: [(&str, &str); 7] = [
+        ("topic", "order.placed"),
+        ("queue", "emails"),
+        ("subscription", "billing"),
+        ("state", "ready"),
+        ("how", "accepted"),
+        ("cause", "expired"),
+        ("kind", "wal"),
+    ];
+    for metric in Metric::ALL {
+        let def = metric.def();
+        if !ROOMS.iter().any(|room| def.name.starts_with(room)) {
+            continue;
+        }
+        match def.kind {
+            Kind::Counter if def.unit == "seconds" => to.counter_real(*metric, 0.25),
+            Kind::Counter => to.counter(*metric, &OF, 7),
+            _ => to.gauge(*metric, &OF, 7.0),
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@
 //! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
 
 mod checkpoint;
+mod core;
 pub mod crypt;
 pub mod disk;
 mod format;

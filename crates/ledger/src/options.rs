@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weft_kernel::ByteSize;
 
-use crate::record::LogId;
+use crate::{crypt::Keys, record::LogId};
 
 /// When an operation counts as done, and may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -54,6 +54,8 @@ pub struct Options {
     pub wal_file_bytes: ByteSize,
     /// How many full write-ahead files are kept before the oldest is written into a segment (3).
     pub wal_files_kept: usize,
+    /// The keys that files are encrypted with; none by default, and files are plain.
+    pub keys: Keys,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             recent_bytes: ByteSize(64 << 20),
             wal_file_bytes: ByteSize(64 << 20),
             wal_files_kept: 3,
+            keys: Keys::default(),
         }
     }
 }

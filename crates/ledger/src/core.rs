@@ -1,0 +1,241 @@
+//! The state of the embedded ledger: logs, groups and maps, what waits to be written, and what each
+//! transaction does to them. Pure: no I/O, no clock, no chance.
+//!
+//! One value behind one lock. A transaction is checked against the newest submitted state, applied and
+//! encoded in one go ([`Core::submit`]); the storage takes what has gathered ([`Core::take_group`]),
+//! writes and syncs it, and tells ([`Core::written`], [`Core::durable`]), by which records become
+//! visible and groups ready. What must be woken is handed back and woken once the lock is released.
+
+mod apply;
+mod capture;
+mod check;
+mod cold;
+mod consume;
+mod dedupe;
+mod define;
+mod due;
+mod expiring;
+mod fast;
+mod group;
+mod load;
+mod log;
+mod map;
+mod now;
+mod plan;
+mod progress;
+mod rows;
+mod runs;
+
+use std::{
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    sync::Arc,
+    task::Waker,
+};
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result, Tick};
+
+use self::{
+    check::Check,
+    consume::Loaded,
+    due::Timer,
+    fast::Numbers,
+    group::{Group, Tokens},
+    log::Log,
+    map::Map,
+    progress::{PendingBytes, Visible},
+};
+pub(crate) use self::{
+    cold::{Cold, Want},
+    consume::{Item, Load, Source, Unfit},
+    log::Extent,
+    now::Now,
+    plan::Live,
+    progress::WriteGroup,
+};
+use crate::{
+    format::Place,
+    options::Options,
+    record::{GroupId, LogId, MapId},
+    store::Stats,
+    wal::{Cursor, Recent},
+};
+
+/// Tasks to be woken once the lock is released.
+#[derive(Debug, Default)]
+#[must_use = "who waits is woken by this"]
+pub(crate) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    /// Wakes them.
+    pub(crate) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+
+    fn push(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker);
+    }
+
+    /// Adds others.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+}
+
+/// A group with what belongs to it but is not its state.
+#[derive(Debug)]
+struct Queue {
+    name: Arc<str>,
+    group: Group,
+    /// Whether nothing of it is ever written, as its log is not.
+    memory: bool,
+    loaded: Option<Box<Loaded>>,
+    loading: bool,
+}
+
+/// The state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    options: Options,
+    /// Room for an encryption's tag is left in each frame.
+    tag: bool,
+    seq: u64,
+    written: u64,
+    durable: u64,
+    logs: Numbers<u32, Box<Log>>,
+    queues: Numbers<u32, Box<Queue>>,
+    maps: Numbers<u32, Box<Map>>,
+    log_names: BTreeMap<Arc<str>, LogId>,
+    group_names: BTreeMap<Arc<str>, GroupId>,
+    map_names: BTreeMap<Arc<str>, MapId>,
+    /// Logs, groups and maps that were ever made.
+    made: [u32; 3],
+    next_global: u64,
+    tokens: Tokens,
+    cursor: Cursor,
+    pending: VecDeque<PendingBytes>,
+    pending_bytes: usize,
+    /// The bytes of the last write group.
+    group_bytes: usize,
+    /// Whether the next frame waits for a file.
+    busy: bool,
+    /// What was written last; the storage puts it in.
+    pub(crate) recent: Recent,
+    visible: Visible,
+    timers: BinaryHeap<Timer>,
+    due_asked: Tick,
+    due_waker: Option<Waker>,
+    map_expiry: std::collections::BTreeSet<(u64, u32, Bytes)>,
+    room: Vec<Waker>,
+    poisoned: Option<String>,
+    check: Check,
+    stats: Stats,
+    /// Rows of checkpoints that belong to what was dropped.
+    gone: capture::Gone,
+}
+
+/// What is told of a log, group or map that is not there.
+pub(crate) fn missing(what: impl std::fmt::Display) -> Error {
+    Error::new(Reason::NoMessage, format!("there is no {what}"))
+}
+
+impl Core {
+    /// An empty ledger that writes from `cursor` on; `tag` leaves room for encryption in each frame.
+    pub(crate) fn new(options: Options, cursor: Cursor, tag: bool) -> Self {
+        Self {
+            recent: Recent::new(options.recent_bytes.as_usize()),
+            options,
+            tag,
+            seq: 0,
+            written: 0,
+            durable: 0,
+            logs: Numbers::default(),
+            queues: Numbers::default(),
+            maps: Numbers::default(),
+            log_names: BTreeMap::new(),
+            group_names: BTreeMap::new(),
+            map_names: BTreeMap::new(),
+            made: [0; 3],
+            next_global: 0,
+            tokens: Tokens { epoch: 0, last: 0 },
+            cursor,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            group_bytes: 0,
+            busy: false,
+            visible: Visible::default(),
+            timers: BinaryHeap::new(),
+            due_asked: Tick::NEVER,
+            due_waker: None,
+            map_expiry: std::collections::BTreeSet::new(),
+            room: Vec::new(),
+            poisoned: None,
+            check: Check::default(),
+            stats: Stats::default(),
+            gone: capture::Gone::default(),
+        }
+    }
+
+    /// The number of the newest transaction.
+    pub(crate) const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Where the next frame goes.
+    pub(crate) fn cursor(&mut self) -> &mut Cursor {
+        &mut self.cursor
+    }
+
+    /// Which opening of the ledger this is.
+    pub(crate) const fn epoch(&self) -> u32 {
+        self.tokens.epoch
+    }
+
+    pub(crate) fn log(&self, id: LogId) -> Result<&Log> {
+        self.logs.get(&id.0).map(|log| &**log).ok_or_else(|| missing(id))
+    }
+
+    fn queue(&self, id: GroupId) -> Result<&Queue> {
+        self.queues.get(&id.0).map(|queue| &**queue).ok_or_else(|| missing(id))
+    }
+
+    /// A group.
+    pub(crate) fn group(&self, id: GroupId) -> Result<&Group> {
+        self.queue(id).map(|queue| &queue.group)
+    }
+
+    /// A map.
+    pub(crate) fn map(&self, id: MapId) -> Result<&Map> {
+        self.maps.get(&id.0).map(|map| &**map).ok_or_else(|| missing(id))
+    }
+
+    /// The end of what a group may hand out.
+    fn end_of(&self, group: &Group) -> u64 {
+        self.logs.get(&group.options.log.0).map_or(0, |log| log.visible)
+    }
+
+    /// Why nothing more is taken.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// What was done and is held.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            durable: self.durable,
+            submitted: self.seq,
+            pending_bytes: self.pending_bytes as u64,
+            logs: self.logs.len() as u64,
+            consumption_groups: self.queues.len() as u64,
+            maps: self.maps.len() as u64,
+            map_bytes: self.maps.values().map(|map| map.bytes()).sum(),
+            record_bytes: self.logs.values().map(|log| log.bytes).sum(),
+            ..self.stats
+        }
+    }
+
+    /// The bytes of a record's image, if memory has them.
+    fn image(&self, place: &Place) -> Option<Bytes> {
+        self.recent.get(place)
+    }
+}

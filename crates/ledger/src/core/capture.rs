@@ -1,0 +1,195 @@
+//! What a checkpoint has to store: rows of what has changed since the last one.
+
+use bytes::Bytes;
+
+use super::{Core, dedupe::Chunk, group::Retry, log::Log, rows};
+use crate::{
+    checkpoint::{Capture, Row, Table},
+    format::varint,
+};
+
+/// Keys of rows that go with what was dropped.
+#[derive(Debug, Default)]
+pub(super) struct Gone(Vec<(Table, Vec<u8>)>);
+
+/// The key of what has a number alone.
+pub(super) fn key1(id: u32) -> Vec<u8> {
+    id.to_be_bytes().to_vec()
+}
+
+/// The key of something within what has a number.
+pub(super) fn key2(id: u32, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + rest.len());
+    key.extend_from_slice(&id.to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+fn chunk_key(log: u32, generation: u64, chunk: u32) -> Vec<u8> {
+    let mut key = key2(log, &generation.to_be_bytes());
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+impl Gone {
+    /// Rows of chunks of ids.
+    pub(super) fn dedupe(&mut self, log: u32, generations: Vec<(u64, u32)>) {
+        for (generation, chunks) in generations {
+            let keys = (0..chunks).map(|chunk| chunk_key(log, generation, chunk));
+            self.0.extend(keys.map(|key| (Table::Dedupe, key)));
+        }
+    }
+
+    /// A log's row, and the chunks of its ids.
+    pub(super) fn log(&mut self, id: u32, generations: Vec<(u64, u32)>) {
+        self.0.push((Table::Logs, key1(id)));
+        self.dedupe(id, generations);
+    }
+
+    /// A group's row, and those of its retries.
+    pub(super) fn group(&mut self, id: u32, retries: Vec<u64>) {
+        self.0.push((Table::Groups, key1(id)));
+        let keys = retries.into_iter().map(|position| key2(id, &position.to_be_bytes()));
+        self.0.extend(keys.map(|key| (Table::Exceptions, key)));
+    }
+
+    /// A map's row, and those of its entries.
+    pub(super) fn map(&mut self, id: u32, keys: impl Iterator<Item = Bytes>) {
+        self.0.push((Table::Maps, key1(id)));
+        self.0.extend(keys.map(|key| (Table::Entries, key2(id, &key))));
+    }
+}
+
+impl Core {
+    /// Everything that has changed since the last capture, as of the newest transaction.
+    pub(crate) fn capture(&mut self) -> Capture {
+        let mut rows: Vec<Row> = Vec::new();
+        for (table, key) in std::mem::take(&mut self.gone.0) {
+            rows.push(Row { table, key, value: None });
+        }
+        for (&id, log) in &mut self.logs {
+            if log.is_memory() {
+                continue;
+            }
+            if let Some(dedupe) = log.dedupe.as_mut().filter(|dedupe| dedupe.dirty()) {
+                let (gone, chunks) = dedupe.capture();
+                for (generation, count) in gone {
+                    for chunk in 0..count {
+                        let key = chunk_key(id, generation, chunk);
+                        rows.push(Row { table: Table::Dedupe, key, value: None });
+                    }
+                }
+                for chunk in chunks {
+                    let key = chunk_key(id, chunk.generation, chunk.number);
+                    // What goes and comes back is one row.
+                    rows.retain(|row| row.table != Table::Dedupe || row.key != key);
+                    rows.push(Row { table: Table::Dedupe, key, value: Some(put_chunk(&chunk)) });
+                }
+            }
+            if std::mem::take(&mut log.dirty) {
+                rows.push(Row { table: Table::Logs, key: key1(id), value: Some(put_log(log)) });
+            }
+        }
+        for (&id, queue) in &mut self.queues {
+            if queue.memory {
+                continue;
+            }
+            let group = &mut queue.group;
+            for position in std::mem::take(&mut group.dirty_retries) {
+                rows.push(Row {
+                    table: Table::Exceptions,
+                    key: key2(id, &position.to_be_bytes()),
+                    value: group.retry(position).map(put_retry),
+                });
+            }
+            if std::mem::take(&mut group.dirty) {
+                let mut value = Vec::new();
+                rows::put_group(&mut value, &group.options);
+                varint::put_counted(&mut value, queue.name.as_bytes());
+                varint::put(&mut value, group.low());
+                put_runs(&mut value, group.done().iter());
+                rows.push(Row { table: Table::Groups, key: key1(id), value: Some(value) });
+            }
+        }
+        for (&id, map) in &mut self.maps {
+            for key in std::mem::take(&mut map.dirty_keys) {
+                let value = map.stored(&key).map(|stored| {
+                    let mut value = Vec::with_capacity(stored.data.len() + 12);
+                    varint::put(&mut value, stored.version);
+                    varint::put(&mut value, stored.expires_ms);
+                    value.extend_from_slice(&stored.data);
+                    value
+                });
+                rows.push(Row { table: Table::Entries, key: key2(id, &key), value });
+            }
+            if std::mem::take(&mut map.dirty) {
+                let value = Some(map.name.as_bytes().to_vec());
+                rows.push(Row { table: Table::Maps, key: key1(id), value });
+            }
+        }
+        let mut meta = Vec::new();
+        for number in self.made {
+            varint::put(&mut meta, u64::from(number));
+        }
+        varint::put(&mut meta, self.next_global);
+        varint::put(&mut meta, u64::from(self.tokens.epoch));
+        rows.push(Row { table: Table::Meta, key: CORE.to_vec(), value: Some(meta) });
+        Capture { seq: self.seq, rows }
+    }
+}
+
+/// The key of the core's own row.
+pub(super) const CORE: &[u8] = b"core";
+
+fn put_runs(value: &mut Vec<u8>, runs: impl Iterator<Item = (u64, u64)>) {
+    let mut at = 0;
+    for (first, last) in runs {
+        varint::put(value, first - at);
+        varint::put(value, last - first);
+        at = last;
+    }
+}
+
+fn put_log(log: &Log) -> Vec<u8> {
+    let mut value = Vec::new();
+    rows::put_log(&mut value, &log.options);
+    varint::put_counted(&mut value, log.name.as_bytes());
+    for number in [log.next, log.first, log.records, log.bytes, log.last_ms] {
+        varint::put(&mut value, number);
+    }
+    varint::put(&mut value, log.extents.len() as u64);
+    for extent in &log.extents {
+        varint::put(&mut value, u64::from(extent.segment));
+        for number in [
+            extent.first,
+            extent.last,
+            extent.records,
+            extent.bytes,
+            extent.first_ms,
+            extent.last_ms,
+        ] {
+            varint::put(&mut value, number);
+        }
+    }
+    put_runs(&mut value, log.removed.iter());
+    value
+}
+
+fn put_retry(retry: &Retry) -> Vec<u8> {
+    let mut value = Vec::with_capacity(retry.note.len() + 16);
+    varint::put(&mut value, retry.due_ms);
+    varint::put(&mut value, u64::from(retry.failures));
+    varint::put(&mut value, u64::from(retry.handouts));
+    value.extend_from_slice(&retry.note);
+    value
+}
+
+fn put_chunk(chunk: &Chunk) -> Vec<u8> {
+    let mut value = Vec::with_capacity(chunk.ids.len() * 24 + 10);
+    varint::put(&mut value, chunk.began_ms);
+    for (id, position) in &chunk.ids {
+        value.extend_from_slice(&id.to_le_bytes());
+        value.extend_from_slice(&position.to_le_bytes());
+    }
+    value
+}

@@ -1,0 +1,213 @@
+//! Checking a transaction: every operation against the newest submitted state and what the operations
+//! before it would do. Nothing is changed but notes that the next check overwrites.
+
+use weft_kernel::{Error, Reason, Result};
+
+use super::{Core, Now, fast::Numbers, missing};
+use crate::{
+    record::LogId,
+    transaction::{
+        Expect, KEY_BYTES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, NOTE_BYTES_MAX, NewRecord,
+        Op, PRIORITY_MAX, Refused, Settle, Transaction,
+    },
+};
+
+/// What stays of a check.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    /// The number of the check: what notes are told apart by.
+    pub(super) attempt: u64,
+    /// Ids that the transaction under check would append.
+    ids: Numbers<(u32, u128), ()>,
+}
+
+/// What a transaction that may be applied takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Checked {
+    /// At most so many bytes of entries.
+    pub(super) bytes: usize,
+    /// Whether it appends anything, which a full disk refuses.
+    pub(super) appends: bool,
+    /// Whether anything of it is to be written.
+    pub(super) writes: bool,
+}
+
+/// The most bytes of an entry besides what it carries.
+const ENTRY: usize = 128;
+
+fn invalid(say: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(Reason::MalformedRequest, say)
+}
+
+fn too_large(what: &str, bytes: usize, most: usize) -> Error {
+    let say = format!("{what} has {bytes} bytes, and may have {most}");
+    Error::new(Reason::MessageTooLarge, say)
+}
+
+impl Core {
+    /// Checks a whole transaction.
+    pub(super) fn check(
+        &mut self,
+        transaction: &Transaction,
+        now: Now,
+    ) -> Result<Checked, Refused> {
+        let ops = &transaction.ops;
+        if ops.is_empty() {
+            return Err(invalid("a transaction has at least one operation").into());
+        }
+        if ops.len() > self.options.operations_max {
+            let most = self.options.operations_max;
+            let say = format!("a transaction has at most {most} operations, not {}", ops.len());
+            return Err(Error::new(Reason::MessageTooLarge, say).into());
+        }
+        self.check.attempt += 1;
+        if !self.check.ids.is_empty() {
+            self.check.ids.clear();
+        }
+        let mut checked = Checked::default();
+        for (index, op) in ops.iter().enumerate() {
+            self.check_op(op, &mut checked, now)
+                .map_err(|error| Refused { op: Some(index), error })?;
+        }
+        let most = self.options.transaction_bytes_max.as_usize();
+        if checked.bytes > most {
+            return Err(too_large("the transaction", checked.bytes, most).into());
+        }
+        Ok(checked)
+    }
+
+    fn check_op(&mut self, op: &Op, checked: &mut Checked, now: Now) -> Result<()> {
+        let attempt = self.check.attempt;
+        let mut bytes = ENTRY;
+        let mut memory = false;
+        match op {
+            Op::Append { log, expect, record } => {
+                memory = self.check_append(*log, *expect, record)?;
+                bytes += record.key.len() + record.data.len();
+                checked.appends |= !memory;
+            }
+            Op::Trim { log, .. } => {
+                let (owner, of_memory) = self.owner(*log)?;
+                memory = of_memory;
+                if let Some(queue) = owner.and_then(|id| self.queues.get_mut(&id)) {
+                    queue.group.moved_by = attempt;
+                }
+            }
+            Op::Remove { log, position } => {
+                let (owner, of_memory) = self.owner(*log)?;
+                memory = of_memory;
+                if let Some(queue) = owner.and_then(|id| self.queues.get_mut(&id)) {
+                    queue.group.void(*position, attempt);
+                }
+            }
+            Op::Settle { group, position, token, how } => {
+                let epoch = self.tokens.epoch;
+                let queue = self.queues.get_mut(&group.0).ok_or_else(|| missing(group))?;
+                if token.epoch != epoch || !queue.group.claim(*position, token.lease, attempt) {
+                    return Err(lease_lost(*position));
+                }
+                if let Settle::Retry { note, .. } = how {
+                    if note.len() > NOTE_BYTES_MAX {
+                        return Err(too_large("the note", note.len(), NOTE_BYTES_MAX));
+                    }
+                    bytes += note.len();
+                }
+                memory = queue.memory;
+            }
+            Op::Seek { group, .. } => {
+                let queue = self.queues.get_mut(&group.0).ok_or_else(|| missing(group))?;
+                queue.group.moved_by = attempt;
+                memory = queue.memory;
+            }
+            Op::Purge { group } => {
+                let queue = self.queues.get_mut(&group.0).ok_or_else(|| missing(group))?;
+                // A settled run and a lease each part what is purged, at 20 bytes a part.
+                bytes += 20 * (queue.group.leased() + queue.group.done().gaps() + 2);
+                memory = queue.memory;
+            }
+            Op::Put { map, key, value, expect, .. } => {
+                let map = self.maps.get_mut(&map.0).ok_or_else(|| missing(map))?;
+                if key.is_empty() || key.len() > MAP_KEY_BYTES_MAX {
+                    return Err(invalid(format!(
+                        "the key of an entry has 1 to {MAP_KEY_BYTES_MAX} bytes, not {}",
+                        key.len()
+                    )));
+                }
+                if value.len() > MAP_VALUE_BYTES_MAX {
+                    return Err(too_large("the value", value.len(), MAP_VALUE_BYTES_MAX));
+                }
+                map.stage(key, *expect, true, attempt, now.wall_ms)?;
+                bytes += key.len() + value.len();
+            }
+            Op::Delete { map, key, expect } => {
+                let map = self.maps.get_mut(&map.0).ok_or_else(|| missing(map))?;
+                map.stage(key, *expect, false, attempt, now.wall_ms)?;
+                bytes += key.len();
+            }
+        }
+        if !memory {
+            checked.bytes += bytes;
+            checked.writes = true;
+        }
+        Ok(())
+    }
+
+    fn owner(&self, id: LogId) -> Result<(Option<u32>, bool)> {
+        let log = self.log(id)?;
+        Ok((log.owner.map(|owner| owner.0), log.is_memory()))
+    }
+
+    /// Whether the log is one of memory.
+    fn check_append(&mut self, id: LogId, expect: Expect, record: &NewRecord) -> Result<bool> {
+        let log = self.logs.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        let size = record.key.len() + record.data.len();
+        let most = self.options.record_bytes_max.as_usize();
+        if size > most {
+            return Err(too_large("the record", size, most));
+        }
+        if record.key.len() > KEY_BYTES_MAX {
+            return Err(too_large("the record's key", record.key.len(), KEY_BYTES_MAX));
+        }
+        if record.priority > PRIORITY_MAX {
+            let given = record.priority;
+            return Err(invalid(format!("a priority is 0 to {PRIORITY_MAX}, not {given}")));
+        }
+        if log.staged.attempt != self.check.attempt {
+            log.staged = super::log::Staged { attempt: self.check.attempt, records: 0, bytes: 0 };
+        }
+        if let Expect::Next(wanted) = expect
+            && wanted != log.next + log.staged.records
+        {
+            let next = log.next + log.staged.records;
+            let say = format!("the next position is {next}, not {wanted}");
+            return Err(Error::new(Reason::PositionConflict, say));
+        }
+        if let (Some(dedupe), Some(dedupe_id)) = (&log.dedupe, record.dedupe) {
+            if dedupe.find(dedupe_id).is_some() {
+                return Ok(log.is_memory());
+            }
+            if self.check.ids.insert((id.0, dedupe_id), ()).is_some() {
+                return Ok(log.is_memory());
+            }
+        }
+        log.staged.records += 1;
+        log.staged.bytes += size as u64;
+        if let Some(limit) = log.options.limit {
+            let records = log.records + log.staged.records;
+            let bytes = log.bytes + log.staged.bytes;
+            if limit.records.is_some_and(|most| records > most) {
+                return Err(Error::new(Reason::QueueFull, "it holds as many records as it may"));
+            }
+            if limit.bytes.is_some_and(|most| bytes > most) {
+                return Err(Error::new(Reason::QueueFull, "it holds as many bytes as it may"));
+            }
+        }
+        Ok(log.is_memory())
+    }
+}
+
+/// The error for a token that is not that of the running lease.
+pub(super) fn lease_lost(position: u64) -> Error {
+    let say = format!("the lease of position {position} is over, or was never this caller's");
+    Error::new(Reason::LeaseLost, say)
+}

@@ -1,0 +1,581 @@
+//! Consuming: who waits, what is handed out, and where its bytes are.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use weft_kernel::{Result, Tick};
+
+use super::{
+    Core, Now, Wakes, Want,
+    group::{Found, Picked, Sight, Wanted},
+    log::{At, Log},
+    missing,
+};
+use crate::{
+    format::Image,
+    record::{ConsumerId, GroupId, Limits, LogId, ReadItem, Record, Token},
+    store::{Ask, Consumer, Exception, GroupStats, Joined, LogStats, Standing},
+    wal::Recent,
+};
+
+/// Records that were loaded from the disk for a group that comes to them next.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// What is known: positions from here up to, not including, `to`.
+    from: u64,
+    to: u64,
+    records: VecDeque<Record>,
+}
+
+impl Loaded {
+    fn get(&self, position: u64) -> Option<&Record> {
+        let index = self.records.partition_point(|record| record.position < position);
+        self.records.get(index).filter(|record| record.position == position)
+    }
+
+    fn next(&self, position: u64) -> u64 {
+        let index = self.records.partition_point(|record| record.position < position);
+        self.records.get(index).map_or(self.to, |record| record.position)
+    }
+}
+
+/// Where the bytes of something handed out are.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// An image in memory.
+    Image(Bytes),
+    /// Decoded already.
+    Record(Record),
+    /// On disk.
+    Cold(Want),
+    /// Nowhere: it was removed meanwhile.
+    Gone,
+}
+
+/// Something handed out, and where its bytes are.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) picked: Picked,
+    pub(crate) source: Source,
+}
+
+/// What must be read before a group can hand out anything.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    from: u64,
+    /// If all that is wanted is there, up to this position all is known.
+    to: u64,
+    pub(crate) wants: Vec<Want>,
+}
+
+/// Why a record that was picked is not delivered after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is due later: wall-clock milliseconds.
+    Due(u64),
+    /// It has expired.
+    Expired,
+    /// It cannot be read, or was removed.
+    Lost,
+    /// Nobody is there to take it any more.
+    Returned,
+}
+
+struct LogSight<'a> {
+    log: &'a Log,
+    loaded: Option<&'a Loaded>,
+    recent: &'a Recent,
+}
+
+impl Sight for LogSight<'_> {
+    fn at(&self, position: u64, key: bool) -> Found {
+        let loaded = self.loaded.filter(|loaded| (loaded.from..loaded.to).contains(&position));
+        let of = |record: &Record| Found::Here {
+            priority: record.priority,
+            key: if key { record.key.clone() } else { Bytes::new() },
+        };
+        match self.log.at(position) {
+            At::Hole(next) => Found::Hole(next),
+            At::Memory(record) => of(record),
+            At::Slot(slot) if !(key && slot.keyed()) => {
+                Found::Here { priority: slot.priority(), key: Bytes::new() }
+            }
+            At::Slot(slot) => {
+                if let Some(record) = loaded.and_then(|loaded| loaded.get(position)) {
+                    return of(record);
+                }
+                match self.recent.get(&slot.place()) {
+                    Some(bytes) => {
+                        Image::parse(&bytes).map_or(Found::Unknown, |image| Found::Here {
+                            priority: image.priority,
+                            key: Bytes::copy_from_slice(image.key),
+                        })
+                    }
+                    None => Found::Unknown,
+                }
+            }
+            At::Extent(_) => match loaded {
+                Some(loaded) => match loaded.get(position) {
+                    Some(record) => of(record),
+                    None => Found::Hole(loaded.next(position)),
+                },
+                None => Found::Unknown,
+            },
+        }
+    }
+
+    fn size(&self, position: u64) -> u64 {
+        self.log.size(position)
+    }
+
+    fn end(&self) -> u64 {
+        self.log.visible
+    }
+}
+
+impl Core {
+    /// Lets a consumer into a group.
+    pub(crate) fn join(&mut self, id: GroupId, consumer: Consumer) -> Result<Joined> {
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        let active = queue.group.consumers.join(consumer)?;
+        Ok(Joined { active, consumers: queue.group.consumers.len() as u32 })
+    }
+
+    /// Takes a consumer out of a group.
+    pub(crate) fn leave(
+        &mut self,
+        id: GroupId,
+        consumer: ConsumerId,
+        requeue: bool,
+        now: Now,
+    ) -> Wakes {
+        let mut wakes = Wakes::default();
+        if let Some(queue) = self.queues.get_mut(&id.0) {
+            queue.group.consumers.leave(consumer);
+            if requeue {
+                queue.group.requeue(consumer);
+            }
+            self.rouse(id.0, now, &mut wakes);
+        }
+        wakes
+    }
+
+    /// Whether a consumer is handed anything.
+    pub(crate) fn served(&self, id: GroupId, consumer: ConsumerId) -> bool {
+        self.group(id).is_ok_and(|group| group.consumers.served(consumer))
+    }
+
+    /// Stops or resumes handing out.
+    pub(crate) fn pause(&mut self, id: GroupId, paused: bool, now: Now) -> Result<Wakes> {
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        queue.group.consumers.paused = paused;
+        let mut wakes = Wakes::default();
+        self.rouse(id.0, now, &mut wakes);
+        Ok(wakes)
+    }
+
+    /// Something about a group has changed: gives the turn to who waits, and enters when it is to be
+    /// looked at again.
+    pub(super) fn rouse(&mut self, id: u32, now: Now, wakes: &mut Wakes) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let end = self.logs.get(&queue.group.options.log.0).map_or(0, |log| log.visible);
+        if queue.group.ready(end) {
+            wakes.push(queue.group.consumers.turn());
+        }
+        self.arm_group(id, now, wakes);
+    }
+
+    /// Whether a lease by a consumer could give something; else it waits for its turn.
+    pub(crate) fn poll_ready(
+        &mut self,
+        id: GroupId,
+        consumer: ConsumerId,
+        context: &Context<'_>,
+    ) -> (Poll<()>, Wakes) {
+        let mut wakes = Wakes::default();
+        let Some(queue) = self.queues.get_mut(&id.0) else { return (Poll::Ready(()), wakes) };
+        let end = self.logs.get(&queue.group.options.log.0).map_or(0, |log| log.visible);
+        let ready = queue.group.ready(end) && !queue.loading;
+        let poll = queue.group.consumers.poll(consumer, ready, context);
+        if poll.is_pending() && ready {
+            wakes.push(queue.group.consumers.turn());
+        }
+        (poll, wakes)
+    }
+
+    /// A consumer does not wait any more.
+    pub(crate) fn pass_turn(&mut self, id: GroupId, consumer: ConsumerId, now: Now) -> Wakes {
+        let mut wakes = Wakes::default();
+        if let Some(queue) = self.queues.get_mut(&id.0) {
+            queue.group.consumers.stand_down(consumer);
+            self.rouse(id.0, now, &mut wakes);
+        }
+        wakes
+    }
+
+    /// Hands out what is ready; what must be read first if that is all there is.
+    pub(crate) fn pick(
+        &mut self,
+        id: GroupId,
+        ask: &Ask,
+        now: Now,
+        items: &mut Vec<Item>,
+    ) -> Result<(Option<Load>, Wakes)> {
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        let mut wakes = Wakes::default();
+        if !queue.group.consumers.has(ask.consumer) {
+            return Err(missing(format_args!("consumer {} in {id}", ask.consumer.0)));
+        }
+        if !queue.group.consumers.served(ask.consumer) || ask.records == 0 {
+            return Ok((None, wakes));
+        }
+        let log = self.logs.get(&queue.group.options.log.0).ok_or_else(|| missing(id))?;
+        let wanted = Wanted {
+            consumer: ask.consumer,
+            records: ask.records,
+            bytes: ask.bytes,
+            lease: ask.lease.unwrap_or(queue.group.options.lease),
+        };
+        let sight = LogSight { log, loaded: queue.loaded.as_deref(), recent: &self.recent };
+        let mut picked = Vec::with_capacity((ask.records as usize).min(64));
+        let load = queue.group.pick(&sight, &wanted, now, &mut self.tokens, &mut picked);
+        items.extend(picked.into_iter().map(|picked| {
+            let source = source(log, queue.loaded.as_deref(), &self.recent, picked.position);
+            Item { picked, source }
+        }));
+        if queue.loaded.as_ref().is_some_and(|loaded| queue.group.cursor() >= loaded.to) {
+            queue.loaded = None;
+        }
+        let mut wanted = None;
+        if let Some(position) = load {
+            if queue.loading {
+                return Ok((None, wakes));
+            }
+            queue.loading = true;
+            wanted = Some(wants(log, position));
+        } else {
+            queue.group.consumers.took(ask.consumer);
+        }
+        self.rouse(id.0, now, &mut wakes);
+        Ok((wanted, wakes))
+    }
+
+    /// What was to be loaded is here, or is given up (`None`).
+    pub(crate) fn loaded(
+        &mut self,
+        id: GroupId,
+        load: &Load,
+        items: Option<Vec<ReadItem>>,
+        now: Now,
+    ) -> Wakes {
+        let mut wakes = Wakes::default();
+        if let Some(queue) = self.queues.get_mut(&id.0) {
+            queue.loading = false;
+            if let Some(items) = items {
+                let mut records = VecDeque::with_capacity(items.len());
+                // As much as was asked for: what lies behind the last of them is not known.
+                let full = items.len() >= LOAD.records as usize
+                    || items.iter().map(size_of).sum::<u64>() >= LOAD.bytes;
+                let mut to = if full { load.from } else { load.to };
+                for item in items {
+                    match item {
+                        ReadItem::Record(record) => {
+                            to = to.max(record.position + 1);
+                            records.push_back(record);
+                        }
+                        ReadItem::Lost { position, .. } => {
+                            to = to.max(position + 1);
+                            queue.group.counts.lost += 1;
+                            queue.group.remove(position);
+                            if queue.group.options.owner
+                                && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
+                            {
+                                log.drop_record(position);
+                                log.advance(queue.group.low());
+                            }
+                        }
+                    }
+                }
+                queue.loaded = Some(Box::new(Loaded { from: load.from, to, records }));
+            }
+            self.rouse(id.0, now, &mut wakes);
+        }
+        wakes
+    }
+
+    /// Records that were picked and are not delivered.
+    pub(crate) fn unfit(&mut self, id: GroupId, which: &[(u64, Token, Unfit)], now: Now) -> Wakes {
+        let mut wakes = Wakes::default();
+        if let Some(queue) = self.queues.get_mut(&id.0) {
+            for &(position, token, unfit) in which {
+                match unfit {
+                    Unfit::Due(due_ms) => queue.group.not_yet(position, token.lease, due_ms),
+                    Unfit::Expired => queue.group.too_late(position, token.lease),
+                    Unfit::Lost => {
+                        queue.group.lost(position, token.lease);
+                        if queue.group.options.owner
+                            && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
+                        {
+                            log.drop_record(position);
+                            log.advance(queue.group.low());
+                        }
+                    }
+                    Unfit::Returned => queue.group.take_back(position, token.lease),
+                }
+            }
+            self.rouse(id.0, now, &mut wakes);
+        }
+        wakes
+    }
+
+    /// Where the bytes of a record are now.
+    pub(crate) fn source(&self, id: LogId, position: u64) -> Source {
+        self.log(id).map_or(Source::Gone, |log| source(log, None, &self.recent, position))
+    }
+
+    /// Starts a lease anew.
+    pub(crate) fn renew(
+        &mut self,
+        id: GroupId,
+        position: u64,
+        token: Token,
+        until: Tick,
+        now: Now,
+    ) -> Result<Wakes> {
+        let epoch = self.tokens.epoch;
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        if token.epoch != epoch || !queue.group.renew(position, token.lease, until) {
+            return Err(super::check::lease_lost(position));
+        }
+        let mut wakes = Wakes::default();
+        self.arm_group(id.0, now, &mut wakes);
+        Ok(wakes)
+    }
+
+    /// What is to be read for a range of a log: positions in order, with where each is.
+    pub(crate) fn sources(
+        &self,
+        id: LogId,
+        from: u64,
+        limits: Limits,
+    ) -> Result<Vec<(u64, Source)>> {
+        let log = self.log(id)?;
+        let mut found = Vec::new();
+        let (mut at, mut bytes) = (from.max(log.first), 0);
+        while found.len() < limits.records as usize
+            && let Some(position) = log.next_record(at, log.visible)
+        {
+            let size = log.size(position);
+            if !found.is_empty() && bytes + size > limits.bytes {
+                break;
+            }
+            bytes += size;
+            at = position + 1;
+            if let At::Extent(extent) = log.at(position) {
+                // A run of a segment is read in one go.
+                let to = extent.last.min(log.visible - 1);
+                let left = Limits {
+                    records: limits.records - found.len() as u32,
+                    bytes: limits.bytes.saturating_sub(bytes - size),
+                };
+                let segment = extent.segment;
+                let want = Want::Segment { segment, log: id, from: position, to, limits: left };
+                found.push((position, Source::Cold(want)));
+                break;
+            }
+            found.push((position, source(log, None, &self.recent, position)));
+        }
+        Ok(found)
+    }
+
+    /// Whether a position of a log is still there.
+    pub(crate) fn is_there(&self, id: LogId, position: u64) -> bool {
+        self.log(id).is_ok_and(|log| !matches!(log.at(position), At::Hole(_)))
+    }
+
+    /// Positions that a group has not settled, with how they stand.
+    pub(crate) fn exceptions(
+        &self,
+        id: GroupId,
+        from: u64,
+        limit: usize,
+        now: Now,
+    ) -> Result<(LogId, Vec<Exception>)> {
+        let group = self.group(id)?;
+        let log = self.log(group.options.log)?;
+        let mut found = Vec::new();
+        let mut at = from.max(group.low());
+        while found.len() < limit
+            && let Some(position) = log.next_record(group.done().next_out(at), log.visible)
+        {
+            at = position + 1;
+            if group.settled(position) {
+                continue;
+            }
+            let standing = if let Some(lease) = group.lease(position) {
+                Standing::Leased { consumer: lease.consumer, until: lease.until }
+            } else if let Some(due_ms) = group.waits_until(position, now) {
+                Standing::Waiting { due_ms }
+            } else if group.blocked(position) {
+                Standing::Blocked
+            } else {
+                Standing::Ready
+            };
+            let retry = group.retry(position);
+            let leased = group.lease(position).map(|lease| lease.handouts);
+            found.push(Exception {
+                position,
+                standing,
+                handouts: leased.or(retry.map(|retry| retry.handouts)).unwrap_or(0),
+                failures: retry.map_or(0, |retry| retry.failures),
+                note: retry.map(|retry| retry.note.clone()).unwrap_or_default(),
+            });
+        }
+        Ok((log.id, found))
+    }
+
+    /// How a group stands.
+    pub(crate) fn group_stats(&self, id: GroupId) -> Result<GroupStats> {
+        let group = self.group(id)?;
+        let log = self.log(group.options.log)?;
+        let oldest = log.next_record(group.done().next_out(group.low()), log.visible);
+        Ok(GroupStats {
+            ready: group.ready_below(log.visible),
+            leased: group.leased() as u64,
+            waiting: group.waiting() as u64,
+            done_above: group.done().len(),
+            low: group.low(),
+            cursor: group.cursor(),
+            oldest_ms: oldest.map_or(0, |position| self.time_of(log, position)),
+            handouts: group.counts.handouts,
+            done: group.counts.done,
+            failures: group.counts.failures,
+            expired_leases: group.counts.expired_leases,
+            lost: group.counts.lost,
+            consumers: group.consumers.len() as u32,
+            paused: group.consumers.paused,
+        })
+    }
+
+    /// What a log holds.
+    pub(crate) fn log_stats(&self, id: LogId) -> Result<LogStats> {
+        let log = self.log(id)?;
+        let first = log.next_record(log.first, log.next);
+        Ok(LogStats {
+            first: first.unwrap_or(log.next).min(log.visible),
+            end: log.visible,
+            records: log.records,
+            bytes: log.bytes,
+            oldest_ms: first.map_or(0, |position| self.time_of(log, position)),
+            last_ms: if first.is_some() { log.last_ms } else { 0 },
+        })
+    }
+
+    /// When a record was appended, as far as memory tells.
+    pub(super) fn time_of(&self, log: &Log, position: u64) -> u64 {
+        match log.at(position) {
+            At::Memory(record) => record.time_ms,
+            At::Extent(extent) => extent.first_ms,
+            At::Slot(slot) => self
+                .image(&slot.place())
+                .and_then(|bytes| Image::parse(&bytes).ok().map(|image| image.time_ms))
+                .unwrap_or(0),
+            At::Hole(_) => 0,
+        }
+    }
+
+    /// The first position that may have been appended at or after a time: exact within the write-ahead
+    /// log as far as memory has it, else the beginning of a run in a segment.
+    pub(crate) fn position_near(&self, id: LogId, time_ms: u64) -> Result<u64> {
+        let log = self.log(id)?;
+        let index = log.extents.partition_point(|extent| extent.last_ms < time_ms);
+        if let Some(extent) = log.extents.get(index) {
+            return Ok(extent.first.max(log.first));
+        }
+        let (mut low, mut high) = (log.tail_first.max(log.first), log.visible);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(position) = log.next_record(middle, high) else {
+                high = middle;
+                continue;
+            };
+            match self.time_of(log, position) {
+                0 => low = position + 1,
+                time if time < time_ms => low = position + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// How much is loaded for a group at once.
+const LOAD: Limits = Limits { records: 256, bytes: 1 << 20 };
+
+fn size_of(item: &ReadItem) -> u64 {
+    match item {
+        ReadItem::Record(record) => (record.key.len() + record.data.len()) as u64,
+        ReadItem::Lost { .. } => 0,
+    }
+}
+
+fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) -> Source {
+    match log.at(position) {
+        At::Memory(record) => Source::Record(record.clone()),
+        At::Hole(_) => Source::Gone,
+        at => {
+            if let Some(record) = loaded.and_then(|loaded| loaded.get(position)) {
+                return Source::Record(record.clone());
+            }
+            match at {
+                At::Slot(slot) => match recent.get(&slot.place()) {
+                    Some(image) => Source::Image(image),
+                    None => Source::Cold(Want::Place(log.id, position, slot.place())),
+                },
+                At::Extent(extent) => Source::Cold(Want::Segment {
+                    segment: extent.segment,
+                    log: log.id,
+                    from: position,
+                    to: position,
+                    limits: Limits { records: 1, bytes: u64::MAX },
+                }),
+                At::Memory(_) | At::Hole(_) => Source::Gone,
+            }
+        }
+    }
+}
+
+/// What to read so that a group can look at `position` and some further.
+fn wants(log: &Log, position: u64) -> Load {
+    match log.at(position) {
+        At::Extent(extent) => {
+            let to = extent.last.min(log.visible.saturating_sub(1));
+            let segment = extent.segment;
+            let limits = LOAD;
+            let want = Want::Segment { segment, log: log.id, from: position, to, limits };
+            Load { from: position, to: to + 1, wants: vec![want] }
+        }
+        _ => {
+            let mut wants: Vec<Want> = Vec::new();
+            let (mut to, mut bytes) = (position, 0);
+            while wants.len() < LOAD.records as usize - 1
+                && bytes < LOAD.bytes / 2
+                && to < log.visible
+            {
+                match log.at(to) {
+                    At::Slot(slot) => {
+                        bytes += u64::from(slot.len());
+                        wants.push(Want::Place(log.id, to, slot.place()));
+                    }
+                    At::Hole(_) => {}
+                    _ => break,
+                }
+                to += 1;
+            }
+            Load { from: position, to, wants }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Time: when which group has to be looked at, and what is done then.
+
+use std::cmp::Ordering;
+
+use weft_kernel::Tick;
+
+use super::{Core, Item, Now, Wakes};
+use crate::record::GroupId;
+
+/// An entry in the order of timers; the earliest is the greatest, for a heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer {
+    at: Tick,
+    /// The group, or none for the maps.
+    group: Option<u32>,
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at).then_with(|| other.group.cmp(&self.group))
+    }
+}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Core {
+    /// Enters when a group has to be looked at next, if that is earlier than what is entered.
+    pub(super) fn arm_group(&mut self, id: u32, now: Now, wakes: &mut Wakes) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let mut at = queue.group.next_due(now);
+        if queue.group.options.owner
+            && let Some(log) = self.logs.get(&queue.group.options.log.0)
+            && let Some(expires_ms) = log.expiring.as_ref().and_then(|expiring| expiring.next())
+        {
+            at = at.min(now.tick_at(expires_ms));
+        }
+        if at >= queue.group.timer {
+            return;
+        }
+        queue.group.timer = at;
+        wakes.push(self.arm(at, Some(id)));
+    }
+
+    /// Enters a time; whom to wake because of it.
+    pub(super) fn arm(&mut self, at: Tick, group: Option<u32>) -> Option<std::task::Waker> {
+        self.timers.push(Timer { at, group });
+        if at < self.due_asked { self.due_waker.take() } else { None }
+    }
+
+    /// When something is due next; whoever asks is told when it becomes earlier.
+    pub(crate) fn next_due(&mut self) -> Option<Tick> {
+        let next = self.timers.peek().map(|timer| timer.at);
+        self.due_asked = next.unwrap_or(Tick::NEVER);
+        next
+    }
+
+    /// Whether something is due earlier than was told; else wakes the task when it is.
+    pub(crate) fn poll_due(&mut self, waker: &std::task::Waker) -> bool {
+        if self.timers.peek().is_some_and(|timer| timer.at < self.due_asked) {
+            return true;
+        }
+        self.due_waker = Some(waker.clone());
+        false
+    }
+
+    /// Does what is due: makes waiting records ready, and leases to the system what ran out or
+    /// expired, at most `limit`.
+    pub(crate) fn overdue(&mut self, now: Now, limit: usize) -> (Vec<(GroupId, Item)>, Wakes) {
+        let mut wakes = Wakes::default();
+        let mut items = Vec::new();
+        while let Some(timer) = self.timers.peek().copied()
+            && timer.at <= now.tick
+            && items.len() < limit
+        {
+            self.timers.pop();
+            let Some(id) = timer.group else { continue };
+            self.due_group(id, now, limit, &mut items, &mut wakes);
+        }
+        (items, wakes)
+    }
+
+    fn due_group(
+        &mut self,
+        id: u32,
+        now: Now,
+        limit: usize,
+        items: &mut Vec<(GroupId, Item)>,
+        wakes: &mut Wakes,
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.group.timer = Tick::NEVER;
+        let log_id = queue.group.options.log;
+        let Some(log) = self.logs.get_mut(&log_id.0) else { return };
+        queue.group.wake_due(now, log.visible);
+        if queue.group.options.owner
+            && let Some(expiring) = &mut log.expiring
+        {
+            // What nobody may see yet is found by the look in order.
+            while let Some(position) = expiring.pop(now.wall_ms) {
+                if position < log.visible {
+                    queue.group.expire(position);
+                }
+            }
+        }
+        let left = limit - items.len();
+        let mut picked = queue.group.run_out(now, left, &mut self.tokens);
+        let left = left - picked.len();
+        picked.extend(queue.group.tell_expired(now, left, &mut self.tokens));
+        for picked in picked {
+            let source = self.source(log_id, picked.position);
+            items.push((GroupId(id), Item { picked, source }));
+        }
+        self.rouse(id, now, wakes);
+    }
+}

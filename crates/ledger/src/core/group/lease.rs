@@ -1,0 +1,236 @@
+//! Handing out: which records go next, and the leases that run.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use weft_kernel::Tick;
+
+use super::{Group, Now, Sight, cursor::Looked};
+use crate::record::{ConsumerId, Token, Why};
+
+/// A running lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(crate) lease: u64,
+    pub(crate) until: Tick,
+    pub(crate) consumer: ConsumerId,
+    pub(crate) handouts: u32,
+    pub(crate) level: u8,
+    /// The last transaction that was checked and settles it.
+    pub(crate) settled_by: u64,
+}
+
+/// Where tokens come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tokens {
+    pub(crate) epoch: u32,
+    pub(crate) last: u64,
+}
+
+impl Tokens {
+    pub(super) const fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+/// A record that was handed out; its bytes are not known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picked {
+    pub(crate) position: u64,
+    pub(crate) token: Token,
+    pub(crate) handouts: u32,
+    pub(crate) failures: u32,
+    pub(crate) note: Bytes,
+    pub(crate) why: Why,
+    pub(crate) consumer: ConsumerId,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) records: u32,
+    pub(crate) bytes: u64,
+    pub(crate) lease: Duration,
+}
+
+enum Next {
+    Take(u64, u8),
+    Load(u64),
+    None,
+}
+
+impl Group {
+    /// Hands out what is ready, in order; if nothing could be because a record must be loaded first,
+    /// its position.
+    pub(crate) fn pick(
+        &mut self,
+        sight: &impl Sight,
+        wanted: &Wanted,
+        now: Now,
+        tokens: &mut Tokens,
+        picked: &mut Vec<Picked>,
+    ) -> Option<u64> {
+        self.wake_due(now, sight.end());
+        let until = now.tick.plus(wanted.lease);
+        let mut bytes = 0;
+        while picked.len() < wanted.records as usize && (bytes < wanted.bytes || picked.is_empty())
+        {
+            let (position, level) = match self.next(sight, now) {
+                Next::Take(position, level) => (position, level),
+                Next::Load(position) => return picked.is_empty().then_some(position),
+                Next::None => break,
+            };
+            let size = sight.size(position);
+            if !picked.is_empty() && bytes + size > wanted.bytes {
+                self.give_back(position, level);
+                break;
+            }
+            bytes += size;
+            let handouts = self.history(position).0.saturating_add(1);
+            let consumer = wanted.consumer;
+            let lease =
+                Lease { lease: tokens.next(), until, consumer, handouts, level, settled_by: 0 };
+            self.counts.handouts += 1;
+            picked.push(self.hand_out(position, lease, Why::Ready, consumer, tokens));
+        }
+        None
+    }
+
+    fn next(&mut self, sight: &impl Sight, now: Now) -> Next {
+        if self.levels.is_some() {
+            // Only who has seen all knows which is the highest.
+            loop {
+                match self.look(sight, now) {
+                    Looked::Ready(position, level) => self.give_back(position, level),
+                    Looked::Skipped => {}
+                    Looked::Load(position) => return Next::Load(position),
+                    Looked::End => break,
+                }
+            }
+            let taken = self.levels.as_mut().and_then(|levels| levels.take());
+            return taken.map_or(Next::None, |(position, level)| Next::Take(position, level));
+        }
+        if let Some(position) = self.back.pop_first() {
+            return Next::Take(position, 0);
+        }
+        loop {
+            match self.look(sight, now) {
+                Looked::Ready(position, level) => return Next::Take(position, level),
+                Looked::Skipped => {}
+                Looked::Load(position) => return Next::Load(position),
+                Looked::End => return Next::None,
+            }
+        }
+    }
+
+    /// Enters a lease and tells it.
+    pub(super) fn hand_out(
+        &mut self,
+        position: u64,
+        lease: Lease,
+        why: Why,
+        consumer: ConsumerId,
+        tokens: &Tokens,
+    ) -> Picked {
+        let (_, failures, note) = self.history(position);
+        self.leases.insert(position, lease);
+        self.earliest = self.earliest.min(lease.until);
+        let token = Token { epoch: tokens.epoch, lease: lease.lease };
+        Picked { position, token, handouts: lease.handouts, failures, note, why, consumer }
+    }
+
+    /// Starts a lease anew; `false` if the token is not that of the running one.
+    pub(crate) fn renew(&mut self, position: u64, token: u64, until: Tick) -> bool {
+        match self.leases.get_mut(&position) {
+            Some(lease) if lease.lease == token => {
+                lease.until = until;
+                self.earliest = self.earliest.min(until);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a token is that of the running lease, and no operation of the transaction `attempt`
+    /// has settled it; notes that this one does.
+    pub(crate) fn claim(&mut self, position: u64, token: u64, attempt: u64) -> bool {
+        if self.moved_by == attempt {
+            return false;
+        }
+        match self.leases.get_mut(&position) {
+            Some(lease) if lease.lease == token && lease.settled_by != attempt => {
+                lease.settled_by = attempt;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that an operation of the transaction `attempt` removes a record: its lease cannot be
+    /// settled behind it.
+    pub(crate) fn void(&mut self, position: u64, attempt: u64) {
+        if let Some(lease) = self.leases.get_mut(&position) {
+            lease.settled_by = attempt;
+        }
+    }
+
+    /// Ends a lease: the record is dealt with.
+    pub(crate) fn settle_done(&mut self, position: u64) {
+        if self.leases.remove(&position).is_some() {
+            self.counts.done += 1;
+            self.finish(position);
+        }
+    }
+
+    /// Takes back hand-outs that did not reach anybody: they count as none.
+    pub(crate) fn take_back(&mut self, position: u64, token: u64) {
+        if let Some(lease) = self.lease_of(position, token) {
+            self.counts.handouts = self.counts.handouts.saturating_sub(1);
+            self.give_back(position, lease.level);
+        }
+    }
+
+    /// A record that was picked turns out to be due later.
+    pub(crate) fn not_yet(&mut self, position: u64, token: u64, due_ms: u64) {
+        if let Some(lease) = self.lease_of(position, token) {
+            self.counts.handouts = self.counts.handouts.saturating_sub(1);
+            self.waiting.insert_wall(position, due_ms, lease.level);
+        }
+    }
+
+    /// A record that was picked turns out to have expired.
+    pub(crate) fn too_late(&mut self, position: u64, token: u64) {
+        if let Some(lease) = self.lease_of(position, token) {
+            self.counts.handouts = self.counts.handouts.saturating_sub(1);
+            self.expired.insert(position, lease.level);
+        }
+    }
+
+    /// A record that was picked cannot be read: it is passed over, and counted.
+    pub(crate) fn lost(&mut self, position: u64, token: u64) {
+        if self.lease_of(position, token).is_some() {
+            self.counts.lost += 1;
+            self.finish(position);
+        }
+    }
+
+    fn lease_of(&mut self, position: u64, token: u64) -> Option<Lease> {
+        let lease = *self.leases.get(&position).filter(|lease| lease.lease == token)?;
+        self.leases.remove(&position);
+        Some(lease)
+    }
+
+    /// Makes everything ready again that a consumer has; how much it was.
+    pub(crate) fn requeue(&mut self, consumer: ConsumerId) -> usize {
+        let mut had: Vec<u64> = Vec::new();
+        had.extend(self.leases.iter().filter(|(_, at)| at.consumer == consumer).map(|(&at, _)| at));
+        for &position in &had {
+            let Some(lease) = self.leases.remove(&position) else { continue };
+            self.retries.entry(position).or_default().handouts = lease.handouts;
+            self.give_back(position, lease.level);
+        }
+        had.len()
+    }
+}

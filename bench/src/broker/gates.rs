@@ -1,0 +1,112 @@
+//! The bounds that Weft is held to as a broker: ratios to a peer in the same round.
+
+use super::{
+    endure::Recovery,
+    record::{Record, Records},
+    target::Target,
+};
+use crate::gate::Gate;
+
+use Target::{Nats, NatsAlways, RabbitmqQuorum, WeftAmqp, WeftHttp};
+
+/// Time per message, as a share of the peer's: scenario, Weft, peer, most.
+const TIME: &[(&str, Target, Target, f64)] = &[
+    ("publish_1", WeftAmqp, RabbitmqQuorum, 1.0 / 2.0),
+    ("publish_64", WeftAmqp, RabbitmqQuorum, 1.0 / 3.0),
+    ("publish_1000", WeftAmqp, RabbitmqQuorum, 1.0 / 3.0),
+    ("publish_64", WeftAmqp, NatsAlways, 1.0 / 8.0),
+    ("publish_1000", WeftHttp, NatsAlways, 1.0 / 15.0),
+    ("publish_1000", WeftHttp, Nats, 1.0),
+    ("end_to_end", WeftAmqp, RabbitmqQuorum, 1.0 / 3.0),
+    ("end_to_end", WeftAmqp, Nats, 1.0),
+    ("replay", WeftHttp, Nats, 1.0),
+];
+
+/// Processor time per message, as a share of the peer's.
+const CPU: &[(&str, Target, Target, f64)] =
+    &[("publish_1000", WeftAmqp, RabbitmqQuorum, 0.25), ("publish_1000", WeftAmqp, Nats, 0.7)];
+
+/// Bytes written per byte of payload with at least 64 in flight.
+const DISK: f64 = 2.5;
+/// Seconds from the start after a crash to the first message, with a GiB in the ledger.
+const RECOVERY: f64 = 1.0;
+
+/// Every gate.
+pub(super) fn all(records: &Records, recovered: &[Recovery]) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    let slowness = |record: &Record| (record.per_second > 0.0).then(|| 1.0 / record.per_second);
+    for &(scenario, ours, theirs, bound) in TIME {
+        let what = format!("{scenario}: time, {} to {}", ours.name(), theirs.name());
+        let found = records.ratio(scenario, ours, theirs, slowness);
+        gates.push(Gate { what, found, bound, unit: "x" });
+    }
+    for &(scenario, ours, theirs, bound) in CPU {
+        let what = format!("{scenario}: CPU, {} to {}", ours.name(), theirs.name());
+        let found = records.ratio(scenario, ours, theirs, |record| Some(record.cpu_us));
+        gates.push(Gate { what, found, bound, unit: "x" });
+    }
+    gates.push(Gate {
+        what: "publish_64: written per byte".into(),
+        found: records.median("publish_64", WeftAmqp, |record| Some(record.disk_per_byte)),
+        bound: DISK,
+        unit: "B",
+    });
+    let ours = |line: &&Recovery| line.recovery == WeftAmqp.name();
+    let recovery = recovered.iter().find(ours);
+    gates.push(Gate {
+        what: "recovery of a GiB".into(),
+        found: recovery.map(|line| line.seconds),
+        bound: RECOVERY,
+        unit: "s",
+    });
+    let is_ours =
+        |record: &Record| [WeftAmqp, WeftHttp].iter().any(|ours| record.target == ours.name());
+    let ran = records.0.iter().any(is_ours) || recovery.is_some();
+    let lost = recovery.map_or(0, |line| line.lost);
+    gates.push(Gate {
+        what: "wrong messages in all runs".into(),
+        found: ran.then(|| (records.bad(is_ours) + lost) as f64),
+        bound: 0.0,
+        unit: "",
+    });
+    gates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::{record::tests::record, scenario},
+        gate::Verdict,
+    };
+
+    fn verdict(gates: &[Gate], what: &str) -> Verdict {
+        gates.iter().find(|gate| gate.what == what).map(Gate::verdict).expect("a gate")
+    }
+
+    #[test]
+    fn holds_ratios_and_counts() {
+        let mut records = Records::default();
+        records.0.push(record(WeftAmqp, 0, 90_000.0));
+        records.0.push(record(RabbitmqQuorum, 0, 29_000.0));
+        let gates = all(&records, &[]);
+        let time = "publish_1000: time, weft-amqp to rabbitmq-quorum";
+        assert_eq!(verdict(&gates, time), Verdict::Ok);
+        assert_eq!(
+            verdict(&gates, "publish_1000: CPU, weft-amqp to rabbitmq-quorum"),
+            Verdict::Miss
+        );
+        assert_eq!(verdict(&gates, "recovery of a GiB"), Verdict::NotRun);
+        assert_eq!(verdict(&gates, "wrong messages in all runs"), Verdict::Ok);
+        records.0[0].bad = 1;
+        assert_eq!(verdict(&all(&records, &[]), "wrong messages in all runs"), Verdict::Miss);
+    }
+
+    #[test]
+    fn asks_only_for_what_is_measured() {
+        for &(name, ours, theirs, _) in TIME.iter().chain(CPU) {
+            let scenario = scenario::find(name).expect("a scenario");
+            assert!(scenario.fits(ours) && scenario.fits(theirs), "{name}");
+        }
+    }
+}

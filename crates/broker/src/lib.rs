@@ -1,1 +1,59 @@
-//! Topics, queues, subscriptions, settlement, dead letters and schedules, on engines that keep messages.
+//! Topics, queues, subscriptions, settlement, dead letters and schedules, on a store that keeps them.
+//!
+//! A queue is a log of its own with the group that owns it, a subscription a group over the log of a
+//! topic; all else is decided here, and kept in the store of `weft_ledger`.
+//!
+//! Invariants:
+//! - A message that was acknowledged is in its queue or topic, or in a dead-letter queue, or was accepted,
+//!   or was dropped by a rule that its owner wrote down and that is counted.
+//! - A message that is given up and its dead letter are one transaction.
+//! - Everything that ends a delivery goes through one pure function, `settle::decide`.
+//! - Nothing here spawns a task: [`Broker::keep`] is a future that its owner runs.
+//!
+//! Deliberately absent: protocols (front-ends hold a [`Broker`]), sockets, and a second copy of what the
+//! store knows.
+//!
+//! Reading order: [`name`], [`message`], [`options`], [`filter`], [`retry`], [`history`], [`settle`] (the
+//! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `keeper`, [`schedule`],
+//! [`request`], [`last`] (what happens); [`broker`] (what is held).
+
+pub mod broker;
+pub mod consume;
+pub mod counters;
+pub mod cron;
+pub mod dead;
+mod declare;
+pub mod filter;
+mod forward;
+pub mod history;
+mod keeper;
+pub mod last;
+pub mod message;
+pub mod name;
+pub mod options;
+pub mod publish;
+pub mod request;
+pub mod retry;
+pub mod schedule;
+pub mod settle;
+mod settlement;
+pub mod source;
+mod varint;
+
+pub use broker::Broker;
+pub use consume::{Consumer, ConsumerOptions, Delivery, Lease, Settled, Settler};
+pub use counters::Counts;
+pub use dead::{DeadLetterRoute, Grave};
+pub use filter::{Compare, FilterOptions};
+pub use message::{Burial, Cause, Message, MessageBuilder};
+pub use name::{Key, Pattern, SubscriptionKey};
+pub use options::{
+    DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueLimit, QueueOptions, Retention, Start,
+    SubscriptionOptions, SubscriptionTarget, TopicOptions,
+};
+pub use publish::{Batch, Publish, Published, Receipt, Target};
+pub use retry::Backoff;
+pub use schedule::{Missed, Schedule, ScheduleTarget, When};
+pub use settle::Verdict;
+pub use source::{Queue, Source, Subscription, Topic};
+pub use weft_ledger::Durability;

@@ -1,0 +1,713 @@
+//! Consuming: deliveries with a lease, prefetch by messages and bytes, and settling them.
+//!
+//! A [`Consumer`] takes; its [`Settler`], which can be cloned and sent elsewhere, settles. A delivery
+//! counts against the prefetch until it is settled or its lease has run out. Dropping the consumer gives
+//! back what is not settled, without fault.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use weft_kernel::{Code, Error, Reason, Result};
+use weft_ledger::{Ask, ConsumerId, Durability, GroupId, LogId, Record, Store, Token};
+
+use crate::{
+    broker::Broker,
+    counters::add,
+    message::Message,
+    settle::{Event, Verdict},
+    settlement::Settlement,
+    source::{Source, Topic},
+};
+
+/// The most messages that a consumer may hold unsettled.
+pub const PREFETCH_MAX: u32 = 2_000;
+
+/// How a consumer consumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    /// How many messages it may hold unsettled (32, at most [`PREFETCH_MAX`]).
+    pub prefetch: u32,
+    /// How many bytes of messages it may hold unsettled, but always one message (8 MiB).
+    pub prefetch_bytes: u64,
+    /// How long it may take for each; `None` for what the queue or subscription says.
+    pub lease: Option<Duration>,
+    /// The higher the sooner it is given something (0).
+    pub priority: i32,
+    /// Wants to be the only one.
+    pub exclusive: bool,
+    /// The connection it belongs to, for queues that belong to one.
+    pub owner: Option<u64>,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            prefetch: 32,
+            prefetch_bytes: 8 << 20,
+            lease: None,
+            priority: 0,
+            exclusive: false,
+            owner: None,
+        }
+    }
+}
+
+/// What settles a delivery: small, and without the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub(crate) group: GroupId,
+    pub(crate) log: LogId,
+    /// The position of the message in its queue or topic.
+    pub position: u64,
+    pub(crate) token: Token,
+    /// How often it had failed.
+    pub failures: u32,
+    /// How often it was handed out, this time included.
+    pub handouts: u32,
+    pub(crate) note: Bytes,
+    pub(crate) keyed: bool,
+}
+
+impl Lease {
+    /// A number that no other delivery of this life of the store has.
+    pub fn id(&self) -> u64 {
+        self.token.lease
+    }
+
+    /// All of it as one text, for an API without a connection ([`Broker::lease_of_text`]).
+    pub fn to_text(&self) -> String {
+        format!(
+            "{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{}",
+            self.group.0,
+            self.position,
+            self.token.epoch,
+            self.token.lease,
+            self.failures,
+            self.handouts,
+            u8::from(self.keyed),
+        )
+    }
+}
+
+impl Broker {
+    /// The delivery that a text stands for, and what settles it. Whether it still runs is found out by
+    /// settling it.
+    ///
+    /// # Errors
+    /// [`Reason::LeaseLost`] when the text is not one of a delivery, or its source is gone.
+    pub async fn lease_of_text(&self, text: &str) -> Result<(Settler, Lease)> {
+        let lost = || Error::new(Reason::LeaseLost, "this is not the lease of a delivery");
+        let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16).ok());
+        let mut number = || parts.next().flatten();
+        let small = |number: u64| u32::try_from(number).ok();
+        let read = || {
+            Some((
+                GroupId(small(number()?)?),
+                number()?,
+                Token { epoch: small(number()?)?, lease: number()? },
+                small(number()?)?,
+                small(number()?)?,
+                number()? != 0,
+            ))
+        };
+        let mut read = read;
+        let (group, position, token, failures, handouts, keyed) = read().ok_or_else(lost)?;
+        let source = self.source_of(group).ok_or_else(lost)?;
+        let log = match &source {
+            Source::Queue(queue) => queue.log,
+            Source::Subscription(_) => source.topic(group).ok_or_else(lost)?.log,
+        };
+        // Only what has failed before has a note.
+        let note = if failures == 0 {
+            Bytes::new()
+        } else {
+            let found = self.store().peek(group, position, 1).await?;
+            found
+                .into_iter()
+                .find(|(exception, _)| exception.position == position)
+                .map(|(exception, _)| exception.note)
+                .unwrap_or_default()
+        };
+        let lease = Lease { group, log, position, token, failures, handouts, note, keyed };
+        let settler = Settler { broker: self.clone(), source, held: Arc::default() };
+        Ok((settler, lease))
+    }
+}
+
+/// A message handed out once.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// What settles it.
+    pub lease: Lease,
+    /// Its ordering key.
+    pub key: Bytes,
+    /// When it was published: wall milliseconds.
+    pub published_ms: u64,
+    /// Its priority.
+    pub priority: u8,
+    /// The topic it is on; `None` from a queue.
+    pub topic: Option<Arc<Topic>>,
+}
+
+/// What a consumer holds unsettled.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    leases: Mutex<Leases>,
+    /// Told when something was let go.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    /// By group and position: the lease's number and the bytes of its message.
+    running: HashMap<(GroupId, u64), (u64, u32)>,
+    bytes: u64,
+}
+
+impl Leases {
+    fn remove(&mut self, group: GroupId, position: u64) {
+        if let Some((_, bytes)) = self.running.remove(&(group, position)) {
+            self.bytes -= u64::from(bytes);
+        }
+    }
+}
+
+impl Held {
+    fn hold(&self, lease: &Lease, bytes: u32) {
+        let mut leases = self.leases.lock();
+        leases.remove(lease.group, lease.position);
+        leases.running.insert((lease.group, lease.position), (lease.token.lease, bytes));
+        leases.bytes += u64::from(bytes);
+    }
+
+    /// Lets settled leases go.
+    pub(crate) fn let_go<'a>(&self, settled: impl Iterator<Item = &'a Lease>) {
+        let mut leases = self.leases.lock();
+        for lease in settled {
+            let running = leases.running.get(&(lease.group, lease.position));
+            if running.is_some_and(|(number, _)| *number == lease.token.lease) {
+                leases.remove(lease.group, lease.position);
+            }
+        }
+        drop(leases);
+        self.freed.notify_one();
+    }
+
+    /// Lets a lease go that ran out.
+    pub(crate) fn expired(&self, group: GroupId, position: u64) {
+        self.leases.lock().remove(group, position);
+        self.freed.notify_one();
+    }
+
+    /// How many messages and bytes more there is room for.
+    fn room(&self, options: &ConsumerOptions) -> (u32, u64) {
+        let leases = self.leases.lock();
+        let held = u32::try_from(leases.running.len()).unwrap_or(u32::MAX);
+        let bytes = options.prefetch_bytes.saturating_sub(leases.bytes);
+        if held > 0 && bytes == 0 {
+            return (0, 0);
+        }
+        (options.prefetch.saturating_sub(held), bytes.max(1))
+    }
+
+    fn len(&self) -> usize {
+        self.leases.lock().running.len()
+    }
+}
+
+/// Takes messages from a queue or subscription.
+#[derive(Debug)]
+pub struct Consumer {
+    broker: Broker,
+    source: Source,
+    groups: Vec<GroupId>,
+    id: ConsumerId,
+    options: ConsumerOptions,
+    held: Arc<Held>,
+    /// Which group is asked first the next time.
+    turn: usize,
+    /// Leased and not taken by the filter: still to be settled.
+    passed: Vec<Lease>,
+    /// Leased behind a dead message of their key: still to follow it.
+    parked: Vec<(Lease, Record)>,
+    /// Whether what is leased stays leased when it leaves.
+    detached: bool,
+}
+
+/// Settles what a consumer took; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Settler {
+    broker: Broker,
+    source: Source,
+    held: Arc<Held>,
+}
+
+impl Broker {
+    /// Joins a queue or subscription.
+    ///
+    /// # Errors
+    /// [`Reason::QueueLocked`] if it belongs to another connection, or another consumer is alone on it
+    /// or wants to be; [`Reason::NoQueue`] or [`Reason::NoSubscription`] once it is deleted.
+    pub fn consume(&self, source: impl Into<Source>, options: ConsumerOptions) -> Result<Consumer> {
+        let source = source.into();
+        if let Source::Queue(queue) = &source {
+            queue.check_owner(options.owner)?;
+        }
+        if source.usage().is_deleted() {
+            return Err(source.gone());
+        }
+        let options =
+            ConsumerOptions { prefetch: options.prefetch.clamp(1, PREFETCH_MAX), ..options };
+        let held = Arc::new(Held::default());
+        let id = self.next_consumer();
+        let mut consumer = Consumer {
+            broker: self.clone(),
+            source,
+            groups: Vec::new(),
+            id,
+            options,
+            held: Arc::clone(&held),
+            turn: 0,
+            passed: Vec::new(),
+            parked: Vec::new(),
+            detached: false,
+        };
+        self.inner().held.lock().insert(id, Arc::downgrade(&held));
+        consumer.source.usage().enter(self.clock().now());
+        consumer.join()?;
+        Ok(consumer)
+    }
+}
+
+impl Consumer {
+    /// What it consumes from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What settles its deliveries.
+    pub fn settler(&self) -> Settler {
+        Settler {
+            broker: self.broker.clone(),
+            source: self.source.clone(),
+            held: Arc::clone(&self.held),
+        }
+    }
+
+    /// How many deliveries it holds unsettled.
+    pub fn unsettled(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether it is handed anything now: not while another one of a single-active queue is.
+    pub fn is_active(&self) -> bool {
+        self.groups.iter().any(|group| self.broker.store().active(*group, self.id))
+    }
+
+    /// Changes how many messages and bytes it may hold.
+    pub fn set_prefetch(&mut self, messages: u32, bytes: u64) {
+        self.options.prefetch = messages.clamp(1, PREFETCH_MAX);
+        self.options.prefetch_bytes = bytes;
+    }
+
+    /// Joins the groups of its source that it has not joined yet, and forgets those that are gone.
+    fn join(&mut self) -> Result<()> {
+        let now: Vec<GroupId> = match &self.source {
+            Source::Queue(queue) => vec![queue.group],
+            Source::Subscription(subscription) => {
+                subscription.members().iter().map(|member| member.group).collect()
+            }
+        };
+        if now == self.groups {
+            return Ok(());
+        }
+        let consumer = weft_ledger::Consumer {
+            id: self.id,
+            priority: self.options.priority,
+            exclusive: self.options.exclusive,
+        };
+        self.groups.retain(|group| now.contains(group));
+        for group in now {
+            if !self.groups.contains(&group) {
+                self.broker.store().join(group, consumer).map_err(|error| self.explain(error))?;
+                self.groups.push(group);
+            }
+        }
+        Ok(())
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        if error.code() == Code::NotFound || self.source.usage().is_deleted() {
+            return self.source.gone();
+        }
+        error
+    }
+
+    /// Ready when [`Consumer::try_batch`] could give something, or would fail. Wakes the task otherwise.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Pending;
+        for group in &self.groups {
+            if self.broker.store().poll_ready(*group, self.id, context).is_ready() {
+                ready = Poll::Ready(());
+            }
+        }
+        ready
+    }
+
+    /// Gives up waiting after [`Consumer::poll_ready`] was pending, so that another consumer is woken.
+    pub fn pass_turn(&self) {
+        for group in &self.groups {
+            self.broker.store().pass_turn(*group, self.id);
+        }
+    }
+
+    /// Takes up to `max` messages that are ready now, as far as the prefetch allows; empty if none is.
+    ///
+    /// Dropped while it waits for the disk, it gives back what it had leased.
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`] or [`Reason::NoSubscription`] once the source is deleted.
+    pub async fn try_batch(&mut self, max: u32) -> Result<Vec<Delivery>> {
+        let (mut taken, _) = self.take(max).await?;
+        // What a filter passes over leaves room to look further, once; the rest waits its turn.
+        if taken.is_empty() {
+            taken = self.take(max).await?.0;
+        }
+        Ok(taken)
+    }
+
+    /// Waits for messages and takes up to `max` of them, as far as the prefetch allows. While there is no
+    /// room for one more, it waits until something is settled. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_batch`].
+    pub async fn next_batch(&mut self, max: u32) -> Result<Vec<Delivery>> {
+        loop {
+            let held = Arc::clone(&self.held);
+            let mut freed = std::pin::pin!(held.freed.notified());
+            freed.as_mut().enable();
+            if self.held.room(&self.options).0 == 0 {
+                freed.await;
+                continue;
+            }
+            let (taken, looked) = self.take(max).await?;
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            if !looked {
+                self.wait().await?;
+            }
+        }
+    }
+
+    /// Waits until a lease could give something, or the groups of the subscription have changed.
+    async fn wait(&mut self) -> Result<()> {
+        let source = self.source.clone();
+        let changed = async {
+            match &source {
+                Source::Subscription(subscription) => {
+                    let mut changed = std::pin::pin!(subscription.changed.notified());
+                    changed.as_mut().enable();
+                    if members(&source) == self.groups && !source.usage().is_deleted() {
+                        changed.await;
+                    }
+                }
+                Source::Queue(_) => std::future::pending().await,
+            }
+        };
+        let ready = Waiting {
+            store: self.broker.store(),
+            groups: &self.groups,
+            id: self.id,
+            waiting: false,
+        };
+        let at = tokio::select! {
+            at = ready => Some(at),
+            () = changed => None,
+        };
+        if let Some(at) = at {
+            self.turn = at;
+        }
+        self.join()
+    }
+
+    /// Takes what is ready: what is to be handed out, and whether anything was looked at at all.
+    async fn take(&mut self, max: u32) -> Result<(Vec<Delivery>, bool)> {
+        let (room, bytes) = self.held.room(&self.options);
+        let records = room.min(max);
+        if records == 0 {
+            return Ok((Vec::new(), false));
+        }
+        if self.source.usage().is_deleted() {
+            return Err(self.source.gone());
+        }
+        self.clear_aside().await?;
+        let mut looked = false;
+        for step in 0..self.groups.len() {
+            let at = (self.turn + step) % self.groups.len();
+            let Some(&group) = self.groups.get(at) else { break };
+            let ask = Ask { consumer: self.id, records, bytes, lease: self.options.lease };
+            let broker = self.broker.clone();
+            let leased = match broker.store().lease(group, ask) {
+                Ok(leased) => leased.wait().await,
+                Err(error) => Err(error),
+            };
+            let leased = leased.map_err(|error| self.explain(error))?;
+            if leased.is_empty() {
+                continue;
+            }
+            looked = true;
+            let taken = self.sort_out(group, leased);
+            if !taken.is_empty() {
+                self.turn = at + 1;
+                return Ok((taken, true));
+            }
+        }
+        Ok((Vec::new(), looked))
+    }
+
+    /// Keeps what is to be handed out; sets aside what a filter does not take and what follows a dead
+    /// message of its key.
+    fn sort_out(&mut self, group: GroupId, leased: Vec<weft_ledger::Delivery>) -> Vec<Delivery> {
+        let topic = self.source.topic(group);
+        let settings = match &self.source {
+            Source::Queue(_) => None,
+            Source::Subscription(subscription) => Some(subscription.settings()),
+        };
+        let filter = settings.as_ref().map(|settings| &settings.filter).filter(|f| !f.takes_all());
+        let parks = self.source.policy().parks;
+        let mut taken = Vec::with_capacity(leased.len());
+        for delivery in leased {
+            let lease = lease_of(&delivery);
+            let record = delivery.record;
+            if parks && !record.key.is_empty() && self.source.parked().lock().contains(&record.key)
+            {
+                self.parked.push((lease, record));
+                continue;
+            }
+            let message = open(&record);
+            if filter.is_some_and(|filter| !filter.takes(&message)) {
+                self.passed.push(lease);
+                continue;
+            }
+            let bytes = record.key.len() + record.data.len();
+            self.held.hold(&lease, u32::try_from(bytes).unwrap_or(u32::MAX));
+            taken.push(Delivery {
+                message,
+                lease,
+                key: record.key,
+                published_ms: record.time_ms,
+                priority: record.priority,
+                topic: topic.clone(),
+            });
+        }
+        add(&self.source.counters().delivered, taken.len() as u64);
+        taken
+    }
+
+    /// Settles what was set aside. What is not done when this is dropped is done the next time.
+    async fn clear_aside(&mut self) -> Result<()> {
+        while !self.passed.is_empty() {
+            match self.broker.pass_over(&self.source, &self.passed) {
+                Ok(()) => self.passed.clear(),
+                Err(error) if error.reason() == Reason::StorageBusy => self.broker.room().await,
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.parked.is_empty() {
+            let settlements = self
+                .parked
+                .iter()
+                .map(|(lease, record)| Settlement {
+                    lease,
+                    event: Event::Parked,
+                    record: Some(record),
+                })
+                .collect();
+            self.broker.settle_all(&self.source, settlements).await?;
+            self.parked.clear();
+        }
+        Ok(())
+    }
+
+    /// Lets go what was settled in a transaction of somebody else.
+    pub(crate) fn let_go<'a>(&self, settled: impl Iterator<Item = &'a Lease>) {
+        self.held.let_go(settled);
+    }
+
+    /// Settles deliveries; see [`Settler::settle`].
+    ///
+    /// # Errors
+    /// As [`Settler::settle`].
+    pub async fn settle(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
+        self.settler().settle(verdicts).await
+    }
+
+    /// Leaves, but what it holds stays leased until it is settled or its lease runs out: for an API
+    /// without a connection, whose client settles by [`Lease::to_text`].
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+
+    /// Leaves at once, giving back what is not settled; what dropping does too, but an auto-delete queue
+    /// is gone when this answers.
+    ///
+    /// # Errors
+    /// What the store says when the queue is deleted.
+    pub async fn close(self) -> Result<()> {
+        let broker = self.broker.clone();
+        drop(self);
+        broker.delete_unused().await
+    }
+}
+
+fn members(source: &Source) -> Vec<GroupId> {
+    match source {
+        Source::Queue(queue) => vec![queue.group],
+        Source::Subscription(subscription) => {
+            subscription.members().iter().map(|member| member.group).collect()
+        }
+    }
+}
+
+/// Waits for any of several groups, and answers which; passes its turns on if it is dropped before.
+struct Waiting<'a> {
+    store: &'a dyn Store,
+    groups: &'a [GroupId],
+    id: ConsumerId,
+    waiting: bool,
+}
+
+impl Future for Waiting<'_> {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
+        let ready = self
+            .groups
+            .iter()
+            .position(|group| self.store.poll_ready(*group, self.id, context).is_ready());
+        self.waiting = true;
+        let Some(at) = ready else { return Poll::Pending };
+        // Those that were asked before it are waited for no more.
+        for group in self.groups.iter().take(at) {
+            self.store.pass_turn(*group, self.id);
+        }
+        self.waiting = false;
+        Poll::Ready(at)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.waiting {
+            for group in self.groups {
+                self.store.pass_turn(*group, self.id);
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            self.broker.store().leave(*group, self.id, !self.detached);
+        }
+        self.broker.inner().held.lock().remove(&self.id);
+        let last = self.source.usage().leave(self.broker.clock().now());
+        if last
+            && let Source::Queue(queue) = &self.source
+            && queue.settings.read().options.auto_delete
+        {
+            self.broker.auto_delete(queue);
+        }
+    }
+}
+
+pub(crate) fn lease_of(delivery: &weft_ledger::Delivery) -> Lease {
+    Lease {
+        group: delivery.group,
+        log: delivery.record.log,
+        position: delivery.position,
+        token: delivery.token,
+        failures: delivery.failures,
+        handouts: delivery.handouts,
+        note: delivery.note.clone(),
+        keyed: !delivery.record.key.is_empty(),
+    }
+}
+
+/// The message of a record. What the broker did not write is handed out as bytes, not swallowed.
+pub(crate) fn open(record: &Record) -> Message {
+    Message::from_stored(record.data.clone())
+        .unwrap_or_else(|_error| Message::foreign(record.data.clone()))
+}
+
+/// What became of settlements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The number of the transaction; 0 if every lease was lost.
+    pub seq: u64,
+    /// The level at which it counts as done.
+    pub durability: Durability,
+    /// Which of them, counted from 0, came too late: their lease had run out or was void.
+    pub lost: Vec<usize>,
+}
+
+impl Settler {
+    /// Settles deliveries in one transaction, without waiting for the disk; those whose lease is lost
+    /// are told and keep no other from being settled.
+    ///
+    /// A message that is given up is moved to the dead letters in the same transaction.
+    ///
+    /// # Errors
+    /// What the store refuses; nothing is settled then, and it may be tried again.
+    pub async fn settle(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
+        let settlements = verdicts
+            .iter()
+            .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
+            .collect();
+        let settled = self.broker.settle_all(&self.source, settlements).await?;
+        self.held.let_go(verdicts.iter().map(|(lease, _)| lease));
+        Ok(settled)
+    }
+
+    /// Settles deliveries and waits until that is done at the level of the queue or topic.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`], and [`Reason::StoragePoisoned`].
+    pub async fn settle_durably(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
+        let settled = self.settle(verdicts).await?;
+        if settled.seq != 0 {
+            weft_ledger::until_durable(self.broker.store(), settled.seq, settled.durability)
+                .await?;
+        }
+        Ok(settled)
+    }
+
+    /// Starts the lease of a delivery anew.
+    ///
+    /// # Errors
+    /// [`Reason::LeaseLost`].
+    pub fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
+        self.broker.store().renew(lease.group, lease.position, lease.token, span)
+    }
+}
+
+/// That a lease is lost, as an error.
+pub fn lease_lost(position: u64) -> Error {
+    Error::new(
+        Reason::LeaseLost,
+        format!("the lease of the message at position {position} is over"),
+    )
+}

@@ -1,0 +1,191 @@
+//! Dead letters: where they go, and the queues that keep them.
+//!
+//! A queue `orders` has its dead letters in the queue `orders.dead`, made when the first one dies: it
+//! keeps them for 14 days, gives none up, and is consumed, looked at and redriven like any other.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Durability, Expect, NewRecord};
+
+use crate::{
+    broker::Broker,
+    message::{Burial, Message},
+    name::Key,
+    options::{DeadLetter, QueueOptions},
+    publish::{Batch, Publish, Target},
+    settlement::{parked_key, parked_prefix},
+    source::{Queue, Source},
+};
+
+/// How long a dead letter is kept.
+pub const DEAD_FOR: Duration = Duration::from_secs(14 * 86_400);
+
+/// A message that is given up, and its story.
+#[derive(Clone, Debug)]
+pub struct Grave {
+    /// The message as it was published.
+    pub message: Message,
+    /// What happened to it.
+    pub burial: Burial,
+}
+
+/// Says where the dead letters of queues go that have a hook for them ([`DeadLetter::Hook`]).
+///
+/// It is asked while a transaction is put together: it must be quick, must not wait, and must not call
+/// the broker but to find queues.
+pub trait DeadLetterRoute: Send + Sync {
+    /// The queues that take a dead letter of `queue`, each with the message in the form it is to have.
+    /// `hook` is the text of the queue's [`DeadLetter::Hook`]. Without any the message is dropped and
+    /// counted.
+    fn route(
+        &self,
+        queue: &Queue,
+        hook: &str,
+        grave: &Grave,
+    ) -> SmallVec<[(Arc<Queue>, Publish); 1]>;
+}
+
+/// The options of a queue of dead letters.
+pub(crate) fn dead_queue_options() -> QueueOptions {
+    QueueOptions {
+        message_ttl: Some(DEAD_FOR),
+        failures_max: None,
+        dead_letter: DeadLetter::None,
+        // Whatever could be published can be kept with its story.
+        message_bytes_max: u64::MAX,
+        ..QueueOptions::default()
+    }
+}
+
+impl Broker {
+    /// Where the dead letters of a queue or subscription are kept.
+    ///
+    /// # Errors
+    /// When its name leaves no room for `.dead`.
+    pub fn dead_key(&self, source: &Source) -> Result<Key> {
+        match source {
+            Source::Queue(queue) => queue.key.sibling(&format!("{}.dead", queue.key.name)),
+            Source::Subscription(subscription) => subscription.key.dead(),
+        }
+    }
+
+    /// The queue of dead letters, made if it is not there.
+    async fn dead_queue(&self, source: &Source) -> Result<Arc<Queue>> {
+        let key = self.dead_key(source)?;
+        loop {
+            if let Ok(queue) = self.queue(&key) {
+                return Ok(queue);
+            }
+            match self.declare_queue(&key, dead_queue_options()).await {
+                // Somebody else made a queue of this name: that is where they go.
+                Err(error) if error.reason() == Reason::DefinitionConflict => {}
+                made => return made,
+            }
+        }
+    }
+
+    /// Adds the dead letter of a message to the transaction that gives it up.
+    pub(crate) async fn bury(
+        &self,
+        source: &Source,
+        grave: Grave,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        if let Source::Queue(queue) = source {
+            let hook = match &queue.settings().options.dead_letter {
+                DeadLetter::Hook(hook) => Some(hook.clone()),
+                DeadLetter::Queue | DeadLetter::None => None,
+            };
+            if let Some(hook) = hook {
+                let Some(route) = self.inner().route.get() else {
+                    return Err(Error::new(
+                        Reason::Misconfigured,
+                        format!(
+                            "queue {} has a hook for its dead letters, and nobody is there to route them",
+                            queue.key
+                        ),
+                    ));
+                };
+                for (target, publish) in route.route(queue, &hook, &grave) {
+                    // A queue that was deleted meanwhile is as if it had not been bound.
+                    if !target.is_deleted() {
+                        batch.queue(&target, &publish)?;
+                    }
+                }
+                return Ok(());
+            }
+        }
+        let queue = self.dead_queue(source).await?;
+        let (ttl, transient) = {
+            let settings = queue.settings.read();
+            (settings.options.message_ttl, settings.options.transient)
+        };
+        let expires_ms = ttl.map_or(0, |ttl| {
+            self.now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+        });
+        let data = grave.message.buried(&grave.burial);
+        let record = NewRecord {
+            key: grave.burial.key.clone(),
+            priority: grave.burial.priority,
+            expires_ms,
+            ..NewRecord::new(data)
+        };
+        let level = if transient { Durability::Memory } else { Durability::Fsync };
+        batch.push(Target::Queue(queue), grave.message.len(), record, level, Expect::Any);
+        Ok(())
+    }
+
+    /// Finds again which keys are parked.
+    pub(crate) async fn load_parked(&self) -> Result<()> {
+        let sources: Vec<Source> = self
+            .queues()
+            .into_iter()
+            .map(Source::Queue)
+            .chain(self.subscriptions().into_iter().map(Source::Subscription))
+            .filter(|source| source.policy().parks)
+            .collect();
+        for source in sources {
+            let keys = self.stored_parked(&source).await?;
+            *source.parked().lock() = keys.into_iter().collect();
+        }
+        Ok(())
+    }
+
+    async fn stored_parked(&self, source: &Source) -> Result<Vec<Bytes>> {
+        let prefix = parked_prefix(source);
+        let map = self.inner().maps.parked;
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store().scan(map, &prefix, after, 256).await?;
+            let Some((last, _)) = page.last() else { return Ok(keys) };
+            after = Some(last.clone());
+            keys.extend(page.iter().map(|(entry, _)| entry.slice(prefix.len()..)));
+        }
+    }
+
+    /// The keys of a queue or subscription whose messages go to the dead letters until they are redriven.
+    pub fn parked_keys(&self, source: &Source) -> Vec<Bytes> {
+        let mut keys: Vec<Bytes> = source.parked().lock().iter().cloned().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Forgets the parked keys of what was deleted.
+    pub(crate) async fn forget_parked(&self, source: &Source) -> Result<()> {
+        if !source.policy().parks {
+            return Ok(());
+        }
+        for key in self.stored_parked(source).await? {
+            let delete = weft_ledger::Transaction::new(Durability::Fsync).delete(
+                self.inner().maps.parked,
+                parked_key(source, &key),
+                weft_ledger::ExpectValue::Any,
+            );
+            self.store().commit(delete).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Declaring, altering and deleting queues, topics and subscriptions, and finding them again.
+//!
+//! A definition is an entry of the map `broker/definitions`, written after the log and the groups are
+//! there and removed before they go: what has no definition does not exist, whatever a crash left
+//! behind, and is swept away before its name is used again.
+
+mod queue;
+mod subscription;
+mod topic;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Durability, ExpectValue, Transaction};
+
+use crate::{
+    broker::Broker,
+    name::{Key, SubscriptionKey},
+    options::{QueueOptions, SubscriptionOptions, TopicOptions},
+};
+
+/// A definition as it is stored. Names are kept apart so that nothing is parsed out of a text.
+#[derive(Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Definition {
+    Queue { space: String, name: String, options: Box<QueueOptions> },
+    Topic { space: String, name: String, options: Box<TopicOptions> },
+    Subscription { space: String, topic: String, name: String, options: Box<SubscriptionOptions> },
+}
+
+fn encode(value: &impl Serialize) -> Result<Bytes> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
+        Error::new(Reason::Internal, "a definition cannot be written").because(error)
+    })
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::new(Reason::StorageCorrupt, format!("the definition of {what} cannot be read"))
+            .because(error)
+    })
+}
+
+impl Broker {
+    async fn define(&self, stored: String, definition: &Definition) -> Result<()> {
+        let value = encode(definition)?;
+        let put = Transaction::new(Durability::Fsync).put(
+            self.inner().maps.definitions,
+            stored,
+            value,
+            ExpectValue::Any,
+        );
+        self.store().commit(put).await?;
+        Ok(())
+    }
+
+    async fn undefine(&self, stored: String) -> Result<()> {
+        let delete = Transaction::new(Durability::Fsync).delete(
+            self.inner().maps.definitions,
+            stored,
+            ExpectValue::Any,
+        );
+        self.store().commit(delete).await?;
+        Ok(())
+    }
+
+    /// Finds again what was declared.
+    pub(crate) async fn load(&self) -> Result<()> {
+        let mut after = None;
+        let mut subscriptions = Vec::new();
+        loop {
+            let map = self.inner().maps.definitions;
+            let page = self.store().scan(map, b"", after.clone(), 256).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (stored, value) in page {
+                let what = String::from_utf8_lossy(&stored).into_owned();
+                if !matches!(stored.get(..2), Some(b"q/" | b"t/" | b"s/")) {
+                    continue;
+                }
+                match decode(&what, &value.data)? {
+                    Definition::Queue { space, name, options } => {
+                        self.attach_queue(&Key::new(&space, &name)?, *options).await?;
+                    }
+                    Definition::Topic { space, name, options } => {
+                        self.attach_topic(&Key::new(&space, &name)?, *options).await?;
+                    }
+                    // Topics come after subscriptions in the map's order.
+                    Definition::Subscription { space, topic, name, options } => {
+                        let topic = Key::new(&space, &topic)?;
+                        subscriptions.push((SubscriptionKey::new(&topic, &name)?, *options));
+                    }
+                }
+            }
+        }
+        for (key, options) in subscriptions {
+            self.attach_subscription(&key, options).await?;
+        }
+        self.load_parked().await
+    }
+}

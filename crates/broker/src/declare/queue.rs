@@ -1,0 +1,208 @@
+//! Queues: a log of its own and the group that owns it.
+
+use std::sync::Arc;
+
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{DedupeWindow, GroupOptions, Limit, LogId, LogOptions, Retention};
+
+use super::Definition;
+use crate::{
+    broker::Broker,
+    name::{Key, stored},
+    options::{Dedupe, Order, QueueOptions},
+    publish::{drops, storage},
+    source::{Queue, QueueSettings, Source},
+};
+
+pub(super) fn window(dedupe: Option<Dedupe>) -> Option<DedupeWindow> {
+    dedupe.map(|dedupe| DedupeWindow { time: dedupe.time, ids_max: dedupe.ids })
+}
+
+fn log_options(options: &QueueOptions) -> LogOptions {
+    let limit = (!drops(options)
+        && (options.limit.messages.is_some() || options.limit.bytes.is_some()))
+    .then_some(Limit { records: options.limit.messages, bytes: options.limit.bytes });
+    LogOptions {
+        storage: storage(options),
+        retention: Retention::default(),
+        compact: false,
+        ordered: false,
+        dedupe: window(options.dedupe),
+        limit,
+    }
+}
+
+fn group_options(log: LogId, options: &QueueOptions) -> GroupOptions {
+    GroupOptions {
+        lease: options.lease,
+        keyed: options.order != Order::None,
+        prioritized: options.priorities,
+        single: options.single_active,
+        ..GroupOptions::owning(log)
+    }
+}
+
+impl Broker {
+    /// Declares a queue; one that is there with the same options is answered as it is.
+    ///
+    /// # Errors
+    /// [`Reason::MalformedRequest`] with every fault of the options, [`Reason::DefinitionConflict`] if
+    /// it is there with other options, [`Reason::QueueLocked`] if it belongs to another connection.
+    pub async fn declare_queue(&self, key: &Key, options: QueueOptions) -> Result<Arc<Queue>> {
+        options.check()?;
+        let _one = self.inner().changing.lock().await;
+        self.declare_queue_alone(key, options).await
+    }
+
+    /// Declares a queue while nobody else changes definitions.
+    pub(super) async fn declare_queue_alone(
+        &self,
+        key: &Key,
+        options: QueueOptions,
+    ) -> Result<Arc<Queue>> {
+        if let Ok(queue) = self.queue(key) {
+            queue.check_owner(options.exclusive)?;
+            queue.usage.touch(self.clock().now());
+            if queue.settings().options != options {
+                return Err(Error::new(
+                    Reason::DefinitionConflict,
+                    format!("queue {key} is there with other options"),
+                ));
+            }
+            return Ok(queue);
+        }
+        // What is left of a declaration or deletion that a crash cut short was never or is no more there.
+        if let Some((log, _)) = self.store().find_log(&stored::queue(key)).await? {
+            self.store().drop_log(log).await?;
+        }
+        let transient = options.transient;
+        let queue = self.attach_queue(key, options.clone()).await?;
+        if !transient {
+            let definition = Definition::Queue {
+                space: key.space.to_string(),
+                name: key.name.to_string(),
+                options: Box::new(options),
+            };
+            if let Err(error) = self.define(stored::queue(key), &definition).await {
+                self.detach_queue(&queue).await?;
+                return Err(error);
+            }
+        }
+        Ok(queue)
+    }
+
+    /// Gives a definition its log and group, and enters it.
+    pub(super) async fn attach_queue(
+        &self,
+        key: &Key,
+        options: QueueOptions,
+    ) -> Result<Arc<Queue>> {
+        let name = stored::queue(key);
+        let log = self.store().create_log(&name, log_options(&options)).await?;
+        let group = self.store().create_group(&name, group_options(log, &options)).await?;
+        let queue = Arc::new(Queue {
+            key: key.clone(),
+            log,
+            group,
+            settings: parking_lot::RwLock::new(QueueSettings::new(options)),
+            counters: Default::default(),
+            usage: Default::default(),
+            parked: Default::default(),
+            trimming: tokio::sync::Mutex::new(()),
+        });
+        queue.usage.touch(self.clock().now());
+        let mut registry = self.inner().registry.write();
+        registry.groups.insert(group, Source::Queue(Arc::clone(&queue)).downgrade());
+        registry.queues.insert(key.clone(), Arc::clone(&queue));
+        drop(registry);
+        self.watch_queue(&queue);
+        Ok(queue)
+    }
+
+    /// Changes what can be changed of a queue: all but whether it is transient, exclusive, in which order
+    /// it hands out, and what it remembers of ids.
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`], [`Reason::MalformedRequest`], [`Reason::DefinitionConflict`] for what cannot
+    /// be changed.
+    pub async fn alter_queue(&self, key: &Key, options: QueueOptions) -> Result<()> {
+        options.check()?;
+        let _one = self.inner().changing.lock().await;
+        let queue = self.queue(key)?;
+        let old = queue.settings();
+        let fixed = |options: &QueueOptions| {
+            (
+                options.transient,
+                options.exclusive,
+                options.order,
+                options.priorities,
+                options.dedupe,
+            )
+        };
+        if fixed(&old.options) != fixed(&options) {
+            return Err(Error::new(
+                Reason::DefinitionConflict,
+                format!(
+                    "queue {key}: transient, exclusive, order, priorities and dedupe stay as they were declared"
+                ),
+            ));
+        }
+        self.store().alter_log(queue.log, log_options(&options)).await?;
+        self.store().alter_group(queue.group, group_options(queue.log, &options)).await?;
+        if !options.transient {
+            let definition = Definition::Queue {
+                space: key.space.to_string(),
+                name: key.name.to_string(),
+                options: Box::new(options.clone()),
+            };
+            self.define(stored::queue(key), &definition).await?;
+        }
+        *queue.settings.write() = QueueSettings::new(options);
+        self.watch_queue(&queue);
+        Ok(())
+    }
+
+    /// Deletes a queue and its messages; its consumers are told [`Reason::NoQueue`].
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`], and [`Reason::QueueLocked`] if it belongs to another connection than `owner`.
+    pub async fn delete_queue(&self, key: &Key, owner: Option<u64>) -> Result<()> {
+        let _one = self.inner().changing.lock().await;
+        let queue = self.queue(key)?;
+        queue.check_owner(owner)?;
+        self.delete_queue_alone(&queue).await
+    }
+
+    pub(crate) async fn delete_queue_alone(&self, queue: &Arc<Queue>) -> Result<()> {
+        if !queue.settings().options.transient {
+            self.undefine(stored::queue(&queue.key)).await?;
+        }
+        self.detach_queue(queue).await?;
+        self.forget_parked(&Source::Queue(Arc::clone(queue))).await
+    }
+
+    async fn detach_queue(&self, queue: &Arc<Queue>) -> Result<()> {
+        queue.usage.delete();
+        let mut registry = self.inner().registry.write();
+        registry.groups.remove(&queue.group);
+        if registry.queues.get(&queue.key).is_some_and(|now| Arc::ptr_eq(now, queue)) {
+            registry.queues.remove(&queue.key);
+        }
+        drop(registry);
+        self.store().drop_log(queue.log).await
+    }
+
+    /// Deletes every queue that belongs to a connection.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn delete_exclusive(&self, owner: u64) -> Result<()> {
+        let _one = self.inner().changing.lock().await;
+        for queue in self.queues() {
+            if queue.exclusive() == Some(owner) {
+                self.delete_queue_alone(&queue).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Topics: a log that subscriptions read.
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{LogOptions, Retention, Storage};
+
+use super::{Definition, queue::window};
+use crate::{
+    broker::Broker,
+    name::{Key, Pattern, stored},
+    options::TopicOptions,
+    source::Topic,
+};
+
+fn log_options(options: &TopicOptions) -> LogOptions {
+    LogOptions {
+        storage: Storage::Disk,
+        retention: Retention {
+            age: options.retention.age,
+            bytes: options.retention.bytes,
+            keep_unread: options.retention.keep_unread,
+            bytes_max: options.retention.bytes_max,
+        },
+        compact: options.compact,
+        ordered: false,
+        dedupe: window(options.dedupe),
+        limit: None,
+    }
+}
+
+impl Broker {
+    /// Declares a topic; one that is there with the same options is answered as it is. Wildcard
+    /// subscriptions that take its name read it from its first message on.
+    ///
+    /// # Errors
+    /// [`Reason::MalformedRequest`] with every fault of the options, or when the name is a pattern;
+    /// [`Reason::DefinitionConflict`] if it is there with other options.
+    pub async fn declare_topic(&self, key: &Key, options: TopicOptions) -> Result<Arc<Topic>> {
+        options.check()?;
+        if Pattern::is_one(&key.name) {
+            return Err(Error::new(
+                Reason::MalformedRequest,
+                format!("`{}` is a pattern of topics, not the name of one", key.name),
+            ));
+        }
+        let _one = self.inner().changing.lock().await;
+        if let Ok(topic) = self.topic(key) {
+            if *topic.settings() != options {
+                return Err(Error::new(
+                    Reason::DefinitionConflict,
+                    format!("topic {key} is there with other options"),
+                ));
+            }
+            return Ok(topic);
+        }
+        if let Some((log, _)) = self.store().find_log(&stored::topic(key)).await? {
+            self.store().drop_log(log).await?;
+        }
+        let topic = self.attach_topic(key, options.clone()).await?;
+        // Before it is defined, so that a crash between leaves no topic that a subscription misses.
+        let joined = self.join_wildcards(&topic).await;
+        let definition = Definition::Topic {
+            space: key.space.to_string(),
+            name: key.name.to_string(),
+            options: Box::new(options),
+        };
+        let defined = match joined {
+            Ok(()) => self.define(stored::topic(key), &definition).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = defined {
+            self.detach_topic(&topic).await?;
+            return Err(error);
+        }
+        Ok(topic)
+    }
+
+    pub(super) async fn attach_topic(
+        &self,
+        key: &Key,
+        options: TopicOptions,
+    ) -> Result<Arc<Topic>> {
+        let log = self.store().create_log(&stored::topic(key), log_options(&options)).await?;
+        let topic = Arc::new(Topic {
+            key: key.clone(),
+            log,
+            settings: parking_lot::RwLock::new(Arc::new(options)),
+            counters: Default::default(),
+            usage: Default::default(),
+            subscriptions: AtomicU32::new(0),
+            last: Default::default(),
+        });
+        self.inner().registry.write().topics.insert(key.clone(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// Changes the options of a topic.
+    ///
+    /// # Errors
+    /// [`Reason::NoTopic`], [`Reason::MalformedRequest`], and what the store cannot change.
+    pub async fn alter_topic(&self, key: &Key, options: TopicOptions) -> Result<()> {
+        options.check()?;
+        let _one = self.inner().changing.lock().await;
+        let topic = self.topic(key)?;
+        self.store().alter_log(topic.log, log_options(&options)).await?;
+        let definition = Definition::Topic {
+            space: key.space.to_string(),
+            name: key.name.to_string(),
+            options: Box::new(options.clone()),
+        };
+        self.define(stored::topic(key), &definition).await?;
+        *topic.settings.write() = Arc::new(options);
+        Ok(())
+    }
+
+    /// Deletes a topic, its messages and its subscriptions; wildcard subscriptions only lose it.
+    ///
+    /// # Errors
+    /// [`Reason::NoTopic`].
+    pub async fn delete_topic(&self, key: &Key) -> Result<()> {
+        let _one = self.inner().changing.lock().await;
+        let topic = self.topic(key)?;
+        self.undefine(stored::topic(key)).await?;
+        for subscription in self.subscriptions() {
+            if subscription.key.topic == *key && subscription.pattern.is_none() {
+                self.delete_subscription_alone(&subscription).await?;
+            }
+        }
+        self.detach_topic(&topic).await
+    }
+
+    async fn detach_topic(&self, topic: &Arc<Topic>) -> Result<()> {
+        topic.usage.delete();
+        self.leave_wildcards(topic);
+        self.inner().registry.write().topics.remove(&topic.key);
+        self.store().drop_log(topic.log).await
+    }
+}

@@ -1,0 +1,125 @@
+//! Which messages a subscription takes.
+//!
+//! All parts must agree: the type is in the list, each attribute is equal or begins so, and the CEL
+//! expression is true. What costs less is asked first. An expression sees the attributes as `event`
+//! (a map of names; absent ones are absent: `has(event.subject)`), the headers as `headers`, and a JSON
+//! body as `data`; the body is parsed only if the expression names `data`. An expression that fails on
+//! a message (a field that is not there, types that do not compare) does not take it.
+//!
+//! Bounds: expressions have at most [`EXPRESSION_BYTES_MAX`] bytes and a nesting of 32; a comprehension
+//! may not stand within another, so that work grows with the body and not with its square; a body that
+//! is parsed has at most 1 MiB.
+
+mod expression;
+
+use serde::{Deserialize, Serialize};
+use weft_kernel::{Error, Reason, Result};
+
+use crate::message::{Form, Message};
+use expression::Expression;
+
+/// The longest expression in bytes.
+pub const EXPRESSION_BYTES_MAX: usize = 4096;
+/// The most types and attribute conditions of one filter.
+pub const CONDITIONS_MAX: usize = 256;
+
+/// How an attribute is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compare {
+    /// It is this text.
+    Equal(String),
+    /// It begins with this text.
+    Prefix(String),
+}
+
+/// Which messages a subscription takes; all of them by default.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilterOptions {
+    /// The event's `type` is one of these, or begins so where one ends in `*`; any if empty.
+    pub types: Vec<String>,
+    /// Each named attribute, or else header, is as it says.
+    pub attributes: Vec<(String, Compare)>,
+    /// A CEL expression over `event`, `headers` and `data` that must be true.
+    pub expression: Option<String>,
+}
+
+impl FilterOptions {
+    /// Whether it takes everything.
+    pub fn takes_all(&self) -> bool {
+        self.types.is_empty() && self.attributes.is_empty() && self.expression.is_none()
+    }
+
+    /// Makes it ready for use.
+    ///
+    /// # Errors
+    /// [`Reason::MalformedRequest`] with what is wrong with the expression, or if there is too much.
+    pub fn compile(&self) -> Result<Filter> {
+        if self.types.len() + self.attributes.len() > CONDITIONS_MAX {
+            return Err(Error::new(
+                Reason::MalformedRequest,
+                "filter: at most 256 types and attributes",
+            ));
+        }
+        let expression = self.expression.as_deref().map(Expression::compile).transpose()?;
+        Ok(Filter { options: self.clone(), expression })
+    }
+}
+
+/// A filter that is ready for use.
+#[derive(Debug)]
+pub struct Filter {
+    options: FilterOptions,
+    expression: Option<Expression>,
+}
+
+impl Filter {
+    /// Whether it takes everything, so that nothing needs to be looked at.
+    pub fn takes_all(&self) -> bool {
+        self.options.takes_all()
+    }
+
+    /// Whether it takes a message. An AMQP message is looked at as the event that it is.
+    pub fn takes(&self, message: &Message) -> bool {
+        if self.takes_all() {
+            return true;
+        }
+        let converted;
+        let message = match message.form() {
+            Form::Event => message,
+            Form::Amqp => match message.to_event("") {
+                Ok(event) => {
+                    converted = event;
+                    &converted
+                }
+                Err(_) => return false,
+            },
+        };
+        let Some(event) = message.event() else { return false };
+        let types = &self.options.types;
+        if !types.is_empty() && !types.iter().any(|kind| fits(kind, event.kind())) {
+            return false;
+        }
+        let fits = self.options.attributes.iter().all(|(name, compare)| {
+            let text = event.get(name).and_then(|value| value.as_text());
+            match (text.or_else(|| event.header(name)), compare) {
+                (Some(text), Compare::Equal(wanted)) => text == wanted,
+                (Some(text), Compare::Prefix(wanted)) => text.starts_with(wanted.as_str()),
+                (None, _) => false,
+            }
+        });
+        fits && self.expression.as_ref().is_none_or(|expression| expression.is_true(message))
+    }
+}
+
+/// Whether a type is the one that is wanted, or begins so.
+fn fits(wanted: &str, kind: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(prefix) => kind.starts_with(prefix),
+        None => kind == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Subscriptions that lead to a queue: the keeper moves their messages, each batch settled and
+//! published in one transaction.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+
+use weft_kernel::{Reason, Result};
+use weft_ledger::{Due, Durability, Op, Settle};
+
+use crate::{
+    broker::Broker,
+    consume::{Consumer, ConsumerOptions, Lease},
+    keeper::gone_is_fine,
+    options::SubscriptionTarget,
+    publish::Publish,
+    source::{Queue, Subscription},
+};
+
+/// How many messages are moved in one transaction.
+const AT_ONCE: u32 = 256;
+/// How long messages wait that the queue does not take.
+const HELD_BACK: Duration = Duration::from_secs(1);
+
+/// A subscription that leads to a queue, and what consumes it.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    subscription: Arc<Subscription>,
+    consumer: Consumer,
+}
+
+impl Forwarder {
+    fn target(&self) -> Option<String> {
+        match &self.subscription.settings.read().options.target {
+            SubscriptionTarget::Queue(name) if !self.subscription.is_deleted() => {
+                Some(name.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Broker {
+    /// Moves what is there to be moved.
+    pub(crate) async fn forward(&self) -> Result<()> {
+        let mut forwarders = self.inner().forwarders.lock().await;
+        let new = std::mem::take(&mut self.inner().chores.lock().forwarded);
+        for subscription in new.iter().filter_map(Weak::upgrade) {
+            if forwarders.iter().any(|other| Arc::ptr_eq(&other.subscription, &subscription)) {
+                continue;
+            }
+            let options = ConsumerOptions { prefetch: AT_ONCE, ..ConsumerOptions::default() };
+            if let Some(consumer) = gone_is_fine(self.consume(Arc::clone(&subscription), options))?
+            {
+                forwarders.push(Forwarder { subscription, consumer });
+            }
+        }
+        forwarders.retain(|forwarder| forwarder.target().is_some());
+        for forwarder in forwarders.iter_mut() {
+            let Some(name) = forwarder.target() else { continue };
+            let key = forwarder.subscription.key.topic.sibling(&name)?;
+            // Until the queue is there, the messages wait.
+            let Ok(queue) = self.queue(&key) else { continue };
+            gone_is_fine(self.forward_all(&mut forwarder.consumer, &queue).await)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be something to be moved.
+    pub(crate) async fn forwardable(&self) {
+        let mut forwarders = self.inner().forwarders.lock().await;
+        let waits: Vec<bool> = forwarders
+            .iter()
+            .map(|forwarder| {
+                let key = forwarder
+                    .target()
+                    .and_then(|name| forwarder.subscription.key.topic.sibling(&name).ok());
+                key.is_some_and(|key| self.queue(&key).is_ok())
+            })
+            .collect();
+        let waiting = Turns(&mut forwarders);
+        poll_fn(|context| {
+            let mut ready = Poll::Pending;
+            for (forwarder, waits) in waiting.0.iter_mut().zip(&waits) {
+                if *waits && forwarder.consumer.poll_ready(context).is_ready() {
+                    ready = Poll::Ready(());
+                }
+            }
+            ready
+        })
+        .await;
+    }
+
+    async fn forward_all(&self, consumer: &mut Consumer, queue: &Arc<Queue>) -> Result<()> {
+        loop {
+            let taken = consumer.try_batch(AT_ONCE).await?;
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let mut batch = self.batch();
+            for delivery in &taken {
+                batch.op(settle(&delivery.lease, Settle::Done), Durability::Memory);
+                let publish = Publish {
+                    key: delivery.key.clone(),
+                    priority: delivery.priority,
+                    ..Publish::new(delivery.message.clone())
+                };
+                batch.queue(queue, &publish)?;
+            }
+            let moved = self.submit(batch);
+            if let Err(error) = moved {
+                for delivery in &taken {
+                    // A full queue holds the subscription back: nothing failed, and nothing is lost.
+                    let how = Settle::Retry {
+                        due: Due::After(HELD_BACK),
+                        failed: false,
+                        note: delivery.lease.note.clone(),
+                    };
+                    let mut back = self.batch();
+                    back.op(settle(&delivery.lease, how), Durability::Memory);
+                    match self.submit(back) {
+                        Err(error) if error.reason() != Reason::LeaseLost => return Err(error),
+                        _ => {}
+                    }
+                }
+                consumer.let_go(taken.iter().map(|delivery| &delivery.lease));
+                return match error.reason() {
+                    Reason::QueueFull
+                    | Reason::StorageFull
+                    | Reason::StorageBusy
+                    | Reason::LeaseLost => Ok(()),
+                    _ => Err(error),
+                };
+            }
+            consumer.let_go(taken.iter().map(|delivery| &delivery.lease));
+        }
+    }
+}
+
+/// Passes the turns on that nobody has used.
+struct Turns<'a>(&'a mut Vec<Forwarder>);
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        for forwarder in self.0.iter() {
+            forwarder.consumer.pass_turn();
+        }
+    }
+}
+
+fn settle(lease: &Lease, how: Settle) -> Op {
+    Op::Settle { group: lease.group, position: lease.position, token: lease.token, how }
+}

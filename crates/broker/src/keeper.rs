@@ -1,0 +1,320 @@
+//! The keeper: one task that does what is due.
+//!
+//! Leases that ran out and messages that expired are decided like any settlement; schedules fire; what
+//! nobody has used for its time is deleted; full queues give up their oldest; subscriptions that lead to
+//! a queue are forwarded. [`Broker::keep_once`] does all of it once and says when to come again, so that
+//! a test or a simulation drives it; [`Broker::keep`] is the task.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use weft_kernel::{Code, Reason, Result, Tick};
+use weft_ledger::{Ask, ConsumerId, Due, Durability, Settle, Transaction, Why, due_changed};
+
+use crate::{
+    broker::Broker,
+    consume::lease_of,
+    options::SubscriptionTarget,
+    publish::drops,
+    settle::Event,
+    settlement::Settlement,
+    source::{Queue, Source, Subscription, WeakSource},
+};
+
+/// How much is done in one go before others get their turn.
+const AT_ONCE: usize = 256;
+/// The longest time without a look at the wall clock, which may jump.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest time without a look while nothing depends on the wall clock.
+const REST: Duration = Duration::from_secs(30);
+/// How long a delivery waits that belongs to nothing the broker knows.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// What the keeper watches.
+#[derive(Default)]
+pub(crate) struct Chores {
+    /// Auto-delete queues whose last consumer has left.
+    abandoned: Vec<Weak<Queue>>,
+    /// Queues that may hold more than they should.
+    full: Vec<Weak<Queue>>,
+    /// What is deleted when it is not used for its time.
+    fading: Vec<WeakSource>,
+    /// Subscriptions that lead to a queue and are not consumed yet.
+    pub(crate) forwarded: Vec<Weak<Subscription>>,
+}
+
+impl Broker {
+    /// Does what is due until the future is dropped. One at a time.
+    ///
+    /// # Errors
+    /// [`Reason::StoragePoisoned`] once nothing can be kept any more. Other failures are tried again.
+    pub async fn keep(&self) -> Result<()> {
+        loop {
+            let stirred = self.inner().stir.notified();
+            let next = match self.keep_once().await {
+                Ok(next) => next,
+                Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
+                // What could not be done is still due.
+                Err(_) => Some(self.clock().now().plus(LOOK)),
+            };
+            let rest = if self.looks_at_the_wall() { LOOK } else { REST };
+            let wait = next.map_or(rest, |next| next.since(self.clock().now()).min(rest));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = due_changed(self.store()) => {}
+                () = stirred => {}
+                () = self.forwardable() => {}
+            }
+        }
+    }
+
+    /// Does all that is due now, and says when something will be next.
+    ///
+    /// # Errors
+    /// What the store refuses; what was not done is still due.
+    pub async fn keep_once(&self) -> Result<Option<Tick>> {
+        self.overdue().await?;
+        self.fire_schedules().await?;
+        self.delete_unused().await?;
+        self.trim_full().await?;
+        self.forward().await?;
+        let fades = self.delete_faded().await?;
+        Ok([self.store().next_due(), self.next_schedule(), fades].into_iter().flatten().min())
+    }
+
+    fn looks_at_the_wall(&self) -> bool {
+        self.next_schedule().is_some()
+    }
+
+    /// Decides leases that ran out and messages that expired.
+    async fn overdue(&self) -> Result<()> {
+        loop {
+            let mut due = self.store().overdue(AT_ONCE).await?;
+            let many = due.len() == AT_ONCE;
+            due.sort_by_key(|delivery| delivery.group);
+            for of_group in due.chunk_by(|a, b| a.group == b.group) {
+                let Some(first) = of_group.first() else { continue };
+                for delivery in of_group {
+                    if delivery.why == Why::LeaseExpired {
+                        self.lease_ended(delivery);
+                    }
+                }
+                match self.source_of(first.group) {
+                    Some(source) => self.decide_due(&source, of_group).await?,
+                    None => self.give_back(of_group)?,
+                }
+            }
+            if !many {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn decide_due(&self, source: &Source, due: &[weft_ledger::Delivery]) -> Result<()> {
+        let leases: Vec<_> = due.iter().map(lease_of).collect();
+        let settlements = leases
+            .iter()
+            .zip(due)
+            .map(|(lease, delivery)| Settlement {
+                lease,
+                event: match delivery.why {
+                    Why::Expired => Event::Expired,
+                    Why::LeaseExpired | Why::Ready => Event::LeaseExpired,
+                },
+                record: Some(&delivery.record),
+            })
+            .collect();
+        self.settle_all(source, settlements).await?;
+        Ok(())
+    }
+
+    /// Gives back what belongs to a group that the broker does not know.
+    fn give_back(&self, due: &[weft_ledger::Delivery]) -> Result<()> {
+        for delivery in due {
+            let how = Settle::Retry {
+                due: Due::After(UNKNOWN),
+                failed: false,
+                note: delivery.note.clone(),
+            };
+            let settle = Transaction::new(Durability::Memory).settle(
+                delivery.group,
+                delivery.position,
+                delivery.token,
+                how,
+            );
+            if let Err(refused) = self.store().submit(settle)
+                && !matches!(refused.error.reason(), Reason::LeaseLost | Reason::NoMessage)
+            {
+                return Err(refused.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a consumer take another message for one whose lease ran out.
+    fn lease_ended(&self, delivery: &weft_ledger::Delivery) {
+        let held = self.inner().held.lock().get(&delivery.consumer).and_then(Weak::upgrade);
+        if let Some(held) = held {
+            held.expired(delivery.group, delivery.position);
+        }
+    }
+
+    /// Notes that the last consumer of an auto-delete queue has left.
+    pub(crate) fn auto_delete(&self, queue: &Arc<Queue>) {
+        self.inner().chores.lock().abandoned.push(Arc::downgrade(queue));
+        self.inner().stir.notify_one();
+    }
+
+    /// Deletes auto-delete queues that nobody consumes any more.
+    pub(crate) async fn delete_unused(&self) -> Result<()> {
+        loop {
+            let Some(queue) = self.inner().chores.lock().abandoned.pop() else { return Ok(()) };
+            let Some(queue) = queue.upgrade() else { continue };
+            let _one = self.inner().changing.lock().await;
+            if !queue.is_deleted() && queue.consumers() == 0 && queue.usage.had_consumer() {
+                gone_is_fine(self.delete_queue_alone(&queue).await)?;
+            }
+        }
+    }
+
+    pub(crate) fn watch_queue(&self, queue: &Arc<Queue>) {
+        if queue.settings.read().options.expires.is_some() {
+            let source = Source::Queue(Arc::clone(queue)).downgrade();
+            self.inner().chores.lock().fading.push(source);
+            self.inner().stir.notify_one();
+        }
+    }
+
+    pub(crate) fn watch_subscription(&self, subscription: &Arc<Subscription>) {
+        let settings = subscription.settings();
+        let mut chores = self.inner().chores.lock();
+        if settings.options.ephemeral.is_some() {
+            chores.fading.push(Source::Subscription(Arc::clone(subscription)).downgrade());
+        }
+        if matches!(settings.options.target, SubscriptionTarget::Queue(_)) {
+            chores.forwarded.push(Arc::downgrade(subscription));
+        }
+        drop(chores);
+        self.inner().stir.notify_one();
+    }
+
+    /// Deletes what nobody has used for its time; says when the next one may go.
+    async fn delete_faded(&self) -> Result<Option<Tick>> {
+        let watched = std::mem::take(&mut self.inner().chores.lock().fading);
+        let now = self.clock().now();
+        let (mut next, mut keep) = (None::<Tick>, Vec::with_capacity(watched.len()));
+        let mut gone = Vec::new();
+        for weak in watched {
+            let Some(source) = weak.upgrade() else { continue };
+            let span = match &source {
+                Source::Queue(queue) => queue.settings.read().options.expires,
+                Source::Subscription(subscription) => {
+                    subscription.settings.read().options.ephemeral
+                }
+            };
+            let Some(span) = span.filter(|_| !source.usage().is_deleted()) else { continue };
+            keep.push(weak);
+            if source.usage().consumers() > 0 {
+                source.usage().touch(now);
+            }
+            let at = source.usage().last().plus(span);
+            if at <= now {
+                gone.push(source);
+            } else {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        self.inner().chores.lock().fading.append(&mut keep);
+        for source in gone {
+            let _one = self.inner().changing.lock().await;
+            if source.usage().consumers() > 0 || source.usage().is_deleted() {
+                continue;
+            }
+            let deleted = match &source {
+                Source::Queue(queue) => self.delete_queue_alone(queue).await,
+                Source::Subscription(subscription) => {
+                    self.delete_subscription_alone(subscription).await
+                }
+            };
+            gone_is_fine(deleted)?;
+        }
+        Ok(next)
+    }
+
+    /// Notes a queue that gives up its oldest and may have to.
+    pub(crate) fn may_be_full(&self, queue: &Arc<Queue>) {
+        if !drops(&queue.settings.read().options) || self.excess(queue) == 0 {
+            return;
+        }
+        let mut chores = self.inner().chores.lock();
+        if !chores.full.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(queue))) {
+            chores.full.push(Arc::downgrade(queue));
+            drop(chores);
+            self.inner().stir.notify_one();
+        }
+    }
+
+    /// How many of its oldest messages a queue holds beyond its limit.
+    fn excess(&self, queue: &Queue) -> u64 {
+        let limit = queue.settings.read().options.limit;
+        let Ok(log) = self.store().log_stats(queue.log) else { return 0 };
+        let Ok(group) = self.store().group_stats(queue.group) else { return 0 };
+        // What somebody holds cannot be given up, and does not count.
+        let ready = group.ready;
+        let by_count = limit.messages.map_or(0, |max| ready.saturating_sub(max));
+        let by_bytes = limit.bytes.map_or(0, |max| {
+            let each = (log.bytes / log.records.max(1)).max(1);
+            let bytes = each.saturating_mul(ready).min(log.bytes);
+            bytes.saturating_sub(max).div_ceil(each)
+        });
+        by_count.max(by_bytes).min(ready)
+    }
+
+    /// Brings queues that give up their oldest within their limits.
+    pub(crate) async fn trim_full(&self) -> Result<()> {
+        loop {
+            let Some(queue) = self.inner().chores.lock().full.pop() else { return Ok(()) };
+            let Some(queue) = queue.upgrade() else { continue };
+            gone_is_fine(self.trim(&queue).await)?;
+        }
+    }
+
+    async fn trim(&self, queue: &Arc<Queue>) -> Result<()> {
+        let _one = queue.trimming.lock().await;
+        let source = Source::Queue(Arc::clone(queue));
+        loop {
+            let excess = self.excess(queue);
+            let records = u32::try_from(excess).unwrap_or(u32::MAX).min(AT_ONCE as u32);
+            if records == 0 || queue.is_deleted() {
+                return Ok(());
+            }
+            let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
+            let oldest = self.store().lease(queue.group, ask)?.wait().await?;
+            if oldest.is_empty() {
+                return Ok(());
+            }
+            let leases: Vec<_> = oldest.iter().map(lease_of).collect();
+            let settlements = leases
+                .iter()
+                .zip(&oldest)
+                .map(|(lease, delivery)| Settlement {
+                    lease,
+                    event: Event::Overflowed,
+                    record: Some(&delivery.record),
+                })
+                .collect();
+            self.settle_all(&source, settlements).await?;
+        }
+    }
+}
+
+/// What was deleted by somebody else meanwhile needs nothing more.
+pub(crate) fn gone_is_fine<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

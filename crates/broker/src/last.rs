@@ -1,0 +1,120 @@
+//! The last message of each key of a compacted topic.
+//!
+//! Where it stands is found by reading the topic once, when somebody first asks, and then only what has
+//! come since; publishing pays nothing for it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Limits, ReadItem};
+
+use crate::{broker::Broker, consume::open, message::Message, source::Topic};
+
+/// The most keys whose last message is known.
+pub const KEYS_MAX: usize = 1_000_000;
+
+/// Where the last message of each key stands.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// What lies before is in it.
+    upto: u64,
+    by_key: BTreeMap<Bytes, u64>,
+}
+
+/// The last message of a key.
+#[derive(Clone, Debug)]
+pub struct Last {
+    /// Its key.
+    pub key: Bytes,
+    /// Its position.
+    pub position: u64,
+    /// When it was published: wall milliseconds.
+    pub published_ms: u64,
+    /// The message.
+    pub message: Message,
+}
+
+impl Broker {
+    /// The last message of a key of a compacted topic, `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Reason::NotSupported`] if the topic is not compacted or has more than [`KEYS_MAX`] keys.
+    pub async fn last(&self, topic: &Topic, key: &[u8]) -> Result<Option<Last>> {
+        let mut index = topic.last.lock().await;
+        self.catch_up(topic, &mut index).await?;
+        let Some(position) = index.by_key.get(key).copied() else { return Ok(None) };
+        self.last_at(topic, position).await
+    }
+
+    /// The last messages of all keys after `after`, by key, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Broker::last`].
+    pub async fn last_of_all(
+        &self,
+        topic: &Topic,
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<Last>> {
+        let mut index = topic.last.lock().await;
+        self.catch_up(topic, &mut index).await?;
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let positions: Vec<u64> = index
+            .by_key
+            .range((from, std::ops::Bound::Unbounded))
+            .take(limit)
+            .map(|(_, position)| *position)
+            .collect();
+        let mut found = Vec::with_capacity(positions.len());
+        for position in positions {
+            found.extend(self.last_at(topic, position).await?);
+        }
+        Ok(found)
+    }
+
+    async fn catch_up(&self, topic: &Topic, index: &mut Index) -> Result<()> {
+        if !topic.settings().compact {
+            return Err(Error::new(
+                Reason::NotSupported,
+                format!("topic {} is not compacted, so it has no last messages", topic.key),
+            ));
+        }
+        loop {
+            let items = self.store().read(topic.log, index.upto, Limits::default()).await?;
+            if items.is_empty() {
+                return Ok(());
+            }
+            for item in items {
+                match item {
+                    ReadItem::Record(record) => {
+                        index.upto = record.position + 1;
+                        index.by_key.insert(record.key, record.position);
+                    }
+                    ReadItem::Lost { position, .. } => index.upto = position + 1,
+                }
+            }
+            if index.by_key.len() > KEYS_MAX {
+                *index = Index::default();
+                return Err(Error::new(
+                    Reason::NotSupported,
+                    format!("topic {} has more than {KEYS_MAX} keys", topic.key),
+                ));
+            }
+        }
+    }
+
+    async fn last_at(&self, topic: &Topic, position: u64) -> Result<Option<Last>> {
+        let limits = Limits { records: 1, bytes: 1 };
+        match self.store().read(topic.log, position, limits).await?.pop() {
+            Some(ReadItem::Record(record)) if record.position == position => Ok(Some(Last {
+                message: open(&record),
+                key: record.key,
+                position,
+                published_ms: record.time_ms,
+            })),
+            // Gone by retention, or unreadable.
+            _ => Ok(None),
+        }
+    }
+}

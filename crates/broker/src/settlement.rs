@@ -1,0 +1,296 @@
+//! Carries out what [`decide`](crate::settle) decides: any number of deliveries in one transaction.
+//!
+//! A message that is given up and the dead letter that it becomes are one transaction, so it is never
+//! lost between the two and never in both. Where the dead letters cannot be taken (their queue is
+//! full, the disk is), the message stays and is tried again later, without fault.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Due, Durability, ExpectValue, Limits, Op, ReadItem, Receipt, Record, Settle};
+
+use crate::{
+    broker::Broker,
+    consume::{Lease, Settled, open},
+    counters::add,
+    dead::Grave,
+    history::History,
+    message::{Burial, Cause},
+    publish::Batch,
+    settle::{Event, Gone, Known, Outcome, Verdict, decide},
+    source::Source,
+};
+
+/// How long a message waits whose dead letter cannot be taken.
+const UNBURIED: Duration = Duration::from_secs(10);
+
+/// One delivery and what has happened to it.
+pub(crate) struct Settlement<'a> {
+    pub(crate) lease: &'a Lease,
+    pub(crate) event: Event<'a>,
+    /// The record, if it is at hand; it is read when it is needed.
+    pub(crate) record: Option<&'a Record>,
+}
+
+impl Broker {
+    /// Settles deliveries of one source in one transaction, without waiting for the disk.
+    pub(crate) async fn settle_all(
+        &self,
+        source: &Source,
+        settlements: Vec<Settlement<'_>>,
+    ) -> Result<Settled> {
+        let policy = source.policy();
+        let level = self.level(source);
+        let mut lost = Vec::new();
+        if settlements.is_empty() {
+            return Ok(Settled { seq: 0, durability: level, lost });
+        }
+        let now_ms = self.now_ms();
+        let mut rng = None;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(settlements.len());
+        for settlement in &settlements {
+            // The common case, without its history and without chance.
+            if matches!(settlement.event, Event::Said(Verdict::Accept)) {
+                outcomes.push(Outcome::Done(Gone::Accepted));
+                continue;
+            }
+            let history = History::from_stored(settlement.lease.note.clone());
+            let known = Known {
+                failures: settlement.lease.failures,
+                history: &history,
+                keyed: settlement.lease.keyed,
+            };
+            let rng = rng.get_or_insert_with(|| self.rng());
+            outcomes.push(decide(&policy, known, settlement.event, now_ms, rng));
+        }
+        loop {
+            let mut batch = self.batch();
+            // Which settlement each operation belongs to.
+            let mut of_op: Vec<usize> = Vec::with_capacity(settlements.len());
+            for (index, (settlement, outcome)) in settlements.iter().zip(&outcomes).enumerate() {
+                if lost.contains(&index) {
+                    continue;
+                }
+                self.add(source, settlement, outcome, level, &mut batch).await?;
+                of_op.resize(batch.transaction.ops.len(), index);
+            }
+            if batch.is_empty() {
+                add(&source.counters().lost_leases, lost.len() as u64);
+                return Ok(Settled { seq: 0, durability: level, lost });
+            }
+            let durability = batch.transaction.durability;
+            let refused = match self.store().submit(batch.transaction) {
+                Ok(Receipt { seq, .. }) => {
+                    self.count(source, &settlements, &outcomes, &lost);
+                    lost.sort_unstable();
+                    return Ok(Settled { seq, durability, lost });
+                }
+                Err(refused) => refused,
+            };
+            let index = refused.op.and_then(|op| of_op.get(op)).copied();
+            match (index, refused.error.reason()) {
+                (_, Reason::StorageBusy) => self.room().await,
+                (Some(index), Reason::LeaseLost) => lost.push(index),
+                (Some(index), _) if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) => {
+                    self.unbury(&mut outcomes, index);
+                }
+                (None, Reason::StorageFull) if self.unbury_all(&mut outcomes) => {}
+                _ => return Err(refused.into()),
+            }
+        }
+    }
+
+    /// Lets a message wait whose dead letter was refused.
+    fn unbury(&self, outcomes: &mut [Outcome], index: usize) {
+        if let Some(outcome) = outcomes.get_mut(index)
+            && let Outcome::Bury { history, .. } = outcome
+        {
+            *outcome =
+                Outcome::Again { after: UNBURIED, failed: false, history: std::mem::take(history) };
+        }
+    }
+
+    /// Whether there was any to let wait.
+    fn unbury_all(&self, outcomes: &mut [Outcome]) -> bool {
+        let mut any = false;
+        for index in 0..outcomes.len() {
+            if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) {
+                self.unbury(outcomes, index);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The level at which a settlement counts as done.
+    fn level(&self, source: &Source) -> Durability {
+        match source {
+            Source::Queue(queue) => {
+                let settings = queue.settings.read();
+                if settings.options.transient {
+                    Durability::Memory
+                } else {
+                    settings.options.durability
+                }
+            }
+            Source::Subscription(_) => Durability::Fsync,
+        }
+    }
+
+    /// Adds the operations of one outcome; the settlement itself comes first.
+    async fn add(
+        &self,
+        source: &Source,
+        settlement: &Settlement<'_>,
+        outcome: &Outcome,
+        level: Durability,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let lease = settlement.lease;
+        let how = match outcome {
+            Outcome::Done(_) | Outcome::Bury { .. } => Settle::Done,
+            Outcome::Again { after, failed, history } => Settle::Retry {
+                due: if after.is_zero() { Due::Now } else { Due::After(*after) },
+                failed: *failed,
+                note: history.stored().clone(),
+            },
+        };
+        let settle =
+            Op::Settle { group: lease.group, position: lease.position, token: lease.token, how };
+        batch.op(settle, level);
+        let Outcome::Bury { cause, reason, failures, history, park } = outcome else {
+            return Ok(());
+        };
+        let read;
+        let record = match settlement.record {
+            Some(record) => record,
+            None => {
+                let Some(record) = self.record(lease).await? else {
+                    // Its settlement tells that the lease is lost.
+                    return Ok(());
+                };
+                read = record;
+                &read
+            }
+        };
+        let burial = Burial {
+            cause: *cause,
+            reason: reason.clone(),
+            origin: source.origin(lease.group),
+            position: lease.position,
+            published_ms: record.time_ms,
+            died_ms: self.now_ms(),
+            failures: *failures,
+            handouts: lease.handouts,
+            key: record.key.clone(),
+            priority: record.priority,
+            history: history.clone(),
+        };
+        self.bury(source, Grave { message: open(record), burial }, batch).await?;
+        if *park {
+            let put = Op::Put {
+                map: self.inner().maps.parked,
+                key: parked_key(source, &record.key),
+                value: Bytes::from_static(b"1"),
+                expires_ms: 0,
+                expect: ExpectValue::Any,
+            };
+            // Known at once, so that nothing of the key is handed out between.
+            source.parked().lock().insert(record.key.clone());
+            batch.op(put, level);
+        }
+        Ok(())
+    }
+
+    /// The record of a lease; `None` if it is gone.
+    async fn record(&self, lease: &Lease) -> Result<Option<Record>> {
+        let limits = Limits { records: 1, bytes: 1 };
+        match self.store().read(lease.log, lease.position, limits).await?.pop() {
+            Some(ReadItem::Record(record)) if record.position == lease.position => Ok(Some(record)),
+            Some(ReadItem::Lost { position, why, .. }) if position == lease.position => {
+                Err(Error::new(Reason::StorageCorrupt, "the message cannot be read").note(why))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn count(
+        &self,
+        source: &Source,
+        settlements: &[Settlement<'_>],
+        outcomes: &[Outcome],
+        lost: &[usize],
+    ) {
+        let counters = source.counters();
+        let mut accepted = 0;
+        for (index, (settlement, outcome)) in settlements.iter().zip(outcomes).enumerate() {
+            if !lost.is_empty() && lost.contains(&index) {
+                add(&counters.lost_leases, 1);
+                continue;
+            }
+            match settlement.event {
+                Event::Said(Verdict::Accept) => accepted += 1,
+                Event::Said(Verdict::Release) => add(&counters.released, 1),
+                Event::Said(Verdict::Fail { .. }) | Event::LeaseExpired => add(&counters.failed, 1),
+                Event::Said(Verdict::Reject { .. }) => add(&counters.rejected, 1),
+                Event::Expired => add(&counters.expired, 1),
+                Event::Overflowed | Event::Parked => {}
+            }
+            match outcome {
+                Outcome::Bury { .. } => add(&counters.dead_lettered, 1),
+                Outcome::Done(Gone::Dropped(cause)) if *cause != Cause::Expired => {
+                    add(&counters.dropped, 1);
+                }
+                _ => {}
+            }
+        }
+        add(&counters.accepted, accepted);
+    }
+
+    /// Settles what a filter does not take; whose lease is lost needs nothing.
+    pub(crate) fn pass_over(&self, source: &Source, passed: &[Lease]) -> Result<()> {
+        let mut passed: Vec<&Lease> = passed.iter().collect();
+        while !passed.is_empty() {
+            let mut batch = self.batch();
+            for lease in &passed {
+                let settle = Op::Settle {
+                    group: lease.group,
+                    position: lease.position,
+                    token: lease.token,
+                    how: Settle::Done,
+                };
+                // A crash before it is written only means that the filter looks again.
+                batch.op(settle, Durability::Memory);
+            }
+            match self.store().submit(batch.transaction) {
+                Ok(_) => {
+                    add(&source.counters().filtered, passed.len() as u64);
+                    return Ok(());
+                }
+                Err(refused) => match refused.op {
+                    Some(op) if refused.error.reason() == Reason::LeaseLost => {
+                        passed.remove(op);
+                    }
+                    _ => return Err(refused.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entry of a parked key in the map of them.
+pub(crate) fn parked_key(source: &Source, key: &[u8]) -> Bytes {
+    let mut entry = parked_prefix(source);
+    entry.extend_from_slice(key);
+    entry.into()
+}
+
+/// What the entries of a source's parked keys begin with.
+pub(crate) fn parked_prefix(source: &Source) -> Vec<u8> {
+    let mut prefix = source.stored_name().into_bytes();
+    // Names hold no NUL.
+    prefix.push(0);
+    prefix
+}

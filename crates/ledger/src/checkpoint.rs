@@ -8,6 +8,7 @@ mod backend;
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use weft_kernel::{Error, Reason, Result};
 
@@ -104,8 +105,13 @@ const SEQ: &[u8] = b"seq";
 const FIRST_FILE: &[u8] = b"first_file";
 
 /// The stored state.
+///
+/// redb takes nothing more after a call on its file has failed. When that was for want of room it is
+/// opened again: what it had not committed is gone, and the caller stores it again.
 pub(crate) struct Checkpoint {
-    database: Database,
+    disk: Arc<dyn Disk>,
+    keys: Keys,
+    database: RwLock<Option<Database>>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -132,12 +138,13 @@ impl Checkpoint {
     ///
     /// # Errors
     /// `storage_corrupt` for a version or key that is not understood, and for tables that are damaged.
-    pub(crate) fn open(disk: &dyn Disk, keys: &Keys) -> Result<Self> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self> {
         let there = disk.list(FOLDER).map_err(|error| failed("cannot list", FOLDER, error))?;
         if !there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))) {
-            Self::make(disk, keys)?;
+            Self::make(&*disk, &keys)?;
         }
-        Self::open_at(disk, DATABASE, keys)
+        let database = open_at(&*disk, DATABASE, &keys)?;
+        Ok(Self { disk, keys, database: RwLock::new(Some(database)) })
     }
 
     /// Makes empty tables under another name first, so that a crash leaves none or whole ones.
@@ -150,25 +157,11 @@ impl Checkpoint {
         let new = disk.open(NEW, true).map_err(cannot)?;
         new.set_len(0).map_err(cannot)?;
         drop(new);
-        let made = Self::open_at(disk, NEW, keys)?;
-        made.store(&Capture::default(), 0)?;
+        let made = open_at(disk, NEW, keys)?;
+        write(&made, &Capture::default(), 0).map_err(broken("cannot make the checkpoint"))?;
         drop(made);
         disk.rename(NEW, DATABASE).map_err(cannot)?;
         disk.sync_dir(FOLDER).map_err(cannot)
-    }
-
-    fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Self> {
-        let cannot = |error| failed("cannot open the checkpoint", path, error);
-        let file = disk.open(path, false).map_err(cannot)?;
-        let sealer = match Self::key(disk)? {
-            None => None,
-            Some(key) => keys.open(&key, CONTEXT).map_err(|error| error.at(HEADER))?,
-        };
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Backend::new(file, sealer))
-            .map_err(|error| broken("cannot open the checkpoint")(error.into()))?;
-        Ok(Self { database })
     }
 
     fn key(disk: &dyn Disk) -> Result<Option<Vec<u8>>> {
@@ -197,34 +190,27 @@ impl Checkpoint {
     }
 
     /// Stores what changed, the transaction that it reflects, and the first write-ahead file that is needed from then on; durable on return.
+    ///
+    /// Of rows with the same key the last one counts.
+    ///
+    /// # Errors
+    /// `storage_full` when there is no room: nothing was stored, and it may be tried again.
     pub(crate) fn store(&self, capture: &Capture, first_file: u32) -> Result<()> {
-        self.write(capture, first_file).map_err(broken("cannot store the checkpoint"))
-    }
-
-    fn write(&self, capture: &Capture, first_file: u32) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_quick_repair(true);
-        {
-            let mut rows: Vec<&Row> = capture.rows.iter().collect();
-            rows.sort_unstable_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
-            let mut rest = &rows[..];
-            while let Some(first) = rest.first() {
-                let count = rest.partition_point(|row| row.table == first.table);
-                let mut table = transaction.open_table(first.table.definition())?;
-                for row in &rest[..count] {
-                    match &row.value {
-                        Some(value) => drop(table.insert(&row.key[..], &value[..])?),
-                        None => drop(table.remove(&row.key[..])?),
-                    }
-                }
-                rest = &rest[count..];
+        let stored = {
+            let database = self.database.read();
+            match &*database {
+                Some(database) => write(database, capture, first_file),
+                None => Err(redb::Error::PreviousIo),
             }
-            let mut meta = transaction.open_table(Table::Meta.definition())?;
-            meta.insert(SEQ, &capture.seq.to_le_bytes()[..])?;
-            meta.insert(FIRST_FILE, &first_file.to_le_bytes()[..])?;
-        }
-        transaction.commit()?;
-        Ok(())
+        };
+        stored.map_err(broken("cannot store the checkpoint")).inspect_err(|error| {
+            if error.reason() == Reason::StorageFull {
+                let mut database = self.database.write();
+                // The file has one owner: the former one goes before it is opened again.
+                *database = None;
+                *database = open_at(&*self.disk, DATABASE, &self.keys).ok();
+            }
+        })
     }
 
     /// The last transaction that the tables reflect.
@@ -238,43 +224,90 @@ impl Checkpoint {
         let stored = self.get(Table::Meta, FIRST_FILE)?;
         Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes))
     }
+}
 
-    fn walk(
-        &self,
-        table: Table,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<Result<()>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(table.definition()) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
-            table => table?,
-        };
-        for row in table.iter()? {
-            let (key, value) = row?;
-            if let Err(error) = visit(key.value(), value.value()) {
-                return Ok(Err(error));
+fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Database> {
+    let cannot = |error| failed("cannot open the checkpoint", path, error);
+    let file = disk.open(path, false).map_err(cannot)?;
+    let sealer = match Checkpoint::key(disk)? {
+        None => None,
+        Some(key) => keys.open(&key, CONTEXT).map_err(|error| error.at(HEADER))?,
+    };
+    Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(Backend::new(file, sealer))
+        .map_err(|error| broken("cannot open the checkpoint")(error.into()))
+}
+
+fn write(database: &Database, capture: &Capture, first_file: u32) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        let mut rows: Vec<&Row> = capture.rows.iter().collect();
+        // Stable: of rows with the same key the last one is written last.
+        rows.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
+        for rows in rows.chunk_by(|a, b| a.table == b.table) {
+            let mut table = transaction.open_table(rows[0].table.definition())?;
+            for row in rows {
+                match &row.value {
+                    Some(value) => drop(table.insert(&row.key[..], &value[..])?),
+                    None => drop(table.remove(&row.key[..])?),
+                }
             }
         }
-        Ok(Ok(()))
+        let mut meta = transaction.open_table(Table::Meta.definition())?;
+        meta.insert(SEQ, &capture.seq.to_le_bytes()[..])?;
+        meta.insert(FIRST_FILE, &first_file.to_le_bytes()[..])?;
     }
+    transaction.commit()?;
+    Ok(())
+}
 
-    fn find(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(table.definition()) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table?,
-        };
-        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+fn walk(
+    database: &Database,
+    table: Table,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<Result<()>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(table.definition()) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
+        table => table?,
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        if let Err(error) = visit(key.value(), value.value()) {
+            return Ok(Err(error));
+        }
     }
+    Ok(Ok(()))
+}
+
+fn find(database: &Database, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(table.definition()) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
 }
 
 impl Tables for Checkpoint {
     fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        self.walk(table, visit).map_err(broken("cannot read the checkpoint"))?
+        let database = self.database.read();
+        let found = match &*database {
+            Some(database) => walk(database, table, visit),
+            None => Err(redb::Error::PreviousIo),
+        };
+        found.map_err(broken("cannot read the checkpoint"))?
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.find(table, key).map_err(broken("cannot read the checkpoint"))
+        let database = self.database.read();
+        let found = match &*database {
+            Some(database) => find(database, table, key),
+            None => Err(redb::Error::PreviousIo),
+        };
+        found.map_err(broken("cannot read the checkpoint"))
     }
 }
 

@@ -48,10 +48,9 @@ use self::{
 pub(crate) use self::{
     cold::{Cold, Want},
     consume::{Item, Load, Source, Unfit},
-    log::Extent,
     now::Now,
-    plan::Live,
-    progress::WriteGroup,
+    plan::{Compactable, Live},
+    progress::{WriteGroup, poisoned},
 };
 use crate::{
     format::Place,
@@ -74,11 +73,6 @@ impl Wakes {
 
     fn push(&mut self, waker: Option<Waker>) {
         self.0.extend(waker);
-    }
-
-    /// Adds others.
-    pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
     }
 }
 
@@ -186,11 +180,6 @@ impl Core {
         &mut self.cursor
     }
 
-    /// Which opening of the ledger this is.
-    pub(crate) const fn epoch(&self) -> u32 {
-        self.tokens.epoch
-    }
-
     pub(crate) fn log(&self, id: LogId) -> Result<&Log> {
         self.logs.get(&id.0).map(|log| &**log).ok_or_else(|| missing(id))
     }
@@ -207,11 +196,6 @@ impl Core {
     /// A map.
     pub(crate) fn map(&self, id: MapId) -> Result<&Map> {
         self.maps.get(&id.0).map(|map| &**map).ok_or_else(|| missing(id))
-    }
-
-    /// The end of what a group may hand out.
-    fn end_of(&self, group: &Group) -> u64 {
-        self.logs.get(&group.options.log.0).map_or(0, |log| log.visible)
     }
 
     /// Why nothing more is taken.

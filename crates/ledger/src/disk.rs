@@ -8,7 +8,7 @@ mod real;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 
-use std::{fmt, io, sync::Arc};
+use std::{any::Any, fmt, io, sync::Arc};
 
 use weft_kernel::{Error, Reason};
 
@@ -28,6 +28,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes the names in a folder safe.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Takes the disk for this opener alone, until what is given back is dropped; `WouldBlock` while another has it.
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>>;
     /// The bytes that can still be written.
     fn free_bytes(&self) -> io::Result<u64>;
 }
@@ -65,7 +67,6 @@ pub(crate) fn read_up_to(file: &dyn File, offset: u64, len: usize) -> io::Result
 pub(crate) fn failed(doing: &'static str, path: &str, error: io::Error) -> Error {
     let reason = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::StorageFull,
-        io::ErrorKind::WouldBlock => Reason::Misconfigured,
         _ => Reason::StoragePoisoned,
     };
     Error::new(reason, doing).because(error).at(path.to_owned())

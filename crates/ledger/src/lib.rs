@@ -28,14 +28,19 @@ mod checkpoint;
 mod core;
 pub mod crypt;
 pub mod disk;
+mod flush;
 mod format;
+mod ledger;
 pub mod options;
 pub mod record;
+mod recover;
 mod segment;
+mod service;
 pub mod store;
 pub mod transaction;
 mod wal;
 
+pub use ledger::Ledger;
 pub use options::{
     DedupeWindow, Durability, GroupOptions, Limit, LogOptions, Options, Retention, Start, Storage,
 };

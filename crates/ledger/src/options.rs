@@ -113,7 +113,7 @@ pub struct DedupeWindow {
 pub struct Limit {
     /// Records.
     pub records: Option<u64>,
-    /// Bytes of keys and payloads.
+    /// Bytes as stored: key, payload and 20 to 40 more each.
     pub bytes: Option<u64>,
 }
 

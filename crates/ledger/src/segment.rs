@@ -10,8 +10,8 @@ mod set;
 mod writer;
 
 pub(crate) use index::Extent;
-pub(crate) use reader::Segment;
-pub(crate) use set::{SegmentSet, name, number};
+pub(crate) use reader::{Segment, Visited};
+pub(crate) use set::{SegmentSet, Sizes, name, number};
 pub(crate) use writer::SegmentWriter;
 
 /// Where the files lie.

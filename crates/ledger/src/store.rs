@@ -83,7 +83,7 @@ pub struct LogStats {
     pub end: u64,
     /// Records between the two.
     pub records: u64,
-    /// Bytes of their keys and payloads.
+    /// Their bytes as stored: key, payload and 20 to 40 more each.
     pub bytes: u64,
     /// When its oldest record was appended, in wall-clock milliseconds; 0 without one.
     pub oldest_ms: u64,
@@ -192,8 +192,20 @@ pub struct Stats {
     pub maps: u64,
     /// Bytes of the keys and values of all maps.
     pub map_bytes: u64,
-    /// Bytes of the keys and payloads of all records.
+    /// Bytes of all records.
     pub record_bytes: u64,
+    /// Bytes of the checkpoint's tables.
+    pub index_bytes: u64,
+    /// Whether appends are refused because the disk has no room.
+    pub full: bool,
+    /// Whether nothing is taken because a write has failed.
+    pub poisoned: bool,
+    /// Bytes of the files of the write-ahead log, those that are ready to be used included.
+    pub wal_bytes: u64,
+    /// Bytes of all segments.
+    pub segment_bytes: u64,
+    /// Records that were found damaged.
+    pub damaged: u64,
 }
 
 /// A transactional store of logs, groups and maps.
@@ -321,8 +333,13 @@ pub trait Store: Send + Sync {
     ///
     /// `no_message` without the log.
     fn read(&self, log: LogId, from: u64, limits: Limits) -> Pending<'_, Result<Vec<ReadItem>>>;
-    /// Records of all ordered logs from a place in their common order on.
-    fn read_ordered(&self, from: u64, limits: Limits) -> Pending<'_, Result<Vec<ReadItem>>>;
+    /// The first position of a log that was appended at or after a time (wall-clock milliseconds), or
+    /// its end.
+    ///
+    /// # Errors
+    ///
+    /// `no_message` without the log.
+    fn position_at(&self, log: LogId, time_ms: u64) -> Pending<'_, Result<u64>>;
     /// What a log holds.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ mod writer;
 pub(crate) use cursor::{Cursor, FrameAt, Refused};
 pub(crate) use file::{WalFile, name, number};
 pub(crate) use recent::Recent;
-pub(crate) use scan::{Damage, scan};
+pub(crate) use scan::{Damage, first_seq, scan};
 pub(crate) use writer::{WalSet, Writer};
 
 /// Where the files lie.

@@ -418,7 +418,7 @@ impl Core {
     /// # Errors
     ///
     /// As for a transaction.
-    pub(crate) fn begin_epoch(&mut self) -> Result<u64> {
+    pub(crate) fn begin_life(&mut self) -> Result<u64> {
         let epoch = self.tokens.epoch + 1;
         let seq = self.write_definition(|frame| frame.epoch(epoch))?;
         self.tokens.epoch = epoch;
@@ -427,6 +427,17 @@ impl Core {
 }
 
 impl Log {
+    /// Lets go of places below a position, and of holes behind them.
+    pub(super) fn let_go(&mut self, before: u64) {
+        let Tail::Disk(slots) = &mut self.tail else { return };
+        while let Some(slot) = slots.front()
+            && (slot.is_hole() || self.tail_first < before)
+        {
+            slots.pop_front();
+            self.tail_first += 1;
+        }
+    }
+
     /// Makes the tail reach up to a position, with holes; the log goes on there.
     pub(super) fn fill(&mut self, position: u64) {
         if let Tail::Disk(slots) = &mut self.tail {

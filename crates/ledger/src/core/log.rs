@@ -118,6 +118,8 @@ pub(crate) struct Log {
     pub(crate) dedupe: Option<Box<Dedupe>>,
     pub(crate) expiring: Option<Box<super::expiring::Expiring>>,
     pub(crate) dirty: bool,
+    /// Whether records went to a segment since compaction looked at it.
+    pub(crate) moved: bool,
     /// The transaction that is being checked, and what it would append.
     pub(crate) staged: Staged,
     /// The newest transaction that becomes visible here only once it is synced.
@@ -171,6 +173,7 @@ impl Log {
             groups: SmallVec::new(),
             expiring: None,
             dirty: true,
+            moved: false,
             staged: Staged::default(),
             unsynced: 0,
         }

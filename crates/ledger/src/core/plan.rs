@@ -7,7 +7,7 @@ use super::{
     log::{At, Extent, Log, Tail},
     runs::Runs,
 };
-use crate::{format::Place, record::LogId, segment, transaction::Op};
+use crate::{format::Place, record::LogId, segment};
 
 /// A living record of the write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,18 @@ pub(crate) struct Live {
     pub(crate) place: Place,
 }
 
+/// A log of which the last record of each key is enough.
+#[derive(Debug)]
+pub(crate) struct Compactable {
+    pub(crate) log: LogId,
+    /// The living records with keys in the write-ahead log, ascending.
+    pub(crate) tail: Vec<(u64, Place)>,
+    /// The living runs in segments, ascending.
+    pub(crate) segments: Vec<(u32, Vec<(u64, u64)>)>,
+}
+
 /// Positions of a log that live in a segment, as runs of first and last.
-pub(crate) type LiveRuns = (LogId, Vec<(u64, u64)>);
+pub(crate) type LiveRuns = (u32, Vec<(u64, u64)>);
 
 impl Core {
     /// The living records of the write-ahead files up to `file`, by log and position.
@@ -41,8 +51,8 @@ impl Core {
         live
     }
 
-    /// The living records of files up to `file` are in a segment now.
-    pub(crate) fn moved(&mut self, segment: u32, file: u32, extents: &[segment::Extent]) {
+    /// What was planned is in a segment now.
+    pub(crate) fn moved(&mut self, segment: u32, extents: &[segment::Extent]) {
         for extent in extents {
             let Some(log) = self.logs.get_mut(&extent.log) else { continue };
             let (mut records, mut bytes) = (0, 0);
@@ -55,27 +65,25 @@ impl Core {
             }
             if records > 0 {
                 log.extents.push(held(segment, extent, records, bytes));
+                log.moved = true;
                 log.dirty = true;
             }
+            log.let_go(extent.last + 1);
         }
         for log in self.logs.values_mut() {
-            let Tail::Disk(slots) = &mut log.tail else { continue };
-            while slots.front().is_some_and(|slot| slot.is_hole() || slot.file() <= file) {
-                slots.pop_front();
-                log.tail_first += 1;
-            }
+            log.let_go(log.tail_first);
         }
     }
 
-    /// Living records and bytes of each segment that has any, as far as known.
-    pub(crate) fn living(&self) -> BTreeMap<u32, (u64, u64)> {
+    /// Living records and bytes, as far as known, of each segment that any log has an extent in.
+    pub(crate) fn dead(&self) -> Vec<(u32, u64, u64)> {
         let mut living = BTreeMap::new();
         for extent in self.logs.values().flat_map(|log| &log.extents) {
             let (records, bytes) = living.entry(extent.segment).or_insert((0, 0));
             *records += extent.records;
             *bytes += extent.bytes;
         }
-        living
+        living.into_iter().map(|(segment, (records, bytes))| (segment, records, bytes)).collect()
     }
 
     /// What lives in a segment.
@@ -84,30 +92,18 @@ impl Core {
         ids.sort_unstable();
         let mut live = Vec::new();
         for log in ids.iter().filter_map(|id| self.logs.get(id)) {
-            let mut runs = Vec::new();
-            for extent in log.extents.iter().filter(|extent| extent.segment == segment) {
-                let dead = self.dead(log);
-                let mut at = extent.first.max(log.first);
-                while at <= extent.last {
-                    at = dead.map_or(at, |dead| dead.next_out(at));
-                    if at > extent.last {
-                        break;
-                    }
-                    let next = dead.and_then(|dead| dead.next_in(at)).unwrap_or(u64::MAX);
-                    let last = extent.last.min(next - 1);
-                    runs.push((at, last));
-                    at = last + 1;
-                }
-            }
+            let extents = log.extents.iter().filter(|extent| extent.segment == segment);
+            let runs: Vec<(u64, u64)> =
+                extents.flat_map(|extent| self.live_runs(log, extent)).collect();
             if !runs.is_empty() {
-                live.push((log.id, runs));
+                live.push((log.id.0, runs));
             }
         }
         live
     }
 
     /// The positions of a log that are gone from its middle.
-    fn dead<'a>(&'a self, log: &'a Log) -> Option<&'a Runs> {
+    fn gone_from<'a>(&'a self, log: &'a Log) -> Option<&'a Runs> {
         match log.owner {
             Some(owner) => self.queues.get(&owner.0).map(|queue| queue.group.done()),
             None => Some(&log.removed),
@@ -132,12 +128,54 @@ impl Core {
         }
     }
 
-    /// Trims that retention asks for.
-    pub(crate) fn retention(&self, now: Now) -> Vec<Op> {
+    /// Logs of which the last record of each key is enough, and that have had records moved to
+    /// segments since the last call.
+    pub(crate) fn compactable(&mut self) -> Vec<Compactable> {
+        let mut ids = Vec::new();
+        for log in self.logs.values_mut().filter(|log| log.options.compact) {
+            if std::mem::take(&mut log.moved) {
+                ids.push(log.id.0);
+            }
+        }
+        ids.iter().filter_map(|id| self.logs.get(id)).map(|log| self.keyed(log)).collect()
+    }
+
+    fn keyed(&self, log: &Log) -> Compactable {
+        let mut tail = Vec::new();
+        if let Tail::Disk(slots) = &log.tail {
+            let keyed = (log.tail_first..).zip(slots);
+            let keyed = keyed.filter(|(_, slot)| !slot.is_hole() && slot.keyed());
+            tail.extend(keyed.map(|(position, slot)| (position, slot.place())));
+        }
+        let segments =
+            log.extents.iter().map(|extent| (extent.segment, self.live_runs(log, extent)));
+        Compactable { log: log.id, tail, segments: segments.collect() }
+    }
+
+    /// The runs of an extent that live.
+    fn live_runs(&self, log: &Log, extent: &Extent) -> Vec<(u64, u64)> {
+        let dead = self.gone_from(log);
+        let mut runs = Vec::new();
+        let mut at = extent.first.max(log.first);
+        while at <= extent.last {
+            at = dead.map_or(at, |dead| dead.next_out(at));
+            if at > extent.last {
+                break;
+            }
+            let next = dead.and_then(|dead| dead.next_in(at)).unwrap_or(u64::MAX);
+            let last = extent.last.min(next - 1);
+            runs.push((at, last));
+            at = last + 1;
+        }
+        runs
+    }
+
+    /// Before which positions retention asks logs to be trimmed.
+    pub(crate) fn retention(&self, now: Now) -> Vec<(LogId, u64)> {
         let logs = self.logs.values().filter(|log| log.owner.is_none());
         logs.filter_map(|log| {
             let before = self.retained(log, now);
-            (before > log.first).then_some(Op::Trim { log: log.id, before })
+            (before > log.first).then_some((log.id, before))
         })
         .collect()
     }

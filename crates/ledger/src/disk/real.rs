@@ -1,6 +1,7 @@
 //! A folder of the machine.
 
 use std::{
+    any::Any,
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -10,36 +11,23 @@ use std::{
 use super::{Disk, File};
 
 const ZEROS: usize = 1 << 20;
-/// Held for as long as the disk is, so that no two processes write to the same folder.
 const LOCK: &str = "lock";
 
-/// A folder of the machine, held by this process alone.
+/// A folder of the machine.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
-    _lock: fs::File,
 }
 
 impl RealDisk {
     /// Opens the folder `root`, and makes it if it is missing.
     ///
     /// # Errors
-    /// `WouldBlock` when another process has it open; what the operating system says otherwise.
+    /// What the operating system says.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        let lock =
-            fs::File::options().create(true).truncate(false).write(true).open(root.join(LOCK))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |error| {
-                let text = format!("{} is in use by another process", root.display());
-                match io::Error::from(error).kind() {
-                    io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, text),
-                    _ => error.into(),
-                }
-            },
-        )?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root })
     }
 
     /// The folder.
@@ -100,6 +88,13 @@ impl Disk for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             folder => folder?.sync_all(),
         }
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let path = self.root.join(LOCK);
+        let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

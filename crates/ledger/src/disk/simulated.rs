@@ -6,6 +6,7 @@
 //! synced each sector is there or not, as the generator draws, and of the changes of names a prefix.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
@@ -51,6 +52,8 @@ struct World {
     writes: u64,
     /// One per life: a handle of a former life is dead.
     life: u64,
+    /// The life whose opener has the disk for itself.
+    locked: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -308,10 +311,35 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let mut world = self.0.lock();
+        world.alive()?;
+        if world.locked == Some(world.life) {
+            return Err(error(io::ErrorKind::WouldBlock, "another opener has the disk"));
+        }
+        world.locked = Some(world.life);
+        Ok(Box::new(Held { disk: self.clone(), life: world.life }))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let world = self.0.lock();
         world.alive()?;
         Ok(world.faults.bytes_max.map_or(u64::MAX / 2, |max| max.saturating_sub(world.used())))
+    }
+}
+
+/// Gives the disk free when it is dropped.
+struct Held {
+    disk: SimulatedDisk,
+    life: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut world = self.disk.0.lock();
+        if world.locked == Some(self.life) {
+            world.locked = None;
+        }
     }
 }
 

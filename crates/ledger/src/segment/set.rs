@@ -32,10 +32,18 @@ pub(crate) struct SegmentSet {
     state: Mutex<State>,
 }
 
+/// How large a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// The whole file.
+    pub(crate) file: u64,
+    /// The records that it was written with.
+    pub(crate) records: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of each.
-    there: BTreeMap<u32, u64>,
+    there: BTreeMap<u32, Sizes>,
     open: BTreeMap<u32, (u64, Arc<Segment>)>,
     uses: u64,
 }
@@ -46,19 +54,19 @@ impl SegmentSet {
         Self { disk, keys, state: Mutex::default() }
     }
 
-    /// Takes in a segment of `bytes` that is safe.
-    pub(crate) fn insert(&self, number: u32, bytes: u64) {
-        self.state.lock().there.insert(number, bytes);
+    /// Takes in a segment that is safe.
+    pub(crate) fn insert(&self, number: u32, sizes: Sizes) {
+        self.state.lock().there.insert(number, sizes);
     }
 
-    /// The numbers and bytes of all.
-    pub(crate) fn all(&self) -> Vec<(u32, u64)> {
-        self.state.lock().there.iter().map(|(number, bytes)| (*number, *bytes)).collect()
+    /// The numbers and sizes of all.
+    pub(crate) fn all(&self) -> Vec<(u32, Sizes)> {
+        self.state.lock().there.iter().map(|(number, sizes)| (*number, *sizes)).collect()
     }
 
     /// The bytes of all together.
     pub(crate) fn bytes(&self) -> u64 {
-        self.state.lock().there.values().sum()
+        self.state.lock().there.values().map(|sizes| sizes.file).sum()
     }
 
     /// An open segment.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
-use super::{Segment, SegmentSet, SegmentWriter, index::Index, name};
+use super::{Segment, SegmentSet, SegmentWriter, Sizes, index::Index, name};
 use crate::{
     crypt::Keys,
     disk::SimulatedDisk,
@@ -136,9 +136,10 @@ fn a_set_opens_what_is_read_and_forgets_what_is_removed() {
     let disk = SimulatedDisk::new();
     write(&disk, &Keys::none(), &dense(1, 10, 50));
     let set = SegmentSet::new(Arc::new(disk.clone()), Keys::none());
-    set.insert(1, 1234);
+    let sizes = Sizes { file: 1234, records: 1000 };
+    set.insert(1, sizes);
     let segment = set.get(1).unwrap();
-    assert_eq!((set.all(), set.bytes()), (vec![(1, 1234)], 1234));
+    assert_eq!((set.all(), set.bytes()), (vec![(1, sizes)], 1234));
     set.remove(1).unwrap();
     assert_eq!(read(&segment, 0, 0, 9).0.len(), 10, "who has it open may go on");
     assert!(set.get(1).is_err() && set.all().is_empty());

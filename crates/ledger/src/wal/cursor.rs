@@ -33,12 +33,13 @@ pub(crate) struct Cursor {
     capacity: u32,
     ready: u32,
     full: bool,
+    busy: bool,
 }
 
 impl Cursor {
     /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
     pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
-        Self { file, offset: HEADER_LEN, capacity, ready, full: false }
+        Self { file, offset: HEADER_LEN, capacity, ready, full: false, busy: false }
     }
 
     /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
@@ -51,6 +52,7 @@ impl Cursor {
             (self.file + 1, HEADER_LEN)
         };
         if file > self.ready {
+            self.busy = !self.full;
             return Err(if self.full { Refused::Full } else { Refused::Busy });
         }
         if self.full && !essential && file == self.ready {
@@ -58,6 +60,11 @@ impl Cursor {
         }
         (self.file, self.offset) = (file, offset + len);
         Ok(FrameAt { file, offset })
+    }
+
+    /// Whether a frame of `len` bytes goes into the present file.
+    pub(crate) fn fits(&self, len: usize) -> bool {
+        (self.capacity - self.offset) as usize >= len
     }
 
     /// Gives back what the last frame did not need of its place; a multiple of [`ALIGN`](crate::format::frame::ALIGN).
@@ -78,6 +85,12 @@ impl Cursor {
     /// The files up to `file` are there.
     pub(crate) fn ready(&mut self, file: u32) {
         self.ready = self.ready.max(file);
+        self.busy = false;
+    }
+
+    /// Whether a frame was refused since the last file became ready.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// Whether the disk has no room for another file.

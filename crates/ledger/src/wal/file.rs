@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 
-use super::{FOLDER, HEADER_LEN};
+use super::{FOLDER, HEADER_LEN, scan};
 use crate::{
     crypt::{Keys, Sealer},
     disk::{Disk, File, failed, read_up_to},
@@ -84,6 +84,18 @@ impl WalFile {
         let mut bytes = read_up_to(&*self.file, 0, usize::MAX).map_err(cannot)?;
         if let Some(end) = closed(&bytes, self.number) {
             bytes.truncate((end as usize).max(HEADER_LEN as usize));
+        }
+        Ok(bytes)
+    }
+
+    /// All its bytes with the frames that are whole in the clear; places lead to images in them.
+    pub(crate) fn read_plain(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.read_all()?;
+        if self.sealer.is_some() {
+            for whole in scan(&bytes, self.number, 0, None).frames {
+                // What cannot be decrypted will not fit its checksum either.
+                let _ = self.open_body(whole.offset, &mut bytes[whole.body]);
+            }
         }
         Ok(bytes)
     }

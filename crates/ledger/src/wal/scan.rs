@@ -49,10 +49,10 @@ pub(crate) struct Scan {
 
 /// What file `number` holds.
 ///
-/// `before` is the number of the last transaction before the file, `next` that of the first one in a
+/// `before` is the number of the last transaction before the file, 0 if that is not known; `next` that of the first one in a
 /// later file, if there is one: then all of this file had been safe.
 pub(crate) fn scan(bytes: &[u8], number: u32, before: u64, next: Option<u64>) -> Scan {
-    let found = walk(bytes, number, before);
+    let found: Vec<_> = frames(bytes, number, before).collect();
     let safe = match next {
         Some(_) => u32::MAX,
         None => found.iter().map(|whole| whole.1).max().unwrap_or(HEADER_LEN),
@@ -65,7 +65,8 @@ pub(crate) fn scan(bytes: &[u8], number: u32, before: u64, next: Option<u64>) ->
                 result.torn = whole.offset + size - result.end;
                 break;
             }
-            let lost = last + 1..whole.seq.max(last + 1);
+            let from = if last == 0 { whole.seq } else { last + 1 };
+            let lost = from..whole.seq.max(from);
             result.damage.push(Damage { bytes: result.end..whole.offset, lost });
         }
         result.end = whole.offset + size;
@@ -89,32 +90,37 @@ pub(crate) fn scan(bytes: &[u8], number: u32, before: u64, next: Option<u64>) ->
     result
 }
 
+/// The transaction of the first whole frame of file `number`.
+pub(crate) fn first_seq(bytes: &[u8], number: u32) -> Option<u64> {
+    frames(bytes, number, 0).next().map(|(whole, _, _)| whole.seq)
+}
+
 /// Every whole frame of the file, with its `synced` and its size, whatever lies between them.
-fn walk(bytes: &[u8], number: u32, before: u64) -> Vec<(Whole, u32, u32)> {
-    let mut found = Vec::new();
+fn frames(bytes: &[u8], number: u32, before: u64) -> impl Iterator<Item = (Whole, u32, u32)> + '_ {
     let (mut at, mut last) = (HEADER_LEN as usize, before);
     // Whether what lies at `at` has to be a frame; when not, only what looks like one is looked at.
     let mut follows = true;
-    while at + frame::HEADER <= bytes.len() {
-        if follows || plausible(&bytes[at..], at, last) {
-            if let Found::Frame(frame) = frame::read(&bytes[at..], number) {
+    std::iter::from_fn(move || {
+        while at + frame::HEADER <= bytes.len() {
+            if (follows || plausible(&bytes[at..], at, last))
+                && let Found::Frame(frame) = frame::read(&bytes[at..], number)
+            {
                 let body = at + frame::HEADER;
                 let whole = Whole {
                     offset: at as u32,
                     seq: frame.seq,
                     body: body..body + frame.body.len(),
                 };
-                found.push((whole, frame.synced, frame.size as u32));
                 at += frame.size;
                 last = last.max(frame.seq);
                 follows = true;
-                continue;
+                return Some((whole, frame.synced, frame.size as u32));
             }
+            follows = false;
+            at += ALIGN;
         }
-        follows = false;
-        at += ALIGN;
-    }
-    found
+        None
+    })
 }
 
 /// Whether a header can be that of a frame at `at` after transaction `last`; keeps the search through garbage short.
@@ -128,8 +134,7 @@ fn plausible(bytes: &[u8], at: usize, last: u64) -> bool {
     let most = (bytes.len() / frame::HEADER) as u64 + at as u64;
     len != 0
         && frame::padded(len as usize) <= bytes.len()
-        && seq >= last
-        && seq - last <= most
+        && (last == 0 || (seq >= last && seq - last <= most))
         && synced >= HEADER_LEN
         && synced as usize <= at
         && (synced as usize).is_multiple_of(ALIGN)

@@ -1,0 +1,342 @@
+//! Write-behind: what lives of a full write-ahead file goes into a segment, the state into the checkpoint, and the file is given free.
+//!
+//! The order is what makes it safe: the segment is on the disk before anything points to it; the
+//! state is captured as of one transaction, which is made durable before the state is stored; only
+//! then is a file used again, or a segment removed. A crash in between leaves what was there before.
+
+mod compact;
+mod scrub;
+
+use std::collections::HashMap;
+
+use weft_kernel::{Error, Reason, Result, Tick};
+
+use crate::{
+    checkpoint::{Capture, Row, Table},
+    core::{Live, Now},
+    format::{Image, varint},
+    ledger::Shared,
+    options::Durability,
+    segment::{Segment, SegmentWriter, Sizes, Visited},
+    service::{Files, Service},
+    transaction::{Op, Transaction},
+};
+use scrub::Scrub;
+
+/// The most bytes of segments that are written anew in one round.
+const REWRITE_BYTES_MAX: u64 = 64 << 20;
+/// Spare write-ahead files that are kept to be used again.
+const SPARES_MAX: usize = 4;
+/// What has to be free before a checkpoint is begun: it does not fail half way for want of a page.
+const FREE_BYTES_MIN: u64 = 1 << 20;
+/// How often retention looks at the logs.
+const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a round works on.
+pub(crate) struct House<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) files: &'a Files,
+    pub(crate) now: Now,
+    pub(crate) service: &'a Service,
+}
+
+/// What a segment was written from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The write-ahead log.
+    Log,
+    /// Another segment.
+    Segment(u32),
+}
+
+/// What is under way between two checkpoints.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    next_segment: u32,
+    /// The first write-ahead file that is needed once the next checkpoint is stored.
+    first_file: u32,
+    /// Rows that no checkpoint has yet.
+    rows: Vec<Row>,
+    /// Segments that nothing points to once the next checkpoint is stored.
+    doomed: Vec<u32>,
+    retained: Tick,
+    scrub: Scrub,
+}
+
+/// The row that says that a segment is there.
+fn row(number: u32, sizes: Option<Sizes>) -> Row {
+    let value = sizes.map(|sizes| {
+        let mut value = Vec::new();
+        varint::put(&mut value, sizes.file);
+        varint::put(&mut value, sizes.records);
+        value
+    });
+    Row { table: Table::Segments, key: number.to_be_bytes().to_vec(), value }
+}
+
+impl Flusher {
+    /// The next segment gets number `next_segment`; `first_file` is the first write-ahead file there is.
+    pub(crate) fn new(next_segment: u32, first_file: u32) -> Self {
+        Self {
+            next_segment,
+            first_file,
+            rows: Vec::new(),
+            doomed: Vec::new(),
+            retained: Tick::ZERO,
+            scrub: Scrub::default(),
+        }
+    }
+
+    /// Writes what lives of `file` and of those before it into a segment, stores the state, and gives the files free.
+    ///
+    /// # Errors
+    /// `storage_full` when there is no room: nothing is lost, and it may be tried again.
+    pub(crate) fn flush(&mut self, house: &House<'_>, file: u32) -> Result<()> {
+        let live = house.shared.core.lock().plan(file);
+        if !live.is_empty() {
+            self.write_behind(house, &live)?;
+        }
+        self.first_file = self.first_file.max(file + 1);
+        self.store(house)?;
+        for number in house.files.wal.numbers() {
+            if number < self.first_file {
+                house.files.wal.recycle(number, SPARES_MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_behind(&mut self, house: &House<'_>, live: &[Live]) -> Result<()> {
+        let needed: u64 = live.iter().map(|live| u64::from(live.place.len)).sum();
+        room(house, needed)?;
+        let mut bytes: HashMap<u32, Vec<u8>> = HashMap::new();
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let mut writer = SegmentWriter::create(&*house.files.disk, number, &house.files.keys)?;
+        let mut lost = 0;
+        for Live { log, position, place } in live {
+            if !bytes.contains_key(&place.file) {
+                let plain = match house.files.wal.get(place.file) {
+                    Some(file) => file.read_plain()?,
+                    None => Vec::new(),
+                };
+                bytes.insert(place.file, plain);
+            }
+            let from = place.frame as usize + place.record as usize;
+            let image = bytes
+                .get(&place.file)
+                .and_then(|bytes| bytes.get(from..from + place.len as usize))
+                .unwrap_or_default();
+            match Image::checked(image) {
+                Ok(found) if (found.log, found.position) == (log.0, *position) => {
+                    writer.push(&found, image)?;
+                }
+                _ => {
+                    lost += 1;
+                    self.set_aside(
+                        house,
+                        &format!("wal-{}-{from}", place.file),
+                        image,
+                        *log,
+                        *position,
+                    );
+                }
+            }
+        }
+        if lost == live.len() {
+            drop(writer);
+            let _ = house.files.disk.remove(&crate::segment::name(number));
+            return Ok(());
+        }
+        self.finish(house, writer, number, Source::Log)
+    }
+
+    /// Keeps damaged bytes and says so; that they cannot be kept is no reason to stop.
+    fn set_aside(
+        &self,
+        house: &House<'_>,
+        name: &str,
+        bytes: &[u8],
+        log: crate::record::LogId,
+        position: u64,
+    ) {
+        house.service.count_damaged(1);
+        tracing::error!(%log, position, "a record does not fit its checksum and is lost");
+        if let Err(error) = crate::service::quarantine(&*house.files.disk, name, bytes) {
+            tracing::error!(error = %error.detail(), "damaged bytes could not be set aside");
+        }
+    }
+
+    /// Ends a segment and lets the core know.
+    fn finish(
+        &mut self,
+        house: &House<'_>,
+        writer: SegmentWriter,
+        number: u32,
+        source: Source,
+    ) -> Result<()> {
+        let (extents, file) = match writer.finish(&*house.files.disk) {
+            Ok(done) => done,
+            Err(error) => {
+                let _ = house.files.disk.remove(&crate::segment::name(number));
+                return Err(error);
+            }
+        };
+        let sizes = Sizes { file, records: extents.iter().map(|extent| extent.bytes).sum() };
+        house.files.segments.insert(number, sizes);
+        self.rows.push(row(number, Some(sizes)));
+        let mut core = house.shared.core.lock();
+        match source {
+            Source::Log => core.moved(number, &extents),
+            Source::Segment(old) => core.moved_segment(old, number, &extents),
+        }
+        Ok(())
+    }
+
+    /// Stores everything that has changed since the last time, as of one transaction, and removes what nothing points to any more.
+    ///
+    /// # Errors
+    /// `storage_full` when there is no room: what was to be stored is kept for the next time.
+    pub(crate) fn store(&mut self, house: &House<'_>) -> Result<()> {
+        room(house, 0)?;
+        let captured = house.shared.core.lock().capture();
+        self.rows.extend(captured.rows);
+        // What the rows reflect must not be seen after a crash unless it was durable.
+        house.service.make_safe()?;
+        let doomed = std::mem::take(&mut self.doomed);
+        self.rows.extend(doomed.iter().map(|number| row(*number, None)));
+        let capture = Capture { seq: captured.seq, rows: std::mem::take(&mut self.rows) };
+        if let Err(error) = house.files.checkpoint.store(&capture, self.first_file) {
+            self.rows = capture.rows;
+            self.doomed = doomed;
+            return Err(error);
+        }
+        for number in doomed {
+            house.files.segments.remove(number)?;
+        }
+        Ok(())
+    }
+
+    /// Gives space back: what retention says goes, segments that are mostly dead are written anew, one is looked over. Whether anything was done.
+    ///
+    /// # Errors
+    /// As [`Flusher::flush`].
+    pub(crate) fn tidy(&mut self, house: &House<'_>) -> Result<bool> {
+        let tick = house.now.tick;
+        if tick.since(self.retained) >= RETENTION {
+            self.retained = tick;
+            self.retain(house);
+            compact::compact(house);
+        }
+        let did = self.rewrite(house)?;
+        house.service.count_damaged(self.scrub.step(house));
+        Ok(did)
+    }
+
+    fn retain(&self, house: &House<'_>) {
+        let mut core = house.shared.core.lock();
+        let trims = core.retention(house.now);
+        if trims.is_empty() {
+            return;
+        }
+        let mut transaction = Transaction::new(Durability::Os);
+        transaction.ops.extend(trims.into_iter().map(|(log, before)| Op::Trim { log, before }));
+        // Refused, it is tried again the next time.
+        if let Ok((_, wakes)) = core.submit(transaction, &[], house.now) {
+            drop(core);
+            wakes.wake();
+            house.service.kick();
+        }
+    }
+
+    fn rewrite(&mut self, house: &House<'_>) -> Result<bool> {
+        let live: HashMap<u32, u64> = {
+            let core = house.shared.core.lock();
+            core.dead().into_iter().map(|(segment, _, bytes)| (segment, bytes)).collect()
+        };
+        let (mut done, mut changed) = (0, false);
+        for (number, sizes) in house.files.segments.all() {
+            if self.doomed.contains(&number) {
+                continue;
+            }
+            match live.get(&number) {
+                None => self.doomed.push(number),
+                Some(&bytes) if bytes * 2 < sizes.records && done < REWRITE_BYTES_MAX => {
+                    done += sizes.file;
+                    self.rewrite_one(house, number, bytes)?;
+                    self.doomed.push(number);
+                }
+                Some(_) => continue,
+            }
+            changed = true;
+        }
+        if changed {
+            self.store(house)?;
+        }
+        Ok(changed)
+    }
+
+    /// Writes what lives of segment `old` into a new one.
+    fn rewrite_one(&mut self, house: &House<'_>, old: u32, needed: u64) -> Result<()> {
+        room(house, needed)?;
+        let plan = house.shared.core.lock().plan_segment(old);
+        let segment = house.files.segments.get(old)?;
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let mut writer = SegmentWriter::create(&*house.files.disk, number, &house.files.keys)?;
+        for (log, runs) in plan {
+            for (first, last) in runs {
+                self.copy(house, &segment, log, first, last, &mut writer)?;
+            }
+        }
+        self.finish(house, writer, number, Source::Segment(old))
+    }
+
+    fn copy(
+        &mut self,
+        house: &House<'_>,
+        segment: &Segment,
+        log: u32,
+        first: u64,
+        last: u64,
+        writer: &mut SegmentWriter,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        let mut lost = Vec::new();
+        segment.visit(log, first, last, u64::MAX, &mut |visited| {
+            match visited {
+                Visited::Record(image) => {
+                    let found = Image::parse(&image).map_err(|error| {
+                        Error::new(Reason::StorageCorrupt, "a record is malformed").because(error)
+                    });
+                    result = found.and_then(|found| writer.push(&found, &image));
+                }
+                Visited::Lost { position, .. } => lost.push(position),
+            }
+            result.is_ok()
+        })?;
+        for position in lost {
+            self.set_aside(
+                house,
+                &format!("log-{log}-{position}"),
+                b"",
+                crate::record::LogId(log),
+                position,
+            );
+        }
+        result
+    }
+}
+
+/// Fails unless `needed` bytes and some more are free.
+fn room(house: &House<'_>, needed: u64) -> Result<()> {
+    let free = house
+        .files
+        .disk
+        .free_bytes()
+        .map_err(|error| crate::disk::failed("cannot ask for the free space", "", error))?;
+    if free < needed + FREE_BYTES_MIN {
+        return Err(Error::new(Reason::StorageFull, "the disk has no room to write behind"));
+    }
+    Ok(())
+}

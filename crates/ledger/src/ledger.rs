@@ -1,0 +1,297 @@
+//! The embedded store: the handle, who waits for it, and what it shares with the storage.
+
+mod consume;
+mod deliver;
+mod read;
+mod waiters;
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use weft_kernel::{Clock, Error, Reason, Result};
+
+use self::waiters::Waiters;
+use crate::{
+    core::{Cold, Core, Now, poisoned},
+    disk::{Disk, RealDisk},
+    format::payload_crc,
+    options::{Durability, GroupOptions, LogOptions, Options, Start},
+    record::{GroupId, LogId, MapId},
+    recover::Recovered,
+    service::Service,
+    store::Stats,
+    transaction::{Op, Receipt, Refused, Transaction},
+};
+
+/// A hook that tells the storage that something waits to be written.
+type Kick = Box<dyn Fn() + Send + Sync>;
+
+/// What the handles and the storage share.
+pub(crate) struct Shared {
+    /// The state. Nobody does I/O while holding it.
+    pub(crate) core: Mutex<Core>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cold: OnceLock<Arc<dyn Cold>>,
+    pub(crate) kick: OnceLock<Kick>,
+    waiters: Waiters,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    /// Wraps a state that was recovered.
+    pub(crate) fn new(core: Core, clock: Arc<dyn Clock>) -> Self {
+        let waiters = Waiters::new(core.seq());
+        Self {
+            core: Mutex::new(core),
+            clock,
+            cold: OnceLock::new(),
+            kick: OnceLock::new(),
+            waiters,
+        }
+    }
+
+    /// Everything up to `seq` is with the operating system: wakes who waited for that.
+    pub(crate) fn written(&self, seq: u64) {
+        self.waiters.advance(seq, Durability::Os);
+    }
+
+    /// Everything up to `seq` is on disk: wakes who waited for that.
+    pub(crate) fn durable(&self, seq: u64) {
+        self.waiters.advance(seq, Durability::Fsync);
+    }
+
+    /// Nothing more is taken: wakes everybody.
+    pub(crate) fn poisoned(&self) {
+        self.waiters.poison();
+    }
+
+    /// One reading of the clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now::read(&*self.clock)
+    }
+
+    /// Tells the storage that something waits to be written.
+    pub(crate) fn kick(&self) {
+        if let Some(kick) = self.kick.get() {
+            kick();
+        }
+    }
+
+    fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused> {
+        // Payloads are summed up before anybody has to wait for it.
+        let crcs: SmallVec<[u32; 4]> = transaction
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Append { record, .. } => Some(payload_crc(&record.key, &record.data)),
+                _ => None,
+            })
+            .collect();
+        let now = self.now();
+        let mut core = self.core.lock();
+        let busy = core.has_pending();
+        let submitted = core.submit(transaction, &crcs, now);
+        let kick = !busy && core.has_pending();
+        drop(core);
+        if kick {
+            self.kick();
+        }
+        let (receipt, wakes) = submitted?;
+        wakes.wake();
+        Ok(receipt)
+    }
+
+    fn poll_durable(&self, seq: u64, level: Durability, context: &Context<'_>) -> Poll<Result<()>> {
+        match self.waiters.poll(seq, level, context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(true) => Poll::Ready(Ok(())),
+            Poll::Ready(false) => {
+                let why = self.core.lock().poisoned().unwrap_or_default().to_owned();
+                Poll::Ready(Err(poisoned(&why)))
+            }
+        }
+    }
+
+    async fn until(&self, seq: u64, level: Durability) -> Result<()> {
+        std::future::poll_fn(|context| self.poll_durable(seq, level, context)).await
+    }
+
+    fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        if self.core.lock().wait_room(context.waker()) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Receipt, Refused> {
+        let receipt = loop {
+            // A copy is a few counts; it is needed only if there is no room.
+            match self.submit(transaction.clone()) {
+                Err(refused) if refused.error.reason() == Reason::StorageBusy => {
+                    std::future::poll_fn(|context| self.poll_room(context)).await;
+                }
+                submitted => break submitted?,
+            }
+        };
+        self.until(receipt.seq, receipt.durability).await?;
+        Ok(receipt)
+    }
+
+    /// Does something that makes a definition, and waits until it is durable.
+    async fn define<T>(
+        &self,
+        mut act: impl FnMut(&mut Core, Now) -> Result<(T, u64)>,
+    ) -> Result<T> {
+        loop {
+            let now = self.now();
+            let (done, kick) = {
+                let mut core = self.core.lock();
+                let busy = core.has_pending();
+                let done = act(&mut core, now);
+                (done, !busy && core.has_pending())
+            };
+            if kick {
+                self.kick();
+            }
+            match done {
+                Ok((value, seq)) => {
+                    self.until(seq, Durability::Fsync).await?;
+                    return Ok(value);
+                }
+                Err(error) if error.reason() == Reason::StorageBusy => {
+                    std::future::poll_fn(|context| self.poll_room(context)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The embedded store; a handle that is cheap to clone.
+///
+/// What it offers is the trait [`Store`](crate::Store); beside it stands what belongs to one folder on
+/// one machine: opening, closing, checkpoints.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+}
+
+impl Ledger {
+    /// Opens the ledger on a disk, and recovers what is there. No thread runs before
+    /// [`Ledger::start`]; a simulation calls [`Ledger::step`] instead.
+    ///
+    /// # Errors
+    ///
+    /// `storage_corrupt` for a format or a key that is not understood, `storage_busy` if another
+    /// process has it open, and what the disk says.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Recovered)> {
+        let (shared, service, recovered) = Service::open(disk, options, clock)?;
+        Ok((Self { shared, service }, recovered))
+    }
+
+    /// Opens the ledger in a folder, which is made if it is not there, and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ledger::open`].
+    pub fn open_folder(
+        folder: &Path,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Recovered)> {
+        let disk = RealDisk::open(folder).map_err(|error| {
+            Error::new(Reason::StorageFull, "the folder of the ledger cannot be opened")
+                .because(error)
+                .at(folder.display().to_string())
+        })?;
+        let (ledger, recovered) = Self::open(Arc::new(disk), options, clock)?;
+        ledger.start()?;
+        Ok((ledger, recovered))
+    }
+
+    /// Starts the threads that write, sync, read and clean up.
+    ///
+    /// # Errors
+    ///
+    /// What the machine says when it gives no thread.
+    pub fn start(&self) -> Result<()> {
+        self.service.start()
+    }
+
+    /// Does once what the threads would do, in the caller's; whether there was anything. For
+    /// simulations.
+    pub fn step(&self) -> bool {
+        self.service.step()
+    }
+
+    /// Stores the present state beside the write-ahead log, so that a recovery has less to replay.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.service.checkpoint()
+    }
+
+    /// Writes what waits, stores a checkpoint and ends the threads. Handles that are left answer
+    /// reads, and take nothing more.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn close(&self) -> Result<()> {
+        self.service.stop()
+    }
+
+    /// What was done and is held.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.shared.core.lock().stats();
+        self.service.stats(&mut stats);
+        stats
+    }
+
+    async fn create_log(&self, name: &str, options: LogOptions) -> Result<LogId> {
+        self.shared.define(|core, _| core.create_log(name, options.clone())).await
+    }
+
+    async fn create_group(&self, name: &str, mut options: GroupOptions) -> Result<GroupId> {
+        if let Start::Time(time_ms) = options.start {
+            let position = self.position_at(options.log, time_ms).await?;
+            options.start = Start::Position(position);
+        }
+        self.shared.define(|core, _| core.create_group(name, options.clone())).await
+    }
+
+    async fn create_map(&self, name: &str) -> Result<MapId> {
+        self.shared.define(|core, _| core.create_map(name)).await
+    }
+
+    async fn drop_log(&self, log: LogId) -> Result<()> {
+        let act = |core: &mut Core, _: Now| core.drop_log(log).map(|(seq, wakes)| (wakes, seq));
+        self.shared.define(act).await.map(|wakes| wakes.wake())
+    }
+
+    async fn drop_group(&self, group: GroupId) -> Result<()> {
+        let act = |core: &mut Core, _: Now| core.drop_group(group).map(|(seq, wakes)| (wakes, seq));
+        self.shared.define(act).await.map(|wakes| wakes.wake())
+    }
+
+    async fn alter_group(&self, group: GroupId, options: GroupOptions) -> Result<()> {
+        let act = |core: &mut Core, now: Now| {
+            core.alter_group(group, options.clone(), now).map(|(seq, wakes)| (wakes, seq))
+        };
+        self.shared.define(act).await.map(|wakes| wakes.wake())
+    }
+}

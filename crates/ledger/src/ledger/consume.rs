@@ -1,0 +1,391 @@
+//! Leasing, and the trait: what the embedded store answers at once and what it waits for.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use weft_kernel::{Result, Tick};
+
+use super::{
+    Ledger, Shared,
+    deliver::{Returning, Sorted},
+};
+use crate::{
+    core::{Item, Load, Unfit},
+    options::{Durability, GroupOptions, LogOptions},
+    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Value},
+    store::{
+        Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Stats, Store,
+    },
+    transaction::{Receipt, Refused, Transaction},
+};
+
+/// What a lease gave without waiting.
+enum Begun {
+    Done(Vec<Delivery>),
+    /// These are leased, and must be read.
+    Read(Sorted),
+    /// This must be read before anything can be leased.
+    Load(Load),
+}
+
+/// Clears a group's mark of being loaded when who loads goes away.
+struct Loading<'a> {
+    shared: &'a Shared,
+    group: GroupId,
+    load: Option<Load>,
+}
+
+impl Loading<'_> {
+    fn end(&mut self, items: Option<Vec<ReadItem>>) {
+        if let Some(load) = self.load.take() {
+            let now = self.shared.now();
+            let wakes = self.shared.core.lock().loaded(self.group, &load, items, now);
+            wakes.wake();
+        }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+impl Shared {
+    /// Leases as far as memory goes.
+    fn begin(&self, group: GroupId, ask: &Ask) -> Result<Begun> {
+        loop {
+            let now = self.now();
+            let mut items = Vec::new();
+            let (load, wakes) = self.core.lock().pick(group, ask, now, &mut items)?;
+            wakes.wake();
+            if let Some(load) = load {
+                return Ok(Begun::Load(load));
+            }
+            if items.is_empty() {
+                return Ok(Begun::Done(Vec::new()));
+            }
+            let mut sorted = Sorted::sort(group, items, now);
+            self.set_aside(group, &mut sorted);
+            if !sorted.cold.is_empty() {
+                return Ok(Begun::Read(sorted));
+            }
+            // What was picked may all have been due later, or expired: there may be more behind it.
+            if !sorted.deliveries.is_empty() {
+                return Ok(Begun::Done(sorted.deliveries));
+            }
+        }
+    }
+
+    fn set_aside(&self, group: GroupId, sorted: &mut Sorted) {
+        if !sorted.unfit.is_empty() {
+            let now = self.now();
+            let wakes = self.core.lock().unfit(group, &sorted.unfit, now);
+            wakes.wake();
+            sorted.unfit.clear();
+        }
+    }
+
+    /// Reads what was leased and is not in memory. Given up, it gives everything back.
+    async fn thaw(&self, group: GroupId, mut sorted: Sorted) -> Vec<Delivery> {
+        let cold = std::mem::take(&mut sorted.cold);
+        let leases = cold
+            .iter()
+            .map(|(item, _)| &item.picked)
+            .map(|picked| (picked.position, picked.token))
+            .chain(sorted.deliveries.iter().map(|delivery| (delivery.position, delivery.token)))
+            .map(|(position, token)| (position, token, Unfit::Returned))
+            .collect();
+        let mut returning = Returning { shared: self, group, leases };
+        let (items, wants): (Vec<Item>, Vec<_>) = cold.into_iter().unzip();
+        let read = self.cold(wants).await;
+        returning.leases.clear();
+        sorted.thaw(group, items, read, self.now());
+        self.set_aside(group, &mut sorted);
+        sorted.deliveries.sort_by_key(|delivery| delivery.token.lease);
+        sorted.deliveries
+    }
+
+    async fn lease_slowly(
+        &self,
+        group: GroupId,
+        ask: Ask,
+        mut begun: Begun,
+    ) -> Result<Vec<Delivery>> {
+        loop {
+            match begun {
+                Begun::Done(deliveries) => return Ok(deliveries),
+                Begun::Read(sorted) => {
+                    let deliveries = self.thaw(group, sorted).await;
+                    if !deliveries.is_empty() {
+                        return Ok(deliveries);
+                    }
+                }
+                Begun::Load(load) => {
+                    let wants = load.wants.clone();
+                    let mut loading = Loading { shared: self, group, load: Some(load) };
+                    let items = self.cold(wants).await;
+                    loading.end(Some(items));
+                }
+            }
+            begun = self.begin(group, &ask)?;
+        }
+    }
+
+    async fn overdue(&self, limit: usize) -> Result<Vec<Delivery>> {
+        let now = self.now();
+        let (items, wakes, expired) = {
+            let mut core = self.core.lock();
+            let expired = core.expired_entries(now, limit.min(256));
+            let (items, wakes) = core.overdue(now, limit);
+            (items, wakes, expired)
+        };
+        wakes.wake();
+        if !expired.is_empty() {
+            // Entries whose time is over are not shown; if there is no room now they go next time.
+            let transaction = Transaction { ops: expired.into(), durability: Durability::Os };
+            let _ = self.submit(transaction);
+        }
+        let mut deliveries = Vec::with_capacity(items.len());
+        let mut items = items.into_iter().peekable();
+        while let Some((group, first)) = items.next() {
+            let mut of_group = vec![first];
+            while let Some((_, item)) = items.next_if(|(other, _)| *other == group) {
+                of_group.push(item);
+            }
+            let mut sorted = Sorted::sort(group, of_group, now);
+            self.set_aside(group, &mut sorted);
+            if sorted.cold.is_empty() {
+                deliveries.extend(sorted.deliveries);
+            } else {
+                deliveries.extend(self.thaw(group, sorted).await);
+            }
+        }
+        Ok(deliveries)
+    }
+}
+
+impl Store for Ledger {
+    fn create_log<'a>(&'a self, name: &'a str, options: LogOptions) -> Pending<'a, Result<LogId>> {
+        Box::pin(self.create_log(name, options))
+    }
+
+    fn alter_log(&self, log: LogId, options: LogOptions) -> Pending<'_, Result<()>> {
+        Box::pin(
+            self.shared
+                .define(move |core, _| core.alter_log(log, options.clone()).map(|seq| ((), seq))),
+        )
+    }
+
+    fn drop_log(&self, log: LogId) -> Pending<'_, Result<()>> {
+        Box::pin(self.drop_log(log))
+    }
+
+    fn find_log<'a>(&'a self, name: &'a str) -> Pending<'a, Result<Option<(LogId, LogOptions)>>> {
+        let found = self.shared.core.lock().find_log(name);
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn logs<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Result<Vec<(String, LogId, LogOptions)>>> {
+        let found = self.shared.core.lock().logs(prefix, after, limit);
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn create_group<'a>(
+        &'a self,
+        name: &'a str,
+        options: GroupOptions,
+    ) -> Pending<'a, Result<GroupId>> {
+        Box::pin(self.create_group(name, options))
+    }
+
+    fn alter_group(&self, group: GroupId, options: GroupOptions) -> Pending<'_, Result<()>> {
+        Box::pin(self.alter_group(group, options))
+    }
+
+    fn drop_group(&self, group: GroupId) -> Pending<'_, Result<()>> {
+        Box::pin(self.drop_group(group))
+    }
+
+    fn find_group<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pending<'a, Result<Option<(GroupId, GroupOptions)>>> {
+        let found = self.shared.core.lock().find_group(name);
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn groups<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Result<Vec<(String, GroupId, GroupOptions)>>> {
+        let found = self.shared.core.lock().groups(prefix, after, limit);
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn create_map<'a>(&'a self, name: &'a str) -> Pending<'a, Result<MapId>> {
+        Box::pin(self.create_map(name))
+    }
+
+    fn drop_map(&self, map: MapId) -> Pending<'_, Result<()>> {
+        Box::pin(self.shared.define(move |core, _| core.drop_map(map).map(|seq| ((), seq))))
+    }
+
+    fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused> {
+        self.shared.submit(transaction)
+    }
+
+    fn commit(&self, transaction: Transaction) -> Pending<'_, Result<Receipt, Refused>> {
+        Box::pin(self.shared.commit(transaction))
+    }
+
+    fn durable(&self, level: Durability) -> u64 {
+        match self.shared.waiters.reached(level) {
+            Some(seq) => seq,
+            None => self.shared.core.lock().seq(),
+        }
+    }
+
+    fn poll_durable(
+        &self,
+        seq: u64,
+        level: Durability,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
+        self.shared.poll_durable(seq, level, context)
+    }
+
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.poll_room(context)
+    }
+
+    fn read(&self, log: LogId, from: u64, limits: Limits) -> Pending<'_, Result<Vec<ReadItem>>> {
+        Box::pin(self.read(log, from, limits))
+    }
+
+    fn position_at(&self, log: LogId, time_ms: u64) -> Pending<'_, Result<u64>> {
+        Box::pin(self.position_at(log, time_ms))
+    }
+
+    fn log_stats(&self, log: LogId) -> Result<LogStats> {
+        self.shared.core.lock().log_stats(log)
+    }
+
+    fn join(&self, group: GroupId, consumer: Consumer) -> Result<Joined> {
+        self.shared.core.lock().join(group, consumer)
+    }
+
+    fn leave(&self, group: GroupId, consumer: ConsumerId, requeue: bool) {
+        let now = self.shared.now();
+        let wakes = self.shared.core.lock().leave(group, consumer, requeue, now);
+        wakes.wake();
+    }
+
+    fn active(&self, group: GroupId, consumer: ConsumerId) -> bool {
+        self.shared.core.lock().served(group, consumer)
+    }
+
+    fn lease(&self, group: GroupId, ask: Ask) -> Result<Leased<'_>> {
+        Ok(match self.shared.begin(group, &ask)? {
+            Begun::Done(deliveries) => Leased::Now(deliveries),
+            begun => Leased::Later(Box::pin(self.shared.lease_slowly(group, ask, begun))),
+        })
+    }
+
+    fn poll_ready(
+        &self,
+        group: GroupId,
+        consumer: ConsumerId,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let (poll, wakes) = self.shared.core.lock().poll_ready(group, consumer, context);
+        wakes.wake();
+        poll
+    }
+
+    fn pass_turn(&self, group: GroupId, consumer: ConsumerId) {
+        let now = self.shared.now();
+        let wakes = self.shared.core.lock().pass_turn(group, consumer, now);
+        wakes.wake();
+    }
+
+    fn renew(&self, group: GroupId, position: u64, token: Token, span: Duration) -> Result<()> {
+        let now = self.shared.now();
+        let until = now.tick.plus(span);
+        let wakes = self.shared.core.lock().renew(group, position, token, until, now)?;
+        wakes.wake();
+        Ok(())
+    }
+
+    fn group_stats(&self, group: GroupId) -> Result<GroupStats> {
+        self.shared.core.lock().group_stats(group)
+    }
+
+    fn peek(
+        &self,
+        group: GroupId,
+        from: u64,
+        limit: usize,
+    ) -> Pending<'_, Result<Vec<(Exception, ReadItem)>>> {
+        Box::pin(self.peek(group, from, limit))
+    }
+
+    fn pause(&self, group: GroupId, paused: bool) -> Result<()> {
+        let now = self.shared.now();
+        let wakes = self.shared.core.lock().pause(group, paused, now)?;
+        wakes.wake();
+        Ok(())
+    }
+
+    fn next_due(&self) -> Option<Tick> {
+        self.shared.core.lock().next_due()
+    }
+
+    fn poll_due(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.shared.core.lock().poll_due(context.waker()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<Delivery>>> {
+        Box::pin(self.shared.overdue(limit))
+    }
+
+    fn get<'a>(&'a self, map: MapId, key: &'a [u8]) -> Pending<'a, Result<Option<Value>>> {
+        Box::pin(self.get(map, key))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        map: MapId,
+        prefix: &'a [u8],
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Pending<'a, Result<Vec<(Bytes, Value)>>> {
+        Box::pin(self.scan(map, prefix, after, limit))
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.shared.core.lock().poisoned().map(str::to_owned)
+    }
+
+    fn full(&self) -> bool {
+        self.shared.core.lock().cursor().is_full()
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats()
+    }
+}

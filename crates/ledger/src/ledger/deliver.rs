@@ -1,0 +1,162 @@
+//! From what was picked to deliveries: finding the bytes, and sorting out what is not to be delivered.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Shared;
+use crate::{
+    core::{Item, Now, Source, Unfit, Want},
+    format::Image,
+    record::{Delivery, GroupId, LogId, ReadItem, Record, Token, Why},
+};
+
+/// Payloads up to this size are copied out of the buffers that were written, so that one small message
+/// that is held for long does not hold megabytes.
+const COPY_MAX: usize = 256 << 10;
+/// So much is copied in one piece.
+const CHUNK: usize = 16 << 10;
+
+/// Copies small payloads together, a few to an allocation.
+#[derive(Default)]
+struct Copier {
+    chunk: BytesMut,
+}
+
+impl Copier {
+    fn copy(&mut self, image: &Bytes, part: &[u8], left: usize) -> Bytes {
+        if part.is_empty() {
+            return Bytes::new();
+        }
+        if part.len() > COPY_MAX {
+            return image.slice_ref(part);
+        }
+        if self.chunk.capacity() - self.chunk.len() < part.len() {
+            self.chunk = BytesMut::with_capacity(left.min(CHUNK).max(part.len()));
+        }
+        self.chunk.extend_from_slice(part);
+        self.chunk.split_to(part.len()).freeze()
+    }
+}
+
+fn record(image: &Bytes, parsed: &Image<'_>, copier: &mut Copier, left: usize) -> Record {
+    Record {
+        log: LogId(parsed.log),
+        position: parsed.position,
+        time_ms: parsed.time_ms,
+        key: copier.copy(image, parsed.key, left),
+        data: copier.copy(image, parsed.data, left),
+        due_ms: parsed.due_ms,
+        expires_ms: parsed.expires_ms,
+        priority: parsed.priority,
+        global: parsed.global,
+    }
+}
+
+/// The record of an image in memory.
+pub(super) fn decode(image: &Bytes) -> Option<Record> {
+    let parsed = Image::parse(image).ok()?;
+    Some(record(image, &parsed, &mut Copier::default(), image.len()))
+}
+
+/// Deliveries, and what turned out not to be one.
+#[derive(Default)]
+pub(super) struct Sorted {
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) unfit: Vec<(u64, Token, Unfit)>,
+    /// Still to be read, with what to read.
+    pub(super) cold: Vec<(Item, Want)>,
+}
+
+impl Sorted {
+    /// Sorts what was picked from a group.
+    pub(super) fn sort(group: GroupId, items: Vec<Item>, now: Now) -> Self {
+        let mut sorted = Self { deliveries: Vec::with_capacity(items.len()), ..Self::default() };
+        let mut copier = Copier::default();
+        let size = |item: &Item| match &item.source {
+            Source::Image(image) => image.len(),
+            _ => 0,
+        };
+        let mut left: usize = items.iter().map(size).sum();
+        for Item { picked, source } in items {
+            match source {
+                Source::Image(image) => {
+                    let found = Image::parse(&image).ok();
+                    let found = found.map(|parsed| record(&image, &parsed, &mut copier, left));
+                    left -= image.len();
+                    sorted.take(group, Item { picked, source: Source::Gone }, found, now);
+                }
+                Source::Record(record) => {
+                    sorted.take(group, Item { picked, source: Source::Gone }, Some(record), now);
+                }
+                Source::Gone => {
+                    sorted.take(group, Item { picked, source: Source::Gone }, None, now);
+                }
+                Source::Cold(want) => {
+                    sorted.cold.push((Item { picked, source: Source::Gone }, want));
+                }
+            }
+        }
+        sorted
+    }
+
+    fn take(&mut self, group: GroupId, item: Item, record: Option<Record>, now: Now) {
+        let picked = item.picked;
+        let unfit = match &record {
+            None => Some(Unfit::Lost),
+            Some(_) if picked.why != Why::Ready => None,
+            Some(record) if record.expires_ms != 0 && record.expires_ms <= now.wall_ms => {
+                Some(Unfit::Expired)
+            }
+            Some(record) if record.due_ms > now.wall_ms => Some(Unfit::Due(record.due_ms)),
+            Some(_) => None,
+        };
+        match (unfit, record) {
+            (None, Some(record)) => self.deliveries.push(Delivery {
+                group,
+                position: picked.position,
+                token: picked.token,
+                handouts: picked.handouts,
+                failures: picked.failures,
+                note: picked.note,
+                record,
+                why: picked.why,
+                consumer: picked.consumer,
+            }),
+            (unfit, _) => {
+                let unfit = unfit.unwrap_or(Unfit::Lost);
+                self.unfit.push((picked.position, picked.token, unfit));
+            }
+        }
+    }
+
+    /// Takes up what was read: for each of the cold ones its record, or nothing.
+    pub(super) fn thaw(&mut self, group: GroupId, cold: Vec<Item>, read: Vec<ReadItem>, now: Now) {
+        let mut read: std::collections::BTreeMap<u64, Record> = read
+            .into_iter()
+            .filter_map(|item| match item {
+                ReadItem::Record(record) => Some((record.position, record)),
+                ReadItem::Lost { .. } => None,
+            })
+            .collect();
+        for item in cold {
+            let record = read.remove(&item.picked.position);
+            self.take(group, item, record, now);
+        }
+    }
+}
+
+/// Gives back what was leased for somebody who went away before it was read.
+pub(super) struct Returning<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) group: GroupId,
+    pub(super) leases: Vec<(u64, Token, Unfit)>,
+}
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            let now = self.shared.now();
+            let wakes = self.shared.core.lock().unfit(self.group, &self.leases, now);
+            wakes.wake();
+        }
+    }
+}

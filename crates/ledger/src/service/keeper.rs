@@ -1,0 +1,163 @@
+//! The housekeeper: files made ready ahead, full ones written behind, space given back, segments looked over.
+
+use std::sync::atomic::Ordering;
+
+use weft_kernel::{Reason, Result};
+
+use super::{KEEP, Service};
+use crate::flush::House;
+
+/// Files that are ready beside the one that is written: the next, and the reserve for a full disk.
+const AHEAD: u32 = 2;
+
+impl Service {
+    /// Keeps house until it is told to stop.
+    pub(super) fn run_keeper(&self) {
+        while !self.stopping.load(Ordering::Acquire) {
+            if !self.keep_step() {
+                self.house.wait(KEEP);
+            }
+        }
+    }
+
+    /// One round; whether there was anything to do. A full disk is waited out, anything else that fails ends the taking.
+    pub(super) fn keep_step(&self) -> bool {
+        if self.shared.core.lock().poisoned().is_some() {
+            return false;
+        }
+        match self.keep() {
+            Ok(did) => did,
+            Err(error) if error.reason() == Reason::StorageFull => {
+                self.set_full(true);
+                false
+            }
+            Err(error) => {
+                self.poison(&error);
+                false
+            }
+        }
+    }
+
+    fn keep(&self) -> Result<bool> {
+        let prepared = self.prepare();
+        let full = matches!(&prepared, Err(error) if error.reason() == Reason::StorageFull);
+        if !full {
+            prepared?;
+        }
+        let mut flusher = self.flusher.lock();
+        let kept = if full { 0 } else { self.options.wal_files_kept };
+        let written = self.written_files();
+        let house = self.house();
+        let mut did = false;
+        if written.len() > kept
+            && let Some(&oldest) = written.first()
+        {
+            flusher.flush(&house, oldest)?;
+            did = true;
+        }
+        did |= flusher.tidy(&house)?;
+        drop(flusher);
+        if full {
+            // What was given free may be what was missing.
+            match self.prepare() {
+                Err(error) if error.reason() == Reason::StorageFull => self.set_full(true),
+                prepared => prepared?,
+            }
+        }
+        Ok(did)
+    }
+
+    /// Sees to it that enough files are ready.
+    fn prepare(&self) -> Result<()> {
+        loop {
+            let (current, ready) = {
+                let mut core = self.shared.core.lock();
+                let cursor = core.cursor();
+                (cursor.file(), cursor.last_ready())
+            };
+            if ready >= current + AHEAD {
+                self.set_full(false);
+                return Ok(());
+            }
+            self.files.wal.prepare(ready + 1)?;
+            let mut core = self.shared.core.lock();
+            core.cursor().ready(ready + 1);
+            let wakes = core.made_room();
+            drop(core);
+            wakes.wake();
+        }
+    }
+
+    fn set_full(&self, full: bool) {
+        let mut core = self.shared.core.lock();
+        if core.cursor().is_full() == full {
+            return;
+        }
+        core.cursor().set_full(full);
+        let wakes = core.made_room();
+        drop(core);
+        wakes.wake();
+        if full {
+            tracing::error!("the disk is full: appends are refused until there is room");
+        } else {
+            tracing::info!("the disk has room again");
+        }
+    }
+
+    /// The files that are full and safe, oldest first.
+    fn written_files(&self) -> Vec<u32> {
+        let current = self.writing_file();
+        self.files.wal.numbers().into_iter().filter(|number| *number < current).collect()
+    }
+
+    fn house(&self) -> House<'_> {
+        House { shared: &self.shared, files: &self.files, now: self.now(), service: self }
+    }
+
+    /// Stores a checkpoint of what has changed.
+    ///
+    /// # Errors
+    /// `storage_full`, `storage_poisoned`: the log still holds everything.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let mut flusher = self.flusher.lock();
+        let house = self.house();
+        flusher.store(&house)
+    }
+
+    /// Begins a new write-ahead file and writes all that is in the former ones into segments.
+    ///
+    /// # Errors
+    /// As [`Service::checkpoint`].
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.write_all()?;
+        self.prepare()?;
+        if self.shared.core.lock().cursor().rotate() {
+            let mut writing = self.writing.lock();
+            let file = self.shared.core.lock().cursor().file();
+            if let Some(next) = self.files.wal.get(file)
+                && writing.writer.number() < file
+            {
+                writing.writer.turn_to(next)?;
+                // The empty file proves nothing yet: a marker in it will.
+                writing.unproven = true;
+            }
+        }
+        let mut flusher = self.flusher.lock();
+        let house = self.house();
+        for number in self.written_files() {
+            flusher.flush(&house, number)?;
+        }
+        flusher.store(&house)
+    }
+
+    /// Runs `act` while no file is written behind, given free or removed.
+    pub(crate) fn still<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
+        let _flusher = self.flusher.lock();
+        act(self)
+    }
+
+    /// Makes safe what was submitted, for the flusher.
+    pub(crate) fn make_safe(&self) -> Result<()> {
+        self.write_all()
+    }
+}

@@ -1,0 +1,83 @@
+//! Reading what is not in memory, off the lock and off the callers' threads.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::Files;
+use crate::{
+    core::{Cold, Want},
+    record::ReadItem,
+    store::Pending,
+};
+
+/// The most reads that may wait; more are done by those who ask, which slows them down.
+const WAITING_MAX: usize = 1024;
+
+/// Reads that wait, and the files that they are from.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    files: Arc<Files>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: bool,
+    waiting: VecDeque<(Vec<Want>, oneshot::Sender<Vec<ReadItem>>)>,
+}
+
+impl Readers {
+    /// No thread reads yet: until then who asks reads.
+    pub(crate) fn new(files: Arc<Files>) -> Self {
+        Self { files, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// From now on threads read.
+    pub(crate) fn start(&self) {
+        self.state.lock().running = true;
+    }
+
+    /// The threads end; who asks then reads.
+    pub(crate) fn stop(&self) {
+        self.state.lock().running = false;
+        self.changed.notify_all();
+    }
+
+    /// Reads until it is told to stop, and what waits then.
+    pub(crate) fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some((wants, answer)) = state.waiting.pop_front() {
+                drop(state);
+                // Who no longer waits needs no answer.
+                if !answer.is_closed() {
+                    let _ = answer.send(self.files.read(&wants));
+                }
+                state = self.state.lock();
+            } else if state.running {
+                self.changed.wait(&mut state);
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+impl Cold for Readers {
+    fn read(&self, wants: Vec<Want>) -> Pending<'static, Vec<ReadItem>> {
+        let mut state = self.state.lock();
+        if !state.running || state.waiting.len() >= WAITING_MAX {
+            drop(state);
+            let items = self.files.read(&wants);
+            return Box::pin(std::future::ready(items));
+        }
+        let (answer, items) = oneshot::channel();
+        state.waiting.push_back((wants, answer));
+        drop(state);
+        self.changed.notify_one();
+        Box::pin(async move { items.await.unwrap_or_default() })
+    }
+}

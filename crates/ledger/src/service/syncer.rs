@@ -1,0 +1,181 @@
+//! The writer: takes what has gathered, writes it with one call, syncs it, and tells the core.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result};
+
+use super::{IDLE, Service, Writing};
+use crate::{
+    core::WriteGroup,
+    format::{FrameWriter, frame},
+    options::Durability,
+};
+
+/// How long the writer sleeps when it has nothing to prove.
+const LONG: Duration = Duration::from_secs(3600);
+
+impl Service {
+    /// Writes and syncs until it is told to stop.
+    pub(super) fn run_syncer(&self) {
+        loop {
+            while self.sync_step() {}
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            let idle = if self.unproven() { IDLE } else { LONG };
+            if !self.work.wait(idle) {
+                self.idle_step();
+            }
+        }
+    }
+
+    fn unproven(&self) -> bool {
+        let writing = self.writing.lock();
+        writing.unproven || writing.writer.unsynced()
+    }
+
+    /// Writes one group, and syncs it if any of its transactions asks for that; whether there was one.
+    pub(super) fn sync_step(&self) -> bool {
+        let mut writing = self.writing.lock();
+        let taken = {
+            let mut core = self.shared.core.lock();
+            if core.poisoned().is_some() { None } else { core.take_group() }
+        };
+        let Some((group, wakes)) = taken else { return false };
+        wakes.wake();
+        if let Err(error) = self.put(&mut writing, group) {
+            drop(writing);
+            self.poison(&error);
+        }
+        true
+    }
+
+    fn put(&self, writing: &mut Writing, group: WriteGroup) -> Result<()> {
+        let WriteGroup { file, offset, mut bytes, last_seq, level } = group;
+        if file != writing.writer.number() {
+            let next = self.files.wal.get(file).ok_or_else(|| gap(file, offset))?;
+            writing.writer.turn_to(next)?;
+            self.house.set();
+        }
+        if offset != writing.writer.offset() {
+            return Err(gap(file, offset));
+        }
+        writing.writer.write(&mut bytes)?;
+        writing.last_seq = last_seq;
+        let bytes = Bytes::from(bytes);
+        if level == Durability::Fsync {
+            let begun = Instant::now();
+            writing.writer.sync()?;
+            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            writing.unproven = true;
+            let now = self.now();
+            let mut core = self.shared.core.lock();
+            core.recent.push(file, offset, bytes);
+            let wakes = core.durable(last_seq, nanos, now);
+            drop(core);
+            wakes.wake();
+            self.shared.durable(last_seq);
+        } else {
+            let now = self.now();
+            let mut core = self.shared.core.lock();
+            core.recent.push(file, offset, bytes);
+            let wakes = core.written(last_seq, now);
+            drop(core);
+            wakes.wake();
+            self.shared.written(last_seq);
+        }
+        Ok(())
+    }
+
+    /// Makes safe what was only written, and proves what was safe by a marker behind it; whether there was anything.
+    pub(super) fn idle_step(&self) -> bool {
+        match self.prove() {
+            Ok(did) => did,
+            Err(error) => {
+                self.poison(&error);
+                true
+            }
+        }
+    }
+
+    /// Syncs what is written and proves it; nothing while something waits to be written, which proves it as well.
+    pub(super) fn prove(&self) -> Result<bool> {
+        let mut writing = self.writing.lock();
+        if self.shared.core.lock().poisoned().is_some() {
+            return Ok(false);
+        }
+        let mut did = false;
+        if writing.writer.unsynced() {
+            self.sync(&mut writing)?;
+            did = true;
+        }
+        if !writing.unproven {
+            return Ok(did);
+        }
+        let mut bytes = Vec::new();
+        let mut frame = FrameWriter::begin(&mut bytes, writing.last_seq, self.files.keys.encrypt());
+        frame.marker();
+        let size = frame.finish();
+        debug_assert_eq!(size % frame::ALIGN, 0);
+        {
+            let mut core = self.shared.core.lock();
+            // The start of the next file will prove what this one holds.
+            if core.has_pending() || !core.cursor().fits(size) {
+                return Ok(did);
+            }
+            if core.cursor().reserve(size, true).is_err() {
+                return Ok(did);
+            }
+        }
+        writing.writer.write(&mut bytes)?;
+        writing.writer.sync()?;
+        writing.unproven = false;
+        Ok(true)
+    }
+
+    fn sync(&self, writing: &mut Writing) -> Result<()> {
+        let begun = Instant::now();
+        writing.writer.sync()?;
+        writing.unproven = true;
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = self.now();
+        let wakes = self.shared.core.lock().durable(writing.last_seq, nanos, now);
+        wakes.wake();
+        self.shared.durable(writing.last_seq);
+        Ok(())
+    }
+
+    /// Writes and syncs all that was submitted so far.
+    ///
+    /// # Errors
+    /// `storage_poisoned` when that failed, now or before.
+    pub(super) fn write_all(&self) -> Result<()> {
+        while self.sync_step() {}
+        let mut writing = self.writing.lock();
+        if let Some(why) = self.shared.core.lock().poisoned() {
+            return Err(crate::core::poisoned(why));
+        }
+        if writing.writer.unsynced()
+            && let Err(error) = self.sync(&mut writing)
+        {
+            drop(writing);
+            self.poison(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The file that is being written.
+    pub(super) fn writing_file(&self) -> u32 {
+        self.writing.lock().writer.number()
+    }
+}
+
+fn gap(file: u32, offset: u32) -> Error {
+    let text = "the core and the writer disagree about where the log ends";
+    Error::new(Reason::Internal, text).note(format!("file {file} offset {offset}"))
+}

@@ -5,6 +5,7 @@
 
 mod fleet;
 mod http;
+mod messages;
 mod steps;
 mod traffic;
 

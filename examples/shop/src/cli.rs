@@ -28,6 +28,7 @@ pub(crate) enum Service {
     Payments,
     Shipping,
     Notifications,
+    Invoices,
 }
 
 impl Service {
@@ -40,6 +41,7 @@ impl Service {
             Self::Payments => "payments",
             Self::Shipping => "shipping",
             Self::Notifications => "notifications",
+            Self::Invoices => "invoices",
         }
     }
 
@@ -49,8 +51,11 @@ impl Service {
             Self::Orders => "Run orders: REST and gRPC on one port, calls inventory and payments",
             Self::Inventory => "Run inventory: REST, stock and reservations",
             Self::Payments => "Run payments: REST, authorisations",
-            Self::Shipping => "Run shipping: REST, shipments",
-            Self::Notifications => "Run notifications: REST, messages to people",
+            Self::Shipping => "Run shipping: REST, shipments; takes orders by AMQP",
+            Self::Notifications => {
+                "Run notifications: REST, messages to people; orders are pushed to it"
+            }
+            Self::Invoices => "Run invoices: REST, what is owed; pulls orders",
         }
     }
 }
@@ -64,6 +69,9 @@ pub(crate) struct Serve {
     /// The base URL of Weft, through which other services are called
     #[arg(long, value_name = "URL")]
     pub(crate) weft: Option<String>,
+    /// The AMQP URL of Weft, from which orders are taken
+    #[arg(long, value_name = "URL")]
+    pub(crate) amqp: Option<String>,
     /// How long each request takes at least
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     pub(crate) latency: Duration,

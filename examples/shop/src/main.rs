@@ -1,4 +1,4 @@
-//! The shop: an example fleet of six small services, one process each.
+//! The shop: an example fleet of seven small services, one process each.
 //!
 //! They know nothing of Weft but a URL: no library of it is on their request path, so what the tour
 //! shows works for services in any language. All state is in memory and bounded, and each instance
@@ -10,6 +10,7 @@ mod call;
 mod cli;
 mod failure;
 mod inventory;
+mod invoices;
 mod knobs;
 mod notifications;
 mod orders;

@@ -1,7 +1,8 @@
 //! Orders: what was bought. REST and gRPC over one core.
 //!
 //! Placing an order reserves stock and then authorises the payment, both through Weft; when the
-//! payment is refused the reservation is given back.
+//! payment is refused the reservation is given back. That it was placed is published as
+//! `order.placed`.
 
 pub(crate) mod grpc;
 pub(crate) mod rest;
@@ -103,6 +104,11 @@ impl Orders {
             payment: authorisation.id,
         };
         self.0.orders.put(order.id, order.clone());
+        // Others learn of the order by a message, whoever they are and whether they run now or not. An
+        // order that is placed stands, also if nobody could be told.
+        if let Err(failure) = upstream.publish("order.placed", &key, &order, trace).await {
+            eprintln!("order {} is placed, but not published: {}", order.id, failure.detail);
+        }
         // No follower is no failure.
         let _ = self.0.placed.send(order.clone());
         Ok(order)

@@ -21,7 +21,7 @@ use tonic::{body::Body, codegen::Service, server::NamedService};
 use crate::{
     cli::{self, Serve},
     failure::Failure,
-    inventory,
+    inventory, invoices,
     knobs::{self, Instance, Setting},
     notifications, orders, payments, proto, shipping,
     upstream::Upstream,
@@ -81,6 +81,12 @@ pub(crate) async fn run(service: cli::Service, options: Serve) -> Result<()> {
     }
 }
 
+/// Waits until the instance was asked to end.
+pub(crate) async fn end(stopped: &mut watch::Receiver<bool>) {
+    // An error means that nobody can ask any more, which is an end too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 /// What the service offers, gRPC and REST side by side on one port.
 async fn routes(
     service: cli::Service,
@@ -95,7 +101,11 @@ async fn routes(
         }
         cli::Service::Inventory => inventory::routes(),
         cli::Service::Payments => payments::routes(),
-        cli::Service::Shipping => shipping::routes(),
+        cli::Service::Shipping => shipping::routes(options.amqp.clone(), stopped),
+        cli::Service::Invoices => {
+            let upstream = options.weft.clone().map(|weft| Upstream::new(Some(weft)));
+            invoices::routes(upstream, stopped)
+        }
         cli::Service::Notifications => notifications::routes(),
     })
 }

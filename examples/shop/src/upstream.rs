@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -42,17 +42,71 @@ impl Upstream {
         body: &T,
         trace: &Trace,
     ) -> Result<R, Failure> {
-        let unavailable = |detail: String| Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        let path = format!("/internal/{service}{path}");
+        let mut request = self.request(method, service, &path, body)?;
+        trace.onto(request.headers_mut());
+        self.exchange(service, request).await
+    }
+
+    /// Publishes an event: once it is answered, Weft has it on its disk. The id tells a repetition.
+    pub(crate) async fn publish<T: Serialize>(
+        &self,
+        event: &str,
+        id: &str,
+        body: &T,
+        trace: &Trace,
+    ) -> Result<(), Failure> {
+        let path = format!("/internal/events/{event}");
+        let mut request = self.request(Method::POST, "events", &path, body)?;
+        let fields = request.headers_mut();
+        for (name, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-type", event),
+            ("ce-source", "/shop/orders"),
+            ("ce-id", id),
+        ] {
+            fields.insert(name, HeaderValue::from_str(value).map_err(internal)?);
+        }
+        trace.onto(fields);
+        let _kept: serde_json::Value = self.exchange("events", request).await?;
+        Ok(())
+    }
+
+    /// Asks the API of messages.
+    pub(crate) async fn ask<T: Serialize, R: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &T,
+    ) -> Result<R, Failure> {
+        let request = self.request(Method::POST, "messages", path, body)?;
+        self.exchange("messages", request).await
+    }
+
+    /// A request with a body of JSON.
+    fn request<T: Serialize>(
+        &self,
+        method: Method,
+        service: &str,
+        path: &str,
+        body: &T,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let base = self.base.as_ref().ok_or_else(|| {
             unavailable(format!("{service} cannot be called: start with --weft URL"))
         })?;
-        let mut request = Request::builder()
+        Request::builder()
             .method(method)
-            .uri(format!("{base}/internal/{service}{path}"))
+            .uri(format!("{base}{path}"))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(serde_json::to_vec(body).map_err(internal)?)))
-            .map_err(internal)?;
-        trace.onto(request.headers_mut());
+            .map_err(internal)
+    }
+
+    /// Sends a request and reads the JSON that comes back.
+    async fn exchange<R: DeserializeOwned>(
+        &self,
+        service: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<R, Failure> {
         let exchange = async {
             let answer = self
                 .client
@@ -74,6 +128,10 @@ impl Upstream {
         serde_json::from_slice(&body)
             .map_err(|error| Failure::new(StatusCode::BAD_GATEWAY, format!("{service}: {error}")))
     }
+}
+
+fn unavailable(detail: String) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

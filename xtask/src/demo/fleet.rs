@@ -32,6 +32,7 @@ const INSTANCES: &[(&str, &str)] = &[
     ("payments", "2"),
     ("shipping", "1"),
     ("notifications", "1"),
+    ("invoices", "1"),
 ];
 const START: Duration = Duration::from_secs(10);
 
@@ -57,6 +58,7 @@ pub(super) struct Fleet {
     binaries: PathBuf,
     folder: PathBuf,
     web: SocketAddr,
+    amqp: SocketAddr,
     admin: SocketAddr,
     stop: Stop,
     // Weft is the first to end, so that it never reports a fleet that is going away.
@@ -73,12 +75,18 @@ impl Fleet {
             .map_or_else(|| crate::root().join("target"), PathBuf::from);
         let folder = target.join("demo");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let mut ports = free_ports(INSTANCES.len() + 2)?.into_iter();
+        // Each tour begins without the messages of the one before.
+        match fs::remove_dir_all(folder.join("data")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut ports = free_ports(INSTANCES.len() + 3)?.into_iter();
         let mut next = || ports.next().context("a free port");
         let mut fleet = Self {
             binaries: target.join("release"),
             folder,
             web: next()?,
+            amqp: next()?,
             admin: next()?,
             stop,
             weft: None,
@@ -104,7 +112,8 @@ impl Fleet {
         command
             .args([instance.service, "--name", instance.name, "--verbose"])
             .args(["--listen", &instance.address.to_string()])
-            .args(["--weft", &format!("http://{}", self.web)]);
+            .args(["--weft", &format!("http://{}", self.web)])
+            .args(["--amqp", &format!("amqp://guest:guest@{}/%2f", self.amqp)]);
         let mut process = Process::start(command, &self.folder.join(format!("{name}.log")))?;
         let address = instance.address;
         answers(&self.stop, &mut process, &name, || TcpStream::connect(address).is_ok())?;
@@ -130,7 +139,9 @@ impl Fleet {
         let mut command = Command::new(self.binaries.join("weft"));
         command.args(arguments);
         command.env("WEB_PORT", self.web.port().to_string());
+        command.env("AMQP_PORT", self.amqp.port().to_string());
         command.env("ADMIN_PORT", self.admin.port().to_string());
+        command.env("DATA", self.folder.join("data"));
         for instance in &self.instances {
             let name = instance.full_name().to_uppercase().replace('-', "_");
             command.env(format!("{name}_PORT"), instance.address.port().to_string());
@@ -201,6 +212,12 @@ impl Fleet {
         let (_, count) = report.split_once("\"requests\":").context("no count of requests")?;
         let digits: String = count.chars().take_while(char::is_ascii_digit).collect();
         Ok(digits.parse()?)
+    }
+
+    /// Kills Weft as a crash would, and starts it again where it was.
+    pub(super) fn crash_weft(&mut self) -> Result<()> {
+        self.weft.take().context("Weft does not run")?.kill();
+        self.start_weft()
     }
 
     /// Kills one instance as a crash would.
@@ -303,6 +320,6 @@ mod tests {
             assert!(config.contains(&variable), "{variable}");
         }
         let variables = config.matches("_PORT}").count();
-        assert_eq!(variables, INSTANCES.len() + 2, "a port is named that nobody sets");
+        assert_eq!(variables, INSTANCES.len() + 3, "a port is named that nobody sets");
     }
 }

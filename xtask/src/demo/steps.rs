@@ -10,13 +10,14 @@ use anyhow::{Context, Result, ensure};
 use super::{
     Step,
     fleet::{CALM, Fleet},
+    messages,
     traffic::{Tally, Traffic},
 };
 
 /// Long for a thing that happens within a second or two.
-const SOON: Duration = Duration::from_secs(15);
+pub(super) const SOON: Duration = Duration::from_secs(15);
 const STOCK: &str = "/internal/inventory/stock/tea";
-const ORDER: &str = r#"{"user_id":1,"lines":[{"sku":"tea","quantity":2}]}"#;
+pub(super) const ORDER: &str = r#"{"user_id":1,"lines":[{"sku":"tea","quantity":2}]}"#;
 
 /// The tour.
 pub(super) const TOUR: &[Step] = &[
@@ -29,6 +30,19 @@ pub(super) const TOUR: &[Step] = &[
     Step { title: "an instance answers errors: retries hide it, ejection ends it", run: failing },
     Step { title: "a service becomes slow: deadline, then breaker, then recovery", run: slow },
     Step { title: "the configuration is edited under traffic", run: reload },
+    Step {
+        title: "an order is a message: pushed, taken by AMQP, and pulled",
+        run: messages::three,
+    },
+    Step {
+        title: "a subscriber fails, and gets what it missed once it is well",
+        run: messages::recovers,
+    },
+    Step { title: "a message dies, and is sent through again", run: messages::redriven },
+    Step {
+        title: "Weft is killed, and nothing that it acknowledged is lost",
+        run: messages::crash,
+    },
     Step { title: "what Weft tells about itself", run: report },
 ];
 
@@ -238,7 +252,7 @@ fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
     let admin = format!("http://{}", fleet.admin());
     let (good, status) = fleet.weft(&["status", "--admin", &admin])?;
     ensure!(good, "`weft status` failed:\n{status}");
-    ensure!(status.contains("of 11 endpoints"), "`weft status` misses endpoints:\n{status}");
+    ensure!(status.contains("of 12 endpoints"), "`weft status` misses endpoints:\n{status}");
     let (good, services) = fleet.weft(&["service", "--admin", &admin])?;
     ensure!(good, "`weft service` failed:\n{services}");
     ensure!(services.contains("inventory"), "`weft service` names no service:\n{services}");

@@ -51,7 +51,11 @@ fn an_order_reserves_and_pays_through_weft_in_one_trace() {
     assert_eq!(json_of(&send(shop.payments.address, "GET", &path, &[], ""))["cents"], 1350);
 
     let relayed = shop.relay.traceparents();
-    assert_eq!(relayed, vec![PARENT.to_owned(); 2], "both calls carry the caller's trace");
+    assert_eq!(
+        relayed,
+        vec![PARENT.to_owned(); 3],
+        "both calls and the event carry the caller's trace"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! it tests by itself on free ports, and ends it again; `cargo xtask test` runs all of them, `--quick`
 //! none, and `cargo xtask suite NAME` one.
 
+mod amqp;
 mod front;
 
 use anyhow::{Context, Result, bail};
@@ -87,11 +88,16 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
 ];
 
+/// What is run by name alone: suites that judge somebody else, and so themselves.
+const PROOFS: &[Suite] =
+    &[Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq }];
+
 /// The task that runs one suite alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    let known = || SUITES.iter().chain(PROOFS);
+    let names: Vec<&str> = known().map(|suite| suite.name).collect();
     let [name] = arguments else { bail!("name one suite of: {}", names.join(", ")) };
-    let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
+    let Some(suite) = known().find(|suite| suite.name == name) else {
         bail!("there is no suite `{name}`, but: {}", names.join(", "));
     };
     need::meet(suite.needs)?;
@@ -126,9 +132,12 @@ fn websocket() -> Result<String> {
 
 /// Runs a script that ends with a line `PASSED n/m`, and gives that line.
 fn script(program: &str, file: &str, arguments: &[&str]) -> Result<String> {
-    let lines = shell::command(program, [file])
-        .args(arguments)
-        .env("NODE_PATH", NODE_MODULES)
-        .run_keeping(|line| line.starts_with("PASSED "))?;
+    passed(shell::command(program, [file]).args(arguments), file)
+}
+
+/// The same of a command that is made already.
+fn passed(command: shell::Shell, file: &str) -> Result<String> {
+    let lines =
+        command.env("NODE_PATH", NODE_MODULES).run_keeping(|line| line.starts_with("PASSED "))?;
     lines.into_iter().last().with_context(|| format!("{file} did not say how many passed"))
 }

@@ -67,20 +67,19 @@ pub(super) fn recovery(
         confirmed += flow::publish(&mut inlet, BODY, 1_000, part)?.confirmed;
     }
     let on_disk = server.on_disk();
-    let (took, ()) = server.crash_and_restart(programs, |server| {
+    let (took, taken) = server.crash_and_restart(programs, |server| {
         let mut outlet = server.reach(target).consumer(Mode::Take, &names[0], 1)?;
         let consumed = flow::consume(&mut outlet, BODY, 1)?;
         ensure!(consumed.wrong == 0, "another message than the first");
-        Ok(())
+        Ok(consumed.count)
     })?;
-    // What was held by a consumer that is gone goes back, and takes its time.
+    // What was held by a consumer that is gone goes back, and takes its time; what it accepted does not.
     let mut found = 0;
     let whole = poll::until("all that was confirmed", Duration::from_secs(20), || {
         found = reach.depth(&names[0])?;
-        // The first was taken.
-        Ok((found + 1 >= confirmed).then_some(()))
+        Ok((found + taken >= confirmed).then_some(()))
     });
-    let lost = if whole.is_ok() { 0 } else { confirmed - found - 1 };
+    let lost = if whole.is_ok() { 0 } else { confirmed - found - taken };
     Ok(Recovery {
         at: record::now(),
         recovery: target.name(),

@@ -270,6 +270,8 @@ fn launch(
                 .env("RABBITMQ_LOG_BASE", folder.join("logs"))
                 .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
                 .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+                // Without a shell that stays in between.
+                .env("RUNNING_UNDER_SYSTEMD", "1")
                 .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
                 .env("RABBITMQ_PID_FILE", folder.join("pid"))
                 .env(

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a process may take until it accepts connections.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// Both processes; they end with this.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ fn configuration(web: SocketAddr, service: SocketAddr) -> String {
 }
 
 /// Waits until a process that was just started accepts connections.
-fn accepts(process: &mut Process, name: &str, address: SocketAddr) -> Result<()> {
+pub(super) fn accepts(process: &mut Process, name: &str, address: SocketAddr) -> Result<()> {
     let until = Instant::now() + START;
     while TcpStream::connect(address).is_err() {
         if let Some(status) = process.ended() {

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::{Confirmed, Delivered, Mode, Place};
 use crate::broker::socket::{Socket, line_end};
 
+/// What acknowledgements are sent to, followed by the number of the message.
+const NUMBERS: &str = "_INBOX.p.n.";
+
 /// One protocol message that is wholly there.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame<'a> {
@@ -79,7 +82,9 @@ impl Session {
         ensure!(info.starts_with("INFO"), "NATS begins with {info}");
         let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
                        \"no_responders\":true,\"protocol\":1,\"lang\":\"weft-bench\",\"version\":\"0\"}";
-        socket.send(format!("{connect}\r\nSUB _INBOX.{inbox}.> 1\r\n").as_bytes())?;
+        // Answers, deliveries, acknowledgements. A push consumer sees no interest in a wildcard.
+        let hear = format!("SUB _INBOX.{inbox}.x 1\r\nSUB _INBOX.{inbox}.d 2\r\nSUB {NUMBERS}* 3");
+        socket.send(format!("{connect}\r\n{hear}\r\n").as_bytes())?;
         Ok(Self { socket, inbox })
     }
 
@@ -196,7 +201,7 @@ impl super::Publisher for Publisher {
     fn put(&mut self, out: &mut Vec<u8>, number: u64, body: &[u8]) -> Result<()> {
         self.digits.clear();
         // Writing to a string cannot fail.
-        let _ = std::fmt::Write::write_fmt(&mut self.digits, format_args!("_INBOX.p.{number}"));
+        let _ = std::fmt::Write::write_fmt(&mut self.digits, format_args!("{NUMBERS}{number}"));
         publish(out, &self.subjects[number as usize % self.subjects.len()], &self.digits, body);
         Ok(())
     }
@@ -208,7 +213,7 @@ impl super::Publisher for Publisher {
                 Frame::Message { subject, head, body, .. } => {
                     let said = || String::from_utf8_lossy(body).into_owned();
                     ensure!(head.is_empty(), "no acknowledgement: {}", head.escape_ascii());
-                    let number = subject.strip_prefix("_INBOX.p.").context("a reply to nobody")?;
+                    let number = subject.strip_prefix(NUMBERS).context("a reply to nobody")?;
                     let number: u64 = number.parse()?;
                     let sequence = sequence(body).with_context(said)?;
                     let stream = number as usize % self.subjects.len();

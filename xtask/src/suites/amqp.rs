@@ -1,0 +1,141 @@
+//! Clients of AMQP 0-9-1 that other people wrote, an application on them, and a server that is killed.
+//!
+//! The scripts know nothing of what they judge but an address. They were written against RabbitMQ, whose
+//! applications must find here what they find there, and are held to it by a suite of its own.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use super::{NODE, front::accepts, script};
+use crate::{
+    need::{Need, PYTHON, Source},
+    process::{Process, free_ports},
+    shell,
+};
+
+const PYTHON_CLIENTS: Need = Need {
+    name: "pika and aio-pika",
+    why: "AMQP as Python speaks it",
+    check: &[PYTHON, "-c", "import pika, aio_pika"],
+    source: Source::Python(&["pika==1.4.4", "aio-pika==10.2.1"]),
+};
+
+const CELERY: Need = Need {
+    name: "Celery",
+    why: "an application on AMQP",
+    check: &[PYTHON, "-c", "import celery"],
+    source: Source::Python(&["celery==5.7.0"]),
+};
+
+const AMQPLIB: Need = Need {
+    name: "amqplib",
+    why: "AMQP as Node.js speaks it",
+    check: &["node", "-e", "require('./target/node/node_modules/amqplib')"],
+    source: Source::Npm(&["amqplib@2.3.1"]),
+};
+
+const TOOLS: Need = Need {
+    name: "amqp-tools",
+    why: "AMQP as rabbitmq-c speaks it",
+    check: &["sh", "-c", "command -v amqp-consume"],
+    source: Source::Apt(&["amqp-tools"]),
+};
+
+const RABBITMQ: Need = Need {
+    name: "RabbitMQ",
+    why: "the broker whose clients they are",
+    check: &["test", "-x", SERVER],
+    source: Source::Apt(&["rabbitmq-server"]),
+};
+
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// What they need, and the broker by which they are judged.
+pub(super) const NEEDS: &[Need] = &[PYTHON_CLIENTS, CELERY, NODE, AMQPLIB, TOOLS, RABBITMQ];
+
+/// Every script: who speaks, by what program, and the file.
+const SCRIPTS: &[(&str, &str, &str)] = &[
+    ("pika", PYTHON, "xtask/suites/amqp_pika.py"),
+    ("frames", PYTHON, "xtask/suites/amqp_raw.py"),
+    ("aio-pika", PYTHON, "xtask/suites/amqp_aio_pika.py"),
+    ("amqplib", "node", "xtask/suites/amqp_lib.cjs"),
+    ("amqp-tools", PYTHON, "xtask/suites/amqp_tools.py"),
+    ("Celery", PYTHON, "xtask/suites/amqp_celery.py"),
+];
+
+/// All scripts against one server; all are asked before one fails, so that a run tells everything.
+fn all(url: &str) -> Result<Vec<String>> {
+    let outcomes: Vec<Result<String>> = SCRIPTS
+        .iter()
+        .map(|&(who, program, file)| {
+            let ran = script_at(program, file, url);
+            ran.map(|line| format!("{who}: {line}")).with_context(|| who.to_owned())
+        })
+        .collect();
+    outcomes.into_iter().collect()
+}
+
+fn script_at(program: &str, file: &str, url: &str) -> Result<String> {
+    super::passed(shell::command(program, [file]).env("AMQP_URL", url), file)
+}
+
+/// The scripts and the harness that kills, against RabbitMQ.
+pub(super) fn rabbitmq() -> Result<String> {
+    let broker = RabbitMq::start()?;
+    let mut lines = all(&broker.url)?;
+    drop(broker);
+    lines.push(script(PYTHON, "xtask/suites/kill.py", &["--rabbitmq", "--rounds", "4"])?);
+    Ok(lines.join("; "))
+}
+
+/// A RabbitMQ that has nothing of the machine's own: not its ports, its names, its folders or its plugins.
+struct RabbitMq {
+    url: String,
+    // It is the first to end.
+    _server: Process,
+    _names: Process,
+}
+
+impl RabbitMq {
+    fn start() -> Result<Self> {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| crate::root().join("target"), PathBuf::from);
+        let folder = target.join("suites").join("rabbitmq");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let [address, names, nodes] = free_ports(3)?[..] else { bail!("three free ports") };
+        fs::write(folder.join("rabbitmq.conf"), format!("listeners.tcp.1 = {address}\n"))?;
+        fs::write(folder.join("plugins"), "[].\n")?;
+
+        let mut command = Command::new("epmd");
+        command.args(["-address", "127.0.0.1", "-port", &names.port().to_string()]);
+        let naming = Process::start(command, &folder.join("epmd.log"))?;
+
+        let mut command = Command::new(SERVER);
+        command
+            .env("HOME", &folder)
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", names.port().to_string())
+            .env("RABBITMQ_NODENAME", format!("suite{}@localhost", address.port()))
+            .env("RABBITMQ_DIST_PORT", nodes.port().to_string())
+            .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+            .env("RABBITMQ_LOG_BASE", folder.join("logs"))
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+            .env("RABBITMQ_PID_FILE", folder.join("pid"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            // Without a shell that stays in between, and outlives whom it started.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1}",
+            );
+        let mut server = Process::start(command, &folder.join("server.log"))?;
+        accepts(&mut server, "RabbitMQ", address)?;
+        let url = format!("amqp://guest:guest@{address}/%2F");
+        Ok(Self { url, _server: server, _names: naming })
+    }
+}

@@ -1,0 +1,341 @@
+//! The shell around a [`Session`]: reads, writes and waits, and keeps heartbeats.
+//!
+//! One task a connection. Each turn works off what was read, hands publishes and settlements to the
+//! broker together, fetches for consumers, and writes everything that came of it at once. While much
+//! waits to be sent, or publishes wait for the disk, nothing is read: the client's own socket is what
+//! slows it down.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::io::poll_read_buf;
+use weft_kernel::Result;
+use weft_net::Stop;
+use weft_wire::amqp::{ReplyCode, frame};
+
+use crate::{
+    fault::Fault,
+    server::Inner,
+    session::{Flight, OUT_BYTES_MAX, Peer, Phase, Session},
+};
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+/// How long a client may take until its connection is open.
+const OPENING_TIME: Duration = Duration::from_secs(10);
+/// How long the end of a connection may go unacknowledged.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+/// How often it is looked whether deliveries were settled in time.
+const OVERDUE_EVERY: Duration = Duration::from_secs(1);
+/// How often publishes that found the disk full are tried again.
+const STALLED_EVERY: Duration = Duration::from_millis(250);
+
+/// What a turn begins with.
+enum Happened {
+    /// Bytes were read, a consumer was woken, a write went through.
+    Progress,
+    /// The flight at the front is done, or never will be.
+    Landed(Result<()>),
+    /// A timer.
+    Time,
+    /// Weft is draining.
+    Draining,
+    /// The client is gone.
+    Gone,
+}
+
+/// A flight that is waited for.
+type Waiting = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+struct Shell<IO> {
+    io: IO,
+    session: Session,
+    input: BytesMut,
+    written: usize,
+    /// What the front of the flights waits for.
+    waiting: Option<Waiting>,
+    timer: Pin<Box<Sleep>>,
+    began: Instant,
+    last_read: Instant,
+    last_written: Instant,
+    last_look: Instant,
+    closing_since: Option<Instant>,
+    ended: bool,
+}
+
+/// Speaks with a client until the connection ends.
+pub(crate) async fn run(
+    server: Arc<Inner>,
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    stop: Stop,
+) {
+    let now = Instant::now();
+    let mut shell = Shell {
+        io,
+        session: Session::new(server, peer),
+        input: BytesMut::with_capacity(READ_BYTES),
+        written: 0,
+        waiting: None,
+        timer: Box::pin(sleep_until(now + OPENING_TIME)),
+        began: now,
+        last_read: now,
+        last_written: now,
+        last_look: now,
+        closing_since: None,
+        ended: false,
+    };
+    shell.talk(stop).await;
+    shell.session.release().await;
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
+    async fn talk(&mut self, stop: Stop) {
+        let mut draining = pin!(stop.draining());
+        let mut drained = false;
+        loop {
+            self.work().await;
+            if self.session.phase == Phase::Over {
+                // What is left is sent if the client takes it soon.
+                let end = Instant::now() + CLOSING_TIME;
+                let _ = tokio::time::timeout_at(end, self.finish()).await;
+                return;
+            }
+            self.arm();
+            let happened = poll_fn(|context| {
+                if !drained && draining.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Happened::Draining);
+                }
+                self.poll(context)
+            })
+            .await;
+            match happened {
+                Happened::Progress => {}
+                Happened::Landed(Ok(())) => {
+                    if let Some(flight) = self.session.flights.pop_front() {
+                        self.session.landed(flight);
+                    }
+                }
+                Happened::Landed(Err(error)) => {
+                    self.session.end_connection(&Fault::from(error), (60, 40)).await;
+                }
+                Happened::Draining => {
+                    drained = true;
+                    let fault = Fault::new(
+                        ReplyCode::ConnectionForced,
+                        "broker forced connection closure with reason 'shutdown'",
+                    );
+                    self.session.end_connection(&fault, (0, 0)).await;
+                }
+                Happened::Gone => return,
+                Happened::Time => {
+                    if self.ticked().await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Works off what was read, and what follows from it.
+    async fn work(&mut self) {
+        let mut used = 0;
+        let mut whole = true;
+        while whole && self.session.phase != Phase::Over && !self.session.is_stalled() {
+            let bytes = &self.input[used..];
+            if self.session.phase == Phase::Greeting {
+                match self.session.greeting(bytes) {
+                    Some(taken) => used += taken,
+                    None => whole = false,
+                }
+                continue;
+            }
+            match frame::parse(bytes, self.session.tuned.frame_bytes_max) {
+                Ok(Some((frame, taken))) => {
+                    used += taken;
+                    let rest = &self.input[used..];
+                    used += self.session.frame(frame, rest).await;
+                }
+                Ok(None) => whole = false,
+                Err(error) => {
+                    // What follows cannot be told apart any more.
+                    used = self.input.len();
+                    self.session.end_connection(&Fault::from(error), (0, 0)).await;
+                    whole = false;
+                }
+            }
+            if self.session.out.len() - self.written >= OUT_BYTES_MAX {
+                break;
+            }
+        }
+        self.input.advance(used);
+        self.session.flush().await;
+        self.session.feed().await;
+        if self.session.phase == Phase::Closing && self.closing_since.is_none() {
+            self.closing_since = Some(Instant::now());
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Happened> {
+        let mut progress = false;
+        match self.poll_write(context) {
+            Poll::Ready(Err(_error)) => return Poll::Ready(Happened::Gone),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if let Poll::Ready(done) = self.poll_landed(context) {
+            return Poll::Ready(Happened::Landed(done));
+        }
+        if self.session.is_hungry() {
+            progress = true;
+        }
+        if self.session.ready.poll(context).is_ready() {
+            progress = true;
+        }
+        while self.session.out.len() < OUT_BYTES_MAX
+            && let Poll::Ready(Some(reply)) = self.session.inbox.poll_recv(context)
+        {
+            self.session.replied(reply);
+            progress = true;
+        }
+        let reads = !self.ended
+            && !self.session.is_stalled()
+            && self.session.out.len() - self.written < OUT_BYTES_MAX;
+        if reads {
+            match self.poll_read(context) {
+                Poll::Ready(Ok(0)) if self.session.out.is_empty() => {
+                    return Poll::Ready(Happened::Gone);
+                }
+                // The client may still read what is on its way.
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(_error)) => return Poll::Ready(Happened::Gone),
+                Poll::Pending => {}
+            }
+        } else if self.ended && self.session.out.is_empty() {
+            return Poll::Ready(Happened::Gone);
+        }
+        if progress {
+            return Poll::Ready(Happened::Progress);
+        }
+        self.timer.as_mut().poll(context).map(|()| Happened::Time)
+    }
+
+    fn poll_landed(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.waiting.is_none() {
+            match self.session.flights.front() {
+                None => return Poll::Pending,
+                Some(Flight { receipt: None, .. }) => return Poll::Ready(Ok(())),
+                Some(Flight { receipt: Some(receipt), .. }) => {
+                    let (broker, receipt) = (self.session.server.broker.clone(), receipt.clone());
+                    let done = async move { broker.until_durable(&receipt).await };
+                    self.waiting = Some(Box::pin(done));
+                }
+            }
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        let done = ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        Poll::Ready(done)
+    }
+
+    /// Reads once into the buffer; 0 is the end.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(READ_BYTES);
+        let count = ready!(poll_read_buf(Pin::new(&mut self.io), context, &mut self.input))?;
+        self.last_read = Instant::now();
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes what waits; ready when nothing does.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.session.out.len() {
+            let rest = &self.session.out[self.written..];
+            let count = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+            self.last_written = Instant::now();
+        }
+        self.written = 0;
+        self.session.out.clear();
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    /// Sends what is left, and says that nothing more follows.
+    async fn finish(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_write(context)).await?;
+        poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context)).await
+    }
+
+    /// The half of the agreed heartbeat; `None` without one.
+    fn beat(&self) -> Option<Duration> {
+        match self.session.tuned.heartbeat {
+            0 => None,
+            seconds => Some(Duration::from_millis(u64::from(seconds) * 500)),
+        }
+    }
+
+    /// Sets the timer to the next moment at which something may be due.
+    fn arm(&mut self) {
+        let mut next = self.last_look + OVERDUE_EVERY;
+        if !matches!(self.session.phase, Phase::Running | Phase::Closing | Phase::Over) {
+            next = next.min(self.began + OPENING_TIME);
+        }
+        if let Some(since) = self.closing_since {
+            next = next.min(since + CLOSING_TIME);
+        }
+        if let Some(beat) = self.beat() {
+            next = next.min(self.last_written + beat).min(self.last_read + beat * 4);
+        }
+        if self.session.is_stalled() {
+            next = next.min(Instant::now() + STALLED_EVERY);
+        }
+        // A timer that is set for later than it could be costs nothing; one that is moved does.
+        if self.timer.deadline() > next || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    /// Does what is due; whether the connection is over.
+    async fn ticked(&mut self) -> bool {
+        let now = Instant::now();
+        let opening = !matches!(self.session.phase, Phase::Running | Phase::Closing | Phase::Over);
+        if opening && now >= self.began + OPENING_TIME {
+            return true;
+        }
+        if self.closing_since.is_some_and(|since| now >= since + CLOSING_TIME) {
+            return true;
+        }
+        if let Some(beat) = self.beat() {
+            if now >= self.last_read + beat * 4 {
+                tracing::info!(peer = self.session.peer.address, "missed heartbeats, closing");
+                return true;
+            }
+            if now >= self.last_written + beat && self.session.out.is_empty() {
+                self.session.out.extend_from_slice(&frame::HEARTBEAT);
+            }
+        }
+        if self.session.is_stalled() {
+            self.session.flush_publishes().await;
+        }
+        if now >= self.last_look + OVERDUE_EVERY {
+            self.last_look = now;
+            if let Some((channel, timeout)) = self.session.overdue(now) {
+                self.session.time_out(channel, timeout).await;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,536 @@
+//! Publishing: from frames to messages, from messages to queues, and back to confirms.
+//!
+//! A publish whose frames are all in the read buffer is made into a message at once, its body copied a
+//! single time; only one that is cut is put together piece by piece. What one read brings is submitted
+//! as one transaction. If that is refused as a whole, each message is submitted by itself, so that one
+//! full queue refuses nobody else's messages.
+
+use std::{sync::Arc, time::Duration};
+
+use weft_broker::{Durability, Message, MessageBuilder, Publish, Receipt};
+use weft_kernel::{Error, Reason};
+use weft_wire::amqp::{
+    ContentHeader, FrameKind, Method, Properties, ReplyCode, TableWriter, frame, write_content,
+};
+
+use super::{Phase, Session};
+use crate::{
+    arguments::Full,
+    confirms::Confirm,
+    death::copies,
+    fault::Fault,
+    reply,
+    route::{Routed, Targets},
+};
+
+/// Publishes are submitted when so many bytes have gathered, even within one read.
+const GATHER_BYTES_MAX: usize = 4 << 20;
+/// What is reserved for a body on the word of its header alone.
+const EARLY_BODY_BYTES_MAX: u64 = 1 << 20;
+/// The longest time to live that RabbitMQ takes, in milliseconds.
+const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
+
+/// A publish of which not all is there.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    exchange: Box<str>,
+    key: Box<str>,
+    mandatory: bool,
+    body: Option<(MessageBuilder, u64)>,
+}
+
+/// What was published and not submitted.
+#[derive(Debug, Default)]
+pub(crate) struct Publishing {
+    pending: Vec<Pending>,
+    bytes: usize,
+    marks: Vec<Mark>,
+    /// Whether the disk had no room when it was tried last.
+    pub(crate) stalled: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    channel: u16,
+    serial: u64,
+    /// Its number among the confirms of the channel; 0 if it is not confirmed.
+    tag: u64,
+    targets: Targets,
+    publish: Publish,
+    priority: Option<u8>,
+}
+
+/// All publishes of a channel up to this one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    channel: u16,
+    serial: u64,
+    tag: u64,
+}
+
+/// What was submitted together, and is on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    /// `None` if nothing of it went to any queue.
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) marks: Vec<Mark>,
+}
+
+impl Session {
+    /// Follows a publish; answers how much of `rest` it used up, which is all of it or nothing.
+    pub(super) async fn publish(
+        &mut self,
+        number: u16,
+        method: Method<'_>,
+        rest: &[u8],
+    ) -> Result<usize, Fault> {
+        let Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } = method
+        else {
+            return Ok(0);
+        };
+        if immediate {
+            return Err(Fault::new(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        if let Some((header, body, used)) = self.whole_content(number, rest)? {
+            let message = MessageBuilder::amqp(exchange, routing_key, header.raw, body.len())?
+                .body(body)
+                .finish()?;
+            self.published(number, message, mandatory)?;
+            self.gathered().await;
+            return Ok(used);
+        }
+        self.channel(number)?.assembly = Some(Assembly {
+            exchange: exchange.into(),
+            key: routing_key.into(),
+            mandatory,
+            body: None,
+        });
+        Ok(0)
+    }
+
+    /// The header and the one body frame of a publish, if both are there; and their length.
+    fn whole_content<'b>(
+        &self,
+        number: u16,
+        rest: &'b [u8],
+    ) -> Result<Option<(ContentHeader<'b>, &'b [u8], usize)>, Fault> {
+        let bytes_max = self.tuned.frame_bytes_max;
+        let Some((head, head_used)) = frame::parse(rest, bytes_max)? else { return Ok(None) };
+        if head.kind != FrameKind::Header || head.channel != number {
+            return Ok(None);
+        }
+        let header = ContentHeader::parse(head.payload)?;
+        self.check_size(header.body_bytes)?;
+        if header.body_bytes == 0 {
+            return Ok(Some((header, &[], head_used)));
+        }
+        let Some((body, body_used)) = frame::parse(&rest[head_used..], bytes_max)? else {
+            return Ok(None);
+        };
+        let whole = body.kind == FrameKind::Body
+            && body.channel == number
+            && body.payload.len() as u64 == header.body_bytes;
+        Ok(whole.then_some((header, body.payload, head_used + body_used)))
+    }
+
+    fn check_size(&self, bytes: u64) -> Result<(), Fault> {
+        let max = self.server.options.message_bytes_max;
+        if bytes > max {
+            return Err(Fault::precondition(format_args!(
+                "message size {bytes} is larger than configured max size {max}"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn content_header(
+        &mut self,
+        number: u16,
+        payload: &[u8],
+    ) -> Result<(), Fault> {
+        let header = ContentHeader::parse(payload)?;
+        if !self.expects_content(number)? {
+            return Ok(());
+        }
+        self.check_size(header.body_bytes)?;
+        let unexpected =
+            || Fault::new(ReplyCode::UnexpectedFrame, "expected content body, got content header");
+        let channel = self.channel(number)?;
+        let assembly = channel.assembly.as_mut().ok_or_else(unexpected)?;
+        if assembly.body.is_some() {
+            return Err(unexpected());
+        }
+        let room = header.body_bytes.min(EARLY_BODY_BYTES_MAX) as usize;
+        let builder = MessageBuilder::amqp(&assembly.exchange, &assembly.key, header.raw, room)?;
+        assembly.body = Some((builder, header.body_bytes));
+        if header.body_bytes == 0 {
+            self.assembled(number).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn content_body(&mut self, number: u16, payload: &[u8]) -> Result<(), Fault> {
+        if !self.expects_content(number)? {
+            return Ok(());
+        }
+        let channel = self.channel(number)?;
+        let body = channel.assembly.as_mut().and_then(|assembly| assembly.body.as_mut());
+        let Some((builder, left)) = body else {
+            return Err(Fault::new(
+                ReplyCode::UnexpectedFrame,
+                "expected content header for class 60, got content body instead",
+            ));
+        };
+        let Some(less) = left.checked_sub(payload.len() as u64) else {
+            return Err(Fault::new(
+                ReplyCode::FrameError,
+                "the body is longer than its header said",
+            ));
+        };
+        builder.append(payload);
+        *left = less;
+        if less == 0 {
+            self.assembled(number).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a channel waits for content; nothing is said about content of a channel that is closing.
+    fn expects_content(&mut self, number: u16) -> Result<bool, Fault> {
+        let channel = self.channel(number)?;
+        if channel.assembly.is_some() {
+            return Ok(true);
+        }
+        if !self.is_live(number) {
+            return Ok(false);
+        }
+        Err(Fault::new(
+            ReplyCode::UnexpectedFrame,
+            "expected method frame, got non method frame instead",
+        ))
+    }
+
+    async fn assembled(&mut self, number: u16) -> Result<(), Fault> {
+        let assembly = self.channel(number)?.assembly.take();
+        if let Some(Assembly { mandatory, body: Some((builder, _)), .. }) = assembly {
+            self.published(number, builder.finish()?, mandatory)?;
+            self.gathered().await;
+        }
+        Ok(())
+    }
+
+    /// A whole message was published: finds its queues and gathers it.
+    fn published(&mut self, number: u16, message: Message, mandatory: bool) -> Result<(), Fault> {
+        let corrupt = || Fault::new(ReplyCode::InternalError, "a message cannot be read again");
+        let amqp = message.amqp().ok_or_else(corrupt)?;
+        let (exchange, key) = (amqp.exchange, amqp.routing_key);
+        let properties = Properties::parse(amqp.properties)?;
+        let headers = properties.headers.unwrap_or_default();
+        if exchange.is_empty() && key.starts_with(reply::QUEUE) {
+            return self.answered(number, &message, &properties, mandatory);
+        }
+        let vhost = self.vhost()?;
+        let user = self.server.users.get(self.user).map_or("", |user| &user.name);
+        let routed = Routed { exchange, key, headers };
+        let mut targets = self.routes.find(&vhost, &self.grant, user, routed)?;
+        if !headers.is_empty() && (headers.get("CC").is_some() || headers.get("BCC").is_some()) {
+            let mut all = targets.to_vec();
+            for copy in copies(headers, "CC").chain(copies(headers, "BCC")) {
+                let routed = Routed { key: copy, ..routed };
+                for entry in self.routes.find(&vhost, &self.grant, user, routed)?.iter() {
+                    if !all.iter().any(|there| Arc::ptr_eq(there, entry)) {
+                        all.push(Arc::clone(entry));
+                    }
+                }
+            }
+            targets = all.into();
+        }
+        check_user(&properties, user)?;
+        let ttl = properties.expiration.map(expiration).transpose()?;
+        let durability = (properties.delivery_mode != Some(2)).then_some(Durability::Memory);
+        let priority = properties.priority;
+        let changed = self.rewritten(number, &message, &properties)?;
+        let message = changed.unwrap_or(message);
+        let tag = self.numbered(number)?;
+        if targets.is_empty() {
+            if mandatory {
+                self.give_back_unrouted(number, &message);
+            }
+            return Ok(());
+        }
+        self.publishing.bytes += message.len();
+        let serial = self.channel(number)?.serial;
+        let publish = Publish { ttl, durability, ..Publish::new(message) };
+        let pending = Pending { channel: number, serial, tag, targets, publish, priority };
+        self.publishing.pending.push(pending);
+        Ok(())
+    }
+
+    /// Gives a publish its number if the channel confirms, and notes that it will have to be told.
+    fn numbered(&mut self, number: u16) -> Result<u64, Fault> {
+        let channel = self.channel(number)?;
+        let serial = channel.serial;
+        let Some(tag) = channel.confirms.as_mut().map(|confirms| confirms.next()) else {
+            return Ok(0);
+        };
+        match self.publishing.marks.last_mut() {
+            Some(mark) if mark.serial == serial => mark.tag = tag,
+            _ => self.publishing.marks.push(Mark { channel: number, serial, tag }),
+        }
+        Ok(tag)
+    }
+
+    /// A publish to the address of somebody who waits for an answer.
+    fn answered(
+        &mut self,
+        number: u16,
+        message: &Message,
+        properties: &Properties<'_>,
+        mandatory: bool,
+    ) -> Result<(), Fault> {
+        check_user(properties, self.user_name())?;
+        self.numbered(number)?;
+        let to = message.amqp().map_or("", |amqp| amqp.routing_key);
+        if !self.server.replies.send(to, message) && mandatory {
+            self.give_back_unrouted(number, message);
+        }
+        Ok(())
+    }
+
+    /// The message as others are to see it, if that is not as it came: without `BCC`, and with the
+    /// channel's own address where it asks for direct replies.
+    fn rewritten(
+        &mut self,
+        number: u16,
+        message: &Message,
+        properties: &Properties<'_>,
+    ) -> Result<Option<Message>, Fault> {
+        let asks = properties.reply_to == Some(reply::QUEUE);
+        let blind = properties.headers.filter(|headers| headers.get("BCC").is_some());
+        if !asks && blind.is_none() {
+            return Ok(None);
+        }
+        let mut properties = *properties;
+        let address = match (asks, &self.channel(number)?.reply) {
+            (false, _) => None,
+            (true, Some((_, address))) => Some(address.text()),
+            (true, None) => {
+                return Err(Fault::precondition("fast reply consumer does not exist"));
+            }
+        };
+        if address.is_some() {
+            properties.reply_to = address.as_deref();
+        }
+        let mut table = Vec::new();
+        if let Some(headers) = blind {
+            {
+                let mut table = TableWriter::new(&mut table);
+                for (name, value) in headers.iter().filter(|(name, _)| *name != "BCC") {
+                    table.entry(name, value);
+                }
+            }
+            properties.headers = Some(weft_wire::amqp::Table::parse(&table[4..])?);
+        }
+        let mut raw = Vec::new();
+        properties.write(&mut raw);
+        let (exchange, key) =
+            message.amqp().map_or(("", ""), |amqp| (amqp.exchange, amqp.routing_key));
+        let body = message.body();
+        let built = MessageBuilder::amqp(exchange, key, &raw, body.len())?.body(&body).finish()?;
+        Ok(Some(built))
+    }
+
+    fn give_back_unrouted(&mut self, number: u16, message: &Message) {
+        let Some(amqp) = message.amqp() else { return };
+        let method = Method::BasicReturn {
+            reply_code: ReplyCode::NoRoute.number(),
+            reply_text: ReplyCode::NoRoute.name(),
+            exchange: amqp.exchange,
+            routing_key: amqp.routing_key,
+        };
+        let bytes_max = self.tuned.frame_bytes_max;
+        let body = message.body();
+        write_content(number, &method, amqp.properties, &body, bytes_max, &mut self.out);
+    }
+
+    /// Submits early when much has gathered.
+    async fn gathered(&mut self) {
+        if self.publishing.bytes > GATHER_BYTES_MAX {
+            self.flush_publishes().await;
+        }
+    }
+
+    /// Whether publishes wait for room on the disk; nothing more is to be read then.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.publishing.stalled
+    }
+
+    /// Submits what was published, and settles what was settled.
+    pub(crate) async fn flush(&mut self) {
+        self.flush_publishes().await;
+        self.flush_settlements().await;
+    }
+
+    /// Submits what was published.
+    pub(crate) async fn flush_publishes(&mut self) {
+        let pending = std::mem::take(&mut self.publishing.pending);
+        if pending.is_empty() && self.publishing.marks.is_empty() {
+            return;
+        }
+        self.publishing.bytes = 0;
+        let submitted = match &pending[..] {
+            [] => Ok(None),
+            pending => self.submit(pending).await.map(Some),
+        };
+        let receipt = match submitted {
+            Ok(receipt) => receipt,
+            Err(error) if error.reason() == Reason::StorageFull => {
+                self.publishing.pending = pending;
+                self.stall();
+                return;
+            }
+            Err(error) if error.reason() == Reason::StoragePoisoned => {
+                let fault = Fault::from(error);
+                Box::pin(self.end_connection(&fault, (60, 40))).await;
+                return;
+            }
+            Err(_error) => self.submit_each(&pending).await,
+        };
+        if std::mem::take(&mut self.publishing.stalled) && std::mem::take(&mut self.blocked) {
+            Method::ConnectionUnblocked {}.write(0, &mut self.out);
+        }
+        let marks = std::mem::take(&mut self.publishing.marks);
+        self.flights.push_back(Flight { receipt, marks });
+    }
+
+    /// The disk has no room: the client is told, and what it published waits here.
+    fn stall(&mut self) {
+        self.publishing.stalled = true;
+        if self.abilities.blocked && !self.blocked && self.phase == Phase::Running {
+            self.blocked = true;
+            Method::ConnectionBlocked { reason: "low on disk" }.write(0, &mut self.out);
+        }
+    }
+
+    async fn submit(&self, pending: &[Pending]) -> Result<Receipt, Error> {
+        let broker = &self.server.broker;
+        loop {
+            let mut batch = broker.batch();
+            for one in pending {
+                for entry in one.targets.iter() {
+                    if entry.arguments.priority_max.is_some() {
+                        let priority = entry.arguments.priority(one.priority);
+                        let publish = Publish { priority, ..one.publish.clone() };
+                        batch.queue(&entry.queue, &publish)?;
+                    } else {
+                        batch.queue(&entry.queue, &one.publish)?;
+                    }
+                }
+            }
+            match broker.submit(batch) {
+                Err(error) if error.reason() == Reason::StorageBusy => broker.room().await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Submits each by itself, and refuses those that are refused. The receipt stands for all others.
+    async fn submit_each(&mut self, pending: &[Pending]) -> Option<Receipt> {
+        let mut all: Option<Receipt> = None;
+        for one in pending {
+            match self.submit(std::slice::from_ref(one)).await {
+                Ok(receipt) => {
+                    all = Some(match all {
+                        None => receipt,
+                        Some(before) => {
+                            let durability = before.durability.max(receipt.durability);
+                            Receipt { durability, ..receipt }
+                        }
+                    });
+                }
+                // The queue went meanwhile: as if it had not been bound.
+                Err(error) if error.reason() == Reason::NoQueue => {}
+                Err(error) => {
+                    tracing::debug!(error = %error, "a publish was refused");
+                    self.refuse(one).await;
+                }
+            }
+        }
+        all
+    }
+
+    async fn refuse(&mut self, one: &Pending) {
+        if let Some(channel) = self.channels.get_mut(&one.channel)
+            && channel.serial == one.serial
+            && let Some(confirms) = &mut channel.confirms
+        {
+            confirms.refuse(one.tag);
+        }
+        for entry in one.targets.iter() {
+            if entry.arguments.full == Full::RejectPublishDlx {
+                let dead = self.server.dead_letters(entry, &one.publish.message, "maxlen");
+                let mut batch = self.server.broker.batch();
+                let added: Result<(), Error> =
+                    dead.iter().try_for_each(|(queue, publish)| batch.queue(queue, publish));
+                let done = added.and_then(|()| self.server.broker.submit(batch));
+                if let Err(error) = done {
+                    tracing::debug!(error = %error, "a refused publish could not be dead-lettered");
+                }
+            }
+        }
+    }
+
+    /// Confirms what a flight carried.
+    pub(crate) fn landed(&mut self, flight: Flight) {
+        for mark in flight.marks {
+            let Some(channel) = self.channels.get_mut(&mark.channel) else { continue };
+            if channel.serial != mark.serial {
+                continue;
+            }
+            let Some(confirms) = &mut channel.confirms else { continue };
+            confirms.settle(mark.tag, |confirm| {
+                match confirm {
+                    Confirm::Ack { tag, multiple } => {
+                        Method::BasicAck { delivery_tag: tag, multiple }
+                    }
+                    Confirm::Nack { tag } => {
+                        Method::BasicNack { delivery_tag: tag, multiple: false, requeue: false }
+                    }
+                }
+                .write(mark.channel, &mut self.out);
+            });
+        }
+    }
+
+    /// Waits until everything that was submitted is done, and confirms it.
+    pub(super) async fn land(&mut self) {
+        while let Some(flight) = self.flights.pop_front() {
+            if let Some(receipt) = &flight.receipt
+                && let Err(error) = self.server.broker.until_durable(receipt).await
+            {
+                let fault = Fault::from(error);
+                Box::pin(self.end_connection(&fault, (60, 40))).await;
+                return;
+            }
+            self.landed(flight);
+        }
+    }
+}
+
+fn check_user(properties: &Properties<'_>, user: &str) -> Result<(), Fault> {
+    match properties.user_id {
+        Some(id) if id != user => Err(Fault::precondition(format_args!(
+            "user_id property set to '{id}' but authenticated user was '{user}'"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn expiration(text: &str) -> Result<Duration, Fault> {
+    let number = text.parse().ok().filter(|ms: &u64| *ms <= EXPIRATION_MS_MAX);
+    number.map(Duration::from_millis).ok_or_else(|| {
+        Fault::precondition(format_args!(
+            "invalid expiration '{text}': it must be a number of milliseconds up to {EXPIRATION_MS_MAX}"
+        ))
+    })
+}

@@ -1,0 +1,209 @@
+//! Queues: declaring, binding, emptying and deleting them.
+
+use std::sync::Arc;
+
+use weft_wire::amqp::{Method, Table, Value};
+
+use super::{Session, exchange::binding};
+use crate::{
+    arguments::Declared,
+    fault::Fault,
+    name::{RESERVED, generated},
+    reply,
+    topology::Destination,
+    vhost::Entry,
+};
+
+impl Session {
+    pub(super) async fn queue_method(
+        &mut self,
+        number: u16,
+        method: Method<'_>,
+    ) -> Result<(), Fault> {
+        match method {
+            Method::QueueDeclare { queue, passive: true, no_wait, .. } => {
+                self.look(number, queue, no_wait).await
+            }
+            Method::QueueDeclare {
+                queue,
+                durable,
+                exclusive,
+                auto_delete,
+                no_wait,
+                arguments,
+                ..
+            } => {
+                let arguments = arguments.bytes().into();
+                let declared = Declared { durable, exclusive, auto_delete, arguments };
+                self.declare(number, queue, declared, no_wait).await
+            }
+            Method::QueueBind { queue, exchange, routing_key, no_wait, arguments, .. } => {
+                self.bind_queue(number, queue, exchange, routing_key, arguments).await?;
+                self.answer(number, no_wait, &Method::QueueBindOk {});
+                Ok(())
+            }
+            Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
+                self.unbind_queue(number, queue, exchange, routing_key, arguments).await?;
+                self.answer(number, false, &Method::QueueUnbindOk {});
+                Ok(())
+            }
+            Method::QueuePurge { queue, no_wait, .. } => {
+                let name = self.queue_name(number, queue)?;
+                self.may_read(&name)?;
+                let entry = self.vhost()?.usable(&name, self.id)?;
+                let count = self.server.broker.purge(&Arc::clone(&entry.queue).into()).await?;
+                let message_count = u32::try_from(count).unwrap_or(u32::MAX);
+                self.answer(number, no_wait, &Method::QueuePurgeOk { message_count });
+                Ok(())
+            }
+            Method::QueueDelete { queue, if_unused, if_empty, no_wait, .. } => {
+                let name = self.queue_name(number, queue)?;
+                let message_count = self.delete_queue(&name, if_unused, if_empty).await?;
+                self.answer(number, no_wait, &Method::QueueDeleteOk { message_count });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers whether a queue is there, and how it stands.
+    async fn look(&mut self, number: u16, queue: &str, no_wait: bool) -> Result<(), Fault> {
+        let name = self.queue_name(number, queue)?;
+        let vhost = self.vhost()?;
+        if &*name == reply::QUEUE || self.server.replies.knows(&name) {
+            let method =
+                Method::QueueDeclareOk { queue: &name, message_count: 0, consumer_count: 1 };
+            self.answer(number, no_wait, &method);
+            return Ok(());
+        }
+        let entry = vhost.usable(&name, self.id)?;
+        vhost.touch(&entry).await;
+        self.declared(number, &entry, no_wait)
+    }
+
+    fn declared(&mut self, number: u16, entry: &Entry, no_wait: bool) -> Result<(), Fault> {
+        self.channel(number)?.last_queue = Some(Arc::clone(&entry.name));
+        let method = Method::QueueDeclareOk {
+            queue: &entry.name,
+            message_count: self.depth(entry),
+            consumer_count: entry.queue.consumers(),
+        };
+        self.answer(number, no_wait, &method);
+        Ok(())
+    }
+
+    async fn declare(
+        &mut self,
+        number: u16,
+        queue: &str,
+        declared: Declared,
+        no_wait: bool,
+    ) -> Result<(), Fault> {
+        let vhost = self.vhost()?;
+        let own;
+        let name = if queue.is_empty() {
+            own = generated("amq.gen-")?;
+            own.as_str()
+        } else {
+            queue
+        };
+        self.may(self.grant.configure.allows(name), "queue", name)?;
+        if !queue.is_empty() && name.starts_with(RESERVED) && vhost.entry(name).is_none() {
+            return Err(Fault::refused(format_args!(
+                "queue name '{name}' contains reserved prefix 'amq.*'"
+            )));
+        }
+        let table = Table::parse(&declared.arguments)?;
+        if let Some(to) =
+            table.get("x-dead-letter-exchange").and_then(|value: Value<'_>| value.text())
+        {
+            self.may_read(name)?;
+            self.may(self.grant.write.allows(to), "exchange", to)?;
+        }
+        let exclusive = declared.exclusive;
+        let entry = vhost.declare_queue(name, declared, self.id).await?;
+        if exclusive && !self.exclusive.iter().any(|known| *known == entry.name) {
+            self.exclusive.push(Arc::clone(&entry.name));
+        }
+        self.declared(number, &entry, no_wait)
+    }
+
+    async fn bind_queue(
+        &mut self,
+        number: u16,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Table<'_>,
+    ) -> Result<(), Fault> {
+        let vhost = self.vhost()?;
+        let name = self.queue_name(number, queue)?;
+        if exchange.is_empty() {
+            return Err(Fault::refused("operation not permitted on the default exchange"));
+        }
+        self.may(self.grant.write.allows(&name), "queue", &name)?;
+        self.may(self.grant.read.allows(exchange), "exchange", exchange)?;
+        vhost.usable(&name, self.id)?;
+        if vhost.exchange(exchange).is_none() {
+            return Err(Fault::no_exchange(exchange, &vhost.name));
+        }
+        // A queue that is named by saying nothing is bound by its name, unless a key is given.
+        let key = if queue.is_empty() && key.is_empty() { &name } else { key };
+        let to = Destination::Queue(Arc::clone(&name));
+        self.bind(&vhost, exchange, binding(to, key, arguments)).await
+    }
+
+    async fn unbind_queue(
+        &mut self,
+        number: u16,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Table<'_>,
+    ) -> Result<(), Fault> {
+        let vhost = self.vhost()?;
+        let name = self.queue_name(number, queue)?;
+        if exchange.is_empty() {
+            return Err(Fault::refused("operation not permitted on the default exchange"));
+        }
+        self.may(self.grant.write.allows(&name), "queue", &name)?;
+        self.may(self.grant.read.allows(exchange), "exchange", exchange)?;
+        if let Some(entry) = vhost.entry(&name)
+            && entry.queue.exclusive().is_some_and(|owner| owner != self.id)
+        {
+            return Err(Fault::locked(&name, &vhost.name));
+        }
+        let key = if queue.is_empty() && key.is_empty() { &name } else { key };
+        let to = Destination::Queue(Arc::clone(&name));
+        vhost.unbind(exchange, &binding(to, key, arguments)).await?;
+        Ok(())
+    }
+
+    /// Deletes a queue; answers how many messages went with it. One that is not there is no error.
+    async fn delete_queue(
+        &mut self,
+        name: &Arc<str>,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u32, Fault> {
+        let vhost = self.vhost()?;
+        self.may(self.grant.configure.allows(name), "queue", name)?;
+        if vhost.entry(name).is_none() {
+            return Ok(0);
+        }
+        let entry = vhost.usable(name, self.id)?;
+        let depth = self.depth(&entry);
+        let refused = |why: &str| {
+            Fault::precondition(format_args!("queue '{name}' in vhost '{}' {why}", vhost.name))
+        };
+        if if_unused && entry.queue.consumers() > 0 {
+            return Err(refused("in use"));
+        }
+        if if_empty && depth > 0 {
+            return Err(refused("not empty"));
+        }
+        vhost.delete_queue(&entry, self.id).await?;
+        self.exclusive.retain(|known| known != name);
+        Ok(depth)
+    }
+}

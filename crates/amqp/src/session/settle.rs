@@ -1,0 +1,182 @@
+//! Settling: acks, nacks and rejects, gathered by queue and handed to the broker together.
+
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use weft_broker::{Lease, Settler, Verdict};
+use weft_wire::amqp::{Method, ReplyCode};
+
+use super::Session;
+use crate::{fault::Fault, vhost::Entry};
+
+/// A queue, and how its deliveries are settled.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) settler: Settler,
+    pub(crate) entry: Arc<Entry>,
+}
+
+/// A delivery that is not settled.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(super) lease: Lease,
+    pub(super) holder: Rc<Holder>,
+    /// The consumer it went to, by number and serial number; `None` if it was fetched.
+    pub(super) to: Option<(usize, u64)>,
+    pub(super) since: Instant,
+}
+
+/// Verdicts that wait to be handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Settling(Vec<(Rc<Holder>, Vec<(Lease, Verdict)>)>);
+
+impl Settling {
+    pub(super) fn add(&mut self, holder: &Rc<Holder>, lease: Lease, verdict: Verdict) {
+        // Nearly always the queue of the one before; a connection uses few at a time.
+        match self.0.iter_mut().rev().find(|(known, _)| Rc::ptr_eq(known, holder)) {
+            Some((_, list)) => list.push((lease, verdict)),
+            None => self.0.push((Rc::clone(holder), vec![(lease, verdict)])),
+        }
+    }
+}
+
+/// What giving back means: in a queue that counts deliveries it is a failure, elsewhere it is not.
+fn returned(entry: &Entry) -> Verdict {
+    if entry.arguments.quorum || entry.arguments.delivery_limit.is_some() {
+        Verdict::Fail { reason: Cow::Borrowed("returned"), delay: Some(Duration::ZERO) }
+    } else {
+        Verdict::Release
+    }
+}
+
+impl Session {
+    pub(super) fn ack(&mut self, number: u16, tag: u64, multiple: bool) -> Result<(), Fault> {
+        self.settle_each(number, tag, multiple, |_entry| Verdict::Accept)
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<(), Fault> {
+        self.settle_each(number, tag, multiple, |entry| {
+            if requeue {
+                returned(entry)
+            } else {
+                Verdict::Reject { reason: Cow::Borrowed("rejected") }
+            }
+        })
+    }
+
+    fn settle_each(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        verdict: impl Fn(&Entry) -> Verdict,
+    ) -> Result<(), Fault> {
+        let channel = self.channels.get_mut(&number);
+        let Some(channel) = channel else { return Ok(()) };
+        let all = multiple && tag == 0;
+        if !all && !channel.unacked.knows(tag) {
+            return Err(Fault::precondition(format_args!("unknown delivery tag {tag}")));
+        }
+        let settling = &mut self.settling;
+        let (consumers, hungry, in_flight) =
+            (&mut self.consumers, &mut self.hungry, &mut channel.in_flight);
+        let mut settle = |held: Held| {
+            if let Some((number, serial)) = held.to {
+                *in_flight = in_flight.saturating_sub(1);
+                if let Some(slot) = consumers.get_mut(number).filter(|slot| slot.serial == serial) {
+                    slot.in_flight = slot.in_flight.saturating_sub(1);
+                    if std::mem::take(&mut slot.starved) {
+                        hungry.push(number);
+                    }
+                }
+            }
+            let verdict = verdict(&held.holder.entry);
+            settling.add(&held.holder, held.lease, verdict);
+        };
+        if multiple {
+            channel.unacked.take_until(tag, settle);
+        } else if let Some(held) = channel.unacked.take(tag) {
+            settle(held);
+        }
+        // With a prefetch of the whole channel any of its consumers may have waited for this.
+        if channel.prefetch_all != 0 {
+            for number in channel.consumers.values() {
+                if let Some(slot) = self.consumers.get_mut(*number)
+                    && std::mem::take(&mut slot.starved)
+                {
+                    self.hungry.push(*number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a delivery back whose channel ends.
+    pub(super) fn give_back(&mut self, held: Held) {
+        let verdict = returned(&held.holder.entry);
+        self.settling.add(&held.holder, held.lease, verdict);
+    }
+
+    /// Gives back what is unsettled on a channel.
+    pub(super) async fn recover(
+        &mut self,
+        number: u16,
+        requeue: bool,
+        answer: bool,
+    ) -> Result<(), Fault> {
+        if !requeue {
+            return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
+        }
+        self.settle_each(number, 0, true, returned)?;
+        self.flush_settlements().await;
+        if answer {
+            Method::BasicRecoverOk {}.write(number, &mut self.out);
+        }
+        Ok(())
+    }
+
+    /// Hands the verdicts to the broker. One whose lease was lost is passed over: the message is with
+    /// somebody else, or gone with its queue.
+    pub(crate) async fn flush_settlements(&mut self) {
+        for (holder, list) in std::mem::take(&mut self.settling.0) {
+            loop {
+                match holder.settler.settle(&list).await {
+                    Ok(_settled) => break,
+                    Err(error) if error.reason() == weft_kernel::Reason::StorageBusy => {
+                        self.server.broker.room().await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(queue = %holder.entry.name, error = %error.detail(),
+                            "deliveries could not be settled and will be handed out again");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The channel with a delivery that is unsettled for longer than its queue allows.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<(u16, Duration)> {
+        self.channels.iter().find_map(|(number, channel)| {
+            let oldest = channel.unacked.oldest()?;
+            let timeout = oldest.holder.entry.arguments.timeout();
+            (now.saturating_duration_since(oldest.since) > timeout).then_some((*number, timeout))
+        })
+    }
+
+    /// Closes a channel whose consumer has not settled in time.
+    pub(crate) async fn time_out(&mut self, number: u16, timeout: Duration) {
+        let ms = timeout.as_millis();
+        let fault = Fault::precondition(format_args!(
+            "delivery acknowledgement on channel {number} timed out. Timeout value used: {ms} ms. \
+             This timeout value can be configured, see consumers doc guide to learn more"
+        ));
+        self.fail(number, &fault, (0, 0)).await;
+    }
+}

@@ -70,6 +70,8 @@ pub(crate) struct Registry {
     pub(crate) topics: HashMap<Key, Arc<Topic>>,
     pub(crate) subscriptions: HashMap<SubscriptionKey, Arc<Subscription>>,
     pub(crate) groups: HashMap<GroupId, WeakSource>,
+    /// The subscriptions of a space by their own name.
+    pub(crate) named: HashMap<Key, Arc<Subscription>>,
 }
 
 impl Broker {
@@ -185,6 +187,16 @@ impl Broker {
     /// [`Reason::NoSubscription`].
     pub fn subscription(&self, key: &SubscriptionKey) -> Result<Arc<Subscription>> {
         self.0.registry.read().subscriptions.get(key).cloned().ok_or_else(|| {
+            Error::new(Reason::NoSubscription, format!("there is no subscription {key}"))
+        })
+    }
+
+    /// A subscription of a space by its own name alone; the one declared last, if several have it.
+    ///
+    /// # Errors
+    /// [`Reason::NoSubscription`].
+    pub fn subscription_named(&self, key: &Key) -> Result<Arc<Subscription>> {
+        self.0.registry.read().named.get(key).cloned().ok_or_else(|| {
             Error::new(Reason::NoSubscription, format!("there is no subscription {key}"))
         })
     }

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,16 +25,13 @@ use crate::{
     message::Message,
     settle::{Event, Verdict},
     settlement::Settlement,
-    source::{Source, Topic},
+    source::{Queue, Source, Topic},
 };
-
-/// The most messages that a consumer may hold unsettled.
-pub const PREFETCH_MAX: u32 = 2_000;
 
 /// How a consumer consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
-    /// How many messages it may hold unsettled (32, at most [`PREFETCH_MAX`]).
+    /// How many messages it may hold unsettled (32).
     pub prefetch: u32,
     /// How many bytes of messages it may hold unsettled, but always one message (8 MiB).
     pub prefetch_bytes: u64,
@@ -75,6 +72,8 @@ pub struct Lease {
     pub handouts: u32,
     pub(crate) note: Bytes,
     pub(crate) keyed: bool,
+    /// Who took it.
+    consumer: ConsumerId,
 }
 
 impl Lease {
@@ -86,13 +85,14 @@ impl Lease {
     /// All of it as one text, for an API without a connection ([`Broker::lease_of_text`]).
     pub fn to_text(&self) -> String {
         format!(
-            "{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{}",
+            "{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{}",
             self.group.0,
             self.position,
             self.token.epoch,
             self.token.lease,
             self.failures,
             self.handouts,
+            self.consumer.0,
             u8::from(self.keyed),
         )
     }
@@ -109,18 +109,19 @@ impl Broker {
         let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16).ok());
         let mut number = || parts.next().flatten();
         let small = |number: u64| u32::try_from(number).ok();
-        let read = || {
+        let mut read = || {
             Some((
                 GroupId(small(number()?)?),
                 number()?,
                 Token { epoch: small(number()?)?, lease: number()? },
                 small(number()?)?,
                 small(number()?)?,
+                ConsumerId(number()?),
                 number()? != 0,
             ))
         };
-        let mut read = read;
-        let (group, position, token, failures, handouts, keyed) = read().ok_or_else(lost)?;
+        let (group, position, token, failures, handouts, consumer, keyed) =
+            read().ok_or_else(lost)?;
         let source = self.source_of(group).ok_or_else(lost)?;
         let log = match &source {
             Source::Queue(queue) => queue.log,
@@ -137,8 +138,11 @@ impl Broker {
                 .map(|(exception, _)| exception.note)
                 .unwrap_or_default()
         };
-        let lease = Lease { group, log, position, token, failures, handouts, note, keyed };
-        let settler = Settler { broker: self.clone(), source, held: Arc::default() };
+        let lease =
+            Lease { group, log, position, token, failures, handouts, note, keyed, consumer };
+        // The consumer that took it may still be there, and gets room again.
+        let held = self.inner().held.lock().get(&consumer).and_then(Weak::upgrade);
+        let settler = Settler { broker: self.clone(), source, held: held.unwrap_or_default() };
         Ok((settler, lease))
     }
 }
@@ -267,8 +271,7 @@ impl Broker {
         if source.usage().is_deleted() {
             return Err(source.gone());
         }
-        let options =
-            ConsumerOptions { prefetch: options.prefetch.clamp(1, PREFETCH_MAX), ..options };
+        let options = ConsumerOptions { prefetch: options.prefetch.max(1), ..options };
         let held = Arc::new(Held::default());
         let id = self.next_consumer();
         let mut consumer = Consumer {
@@ -317,7 +320,7 @@ impl Consumer {
 
     /// Changes how many messages and bytes it may hold.
     pub fn set_prefetch(&mut self, messages: u32, bytes: u64) {
-        self.options.prefetch = messages.clamp(1, PREFETCH_MAX);
+        self.options.prefetch = messages.max(1);
         self.options.prefetch_bytes = bytes;
     }
 
@@ -379,10 +382,18 @@ impl Consumer {
     /// # Errors
     /// [`Reason::NoQueue`] or [`Reason::NoSubscription`] once the source is deleted.
     pub async fn try_batch(&mut self, max: u32) -> Result<Vec<Delivery>> {
-        let (mut taken, _) = self.take(max).await?;
+        self.try_batch_within(max, u64::MAX).await
+    }
+
+    /// As [`Consumer::try_batch`], but at most `bytes` of them, and always one if any is ready.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_batch`].
+    pub async fn try_batch_within(&mut self, max: u32, bytes: u64) -> Result<Vec<Delivery>> {
+        let (mut taken, _) = self.take(max, bytes).await?;
         // What a filter passes over leaves room to look further, once; the rest waits its turn.
         if taken.is_empty() {
-            taken = self.take(max).await?.0;
+            taken = self.take(max, bytes).await?.0;
         }
         Ok(taken)
     }
@@ -401,7 +412,7 @@ impl Consumer {
                 freed.await;
                 continue;
             }
-            let (taken, looked) = self.take(max).await?;
+            let (taken, looked) = self.take(max, u64::MAX).await?;
             if !taken.is_empty() {
                 return Ok(taken);
             }
@@ -443,9 +454,9 @@ impl Consumer {
     }
 
     /// Takes what is ready: what is to be handed out, and whether anything was looked at at all.
-    async fn take(&mut self, max: u32) -> Result<(Vec<Delivery>, bool)> {
+    async fn take(&mut self, max: u32, bytes_max: u64) -> Result<(Vec<Delivery>, bool)> {
         let (room, bytes) = self.held.room(&self.options);
-        let records = room.min(max);
+        let (records, bytes) = (room.min(max), bytes.min(bytes_max).max(1));
         if records == 0 {
             return Ok((Vec::new(), false));
         }
@@ -644,6 +655,7 @@ pub(crate) fn lease_of(delivery: &weft_ledger::Delivery) -> Lease {
         handouts: delivery.handouts,
         note: delivery.note.clone(),
         keyed: !delivery.record.key.is_empty(),
+        consumer: delivery.consumer,
     }
 }
 
@@ -664,7 +676,53 @@ pub struct Settled {
     pub lost: Vec<usize>,
 }
 
+impl Broker {
+    /// Takes up to `max` messages that are ready now without being a consumer: for who asks for single
+    /// messages. It takes past pause, and beside the active consumer of a single-active queue.
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`] once it is deleted, [`Reason::QueueLocked`] if it belongs to another
+    /// connection than `owner`.
+    pub async fn take_ready(
+        &self,
+        queue: &Arc<Queue>,
+        max: u32,
+        owner: Option<u64>,
+    ) -> Result<(Vec<Delivery>, Settler)> {
+        queue.check_owner(owner)?;
+        queue.usage.touch(self.clock().now());
+        let source = Source::Queue(Arc::clone(queue));
+        let ask = Ask { consumer: ConsumerId::SYSTEM, records: max, bytes: u64::MAX, lease: None };
+        let leased = match self.store().lease(queue.group, ask) {
+            Ok(leased) => leased.wait().await,
+            Err(error) => Err(error),
+        };
+        let leased = leased
+            .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
+        let taken: Vec<Delivery> = leased.iter().map(|one| delivery(one, None)).collect();
+        add(&queue.counters.delivered, taken.len() as u64);
+        Ok((taken, Settler { broker: self.clone(), source, held: Arc::default() }))
+    }
+}
+
+/// What is handed out for what the store handed out.
+pub(crate) fn delivery(leased: &weft_ledger::Delivery, topic: Option<Arc<Topic>>) -> Delivery {
+    Delivery {
+        message: open(&leased.record),
+        lease: lease_of(leased),
+        key: leased.record.key.clone(),
+        published_ms: leased.record.time_ms,
+        priority: leased.record.priority,
+        topic,
+    }
+}
+
 impl Settler {
+    /// What it settles deliveries of.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Settles deliveries in one transaction, without waiting for the disk; those whose lease is lost
     /// are told and keep no other from being settled.
     ///

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, Expect, NewRecord};
+use weft_ledger::{Durability, Expect, LogId, NewRecord};
 
 use crate::{
     broker::Broker,
@@ -61,20 +61,35 @@ pub(crate) fn dead_queue_options() -> QueueOptions {
 }
 
 impl Broker {
-    /// Where the dead letters of a queue or subscription are kept.
+    /// The queue that keeps the dead letters of a queue or subscription; `None` if none does.
     ///
     /// # Errors
     /// When its name leaves no room for `.dead`.
-    pub fn dead_key(&self, source: &Source) -> Result<Key> {
-        match source {
-            Source::Queue(queue) => queue.key.sibling(&format!("{}.dead", queue.key.name)),
-            Source::Subscription(subscription) => subscription.key.dead(),
+    pub fn dead_key(&self, source: &Source) -> Result<Option<Key>> {
+        let (dead_letter, space) = match source {
+            Source::Queue(queue) => (queue.settings.read().options.dead_letter.clone(), &queue.key),
+            Source::Subscription(subscription) => {
+                let settings = subscription.settings();
+                (settings.options.dead_letter.clone(), &subscription.key.topic)
+            }
+        };
+        match (dead_letter, source) {
+            (DeadLetter::To(name), _) => space.sibling(&name).map(Some),
+            (DeadLetter::Queue, Source::Queue(queue)) => {
+                queue.key.sibling(&format!("{}.dead", queue.key.name)).map(Some)
+            }
+            (DeadLetter::Queue, Source::Subscription(subscription)) => {
+                subscription.key.dead().map(Some)
+            }
+            (DeadLetter::Hook(_) | DeadLetter::None, _) => Ok(None),
         }
     }
 
     /// The queue of dead letters, made if it is not there.
     async fn dead_queue(&self, source: &Source) -> Result<Arc<Queue>> {
-        let key = self.dead_key(source)?;
+        let Some(key) = self.dead_key(source)? else {
+            return Err(Error::new(Reason::Misconfigured, "there is nowhere for dead letters"));
+        };
         loop {
             if let Ok(queue) = self.queue(&key) {
                 return Ok(queue);
@@ -87,17 +102,19 @@ impl Broker {
         }
     }
 
-    /// Adds the dead letter of a message to the transaction that gives it up.
+    /// Adds the dead letter of a message to the transaction that gives it up; `full` are logs that have
+    /// refused it.
     pub(crate) async fn bury(
         &self,
         source: &Source,
         grave: Grave,
+        full: &[LogId],
         batch: &mut Batch,
     ) -> Result<()> {
         if let Source::Queue(queue) = source {
             let hook = match &queue.settings().options.dead_letter {
                 DeadLetter::Hook(hook) => Some(hook.clone()),
-                DeadLetter::Queue | DeadLetter::None => None,
+                DeadLetter::Queue | DeadLetter::To(_) | DeadLetter::None => None,
             };
             if let Some(hook) = hook {
                 let Some(route) = self.inner().route.get() else {
@@ -111,7 +128,7 @@ impl Broker {
                 };
                 for (target, publish) in route.route(queue, &hook, &grave) {
                     // A queue that was deleted meanwhile is as if it had not been bound.
-                    if !target.is_deleted() {
+                    if !target.is_deleted() && !full.contains(&target.log) {
                         batch.queue(&target, &publish)?;
                     }
                 }

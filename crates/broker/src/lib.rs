@@ -15,7 +15,7 @@
 //!
 //! Reading order: [`name`], [`message`], [`options`], [`filter`], [`retry`], [`history`], [`settle`] (the
 //! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `keeper`, [`schedule`],
-//! [`request`], [`last`] (what happens); [`broker`] (what is held).
+//! [`request`], [`last`], [`inspect`], [`redrive`] (what happens); [`broker`] (what is held).
 
 pub mod broker;
 pub mod consume;
@@ -26,12 +26,14 @@ mod declare;
 pub mod filter;
 mod forward;
 pub mod history;
+pub mod inspect;
 mod keeper;
 pub mod last;
 pub mod message;
 pub mod name;
 pub mod options;
 pub mod publish;
+pub mod redrive;
 pub mod request;
 pub mod retry;
 pub mod schedule;
@@ -45,13 +47,15 @@ pub use consume::{Consumer, ConsumerOptions, Delivery, Lease, Settled, Settler};
 pub use counters::Counts;
 pub use dead::{DeadLetterRoute, Grave};
 pub use filter::{Compare, FilterOptions};
+pub use inspect::{Browsed, Peeked, QueueView, SeekTo, State, SubscriptionView, TopicView};
 pub use message::{Burial, Cause, Message, MessageBuilder};
 pub use name::{Key, Pattern, SubscriptionKey};
 pub use options::{
     DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueLimit, QueueOptions, Retention, Start,
     SubscriptionOptions, SubscriptionTarget, TopicOptions,
 };
-pub use publish::{Batch, Publish, Published, Receipt, Target};
+pub use publish::{Batch, Publish, Published, Receipt, Submitted, Target};
+pub use redrive::{RedriveOptions, Redriven};
 pub use retry::Backoff;
 pub use schedule::{Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;

@@ -96,6 +96,8 @@ pub struct Batch {
     pub(crate) transaction: Transaction,
     /// One per append, with the bytes of the message.
     appends: SmallVec<[(Target, u32); 1]>,
+    /// With which operation each publish begins, for [`Broker::submit_each`].
+    publishes: SmallVec<[u32; 1]>,
     now_ms: u64,
     secret: u64,
 }
@@ -109,6 +111,17 @@ pub struct Receipt {
     pub durability: Durability,
     /// One per message and target, in order.
     pub appended: SmallVec<[Appended; 1]>,
+}
+
+/// What became of a batch of publishes.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The number of their transaction; 0 if none was stored, because all were refused or went nowhere.
+    pub seq: u64,
+    /// The level at which it counts as done.
+    pub durability: Durability,
+    /// Which of the publishes, counted from 0, were refused, and why.
+    pub refused: Vec<(u32, Error)>,
 }
 
 /// What became of messages that were published to one queue or topic.
@@ -130,6 +143,7 @@ impl Batch {
         Self {
             transaction: Transaction::new(Durability::Memory),
             appends: SmallVec::new(),
+            publishes: SmallVec::new(),
             now_ms,
             secret,
         }
@@ -143,6 +157,38 @@ impl Batch {
     /// How many messages it has, each target counted.
     pub fn len(&self) -> usize {
         self.appends.len()
+    }
+
+    /// Adds a message for several queues: one publish, which happens for all of them or not at all.
+    ///
+    /// Queues that were deleted meanwhile are left out.
+    ///
+    /// # Errors
+    /// [`Reason::MessageTooLarge`] beyond the bound of one of them; nothing is added then.
+    pub fn publish(&mut self, queues: &[Arc<Queue>], publish: &Publish) -> Result<()> {
+        let (ops, appends) = (self.transaction.ops.len(), self.appends.len());
+        for queue in queues {
+            match self.queue(queue, publish) {
+                Err(error) if error.reason() != Reason::NoQueue => {
+                    self.transaction.ops.truncate(ops);
+                    self.appends.truncate(appends);
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        self.publishes.push(u32::try_from(ops).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Which operations append, and to which log.
+    pub(crate) fn appends_at(&self) -> SmallVec<[(usize, LogId); 1]> {
+        let ops = self.transaction.ops.iter().enumerate();
+        ops.filter_map(|(at, op)| match op {
+            Op::Append { log, .. } => Some((at, *log)),
+            _ => None,
+        })
+        .collect()
     }
 
     /// Adds a message for a queue.
@@ -244,6 +290,13 @@ impl Batch {
         self.appends.push((target, u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
+    /// Lets the message added last be stored although its id is known: it was there before.
+    pub(crate) fn known_again(&mut self) {
+        if let Some(Op::Append { record, .. }) = self.transaction.ops.last_mut() {
+            record.dedupe = None;
+        }
+    }
+
     /// Adds another operation.
     pub(crate) fn op(&mut self, op: Op, level: Durability) {
         self.require(level);
@@ -309,6 +362,52 @@ impl Broker {
         match self.store().submit(transaction) {
             Ok(receipt) => Ok(self.taken(receipt, &appends)),
             Err(refused) => Err(self.refused(refused, &appends)),
+        }
+    }
+
+    /// Puts a batch of publishes ([`Batch::publish`]) into the store without waiting for the disk; those
+    /// that are refused (a queue is full) are told and keep no other from being stored.
+    ///
+    /// # Errors
+    /// What is wrong with the store as a whole ([`Reason::StorageBusy`], [`Reason::StorageFull`],
+    /// [`Reason::StoragePoisoned`]), and the batch, to be submitted again.
+    pub fn submit_each(&self, mut batch: Batch) -> Result<Submitted, Box<(Error, Batch)>> {
+        let mut refused = Vec::new();
+        // Which of the publishes are left.
+        let mut left: SmallVec<[u32; 1]> = (0..batch.publishes.len() as u32).collect();
+        loop {
+            if batch.is_empty() {
+                return Ok(Submitted { seq: 0, durability: Durability::Memory, refused });
+            }
+            let error = match self.store().submit(batch.transaction.clone()) {
+                Ok(receipt) => {
+                    let receipt = self.taken(receipt, &batch.appends);
+                    refused.sort_unstable_by_key(|(index, _)| *index);
+                    let (seq, durability) = (receipt.seq, receipt.durability);
+                    return Ok(Submitted { seq, durability, refused });
+                }
+                Err(error) => error,
+            };
+            let global = matches!(
+                error.error.reason(),
+                Reason::StorageBusy | Reason::StorageFull | Reason::StoragePoisoned
+            );
+            let op = error.op.and_then(|op| u32::try_from(op).ok());
+            let (Some(op), false) = (op, global) else {
+                return Err(Box::new((error.into(), batch)));
+            };
+            let at = batch.publishes.partition_point(|first| *first <= op).saturating_sub(1);
+            let first = batch.publishes.get(at).copied().unwrap_or_default();
+            let end = batch.publishes.get(at + 1).copied();
+            let end = end.unwrap_or(batch.transaction.ops.len() as u32);
+            if let Some((target, _)) = batch.appends.get(op as usize) {
+                add(&target.counters().refused, 1);
+            }
+            batch.transaction.ops.drain(first as usize..end as usize);
+            batch.appends.drain(first as usize..end as usize);
+            batch.publishes.remove(at);
+            batch.publishes.iter_mut().skip(at).for_each(|start| *start -= end - first);
+            refused.push((left.remove(at), error.error));
         }
     }
 
@@ -380,8 +479,9 @@ impl Broker {
             }
             add(&counters.published, 1);
             add(&counters.published_bytes, u64::from(*bytes));
-            if let Target::Queue(queue) = target {
-                self.may_be_full(queue);
+            match target {
+                Target::Queue(queue) => self.may_be_full(queue),
+                Target::Topic(topic) => topic.newest.tell(receipt.seq, receipt.durability),
             }
         }
         Receipt { seq: receipt.seq, durability: receipt.durability, appended: receipt.appended }

@@ -265,6 +265,19 @@ impl Broker {
         }
     }
 
+    /// One schedule by its id.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn schedule_of(&self, id: &Key) -> Result<Option<Schedule>> {
+        let map = self.inner().maps.schedules;
+        let Some(value) = self.store().get(map, stored::schedule(id).as_bytes()).await? else {
+            return Ok(None);
+        };
+        let (schedule, message) = Stored::decode(&value.data)?;
+        schedule.public(message).map(Some)
+    }
+
     /// The schedules of a space after the id `after`, by id, at most `limit`.
     ///
     /// # Errors

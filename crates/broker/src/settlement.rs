@@ -1,14 +1,17 @@
 //! Carries out what [`decide`](crate::settle) decides: any number of deliveries in one transaction.
 //!
 //! A message that is given up and the dead letter that it becomes are one transaction, so it is never
-//! lost between the two and never in both. Where the dead letters cannot be taken (their queue is
-//! full, the disk is), the message stays and is tried again later, without fault.
+//! lost between the two and never in both. Where the queue of dead letters cannot take one (it is full,
+//! the disk is), the message stays and is tried again later, without fault; a queue that a hook names and
+//! that is full goes without, as AMQP has it, and that is counted.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Due, Durability, ExpectValue, Limits, Op, ReadItem, Receipt, Record, Settle};
+use weft_ledger::{
+    Due, Durability, ExpectValue, Limits, LogId, Op, ReadItem, Receipt, Record, Settle,
+};
 
 use crate::{
     broker::Broker,
@@ -64,6 +67,7 @@ impl Broker {
             let rng = rng.get_or_insert_with(|| self.rng());
             outcomes.push(decide(&policy, known, settlement.event, now_ms, rng));
         }
+        let mut full = Vec::new();
         loop {
             let mut batch = self.batch();
             // Which settlement each operation belongs to.
@@ -72,7 +76,7 @@ impl Broker {
                 if lost.contains(&index) {
                     continue;
                 }
-                self.add(source, settlement, outcome, level, &mut batch).await?;
+                self.add(source, settlement, outcome, level, &full, &mut batch).await?;
                 of_op.resize(batch.transaction.ops.len(), index);
             }
             if batch.is_empty() {
@@ -80,6 +84,7 @@ impl Broker {
                 return Ok(Settled { seq: 0, durability: level, lost });
             }
             let durability = batch.transaction.durability;
+            let appends = batch.appends_at();
             let refused = match self.store().submit(batch.transaction) {
                 Ok(Receipt { seq, .. }) => {
                     self.count(source, &settlements, &outcomes, &lost);
@@ -93,7 +98,14 @@ impl Broker {
                 (_, Reason::StorageBusy) => self.room().await,
                 (Some(index), Reason::LeaseLost) => lost.push(index),
                 (Some(index), _) if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) => {
-                    self.unbury(&mut outcomes, index);
+                    let log = refused.op.and_then(|op| appends.iter().find(|(at, _)| *at == op));
+                    match log {
+                        Some((_, log)) if source.has_hook() && !full.contains(log) => {
+                            add(&source.counters().dropped, 1);
+                            full.push(*log);
+                        }
+                        _ => self.unbury(&mut outcomes, index),
+                    }
                 }
                 (None, Reason::StorageFull) if self.unbury_all(&mut outcomes) => {}
                 _ => return Err(refused.into()),
@@ -145,6 +157,7 @@ impl Broker {
         settlement: &Settlement<'_>,
         outcome: &Outcome,
         level: Durability,
+        full: &[LogId],
         batch: &mut Batch,
     ) -> Result<()> {
         let lease = settlement.lease;
@@ -187,7 +200,7 @@ impl Broker {
             priority: record.priority,
             history: history.clone(),
         };
-        self.bury(source, Grave { message: open(record), burial }, batch).await?;
+        self.bury(source, Grave { message: open(record), burial }, full, batch).await?;
         if *park {
             let put = Op::Put {
                 map: self.inner().maps.parked,

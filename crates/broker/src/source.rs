@@ -15,14 +15,14 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use weft_kernel::{Error, Reason, Result, Tick};
-use weft_ledger::{GroupId, LogId};
+use weft_ledger::{Durability, GroupId, LogId};
 
 use crate::{
     counters::{Counters, Counts},
     filter::Filter,
     message::Origin,
     name::{Key, Pattern, SubscriptionKey},
-    options::{QueueOptions, SubscriptionOptions, TopicOptions},
+    options::{DeadLetter, QueueOptions, SubscriptionOptions, TopicOptions},
     settle::Policy,
 };
 
@@ -159,6 +159,28 @@ impl Queue {
     }
 }
 
+/// Which transaction has last published, for who waits for a message that is not there yet.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    /// The number of the transaction, and in the lowest two bits its level.
+    seq: AtomicU64,
+    pub(crate) told: Notify,
+}
+
+impl Newest {
+    pub(crate) fn tell(&self, seq: u64, level: Durability) {
+        let level = Durability::ALL.iter().position(|one| *one == level).unwrap_or_default();
+        self.seq.fetch_max(seq << 2 | level as u64, Ordering::AcqRel);
+        self.told.notify_waiters();
+    }
+
+    pub(crate) fn get(&self) -> (u64, Durability) {
+        let packed = self.seq.load(Ordering::Acquire);
+        let level = Durability::ALL.get((packed & 3) as usize).copied().unwrap_or_default();
+        (packed >> 2, level)
+    }
+}
+
 /// A topic.
 #[derive(Debug)]
 pub struct Topic {
@@ -169,6 +191,8 @@ pub struct Topic {
     pub(crate) usage: Usage,
     /// How many subscriptions read it, wildcard ones included.
     pub(crate) subscriptions: AtomicU32,
+    /// The newest transaction that published to it, and told when there is one.
+    pub(crate) newest: Newest,
     /// Where the last message of each key stands, as far as somebody has asked.
     pub(crate) last: tokio::sync::Mutex<crate::last::Index>,
 }
@@ -336,6 +360,16 @@ impl Source {
                     .map_or_else(|| subscription.key.topic.clone(), |topic| topic.key.clone());
                 Origin::Subscription(subscription.key.clone(), on)
             }
+        }
+    }
+
+    /// Whether a hook says where its dead letters go.
+    pub(crate) fn has_hook(&self) -> bool {
+        match self {
+            Self::Queue(queue) => {
+                matches!(queue.settings.read().options.dead_letter, DeadLetter::Hook(_))
+            }
+            Self::Subscription(_) => false,
         }
     }
 

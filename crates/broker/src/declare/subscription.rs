@@ -9,7 +9,7 @@ use weft_ledger::{GroupId, GroupOptions, LogId, Start as LogStart};
 use super::Definition;
 use crate::{
     broker::Broker,
-    name::{Pattern, SubscriptionKey, stored},
+    name::{Key, Pattern, SubscriptionKey, stored},
     options::{Order, Start, SubscriptionOptions},
     source::{Member, Source, Subscription, SubscriptionSettings, Topic},
 };
@@ -131,6 +131,7 @@ impl Broker {
                 .groups
                 .insert(member.group, Source::Subscription(Arc::clone(&subscription)).downgrade());
         }
+        registry.named.insert(named(key), Arc::clone(&subscription));
         registry.subscriptions.insert(key.clone(), Arc::clone(&subscription));
         drop(registry);
         self.watch_subscription(&subscription);
@@ -271,6 +272,10 @@ impl Broker {
         {
             let mut registry = self.inner().registry.write();
             registry.subscriptions.remove(&subscription.key);
+            let name = named(&subscription.key);
+            if registry.named.get(&name).is_some_and(|now| Arc::ptr_eq(now, subscription)) {
+                registry.named.remove(&name);
+            }
             for member in members.iter() {
                 registry.groups.remove(&member.group);
                 member.topic.subscriptions.fetch_sub(1, Ordering::Relaxed);
@@ -283,4 +288,9 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// A subscription's own name in its space.
+fn named(key: &SubscriptionKey) -> Key {
+    Key { space: key.topic.space.clone(), name: key.name.clone() }
 }

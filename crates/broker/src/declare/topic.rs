@@ -89,6 +89,7 @@ impl Broker {
             counters: Default::default(),
             usage: Default::default(),
             subscriptions: AtomicU32::new(0),
+            newest: Default::default(),
             last: Default::default(),
         });
         self.inner().registry.write().topics.insert(key.clone(), Arc::clone(&topic));

@@ -7,7 +7,7 @@ use weft_kernel::Result;
 use weft_ledger::Durability;
 
 use super::{Dedupe, MESSAGE_BYTES_MAX, StoredDurability, verdict};
-use crate::retry::Backoff;
+use crate::{name::Key, retry::Backoff};
 
 /// What becomes of the later messages of a key once one of them is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,6 +67,8 @@ pub enum DeadLetter {
     /// To the queue `{name}.dead`, which is made when it is needed and keeps them for 14 days.
     #[default]
     Queue,
+    /// To this queue of the same space, which is made when it is needed like `{name}.dead`.
+    To(String),
     /// Where [`DeadLetterRoute`](crate::DeadLetterRoute) says; the text is handed to it.
     Hook(String),
     /// Nowhere: they are dropped and counted.
@@ -178,6 +180,7 @@ impl QueueOptions {
         if self.exclusive.is_some() && !self.transient {
             faults.push("exclusive: a queue that goes with its connection is transient".into());
         }
+        check_dead_letter(&self.dead_letter, &mut faults);
         if self.annotation.len() > 64 * 1024 {
             faults.push("annotation: at most 64 KiB".into());
         }
@@ -185,6 +188,14 @@ impl QueueOptions {
             dedupe.faults(&mut faults);
         }
         verdict(faults)
+    }
+}
+
+pub(super) fn check_dead_letter(dead_letter: &DeadLetter, faults: &mut Vec<String>) {
+    if let DeadLetter::To(name) = dead_letter
+        && Key::plain(name).is_err()
+    {
+        faults.push(format!("dead_letter: `{name}` is not the name of a queue"));
     }
 }
 

@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_kernel::{Name, Result};
 
-use super::{DeadLetter, Order, queue::check_lease, verdict};
+use super::{
+    DeadLetter, Order,
+    queue::{check_dead_letter, check_lease},
+    verdict,
+};
 use crate::{filter::FilterOptions, retry::Backoff};
 
 /// Where a new subscription starts.
@@ -96,6 +100,7 @@ impl SubscriptionOptions {
         if self.failures_max == Some(0) {
             faults.push("failures_max: a message fails at least once before it is given up".into());
         }
+        check_dead_letter(&self.dead_letter, &mut faults);
         if matches!(self.dead_letter, DeadLetter::Hook(_)) {
             faults.push("dead_letter: a subscription has a queue for them, or none".into());
         }

@@ -1,7 +1,8 @@
 //! Every event against every policy.
 
+use proptest::{prop_assert, proptest};
+
 use super::*;
-use proptest::prelude::*;
 
 fn policy() -> Policy {
     Policy::of_queue(&QueueOptions::default())

@@ -25,6 +25,8 @@
 //! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
 
 mod checkpoint;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod core;
 pub mod crypt;
 pub mod disk;
@@ -47,6 +49,7 @@ pub use options::{
 pub use record::{
     ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Token, Value, Why,
 };
+pub use recover::Recovered;
 pub use store::{
     Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Standing, Stats,
     Store, WaitReady, due_changed, room, until_durable, wait_ready,

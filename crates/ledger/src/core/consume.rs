@@ -393,7 +393,8 @@ impl Core {
 
     /// Whether a position of a log is still there.
     pub(crate) fn is_there(&self, id: LogId, position: u64) -> bool {
-        self.log(id).is_ok_and(|log| !matches!(log.at(position), At::Hole(_)))
+        self.log(id)
+            .is_ok_and(|log| self.lives(log, position) && !matches!(log.at(position), At::Hole(_)))
     }
 
     /// Positions that a group has not settled, with how they stand.

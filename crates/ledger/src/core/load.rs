@@ -234,7 +234,7 @@ impl Core {
     }
 
     /// Whether a record of a log is still wanted.
-    fn lives(&self, log: &Log, position: u64) -> bool {
+    pub(super) fn lives(&self, log: &Log, position: u64) -> bool {
         let owner = log.owner.and_then(|owner| self.queues.get(&owner.0));
         position >= log.first
             && position < log.next

@@ -61,6 +61,8 @@ struct Contents {
     seen: Vec<u8>,
     safe: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Lengths that it had since the last sync, oldest first.
+    lengths: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,10 +116,12 @@ impl SimulatedDisk {
         // Some crashes keep everything or nothing, so that both ends are tried as well.
         let keep = [0.0, 1.0, 0.5, 0.9, 0.1][rng.below(5) as usize];
         for file in &mut world.files {
-            let lengthened = rng.chance(keep);
             let dirty = std::mem::take(&mut file.dirty);
-            if lengthened || file.seen.len() < file.safe.len() && rng.chance(keep) {
-                file.safe.resize(file.seen.len(), 0);
+            // A length is changed as a whole, by the file system's journal, and in the order of the changes.
+            let lengths = std::mem::take(&mut file.lengths);
+            let changes = (lengths.len() as f64 * keep).ceil() as u64;
+            if let Some(len) = rng.below(changes + 1).checked_sub(1) {
+                file.safe.resize(lengths[len as usize], 0);
             }
             for sector in dirty {
                 if rng.chance(keep) {
@@ -185,15 +189,12 @@ fn set(names: &mut BTreeMap<String, usize>, sets: Vec<(String, Option<usize>)>) 
 }
 
 impl Contents {
-    /// Carries a sector over into what is safe; a file that is longer than was safe grows by zeros.
+    /// Carries a sector over into what is safe, as far as the safe length goes.
     fn carry(&mut self, sector: usize) {
         let from = sector * SECTOR;
-        let to = (from + SECTOR).min(self.seen.len());
+        let to = (from + SECTOR).min(self.seen.len()).min(self.safe.len());
         if from >= to {
             return;
-        }
-        if self.safe.len() < to {
-            self.safe.resize(to, 0);
         }
         self.safe[from..to].copy_from_slice(&self.seen[from..to]);
     }
@@ -369,6 +370,7 @@ impl SimulatedFile {
             let file = &mut world.files[self.index];
             if len < end {
                 file.seen.resize(end, 0);
+                file.lengths.push(end);
                 file.dirty.extend(len / SECTOR..end.div_ceil(SECTOR));
             }
             file.seen[offset as usize..end].copy_from_slice(bytes);
@@ -411,6 +413,7 @@ impl File for SimulatedFile {
             world.room((len as usize).saturating_sub(old) as u64)?;
             let file = &mut world.files[self.index];
             file.seen.resize(len as usize, 0);
+            file.lengths.push(len as usize);
             file.dirty.extend(old / SECTOR..(len as usize).div_ceil(SECTOR));
             Ok(())
         })
@@ -425,11 +428,12 @@ impl File for SimulatedFile {
         self.with(|world| {
             world.syncing()?;
             let file = &mut world.files[self.index];
+            file.lengths.clear();
+            let len = file.seen.len();
+            file.safe.resize(len, 0);
             for sector in std::mem::take(&mut file.dirty) {
                 file.carry(sector);
             }
-            let len = file.seen.len();
-            file.safe.resize(len, 0);
             Ok(())
         })
     }

@@ -245,7 +245,7 @@ pub(crate) fn read(bytes: &[u8], file: u32) -> Found<'_> {
     }
     let len = body_len(header);
     let size = padded(len);
-    if len == 0 || size > bytes.len() || size > super::FRAME_BYTES_MAX {
+    if size > bytes.len() || size > super::FRAME_BYTES_MAX {
         return Found::Bad;
     }
     let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);

@@ -128,6 +128,12 @@ fn a_frame_of_another_file_or_with_a_changed_bit_does_not_fit() {
 }
 
 #[test]
+fn a_transaction_that_changes_nothing_is_a_frame_all_the_same() {
+    let frame = sealed(|_| {});
+    assert_eq!(body(&frame), b"");
+}
+
+#[test]
 fn a_cancelled_frame_leaves_nothing_and_a_tag_has_its_room() {
     let mut buffer = vec![1, 2, 3];
     let mut writer = FrameWriter::begin(&mut buffer, 1, false);

@@ -7,7 +7,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     Extent, MAGIC, TRAILER, context,
-    index::{Index, Placed, parse_trailer},
+    index::{Index, parse_trailer},
     name,
 };
 use crate::{
@@ -159,6 +159,8 @@ impl Segment {
         let mut cursor = Chunks::new(self, placed.sparse[at].1, placed.to, hint);
         // The position that is due next: what comes before a whole record was lost.
         let mut due = placed.sparse[at].0;
+        // Whether bytes since the last whole record were none: what is missing there was lost.
+        let mut broken = false;
         while let Some(step) = cursor.next()? {
             let whole = match &step {
                 Step::Whole { image, .. } => Image::checked(image)
@@ -168,7 +170,7 @@ impl Segment {
                 Step::Broken { .. } => None,
             };
             let Some(position) = whole else {
-                cursor.broken = true;
+                broken = true;
                 let (Step::Whole { from: broken, .. } | Step::Broken { from: broken }) = step;
                 if let Step::Whole { to: next, .. } = step
                     && next < placed.to
@@ -184,11 +186,15 @@ impl Segment {
                 continue;
             };
             if position > to {
-                break;
-            }
-            if !lost(placed, due.max(from), position, visit) {
+                if broken {
+                    lost(due.max(from), to + 1, visit);
+                }
                 return Ok(());
             }
+            if broken && !lost(due.max(from), position, visit) {
+                return Ok(());
+            }
+            broken = false;
             due = position + 1;
             if position >= from
                 && let Step::Whole { image, .. } = step
@@ -197,27 +203,23 @@ impl Segment {
                 return Ok(());
             }
         }
-        if due <= to && cursor.broken {
-            lost(placed, due.max(from), to + 1, visit);
+        if broken {
+            lost(due.max(from), to + 1, visit);
         }
         Ok(())
     }
 }
 
-/// Reports the positions `from..to` as lost, one by one where the extent has every position, otherwise as one; false to stop.
-fn lost(placed: &Placed, from: u64, to: u64, visit: &mut dyn FnMut(Visited) -> bool) -> bool {
-    let extent = &placed.extent;
-    if from >= to {
-        return true;
-    }
-    if extent.records == extent.last - extent.first + 1 {
-        return (from..to).all(|position| {
-            let why = "its bytes in the segment do not fit its checksum".to_owned();
-            visit(Visited::Lost { position, why })
-        });
-    }
-    // Where positions are missing anyway, a gap proves nothing.
-    true
+/// The most positions of one gap that are named.
+const NAMED_MAX: usize = 1024;
+
+/// Reports the positions `from..to` as lost; false to stop. Some of them may have been gone before:
+/// who knows which ones were alive tells them apart.
+fn lost(from: u64, to: u64, visit: &mut dyn FnMut(Visited) -> bool) -> bool {
+    (from..to).take(NAMED_MAX).all(|position| {
+        let why = "its bytes in the segment do not fit their checksum".to_owned();
+        visit(Visited::Lost { position, why })
+    })
 }
 
 /// What a walk meets.
@@ -244,13 +246,12 @@ struct Chunks<'a> {
     end: u64,
     chunk: Bytes,
     want: usize,
-    broken: bool,
 }
 
 impl<'a> Chunks<'a> {
     fn new(segment: &'a Segment, at: u64, end: u64, hint: u64) -> Self {
         let want = usize::try_from(hint.min(CHUNK_MAX)).unwrap_or(CHUNK).max(CHUNK);
-        Self { segment, at, end, chunk: Bytes::new(), want, broken: false }
+        Self { segment, at, end, chunk: Bytes::new(), want }
     }
 
     fn seek(&mut self, at: u64) {
@@ -300,13 +301,11 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         }
         let Some((before, len)) = self.lengths()? else {
-            self.broken = true;
             // Nothing can be said of what follows; the caller seeks, or ends.
             self.at = self.end;
             return Ok(Some(Step::Broken { from }));
         };
         if !self.fill(before + len)? {
-            self.broken = true;
             self.at = self.end;
             return Ok(Some(Step::Broken { from }));
         }

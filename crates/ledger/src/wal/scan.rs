@@ -132,8 +132,8 @@ fn plausible(bytes: &[u8], at: usize, last: u64) -> bool {
         return false;
     };
     let most = (bytes.len() / frame::HEADER) as u64 + at as u64;
-    len != 0
-        && frame::padded(len as usize) <= bytes.len()
+    frame::padded(len as usize) <= bytes.len()
+        && seq != 0
         && (last == 0 || (seq >= last && seq - last <= most))
         && synced >= HEADER_LEN
         && synced as usize <= at

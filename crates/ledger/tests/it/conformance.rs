@@ -1,0 +1,115 @@
+//! The suite for stores, on the embedded one: over a simulated disk that loses power at each restart,
+//! and in a real folder.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use weft_kernel::{ByteSize, Clock, ManualClock, Rng};
+use weft_ledger::{
+    Ledger, Options, Pending, Store,
+    conformance::{Subject, run},
+    disk::SimulatedDisk,
+};
+
+/// What a restart does.
+enum Place {
+    Simulated(SimulatedDisk, Mutex<Rng>),
+    Folder(PathBuf),
+}
+
+struct Embedded {
+    place: Place,
+    options: Options,
+    clock: Arc<ManualClock>,
+    ledger: Mutex<Option<Ledger>>,
+}
+
+impl Embedded {
+    fn new(place: Place, options: Options) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let embedded = Self { place, options, clock, ledger: Mutex::new(None) };
+        embedded.open();
+        embedded
+    }
+
+    fn open(&self) {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let ledger = match &self.place {
+            Place::Simulated(disk, _) => {
+                let disk = Arc::new(disk.clone());
+                let (ledger, _) = Ledger::open(disk, self.options.clone(), clock).unwrap();
+                ledger.start().unwrap();
+                ledger
+            }
+            Place::Folder(folder) => {
+                Ledger::open_folder(folder, self.options.clone(), clock).unwrap().0
+            }
+        };
+        *self.ledger.lock() = Some(ledger);
+    }
+}
+
+impl Subject for Embedded {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.ledger.lock().clone().unwrap())
+    }
+
+    fn pass(&self, span: Duration) -> Pending<'_, ()> {
+        self.clock.advance(span);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn restart(&self) -> Pending<'_, ()> {
+        let ledger = self.ledger.lock().take().unwrap();
+        match &self.place {
+            Place::Simulated(disk, rng) => {
+                disk.halt();
+                assert!(ledger.close().is_err(), "the power is off");
+                disk.restart(&mut rng.lock());
+            }
+            Place::Folder(_) => ledger.close().unwrap(),
+        }
+        self.open();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn conforms(place: Place, options: Options) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let subject = Embedded::new(place, options);
+    runtime.block_on(async {
+        let suite = run(&subject, |name| println!("{name}"));
+        tokio::time::timeout(Duration::from_secs(120), suite).await.expect("a case hangs");
+    });
+}
+
+#[test]
+fn the_suite_passes_on_a_disk_that_loses_power() {
+    for seed in 0..8 {
+        println!("seed {seed}");
+        let rng = Mutex::new(Rng::seeded(seed));
+        conforms(Place::Simulated(SimulatedDisk::new(), rng), Options::default());
+    }
+}
+
+#[test]
+fn the_suite_passes_with_next_to_no_memory() {
+    // Nothing recent is in memory, so that deliveries and reads come from files.
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let rng = Mutex::new(Rng::seeded(seed));
+        let options = Options {
+            recent_bytes: ByteSize(1 << 10),
+            wal_file_bytes: ByteSize(16 << 20),
+            ..Options::default()
+        };
+        conforms(Place::Simulated(SimulatedDisk::new(), rng), options);
+    }
+}
+
+#[test]
+fn the_suite_passes_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    conforms(Place::Folder(folder.path().join("ledger")), Options::default());
+}

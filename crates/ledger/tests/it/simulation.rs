@@ -1,0 +1,232 @@
+//! Random transactions on a disk that crashes, tears, fills up, fails to sync and rots; after each recovery the ledger is what some prefix of them makes, and never less than what was acknowledged.
+
+mod life;
+mod model;
+
+use std::sync::Arc;
+
+use life::Life;
+use model::Model;
+use weft_kernel::{ManualClock, Reason, Rng};
+use weft_ledger::{
+    Durability, Ledger, LogOptions, NewRecord, Op, Options, Store, Transaction,
+    crypt::Keys,
+    disk::{SimulatedDisk, simulated::Faults},
+};
+
+/// How many seeds a test tries; `LEDGER_SEEDS` asks for more.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("LEDGER_SEEDS").ok().and_then(|text| text.parse().ok());
+    let from = std::env::var("LEDGER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    from..from + asked.unwrap_or(usual)
+}
+
+fn options(encrypted: bool) -> Options {
+    let keys = if encrypted { Keys::none().with("k", [5; 32]).unwrap() } else { Keys::none() };
+    Options {
+        wal_file_bytes: weft_kernel::ByteSize(32 << 10),
+        wal_files_kept: 1,
+        recent_bytes: weft_kernel::ByteSize(8 << 10),
+        keys,
+        ..Options::default()
+    }
+}
+
+/// Tells which seed it was when a test panics.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with LEDGER_SEED={} LEDGER_SEEDS=1", self.0);
+        }
+    }
+}
+
+/// Several lives on one disk, each ended by a crash at a sync point that the seed draws.
+fn lives(seed: u64) {
+    let _told = Seed(seed);
+    let mut rng = Rng::seeded(seed);
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let options = options(seed % 4 == 3);
+    let mut model = Model::default();
+    for _ in 0..3 {
+        let halt = disk.syncs() + 1 + rng.below(60);
+        disk.set_faults(Faults { halt_at_sync: Some(halt), ..Faults::default() });
+        let acknowledged = match Life::open(&disk, &options, &clock, &mut model) {
+            Some(mut life) => life.run(&mut rng, 120),
+            None => model.recovered,
+        };
+        disk.halt();
+        disk.restart(&mut rng);
+        let mut life = Life::open(&disk, &options, &clock, &mut model).unwrap();
+        assert!(
+            life.recovered.seq >= acknowledged,
+            "seed {seed}: {} of {acknowledged} acknowledged",
+            life.recovered.seq
+        );
+        assert_eq!(life.recovered.damage, Vec::<String>::new(), "seed {seed}");
+        life.compare();
+        drop(life);
+        // Every second time the process just ends, so that the next life begins with what it left.
+        disk.reopen();
+    }
+}
+
+#[test]
+fn after_every_crash_there_is_a_prefix_that_holds_all_that_was_acknowledged() {
+    for seed in seeds(400) {
+        lives(seed);
+    }
+}
+
+#[test]
+fn a_crash_at_every_sync_point_of_one_life_is_survived() {
+    let mut halt = 1;
+    loop {
+        let _told = Seed(halt);
+        let mut rng = Rng::seeded(1);
+        let disk = SimulatedDisk::new();
+        let clock = Arc::new(ManualClock::default());
+        let mut model = Model::default();
+        disk.set_faults(Faults { halt_at_sync: Some(halt), ..Faults::default() });
+        let options = options(false);
+        let acknowledged = match Life::open(&disk, &options, &clock, &mut model) {
+            Some(mut life) => life.run(&mut rng, 100),
+            None => 0,
+        };
+        let over = !disk.halted();
+        disk.halt();
+        disk.restart(&mut Rng::seeded(halt));
+        let mut life = Life::open(&disk, &options, &clock, &mut model).unwrap();
+        assert!(life.recovered.seq >= acknowledged, "halt {halt}");
+        life.compare();
+        if over {
+            assert!(halt > 50, "a life has more syncs than {halt}");
+            return;
+        }
+        halt += 1;
+    }
+}
+
+#[test]
+fn a_sync_that_fails_ends_the_taking_and_loses_nothing_acknowledged() {
+    for seed in seeds(60) {
+        let _told = Seed(seed);
+        let mut rng = Rng::seeded(seed);
+        let disk = SimulatedDisk::new();
+        let clock = Arc::new(ManualClock::default());
+        let options = options(false);
+        let mut model = Model::default();
+        let acknowledged = {
+            let mut life = Life::open(&disk, &options, &clock, &mut model).unwrap();
+            life.run(&mut rng, 30);
+            let at = disk.syncs() + 1 + rng.below(20);
+            disk.set_faults(Faults { fail_sync_from: Some(at), ..Faults::default() });
+            let acknowledged = life.run(&mut rng, 200);
+            let refused = life.submit(Vec::new()).unwrap_err();
+            assert_eq!(refused.error.reason(), Reason::StoragePoisoned);
+            assert!(life.ledger.stats().poisoned);
+            let read = life.read_all(life.shared_log);
+            assert!(read.is_ok(), "what is durable is read: {read:?}");
+            acknowledged
+        };
+        disk.restart(&mut rng);
+        let mut life = Life::open(&disk, &options, &clock, &mut model).unwrap();
+        assert!(life.recovered.seq >= acknowledged, "seed {seed}");
+        life.compare();
+    }
+}
+
+#[test]
+fn rot_is_told_and_never_handed_out_as_whole() {
+    let mut told = 0;
+    for seed in seeds(150) {
+        let _told = Seed(seed);
+        let mut rng = Rng::seeded(seed);
+        let disk = SimulatedDisk::new();
+        let clock = Arc::new(ManualClock::default());
+        let options = options(seed % 3 == 2);
+        let mut model = Model::default();
+        {
+            let mut life = Life::open(&disk, &options, &clock, &mut model).unwrap();
+            life.run(&mut rng, 200);
+            life.settle_down();
+        }
+        disk.reopen();
+        let files: Vec<(String, u64)> = disk
+            .files()
+            .into_iter()
+            .filter(|(name, len)| {
+                *len > 4096 && (name.starts_with("wal/0") || name.starts_with("segments/"))
+            })
+            .collect();
+        let (name, len) = &files[rng.below(files.len() as u64) as usize];
+        for _ in 0..1 + rng.below(3) {
+            disk.flip(name, rng.below(len * 8));
+        }
+        let Some(mut life) = Life::open(&disk, &options, &clock, &mut model) else {
+            panic!("a flipped bit in {name} keeps the ledger from opening");
+        };
+        told += u32::from(life.check_rot());
+    }
+    assert!(told > 0, "no flipped bit hit anything");
+}
+
+#[test]
+fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let (ledger, _) = Ledger::open(Arc::new(disk.clone()), options(false), clock.clone()).unwrap();
+    let log = life::block(&ledger, ledger.create_log("log", LogOptions::default())).unwrap();
+    let map = life::block(&ledger, ledger.create_map("map")).unwrap();
+    while ledger.step() {}
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used + 20_000), ..Faults::default() });
+    let append = || {
+        let record = NewRecord::new(vec![7; 1000]);
+        ledger.submit(Transaction::new(Durability::Fsync).append(log, record))
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match append() {
+            Ok(_) => taken += 1,
+            Err(refused) if refused.error.reason() == Reason::StorageFull => break refused,
+            Err(refused) => assert_eq!(refused.error.reason(), Reason::StorageBusy),
+        }
+        ledger.step();
+        assert!(taken < 1000, "the disk is never full");
+    };
+    assert_eq!(refused.error.reason(), Reason::StorageFull);
+    assert!(taken > 20 && ledger.stats().full && !ledger.stats().poisoned);
+    let small = Op::Delete { map, key: "key".into(), expect: weft_ledger::ExpectValue::Any };
+    let trim = Transaction::new(Durability::Fsync).with(Op::Trim { log, before: 3 }).with(small);
+    let receipt = life::block(&ledger, ledger.commit(trim)).unwrap();
+    assert!(ledger.durable(Durability::Fsync) >= receipt.seq);
+    disk.set_faults(Faults::default());
+    for _ in 0..20 {
+        ledger.step();
+    }
+    assert!(!ledger.stats().full);
+    let record = NewRecord::new(vec![8; 1000]);
+    life::block(&ledger, ledger.commit(Transaction::new(Durability::Fsync).append(log, record)))
+        .unwrap();
+    assert_eq!(ledger.log_stats(log).unwrap().records, taken - 3 + 1);
+}
+
+#[test]
+fn a_second_opener_is_refused_until_the_first_has_closed() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let open = || Ledger::open(Arc::new(disk.clone()), options(false), clock.clone());
+    let (first, _) = open().unwrap();
+    let kept = first.clone();
+    assert_eq!(open().unwrap_err().reason(), Reason::StorageBusy);
+    first.close().unwrap();
+    let (second, recovered) = open().unwrap();
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    let refused = kept.submit(Transaction::new(Durability::Fsync)).unwrap_err();
+    assert_eq!(refused.error.reason(), Reason::StoragePoisoned, "a closed handle takes nothing");
+    second.close().unwrap();
+}

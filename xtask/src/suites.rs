@@ -88,13 +88,15 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
 ];
 
-/// What is run by name alone: suites that judge somebody else, and so themselves.
-const PROOFS: &[Suite] =
-    &[Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq }];
+/// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.
+const BY_NAME: &[Suite] = &[
+    Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
+    Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq },
+];
 
 /// The task that runs one suite alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let known = || SUITES.iter().chain(PROOFS);
+    let known = || SUITES.iter().chain(BY_NAME);
     let names: Vec<&str> = known().map(|suite| suite.name).collect();
     let [name] = arguments else { bail!("name one suite of: {}", names.join(", ")) };
     let Some(suite) = known().find(|suite| suite.name == name) else {

@@ -295,6 +295,95 @@ async def prefetch():
         same(len(got), 3)
 
 
+@case("an alternate exchange takes what finds no queue; an internal one takes no publish")
+async def alternate():
+    async with channel() as ch:
+        rest = await ch.declare_exchange(name("x"), ExchangeType.FANOUT, auto_delete=True)
+        x = await ch.declare_exchange(
+            name("x"), ExchangeType.DIRECT, auto_delete=True, arguments={"alternate-exchange": rest.name}
+        )
+        known, lost = await queue(ch), await queue(ch)
+        await known.bind(x, "known")
+        await lost.bind(rest)
+        await x.publish(Message(b"1"), "known")
+        await x.publish(Message(b"2"), "strange")
+        same((await bodies(known, 1), await bodies(lost, 1)), ([b"1"], [b"2"]))
+
+
+@case("time to live of a queue, dead-lettered in order; drop-head counts as maxlen")
+async def times():
+    async with channel() as ch:
+        dead = await queue(ch)
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.name}
+        brief = await queue(ch, arguments={"x-message-ttl": 200, **arguments})
+        for n in range(3):
+            await put(ch, brief, str(n).encode())
+        found = [await get(dead, no_ack=True) for _ in range(3)]
+        same([message.body for message in found], [b"0", b"1", b"2"])
+        same({message.headers["x-first-death-reason"] for message in found}, {"expired"})
+        short = await queue(ch, arguments={"x-max-length": 1, **arguments})
+        await put(ch, short, b"old")
+        await put(ch, short, b"new")
+        found = await get(dead, no_ack=True)
+        same((found.body, found.headers["x-death"][0]["reason"]), (b"old", "maxlen"))
+        same(await bodies(short, 1), [b"new"])
+
+
+@case("server-named, auto-delete and expiring queues")
+async def lives():
+    async with channel() as ch:
+        named = await ch.declare_queue(exclusive=True)
+        begins(named.name, "amq.gen-")
+        q = await queue(ch, exclusive=False, auto_delete=True)
+        tag = await q.consume(lambda _: None)
+        await q.cancel(tag)
+        await refused(ChannelNotFoundEntity, "NOT_FOUND", ch.declare_queue(q.name, passive=True))
+    async with channel() as ch:
+        q = await queue(ch, exclusive=False, arguments={"x-expires": 300})
+        await asyncio.sleep(1.5)
+        await refused(ChannelNotFoundEntity, "NOT_FOUND", ch.declare_queue(q.name, passive=True))
+
+
+@case("direct reply-to: many calls at once, each its own answer")
+async def direct_reply():
+    async with channel() as served, channel(publisher_confirms=False) as asked:
+        q = await queue(served, exclusive=False, auto_delete=True)
+
+        async def serve(message):
+            answer = Message(message.body[::-1], correlation_id=message.correlation_id)
+            await served.default_exchange.publish(answer, message.reply_to)
+
+        await q.consume(serve, no_ack=True)
+        answers, all_there = {}, asyncio.Event()
+
+        async def heard(message):
+            answers[message.correlation_id] = message.body
+            if len(answers) == 50:
+                all_there.set()
+
+        replies = await asked.get_queue("amq.rabbitmq.reply-to", ensure=False)
+        await replies.consume(heard, no_ack=True)
+        for n in range(50):
+            await put(asked, q, f"call{n}".encode(), reply_to="amq.rabbitmq.reply-to", correlation_id=str(n))
+        await asyncio.wait_for(all_there.wait(), 10)
+        same(answers, {str(n): f"call{n}".encode()[::-1] for n in range(50)})
+
+
+@case("a consumer is told when its queue is deleted")
+async def cancelled():
+    async with channel() as ch, channel() as other:
+        q = await queue(ch, exclusive=False)
+        underlay = await ch.get_underlay_channel()
+        await q.consume(lambda _: None, consumer_tag="told")
+        same("told" in underlay.consumers, True, "it consumes")
+        await other.queue_delete(q.name)
+
+        async def gone():
+            return "told" not in underlay.consumers
+
+        await eventually("the notice", gone)
+
+
 @case("purge, delete, counts")
 async def counts():
     async with channel() as ch:

@@ -324,6 +324,16 @@ test('auto-delete and expiry of queues', async () => {
   await refused(404, 'NOT_FOUND', ch => ch.checkQueue(brief))
 })
 
+test('time to live of a queue, the default exchange, a queue that the server names', async () => {
+  const ch = await channel()
+  const dead = (await ch.assertQueue('', { exclusive: true })).queue
+  assert.match(dead, /^amq\.gen-/)
+  const q = await queue(ch, { messageTtl: 200, deadLetterExchange: '', deadLetterRoutingKey: dead })
+  for (const body of ['1', '2', '3']) ch.publish('', q, Buffer.from(body))
+  same(await bodies(ch, dead, 3), ['1', '2', '3'])
+  await refused(403, 'ACCESS_REFUSED - operation not permitted on the default exchange', ch => ch.bindQueue(dead, '', 'x'))
+})
+
 test('direct reply-to, a hundred calls at once', async () => {
   const server = await channel()
   const q = await queue(server, { exclusive: false, autoDelete: true })

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::stop;
+
 /// What is read at once.
 const CHUNK: usize = 256 * 1024;
 /// How long nothing may come while something is owed.
@@ -70,6 +72,11 @@ impl Socket {
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Ok(false)
+            }
+            // A signal: whoever waits looks at that next.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                stop::check()?;
+                self.fill_within(longest)
             }
             Err(error) => Err(error.into()),
         }

@@ -3,7 +3,12 @@
 //! The scripts know nothing of what they judge but an address. They were written against RabbitMQ, whose
 //! applications must find here what they find there, and are held to it by a suite of its own.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -51,7 +56,10 @@ const RABBITMQ: Need = Need {
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-/// What they need, and the broker by which they are judged.
+/// What the clients need.
+pub(super) const CLIENTS: &[Need] = &[PYTHON_CLIENTS, CELERY, NODE, AMQPLIB, TOOLS];
+
+/// The same, and the broker by which they are judged.
 pub(super) const NEEDS: &[Need] = &[PYTHON_CLIENTS, CELERY, NODE, AMQPLIB, TOOLS, RABBITMQ];
 
 /// Every script: who speaks, by what program, and the file.
@@ -89,6 +97,63 @@ pub(super) fn rabbitmq() -> Result<String> {
     Ok(lines.join("; "))
 }
 
+/// The scripts against Weft, and Weft killed again and again.
+///
+/// It is the build for development, whose assertions judge along with the clients.
+pub(super) fn weft() -> Result<String> {
+    shell::cargo(["build", "--locked", "--package", "weft"]).run()?;
+    let folder = emptied("amqp")?;
+    let [address, killed] = free_ports(2)?[..] else { bail!("two free ports") };
+    let mut server = Process::start(weft_at(address, &folder, "clients")?, &folder.join("log"))?;
+    accepts(&mut server, "weft", address)?;
+    let mut lines = all(&url(address))?;
+    server.end();
+
+    let command = weft_at(killed, &folder, "killed")?;
+    let url = url(killed);
+    let mut arguments = vec!["--rounds", "10", "--url", &url, "--"];
+    let program = command.get_program().to_string_lossy().into_owned();
+    let rest: Vec<String> =
+        command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    arguments.push(&program);
+    arguments.extend(rest.iter().map(String::as_str));
+    lines.push(script(PYTHON, "xtask/suites/kill.py", &arguments)?);
+    Ok(lines.join("; "))
+}
+
+/// A Weft that speaks AMQP and nothing else, with its data in a folder of that name.
+fn weft_at(address: SocketAddr, folder: &Path, name: &str) -> Result<Command> {
+    let config = folder.join(format!("{name}.yaml"));
+    let data = folder.join(name);
+    let text = format!(
+        "admin: off\nledger: {{ path: '{}' }}\n\
+         listeners: {{ amqp: {{ address: '{address}', protocol: amqp }} }}\n",
+        data.display()
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new(target().join("debug/weft"));
+    command.args(["up", "--config"]).arg(config);
+    Ok(command)
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("amqp://guest:guest@{address}/%2F")
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+/// A folder for a suite, with nothing in it.
+fn emptied(name: &str) -> Result<PathBuf> {
+    let folder = target().join("suites").join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
 /// A RabbitMQ that has nothing of the machine's own: not its ports, its names, its folders or its plugins.
 struct RabbitMq {
     url: String,
@@ -99,13 +164,7 @@ struct RabbitMq {
 
 impl RabbitMq {
     fn start() -> Result<Self> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| crate::root().join("target"), PathBuf::from);
-        let folder = target.join("suites").join("rabbitmq");
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
-        }
-        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let folder = emptied("rabbitmq")?;
         let [address, names, nodes] = free_ports(3)?[..] else { bail!("three free ports") };
         fs::write(folder.join("rabbitmq.conf"), format!("listeners.tcp.1 = {address}\n"))?;
         fs::write(folder.join("plugins"), "[].\n")?;
@@ -135,7 +194,6 @@ impl RabbitMq {
             );
         let mut server = Process::start(command, &folder.join("server.log"))?;
         accepts(&mut server, "RabbitMQ", address)?;
-        let url = format!("amqp://guest:guest@{address}/%2F");
-        Ok(Self { url, _server: server, _names: naming })
+        Ok(Self { url: url(address), _server: server, _names: naming })
     }
 }

@@ -1,1 +1,37 @@
 //! The HTTP, SSE and WebSocket front-end of the broker; push delivery; answers that come later.
+//!
+//! The binary opens a [`Desk`] on a broker, gives it to the request path as its
+//! [`Inside`](weft_proxy::Inside), and lets each worker [`begin`](Desk::begin). The API is one table
+//! ([`OPERATIONS`]) over a neutral [`Request`] and [`Response`], so that the admin server and every route
+//! answer with the very same code ([`Desk::answer`]).
+//!
+//! Invariants: what is answered as published is kept at the level that the answer names; what is handed
+//! out without a connection is settled by an opaque text, or given out again; whatever waits or streams
+//! ends at the drain; a subscriber that cannot be reached counts no failure against a message; a request
+//! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
+//! queues (the broker's), sockets, and the reading of configuration.
+//!
+//! Reading order: [`request`], [`response`], `desk`, `inside`; the API from `api` on; `push`; `later`.
+
+mod api;
+mod desk;
+mod event;
+mod inside;
+mod later;
+mod push;
+mod query;
+pub mod request;
+pub mod response;
+mod settings;
+mod sse;
+mod streams;
+#[cfg(test)]
+mod rig;
+mod time;
+
+pub use api::{OPERATIONS, Operation, Surface};
+pub use desk::{Accept, Declared, Desk, Hooks, Upkeep};
+pub use later::Outside;
+pub use push::{Push, Sender};
+pub use request::Request;
+pub use response::{Chunks, Content, Duplex, Response, Session};

@@ -1,0 +1,572 @@
+//! The API of topics, queues, subscriptions, schedules and operations: one table, from which requests
+//! are answered and the OpenAPI document is made.
+//!
+//! An operation takes a request whose body has been read and gives a response that is whole, a stream or
+//! a WebSocket; who carries the bytes is none of its business. Nothing in a request that is not
+//! understood is passed over: not a parameter, not a member of a body.
+
+mod ask;
+mod browse;
+mod ledger;
+mod operations;
+pub(crate) mod publish;
+mod queues;
+mod receive;
+mod request;
+mod schedules;
+mod settle;
+mod socket;
+mod stream;
+mod subscriptions;
+mod table;
+mod topics;
+
+use std::{future::Future, pin::Pin};
+
+use weft_kernel::{Error, Reason, Result};
+use weft_wire::Method;
+
+pub(crate) use self::ask::Ask;
+use self::table::{Line, Names};
+use crate::response::{EVENT_STREAM, JSON, Response};
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// The admin API: everything.
+    Admin,
+    /// A route: everything but what concerns the node.
+    Route,
+}
+
+/// One operation.
+pub struct Operation {
+    /// Its name.
+    pub id: &'static str,
+    /// Its method.
+    pub method: &'static str,
+    /// Its path, with `{name}` in place of names.
+    pub path: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// The parameters of its query, each with what it is.
+    pub query: &'static [(&'static str, &'static str)],
+    /// The media type of the body it takes, if it takes one.
+    pub takes: Option<&'static str>,
+    /// The status of an answer that went well, and its media type if it has a body.
+    pub gives: (u16, Option<&'static str>),
+    /// The largest body that it takes, in bytes.
+    pub body_bytes_max: usize,
+    /// Whether it is offered on the admin API alone.
+    pub admin_only: bool,
+    pub(crate) handler: Handler,
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
+pub(crate) type Handler = for<'a> fn(Ask<'a>) -> Answer<'a>;
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+impl Line for Operation {
+    fn method(&self) -> &'static str {
+        self.method
+    }
+
+    fn path(&self) -> &'static str {
+        self.path
+    }
+}
+
+/// An operation that was found for a request.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) operation: &'static Operation,
+    pub(crate) names: Names<'a>,
+}
+
+/// Finds the operation of a request; the error is what is to be answered without one.
+pub(crate) fn find<'a>(
+    surface: Surface,
+    method: &Method,
+    path: &'a str,
+) -> Result<Found<'a>, Box<Response>> {
+    let nothing = || {
+        let error = Error::new(Reason::NoRoute, "see the reference of the messages API for what there is");
+        Box::new(Response::problem(&error))
+    };
+    match table::find(OPERATIONS, method, path) {
+        Err(error) => Err(Box::new(Response::problem(&error))),
+        Ok(table::Found::Nothing) => Err(nothing()),
+        Ok(table::Found::OtherMethods(allow)) => Err(Box::new(Response::not_allowed(&allow))),
+        Ok(table::Found::One(operation, _))
+            if operation.admin_only && surface != Surface::Admin =>
+        {
+            Err(nothing())
+        }
+        Ok(table::Found::One(operation, names)) => Ok(Found { operation, names }),
+    }
+}
+
+/// The largest body of JSON.
+const JSON_BYTES_MAX: usize = 1 << 20;
+/// Any media type.
+const ANY: &str = "*/*";
+
+type Parameters = &'static [(&'static str, &'static str)];
+
+const NO_QUERY: Parameters = &[];
+const SPACE: (&str, &str) =
+    ("space", "The space of the name: an AMQP virtual host; the default one otherwise.");
+const IN_SPACE: Parameters = &[SPACE];
+
+const fn get(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation {
+        id,
+        method: "GET",
+        path,
+        about,
+        query,
+        takes: None,
+        gives: (200, Some(JSON)),
+        body_bytes_max: 0,
+        admin_only: false,
+        handler,
+    }
+}
+
+const fn put(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation {
+        method: "PUT",
+        takes: Some(JSON),
+        gives: (201, Some(JSON)),
+        body_bytes_max: JSON_BYTES_MAX,
+        ..get(id, path, about, query, handler)
+    }
+}
+
+const fn delete(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation { method: "DELETE", gives: (204, None), ..get(id, path, about, query, handler) }
+}
+
+const fn post(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation {
+        method: "POST",
+        takes: Some(JSON),
+        body_bytes_max: JSON_BYTES_MAX,
+        ..get(id, path, about, query, handler)
+    }
+}
+
+const fn publishes(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation {
+        takes: Some(ANY),
+        body_bytes_max: publish::BODY_BYTES_MAX,
+        ..post(id, path, about, query, handler)
+    }
+}
+
+const fn streams(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Parameters,
+    handler: Handler,
+) -> Operation {
+    Operation { gives: (200, Some(EVENT_STREAM)), ..get(id, path, about, query, handler) }
+}
+
+/// Makes a handler of an async function.
+macro_rules! by {
+    ($($handler:ident)::+) => {
+        |ask| Box::pin($($handler)::+(ask))
+    };
+}
+
+/// Everything that is offered.
+pub static OPERATIONS: &[Operation] = &[
+    get("topics", "/v1/topics", "Every topic.", IN_SPACE, by!(topics::list)),
+    get("topic", "/v1/topics/{topic}", "A topic, and what it holds.", IN_SPACE, by!(topics::show)),
+    put(
+        "put_topic",
+        "/v1/topics/{topic}",
+        "Declares a topic; 200 if it is there with the same options, 409 if with others.",
+        IN_SPACE,
+        by!(topics::put),
+    ),
+    delete(
+        "delete_topic",
+        "/v1/topics/{topic}",
+        "Deletes a topic, its messages and its subscriptions.",
+        IN_SPACE,
+        by!(topics::delete),
+    ),
+    publishes(
+        "publish",
+        "/v1/topics/{topic}/messages",
+        "Publishes one message or a batch, and answers once they are kept.",
+        &[
+            SPACE,
+            ("key", "The key of events without the attribute partitionkey."),
+            ("type", "The type of an event that is made of a body."),
+            ("durability", "memory, os or fsync; at least what the topic says."),
+        ],
+        by!(publish::to_topic),
+    ),
+    get(
+        "browse",
+        "/v1/topics/{topic}/messages",
+        "Reads a topic without a subscription: a page, a replay as lines, or a tail as server-sent events.",
+        &[
+            SPACE,
+            ("from", "first, last, next, a position, or a time."),
+            ("max", "How many messages at most."),
+            ("filter", "A CEL expression that must be true of a message."),
+            ("wait", "How long to wait for a message if there is none."),
+        ],
+        by!(browse::browse),
+    ),
+    get(
+        "last",
+        "/v1/topics/{topic}/last",
+        "The newest message of a topic, or of a key of a compacted one.",
+        &[SPACE, ("key", "The key.")],
+        by!(browse::last),
+    ),
+    publishes(
+        "request_by_topic",
+        "/v1/topics/{topic}/request",
+        "Publishes a request and answers with the first reply.",
+        REQUEST,
+        by!(request::request),
+    ),
+    get(
+        "subscriptions",
+        "/v1/subscriptions",
+        "Every subscription.",
+        IN_SPACE,
+        by!(subscriptions::list),
+    ),
+    get(
+        "subscription",
+        "/v1/subscriptions/{name}",
+        "A subscription, and how it stands.",
+        IN_SPACE,
+        by!(subscriptions::show),
+    ),
+    put(
+        "put_subscription",
+        "/v1/subscriptions/{name}",
+        "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
+        IN_SPACE,
+        by!(subscriptions::put),
+    ),
+    delete(
+        "delete_subscription",
+        "/v1/subscriptions/{name}",
+        "Deletes a subscription.",
+        IN_SPACE,
+        by!(subscriptions::delete),
+    ),
+    post(
+        "pause",
+        "/v1/subscriptions/{name}/pause",
+        "Hands out nothing until it is resumed.",
+        IN_SPACE,
+        by!(subscriptions::pause),
+    ),
+    post(
+        "resume",
+        "/v1/subscriptions/{name}/resume",
+        "Hands out again.",
+        IN_SPACE,
+        by!(subscriptions::resume),
+    ),
+    post(
+        "seek",
+        "/v1/subscriptions/{name}/seek",
+        "Moves a subscription; retries and leases are forgotten.",
+        IN_SPACE,
+        by!(subscriptions::seek),
+    ),
+    post(
+        "skip",
+        "/v1/subscriptions/{name}/skip",
+        "Passes over one message.",
+        IN_SPACE,
+        by!(subscriptions::skip),
+    ),
+    post(
+        "receive_subscription",
+        "/v1/subscriptions/{name}/receive",
+        "Hands out messages under a lease; waits for some if there are none.",
+        IN_SPACE,
+        by!(receive::receive),
+    ),
+    post(
+        "settle_subscription",
+        "/v1/subscriptions/{name}/settle",
+        "Settles deliveries: accept, release, fail, reject or renew.",
+        IN_SPACE,
+        by!(settle::settle),
+    ),
+    streams(
+        "stream_subscription",
+        "/v1/subscriptions/{name}/stream",
+        "Hands out messages as server-sent events, or over a WebSocket.",
+        STREAM,
+        by!(stream::stream),
+    ),
+    get("queues", "/v1/queues", "Every queue.", IN_SPACE, by!(queues::list)),
+    get("queue", "/v1/queues/{queue}", "A queue, and what it holds.", IN_SPACE, by!(queues::show)),
+    put(
+        "put_queue",
+        "/v1/queues/{queue}",
+        "Declares a queue; 200 if it is there with the same options, 409 if with others.",
+        IN_SPACE,
+        by!(queues::put),
+    ),
+    delete(
+        "delete_queue",
+        "/v1/queues/{queue}",
+        "Deletes a queue and its messages.",
+        IN_SPACE,
+        by!(queues::delete),
+    ),
+    publishes(
+        "enqueue",
+        "/v1/queues/{queue}/messages",
+        "Puts one message or a batch into a queue, and answers once they are kept.",
+        &[
+            SPACE,
+            ("key", "The key of events without the attribute partitionkey."),
+            ("type", "The type of an event that is made of a body."),
+            ("durability", "memory, os or fsync; at least what the queue says."),
+            ("delay", "Handed out only after so long."),
+            ("at", "Handed out only from this time on."),
+            ("ttl", "How long it may wait to be handed out."),
+            ("priority", "0 to 9, in a queue with priorities."),
+        ],
+        by!(publish::to_queue),
+    ),
+    get(
+        "peek",
+        "/v1/queues/{queue}/messages",
+        "Shows messages as they stand; nothing is handed out.",
+        &[
+            SPACE,
+            ("state", "ready, leased or waiting; all of them otherwise."),
+            ("from", "The first position."),
+            ("max", "How many positions are looked at."),
+        ],
+        by!(queues::peek),
+    ),
+    Operation {
+        gives: (200, Some(JSON)),
+        ..delete(
+            "purge",
+            "/v1/queues/{queue}/messages",
+            "Drops every message that nobody holds.",
+            &[SPACE, ("confirm", "The name of the queue once more.")],
+            by!(queues::purge),
+        )
+    },
+    get(
+        "message",
+        "/v1/queues/{queue}/messages/{position}",
+        "One message, with each attempt that failed.",
+        IN_SPACE,
+        by!(queues::one),
+    ),
+    post(
+        "receive_queue",
+        "/v1/queues/{queue}/receive",
+        "Hands out messages under a lease; waits for some if there are none.",
+        IN_SPACE,
+        by!(receive::receive),
+    ),
+    post(
+        "settle_queue",
+        "/v1/queues/{queue}/settle",
+        "Settles deliveries: accept, release, fail, reject or renew.",
+        IN_SPACE,
+        by!(settle::settle),
+    ),
+    streams(
+        "stream_queue",
+        "/v1/queues/{queue}/stream",
+        "Hands out messages as server-sent events, or over a WebSocket.",
+        STREAM,
+        by!(stream::stream),
+    ),
+    post(
+        "redrive",
+        "/v1/queues/{queue}/redrive",
+        "Sends dead letters back to where they came from, or elsewhere.",
+        IN_SPACE,
+        by!(queues::redrive),
+    ),
+    publishes(
+        "request_by_queue",
+        "/v1/queues/{queue}/request",
+        "Sends a request and answers with its reply.",
+        REQUEST,
+        by!(request::request),
+    ),
+    get(
+        "schedules",
+        "/v1/schedules",
+        "Every schedule, and every message that is scheduled.",
+        &[SPACE, ("after", "The id to go on after."), ("max", "How many at most.")],
+        by!(schedules::list),
+    ),
+    get("schedule", "/v1/schedules/{id}", "A schedule.", IN_SPACE, by!(schedules::show)),
+    put(
+        "put_schedule",
+        "/v1/schedules/{id}",
+        "Makes or changes a schedule.",
+        IN_SPACE,
+        by!(schedules::put),
+    ),
+    delete(
+        "delete_schedule",
+        "/v1/schedules/{id}",
+        "Cancels a schedule.",
+        IN_SPACE,
+        by!(schedules::delete),
+    ),
+    get(
+        "operation",
+        "/v1/operations/{id}",
+        "How a request that is answered later stands, and its answer.",
+        &[("wait", "How long to wait for the answer.")],
+        by!(operations::show),
+    ),
+    Operation {
+        gives: (200, Some(ANY)),
+        ..get(
+            "result",
+            "/v1/operations/{id}/result",
+            "The answer itself.",
+            NO_QUERY,
+            by!(operations::result),
+        )
+    },
+    delete(
+        "cancel",
+        "/v1/operations/{id}",
+        "Cancels what has not begun.",
+        NO_QUERY,
+        by!(operations::cancel),
+    ),
+    Operation {
+        admin_only: true,
+        ..get("ledger", "/v1/ledger", "What the ledger holds.", NO_QUERY, by!(ledger::show))
+    },
+    Operation {
+        admin_only: true,
+        gives: (204, None),
+        ..post(
+            "backup",
+            "/v1/ledger/backup",
+            "Writes a copy of everything into a folder.",
+            NO_QUERY,
+            by!(ledger::backup),
+        )
+    },
+    Operation {
+        admin_only: true,
+        gives: (204, None),
+        ..post(
+            "checkpoint",
+            "/v1/ledger/checkpoint",
+            "Brings the checkpoint up to now.",
+            NO_QUERY,
+            by!(ledger::checkpoint),
+        )
+    },
+];
+
+const REQUEST: Parameters = &[
+    SPACE,
+    ("timeout", "How long the reply may take."),
+    ("key", "The key of the message."),
+    ("type", "The type of an event that is made of a body."),
+];
+
+const STREAM: Parameters = &[
+    SPACE,
+    ("prefetch", "How many deliveries may be unsettled."),
+    ("lease", "How long each may take."),
+    ("credit", "How many deliveries may be sent, over a WebSocket."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        let mut ids: Vec<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), OPERATIONS.len());
+        for operation in OPERATIONS {
+            let path = operation.path.replace("{topic}", "a").replace("{queue}", "a");
+            let path = path.replace("{name}", "a").replace("{id}", "a").replace("{position}", "1");
+            let found = find(Surface::Admin, &Method::of(operation.method), &path).unwrap();
+            assert_eq!(found.operation.id, operation.id, "{operation:?}");
+            assert!(operation.about.ends_with('.'), "{operation:?}");
+            assert_eq!(operation.takes.is_some(), operation.body_bytes_max > 0, "{operation:?}");
+            let on_route = find(Surface::Route, &Method::of(operation.method), &path).is_ok();
+            assert_eq!(on_route, !operation.admin_only, "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_says_so() {
+        for (method, path, status) in [
+            ("GET", "/v1/nothing", 404),
+            ("GET", "/", 404),
+            ("PATCH", "/v1/topics/a", 405),
+            ("POST", "/v1/topics", 405),
+            ("GET", "/v1/topics/%ff", 400),
+        ] {
+            let refused = find(Surface::Route, &Method::of(method), path).unwrap_err();
+            assert_eq!(refused.status, status, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A request on its way through an operation.
+
+use std::{borrow::Cow, sync::Arc};
+
+use weft_broker::{Key, Queue, Source, Subscription, Topic};
+use weft_kernel::Result;
+
+use super::table::Names;
+use crate::{desk::Desk, query::Query, request::Request};
+
+/// A request, the names in its path, and the desk that it is asked at.
+pub(crate) struct Ask<'a> {
+    /// The desk.
+    pub(crate) desk: &'a Desk,
+    /// The names in the path.
+    pub(crate) names: Names<'a>,
+    /// The request.
+    pub(crate) request: &'a Request,
+}
+
+impl<'a> Ask<'a> {
+    /// The query, of which each parameter is to be taken out.
+    pub(super) fn query(&self) -> Result<Query<'a>> {
+        Query::parse(&self.request.query)
+    }
+
+    /// The first name of the path, in the space that the query names.
+    pub(super) fn key(&self, query: &mut Query<'a>) -> Result<Key> {
+        Key::new(&space(query), self.names.at(0))
+    }
+
+    /// The topic of the path.
+    pub(super) fn topic(&self, query: &mut Query<'a>) -> Result<Arc<Topic>> {
+        self.desk.broker().topic(&self.key(query)?)
+    }
+
+    /// The queue of the path.
+    pub(super) fn queue(&self, query: &mut Query<'a>) -> Result<Arc<Queue>> {
+        self.desk.broker().queue(&self.key(query)?)
+    }
+
+    /// The subscription of the path.
+    pub(super) fn subscription(&self, query: &mut Query<'a>) -> Result<Arc<Subscription>> {
+        self.desk.broker().subscription_named(&self.key(query)?)
+    }
+
+    /// What the path consumes from: a queue or a subscription.
+    pub(super) fn source(&self, query: &mut Query<'a>) -> Result<Source> {
+        if self.request.path.starts_with("/v1/queues/") {
+            Ok(Source::Queue(self.queue(query)?))
+        } else {
+            Ok(Source::Subscription(self.subscription(query)?))
+        }
+    }
+}
+
+/// The space that a query names: the default one, or an AMQP virtual host.
+pub(super) fn space<'a>(query: &mut Query<'a>) -> Cow<'a, str> {
+    query.take("space").unwrap_or_default()
+}

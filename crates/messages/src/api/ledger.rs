@@ -1,0 +1,52 @@
+//! The ledger beneath: what it holds, its copies and checkpoints. Not for routes.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::json;
+use weft_kernel::{Error, Reason, Result};
+
+use super::Ask;
+use crate::{response::Response, settings};
+
+/// `GET /v1/ledger`
+pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
+    ask.query()?.done()?;
+    let store = ask.desk.broker().store();
+    let stats = store.stats();
+    Response::json(200, &json!({
+        "poisoned": store.poisoned(),
+        "full": store.full(),
+        "transactions": stats.transactions,
+        "syncs": stats.syncs,
+        "logs": stats.logs,
+        "groups": stats.groups,
+        "maps": stats.maps,
+    }))
+}
+
+/// Where a copy goes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backup {
+    to: String,
+}
+
+/// `POST /v1/ledger/backup`
+pub(super) async fn backup(ask: Ask<'_>) -> Result<Response> {
+    ask.query()?.done()?;
+    let asked: Backup = settings::read(&ask.request.body)?;
+    let to = Path::new(&asked.to);
+    if !to.is_absolute() {
+        return Err(Error::new(Reason::MalformedRequest, "`to` is the absolute path of a folder"));
+    }
+    ask.desk.upkeep()?.backup(to).await?;
+    Ok(Response::empty(204))
+}
+
+/// `POST /v1/ledger/checkpoint`
+pub(super) async fn checkpoint(ask: Ask<'_>) -> Result<Response> {
+    ask.query()?.done()?;
+    ask.desk.upkeep()?.checkpoint().await?;
+    Ok(Response::empty(204))
+}

@@ -1,0 +1,298 @@
+//! Queues: declared, seen, looked into, emptied, deleted.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_broker::{Broker, Burial, Peeked, Queue, RedriveOptions, Source, State, Target};
+use weft_kernel::{Error, Reason, Result};
+
+use super::{Ask, ask::space, receive};
+use crate::{
+    desk::is_declared,
+    response::{JSON, Response},
+    settings::{self, queue::QueueSettings, schedule::To, subscription::FilterSettings},
+    time,
+};
+use weft_wire::problem::write_json_string as text;
+
+/// How many messages one look shows.
+const PEEK_MAX: u64 = 1_000;
+
+/// `GET /v1/queues`
+pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let space = space(&mut query);
+    query.done()?;
+    let broker = ask.desk.broker();
+    let mut views = Vec::new();
+    for queue in broker.queues() {
+        if *queue.key().space == *space {
+            views.push(view(broker, &queue));
+        }
+    }
+    Response::json(200, &json!({"queues": views}))
+}
+
+/// `GET /v1/queues/{queue}`
+pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let queue = ask.queue(&mut query)?;
+    query.done()?;
+    Response::json(200, &view(ask.desk.broker(), &queue))
+}
+
+/// `PUT /v1/queues/{queue}`
+pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let key = ask.key(&mut query)?;
+    query.done()?;
+    let options = settings::read::<QueueSettings>(&ask.request.body)?.options();
+    let broker = ask.desk.broker();
+    let was = broker.queue(&key).ok();
+    if was.as_ref().is_some_and(|was| was.options() != options)
+        && ask.desk.declared().queues.contains(&key)
+    {
+        return Err(is_declared(&format!("queue {key}")));
+    }
+    let queue = broker.declare_queue(&key, options).await?;
+    Response::json(if was.is_some() { 200 } else { 201 }, &view(broker, &queue))
+}
+
+/// `DELETE /v1/queues/{queue}`
+pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let key = ask.key(&mut query)?;
+    query.done()?;
+    if ask.desk.declared().queues.contains(&key) {
+        return Err(is_declared(&format!("queue {key}")));
+    }
+    ask.desk.broker().delete_queue(&key, None).await?;
+    Ok(Response::empty(204))
+}
+
+/// `GET /v1/queues/{queue}/messages`
+pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let queue = ask.queue(&mut query)?;
+    let from = query.number("from", 0, u64::MAX)?.unwrap_or(0);
+    let max = query.number("max", 1, PEEK_MAX)?.unwrap_or(100);
+    let state = query.take("state");
+    query.done()?;
+    if let Some(state) = state.as_deref()
+        && !["ready", "blocked", "leased", "waiting"].contains(&state)
+    {
+        let say = "`state` is ready, blocked, leased or waiting";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    let broker = ask.desk.broker();
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
+    let peeked = broker.peek(&Source::Queue(queue), None, from, max).await?;
+    let next = peeked.last().map_or(from, |last| last.position + 1);
+    let mut out = b"{\"messages\":[".to_vec();
+    let mut first = true;
+    for message in &peeked {
+        if state.as_deref().is_some_and(|wanted| wanted != word(message.state)) {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write(&mut out, message, false)?;
+    }
+    out.extend_from_slice(b"],\"next\":");
+    out.extend_from_slice(next.to_string().as_bytes());
+    out.push(b'}');
+    Ok(Response::of(200, JSON, out))
+}
+
+/// `GET /v1/queues/{queue}/messages/{position}`
+pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let queue = ask.queue(&mut query)?;
+    query.done()?;
+    let missing = || {
+        Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)))
+    };
+    let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
+    let peeked = ask.desk.broker().peek(&Source::Queue(queue), None, position, 1).await?;
+    let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
+    let mut out = Vec::with_capacity(1024);
+    write(&mut out, message, true)?;
+    Ok(Response::of(200, JSON, out))
+}
+
+/// `DELETE /v1/queues/{queue}/messages`
+pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let queue = ask.queue(&mut query)?;
+    let confirm = query.take("confirm");
+    query.done()?;
+    if confirm.as_deref() != Some(&*queue.key().name) {
+        let say = "to drop every message that nobody holds, say the queue's name: `?confirm=NAME`";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    let purged = ask.desk.broker().purge(&Source::Queue(queue)).await?;
+    Response::json(200, &json!({"purged": purged}))
+}
+
+/// How dead letters are sent on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RedriveSettings {
+    filter: Option<FilterOrExpression>,
+    key: Option<String>,
+    rate: Option<u32>,
+    max: Option<u64>,
+    dry_run: bool,
+    to: Option<ToOrQueue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FilterOrExpression {
+    Expression(String),
+    Filter(FilterSettings),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ToOrQueue {
+    Queue(String),
+    To(To),
+}
+
+/// `POST /v1/queues/{queue}/redrive`
+pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let queue = ask.queue(&mut query)?;
+    query.done()?;
+    let asked: RedriveSettings = settings::read(&ask.request.body)?;
+    let broker = ask.desk.broker();
+    let target = match asked.to {
+        None => None,
+        Some(ToOrQueue::Queue(name) | ToOrQueue::To(To::Queue(name))) => {
+            Some(Target::Queue(broker.queue(&queue.key().sibling(&name)?)?))
+        }
+        Some(ToOrQueue::To(To::Topic(name))) => {
+            Some(Target::Topic(broker.topic(&queue.key().sibling(&name)?)?))
+        }
+    };
+    let filter = match asked.filter {
+        None => FilterSettings::default(),
+        Some(FilterOrExpression::Expression(text)) => FilterSettings::expression(text),
+        Some(FilterOrExpression::Filter(filter)) => filter,
+    };
+    let options = RedriveOptions {
+        filter: filter.options(),
+        key: asked.key.map(Into::into),
+        max: asked.max,
+        per_second: asked.rate,
+        dry_run: asked.dry_run,
+        target,
+        ..RedriveOptions::default()
+    };
+    let done = broker.redrive(&queue, &options).await?;
+    let told =
+        json!({"redriven": done.redriven, "left": done.left, "dry_run": options.dry_run});
+    Response::json(200, &told)
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Ready => "ready",
+        State::Blocked => "blocked",
+        State::Leased => "leased",
+        State::Waiting(_) => "waiting",
+    }
+}
+
+/// Appends a message as it stands in a queue; with each attempt that failed if `whole`.
+fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) -> Result<()> {
+    out.extend_from_slice(b"{\"state\":");
+    text(word(peeked.state), out);
+    for (name, ms) in [
+        ("due", if let State::Waiting(due_ms) = peeked.state { due_ms } else { 0 }),
+        ("expires", peeked.expires_ms),
+    ] {
+        if ms > 0 {
+            out.push(b',');
+            text(name, out);
+            out.push(b':');
+            text(&time::text(ms), out);
+        }
+    }
+    let numbers = format!(
+        ",\"handouts\":{},\"failures\":{},\"priority\":{},",
+        peeked.handouts, peeked.failures, peeked.priority
+    );
+    out.extend_from_slice(numbers.as_bytes());
+    let message = peeked.message.as_ref();
+    receive::stored(out, peeked.position, peeked.published_ms, &peeked.key, message)?;
+    let burial = message.and_then(|message| message.burial());
+    let mut more = serde_json::Map::new();
+    if let Some(burial) = &burial {
+        more.insert("dead".into(), dead(burial));
+    }
+    if whole {
+        let history = burial.as_ref().map_or(&peeked.history, |burial| &burial.history);
+        let attempts: Vec<Value> = history
+            .attempts()
+            .map(|attempt| {
+                json!({
+                    "time": time::text(attempt.at_ms),
+                    "ended": attempt.ended.word(),
+                    "reason": attempt.reason,
+                })
+            })
+            .collect();
+        more.insert("attempts".into(), attempts.into());
+    }
+    for (name, value) in more {
+        out.push(b',');
+        text(&name, out);
+        out.push(b':');
+        out.extend_from_slice(value.to_string().as_bytes());
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// What happened to a dead letter.
+fn dead(burial: &Burial) -> Value {
+    json!({
+        "cause": burial.cause.word(),
+        "reason": burial.reason,
+        "from": burial.origin.text(),
+        "position": burial.position,
+        "published": time::text(burial.published_ms),
+        "died": time::text(burial.died_ms),
+        "failures": burial.failures,
+        "handouts": burial.handouts,
+    })
+}
+
+fn view(broker: &Broker, queue: &Queue) -> Value {
+    let stats = broker.queue_view(queue);
+    let counts = stats.counts;
+    json!({
+        "name": *queue.key().name,
+        "engine": "embedded",
+        "options": QueueSettings::of(&queue.options()),
+        "ready": stats.ready,
+        "leased": stats.leased,
+        "waiting": stats.waiting,
+        "bytes": stats.bytes,
+        "oldest": if stats.oldest_ms == 0 { Value::Null } else { time::text(stats.oldest_ms).into() },
+        "consumers": stats.consumers,
+        "parked_keys": stats.parked,
+        "published": counts.published,
+        "duplicates": counts.duplicates,
+        "delivered": counts.delivered,
+        "accepted": counts.accepted,
+        "failed": counts.failed,
+        "rejected": counts.rejected,
+        "dead_lettered": counts.dead_lettered,
+        "expired": counts.expired,
+        "dropped": counts.dropped,
+    })
+}

@@ -1,0 +1,131 @@
+//! Schedules: messages that are published at their time.
+
+use aws_lc_rs::rand;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use weft_broker::{Key, Missed, Publish, Schedule, When};
+use weft_kernel::{Error, Reason, Result, format_duration};
+use weft_wire::cloudevents::Event;
+
+use super::{Ask, ask::space};
+use crate::{
+    desk::is_declared,
+    event,
+    response::Response,
+    settings::{
+        self,
+        schedule::{ScheduleSettings, To},
+    },
+    time,
+};
+
+/// How many schedules one answer lists.
+const LIST_MAX: u64 = 1_000;
+
+/// `GET /v1/schedules`
+pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let space = space(&mut query);
+    let after = query.take("after");
+    let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100);
+    query.done()?;
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
+    let all = ask.desk.broker().schedules(&space, after.as_deref(), max).await?;
+    let views = all.iter().map(view).collect::<Result<Vec<_>>>()?;
+    Response::json(200, &json!({"schedules": views}))
+}
+
+/// `GET /v1/schedules/{id}`
+pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let id = ask.key(&mut query)?;
+    query.done()?;
+    Response::json(200, &view(&find(&ask, &id).await?)?)
+}
+
+async fn find(ask: &Ask<'_>, id: &Key) -> Result<Schedule> {
+    let found = ask.desk.broker().schedule_of(id).await?;
+    found.ok_or_else(|| Error::new(Reason::NoMessage, format!("there is no schedule {id}")))
+}
+
+/// `PUT /v1/schedules/{id}`
+pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let id = ask.key(&mut query)?;
+    query.done()?;
+    let settings: ScheduleSettings = settings::read(&ask.request.body)?;
+    let (target, when) = (settings.target(), settings.when()?);
+    if ask.desk.declared().schedules.contains(&*id.name) {
+        return Err(is_declared(&format!("schedule {id}")));
+    }
+    let body = settings.body()?;
+    let mut bits = [0; 16];
+    rand::fill(&mut bits)
+        .map_err(|_error| Error::new(Reason::Internal, "there are no random bits"))?;
+    let event = Event {
+        id: format!("{:032x}", u128::from_be_bytes(bits)).into(),
+        source: format!("/v1/schedules/{}", ask.names.at(0).replace([' ', '"'], "-")).into(),
+        kind: settings.event_type.as_deref().unwrap_or("weft.schedule").into(),
+        data_content_type: body.as_ref().map(|_| settings.media().into()),
+        data: body.as_deref().map(Into::into),
+        ..Event::default()
+    };
+    event.check().map_err(|fault| event::refused(&fault))?;
+    let key = settings.key.as_deref().unwrap_or_default();
+    let publish = Publish::new(event::store(event, ask.request.traceparent())?)
+        .keyed(Bytes::copy_from_slice(key.as_bytes()));
+    let is_new = ask.desk.broker().schedule_of(&id).await?.is_none();
+    let schedule = ask.desk.broker().schedule(&id, target, when, &publish).await?;
+    Response::json(if is_new { 201 } else { 200 }, &view(&schedule)?)
+}
+
+/// `DELETE /v1/schedules/{id}`
+pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let id = ask.key(&mut query)?;
+    query.done()?;
+    if ask.desk.declared().schedules.contains(&*id.name) {
+        return Err(is_declared(&format!("schedule {id}")));
+    }
+    ask.desk.broker().cancel_schedule(&id).await?;
+    Ok(Response::empty(204))
+}
+
+fn view(schedule: &Schedule) -> Result<Value> {
+    let mut view = Map::new();
+    view.insert("id".into(), (*schedule.id.name).into());
+    match &schedule.when {
+        When::At(at) => {
+            view.insert("kind".into(), "message".into());
+            view.insert("at".into(), time::text(*at).into());
+        }
+        When::Recurring { cron, zone, missed, jitter } => {
+            view.insert("kind".into(), "recurring".into());
+            view.insert("cron".into(), cron.as_str().into());
+            let zone = if zone.is_empty() { "UTC" } else { zone };
+            view.insert("time_zone".into(), zone.into());
+            let missed = match missed {
+                Missed::Once => "once",
+                Missed::Skip => "skip",
+            };
+            view.insert("missed".into(), missed.into());
+            view.insert("jitter".into(), format_duration(*jitter).into());
+        }
+    }
+    view.insert("to".into(), json!(To::from(&schedule.target)));
+    view.insert("next".into(), time::text(schedule.due_ms).into());
+    view.insert("made".into(), time::text(schedule.made_ms).into());
+    view.insert("fired".into(), schedule.fired.into());
+    if !schedule.publish.key.is_empty() {
+        view.insert("key".into(), String::from_utf8_lossy(&schedule.publish.key).into());
+    }
+    let mut event = Vec::new();
+    event::with(&schedule.publish.message, 0, |read, _| {
+        weft_wire::cloudevents::json::write(read, &mut event);
+    })?;
+    let event: Value = serde_json::from_slice(&event).map_err(|error| {
+        Error::new(Reason::Internal, "an answer could not be written").because(error)
+    })?;
+    view.insert("event".into(), event);
+    Ok(view.into())
+}

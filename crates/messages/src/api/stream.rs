@@ -1,0 +1,105 @@
+//! Deliveries as a stream of server-sent events; they are settled by `POST …/settle`.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream;
+use weft_broker::{Consumer, ConsumerOptions};
+use weft_kernel::{Error, Reason, Result};
+use weft_net::Stop;
+
+use super::{Ask, receive, socket};
+use crate::{
+    event,
+    response::{EVENT_STREAM, Response},
+    sse,
+    streams::Holding,
+};
+
+/// The most deliveries of a stream that are unsettled.
+const PREFETCH_MAX: u64 = 2_000;
+/// How many deliveries are written at once.
+const AT_ONCE: u32 = 64;
+
+/// `GET …/stream`
+pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let source = ask.source(&mut query)?;
+    let prefetch = query.number("prefetch", 1, PREFETCH_MAX)?.unwrap_or(32);
+    let asked = query.span("lease", receive::LEASE_MAX)?;
+    let credit = query.number("credit", 0, u32::MAX.into())?;
+    query.done()?;
+    let options = ConsumerOptions {
+        prefetch: u32::try_from(prefetch).unwrap_or(32),
+        lease: asked,
+        ..ConsumerOptions::default()
+    };
+    let lease = asked.unwrap_or_else(|| receive::lease_of(&source));
+    if socket::is_asked_for(ask.request) {
+        let accept = socket::accept(ask.request)?;
+        let consumer = ask.desk.broker().consume(source, options)?;
+        return Ok(socket::upgrade(ask.desk.clone(), consumer, lease, credit, &accept));
+    }
+    if !ask.request.accepts(EVENT_STREAM) {
+        let say = "a stream is `Accept: text/event-stream`, or a WebSocket";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    if credit.is_some() {
+        let say = "`credit` is for a WebSocket";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    let consumer = ask.desk.broker().consume(source, options)?;
+    let holding = ask.desk.streams().hold(consumer.settler(), lease);
+    let state = State {
+        consumer,
+        holding,
+        lease,
+        stop: ask.desk.stop().clone(),
+        ready: VecDeque::from([sse::HELLO]),
+    };
+    let chunks = stream::unfold(Some(state), |state| async {
+        let mut state = state?;
+        match state.next().await {
+            Ok(chunk) => Some((Ok(chunk?), Some(state))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(Response::stream(EVENT_STREAM, Box::pin(chunks)))
+}
+
+struct State {
+    consumer: Consumer,
+    holding: Holding,
+    lease: Duration,
+    stop: Stop,
+    ready: VecDeque<Bytes>,
+}
+
+impl State {
+    /// The next piece; `None` at the drain.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Ok(Some(ready));
+        }
+        let taken = tokio::select! {
+            biased;
+            () = self.stop.draining() => return Ok(None),
+            taken = tokio::time::timeout(sse::HEARTBEAT, self.consumer.next_batch(AT_ONCE)) => taken,
+        };
+        let Ok(taken) = taken else { return Ok(Some(sse::ALIVE)) };
+        let taken = taken?;
+        let mut out = Vec::with_capacity(taken.len() * 512);
+        let mut data = Vec::with_capacity(512);
+        self.holding.hold(taken.iter().map(|delivery| delivery.lease.id()));
+        for delivery in &taken {
+            data.clear();
+            receive::write(&mut data, delivery, self.lease)?;
+            let id = delivery.lease.to_text();
+            let position = delivery.lease.position;
+            event::with(&delivery.message, position, |event, _| {
+                sse::write(&mut out, &id, &event.kind, &data);
+            })?;
+        }
+        Ok(Some(out.into()))
+    }
+}

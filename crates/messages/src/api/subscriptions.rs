@@ -1,0 +1,192 @@
+//! Subscriptions: declared, seen, steered, deleted.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_broker::{Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions};
+use weft_kernel::{Error, Reason, Result};
+
+use super::{Ask, ask::space};
+use crate::{
+    desk::is_declared,
+    response::Response,
+    settings::{
+        self,
+        subscription::{SubscriptionSettings, start},
+    },
+    time,
+};
+
+/// `GET /v1/subscriptions`
+pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let space = space(&mut query);
+    query.done()?;
+    let broker = ask.desk.broker();
+    let mut views = Vec::new();
+    for subscription in broker.subscriptions() {
+        if *subscription.key().topic.space == *space {
+            views.push(view(broker, &subscription));
+        }
+    }
+    Response::json(200, &json!({"subscriptions": views}))
+}
+
+/// `GET /v1/subscriptions/{name}`
+pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let subscription = ask.subscription(&mut query)?;
+    query.done()?;
+    Response::json(200, &view(ask.desk.broker(), &subscription))
+}
+
+/// `PUT /v1/subscriptions/{name}`
+pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let space = space(&mut query);
+    query.done()?;
+    let settings: SubscriptionSettings = settings::read(&ask.request.body)?;
+    let topic = settings.topic.as_deref().ok_or_else(|| {
+        Error::new(Reason::MalformedRequest, "a subscription has a `topic`, or a pattern of them")
+    })?;
+    let name = ask.names.at(0);
+    let key = SubscriptionKey::new(&Key::new(&space, topic)?, name)?;
+    let options = settings.options()?;
+    let broker = ask.desk.broker();
+    let was = broker.subscription_named(&Key::new(&space, name)?).ok();
+    if let Some(was) = &was {
+        if *was.key() != key {
+            let say = format!("there is a subscription of this name, {}", was.key());
+            return Err(Error::new(Reason::DefinitionConflict, say));
+        }
+        // Whether it is paused is no part of its definition here.
+        let options = SubscriptionOptions { paused: was.options().paused, ..options.clone() };
+        if was.options() == options {
+            return Response::json(200, &view(broker, was));
+        }
+        if ask.desk.declared().subscriptions.contains(&key) {
+            return Err(is_declared(&format!("subscription {key}")));
+        }
+    }
+    let subscription = broker.declare_subscription(&key, options).await?;
+    Response::json(if was.is_some() { 200 } else { 201 }, &view(broker, &subscription))
+}
+
+/// `DELETE /v1/subscriptions/{name}`
+pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let subscription = ask.subscription(&mut query)?;
+    query.done()?;
+    let key = subscription.key();
+    if ask.desk.declared().subscriptions.contains(key) {
+        return Err(is_declared(&format!("subscription {key}")));
+    }
+    ask.desk.broker().delete_subscription(key).await?;
+    Ok(Response::empty(204))
+}
+
+/// `POST /v1/subscriptions/{name}/pause`
+pub(super) async fn pause(ask: Ask<'_>) -> Result<Response> {
+    set_paused(ask, true).await
+}
+
+/// `POST /v1/subscriptions/{name}/resume`
+pub(super) async fn resume(ask: Ask<'_>) -> Result<Response> {
+    set_paused(ask, false).await
+}
+
+async fn set_paused(ask: Ask<'_>, paused: bool) -> Result<Response> {
+    let mut query = ask.query()?;
+    let subscription = ask.subscription(&mut query)?;
+    query.done()?;
+    let broker = ask.desk.broker();
+    broker.pause(subscription.key(), paused).await?;
+    Response::json(200, &view(broker, &subscription))
+}
+
+/// Where a subscription is moved.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seek {
+    to: Value,
+}
+
+/// `POST /v1/subscriptions/{name}/seek`
+pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let subscription = ask.subscription(&mut query)?;
+    query.done()?;
+    let asked: Seek = settings::read(&ask.request.body)?;
+    let text = match &asked.to {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let broker = ask.desk.broker();
+    let to = match start("to", &text)? {
+        Start::First => SeekTo::First,
+        Start::Next => SeekTo::End,
+        Start::Position(position) => SeekTo::Position(position),
+        Start::Time(ms) => SeekTo::Time(ms),
+        Start::Last => {
+            let topic = broker.topic(&subscription.key().topic)?;
+            SeekTo::Position(broker.topic_view(&topic).end.saturating_sub(1))
+        }
+    };
+    broker.seek(&subscription, to).await?;
+    Response::json(200, &view(broker, &subscription))
+}
+
+/// What is passed over: the next messages, or all up to a position.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+enum Skip {
+    Messages(usize),
+    Position(u64),
+}
+
+/// `POST /v1/subscriptions/{name}/skip`
+pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let subscription = ask.subscription(&mut query)?;
+    query.done()?;
+    let broker = ask.desk.broker();
+    match settings::read(&ask.request.body)? {
+        Skip::Messages(messages) => {
+            broker.skip(&subscription, messages).await?;
+        }
+        Skip::Position(position) => {
+            let behind = SeekTo::Position(position.saturating_add(1));
+            broker.seek(&subscription, behind).await?;
+        }
+    }
+    Response::json(200, &view(broker, &subscription))
+}
+
+fn view(broker: &Broker, subscription: &Subscription) -> Value {
+    let stats = broker.subscription_view(subscription);
+    let counts = stats.counts;
+    let options = subscription.options();
+    let key = subscription.key();
+    json!({
+        "name": *key.name,
+        "topic": *key.topic.name,
+        "options": SubscriptionSettings::of(&key.topic.name, &options),
+        "state": if options.paused { "paused" } else { "active" },
+        "ready": stats.ready,
+        "leased": stats.leased,
+        "waiting": stats.waiting,
+        "lag_messages": stats.lag,
+        "lag_seconds": if stats.oldest_ms == 0 {
+            0.0
+        } else {
+            time::now_ms().saturating_sub(stats.oldest_ms) as f64 / 1000.0
+        },
+        "cursor": stats.cursor,
+        "consumers": stats.consumers,
+        "topics": stats.topics,
+        "parked_keys": stats.parked,
+        "delivered": counts.delivered,
+        "accepted": counts.accepted,
+        "failed": counts.failed,
+        "dead_lettered": counts.dead_lettered,
+    })
+}

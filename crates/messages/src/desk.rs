@@ -1,0 +1,247 @@
+//! The desk at which messages are handed in and out: what the binary holds, and what each worker begins.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weft_broker::{Broker, Key, SubscriptionKey};
+use weft_kernel::{Error, Name, Reason, Result, SystemClock};
+use weft_net::{Io, Stop, message::Peer};
+use weft_proxy::{Local, Origin, inside::LocalFuture};
+
+use crate::{
+    api::{self, Ask, Surface},
+    later::{self, Id, Outside, Shelf},
+    push::{Push, drive},
+    request::Request,
+    response::Response,
+    streams::Streams,
+};
+
+/// How long deliveries under way may take once their subscription is pushed no more.
+const LEAVE: Duration = Duration::from_secs(30);
+
+/// What is declared by configuration, and cannot be changed or deleted by the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Topics.
+    pub topics: HashSet<Key>,
+    /// Queues.
+    pub queues: HashSet<Key>,
+    /// Subscriptions.
+    pub subscriptions: HashSet<SubscriptionKey>,
+    /// Schedules, by id.
+    pub schedules: HashSet<String>,
+}
+
+/// What the store offers beyond what a broker asks of it; the embedded ledger has both.
+pub trait Upkeep: Send + Sync {
+    /// Writes a copy of everything into a folder that is empty or not there.
+    fn backup<'a>(&'a self, to: &'a Path) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+    /// Brings the checkpoint up to now.
+    fn checkpoint(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+}
+
+/// Speaks with clients that do not speak HTTP.
+pub trait Accept: Send + Sync {
+    /// Speaks with a client until the connection ends or `stop` says so.
+    fn accept<'a>(
+        &'a self,
+        local: &'a Rc<Local>,
+        listener: &'a Name,
+        io: Io,
+        peer: Peer,
+        stop: Stop,
+    ) -> LocalFuture<'a, Result<()>>;
+}
+
+/// Who does what the desk does not do itself.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Tells finished operations to addresses outside; without it nobody may ask for that.
+    pub outside: Option<Arc<dyn Outside>>,
+    /// Backups and checkpoints.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
+    /// Connections of listeners that speak AMQP.
+    pub accept: Option<Arc<dyn Accept>>,
+}
+
+/// The desk; a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    broker: Broker,
+    shelf: Arc<Shelf>,
+    /// What a former process left behind, until a worker takes it.
+    left: Mutex<Option<Vec<Id>>>,
+    stop: Stop,
+    /// How many workers share the subscriptions that are pushed.
+    workers: usize,
+    hooks: Hooks,
+    declared: ArcSwap<Declared>,
+    pushes: watch::Sender<Arc<[Push]>>,
+    streams: Streams,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("broker", &self.0.broker).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// Opens the desk of a broker, and finds the operations again that were kept. Long polls and streams
+    /// end when `stop` drains. `workers` is how many will [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn open(broker: Broker, workers: usize, hooks: Hooks, stop: Stop) -> Result<Self> {
+        let (shelf, left) = Shelf::open(broker.shared_store()).await?;
+        Ok(Self(Arc::new(Inner {
+            broker,
+            shelf: Arc::new(shelf),
+            left: Mutex::new(Some(left)),
+            stop,
+            workers: workers.max(1),
+            hooks,
+            declared: ArcSwap::default(),
+            pushes: watch::Sender::new(Arc::from([])),
+            streams: Streams::default(),
+        })))
+    }
+
+    /// Says what the configuration declares, at each load.
+    pub fn declare(&self, declared: Declared) {
+        self.0.declared.store(Arc::new(declared));
+    }
+
+    /// Says which subscriptions are pushed, at each load; what is no longer among them ends softly.
+    pub fn push(&self, pushes: Vec<Push>) {
+        self.0.pushes.send_replace(pushes.into());
+    }
+
+    /// Begins what a worker does of itself: push deliveries, and operations that were left behind. To be
+    /// called once by each worker, on its own runtime.
+    pub fn begin(&self, local: &Rc<Local>) {
+        let (desk, worker) = (self.clone(), local.clone());
+        local.tasks.spawn_local(async move { desk.supervise(worker).await });
+        let left = self.0.left.lock().take();
+        if let Some(left) = left {
+            local.tasks.spawn_local(later::keep_house(self.clone(), local.clone(), left));
+        }
+    }
+
+    /// Drives those subscriptions that are this worker's share, as the configuration changes.
+    async fn supervise(&self, local: Rc<Local>) {
+        let origin = match Origin::new(local.clone()) {
+            Ok(origin) => Rc::new(origin),
+            Err(error) => {
+                tracing::error!(error = %error.detail(), "no push delivery on this worker");
+                return;
+            }
+        };
+        let mut watched = self.0.pushes.subscribe();
+        let mut driven: HashMap<String, (Push, Stop)> = HashMap::new();
+        loop {
+            let wanted = watched.borrow_and_update().clone();
+            driven.retain(|_, (push, stop)| {
+                let stays = wanted.contains(push);
+                if !stays {
+                    stop.drain(SystemClock::tick().plus(LEAVE));
+                }
+                stays
+            });
+            for push in wanted.iter().filter(|push| self.share(push) == local.index) {
+                let name = format!("{:?}", push.subscription);
+                if driven.contains_key(&name) {
+                    continue;
+                }
+                let stop = local.stop.child();
+                driven.insert(name, (push.clone(), stop.clone()));
+                let (broker, origin, push) =
+                    (self.0.broker.clone(), origin.clone(), push.clone());
+                local.tasks.spawn_local(async move {
+                    drive::run(&broker, &push, &*origin, &stop).await;
+                });
+            }
+            tokio::select! {
+                changed = watched.changed() => if changed.is_err() { return },
+                () = local.stop.draining() => return,
+            }
+        }
+    }
+
+    /// The worker that drives a subscription.
+    fn share(&self, push: &Push) -> usize {
+        let mut hasher = DefaultHasher::new();
+        push.subscription.hash(&mut hasher);
+        (hasher.finish() % self.0.workers as u64) as usize
+    }
+
+    /// Answers a request of the API; whatever goes wrong is told as a problem.
+    pub async fn answer(&self, surface: Surface, request: Request) -> Response {
+        match api::find(surface, &request.method, &request.path) {
+            Ok(found) => {
+                let ask = Ask { desk: self, names: found.names, request: &request };
+                let answer = match (found.operation.handler)(ask).await {
+                    Ok(response) => response,
+                    Err(error) => Response::problem(&error),
+                };
+                answer.headless(&request.method)
+            }
+            Err(refusal) => *refusal,
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.0.broker
+    }
+
+    pub(crate) fn shelf(&self) -> &Arc<Shelf> {
+        &self.0.shelf
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
+    pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {
+        self.0.hooks.outside.as_ref()
+    }
+
+    pub(crate) fn accept(&self) -> Option<&Arc<dyn Accept>> {
+        self.0.hooks.accept.as_ref()
+    }
+
+    pub(crate) fn upkeep(&self) -> Result<&Arc<dyn Upkeep>> {
+        self.0.hooks.upkeep.as_ref().ok_or_else(|| {
+            Error::new(Reason::NotSupported, "the store has neither backups nor checkpoints")
+        })
+    }
+
+    pub(crate) fn declared(&self) -> Arc<Declared> {
+        self.0.declared.load_full()
+    }
+}
+
+/// That only the configuration changes a thing.
+pub(crate) fn is_declared(what: &str) -> Error {
+    Error::new(
+        Reason::DefinitionConflict,
+        format!("{what} is declared by the configuration, and changed there"),
+    )
+}

@@ -1,0 +1,204 @@
+//! Answers that come later: a request is kept, carried out by its route, and its response is kept.
+//!
+//! A client that asks `Prefer: respond-async` is answered with the real response if that comes within
+//! the time it would wait, and with 202 and the address of the operation otherwise. The request is
+//! durable before either. After a crash whatever has no outcome is carried out again, so a service sees
+//! a request at least once; the `Idempotency-Key` that it is sent is always the same.
+
+mod callback;
+mod carry;
+mod prefer;
+mod record;
+mod shelf;
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use weft_kernel::{Error, Reason, Result, SystemClock};
+use weft_net::body::Body;
+use weft_proxy::{Call, Local, Origin, Reply, plan};
+use weft_wire::{Fields, Known, ResponseHead};
+
+pub use self::callback::Outside;
+pub(crate) use self::{
+    record::Id,
+    shelf::{Shelf, Standing},
+};
+use self::record::{BODY_BYTES_MAX, Head, Outcome, keep_fields, kept_fields};
+use crate::{
+    desk::Desk,
+    response::{Content, Response},
+    time,
+};
+
+/// The field in which a client says where the answer is to be told.
+const CALLBACK: &str = "weft-callback";
+/// How often answers are looked for that need not be kept any longer.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Takes a request that is to be answered later, and answers in its stead.
+///
+/// # Errors
+/// If the request is not kept.
+pub(crate) async fn defer(
+    desk: &Desk,
+    local: &Rc<Local>,
+    how: &plan::RespondAsync,
+    call: Call,
+) -> Result<Reply> {
+    let Call { route, head, body, alarm, .. } = call;
+    let wait = prefer::wait(&head.fields).map(|wait| wait.min(how.wait_max));
+    let mut fields = head.fields;
+    let callback = callback::of(&fields, how)?;
+    if callback.is_some() && desk.outside().is_none() {
+        return Err(Error::new(Reason::NotSupported, "nothing is told outside from here"));
+    }
+    let body = body.collect(BODY_BYTES_MAX).await?;
+    for name in [CALLBACK, "prefer"] {
+        fields.remove_named(name);
+    }
+    fields.strip_hop_by_hop(false);
+    fields.remove(Known::ContentLength);
+    if !fields.has(Known::IdempotencyKey) {
+        fields.add(Known::IdempotencyKey, format!("\"{}\"", Id::new()?).as_bytes());
+    }
+    let kept = Head {
+        version: 1,
+        taken_ms: time::now_ms(),
+        keep_ms: u64::try_from(how.keep.as_millis()).unwrap_or(u64::MAX),
+        route: route.to_string(),
+        method: head.method.as_str().to_owned(),
+        target: head.target,
+        fields: keep_fields(&fields),
+        body: record::Pieces::default(),
+        callback,
+        outcome: None,
+    };
+    let shelf = desk.shelf();
+    let id = shelf.keep(kept, &body).await?;
+    let (carrier, origin) = (desk.clone(), Origin::new(local.clone())?);
+    let stop = local.stop.clone();
+    local.tasks.spawn_local(async move {
+        carry::out(&carrier, &origin, &stop, id).await;
+    });
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        let until = SystemClock::tick().plus(wait);
+        let over = std::pin::pin!(shelf.over(id));
+        if alarm.within(until, over).await.is_ok() {
+            let mut response = result(shelf, id).await?;
+            let applied = format!("respond-async, wait={}", wait.as_secs());
+            response.fields.append("preference-applied", applied.as_bytes());
+            return Ok(reply(response));
+        }
+    }
+    let response = Response::empty(202)
+        .with("location", &format!("/v1/operations/{id}"))
+        .with("retry-after", "1")
+        .with("preference-applied", "respond-async");
+    Ok(reply(response))
+}
+
+fn reply(response: Response) -> Reply {
+    let body = match response.content {
+        Content::Whole(body) => Body::full(body),
+        Content::Stream(_) | Content::Socket(_) => Body::Empty,
+    };
+    Reply::new(ResponseHead { status: response.status, fields: response.fields }, body)
+}
+
+/// What came of an operation that is over, as the response that it is.
+///
+/// # Errors
+/// [`Reason::NoMessage`] if there is none; [`Reason::CallerGone`] if it was cancelled.
+pub(crate) async fn result(shelf: &Shelf, id: Id) -> Result<Response> {
+    let head = shelf.head(id).await?;
+    let outcome = head.outcome.ok_or_else(|| {
+        Error::new(Reason::NoMessage, "the operation has no result yet")
+    })?;
+    let Some(status) = outcome.status else {
+        return Err(Error::new(Reason::NoMessage, "the operation was cancelled"));
+    };
+    let body = shelf.body(outcome.body).await?;
+    Ok(Response { status, fields: kept_fields(&outcome.fields), content: Content::Whole(body) })
+}
+
+/// What is told of an operation.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// How it stands.
+    pub(crate) standing: Standing,
+    /// When it was taken, in wall milliseconds.
+    pub(crate) taken_ms: u64,
+    /// Its response, once there is one; `None` when it was cancelled.
+    pub(crate) response: Option<(u16, Fields, Bytes)>,
+}
+
+/// How an operation stands, with its response once there is one.
+///
+/// # Errors
+/// [`Reason::NoMessage`] if there is none.
+pub(crate) async fn tell(shelf: &Shelf, id: Id) -> Result<Told> {
+    let head = shelf.head(id).await?;
+    let taken_ms = head.taken_ms;
+    let Some(outcome) = head.outcome else {
+        // Without an outcome it is not over, even if it was between two looks.
+        let standing = match shelf.standing(id) {
+            Standing::Over => Standing::Running,
+            standing => standing,
+        };
+        return Ok(Told { standing, taken_ms, response: None });
+    };
+    let response = match outcome.status {
+        None => None,
+        Some(status) => {
+            let body = shelf.body(outcome.body).await?;
+            Some((status, kept_fields(&outcome.fields), body))
+        }
+    };
+    Ok(Told { standing: Standing::Over, taken_ms, response })
+}
+
+/// Cancels what has not begun.
+///
+/// # Errors
+/// [`Reason::NoMessage`] if there is none, [`Reason::VersionConflict`] if it has begun or is over.
+pub(crate) async fn cancel(shelf: &Shelf, id: Id) -> Result<()> {
+    shelf.head(id).await?;
+    if !shelf.begin(id) {
+        let say = "the operation has begun, and cannot be cancelled";
+        return Err(Error::new(Reason::VersionConflict, say));
+    }
+    let outcome = Outcome {
+        done_ms: time::now_ms(),
+        status: None,
+        fields: Vec::new(),
+        body: record::Pieces::default(),
+        told: true,
+    };
+    shelf.finish(id, outcome, &Bytes::new()).await
+}
+
+/// Carries out what a former process left behind, tells what it did not tell, and forgets what has been
+/// kept long enough, until the worker drains.
+pub(crate) async fn keep_house(desk: Desk, local: Rc<Local>, left: Vec<Id>) {
+    let Ok(origin) = Origin::new(local.clone()) else { return };
+    let stop = local.stop.clone();
+    let leftovers = carry::all(&desk, &origin, &stop, left);
+    let sweeping = sweep(desk.shelf(), &stop);
+    futures_util::future::join(leftovers, sweeping).await;
+}
+
+async fn sweep(shelf: &Arc<Shelf>, stop: &weft_net::Stop) {
+    let mut draining = std::pin::pin!(stop.draining());
+    loop {
+        if let Err(error) = shelf.sweep(time::now_ms()).await {
+            tracing::warn!(error = %error.detail(), "old answers could not be forgotten");
+        }
+        if tokio::time::timeout(SWEEP, draining.as_mut()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Carries operations out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use weft_kernel::{Error, Name, Reason, Result, Retry, Rng};
+use weft_net::Stop;
+use weft_proxy::Answered;
+use weft_wire::{Fields, Known, RequestHead, Version};
+
+use super::{
+    BODY_BYTES_MAX, callback,
+    record::{Head, Id, Outcome, Pieces, keep_fields, kept_fields},
+};
+use crate::{
+    desk::Desk,
+    push::Sender,
+    response::{Content, Response},
+    time,
+};
+
+/// How many that were left behind are carried out at once.
+const LEFT_AT_ONCE: usize = 32;
+/// How long an operation is tried again that has reached nobody.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The first wait between such tries, and the longest.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Carries out many operations, a few at a time.
+pub(super) async fn all(desk: &Desk, sender: &dyn Sender, stop: &Stop, ids: Vec<Id>) {
+    stream::iter(ids)
+        .for_each_concurrent(LEFT_AT_ONCE, |id| out(desk, sender, stop, id))
+        .await;
+}
+
+/// Carries out one operation. What Weft could not deliver to anybody is tried again for a while; when
+/// the node drains before there is an outcome, the next process begins anew.
+pub(super) async fn out(desk: &Desk, sender: &dyn Sender, stop: &Stop, id: Id) {
+    let shelf = desk.shelf();
+    match try_out(desk, sender, stop, id).await {
+        Ok(()) => {}
+        Err(error) => {
+            shelf.put_back(id);
+            tracing::error!(%id, error = %error.detail(), "an operation was not carried out; the next start tries again");
+        }
+    }
+}
+
+async fn try_out(desk: &Desk, sender: &dyn Sender, stop: &Stop, id: Id) -> Result<()> {
+    let shelf = desk.shelf();
+    let mut head = shelf.head(id).await?;
+    if head.outcome.is_none() {
+        let Some((outcome, body)) = outcome(desk, sender, stop, id, &head).await? else {
+            return Ok(());
+        };
+        shelf.finish(id, outcome.clone(), &body).await?;
+        head.outcome = Some(outcome);
+    }
+    callback::tell(desk, stop, id, &head).await
+}
+
+/// What comes of an operation; `None` if it is not to be carried out here and now.
+async fn outcome(
+    desk: &Desk,
+    sender: &dyn Sender,
+    stop: &Stop,
+    id: Id,
+    head: &Head,
+) -> Result<Option<(Outcome, Bytes)>> {
+    let shelf = desk.shelf();
+    let route = Name::new(&head.route).map_err(|error| {
+        Error::new(Reason::StorageCorrupt, "a kept operation has no route").because(error)
+    })?;
+    let body = shelf.body(head.body).await?;
+    let mut rng = Rng::from_entropy();
+    let mut pause = AGAIN_FIRST;
+    let answered = loop {
+        if stop.is_draining() || !shelf.begin(id) {
+            return Ok(None);
+        }
+        let request = RequestHead {
+            method: head.method(),
+            target: head.target.clone(),
+            version: Version::Http11,
+            fields: kept_fields(&head.fields),
+            upgrade: None,
+        };
+        let answered = sender.send(&route, request, body.clone(), BODY_BYTES_MAX).await;
+        let untouched = match &answered {
+            Ok(Answered { reason: Some(Reason::Draining), .. }) => {
+                shelf.put_back(id);
+                return Ok(None);
+            }
+            Err(error) if error.reason() == Reason::Draining => {
+                shelf.put_back(id);
+                return Ok(None);
+            }
+            Ok(answered) => answered.reason.is_some_and(|reason| reason.retry() == Retry::Safe),
+            Err(_) => false,
+        };
+        let age = time::now_ms().saturating_sub(head.taken_ms);
+        if !untouched || u128::from(age) >= PATIENCE.as_millis() {
+            break answered;
+        }
+        // While it waits it can be cancelled.
+        shelf.put_back(id);
+        let wait = rng.around(pause, 0.2);
+        pause = pause.saturating_mul(2).min(AGAIN_MAX);
+        let _ = tokio::time::timeout(wait, stop.draining()).await;
+    };
+    let (status, mut fields, body) = match answered {
+        Ok(answered) => (answered.status, answered.fields, answered.body),
+        Err(error) => parts(Response::problem(&error)),
+    };
+    fields.strip_hop_by_hop(false);
+    fields.remove(Known::ContentLength);
+    let outcome = Outcome {
+        done_ms: time::now_ms(),
+        status: Some(status),
+        fields: keep_fields(&fields),
+        body: Pieces::default(),
+        told: false,
+    };
+    Ok(Some((outcome, body)))
+}
+
+fn parts(response: Response) -> (u16, Fields, Bytes) {
+    let body = match response.content {
+        Content::Whole(body) => body,
+        Content::Stream(_) | Content::Socket(_) => Bytes::new(),
+    };
+    (response.status, response.fields, body)
+}

@@ -1,0 +1,220 @@
+//! Operations kept, carried out, cancelled, told and forgotten.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use weft_kernel::Rng;
+use weft_ledger::disk::SimulatedDisk;
+
+use super::{record::Pieces, *};
+use crate::{
+    desk::Hooks,
+    rig::{Line, Rig, Script},
+};
+
+fn head(callback: Option<&str>) -> Head {
+    Head {
+        version: 1,
+        taken_ms: time::now_ms(),
+        keep_ms: 1_000,
+        route: "orders".into(),
+        method: "POST".into(),
+        target: "/orders?x=1".into(),
+        fields: vec![("idempotency-key".into(), "\"k\"".into())],
+        body: Pieces::default(),
+        callback: callback.map(str::to_owned),
+        outcome: None,
+    }
+}
+
+const CREATED: Line = Line::Status(201, &[("content-type", "application/json")], "{\"id\":7}");
+
+#[tokio::test]
+async fn an_operation_is_kept_carried_out_and_answered() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    // Larger than one record holds.
+    let body = Bytes::from(vec![7; 1_200_000]);
+    let id = shelf.keep(head(None), &body).await.unwrap();
+    assert_eq!(tell(shelf, id).await.unwrap().standing, Standing::Waiting);
+    let script = Script::new(&[CREATED]);
+    let ((), ()) = tokio::join!(shelf.over(id), carry::out(&rig.desk, &script, &rig.stop, id));
+    let sent = script.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!((sent[0].route.as_str(), &*sent[0].head.target), ("orders", "/orders?x=1"));
+    assert_eq!(sent[0].body, body);
+    assert_eq!(sent[0].head.fields.get_str(Known::IdempotencyKey), Some("\"k\""));
+    let response = result(shelf, id).await.unwrap();
+    assert_eq!(response.status, 201);
+    assert_eq!(response.fields.get_str(Known::ContentType), Some("application/json"));
+    assert_eq!(&response.collect().await.unwrap()[..], b"{\"id\":7}");
+    // It has begun, and is over.
+    let refused = cancel(shelf, id).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::VersionConflict);
+    carry::out(&rig.desk, &script, &rig.stop, id).await;
+    assert_eq!(script.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_no_outcome_is_carried_out_after_a_crash() {
+    let disk = SimulatedDisk::new();
+    let (kept, done) = {
+        let rig = Rig::on(disk.clone(), Hooks::default()).await;
+        let shelf = rig.desk.shelf();
+        let kept = shelf.keep(head(None), &Bytes::from_static(b"one")).await.unwrap();
+        let done = shelf.keep(head(None), &Bytes::from_static(b"two")).await.unwrap();
+        carry::out(&rig.desk, &Script::new(&[CREATED]), &rig.stop, done).await;
+        // It begins, and the power fails before an answer.
+        let silent = Script::new(&[Line::Silent]);
+        tokio::select! {
+            () = carry::out(&rig.desk, &silent, &rig.stop, kept) => panic!("it cannot end"),
+            () = silent.until_sent(1) => {}
+        }
+        disk.halt();
+        (kept, done)
+    };
+    disk.restart(&mut Rng::seeded(1));
+    let rig = Rig::on(disk, Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let (_, left) = Shelf::open(rig.broker.shared_store()).await.unwrap();
+    assert_eq!(left, [kept]);
+    let script = Script::new(&[CREATED]);
+    carry::all(&rig.desk, &script, &rig.stop, left).await;
+    assert_eq!(&script.sent()[0].body[..], b"one");
+    for id in [kept, done] {
+        assert_eq!(tell(shelf, id).await.unwrap().response.unwrap().0, 201);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    let lines = [Line::Weft(Reason::NoHealthyEndpoint), Line::Weft(Reason::ConnectRefused), CREATED];
+    let script = Script::new(&lines);
+    carry::out(&rig.desk, &script, &rig.stop, id).await;
+    assert_eq!(script.sent().len(), 3);
+    assert_eq!(tell(shelf, id).await.unwrap().response.unwrap().0, 201);
+
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    let script = Script::new(&[Line::Weft(Reason::NoHealthyEndpoint)]);
+    let cancelled = async {
+        script.until_sent(1).await;
+        while cancel(shelf, id).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), cancelled);
+    assert!(tell(shelf, id).await.unwrap().response.is_none());
+    assert_eq!(result(shelf, id).await.unwrap_err().reason(), Reason::NoMessage);
+}
+
+#[tokio::test]
+async fn an_answer_that_may_have_had_an_effect_is_the_answer() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    for (line, status) in [
+        (Line::Weft(Reason::RequestTimeout), 504),
+        (Line::Broken, 502),
+        (Line::Status(503, &[("content-length", "9")], "too much!"), 503),
+    ] {
+        let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+        let script = Script::new(&[line]);
+        carry::out(&rig.desk, &script, &rig.stop, id).await;
+        assert_eq!(script.sent().len(), 1);
+        let response = result(shelf, id).await.unwrap();
+        assert_eq!(response.status, status);
+        assert!(!response.fields.has(Known::ContentLength));
+    }
+}
+
+#[tokio::test]
+async fn a_drain_leaves_it_for_the_next_process() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    let script = Script::new(&[Line::Weft(Reason::Draining)]);
+    carry::out(&rig.desk, &script, &rig.stop, id).await;
+    assert_eq!(tell(shelf, id).await.unwrap().standing, Standing::Waiting);
+    rig.stop.drain(weft_kernel::Tick::NEVER);
+    carry::out(&rig.desk, &script, &rig.stop, id).await;
+    assert_eq!(script.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn answers_are_forgotten_in_time_and_their_bodies_with_them() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::from_static(b"x")).await.unwrap();
+    carry::out(&rig.desk, &Script::new(&[CREATED]), &rig.stop, id).await;
+    let now = time::now_ms();
+    shelf.sweep(now).await.unwrap();
+    assert_eq!(result(shelf, id).await.unwrap().status, 201);
+    shelf.sweep(now + 2_000).await.unwrap();
+    assert_eq!(result(shelf, id).await.unwrap_err().reason(), Reason::NoMessage);
+    let (log, _) =
+        rig.broker.store().find_log("messages/operation-bodies").await.unwrap().unwrap();
+    assert_eq!(rig.broker.store().log_stats(log).unwrap().records, 0);
+}
+
+/// Takes what it is posted, and answers by a list.
+#[derive(Default)]
+struct Hook {
+    answers: Mutex<Vec<u16>>,
+    posted: Mutex<Vec<(String, Fields, Bytes)>>,
+}
+
+impl Outside for Hook {
+    fn post<'a>(
+        &'a self,
+        url: &'a str,
+        fields: Fields,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Result<u16>> + Send + 'a>> {
+        self.posted.lock().unwrap().push((url.to_owned(), fields, body));
+        let answer = self.answers.lock().unwrap().pop();
+        Box::pin(async move {
+            answer.ok_or_else(|| Error::new(Reason::ConnectRefused, "nobody is there"))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_is_told_until_it_answers() {
+    let hook = Arc::new(Hook::default());
+    *hook.answers.lock().unwrap() = vec![200, 503];
+    let hooks = Hooks { outside: Some(hook.clone()), ..Hooks::default() };
+    let rig = Rig::new(hooks).await;
+    let shelf = rig.desk.shelf();
+    let url = "https://hooks.example.com/in";
+    let id = shelf.keep(head(Some(url)), &Bytes::new()).await.unwrap();
+    carry::out(&rig.desk, &Script::new(&[CREATED]), &rig.stop, id).await;
+    let posted = hook.posted.lock().unwrap().clone();
+    assert_eq!(posted.len(), 2);
+    let (to, fields, body) = &posted[1];
+    assert_eq!((&**to, &body[..]), (url, &b"{\"id\":7}"[..]));
+    assert_eq!(fields.named("weft-status"), Some(&b"201"[..]));
+    assert_eq!(fields.named("weft-operation"), Some(id.to_string().as_bytes()));
+    let (_, left) = Shelf::open(rig.broker.shared_store()).await.unwrap();
+    assert_eq!(left, []);
+}
+
+#[test]
+fn a_callback_is_allowed_or_refused() {
+    let how = plan::RespondAsync {
+        wait_max: Duration::from_secs(1),
+        keep: Duration::from_secs(1),
+        callbacks: vec!["https://hooks.example.com/in".into()],
+    };
+    let mut fields = Fields::new();
+    assert_eq!(callback::of(&fields, &how).unwrap(), None);
+    fields.append(CALLBACK, b"https://hooks.example.com/in/7");
+    assert!(callback::of(&fields, &how).unwrap().is_some());
+    fields.set_named(CALLBACK, b"http://169.254.169.254/latest");
+    assert_eq!(callback::of(&fields, &how).unwrap_err().reason(), Reason::MalformedRequest);
+}

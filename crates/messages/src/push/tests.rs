@@ -1,0 +1,159 @@
+//! Push delivery against a subscriber that follows a script.
+
+use weft_broker::{
+    Key, MessageBuilder, Publish, SubscriptionOptions, SubscriptionTarget, Target, TopicOptions,
+    message::Value,
+};
+use weft_kernel::Reason;
+use weft_wire::Known;
+
+use super::*;
+use crate::{
+    desk::Hooks,
+    rig::{Line, Rig, Script},
+};
+
+const FINE: Line = Line::Status(204, &[], "");
+
+async fn rig(failures_max: u32) -> (Rig, Push, Target) {
+    let rig = Rig::new(Hooks::default()).await;
+    let topic = Key::plain("orders").unwrap();
+    let target = Target::Topic(rig.broker.declare_topic(&topic, TopicOptions::default()).await.unwrap());
+    let subscription = SubscriptionKey::new(&topic, "billing").unwrap();
+    let options = SubscriptionOptions {
+        target: SubscriptionTarget::Push("billing".into()),
+        failures_max: Some(failures_max),
+        retry: weft_broker::Backoff::NONE,
+        ..SubscriptionOptions::default()
+    };
+    rig.broker.declare_subscription(&subscription, options).await.unwrap();
+    let push = Push {
+        subscription,
+        route: Name::new("push/billing").unwrap(),
+        path: "/in".into(),
+        concurrency: 8,
+        timeout: Duration::from_secs(15),
+    };
+    (rig, push, target)
+}
+
+async fn publish(rig: &Rig, target: &Target, ids: std::ops::Range<u32>) {
+    let messages: Vec<Publish> = ids
+        .map(|id| {
+            let message = MessageBuilder::event(64)
+                .attribute("id", Value::Text(&id.to_string()))
+                .attribute("source", Value::Text("/shop"))
+                .attribute("type", Value::Text("order.placed"))
+                .attribute("datacontenttype", Value::Text("text/plain"))
+                .attribute("traceparent", Value::Text("00-1-2-01"))
+                .body(b"hello")
+                .finish()
+                .unwrap();
+            Publish::new(message)
+        })
+        .collect();
+    rig.broker.publish(target, &messages, None).await.unwrap();
+}
+
+/// Pushes until `done`, then drains and lets it end.
+async fn pushing(rig: &Rig, push: &Push, script: &Script, done: impl Future<Output = ()>) {
+    let drive = drive::run(&rig.broker, push, script, &rig.stop);
+    let keep = async {
+        tokio::select! {
+            ended = rig.broker.keep() => panic!("{ended:?}"),
+            () = rig.stop.draining() => {}
+        }
+    };
+    let done = async {
+        done.await;
+        rig.stop.drain(weft_kernel::Tick::NEVER);
+    };
+    tokio::join!(drive, keep, done);
+}
+
+/// Waits until nothing of the subscription is left.
+async fn settled(rig: &Rig, push: &Push) {
+    let subscription = rig.broker.subscription(&push.subscription).unwrap();
+    while rig.broker.subscription_view(&subscription).lag > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn messages_are_posted_as_binary_events_and_accepted() {
+    let (rig, push, target) = rig(3).await;
+    publish(&rig, &target, 0..20).await;
+    let script = Script::new(&[FINE]);
+    pushing(&rig, &push, &script, settled(&rig, &push)).await;
+    let sent = script.sent();
+    assert_eq!(sent.len(), 20);
+    let first = &sent[0];
+    assert_eq!((first.route.as_str(), &*first.head.target), ("push/billing", "/in"));
+    assert_eq!(&first.body[..], b"hello");
+    for (name, value) in [
+        ("ce-id", "0"),
+        ("ce-type", "order.placed"),
+        ("content-type", "text/plain"),
+        ("weft-subscription", "billing"),
+        ("weft-delivery-attempt", "1"),
+        ("weft-position", "0"),
+        ("traceparent", "00-1-2-01"),
+    ] {
+        assert_eq!(first.head.fields.named(name), Some(value.as_bytes()), "{name}");
+    }
+    assert!(!first.head.fields.has(Known::ContentLength));
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_and_what_is_rejected_is_dead_at_once() {
+    let (rig, push, target) = rig(3).await;
+    publish(&rig, &target, 0..1).await;
+    let script = Script::new(&[
+        Line::Status(500, &[], ""),
+        Line::Status(503, &[("retry-after", "0")], ""),
+        FINE,
+    ]);
+    pushing(&rig, &push, &script, settled(&rig, &push)).await;
+    let attempts: Vec<_> = script
+        .sent()
+        .iter()
+        .map(|sent| sent.head.fields.named("weft-delivery-attempt").unwrap().to_vec())
+        .collect();
+    assert_eq!(attempts, [b"1", b"2", b"3"]);
+
+    let (rig, push, target) = self::rig(3).await;
+    publish(&rig, &target, 0..2).await;
+    let script = Script::new(&[Line::Status(400, &[], ""), Line::Status(302, &[], "")]);
+    pushing(&rig, &push, &script, settled(&rig, &push)).await;
+    assert_eq!(script.sent().len(), 2);
+    let dead = rig.broker.queue(&push.subscription.dead().unwrap()).unwrap();
+    assert_eq!(rig.broker.queue_view(&dead).ready, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_is_down_costs_nothing_and_kills_nothing() {
+    let (rig, push, target) = rig(2).await;
+    publish(&rig, &target, 0..5).await;
+    let mut lines = vec![Line::Weft(Reason::NoHealthyEndpoint); 12];
+    lines.push(FINE);
+    let script = Script::new(&lines);
+    pushing(&rig, &push, &script, settled(&rig, &push)).await;
+    let sent = script.sent();
+    // The first burst, then probes one at a time, and then each message once.
+    assert!(sent.len() <= 12 + 5, "{}", sent.len());
+    assert!(sent.iter().all(|sent| {
+        sent.head.fields.named("weft-delivery-attempt") == Some(b"1")
+    }));
+    assert!(rig.broker.queue(&push.subscription.dead().unwrap()).is_err());
+}
+
+#[tokio::test]
+async fn a_drain_lets_deliveries_end_and_gives_the_rest_back() {
+    let (rig, push, target) = rig(2).await;
+    publish(&rig, &target, 0..50).await;
+    let script = Script::new(&[FINE]);
+    pushing(&rig, &push, &script, script.until_sent(1)).await;
+    let subscription = rig.broker.subscription(&push.subscription).unwrap();
+    let view = rig.broker.subscription_view(&subscription);
+    assert_eq!((view.leased, view.lag), (0, 50 - script.sent().len() as u64));
+}

@@ -1,0 +1,147 @@
+//! What topics, queues, subscriptions and schedules are told in JSON, and how they tell it.
+//!
+//! The names and the units are those of the configuration file, and so are the defaults; what is not
+//! known is refused. The same types are read and written, so that an answer can be sent back as it is.
+
+pub(crate) mod queue;
+pub(crate) mod schedule;
+pub(crate) mod subscription;
+pub(crate) mod topic;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+use weft_kernel::{ByteSize, Error, Reason, Result, format_duration, parse_duration};
+use weft_ledger::Durability;
+
+/// Reads a JSON body; an empty one is an empty object.
+///
+/// # Errors
+/// [`Reason::MalformedRequest`] that says where the fault is.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| Error::new(Reason::MalformedRequest, format!("the body: {error}")))
+}
+
+/// A duration: `"30s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        parse_duration(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A number of bytes: `"64KiB"`, or a bare number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&ByteSize(self.0).to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => {
+                text.parse().map(|size: ByteSize| Self(size.0)).map_err(D::Error::custom)
+            }
+            Value::Number(number) => number
+                .as_u64()
+                .map(Self)
+                .ok_or_else(|| D::Error::custom("a size is a whole number of bytes")),
+            _ => Err(D::Error::custom("a size is a text such as \"64KiB\", or a number of bytes")),
+        }
+    }
+}
+
+/// Something, or `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch<T> {
+    /// `"off"`.
+    Off,
+    /// The thing itself.
+    On(T),
+}
+
+impl<T> Switch<T> {
+    /// The thing, if there is one.
+    pub(crate) fn on(self) -> Option<T> {
+        match self {
+            Self::Off => None,
+            Self::On(thing) => Some(thing),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Switch<T> {
+    fn from(thing: Option<T>) -> Self {
+        thing.map_or(Self::Off, Self::On)
+    }
+}
+
+impl<T: Serialize> Serialize for Switch<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => to.serialize_str("off"),
+            Self::On(thing) => thing.serialize(to),
+        }
+    }
+}
+
+impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Switch<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) if text == "off" => Ok(Self::Off),
+            Value::Bool(false) => Ok(Self::Off),
+            other => serde_json::from_value(other).map(Self::On).map_err(D::Error::custom),
+        }
+    }
+}
+
+/// When a message is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// It is on the disk.
+    Fsync,
+    /// The operating system has it.
+    Os,
+    /// It is in memory.
+    Memory,
+}
+
+impl From<Level> for Durability {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Fsync => Self::Fsync,
+            Level::Os => Self::Os,
+            Level::Memory => Self::Memory,
+        }
+    }
+}
+
+impl From<Durability> for Level {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync => Self::Fsync,
+            Durability::Os => Self::Os,
+            Durability::Memory => Self::Memory,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What is set comes back, and what is wrong is named.
+
+use serde_json::json;
+use weft_broker::options::{
+    DeadLetter, OnFailure, Order, Overflow, QueueOptions, SubscriptionOptions, SubscriptionTarget,
+    TopicOptions,
+};
+
+use super::{queue::QueueSettings, subscription::SubscriptionSettings, topic::TopicSettings, *};
+
+fn topic(value: Value) -> Result<TopicOptions> {
+    read::<TopicSettings>(value.to_string().as_bytes()).map(|settings| settings.options())
+}
+
+fn queue(value: Value) -> Result<QueueOptions> {
+    read::<QueueSettings>(value.to_string().as_bytes()).map(|settings| settings.options())
+}
+
+fn subscription(value: Value) -> Result<SubscriptionOptions> {
+    read::<SubscriptionSettings>(value.to_string().as_bytes())?.options()
+}
+
+#[test]
+fn defaults_are_those_of_the_broker_but_unread_messages_stay() {
+    let mut expected = TopicOptions::default();
+    expected.retention.keep_unread = true;
+    assert_eq!(topic(json!({})).unwrap(), expected);
+    assert_eq!(read::<TopicSettings>(b" ").unwrap().options(), expected);
+    assert_eq!(queue(json!({})).unwrap(), QueueOptions::default());
+    assert_eq!(subscription(json!({"topic": "a"})).unwrap(), SubscriptionOptions::default());
+}
+
+#[test]
+fn what_is_set_arrives() {
+    let options = topic(json!({
+        "retention": {"age": "off", "size": "1GiB", "size_max": 2_147_483_648u64, "keep_unread": false},
+        "durability": "memory", "dedupe": "off", "message_max": "4MiB", "compact": true,
+    }))
+    .unwrap();
+    assert_eq!(options.retention.age, None);
+    assert_eq!(options.retention.bytes, Some(1 << 30));
+    assert_eq!(options.retention.bytes_max, Some(1 << 31));
+    assert!(!options.retention.keep_unread && options.compact);
+    assert_eq!((options.dedupe, options.durability), (None, Durability::Memory));
+    assert_eq!(options.message_bytes_max, 4 << 20);
+
+    let options = queue(json!({
+        "lease": "1m30s", "order": "key-park", "ttl": "1h",
+        "retry": {"failures_max": 3, "first": "5s", "factor": 1.5, "max": "1m", "jitter": 0},
+        "limit": {"messages": 1000, "overflow": "drop-oldest"},
+    }))
+    .unwrap();
+    assert_eq!(options.lease, Duration::from_secs(90));
+    assert_eq!(options.order, Order::Key { on_failure: OnFailure::Park });
+    assert_eq!((options.failures_max, options.retry.factor), (Some(3), 1.5));
+    assert_eq!(options.limit.overflow, Overflow::DropOldest { dead_letter: true });
+    assert!(options.expired_to_dead_letter);
+    options.check().unwrap();
+    let options = queue(json!({"dead_letter": "off", "ttl": "1h"})).unwrap();
+    assert_eq!(options.dead_letter, DeadLetter::None);
+    assert!(!options.expired_to_dead_letter);
+
+    let options = subscription(json!({
+        "topic": "orders.>", "start": "first", "queue": "work", "expires": "5m",
+        "filter": {"type": "order.placed", "attributes": {"source": "/eu/*"}, "expression": "data.total > 1.0"},
+    }))
+    .unwrap();
+    assert_eq!(options.target, SubscriptionTarget::Queue("work".into()));
+    assert_eq!(options.filter.types, ["order.placed"]);
+    assert_eq!(options.filter.attributes.len(), 1);
+    assert_eq!(options.ephemeral, Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn what_is_told_can_be_sent_back() {
+    let given = topic(json!({"retention": {"age": "1d"}, "dedupe": "5s"})).unwrap();
+    let told = serde_json::to_value(TopicSettings::of(&given)).unwrap();
+    assert_eq!(topic(told).unwrap(), given);
+    let given = queue(json!({
+        "dead_letter": "graveyard", "limit": {"size": "1MiB", "overflow": "refuse"}, "retry": {"failures_max": "off"},
+    }))
+    .unwrap();
+    let told = serde_json::to_value(QueueSettings::of(&given)).unwrap();
+    assert_eq!(queue(told).unwrap(), given);
+    let given = subscription(json!({
+        "topic": "a", "start": "2026-01-31T00:00:00Z", "filter": {"type": ["x", "y"], "attributes": {"a": "b*", "c": "d"}},
+    }))
+    .unwrap();
+    let told = serde_json::to_value(SubscriptionSettings::of("a", &given)).unwrap();
+    assert_eq!(subscription(told).unwrap(), given);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (error, said) in [
+        (topic(json!({"retension": {}})).unwrap_err(), "unknown field `retension`"),
+        (topic(json!({"dedupe": "soon"})).unwrap_err(), "soon"),
+        (topic(json!({"message_max": -1})).unwrap_err(), "whole number of bytes"),
+        (topic(json!([])).unwrap_err(), "the body"),
+        (queue(json!({"order": "random"})).unwrap_err(), "unknown variant `random`"),
+        (subscription(json!({"push": "billing"})).unwrap_err(), "`push`"),
+        (subscription(json!({"start": "yesterday"})).unwrap_err(), "`start` is first, last"),
+    ] {
+        assert_eq!(error.reason(), Reason::MalformedRequest);
+        assert!(error.said().contains(said), "{said}: {}", error.said());
+    }
+    assert!(read::<TopicSettings>(b"{").is_err());
+}

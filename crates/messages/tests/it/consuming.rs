@@ -1,0 +1,104 @@
+//! Receiving and settling without a connection.
+
+use serde_json::{Value, json};
+
+use crate::node::{Node, data};
+
+fn ids(got: &Value) -> Vec<String> {
+    let all = got["deliveries"].as_array().unwrap();
+    all.iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn settle(ids: &[String], how: &str) -> String {
+    let each: Vec<_> = ids.iter().map(|id| json!({"id": id, "how": how})).collect();
+    json!({"settle": each}).to_string()
+}
+
+#[tokio::test]
+async fn deliveries_outlive_their_request_and_are_settled_by_their_text() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    node.publish("/v1/queues/q", 0..5).await;
+    let got = node.post("/v1/queues/q/receive", r#"{"max": 3, "lease": "10m"}"#).await.expect(200);
+    assert_eq!(data(&got["deliveries"]), [0, 1, 2]);
+    let delivery = &got["deliveries"][0];
+    assert_eq!((&delivery["handouts"], &delivery["failures"]), (&json!(1), &json!(0)));
+    assert!(delivery["lease_until"].is_string() && delivery["time"].is_string());
+    let again = node.post("/v1/queues/q/receive", "").await.expect(200);
+    assert_eq!(data(&again["deliveries"]), [3, 4]);
+
+    let ids = ids(&got);
+    let said = json!({"settle": [
+        {"id": ids[0], "how": "accept"},
+        {"id": ids[1], "how": "release"},
+        {"id": ids[2], "how": "renew", "lease": "1h"},
+    ]});
+    let told = node.post("/v1/queues/q/settle", &said.to_string()).await.expect(200);
+    assert!(told["settled"].as_array().unwrap().iter().all(|one| one["ok"] == true), "{told}");
+    let third = node.post("/v1/queues/q/receive", r#"{"wait": "30s"}"#).await.expect(200);
+    assert_eq!(data(&third["deliveries"]), [1]);
+    assert_eq!(third["deliveries"][0]["handouts"], 2);
+    assert_eq!(node.get("/v1/queues/q").await.expect(200)["leased"], 4);
+}
+
+#[tokio::test]
+async fn what_came_too_late_keeps_no_other_from_being_settled() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    node.put("/v1/queues/other", "{}").await.expect(201);
+    node.publish("/v1/queues/q", 0..2).await;
+    let got = node.post("/v1/queues/q/receive", "").await.expect(200);
+    let ids = ids(&got);
+    node.post("/v1/queues/q/settle", &settle(&ids[..1], "accept")).await.expect(200);
+    // Alone it has its own status.
+    node.post("/v1/queues/q/settle", &settle(&ids[..1], "accept")).await.refused(409, "lease_lost");
+    node.post("/v1/queues/other/settle", &settle(&ids[1..], "accept"))
+        .await
+        .refused(409, "lease_lost");
+    let mut all = ids.clone();
+    all.push("nonsense".into());
+    let told = node.post("/v1/queues/q/settle", &settle(&all, "accept")).await.expect(200);
+    let oks: Vec<_> = told["settled"].as_array().unwrap().iter().map(|one| one["ok"].clone()).collect();
+    assert_eq!(oks, [json!(false), json!(true), json!(false)]);
+    assert_eq!(told["settled"][0]["reason"], "lease_lost");
+    assert_eq!(node.get("/v1/queues/q").await.expect(200)["leased"], 0);
+}
+
+#[tokio::test]
+async fn a_poll_waits_for_the_first_message() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.put("/v1/subscriptions/s", r#"{"topic": "t"}"#).await.expect(201);
+    let (got, _) = tokio::join!(
+        node.post("/v1/subscriptions/s/receive", r#"{"wait": "60s"}"#),
+        node.publish("/v1/topics/t", 0..1),
+    );
+    let got = got.expect(200);
+    assert_eq!(data(&got["deliveries"]), [0]);
+    assert_eq!(got["deliveries"][0]["topic"], "t");
+    node.post("/v1/subscriptions/s/settle", &settle(&ids(&got), "accept")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_poll_that_is_given_up_holds_nothing() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    {
+        let poll = node.post("/v1/queues/q/receive", r#"{"wait": "60s"}"#);
+        let mut poll = std::pin::pin!(poll);
+        // Polled once, so that it waits, and then dropped.
+        assert!(futures_util::poll!(poll.as_mut()).is_pending());
+    }
+    node.publish("/v1/queues/q", 0..1).await;
+    let got = node.post("/v1/queues/q/receive", r#"{"wait": "30s"}"#).await.expect(200);
+    assert_eq!(data(&got["deliveries"]), [0]);
+}
+
+#[tokio::test]
+async fn polls_end_at_the_drain() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    node.stop.drain(weft_kernel::Tick::NEVER);
+    let got = node.post("/v1/queues/q/receive", r#"{"wait": "60s"}"#).await.expect(200);
+    assert_eq!(got["deliveries"], json!([]));
+}

@@ -1,0 +1,87 @@
+//! Server-sent events: tails of topics, and deliveries.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use weft_messages::{Chunks, Content, Request};
+use weft_wire::{Known, Method};
+
+use crate::node::Node;
+
+async fn open(node: &Node, target: &str, last: Option<&str>) -> Chunks {
+    let mut request =
+        Request::new(Method::Get, target).with_field("accept", "text/event-stream");
+    if let Some(last) = last {
+        request = request.with_field("last-event-id", last);
+    }
+    let response = node.send(request).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.fields.get_str(Known::ContentType), Some("text/event-stream"));
+    let Content::Stream(mut chunks) = response.content else { panic!("no stream") };
+    let hello = chunks.next().await.unwrap().unwrap();
+    assert_eq!(&hello[..], b"retry: 3000\n\n");
+    chunks
+}
+
+/// The id, event and data of each event of a chunk.
+fn events(chunk: &Bytes) -> Vec<(String, String, Value)> {
+    let text = std::str::from_utf8(chunk).unwrap();
+    text.split_terminator("\n\n")
+        .map(|event| {
+            let field = |name: &str| {
+                event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+            };
+            let data = serde_json::from_str(field("data: ")).unwrap();
+            (field("id: ").to_owned(), field("event: ").to_owned(), data)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_tail_follows_and_resumes_where_it_was() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.publish("/v1/topics/t", 0..2).await;
+    let mut tail = open(&node, "/v1/topics/t/messages", None).await;
+    node.publish("/v1/topics/t", 2..4).await;
+    let got = events(&tail.next().await.unwrap().unwrap());
+    let seen: Vec<_> = got.iter().map(|(id, kind, event)| (&**id, &**kind, &event["data"])).collect();
+    assert_eq!(seen, [("2", "number", &json!(2)), ("3", "number", &json!(3))]);
+    drop(tail);
+    let mut tail = open(&node, "/v1/topics/t/messages?from=first", Some("2")).await;
+    let got = events(&tail.next().await.unwrap().unwrap());
+    assert_eq!(got[0].0, "3");
+    node.stop.drain(weft_kernel::Tick::NEVER);
+    assert!(tail.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_with_nothing_to_say_shows_that_it_is_alive() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    let mut tail = open(&node, "/v1/topics/t/messages", None).await;
+    assert_eq!(&tail.next().await.unwrap().unwrap()[..], b": alive\n\n");
+}
+
+#[tokio::test]
+async fn a_stream_of_deliveries_is_bounded_and_goes_on_as_they_are_settled() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    node.publish("/v1/queues/q", 0..5).await;
+    let mut stream = open(&node, "/v1/queues/q/stream?prefetch=2", None).await;
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        ids.extend(events(&stream.next().await.unwrap().unwrap()).into_iter().map(|event| event.0));
+    }
+    assert!(futures_util::poll!(stream.next()).is_pending());
+    let settle: Vec<_> = ids.iter().map(|id| json!({"id": id, "how": "accept"})).collect();
+    node.post("/v1/queues/q/settle", &json!({"settle": settle}).to_string()).await.expect(200);
+    let more = events(&stream.next().await.unwrap().unwrap());
+    assert_eq!(more[0].2["event"]["data"], 2);
+    // What it holds goes back when it ends.
+    drop(stream);
+    let seen = node.get("/v1/queues/q").await.expect(200);
+    assert_eq!((&seen["ready"], &seen["leased"]), (&json!(3), &json!(0)));
+    let request = Request::new(Method::Get, "/v1/queues/q/stream");
+    assert_eq!(node.send(request).await.status, 400);
+}

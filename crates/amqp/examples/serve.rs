@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use weft_amqp::{Options, Peer, Server};
 use weft_broker::Broker;
-use weft_kernel::{Rng, SystemClock};
+use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::Ledger;
 use weft_net::{Stop, Tasks};
 
@@ -18,8 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     local.block_on(&runtime, async move {
         let clock = Arc::new(SystemClock);
         let seed = std::process::id().into();
-        let (ledger, _recovered) =
-            Ledger::open_folder(&folder, weft_ledger::Options::default(), clock.clone())?;
+        let (ledger, _recovered) = Ledger::open_folder(&folder, large(), clock.clone())?;
         let broker = Broker::open(Arc::new(ledger), clock, Rng::seeded(seed)).await?;
         let server = Server::open(broker.clone(), Options::default(), "serve").await?;
         let tasks = Tasks::new(Stop::new());
@@ -39,4 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             tasks.spawn_local(async move { server.serve(stream, peer, stop).await });
         }
     })
+}
+
+/// A ledger that takes the largest messages of AMQP's default.
+fn large() -> weft_ledger::Options {
+    weft_ledger::Options {
+        record_bytes_max: ByteSize(17 << 20),
+        transaction_bytes_max: ByteSize(24 << 20),
+        pending_bytes_max: ByteSize(64 << 20),
+        ..weft_ledger::Options::default()
+    }
 }

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use weft_broker::{
+    message::HEAD_BYTES_MAX,
     options::{DeadLetter, Overflow, QueueLimit, QueueOptions},
     retry::Backoff,
 };
@@ -214,7 +215,8 @@ impl Declared {
         for name in COMPARED {
             let (current, received) = (current.get(name), received.get(name));
             if !equal(current, received) {
-                return Err(differs(name, &Shown(received), &Shown(current)));
+                let (received, current) = shown_both(received, current);
+                return Err(differs(name, &received, &current));
             }
         }
         Ok(())
@@ -225,7 +227,7 @@ impl Declared {
         &self,
         arguments: &Arguments,
         owner: Option<u64>,
-        message_bytes_max: u64,
+        body_bytes_max: u64,
     ) -> QueueOptions {
         let buries = arguments.dead_exchange.is_some();
         let limited = arguments.length_max.is_some() || arguments.bytes_max.is_some();
@@ -254,7 +256,8 @@ impl Declared {
                 Some(_) => DeadLetter::Hook(String::new()),
                 None => DeadLetter::None,
             },
-            message_bytes_max,
+            // The broker bounds head and body together.
+            message_bytes_max: body_bytes_max.saturating_add(HEAD_BYTES_MAX as u64),
             annotation: self.annotation(),
             ..QueueOptions::default()
         }
@@ -336,27 +339,35 @@ fn equal(one: Option<Value<'_>>, other: Option<Value<'_>>) -> bool {
     }
 }
 
-/// A value as RabbitMQ shows it in what it says.
-pub(crate) struct Shown<'a>(pub(crate) Option<Value<'a>>);
+/// Two values as RabbitMQ shows them where they differ: with their types only if one is not there.
+pub(crate) fn shown_both(one: Option<Value<'_>>, other: Option<Value<'_>>) -> (String, String) {
+    let both = one.is_some() && other.is_some();
+    let shown = |value: Option<Value<'_>>| match value {
+        None => "none".to_owned(),
+        Some(value) if both => format!("'{}'", Plain(value)),
+        Some(value) => format!("the value '{}' of type '{}'", Plain(value), type_name(value)),
+    };
+    (shown(one), shown(other))
+}
 
-impl fmt::Display for Shown<'_> {
+/// A value without its type.
+struct Plain<'a>(Value<'a>);
+
+impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(value) = self.0 else { return f.write_str("none") };
-        f.write_str("the value '")?;
-        match value {
-            Value::Bool(set) => write!(f, "{set}")?,
+        match self.0 {
+            Value::Bool(set) => write!(f, "{set}"),
             Value::Long(bytes) | Value::Bytes(bytes) => {
-                f.write_str(&String::from_utf8_lossy(bytes))?;
+                f.write_str(&String::from_utf8_lossy(bytes))
             }
-            Value::F32(number) => write!(f, "{number}")?,
-            Value::F64(number) => write!(f, "{number}")?,
-            Value::Timestamp(seconds) => write!(f, "{seconds}")?,
+            Value::F32(number) => write!(f, "{number}"),
+            Value::F64(number) => write!(f, "{number}"),
+            Value::Timestamp(seconds) => write!(f, "{seconds}"),
             other => match other.integer() {
-                Some(number) => write!(f, "{number}")?,
-                None => write!(f, "{other:?}")?,
+                Some(number) => write!(f, "{number}"),
+                None => write!(f, "{other:?}"),
             },
         }
-        write!(f, "' of type '{}'", type_name(value))
     }
 }
 

@@ -20,7 +20,8 @@ pub struct Options {
     pub frame_bytes_max: u32,
     /// The heartbeat that is proposed, in seconds (60); 0 for none.
     pub heartbeat_seconds: u16,
-    /// The largest body of a message in bytes (128 MiB, as RabbitMQ).
+    /// The largest body of a message in bytes (16 MiB, as RabbitMQ since 4.0). The ledger has to take
+    /// records of that size and a little more.
     pub message_bytes_max: u64,
 }
 
@@ -32,7 +33,7 @@ impl Default for Options {
             channels_max: 2047,
             frame_bytes_max: 131_072,
             heartbeat_seconds: 60,
-            message_bytes_max: 128 << 20,
+            message_bytes_max: 16 << 20,
         }
     }
 }

@@ -67,6 +67,11 @@ fn differences_are_told_as_they_are() {
         Some("x-message-ttl received none but current is the value '5000' of type 'signedint'"),
     );
     check(
+        &ttl(Value::I16(5000)),
+        &ttl(Value::I16(6000)),
+        Some("x-message-ttl received '6000' but current is '5000'"),
+    );
+    check(
         &bare,
         &with("x-queue-type", Value::Long(b"quorum")),
         Some("x-queue-type received the value 'quorum' of type 'longstr' but current is none"),

@@ -4,7 +4,7 @@ use weft_wire::amqp::{Method, ReplyCode, Table};
 
 use super::Session;
 use crate::{
-    arguments::Shown,
+    arguments::shown_both,
     fault::Fault,
     name::RESERVED,
     topology::{Binding, Definition, Destination, Kind, Matcher, WrongMatch},
@@ -207,12 +207,10 @@ fn same(current: &Definition, asked: &Definition, name: &str, vhost: &Vhost) -> 
             return differs(arg, &format!("'{asked}'"), &format!("'{current}'"));
         }
     }
-    let alternate = |definition: &Definition| -> String {
-        let table = Table::parse(&definition.arguments).unwrap_or_default();
-        Shown(table.get("alternate-exchange")).to_string()
-    };
-    let (current, asked) = (alternate(current), alternate(asked));
+    let table = |arguments| Table::parse(arguments).unwrap_or_default().get("alternate-exchange");
+    let (current, asked) = (table(&current.arguments), table(&asked.arguments));
     if current != asked {
+        let (asked, current) = shown_both(asked, current);
         return differs("alternate-exchange", &asked, &current);
     }
     Ok(())

@@ -453,6 +453,11 @@ impl Session {
                 Err(error) => {
                     tracing::debug!(error = %error, "a publish was refused");
                     self.refuse(one).await;
+                    if error.reason() == Reason::MessageTooLarge {
+                        // Without confirms nothing else would tell the publisher.
+                        let fault = Fault::precondition(error);
+                        Box::pin(self.fail(one.channel, &fault, (60, 40))).await;
+                    }
                 }
             }
         }

@@ -15,14 +15,18 @@
 //!
 //! Reading order: [`name`], [`message`], [`options`], [`filter`], [`retry`], [`history`], [`settle`] (the
 //! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `keeper`, [`schedule`],
-//! [`request`], [`last`], [`inspect`], [`redrive`] (what happens); [`broker`] (what is held).
+//! [`request`], [`last`], [`inspect`], [`redrive`] (what happens); [`broker`] (what is held); [`engine`] (what
+//! others may stand in for).
 
 pub mod broker;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod consume;
 pub mod counters;
 pub mod cron;
 pub mod dead;
 mod declare;
+pub mod engine;
 pub mod filter;
 mod forward;
 pub mod history;

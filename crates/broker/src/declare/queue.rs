@@ -183,12 +183,13 @@ impl Broker {
 
     async fn detach_queue(&self, queue: &Arc<Queue>) -> Result<()> {
         queue.usage.delete();
-        let mut registry = self.inner().registry.write();
-        registry.groups.remove(&queue.group);
-        if registry.queues.get(&queue.key).is_some_and(|now| Arc::ptr_eq(now, queue)) {
-            registry.queues.remove(&queue.key);
+        {
+            let mut registry = self.inner().registry.write();
+            registry.groups.remove(&queue.group);
+            if registry.queues.get(&queue.key).is_some_and(|now| Arc::ptr_eq(now, queue)) {
+                registry.queues.remove(&queue.key);
+            }
         }
-        drop(registry);
         self.store().drop_log(queue.log).await
     }
 

@@ -1,0 +1,244 @@
+//! Dead letters: their story, hooks, redrive, parked keys, and that none is ever in two places.
+
+use std::{sync::Arc, time::Duration};
+
+use smallvec::{SmallVec, smallvec};
+use weft_broker::{
+    Broker, Cause, DeadLetter, DeadLetterRoute, FilterOptions, Grave, OnFailure, Order, Publish,
+    Queue, QueueLimit, QueueOptions, RedriveOptions, Source, SubscriptionKey, SubscriptionOptions,
+    Target, TopicOptions, Verdict,
+};
+use weft_kernel::{Reason, Rng};
+
+use crate::node::{Node, fail, id, ids, key, publish, reject};
+
+fn queue(node: &Node, name: &str, options: QueueOptions) -> Arc<Queue> {
+    node.run(node.broker.declare_queue(&key(name), options)).unwrap()
+}
+
+#[test]
+fn the_tenth_failure_tells_the_whole_story() {
+    let node = Node::new();
+    let work = queue(&node, "work", QueueOptions::default());
+    let message = Publish { priority: 4, ..publish("1").keyed("k") };
+    node.publish(work.clone(), std::slice::from_ref(&message));
+    let mut consumer = node.consumer(work.clone());
+    for _ in 0..10 {
+        let taken = node.take(&mut consumer);
+        assert_eq!(taken.len(), 1);
+        node.settle(&consumer, &taken[0], fail("no stock"));
+        node.pass(Duration::from_secs(800));
+    }
+    assert!(node.take(&mut consumer).is_empty());
+    assert_eq!((work.counts().failed, work.counts().dead_lettered), (10, 1));
+    let node = node.crash(&mut Rng::seeded(2));
+    let work = node.broker.queue(&key("work")).unwrap();
+    let dead = node.broker.dead_letters(&Source::Queue(work.clone())).unwrap();
+    let mut consumer = node.consumer(dead.clone());
+    let taken = node.take(&mut consumer);
+    let burial = taken[0].message.burial().unwrap();
+    assert_eq!((burial.cause, burial.reason.as_str()), (Cause::Failures, "no stock"));
+    assert_eq!((burial.position, burial.failures, burial.handouts >= 10), (0, 10, true));
+    assert_eq!((&burial.key[..], burial.priority), (&b"k"[..], 4));
+    assert_eq!((burial.published_ms, burial.history.count()), (3_600_000, 10));
+    node.settle(&consumer, &taken[0], Verdict::Release);
+    drop(consumer);
+
+    let back = node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
+    assert_eq!((back.redriven, back.left), (1, 0));
+    let mut consumer = node.consumer(work);
+    let taken = node.take(&mut consumer);
+    assert_eq!(taken[0].message, message.message, "the very bytes");
+    assert_eq!((&taken[0].key[..], taken[0].priority, taken[0].lease.failures), (&b"k"[..], 4, 0));
+    assert_eq!(node.broker.queue_view(&dead).ready, 0);
+}
+
+#[test]
+fn a_rejected_message_dies_at_once_and_without_a_place_it_is_dropped_and_counted() {
+    let node = Node::new();
+    let work = queue(&node, "work", QueueOptions::default());
+    let none = QueueOptions { dead_letter: DeadLetter::None, ..QueueOptions::default() };
+    let lossy = queue(&node, "lossy", none);
+    let named = QueueOptions { dead_letter: DeadLetter::To("morgue".into()), ..Default::default() };
+    let named = queue(&node, "named", named);
+    for queue in [&work, &lossy, &named] {
+        node.publish(queue.clone(), &[publish("1")]);
+        let mut consumer = node.consumer(queue.clone());
+        let taken = node.take(&mut consumer);
+        node.settle(&consumer, &taken[0], reject("bad"));
+    }
+    assert_eq!((work.counts().rejected, work.counts().dead_lettered), (1, 1));
+    assert_eq!((lossy.counts().rejected, lossy.counts().dropped), (1, 1));
+    assert!(node.broker.queue(&key("lossy.dead")).is_err());
+    for dead in ["work.dead", "morgue"] {
+        let dead = node.broker.queue(&key(dead)).unwrap();
+        assert_eq!(node.broker.queue_view(&dead).ready, 1);
+        // Dead letters are kept for two weeks, and then they are gone for good.
+        node.clock.advance(Duration::from_secs(1));
+    }
+    node.pass(Duration::from_secs(14 * 86_400));
+    let dead = node.broker.queue(&key("morgue")).unwrap();
+    assert_eq!((node.broker.queue_view(&dead).ready, dead.counts().expired), (0, 1));
+}
+
+#[test]
+fn a_subscription_has_dead_letters_of_its_own() {
+    let node = Node::new();
+    let topic = node.run(node.broker.declare_topic(&key("t"), TopicOptions::default())).unwrap();
+    let name = SubscriptionKey::new(&key("t"), "s").unwrap();
+    let options = SubscriptionOptions { failures_max: Some(1), ..Default::default() };
+    let subscription = node.run(node.broker.declare_subscription(&name, options)).unwrap();
+    node.publish(topic, &[publish("1")]);
+    let mut consumer = node.consumer(subscription.clone());
+    let taken = node.take(&mut consumer);
+    node.settle(&consumer, &taken[0], fail("x"));
+    let dead = node.broker.queue(&key("t.s.dead")).unwrap();
+    let (taken, settler) = node.run(node.broker.take_ready(&dead, 5, None)).unwrap();
+    assert_eq!(taken[0].message.burial().unwrap().origin.text(), "s of t");
+    node.run(settler.settle_durably(&[(taken[0].lease.clone(), Verdict::Release)])).unwrap();
+    // It would go to every subscription, so it goes only where it is told to.
+    let back = node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
+    assert_eq!((back.redriven, back.left), (0, 1));
+    let other = queue(&node, "other", QueueOptions::default());
+    let options =
+        RedriveOptions { target: Some(Target::Queue(other.clone())), ..Default::default() };
+    assert_eq!(node.run(node.broker.redrive(&dead, &options)).unwrap().redriven, 1);
+    assert_eq!(node.broker.queue_view(&other).ready, 1);
+}
+
+#[test]
+fn a_redrive_takes_only_what_it_was_asked_for() {
+    let node = Node::new();
+    let work = queue(&node, "work", QueueOptions::default());
+    node.publish(work.clone(), &[publish("1"), publish("2"), publish("3"), publish("4")]);
+    let mut consumer = node.consumer(work.clone());
+    for delivery in node.take(&mut consumer) {
+        node.settle(&consumer, &delivery, reject("bad"));
+    }
+    let dead = node.broker.queue(&key("work.dead")).unwrap();
+    let redrive = |options: RedriveOptions| {
+        let done = node.run(node.broker.redrive(&dead, &options)).unwrap();
+        (done.redriven, done.left)
+    };
+    let expression = Some("event.id == '2' || event.id == '3'".to_owned());
+    let filter = FilterOptions { expression, ..Default::default() };
+    let some = RedriveOptions { filter, ..Default::default() };
+    assert_eq!(redrive(RedriveOptions { dry_run: true, ..some.clone() }), (2, 2));
+    assert_eq!(node.broker.queue_view(&dead).ready, 4);
+    assert_eq!(
+        redrive(RedriveOptions { cause: Some(Cause::Expired), ..Default::default() }),
+        (0, 4)
+    );
+    assert_eq!(redrive(some), (2, 2));
+    assert_eq!(ids(&node.take(&mut consumer)), ["2", "3"]);
+    assert_eq!(redrive(RedriveOptions { max: Some(1), ..Default::default() }), (1, 1));
+    assert_eq!(ids(&node.take(&mut consumer)), ["1"]);
+}
+
+#[test]
+fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
+    let node = Node::new();
+    let order = Order::Key { on_failure: OnFailure::Park };
+    let work = queue(&node, "work", QueueOptions { order, ..QueueOptions::default() });
+    let of = |id: &str, key: &'static str| publish(id).keyed(key);
+    node.publish(work.clone(), &[of("a1", "a"), of("b1", "b"), of("a2", "a")]);
+    let mut consumer = node.consumer(work.clone());
+    let taken = node.take(&mut consumer);
+    assert_eq!(ids(&taken), ["a1", "b1"]);
+    node.settle(&consumer, &taken[0], reject("bad"));
+    node.settle(&consumer, &taken[1], Verdict::Accept);
+    assert!(node.take(&mut consumer).is_empty(), "a2 follows a1");
+    let source = Source::Queue(work.clone());
+    assert_eq!(node.broker.parked_keys(&source), ["a"]);
+    drop(consumer);
+    let node = node.crash(&mut Rng::seeded(6));
+    let work = node.broker.queue(&key("work")).unwrap();
+    let source = Source::Queue(work.clone());
+    assert_eq!(node.broker.parked_keys(&source), ["a"], "parking survives");
+    // Nobody has looked at a3 when the redrive comes.
+    node.publish(work.clone(), &[of("a3", "a"), of("b2", "b")]);
+    let dead = node.broker.queue(&key("work.dead")).unwrap();
+    let options = RedriveOptions { key: Some("a".into()), ..Default::default() };
+    let back = node.run(node.broker.redrive(&dead, &options)).unwrap();
+    assert_eq!((back.redriven, back.left), (3, 0));
+    assert!(node.broker.parked_keys(&source).is_empty());
+    let mut consumer = node.consumer(work);
+    let mut order = Vec::new();
+    loop {
+        let taken = node.take(&mut consumer);
+        if taken.is_empty() {
+            break;
+        }
+        for delivery in &taken {
+            order.push(id(&delivery.message));
+            node.settle(&consumer, delivery, Verdict::Accept);
+        }
+    }
+    order.retain(|id| id.starts_with('a'));
+    assert_eq!(order, ["a1", "a2", "a3"]);
+}
+
+struct ToBoth(Broker);
+
+impl DeadLetterRoute for ToBoth {
+    fn route(
+        &self,
+        queue: &Queue,
+        hook: &str,
+        grave: &Grave,
+    ) -> SmallVec<[(Arc<Queue>, Publish); 1]> {
+        assert_eq!((&*queue.key().name, grave.burial.cause), ("work", Cause::Rejected));
+        let mut to = smallvec![];
+        for name in hook.split(',').filter(|name| !name.is_empty()) {
+            if let Ok(queue) = self.0.queue(&key(name)) {
+                to.push((queue, Publish::new(grave.message.clone())));
+            }
+        }
+        to
+    }
+}
+
+#[test]
+fn a_hook_routes_dead_letters_and_a_full_queue_goes_without() {
+    let node = Node::new();
+    node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone()))).unwrap();
+    let hook = DeadLetter::Hook("big,small,none".into());
+    let work = queue(&node, "work", QueueOptions { dead_letter: hook, ..Default::default() });
+    let big = queue(&node, "big", QueueOptions::default());
+    let limit = QueueLimit { messages: Some(1), ..Default::default() };
+    let small = queue(&node, "small", QueueOptions { limit, ..Default::default() });
+    node.publish(work.clone(), &[publish("1"), publish("2")]);
+    let mut consumer = node.consumer(work.clone());
+    for delivery in node.take(&mut consumer) {
+        node.settle(&consumer, &delivery, reject("bad"));
+    }
+    assert_eq!(node.broker.queue_view(&big).ready, 2);
+    assert_eq!(node.broker.queue_view(&small).ready, 1);
+    assert_eq!((work.counts().dead_lettered, work.counts().dropped), (2, 1));
+}
+
+#[test]
+fn a_dead_letter_that_cannot_be_taken_leaves_the_message_where_it_is() {
+    let node = Node::new();
+    let limit = QueueLimit { messages: Some(1), ..Default::default() };
+    let morgue = queue(&node, "work.dead", QueueOptions { limit, ..Default::default() });
+    let work = queue(&node, "work", QueueOptions::default());
+    node.publish(work.clone(), &[publish("1"), publish("2")]);
+    let mut consumer = node.consumer(work.clone());
+    let taken = node.take(&mut consumer);
+    let both: Vec<_> =
+        taken.iter().map(|delivery| (delivery.lease.clone(), reject("bad"))).collect();
+    assert!(node.run(consumer.settler().settle_durably(&both)).unwrap().lost.is_empty());
+    assert_eq!(node.broker.queue_view(&morgue).ready, 1);
+    assert_eq!(node.broker.queue_view(&work).waiting, 1);
+    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.pass(Duration::from_secs(11));
+    let again = node.take(&mut consumer);
+    assert_eq!((ids(&again), again[0].lease.failures), (vec!["2".to_owned()], 0));
+    node.settle(&consumer, &again[0], reject("bad"));
+    assert_eq!(node.broker.queue_view(&morgue).ready, 1);
+    let again = node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone())));
+    again.unwrap();
+    let twice = node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone())));
+    assert_eq!(twice.unwrap_err().reason(), Reason::DefinitionConflict);
+}

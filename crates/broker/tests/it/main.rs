@@ -1,0 +1,11 @@
+//! The broker on the real ledger over a simulated disk.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod conformance;
+mod consuming;
+mod dead;
+mod node;
+mod scheduling;
+mod simulation;
+mod topics;

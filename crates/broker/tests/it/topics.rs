@@ -1,0 +1,254 @@
+//! Topics and subscriptions: fan-out, filters, wildcards, seek, last values, forwarding.
+
+use std::{sync::Arc, time::Duration};
+
+use weft_broker::{
+    Compare, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
+    SubscriptionKey, SubscriptionOptions, SubscriptionTarget, Target, Topic, TopicOptions, Verdict,
+};
+use weft_kernel::{Reason, Rng};
+use weft_ledger::Limits;
+
+use crate::node::{Node, event, ids, key, publish};
+
+fn topic(node: &Node, name: &str) -> Arc<Topic> {
+    node.run(node.broker.declare_topic(&key(name), TopicOptions::default())).unwrap()
+}
+
+fn subscribe(
+    node: &Node,
+    topic: &str,
+    name: &str,
+    options: SubscriptionOptions,
+) -> Arc<Subscription> {
+    let key = SubscriptionKey::new(&key(topic), name).unwrap();
+    node.run(node.broker.declare_subscription(&key, options)).unwrap()
+}
+
+#[test]
+fn each_subscription_gets_everything_once_and_survives_a_crash() {
+    let node = Node::new();
+    let orders = topic(&node, "orders");
+    let billing = subscribe(&node, "orders", "billing", SubscriptionOptions::default());
+    let target = Target::Topic(orders.clone());
+    let published =
+        node.run(node.broker.publish(&target, &[publish("1"), publish("2")], None)).unwrap();
+    assert_eq!((published.stored, published.subscriptions), (Some((0, 1)), 1));
+    let first = SubscriptionOptions { start: Start::First, ..SubscriptionOptions::default() };
+    let audit = subscribe(&node, "orders", "audit", first);
+    let mut consumer = node.consumer(billing);
+    let taken = node.take(&mut consumer);
+    assert_eq!(ids(&taken), ["1", "2"]);
+    assert_eq!(taken[0].topic.as_ref().unwrap().key(), &key("orders"));
+    node.settle(&consumer, &taken[0], Verdict::Accept);
+    let mut other = node.consumer(audit);
+    assert_eq!(ids(&node.take(&mut other)), ["1", "2"]);
+    drop((consumer, other));
+    let node = node.crash(&mut Rng::seeded(5));
+    let billing = node.broker.subscription_named(&key("billing")).unwrap();
+    let mut consumer = node.consumer(billing.clone());
+    assert_eq!(ids(&node.take(&mut consumer)), ["2"]);
+    assert_eq!(node.broker.subscription_view(&billing).lag, 1);
+    node.run(node.broker.delete_topic(&key("orders"))).unwrap();
+    assert_eq!(node.run(consumer.next_batch(1)).unwrap_err().reason(), Reason::NoSubscription);
+    assert!(node.broker.subscriptions().is_empty());
+}
+
+#[test]
+fn an_expected_position_must_fit() {
+    let node = Node::new();
+    let target = Target::Topic(topic(&node, "t"));
+    node.run(node.broker.publish(&target, &[publish("1")], Some(0))).unwrap();
+    let wrong = node.run(node.broker.publish(&target, &[publish("2")], Some(0)));
+    assert_eq!(wrong.unwrap_err().reason(), Reason::PositionConflict);
+    node.run(node.broker.publish(&target, &[publish("2"), publish("3")], Some(1))).unwrap();
+}
+
+#[test]
+fn a_filter_passes_over_what_it_does_not_take() {
+    let node = Node::new();
+    let orders = topic(&node, "orders");
+    let filter = FilterOptions {
+        types: vec!["order.*".into()],
+        attributes: vec![("source".into(), Compare::Prefix("/te".into()))],
+        expression: Some("data.total > 10".into()),
+    };
+    let options = SubscriptionOptions { filter, ..SubscriptionOptions::default() };
+    let subscription = subscribe(&node, "orders", "big", options);
+    let messages: Vec<Publish> = [
+        ("1", "order.created", "{\"total\": 5}"),
+        ("2", "order.created", "{\"total\": 50}"),
+        ("3", "invoice.created", "{\"total\": 50}"),
+        ("4", "order.paid", "{\"total\": 11}"),
+        ("5", "order.paid", "none"),
+    ]
+    .into_iter()
+    .map(|(id, kind, body)| Publish::new(event(id, kind, body)))
+    .collect();
+    node.publish(orders, &messages);
+    let mut consumer = node.consumer(subscription.clone());
+    let taken = node.run(consumer.next_batch(10)).unwrap();
+    assert_eq!(ids(&taken), ["2", "4"]);
+    assert!(node.try_run(consumer.next_batch(10)).is_none(), "the rest is passed over");
+    let view = node.broker.subscription_view(&subscription);
+    assert_eq!((view.counts.filtered, view.lag), (3, 2));
+}
+
+#[test]
+fn a_pattern_takes_topics_that_come_later() {
+    let node = Node::new();
+    let created = topic(&node, "orders.created");
+    let options = SubscriptionOptions::default();
+    let all = subscribe(&node, "orders.*", "all", options);
+    let mut consumer = node.consumer(all.clone());
+    node.publish(created, &[publish("1")]);
+    assert_eq!(ids(&node.run(consumer.next_batch(5)).unwrap()), ["1"]);
+    // A topic that is made while somebody waits is read from its first message on.
+    let later = async {
+        let name = key("orders.deleted");
+        let deleted = node.broker.declare_topic(&name, TopicOptions::default()).await.unwrap();
+        let deleted = Target::Topic(deleted);
+        node.broker.publish(&deleted, &[publish("2")], None).await.unwrap();
+    };
+    let (taken, ()) = node.run(async { tokio::join!(consumer.next_batch(5), later) });
+    assert_eq!(ids(&taken.unwrap()), ["2"]);
+    topic(&node, "invoices.created");
+    assert_eq!(node.broker.subscription_view(&all).topics, 2);
+    drop(consumer);
+    let node = node.crash(&mut Rng::seeded(9));
+    let all = node.broker.subscription_named(&key("all")).unwrap();
+    assert_eq!(node.broker.subscription_view(&all).topics, 2);
+    node.run(node.broker.delete_topic(&key("orders.created"))).unwrap();
+    assert_eq!(node.broker.subscription_view(&all).topics, 1);
+    let mut consumer = node.consumer(all);
+    assert_eq!(ids(&node.take(&mut consumer)), ["2"]);
+}
+
+#[test]
+fn a_subscription_seeks_skips_and_pauses() {
+    let node = Node::new();
+    let log = topic(&node, "t");
+    let subscription = subscribe(&node, "t", "s", SubscriptionOptions::default());
+    for n in 0..6 {
+        node.publish(log.clone(), &[publish(&n.to_string())]);
+        node.clock.advance(Duration::from_secs(10));
+    }
+    let mut consumer = node.consumer(subscription.clone());
+    let taken = node.take(&mut consumer);
+    assert_eq!(taken.len(), 6);
+    node.run(node.broker.seek(&subscription, SeekTo::Position(4))).unwrap();
+    let lost = node.run(consumer.settle(&[(taken[5].lease.clone(), Verdict::Accept)])).unwrap();
+    assert_eq!(lost.lost, [0], "seeking voids leases");
+    assert_eq!(ids(&node.take(&mut consumer)), ["4", "5"]);
+    let time = 3_600_000 + 15_000;
+    assert_eq!(node.run(node.broker.position_at(&log, time)).unwrap(), 2);
+    node.run(node.broker.seek(&subscription, SeekTo::Time(time))).unwrap();
+    assert_eq!(node.run(node.broker.skip(&subscription, 1)).unwrap(), 3);
+    assert_eq!(ids(&node.run(consumer.try_batch(1)).unwrap()), ["3"]);
+    node.run(node.broker.pause(subscription.key(), true)).unwrap();
+    assert!(node.take(&mut consumer).is_empty());
+    drop(consumer);
+    let node = node.crash(&mut Rng::seeded(1));
+    let subscription = node.broker.subscription_named(&key("s")).unwrap();
+    let mut consumer = node.consumer(subscription.clone());
+    assert!(node.take(&mut consumer).is_empty(), "a pause survives");
+    node.run(node.broker.pause(subscription.key(), false)).unwrap();
+    assert_eq!(ids(&node.take(&mut consumer)), ["3", "4", "5"]);
+    node.run(node.broker.seek(&subscription, SeekTo::End)).unwrap();
+    assert!(node.take(&mut consumer).is_empty());
+    let browsed =
+        node.run(node.broker.browse(&node.broker.topic(&key("t")).unwrap(), 4, Limits::default()));
+    assert_eq!(browsed.unwrap().len(), 2);
+}
+
+#[test]
+fn who_waits_beyond_the_end_is_told() {
+    let node = Node::new();
+    let log = topic(&node, "t");
+    node.publish(log.clone(), &[publish("1")]);
+    node.run(node.broker.until_beyond(&log, 0)).unwrap();
+    assert!(node.try_run(node.broker.until_beyond(&log, 1)).is_none());
+    let target = Target::Topic(log.clone());
+    let messages = [publish("2")];
+    let both = async {
+        tokio::join!(
+            node.broker.until_beyond(&log, 1),
+            node.broker.publish(&target, &messages, None)
+        )
+    };
+    let (waited, published) = node.run(both);
+    waited.unwrap();
+    published.unwrap();
+}
+
+#[test]
+fn the_last_message_of_each_key_is_found() {
+    let node = Node::new();
+    let options = TopicOptions { compact: true, ..TopicOptions::default() };
+    let prices = node.run(node.broker.declare_topic(&key("prices"), options)).unwrap();
+    let of = |id: &str, key: &'static str| publish(id).keyed(key);
+    node.publish(prices.clone(), &[of("1", "a"), of("2", "b"), of("3", "a")]);
+    let last = node.run(node.broker.last(&prices, b"a")).unwrap().unwrap();
+    assert_eq!((crate::node::id(&last.message), last.position), ("3".to_owned(), 2));
+    node.publish(prices.clone(), &[of("4", "a")]);
+    let all = node.run(node.broker.last_of_all(&prices, None, 10)).unwrap();
+    let found: Vec<_> = all.iter().map(|last| crate::node::id(&last.message)).collect();
+    assert_eq!(found, ["4", "2"]);
+    assert!(node.run(node.broker.last(&prices, b"none")).unwrap().is_none());
+    let keyless = node.run(node.broker.publish(&Target::Topic(prices), &[publish("5")], None));
+    assert_eq!(keyless.unwrap_err().reason(), Reason::MalformedMessage);
+    let plain = topic(&node, "plain");
+    let error = node.run(node.broker.last(&plain, b"a")).unwrap_err();
+    assert_eq!(error.reason(), Reason::NotSupported);
+}
+
+#[test]
+fn a_subscription_that_leads_to_a_queue_is_forwarded_and_held_back_when_it_is_full() {
+    let node = Node::new();
+    let log = topic(&node, "t");
+    let options = SubscriptionOptions {
+        target: SubscriptionTarget::Queue("work".into()),
+        ..SubscriptionOptions::default()
+    };
+    let subscription = subscribe(&node, "t", "s", options);
+    node.publish(log.clone(), &[publish("1"), publish("2")]);
+    node.pass(Duration::ZERO);
+    assert_eq!(node.broker.subscription_view(&subscription).lag, 2, "the queue is not there");
+    let limit = weft_broker::QueueLimit { messages: Some(2), ..Default::default() };
+    let queue = node
+        .run(node.broker.declare_queue(&key("work"), QueueOptions { limit, ..Default::default() }))
+        .unwrap();
+    node.pass(Duration::ZERO);
+    assert_eq!(node.broker.subscription_view(&subscription).lag, 0);
+    node.publish(log, &[publish("3")]);
+    node.pass(Duration::ZERO);
+    assert_eq!(node.broker.subscription_view(&subscription).waiting, 1, "the queue is full");
+    let mut consumer = node.consumer(queue);
+    let taken = node.take(&mut consumer);
+    assert_eq!(ids(&taken), ["1", "2"]);
+    node.settle(&consumer, &taken[0], Verdict::Accept);
+    node.pass(Duration::from_secs(2));
+    assert_eq!(ids(&node.take(&mut consumer)), ["3"]);
+}
+
+#[test]
+fn an_ephemeral_subscription_goes_when_it_is_unused() {
+    let node = Node::new();
+    topic(&node, "t");
+    let options = SubscriptionOptions {
+        ephemeral: Some(Duration::from_secs(30)),
+        ..SubscriptionOptions::default()
+    };
+    let subscription = subscribe(&node, "t", "s", options);
+    node.pass(Duration::from_secs(20));
+    let consumer = node.consumer(subscription.clone());
+    node.pass(Duration::from_secs(20));
+    drop(consumer);
+    node.pass(Duration::from_secs(20));
+    assert!(!subscription.is_deleted());
+    node.pass(Duration::from_secs(15));
+    assert!(subscription.is_deleted());
+    let source = Source::Subscription(subscription);
+    let error = node.broker.consume(source, Default::default()).unwrap_err();
+    assert_eq!(error.reason(), Reason::NoSubscription);
+}

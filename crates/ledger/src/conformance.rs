@@ -1,0 +1,174 @@
+//! The suite that every store has to pass as it is.
+//!
+//! A [`Subject`] gives the store and moves its time on; [`run`] runs every case and panics at the first
+//! that fails, with its name. Cases use names of their own, so that one store serves all.
+
+#![allow(clippy::unwrap_used, reason = "a suite of tests fails by panicking")]
+
+mod consuming;
+mod logs;
+mod maps;
+mod ordering;
+mod timing;
+mod transactions;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use weft_kernel::{Reason, Result};
+
+use crate::{
+    options::{Durability, GroupOptions, LogOptions},
+    record::{ConsumerId, Delivery, GroupId, LogId, ReadItem, Record, Token},
+    store::{Ask, Consumer, Pending, Store},
+    transaction::{NewRecord, Op, Receipt, Refused, Settle, Transaction},
+};
+
+/// A store under test.
+pub trait Subject: Send + Sync {
+    /// The store as it is open now.
+    fn store(&self) -> Arc<dyn Store>;
+    /// Lets time pass, on both clocks.
+    fn pass(&self, span: Duration) -> Pending<'_, ()>;
+    /// Closes the store and opens it again, as after a crash: what was acknowledged at
+    /// [`Durability::Fsync`] is there.
+    fn restart(&self) -> Pending<'_, ()>;
+}
+
+/// A case: its name, and what it does.
+pub type Case = (&'static str, for<'a> fn(&'a dyn Subject) -> Pending<'a, ()>);
+
+/// Every case.
+pub fn cases() -> Vec<Case> {
+    [
+        logs::CASES,
+        transactions::CASES,
+        consuming::CASES,
+        ordering::CASES,
+        timing::CASES,
+        maps::CASES,
+    ]
+    .concat()
+}
+
+/// Runs every case, and calls `begin` with the name of each before.
+pub async fn run(subject: &dyn Subject, mut begin: impl FnMut(&'static str)) {
+    for (name, case) in cases() {
+        begin(name);
+        case(subject).await;
+    }
+}
+
+macro_rules! listed {
+    ($($name:ident)+) => {
+        pub(super) const CASES: &[$crate::conformance::Case] = &[
+            $((stringify!($name), |subject| Box::pin($name(subject))),)+
+        ];
+    };
+}
+use listed;
+
+fn reason<T: std::fmt::Debug>(result: Result<T>) -> Reason {
+    match result {
+        Ok(value) => panic!("expected an error, got {value:?}"),
+        Err(error) => error.reason(),
+    }
+}
+
+fn refusal(result: Result<Receipt, Refused>) -> (Option<usize>, Reason) {
+    match result {
+        Ok(receipt) => panic!("expected a refusal, got {receipt:?}"),
+        Err(refused) => (refused.op, refused.error.reason()),
+    }
+}
+
+async fn queue(store: &dyn Store, name: &str) -> (LogId, GroupId) {
+    queue_with(store, name, LogOptions::default(), |_| {}).await
+}
+
+async fn queue_with(
+    store: &dyn Store,
+    name: &str,
+    options: LogOptions,
+    set: impl FnOnce(&mut GroupOptions),
+) -> (LogId, GroupId) {
+    let log = store.create_log(name, options).await.unwrap();
+    let mut options = GroupOptions::owning(log);
+    set(&mut options);
+    let group = store.create_group(name, options).await.unwrap();
+    (log, group)
+}
+
+fn fsync() -> Transaction {
+    Transaction::new(Durability::Fsync)
+}
+
+async fn publish(store: &dyn Store, log: LogId, texts: &[&str]) -> Vec<u64> {
+    let mut transaction = fsync();
+    for text in texts {
+        transaction = transaction.append(log, NewRecord::new(text.to_string()));
+    }
+    let receipt = store.commit(transaction).await.unwrap();
+    receipt.appended.iter().map(|appended| appended.position).collect()
+}
+
+async fn lease(store: &dyn Store, group: GroupId, records: u32) -> Vec<Delivery> {
+    let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
+    store.lease(group, ask).unwrap().wait().await.unwrap()
+}
+
+async fn lease_as(store: &dyn Store, group: GroupId, consumer: u64, records: u32) -> Vec<Delivery> {
+    let consumer = ConsumerId(consumer);
+    let ask = Ask { consumer, records, bytes: u64::MAX, lease: None };
+    store.lease(group, ask).unwrap().wait().await.unwrap()
+}
+
+fn consumer(id: u64, priority: i32) -> Consumer {
+    Consumer { id: ConsumerId(id), priority, exclusive: false }
+}
+
+fn done(delivery: &Delivery) -> Op {
+    Op::Settle {
+        group: delivery.group,
+        position: delivery.position,
+        token: delivery.token,
+        how: Settle::Done,
+    }
+}
+
+async fn accept(store: &dyn Store, deliveries: &[Delivery]) {
+    let mut transaction = fsync();
+    transaction.ops.extend(deliveries.iter().map(done));
+    store.commit(transaction).await.unwrap();
+}
+
+fn retry(delivery: &Delivery, due: crate::Due, failed: bool, note: &'static str) -> Op {
+    Op::Settle {
+        group: delivery.group,
+        position: delivery.position,
+        token: delivery.token,
+        how: Settle::Retry { due, failed, note: Bytes::from_static(note.as_bytes()) },
+    }
+}
+
+fn texts(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| text(&delivery.record)).collect()
+}
+
+fn text(record: &Record) -> String {
+    String::from_utf8(record.data.to_vec()).unwrap()
+}
+
+fn read_texts(items: &[ReadItem]) -> Vec<String> {
+    items
+        .iter()
+        .map(|item| match item {
+            ReadItem::Record(record) => text(record),
+            ReadItem::Lost { position, why, .. } => panic!("position {position} is lost: {why}"),
+        })
+        .collect()
+}
+
+fn foreign(token: Token) -> Token {
+    Token { epoch: token.epoch, lease: token.lease + 1_000_000 }
+}

@@ -247,6 +247,8 @@ pub struct Consumer {
     parked: Vec<(Lease, Record)>,
     /// Whether what is leased stays leased when it leaves.
     detached: bool,
+    /// Whether it counts as a consumer.
+    joined: bool,
 }
 
 /// Settles what a consumer took; cheap to clone.
@@ -285,10 +287,12 @@ impl Broker {
             passed: Vec::new(),
             parked: Vec::new(),
             detached: false,
+            joined: false,
         };
         self.inner().held.lock().insert(id, Arc::downgrade(&held));
-        consumer.source.usage().enter(self.clock().now());
         consumer.join()?;
+        consumer.joined = true;
+        consumer.source.usage().enter(self.clock().now());
         Ok(consumer)
     }
 }
@@ -537,7 +541,7 @@ impl Consumer {
             }
         }
         if !self.parked.is_empty() {
-            let settlements = self
+            let settlements: Vec<_> = self
                 .parked
                 .iter()
                 .map(|(lease, record)| Settlement {
@@ -546,7 +550,7 @@ impl Consumer {
                     record: Some(record),
                 })
                 .collect();
-            self.broker.settle_all(&self.source, settlements).await?;
+            self.broker.settle_all(&self.source, &settlements).await?;
             self.parked.clear();
         }
         Ok(())
@@ -635,6 +639,9 @@ impl Drop for Consumer {
             self.broker.store().leave(*group, self.id, !self.detached);
         }
         self.broker.inner().held.lock().remove(&self.id);
+        if !self.joined {
+            return;
+        }
         let last = self.source.usage().leave(self.broker.clock().now());
         if last
             && let Source::Queue(queue) = &self.source
@@ -731,11 +738,11 @@ impl Settler {
     /// # Errors
     /// What the store refuses; nothing is settled then, and it may be tried again.
     pub async fn settle(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
-        let settlements = verdicts
+        let settlements: Vec<_> = verdicts
             .iter()
             .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
             .collect();
-        let settled = self.broker.settle_all(&self.source, settlements).await?;
+        let settled = self.broker.settle_all(&self.source, &settlements).await?;
         self.held.let_go(verdicts.iter().map(|(lease, _)| lease));
         Ok(settled)
     }

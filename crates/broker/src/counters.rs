@@ -19,6 +19,11 @@ macro_rules! counters {
         }
 
         impl Counts {
+            /// Adds what another stood at.
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+
             /// Every count with its stable word, for the scrape.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()

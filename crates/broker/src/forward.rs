@@ -17,11 +17,13 @@ use crate::{
     keeper::gone_is_fine,
     options::SubscriptionTarget,
     publish::Publish,
+    settle::Verdict,
     source::{Queue, Subscription},
 };
 
-/// How many messages are moved in one transaction.
+/// How many messages, and bytes of them, are moved in one transaction.
 const AT_ONCE: u32 = 256;
+const BYTES_AT_ONCE: u64 = 1 << 20;
 /// How long messages wait that the queue does not take.
 const HELD_BACK: Duration = Duration::from_secs(1);
 
@@ -96,19 +98,37 @@ impl Broker {
 
     async fn forward_all(&self, consumer: &mut Consumer, queue: &Arc<Queue>) -> Result<()> {
         loop {
-            let taken = consumer.try_batch(AT_ONCE).await?;
+            let taken = consumer.try_batch_within(AT_ONCE, BYTES_AT_ONCE).await?;
             if taken.is_empty() {
                 return Ok(());
             }
             let mut batch = self.batch();
             for delivery in &taken {
-                batch.op(settle(&delivery.lease, Settle::Done), Durability::Memory);
                 let publish = Publish {
                     key: delivery.key.clone(),
                     priority: delivery.priority,
                     ..Publish::new(delivery.message.clone())
                 };
-                batch.queue(queue, &publish)?;
+                match batch.queue(queue, &publish) {
+                    Ok(()) => batch.op(settle(&delivery.lease, Settle::Done), Durability::Memory),
+                    Err(error) if error.reason() == Reason::NoQueue => {
+                        let back: Vec<_> = taken
+                            .iter()
+                            .map(|delivery| (delivery.lease.clone(), Verdict::Release))
+                            .collect();
+                        consumer.settle(&back).await?;
+                        return Err(error);
+                    }
+                    // The queue will never take it.
+                    Err(error) => {
+                        let reason = error.said().to_owned().into();
+                        let verdict = [(delivery.lease.clone(), Verdict::Reject { reason })];
+                        consumer.settle(&verdict).await?;
+                    }
+                }
+            }
+            if batch.is_empty() {
+                continue;
             }
             let moved = self.submit(batch);
             if let Err(error) = moved {

@@ -56,8 +56,11 @@ impl Broker {
             let next = match self.keep_once().await {
                 Ok(next) => next,
                 Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
-                // What could not be done is still due.
-                Err(_) => Some(self.clock().now().plus(LOOK)),
+                // What could not be done is still due, and nothing is gained by hurrying.
+                Err(_) => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
             };
             let rest = if self.looks_at_the_wall() { LOOK } else { REST };
             let wait = next.map_or(rest, |next| next.since(self.clock().now()).min(rest));
@@ -114,7 +117,7 @@ impl Broker {
 
     async fn decide_due(&self, source: &Source, due: &[weft_ledger::Delivery]) -> Result<()> {
         let leases: Vec<_> = due.iter().map(lease_of).collect();
-        let settlements = leases
+        let settlements: Vec<_> = leases
             .iter()
             .zip(due)
             .map(|(lease, delivery)| Settlement {
@@ -126,7 +129,7 @@ impl Broker {
                 record: Some(&delivery.record),
             })
             .collect();
-        self.settle_all(source, settlements).await?;
+        self.settle_all(source, &settlements).await?;
         Ok(())
     }
 
@@ -296,7 +299,7 @@ impl Broker {
                 return Ok(());
             }
             let leases: Vec<_> = oldest.iter().map(lease_of).collect();
-            let settlements = leases
+            let settlements: Vec<_> = leases
                 .iter()
                 .zip(&oldest)
                 .map(|(lease, delivery)| Settlement {
@@ -305,7 +308,7 @@ impl Broker {
                     record: Some(&delivery.record),
                 })
                 .collect();
-            self.settle_all(&source, settlements).await?;
+            self.settle_all(&source, &settlements).await?;
         }
     }
 }

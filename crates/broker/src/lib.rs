@@ -38,6 +38,7 @@ pub mod name;
 pub mod options;
 pub mod publish;
 pub mod redrive;
+pub mod report;
 pub mod request;
 pub mod retry;
 pub mod schedule;
@@ -60,6 +61,7 @@ pub use options::{
 };
 pub use publish::{Batch, Publish, Published, Receipt, Submitted, Target};
 pub use redrive::{RedriveOptions, Redriven};
+pub use report::Report;
 pub use retry::Backoff;
 pub use schedule::{Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;

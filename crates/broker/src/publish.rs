@@ -159,6 +159,11 @@ impl Batch {
         self.appends.len()
     }
 
+    /// The bytes of its messages, each target counted.
+    pub fn bytes(&self) -> u64 {
+        self.appends.iter().map(|(_, bytes)| u64::from(*bytes)).sum()
+    }
+
     /// Adds a message for several queues: one publish, which happens for all of them or not at all.
     ///
     /// Queues that were deleted meanwhile are left out.

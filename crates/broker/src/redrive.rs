@@ -24,8 +24,9 @@ use crate::{
     source::{Queue, Source},
 };
 
-/// How many dead letters go back in one transaction.
-const AT_ONCE: usize = 128;
+/// How many dead letters, and bytes of them, go back in one transaction.
+const AT_ONCE: usize = 32;
+const BYTES_AT_ONCE: u64 = 1 << 20;
 
 /// Which dead letters go back, and how.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +139,12 @@ impl Broker {
                         batch.known_again();
                     }
                 }
+                if batch.bytes() >= BYTES_AT_ONCE {
+                    let full = std::mem::replace(&mut batch, self.batch());
+                    self.send(full, moved, &unparked, options, &mut done).await?;
+                    moved = 0;
+                    unparked.clear();
+                }
             }
             self.send(batch, moved, &unparked, options, &mut done).await?;
         }
@@ -215,6 +222,9 @@ impl Broker {
                     batch.op(remove, Durability::Fsync);
                     let grave = Grave { message: open(&record), burial };
                     self.bury(&source, grave, &[], &mut batch).await?;
+                    if batch.bytes() >= BYTES_AT_ONCE {
+                        self.commit(std::mem::replace(&mut batch, self.batch())).await?;
+                    }
                 }
                 if !batch.is_empty() {
                     self.commit(batch).await?;

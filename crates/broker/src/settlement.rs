@@ -41,7 +41,7 @@ impl Broker {
     pub(crate) async fn settle_all(
         &self,
         source: &Source,
-        settlements: Vec<Settlement<'_>>,
+        settlements: &[Settlement<'_>],
     ) -> Result<Settled> {
         let policy = source.policy();
         let level = self.level(source);
@@ -52,7 +52,7 @@ impl Broker {
         let now_ms = self.now_ms();
         let mut rng = None;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(settlements.len());
-        for settlement in &settlements {
+        for settlement in settlements {
             // The common case, without its history and without chance.
             if matches!(settlement.event, Event::Said(Verdict::Accept)) {
                 outcomes.push(Outcome::Done(Gone::Accepted));
@@ -87,7 +87,7 @@ impl Broker {
             let appends = batch.appends_at();
             let refused = match self.store().submit(batch.transaction) {
                 Ok(Receipt { seq, .. }) => {
-                    self.count(source, &settlements, &outcomes, &lost);
+                    self.count(source, settlements, &outcomes, &lost);
                     lost.sort_unstable();
                     return Ok(Settled { seq, durability, lost });
                 }
@@ -108,9 +108,28 @@ impl Broker {
                     }
                 }
                 (None, Reason::StorageFull) if self.unbury_all(&mut outcomes) => {}
+                // Dead letters are copies: too many of them do not fit one transaction.
+                (None, Reason::MessageTooLarge) if settlements.len() > 1 => {
+                    return self.settle_halves(source, settlements).await;
+                }
                 _ => return Err(refused.into()),
             }
         }
+    }
+
+    /// Settles deliveries in two transactions, because they are too large for one.
+    async fn settle_halves(
+        &self,
+        source: &Source,
+        settlements: &[Settlement<'_>],
+    ) -> Result<Settled> {
+        let (first, second) = settlements.split_at(settlements.len() / 2);
+        let mut settled = Box::pin(self.settle_all(source, first)).await?;
+        let rest = Box::pin(self.settle_all(source, second)).await?;
+        settled.seq = settled.seq.max(rest.seq);
+        settled.durability = settled.durability.max(rest.durability);
+        settled.lost.extend(rest.lost.into_iter().map(|index| index + first.len()));
+        Ok(settled)
     }
 
     /// Lets a message wait whose dead letter was refused.

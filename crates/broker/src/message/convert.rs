@@ -213,3 +213,6 @@ fn text_of(value: Field<'_>) -> Option<Cow<'_, str>> {
 fn malformed(why: &'static str) -> Error {
     Error::new(Reason::MalformedMessage, why)
 }
+
+#[cfg(test)]
+mod tests;

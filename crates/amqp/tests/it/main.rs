@@ -1,0 +1,10 @@
+//! The front-end on a real broker and a real ledger over a simulated disk, spoken to in frames.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod client;
+mod durability;
+mod exchange;
+mod hostile;
+mod life;
+mod node;

@@ -1,0 +1,121 @@
+//! A node on a disk in memory, with the front-end on it; everything runs on one thread.
+
+use std::{cell::Cell, future::Future, rc::Rc, sync::Arc};
+
+use tokio::task::LocalSet;
+use weft_amqp::{Options, Peer, Server};
+use weft_broker::Broker;
+use weft_kernel::{ByteSize, Rng, SystemClock};
+use weft_ledger::{Ledger, disk::SimulatedDisk};
+use weft_net::{Stop, Tasks};
+
+use crate::client::Client;
+
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) disk: SimulatedDisk,
+    server: Server,
+    tasks: Tasks,
+    /// Whether the disk goes on.
+    turning: Rc<Cell<bool>>,
+    alive: Rc<Cell<bool>>,
+}
+
+fn ledger_options() -> weft_ledger::Options {
+    weft_ledger::Options {
+        wal_file_bytes: ByteSize(4 << 20),
+        transaction_bytes_max: ByteSize(2 << 20),
+        record_bytes_max: ByteSize(1 << 20),
+        ..weft_ledger::Options::default()
+    }
+}
+
+/// Runs a test on one thread; time stands still but for what the test lets pass.
+pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, test());
+}
+
+pub(crate) fn near() -> Peer {
+    Peer { address: "test".into(), loopback: true, certificate: None }
+}
+
+impl Node {
+    pub(crate) async fn new() -> Self {
+        Self::with(SimulatedDisk::new(), Options::default()).await
+    }
+
+    pub(crate) async fn with(disk: SimulatedDisk, options: Options) -> Self {
+        let clock = Arc::new(SystemClock);
+        let (ledger, _) =
+            Ledger::open(Arc::new(disk.clone()), ledger_options(), clock.clone()).unwrap();
+        let tasks = Tasks::new(Stop::new());
+        let (turning, alive) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(true)));
+        let turn = {
+            let (turning, alive, ledger) = (turning.clone(), alive.clone(), ledger.clone());
+            async move {
+                while alive.get() {
+                    if turning.get() {
+                        ledger.step();
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tasks.spawn_local(turn);
+        let broker = Broker::open(Arc::new(ledger), clock, Rng::seeded(7)).await.unwrap();
+        let server = Server::open(broker.clone(), options, "test").await.unwrap();
+        let keeper = broker.clone();
+        let keeping = alive.clone();
+        tasks.spawn_local(async move {
+            while keeping.get() {
+                let _ = keeper.keep_once().await;
+                tokio::task::yield_now().await;
+            }
+        });
+        Self { broker, disk, server, tasks, turning, alive }
+    }
+
+    /// Stops or resumes the disk.
+    pub(crate) fn turn(&self, on: bool) {
+        self.turning.set(on);
+    }
+
+    /// Asks every connection to end.
+    pub(crate) fn drain(&self) {
+        self.tasks.stop().drain(weft_kernel::Tick::NEVER);
+    }
+
+    /// A connection that was greeted and logged in.
+    pub(crate) async fn connect(&self) -> Client {
+        let mut client = self.dial(near());
+        client.open("guest", "guest", "/").await;
+        client
+    }
+
+    /// A connection of which nothing was said yet.
+    pub(crate) fn dial(&self, peer: Peer) -> Client {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let (server, stop) = (self.server.clone(), self.tasks.stop().clone());
+        self.tasks.spawn_local(async move { server.serve(theirs, peer, stop).await });
+        Client::new(ours)
+    }
+
+    /// The power fails, and comes back.
+    pub(crate) async fn crash(self, seed: u64) -> Self {
+        self.alive.set(false);
+        self.disk.halt();
+        self.tasks.stop().close();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let disk = self.disk.clone();
+        drop(self);
+        disk.restart(&mut Rng::seeded(seed));
+        Self::with(disk, Options::default()).await
+    }
+}

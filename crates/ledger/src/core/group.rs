@@ -14,6 +14,9 @@ mod lease;
 mod priority;
 mod retry;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -368,5 +371,11 @@ impl Group {
             Some(retry) => (retry.handouts, retry.failures, retry.note.clone()),
             None => (0, 0, Bytes::new()),
         }
+    }
+
+    /// Whether a lease of this token runs.
+    #[cfg(test)]
+    fn holds(&self, token: u64) -> bool {
+        self.leases.values().any(|lease| lease.lease == token)
     }
 }

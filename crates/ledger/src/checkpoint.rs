@@ -93,10 +93,13 @@ pub(crate) struct Capture {
     pub(crate) rows: Vec<Row>,
 }
 
+/// What is done with each row of a table: its key and its value.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
 /// What can be read from tables.
 pub(crate) trait Tables {
     /// Visits every row in the order of the keys.
-    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    fn each(&self, table: Table, visit: &mut Visit<'_>) -> Result<()>;
     /// The value of a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
 }
@@ -266,7 +269,7 @@ fn write(database: &Database, capture: &Capture, first_file: u32) -> Result<(), 
 fn walk(
     database: &Database,
     table: Table,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    visit: &mut Visit<'_>,
 ) -> Result<Result<()>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(table.definition()) {
@@ -292,7 +295,7 @@ fn find(database: &Database, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>
 }
 
 impl Tables for Checkpoint {
-    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn each(&self, table: Table, visit: &mut Visit<'_>) -> Result<()> {
         let database = self.database.read();
         let found = match &*database {
             Some(database) => walk(database, table, visit),

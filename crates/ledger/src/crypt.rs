@@ -117,6 +117,11 @@ impl Keys {
     }
 }
 
+/// The id of the master key that a header names.
+pub(crate) fn key_id(header: &[u8]) -> Option<String> {
+    parse(header).ok().flatten().map(|(id, _, _)| id)
+}
+
 type Wrapped = (String, [u8; NONCE_LEN], [u8; KEY_LEN + TAG]);
 
 fn parse(header: &[u8]) -> Result<Option<Wrapped>, Malformed> {

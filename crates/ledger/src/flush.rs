@@ -7,7 +7,7 @@
 mod compact;
 mod scrub;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use weft_kernel::{Error, Reason, Result, Tick};
 
@@ -115,18 +115,15 @@ impl Flusher {
         let mut writer = SegmentWriter::create(&*house.files.disk, number, &house.files.keys)?;
         let mut lost = 0;
         for Live { log, position, place } in live {
-            if !bytes.contains_key(&place.file) {
-                let plain = match house.files.wal.get(place.file) {
+            let bytes = match bytes.entry(place.file) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(missing) => missing.insert(match house.files.wal.get(place.file) {
                     Some(file) => file.read_plain()?,
                     None => Vec::new(),
-                };
-                bytes.insert(place.file, plain);
-            }
+                }),
+            };
             let from = place.frame as usize + place.record as usize;
-            let image = bytes
-                .get(&place.file)
-                .and_then(|bytes| bytes.get(from..from + place.len as usize))
-                .unwrap_or_default();
+            let image = bytes.get(from..from + place.len as usize).unwrap_or_default();
             match Image::checked(image) {
                 Ok(found) if (found.log, found.position) == (log.0, *position) => {
                     writer.push(&found, image)?;

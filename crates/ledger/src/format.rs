@@ -13,14 +13,12 @@ pub(crate) mod header;
 pub(crate) mod record;
 pub(crate) mod varint;
 
-pub(crate) use entry::{Entry, Kind, Ranges};
+pub(crate) use entry::{Entry, Kind};
 pub(crate) use frame::{FrameWriter, RecordAt};
 pub(crate) use record::{Image, NewImage, payload_crc};
 
 /// The format version that this code writes; it reads this one alone.
 pub(crate) const VERSION: u32 = 1;
-/// The most bytes of a key.
-pub(crate) const KEY_BYTES_MAX: usize = 1024;
 /// The most bytes of one frame, header and padding included: a transaction may not be larger.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
 
@@ -43,4 +41,4 @@ pub(crate) struct Place {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -245,6 +245,31 @@ impl Ledger {
         self.service.checkpoint()
     }
 
+    /// Copies the ledger as it is now, everything acknowledged included, to a disk that holds none;
+    /// [`admin::restore`](crate::admin::restore) copies it back. Blocks; the ledger goes on meanwhile,
+    /// but for giving space back.
+    ///
+    /// # Errors
+    ///
+    /// `misconfigured` if a ledger is there already, and what the disks say.
+    pub fn backup_to(&self, disk: Arc<dyn Disk>) -> Result<()> {
+        crate::admin::backup(&self.service, &disk)
+    }
+
+    /// [`Ledger::backup_to`] a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::backup_to`].
+    pub fn backup(&self, folder: &Path) -> Result<()> {
+        let disk = RealDisk::open(folder).map_err(|error| {
+            Error::new(Reason::Misconfigured, "the folder of the backup cannot be opened")
+                .because(error)
+                .at(folder.display().to_string())
+        })?;
+        self.backup_to(Arc::new(disk))
+    }
+
     /// Writes what waits, stores a checkpoint and ends the threads. Handles that are left answer
     /// reads, and take nothing more.
     ///

@@ -24,6 +24,7 @@
 //! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
 //! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
 
+pub mod admin;
 mod checkpoint;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -55,6 +55,9 @@ fn runs(reader: &mut Reader<'_>, mut visit: impl FnMut(u64, u64)) -> Result<(), 
     Ok(())
 }
 
+/// Takes in one row: its key and its value.
+type Reading = fn(&mut Core, &[u8], &[u8]) -> Result<(), Malformed>;
+
 impl Core {
     /// Reads the tables of a checkpoint that reflects everything up to `seq`.
     ///
@@ -68,7 +71,7 @@ impl Core {
         if let Some(meta) = tables.get(Table::Meta, CORE)? {
             self.load_meta(&meta).map_err(|error| corrupt(Table::Meta, error))?;
         }
-        let mut each = |table, visit: fn(&mut Self, &[u8], &[u8]) -> Result<(), Malformed>| {
+        let mut each = |table, visit: Reading| {
             tables.each(table, &mut |key, value| {
                 visit(self, key, value).map_err(|error| corrupt(table, error))
             })

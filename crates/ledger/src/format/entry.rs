@@ -133,23 +133,20 @@ impl<'a> Entry<'a> {
 
 /// Ascending positions as runs that do not touch; decoded as it is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ranges<'a> {
-    count: u64,
-    bytes: &'a [u8],
-}
+pub(crate) struct Ranges<'a>(&'a [u8]);
 
 impl<'a> Ranges<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let bytes = reader.counted()?;
         let mut inner = Reader::new(bytes);
-        let (mut count, mut next) = (0u64, 0u64);
+        let (mut next, mut first) = (0u64, true);
         while inner.left() > 0 {
-            let (_, last) = Self::run(&mut inner, next, count == 0)?;
+            let (_, last) = Self::run(&mut inner, next, first)?;
             // The greatest position is never used, so that a run's end can always be named.
             next = last.checked_add(1).ok_or(Malformed("a position beyond the last"))?;
-            count += 1;
+            first = false;
         }
-        Ok(Self { count, bytes })
+        Ok(Self(bytes))
     }
 
     fn run(reader: &mut Reader<'_>, next: u64, first: bool) -> Result<(u64, u64), Malformed> {
@@ -161,14 +158,9 @@ impl<'a> Ranges<'a> {
         Ok((from, last))
     }
 
-    /// The number of runs.
-    pub(crate) const fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The runs, each as its first and its last position.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + 'a {
-        let mut reader = Reader::new(self.bytes);
+        let mut reader = Reader::new(self.0);
         let (mut next, mut first) = (0, true);
         std::iter::from_fn(move || {
             if reader.left() == 0 {

@@ -54,12 +54,6 @@ impl<'a> FrameWriter<'a> {
         Self { buffer, start, tag }
     }
 
-    /// The bytes that the frame would have if it ended here.
-    pub(crate) fn size(&self) -> usize {
-        let tag = if self.tag { TAG } else { 0 };
-        padded(self.buffer.len() - self.start - HEADER + tag)
-    }
-
     /// A record.
     #[inline]
     pub(crate) fn append(&mut self, image: &NewImage<'_>) -> RecordAt {
@@ -161,11 +155,6 @@ impl<'a> FrameWriter<'a> {
         let size = padded(len);
         self.buffer.extend_from_slice(&zeros[..size - HEADER - len]);
         size
-    }
-
-    /// Takes back all that was written of the frame.
-    pub(crate) fn cancel(self) {
-        self.buffer.truncate(self.start);
     }
 
     #[inline]

@@ -191,12 +191,6 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The record that `image` holds, as slices of it, if its checksum fits.
-pub(crate) fn record(image: &Bytes) -> Result<Record, Malformed> {
-    Image::checked(image)?;
-    trusted(image)
-}
-
 /// The record that `image` holds, as slices of it; its checksum was looked at before.
 pub(crate) fn trusted(image: &Bytes) -> Result<Record, Malformed> {
     let found = Image::parse(image)?;

@@ -210,6 +210,22 @@ impl Segment {
     }
 }
 
+/// Names the newest master key in a segment's header; false if it did already, or the header is damaged.
+pub(crate) fn rewrap(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<bool> {
+    let path = name(number);
+    let cannot = |error| failed("cannot rewrite the header of a segment", &path, error);
+    let file = disk.open(&path, false).map_err(cannot)?;
+    let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
+    let Some(key) = header::key(&block, MAGIC, number)? else { return Ok(false) };
+    let Some(key) = keys.rewrap(key, &context(number))? else { return Ok(false) };
+    let sector = header::sector(MAGIC, number, &key);
+    // One after the other, so that a crash leaves one of them whole.
+    for at in [header::COPY_AT as u64, 0] {
+        file.write_at(at, &sector).and_then(|()| file.sync_data()).map_err(cannot)?;
+    }
+    Ok(true)
+}
+
 /// The most positions of one gap that are named.
 const NAMED_MAX: usize = 1024;
 

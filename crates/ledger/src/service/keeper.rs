@@ -124,32 +124,6 @@ impl Service {
         flusher.store(&house)
     }
 
-    /// Begins a new write-ahead file and writes all that is in the former ones into segments.
-    ///
-    /// # Errors
-    /// As [`Service::checkpoint`].
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        self.write_all()?;
-        self.prepare()?;
-        if self.shared.core.lock().cursor().rotate() {
-            let mut writing = self.writing.lock();
-            let file = self.shared.core.lock().cursor().file();
-            if let Some(next) = self.files.wal.get(file)
-                && writing.writer.number() < file
-            {
-                writing.writer.turn_to(next)?;
-                // The empty file proves nothing yet: a marker in it will.
-                writing.unproven = true;
-            }
-        }
-        let mut flusher = self.flusher.lock();
-        let house = self.house();
-        for number in self.written_files() {
-            flusher.flush(&house, number)?;
-        }
-        flusher.store(&house)
-    }
-
     /// Runs `act` while no file is written behind, given free or removed.
     pub(crate) fn still<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
         let _flusher = self.flusher.lock();

@@ -169,6 +169,12 @@ impl Service {
         Ok(())
     }
 
+    /// The file that is being written, and where it ends now.
+    pub(crate) fn written_to(&self) -> (u32, u32) {
+        let writing = self.writing.lock();
+        (writing.writer.number(), writing.writer.offset())
+    }
+
     /// The file that is being written.
     pub(super) fn writing_file(&self) -> u32 {
         self.writing.lock().writer.number()

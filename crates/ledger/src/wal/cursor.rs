@@ -33,13 +33,12 @@ pub(crate) struct Cursor {
     capacity: u32,
     ready: u32,
     full: bool,
-    busy: bool,
 }
 
 impl Cursor {
     /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
     pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
-        Self { file, offset: HEADER_LEN, capacity, ready, full: false, busy: false }
+        Self { file, offset: HEADER_LEN, capacity, ready, full: false }
     }
 
     /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
@@ -52,7 +51,6 @@ impl Cursor {
             (self.file + 1, HEADER_LEN)
         };
         if file > self.ready {
-            self.busy = !self.full;
             return Err(if self.full { Refused::Full } else { Refused::Busy });
         }
         if self.full && !essential && file == self.ready {
@@ -72,25 +70,9 @@ impl Cursor {
         self.offset -= unused;
     }
 
-    /// Goes on in the next file, if that is ready: what the present one holds can then be written behind.
-    pub(crate) fn rotate(&mut self) -> bool {
-        if self.offset == HEADER_LEN || self.file >= self.ready {
-            return false;
-        }
-        self.file += 1;
-        self.offset = HEADER_LEN;
-        true
-    }
-
     /// The files up to `file` are there.
     pub(crate) fn ready(&mut self, file: u32) {
         self.ready = self.ready.max(file);
-        self.busy = false;
-    }
-
-    /// Whether a frame was refused since the last file became ready.
-    pub(crate) const fn is_busy(&self) -> bool {
-        self.busy
     }
 
     /// Whether the disk has no room for another file.

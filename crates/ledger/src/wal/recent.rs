@@ -50,9 +50,4 @@ impl Recent {
         let to = from + place.len as usize;
         (to <= group.bytes.len()).then(|| group.bytes.slice(from..to))
     }
-
-    /// The bytes that it holds.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
-    }
 }

@@ -10,7 +10,7 @@ use super::{Cursor, FrameAt, HEADER_LEN, Recent, Refused, WalFile, WalSet, Write
 use crate::{
     crypt::Keys,
     disk::SimulatedDisk,
-    format::{FrameWriter, NewImage, Place, frame, payload_crc},
+    format::{FrameWriter, Kind, NewImage, Place, frame, payload_crc},
 };
 
 const FILE: u64 = 64 << 10;
@@ -75,7 +75,8 @@ fn recent_groups_are_read_as_slices_until_they_are_pushed_out() {
         assert_eq!(recent.get(&missing), None, "{missing:?}");
     }
     recent.push(2, 54, Bytes::from_static(b"k"));
-    assert_eq!((recent.get(&at(1, 100, 0, 1)), recent.bytes()), (None, 5));
+    assert_eq!(recent.get(&at(1, 100, 0, 1)), None);
+    assert_eq!(recent.get(&at(2, 54, 0, 1)).unwrap(), "k");
 }
 
 #[test]
@@ -201,6 +202,60 @@ fn a_full_disk_refuses_a_new_file_and_leaves_nothing_behind() {
     let full = set.prepare(2).unwrap_err();
     assert_eq!(full.reason(), weft_kernel::Reason::StorageFull);
     assert_eq!(disk.files().len(), 1);
+}
+
+#[test]
+fn a_file_of_format_version_1_is_these_bytes() {
+    let disk = SimulatedDisk::new();
+    let set = WalSet::new(Arc::new(disk.clone()), Keys::none(), 16 << 10);
+    set.prepare(7).unwrap();
+    let mut writer = Writer::new(set.get(7).unwrap());
+    let mut bytes = Vec::new();
+    let mut frame = FrameWriter::begin(&mut bytes, 100, false);
+    frame.epoch(3);
+    frame.finish();
+    let mut frame = FrameWriter::begin(&mut bytes, 101, false);
+    frame.define(Kind::Log, 1, b"orders", b"options");
+    let image = NewImage {
+        log: 1,
+        position: 300,
+        time_ms: 1_764_000_000_000,
+        due_ms: 1_764_000_001_000,
+        expires_ms: 1_764_000_002_000,
+        priority: 9,
+        dedupe: Some(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+        global: Some(70_000),
+        key: b"key",
+        data: b"data",
+        payload_crc: payload_crc(b"key", b"data"),
+    };
+    frame.append(&image);
+    let plain =
+        NewImage { due_ms: 0, expires_ms: 0, priority: 0, dedupe: None, global: None, ..image };
+    frame.append(&NewImage { key: b"", payload_crc: payload_crc(b"", b"data"), ..plain });
+    frame.settled(2, &[(1, 3), (300, 300)]);
+    frame.remove(1, &[(5, 5)]);
+    frame.retry(2, 9, 1_764_000_003_000, 1, 4, b"note");
+    frame.trim(1, 4);
+    frame.seek(2, 6);
+    frame.put_value(3, b"k", b"v", 0);
+    frame.delete(3, b"k");
+    frame.alter(Kind::Group, 2, b"others");
+    frame.drop_kind(Kind::Map, 3);
+    frame.finish();
+    writer.write(&mut bytes).unwrap();
+    writer.sync().unwrap();
+    let mut marker = Vec::new();
+    let mut frame = FrameWriter::begin(&mut marker, 101, false);
+    frame.marker();
+    frame.finish();
+    writer.write(&mut marker).unwrap();
+    let end = writer.offset();
+    set.get(7).unwrap().close(end).unwrap();
+    let stored = disk.contents(&name(7)).unwrap();
+    crate::format::tests::golden("wal-1.txt", &stored);
+    let found = scan(&stored, 7, 99, None);
+    assert_eq!((seqs(&found), found.end), (vec![100, 101, 101], end));
 }
 
 proptest! {

@@ -130,12 +130,6 @@ impl WalSet {
         self.state.lock().spares.push(spare);
         Ok(())
     }
-
-    /// Removes all spares; gives how many there were.
-    pub(crate) fn drop_spares(&self) -> usize {
-        let spares = std::mem::take(&mut self.state.lock().spares);
-        spares.iter().filter(|path| self.disk.remove(path).is_ok()).count()
-    }
 }
 
 /// Writes groups of frames, one after the other, and knows what of them is safe.

@@ -1,5 +1,6 @@
 //! The ledger as a whole, on a disk that a seed makes fail.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
+mod admin;
 mod conformance;
 mod simulation;

@@ -7,6 +7,7 @@
 
 mod ask;
 mod browse;
+mod engines;
 mod ledger;
 mod operations;
 pub(crate) mod publish;
@@ -95,7 +96,8 @@ pub(crate) fn find<'a>(
     path: &'a str,
 ) -> Result<Found<'a>, Box<Response>> {
     let nothing = || {
-        let error = Error::new(Reason::NoRoute, "see the reference of the messages API for what there is");
+        let error =
+            Error::new(Reason::NoRoute, "see the reference of the messages API for what there is");
         Box::new(Response::problem(&error))
     };
     match table::find(OPERATIONS, method, path) {
@@ -491,6 +493,14 @@ pub static OPERATIONS: &[Operation] = &[
         "Cancels what has not begun.",
         NO_QUERY,
         by!(operations::cancel),
+    ),
+    get("engines", "/v1/engines", "What keeps messages.", NO_QUERY, by!(engines::list)),
+    get(
+        "engine",
+        "/v1/engines/{name}",
+        "What an engine can do: native, emulated or missing.",
+        NO_QUERY,
+        by!(engines::show),
     ),
     Operation {
         admin_only: true,

@@ -168,8 +168,7 @@ impl Desk {
                 }
                 let stop = local.stop.child();
                 driven.insert(name, (push.clone(), stop.clone()));
-                let (broker, origin, push) =
-                    (self.0.broker.clone(), origin.clone(), push.clone());
+                let (broker, origin, push) = (self.0.broker.clone(), origin.clone(), push.clone());
                 local.tasks.spawn_local(async move {
                     drive::run(&broker, &push, &*origin, &stop).await;
                 });

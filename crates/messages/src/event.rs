@@ -60,7 +60,9 @@ pub(crate) fn headers(message: &Message) -> Vec<(&str, &str)> {
     let Some(event) = message.event() else { return Vec::new() };
     event
         .items()
-        .filter_map(|item| if let Item::Header(name, value) = item { Some((name, value)) } else { None })
+        .filter_map(
+            |item| if let Item::Header(name, value) = item { Some((name, value)) } else { None },
+        )
         .collect()
 }
 

@@ -106,7 +106,8 @@ impl Desk {
     /// Answers a request of the API below a path.
     async fn api(&self, local: &Rc<Local>, prefix: &str, call: Call) -> Result<Reply> {
         let Call { head, body, client, traceparent, .. } = call;
-        let path = head.path().strip_prefix(prefix).unwrap_or_default().to_owned();
+        let path =
+            head.path().strip_prefix(prefix.trim_end_matches('/')).unwrap_or_default().to_owned();
         let found = match api::find(Surface::Route, &head.method, &path) {
             Ok(found) => found,
             Err(refusal) => return Ok(self.reply(local, *refusal)),

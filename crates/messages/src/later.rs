@@ -20,11 +20,11 @@ use weft_proxy::{Call, Local, Origin, Reply, plan};
 use weft_wire::{Fields, Known, ResponseHead};
 
 pub use self::callback::Outside;
+use self::record::{BODY_BYTES_MAX, Head, Outcome, keep_fields, kept_fields};
 pub(crate) use self::{
     record::Id,
     shelf::{Shelf, Standing},
 };
-use self::record::{BODY_BYTES_MAX, Head, Outcome, keep_fields, kept_fields};
 use crate::{
     desk::Desk,
     response::{Content, Response},
@@ -112,9 +112,9 @@ fn reply(response: Response) -> Reply {
 /// [`Reason::NoMessage`] if there is none; [`Reason::CallerGone`] if it was cancelled.
 pub(crate) async fn result(shelf: &Shelf, id: Id) -> Result<Response> {
     let head = shelf.head(id).await?;
-    let outcome = head.outcome.ok_or_else(|| {
-        Error::new(Reason::NoMessage, "the operation has no result yet")
-    })?;
+    let outcome = head
+        .outcome
+        .ok_or_else(|| Error::new(Reason::NoMessage, "the operation has no result yet"))?;
     let Some(status) = outcome.status else {
         return Err(Error::new(Reason::NoMessage, "the operation was cancelled"));
     };

@@ -22,11 +22,11 @@ mod push;
 mod query;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod rig;
 mod settings;
 mod sse;
 mod streams;
-#[cfg(test)]
-mod rig;
 mod time;
 
 pub use api::{OPERATIONS, Operation, Surface};

@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn a_trace_is_one_or_none() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        for (field, trace) in [(good, Some(good)), ("00-0af7", None), (&good.to_uppercase(), None)] {
+        for (field, trace) in [(good, Some(good)), ("00-0af7", None), (&good.to_uppercase(), None)]
+        {
             let request = Request::new(Method::Get, "/v1/x").with_field("traceparent", field);
             assert_eq!(request.traceparent(), trace, "{field}");
         }

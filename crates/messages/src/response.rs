@@ -187,7 +187,8 @@ mod tests {
             (Error::new(Reason::NoQueue, "no"), 404, None),
             (Error::new(Reason::StorageBusy, "busy"), 503, Some("1")),
             (
-                Error::new(Reason::Overload, "busy").retry(Retry::After(Duration::from_millis(1500))),
+                Error::new(Reason::Overload, "busy")
+                    .retry(Retry::After(Duration::from_millis(1500))),
                 503,
                 Some("2"),
             ),

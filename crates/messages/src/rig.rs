@@ -1,10 +1,6 @@
 //! For tests: a desk on a disk in memory, and a service that answers by a script.
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Notify;

@@ -20,7 +20,12 @@ use weft_ledger::Durability;
 /// # Errors
 /// [`Reason::MalformedRequest`] that says where the fault is.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    let body = body.trim_ascii();
+    let body = if body.is_empty() { b"{}" } else { body };
+    // A list would be taken for the members of an object, in their order.
+    if body.first() != Some(&b'{') {
+        return Err(Error::new(Reason::MalformedRequest, "the body: it is not a JSON object"));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Error::new(Reason::MalformedRequest, format!("the body: {error}")))
 }

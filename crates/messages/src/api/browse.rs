@@ -5,8 +5,8 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::stream;
 use weft_broker::{Broker, Browsed, Start, Topic, filter::Filter};
-use weft_ledger::Limits;
 use weft_kernel::{Error, Reason, Result};
+use weft_ledger::Limits;
 use weft_net::Stop;
 
 use super::{Ask, receive};
@@ -38,7 +38,8 @@ impl Reader {
     /// Some messages from the next position on; with the ones that the filter does not take left out.
     /// `None` at the present end.
     async fn read(&mut self, records: u32, bytes: u64) -> Result<Option<Vec<Browsed>>> {
-        let mut stored = self.broker.browse(&self.topic, self.next, Limits { records, bytes }).await?;
+        let mut stored =
+            self.broker.browse(&self.topic, self.next, Limits { records, bytes }).await?;
         let Some(last) = stored.last() else { return Ok(None) };
         self.next = last.position + 1;
         if let Some(filter) = &self.filter {
@@ -160,7 +161,13 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
 /// Appends a message of a topic.
 fn message(out: &mut Vec<u8>, stored: &Browsed) -> Result<()> {
     out.push(b'{');
-    receive::stored(out, stored.position, stored.published_ms, &stored.key, stored.message.as_ref())?;
+    receive::stored(
+        out,
+        stored.position,
+        stored.published_ms,
+        &stored.key,
+        stored.message.as_ref(),
+    )?;
     out.push(b'}');
     Ok(())
 }
@@ -211,7 +218,8 @@ impl Tail {
                 Some(messages) if messages.is_empty() => {}
                 Some(messages) => return events(&messages).map(Some),
                 None => {
-                    let more = self.reader.broker.until_beyond(&self.reader.topic, self.reader.next);
+                    let more =
+                        self.reader.broker.until_beyond(&self.reader.topic, self.reader.next);
                     tokio::select! {
                         biased;
                         () = self.stop.draining() => return Ok(None),
@@ -254,12 +262,28 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
     match key {
         Some(key) => {
             let found = broker.last(&topic, key.as_bytes()).await?.ok_or_else(none)?;
-            receive::stored(&mut out, found.position, found.published_ms, &found.key, Some(&found.message))?;
+            receive::stored(
+                &mut out,
+                found.position,
+                found.published_ms,
+                &found.key,
+                Some(&found.message),
+            )?;
         }
         None => {
             let at = position_of(broker, &topic, Start::Last).await?;
-            let found = broker.browse(&topic, at, Limits { records: 1, bytes: 1 }).await?.pop().ok_or_else(none)?;
-            receive::stored(&mut out, found.position, found.published_ms, &found.key, found.message.as_ref())?;
+            let found = broker
+                .browse(&topic, at, Limits { records: 1, bytes: 1 })
+                .await?
+                .pop()
+                .ok_or_else(none)?;
+            receive::stored(
+                &mut out,
+                found.position,
+                found.published_ms,
+                &found.key,
+                found.message.as_ref(),
+            )?;
         }
     }
     out.push(b'}');

@@ -14,15 +14,18 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     ask.query()?.done()?;
     let store = ask.desk.broker().store();
     let stats = store.stats();
-    Response::json(200, &json!({
-        "poisoned": store.poisoned(),
-        "full": store.full(),
-        "transactions": stats.transactions,
-        "syncs": stats.syncs,
-        "logs": stats.logs,
-        "groups": stats.groups,
-        "maps": stats.maps,
-    }))
+    Response::json(
+        200,
+        &json!({
+            "poisoned": store.poisoned(),
+            "full": store.full(),
+            "transactions": stats.transactions,
+            "syncs": stats.syncs,
+            "logs": stats.logs,
+            "groups": stats.groups,
+            "maps": stats.maps,
+        }),
+    )
 }
 
 /// Where a copy goes.

@@ -110,9 +110,8 @@ pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
     query.done()?;
-    let missing = || {
-        Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)))
-    };
+    let missing =
+        || Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)));
     let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
     let peeked = ask.desk.broker().peek(&Source::Queue(queue), None, position, 1).await?;
     let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
@@ -192,8 +191,7 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
         ..RedriveOptions::default()
     };
     let done = broker.redrive(&queue, &options).await?;
-    let told =
-        json!({"redriven": done.redriven, "left": done.left, "dry_run": options.dry_run});
+    let told = json!({"redriven": done.redriven, "left": done.left, "dry_run": options.dry_run});
     Response::json(200, &told)
 }
 

@@ -94,8 +94,7 @@ pub(super) fn lease_of(source: &Source) -> Duration {
 /// # Errors
 /// If its message cannot be shown as an event.
 pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, lease: Duration) -> Result<()> {
-    let until = time::now_ms()
-        .saturating_add(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+    let until = time::now_ms().saturating_add(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
     out.extend_from_slice(b"{\"id\":");
     text(&delivery.lease.to_text(), out);
     if let Some(topic) = &delivery.topic {

@@ -8,7 +8,10 @@ use weft_kernel::{Deadline, Result};
 use weft_wire::cloudevents::http;
 
 use super::{Ask, publish};
-use crate::{event, response::{Content, Response}};
+use crate::{
+    event,
+    response::{Content, Response},
+};
 
 /// How long a reply may take, and at most.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -138,7 +138,9 @@ pub(crate) async fn all(desk: &Desk, source: &Source, said: Settlements) -> Resu
     if let Some(settler) = settler {
         let settled = settler.settle_durably(&verdicts).await?;
         for lost in settled.lost {
-            let (Some(&at), Some((lease, _))) = (of.get(lost), verdicts.get(lost)) else { continue };
+            let (Some(&at), Some((lease, _))) = (of.get(lost), verdicts.get(lost)) else {
+                continue;
+            };
             if let Some((_, outcome)) = outcomes.get_mut(at) {
                 *outcome = Err(weft_broker::consume::lease_lost(lease.position));
             }
@@ -178,8 +180,7 @@ fn check(settlement: &Settlement) -> Result<(), String> {
     if settlement.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
         return Err(format!("`reason` has at most {REASON_BYTES_MAX} bytes"));
     }
-    let bounds =
-        [("delay", settlement.delay, DELAY_MAX), ("lease", settlement.lease, LEASE_MAX)];
+    let bounds = [("delay", settlement.delay, DELAY_MAX), ("lease", settlement.lease, LEASE_MAX)];
     for (name, span, max) in bounds {
         if let Some(span) = span {
             at_most(name, span.0, max).map_err(|error| error.said().to_owned())?;
@@ -194,9 +195,7 @@ fn verdict(settlement: &Settlement) -> Option<Verdict> {
     Some(match settlement.how {
         How::Accept => Verdict::Accept,
         How::Release => Verdict::Release,
-        How::Fail => {
-            Verdict::Fail { reason: reason(), delay: settlement.delay.map(|span| span.0) }
-        }
+        How::Fail => Verdict::Fail { reason: reason(), delay: settlement.delay.map(|span| span.0) },
         How::Reject => Verdict::Reject { reason: reason() },
         How::Renew => return None,
     })

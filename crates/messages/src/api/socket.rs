@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
+use tokio::io::AsyncReadExt;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -44,6 +45,8 @@ const PROTOCOL: &str = "weft.messages.v1";
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// How many deliveries are sent at once.
 const AT_ONCE: u32 = 64;
+/// How long a client may take to end once it is told to.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to read what it is sent.
 const SEND_MAX: Duration = Duration::from_secs(30);
 
@@ -133,11 +136,12 @@ async fn talk(
     let close = CloseFrame { code, reason: reason.into() };
     let closing = async {
         if socket.close(Some(close)).await.is_ok() {
-            // The client's own close ends it.
-            while let Some(Ok(_)) = socket.next().await {}
+            // Whatever the client still sends is taken, or it might never get to read why this ends.
+            let mut rest = [0; 4096];
+            while let Ok(1..) = socket.get_mut().read(&mut rest).await {}
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(5), closing).await;
+    let _ = tokio::time::timeout(CLOSE_MAX, closing).await;
 }
 
 /// Speaks until there is an end; `None` when the client has ended it.
@@ -153,7 +157,8 @@ async fn exchange(
     let mut alive = tokio::time::interval(HEARTBEAT);
     alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let room = credit.map_or(AT_ONCE, |left| u32::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE));
+        let room =
+            credit.map_or(AT_ONCE, |left| u32::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE));
         tokio::select! {
             biased;
             () = stop.draining() => return Some(End(CloseCode::Away, "draining".into())),

@@ -65,7 +65,8 @@ fn a_trace_is_added_only_where_there_is_none() {
 
 #[test]
 fn a_fault_names_the_event_of_the_batch() {
-    let text = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0"}]"#;
+    let text =
+        br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0"}]"#;
     let error = refused(&json::parse_batch(text, 10).unwrap_err());
     assert!(error.said().starts_with("event 1: "), "{}", error.said());
     assert_eq!(error.reason(), Reason::MalformedMessage);

@@ -12,7 +12,10 @@ use weft_net::Stop;
 use weft_proxy::plan;
 use weft_wire::Fields;
 
-use super::{CALLBACK, record::{Head, Id, kept_fields}};
+use super::{
+    CALLBACK,
+    record::{Head, Id, kept_fields},
+};
 use crate::desk::Desk;
 
 /// The most tries, with waits of 1 s that double.
@@ -38,9 +41,8 @@ pub trait Outside: Send + Sync {
 /// [`Reason::MalformedRequest`] if it is not.
 pub(super) fn of(fields: &Fields, how: &plan::RespondAsync) -> Result<Option<String>> {
     let Some(value) = fields.named(CALLBACK) else { return Ok(None) };
-    let refused = || {
-        Error::new(Reason::MalformedRequest, "Weft-Callback: this address is not allowed here")
-    };
+    let refused =
+        || Error::new(Reason::MalformedRequest, "Weft-Callback: this address is not allowed here");
     let url = std::str::from_utf8(value).map_err(|error| refused().because(error))?.trim();
     if url.len() <= 2048 && how.callbacks.iter().any(|prefix| is_below(url, prefix)) {
         return Ok(Some(url.to_owned()));
@@ -67,9 +69,9 @@ fn is_below(url: &str, prefix: &str) -> bool {
     });
     let under = match below.trim_end_matches('/') {
         "" => true,
-        below => bare
-            .strip_prefix(below)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        below => {
+            bare.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
     };
     plain && !origin.contains('@') && origin.eq_ignore_ascii_case(allowed) && !dotted && under
 }
@@ -79,14 +81,14 @@ fn is_below(url: &str, prefix: &str) -> bool {
 /// # Errors
 /// What the store says.
 pub(super) async fn tell(desk: &Desk, stop: &Stop, id: Id, head: &Head) -> Result<()> {
-    let (Some(url), Some(outside), Some(outcome)) =
-        (&head.callback, desk.outside(), &head.outcome)
+    let (Some(url), Some(outside), Some(outcome)) = (&head.callback, desk.outside(), &head.outcome)
     else {
         return Ok(());
     };
     let (false, Some(status)) = (outcome.told, outcome.status) else { return Ok(()) };
     let shelf = desk.shelf();
-    let body = shelf.body(shelf.head(id).await?.outcome.unwrap_or_else(|| outcome.clone()).body).await?;
+    let body =
+        shelf.body(shelf.head(id).await?.outcome.unwrap_or_else(|| outcome.clone()).body).await?;
     let mut rng = Rng::from_entropy();
     for attempt in 0..TRIES {
         let mut fields = Fields::new();

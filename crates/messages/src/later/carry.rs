@@ -30,9 +30,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Carries out many operations, a few at a time.
 pub(super) async fn all(desk: &Desk, sender: &dyn Sender, stop: &Stop, ids: Vec<Id>) {
-    stream::iter(ids)
-        .for_each_concurrent(LEFT_AT_ONCE, |id| out(desk, sender, stop, id))
-        .await;
+    stream::iter(ids).for_each_concurrent(LEFT_AT_ONCE, |id| out(desk, sender, stop, id)).await;
 }
 
 /// Carries out one operation. What Weft could not deliver to anybody is tried again for a while; when

@@ -122,8 +122,7 @@ impl Head {
     /// [`Reason::StorageCorrupt`].
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let broken = || Error::new(Reason::StorageCorrupt, "a kept operation cannot be read");
-        let head: Self =
-            serde_json::from_slice(bytes).map_err(|error| broken().because(error))?;
+        let head: Self = serde_json::from_slice(bytes).map_err(|error| broken().because(error))?;
         if head.version != 1 {
             return Err(broken().note(format!("version {} of its record", head.version)));
         }

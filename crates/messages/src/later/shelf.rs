@@ -110,7 +110,10 @@ impl Shelf {
             inner.open.insert(id, watch::Sender::new(Standing::Waiting));
         }
         let kept = self
-            .write(id, body, ExpectValue::Absent, None, |pieces| Head { body: pieces, ..head.clone() })
+            .write(id, body, ExpectValue::Absent, None, |pieces| Head {
+                body: pieces,
+                ..head.clone()
+            })
             .await;
         if kept.is_err() {
             self.inner.lock().open.remove(&id);

@@ -95,7 +95,8 @@ async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
     let rig = Rig::new(Hooks::default()).await;
     let shelf = rig.desk.shelf();
     let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
-    let lines = [Line::Weft(Reason::NoHealthyEndpoint), Line::Weft(Reason::ConnectRefused), CREATED];
+    let lines =
+        [Line::Weft(Reason::NoHealthyEndpoint), Line::Weft(Reason::ConnectRefused), CREATED];
     let script = Script::new(&lines);
     carry::out(&rig.desk, &script, &rig.stop, id).await;
     assert_eq!(script.sent().len(), 3);
@@ -106,7 +107,7 @@ async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
     let cancelled = async {
         script.until_sent(1).await;
         while cancel(shelf, id).await.is_err() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), cancelled);
@@ -157,8 +158,7 @@ async fn answers_are_forgotten_in_time_and_their_bodies_with_them() {
     assert_eq!(result(shelf, id).await.unwrap().status, 201);
     shelf.sweep(now + 2_000).await.unwrap();
     assert_eq!(result(shelf, id).await.unwrap_err().reason(), Reason::NoMessage);
-    let (log, _) =
-        rig.broker.store().find_log("messages/operation-bodies").await.unwrap().unwrap();
+    let (log, _) = rig.broker.store().find_log("messages/operation-bodies").await.unwrap().unwrap();
     assert_eq!(rig.broker.store().log_stats(log).unwrap().records, 0);
 }
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, Verdict};
-use weft_kernel::{Clock, Reason, Result, Rng, SystemClock};
+use weft_kernel::{Reason, Result, Rng, SystemClock, Tick};
 use weft_net::Stop;
-use weft_wire::{Fields, Known, Method, RequestHead, Version, cloudevents::{Attribute, http}};
+use weft_wire::{
+    Fields, Known, Method, RequestHead, Version,
+    cloudevents::{Attribute, http},
+};
 
 use super::{
     Push, Sender,
@@ -39,6 +42,11 @@ pub(crate) async fn run(broker: &Broker, push: &Push, sender: &dyn Sender, stop:
     }
 }
 
+/// The time, as the runtime's timers count it.
+fn now() -> Tick {
+    SystemClock::at(tokio::time::Instant::now().into_std())
+}
+
 /// A delivery that has ended.
 struct Done {
     begun: Begun,
@@ -65,7 +73,7 @@ async fn once(
     let mut pace = Pace::new(push.concurrency);
     let mut under_way = FuturesUnordered::new();
     loop {
-        let now = SystemClock.now();
+        let now = now();
         let room = if stop.is_draining() { Room::Full } else { pace.room(now) };
         if stop.is_draining() && under_way.is_empty() {
             return Ok(());
@@ -109,9 +117,7 @@ async fn deliver(push: &Push, sender: &dyn Sender, delivery: Delivery, begun: Be
     let (verdict, ended) = match request(push, &delivery) {
         Ok((head, body)) => judge(&sender.send(&push.route, head, body, ANSWER_BYTES_MAX).await),
         // What cannot be written as a request never can.
-        Err(error) => {
-            (Verdict::Reject { reason: error.said().to_owned().into() }, Ended::Answered)
-        }
+        Err(error) => (Verdict::Reject { reason: error.said().to_owned().into() }, Ended::Answered),
     };
     Done { begun, ended, lease, verdict }
 }
@@ -153,7 +159,7 @@ async fn settle(
     done: Vec<Done>,
     rng: &mut Rng,
 ) -> Result<()> {
-    let now = SystemClock.now();
+    let now = now();
     let was_down = pace.is_down();
     let mut verdicts = Vec::with_capacity(done.len());
     for Done { begun, ended, lease, verdict } in done {
@@ -165,7 +171,10 @@ async fn settle(
         if was_down {
             tracing::info!(subscription, "the subscriber can be reached again");
         } else {
-            tracing::warn!(subscription, "no endpoint of the subscriber can be reached: its messages wait");
+            tracing::warn!(
+                subscription,
+                "no endpoint of the subscriber can be reached: its messages wait"
+            );
         }
     }
     consumer.settle(&verdicts).await?;

@@ -101,7 +101,12 @@ mod tests {
             (429, Some("7"), failed("status 429", Some(7)), Ended::Strained),
             (500, None, failed("status 500", None), Ended::Strained),
             (503, Some("99999"), failed("status 503", Some(3600)), Ended::Strained),
-            (503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), failed("status 503", Some(0)), Ended::Strained),
+            (
+                503,
+                Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+                failed("status 503", Some(0)),
+                Ended::Strained,
+            ),
             (503, Some("soon"), failed("status 503", None), Ended::Strained),
         ] {
             assert_eq!(judge(&answer(status, after, None)), (verdict, ended), "{status} {after:?}");

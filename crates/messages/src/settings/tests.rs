@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use weft_broker::options::{
-    DeadLetter, OnFailure, Order, Overflow, QueueOptions, SubscriptionOptions, SubscriptionTarget,
-    TopicOptions,
+    DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueOptions, SubscriptionOptions,
+    SubscriptionTarget, TopicOptions,
 };
 
 use super::{queue::QueueSettings, subscription::SubscriptionSettings, topic::TopicSettings, *};
@@ -21,12 +21,13 @@ fn subscription(value: Value) -> Result<SubscriptionOptions> {
 }
 
 #[test]
-fn defaults_are_those_of_the_broker_but_unread_messages_stay() {
+fn defaults_are_those_of_the_broker_but_that_nothing_is_lost_unread_or_kept_twice() {
     let mut expected = TopicOptions::default();
     expected.retention.keep_unread = true;
     assert_eq!(topic(json!({})).unwrap(), expected);
     assert_eq!(read::<TopicSettings>(b" ").unwrap().options(), expected);
-    assert_eq!(queue(json!({})).unwrap(), QueueOptions::default());
+    let known_again = QueueOptions { dedupe: Some(Dedupe::default()), ..QueueOptions::default() };
+    assert_eq!(queue(json!({})).unwrap(), known_again);
     assert_eq!(subscription(json!({"topic": "a"})).unwrap(), SubscriptionOptions::default());
 }
 

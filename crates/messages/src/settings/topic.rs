@@ -47,9 +47,7 @@ impl TopicSettings {
         TopicOptions {
             durability: self.durability.map_or(default.durability, Into::into),
             retention: Retention {
-                age: retention
-                    .age
-                    .map_or(default.retention.age, |age| age.on().map(|span| span.0)),
+                age: retention.age.map_or(default.retention.age, |age| age.on().map(|span| span.0)),
                 bytes: retention.size.and_then(Switch::on).map(|size| size.0),
                 keep_unread: retention.keep_unread.unwrap_or(true),
                 bytes_max: retention.size_max.and_then(Switch::on).map(|size| size.0),

@@ -58,7 +58,8 @@ async fn what_came_too_late_keeps_no_other_from_being_settled() {
     let mut all = ids.clone();
     all.push("nonsense".into());
     let told = node.post("/v1/queues/q/settle", &settle(&all, "accept")).await.expect(200);
-    let oks: Vec<_> = told["settled"].as_array().unwrap().iter().map(|one| one["ok"].clone()).collect();
+    let oks: Vec<_> =
+        told["settled"].as_array().unwrap().iter().map(|one| one["ok"].clone()).collect();
     assert_eq!(oks, [json!(false), json!(true), json!(false)]);
     assert_eq!(told["settled"][0]["reason"], "lease_lost");
     assert_eq!(node.get("/v1/queues/q").await.expect(200)["leased"], 0);

@@ -33,7 +33,11 @@ async fn every_operation_refuses_what_it_does_not_know() {
                 continue;
             }
             let answer = node.ask(operation.method, &target, body).await;
-            assert!((400..500).contains(&answer.status), "{operation:?} {target} {body}: {}", answer.status);
+            assert!(
+                (400..500).contains(&answer.status),
+                "{operation:?} {target} {body}: {}",
+                answer.status
+            );
             assert!(answer.json()["type"].as_str().unwrap().starts_with("urn:weft:problem:"));
         }
     }
@@ -111,7 +115,9 @@ fn no_request_makes_it_panic() {
         "[a%.]{1,6}",
         "[a-z=&%0-9]{0,20}",
         proptest::option::of(proptest::sample::select(vec![
-            "application/cloudevents+json", "application/cloudevents-batch+json", "text/plain",
+            "application/cloudevents+json",
+            "application/cloudevents-batch+json",
+            "text/plain",
         ])),
         proptest::collection::vec(any::<u8>(), 0..64),
     );

@@ -69,11 +69,9 @@ impl Node {
         let (ledger, _) =
             Ledger::open(Arc::new(SimulatedDisk::new()), options, Arc::clone(&clock) as _).unwrap();
         ledger.start().unwrap();
-        let broker =
-            Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(1)).await.unwrap();
+        let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(1)).await.unwrap();
         let stop = Stop::new();
-        let desk =
-            Desk::open(broker.clone(), 1, Hooks::default(), stop.clone()).await.unwrap();
+        let desk = Desk::open(broker.clone(), 1, Hooks::default(), stop.clone()).await.unwrap();
         Self { desk, broker, stop, ledger }
     }
 

@@ -57,9 +57,11 @@ async fn dead_letters_tell_their_story_and_go_back() {
         .expect(201);
     node.publish("/v1/queues/q", 0..2).await;
     for _ in 0..2 {
-        let got = node.post("/v1/queues/q/receive", r#"{"max": 1, "wait": "30s"}"#).await.expect(200);
+        let got =
+            node.post("/v1/queues/q/receive", r#"{"max": 1, "wait": "30s"}"#).await.expect(200);
         let id = got["deliveries"][0]["id"].as_str().unwrap();
-        let settle = json!({"settle": [{"id": id, "how": "fail", "reason": "no stock", "delay": "0"}]});
+        let settle =
+            json!({"settle": [{"id": id, "how": "fail", "reason": "no stock", "delay": "0"}]});
         node.post("/v1/queues/q/settle", &settle.to_string()).await.expect(200);
     }
     let got = node.post("/v1/queues/q/receive", r#"{"max": 1, "wait": "30s"}"#).await.expect(200);
@@ -72,17 +74,23 @@ async fn dead_letters_tell_their_story_and_go_back() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|message| (message["event"]["data"].as_u64().unwrap(), message["dead"]["cause"].as_str().unwrap()))
+        .map(|message| {
+            (message["event"]["data"].as_u64().unwrap(), message["dead"]["cause"].as_str().unwrap())
+        })
         .collect();
     assert_eq!(causes, [(0, "failures"), (1, "rejected")]);
     let one = node.get("/v1/queues/q.dead/messages/0").await.expect(200);
     let attempts = one["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2);
-    assert_eq!((&attempts[0]["reason"], &attempts[0]["ended"]), (&json!("no stock"), &json!("failed")));
+    assert_eq!(
+        (&attempts[0]["reason"], &attempts[0]["ended"]),
+        (&json!("no stock"), &json!("failed"))
+    );
 
     let dry = node.post("/v1/queues/q.dead/redrive", r#"{"dry_run": true}"#).await.expect(200);
     assert_eq!(dry, json!({"redriven": 2, "left": 0, "dry_run": true}));
-    let some = node.post("/v1/queues/q.dead/redrive", r#"{"filter": "data == 1"}"#).await.expect(200);
+    let some =
+        node.post("/v1/queues/q.dead/redrive", r#"{"filter": "data == 1"}"#).await.expect(200);
     assert_eq!(some["redriven"], 1);
     node.put("/v1/queues/other", "{}").await.expect(201);
     node.post("/v1/queues/q.dead/redrive", r#"{"to": "other", "rate": 100}"#).await.expect(200);
@@ -91,7 +99,9 @@ async fn dead_letters_tell_their_story_and_go_back() {
     let got = node.post("/v1/queues/other/receive", r#"{"wait": "30s"}"#).await.expect(200);
     assert_eq!(data(&got["deliveries"]), [0]);
     node.post("/v1/queues/q.dead/redrive", r#"{"to": "nowhere"}"#).await.refused(404, "no_queue");
-    node.post("/v1/queues/q.dead/redrive", r#"{"filter": "("}"#).await.refused(400, "malformed_request");
+    node.post("/v1/queues/q.dead/redrive", r#"{"filter": "("}"#)
+        .await
+        .refused(400, "malformed_request");
 }
 
 #[tokio::test]
@@ -101,7 +111,10 @@ async fn schedules_are_made_seen_and_cancelled() {
     let nightly = r#"{"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "to": {"queue": "q"}, "type": "report", "data": {"a": 1}}"#;
     let made = node.put("/v1/schedules/nightly", nightly).await.expect(201);
     assert_eq!((&made["kind"], &made["cron"]), (&json!("recurring"), &json!("0 3 * * *")));
-    assert_eq!((&made["event"]["type"], &made["event"]["data"]), (&json!("report"), &json!({"a": 1})));
+    assert_eq!(
+        (&made["event"]["type"], &made["event"]["data"]),
+        (&json!("report"), &json!({"a": 1}))
+    );
     node.put("/v1/schedules/nightly", nightly).await.expect(200);
     node.put("/v1/schedules/soon", r#"{"delay": "1ms", "to": {"queue": "q"}, "data": 7}"#)
         .await

@@ -72,7 +72,8 @@ async fn deliveries_come_by_credit_and_are_settled() {
     talk(&node, "/v1/queues/q/stream?credit=1", async |mut client| {
         let first = hear(&mut client).await;
         assert_eq!(first["event"]["data"], 0);
-        say(&mut client, json!({"settle": [{"id": first["id"], "how": "accept"}], "credit": 2})).await;
+        say(&mut client, json!({"settle": [{"id": first["id"], "how": "accept"}], "credit": 2}))
+            .await;
         let mut told = Vec::new();
         let mut settled = 0;
         while told.len() < 2 || settled < 1 {

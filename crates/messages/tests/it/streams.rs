@@ -9,8 +9,7 @@ use weft_wire::{Known, Method};
 use crate::node::Node;
 
 async fn open(node: &Node, target: &str, last: Option<&str>) -> Chunks {
-    let mut request =
-        Request::new(Method::Get, target).with_field("accept", "text/event-stream");
+    let mut request = Request::new(Method::Get, target).with_field("accept", "text/event-stream");
     if let Some(last) = last {
         request = request.with_field("last-event-id", last);
     }
@@ -45,7 +44,8 @@ async fn a_tail_follows_and_resumes_where_it_was() {
     let mut tail = open(&node, "/v1/topics/t/messages", None).await;
     node.publish("/v1/topics/t", 2..4).await;
     let got = events(&tail.next().await.unwrap().unwrap());
-    let seen: Vec<_> = got.iter().map(|(id, kind, event)| (&**id, &**kind, &event["data"])).collect();
+    let seen: Vec<_> =
+        got.iter().map(|(id, kind, event)| (&**id, &**kind, &event["data"])).collect();
     assert_eq!(seen, [("2", "number", &json!(2)), ("3", "number", &json!(3))]);
     drop(tail);
     let mut tail = open(&node, "/v1/topics/t/messages?from=first", Some("2")).await;

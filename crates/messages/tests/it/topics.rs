@@ -1,8 +1,8 @@
 //! Topics and subscriptions: declared, published to, read.
 
 use serde_json::json;
-use weft_messages::{Declared, Request};
 use weft_broker::{Key, SubscriptionKey};
+use weft_messages::{Declared, Request};
 use weft_wire::{Known, Method};
 
 use crate::node::{Answer, Node, data};
@@ -20,7 +20,10 @@ async fn a_topic_is_declared_seen_and_deleted() {
     assert_eq!(node.get("/v1/topics").await.expect(200)["topics"].as_array().unwrap().len(), 1);
     node.publish("/v1/topics/orders", 0..3).await;
     let seen = node.get("/v1/topics/orders").await.expect(200);
-    assert_eq!((&seen["messages"], &seen["first"], &seen["end"]), (&json!(3), &json!(0), &json!(3)));
+    assert_eq!(
+        (&seen["messages"], &seen["first"], &seen["end"]),
+        (&json!(3), &json!(0), &json!(3))
+    );
     assert_eq!(seen["published"], 3);
     node.delete("/v1/topics/orders").await.expect(204);
     node.get("/v1/topics/orders").await.refused(404, "no_topic");
@@ -60,9 +63,21 @@ async fn a_message_is_stored_once_and_duplicates_are_told() {
     );
     let again = node.publish("/v1/topics/t", 1..5).await;
     assert_eq!(again["duplicates"], json!([[0, 1], [1, 2]]));
-    assert_eq!((&again["first"], &again["last"], &again["count"]), (&json!(3), &json!(4), &json!(4)));
+    assert_eq!(
+        (&again["first"], &again["last"], &again["count"]),
+        (&json!(3), &json!(4), &json!(4))
+    );
     let none = node.publish("/v1/topics/t", 0..1).await;
     assert!(none.get("first").is_none(), "{none}");
+}
+
+#[tokio::test]
+async fn engines_tell_what_they_can_do() {
+    let node = Node::new().await;
+    assert_eq!(node.get("/v1/engines").await.expect(200), json!({"engines": ["embedded"]}));
+    let engine = node.get("/v1/engines/embedded").await.expect(200);
+    assert_eq!(engine["capabilities"]["key_order"], "native");
+    node.get("/v1/engines/kafka").await.refused(404, "no_route");
 }
 
 #[tokio::test]
@@ -168,7 +183,9 @@ async fn a_subscription_is_declared_steered_and_deleted() {
     node.post("/v1/subscriptions/s/skip", r#"{"position": 4}"#).await.expect(200);
     let got = node.post("/v1/subscriptions/s/receive", r#"{"max": 2}"#).await.expect(200);
     assert_eq!(data(&got["deliveries"]), [5, 6]);
-    node.post("/v1/subscriptions/s/seek", r#"{"to": "soon"}"#).await.refused(400, "malformed_request");
+    node.post("/v1/subscriptions/s/seek", r#"{"to": "soon"}"#)
+        .await
+        .refused(400, "malformed_request");
     node.delete("/v1/subscriptions/s").await.expect(204);
     node.get("/v1/subscriptions/s").await.refused(404, "no_subscription");
 }

@@ -108,7 +108,7 @@ impl<W: 'static> Workers<W> {
     pub async fn start<F, Fut>(count: usize, stop: Stop, init: F) -> Result<Self>
     where
         F: Fn(Worker) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<W>> + 'static,
+        Fut: Future<Output = Result<Rc<W>>> + 'static,
     {
         let count = count.max(1);
         let loads = Loads::new(count);

@@ -11,6 +11,7 @@
 
 pub mod explain;
 mod guard;
+mod messages;
 mod openapi;
 mod operations;
 mod problem;

@@ -5,6 +5,7 @@ pub mod check;
 mod columns;
 pub mod config;
 pub mod explain;
+pub mod ledger;
 pub mod message;
 pub mod queue;
 mod receive;
@@ -57,6 +58,8 @@ pub enum Command {
     Message(message::Message),
     /// Messages that are published later, or again and again.
     Schedule(schedule::Schedule),
+    /// Where messages are kept: look at it, verify it, back it up and restore it.
+    Ledger(ledger::Ledger),
     /// Tell why a request gets the route that it gets.
     Explain(explain::Explain),
 }
@@ -95,6 +98,7 @@ impl Cli {
             Command::Subscription(subscription) => subscription.run(),
             Command::Message(message) => message.run(),
             Command::Schedule(schedule) => schedule.run(),
+            Command::Ledger(ledger) => ledger.run(),
             Command::Explain(explain) => explain.run(),
         }
     }

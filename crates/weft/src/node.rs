@@ -4,6 +4,7 @@
 //! a check or a reload never touches a request.
 
 mod listeners;
+pub mod messages;
 mod reload;
 mod status;
 
@@ -11,6 +12,7 @@ use std::{
     collections::BTreeSet,
     os::fd::OwnedFd,
     path::PathBuf,
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -23,11 +25,11 @@ use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
 };
-use weft_proxy::{Local, Observers, Snapshot};
+use weft_proxy::{Inside, Local, Observers, Snapshot};
 use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
-use self::listeners::Listeners;
 pub use self::status::{AVAILABLE, Refusal, STATES, Status, state_of};
+use self::{listeners::Listeners, messages::Messages};
 use crate::config::{Loaded, Loader, Plan, watch::Watcher};
 
 /// How long work may go on once the node drains.
@@ -66,6 +68,8 @@ pub struct Node {
     pub metrics: metrics::Registry,
     /// The threads of the request path.
     pub workers: Workers<Local>,
+    /// What keeps messages, if this node keeps any.
+    pub messages: Option<Arc<Messages>>,
     /// Ends everything.
     pub stop: Stop,
     /// The access log, to be opened anew after rotation.
@@ -152,30 +156,46 @@ impl Node {
             sampler: Sampler::ratio(plan.telemetry.trace_sample),
         };
         let stop = Stop::new();
-        let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
-        let workers = Workers::start(count, stop.clone(), {
-            let current = current.clone();
-            move |worker| {
-                let local = Local::new(
-                    worker.index(),
-                    current.clone(),
-                    zone.clone(),
-                    observers.clone(),
-                    None,
-                    worker.tasks().clone(),
-                );
-                async move { Ok(local) }
-            }
-        })
-        .await?;
         let former = match &options.handover {
             Some(path) => handover::take(path).await?,
             None => None,
         };
-        let (mut inherited, former) = match former {
+        let (mut inherited, mut former) = match former {
             Some(mut former) => (std::mem::take(&mut former.sockets), Some(former)),
             None => (Vec::new(), None),
         };
+        let messages = match &plan.messages {
+            None => None,
+            Some(messages) => {
+                // Only one process can keep messages. The former lets go of them as soon as it hears that
+                // its sockets are taken over; connections wait in these meanwhile.
+                if let Some(former) = former.take() {
+                    former.ready().await?;
+                }
+                Some(Arc::new(Messages::open(messages, count, stop.clone()).await?))
+            }
+        };
+        let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
+        let workers = Workers::start(count, stop.clone(), {
+            let current = current.clone();
+            let desk = messages.as_ref().map(|messages| messages.desk.clone());
+            move |worker| {
+                let inside = desk.clone().map(|desk| Arc::new(desk) as Arc<dyn Inside>);
+                let local = Rc::new(Local::new(
+                    worker.index(),
+                    current.clone(),
+                    zone.clone(),
+                    observers.clone(),
+                    inside,
+                    worker.tasks().clone(),
+                ));
+                if let Some(desk) = &desk {
+                    desk.begin(&local);
+                }
+                async move { Ok(local) }
+            }
+        })
+        .await?;
         let admin = inherited
             .iter()
             .position(|(name, _)| name == ADMIN)
@@ -192,6 +212,7 @@ impl Node {
             registry,
             metrics,
             workers,
+            messages,
             stop,
             access,
             started: wall,
@@ -238,6 +259,13 @@ impl Node {
         };
         offer.taken(sockets, READY_TIME).await?;
         Ok(())
+    }
+
+    /// Writes what waits to be kept, and lets go of it, so that another process can have it.
+    pub fn let_go(&self) {
+        if let Some(messages) = &self.messages {
+            messages.close();
+        }
     }
 
     /// Ends in peace: no new connection, GOAWAY, and what is under way may finish within the drain time.

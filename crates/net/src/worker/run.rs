@@ -75,7 +75,7 @@ pub(super) fn thread<W, F, Fut>(
 ) where
     W: 'static,
     F: Fn(Worker) -> Fut,
-    Fut: Future<Output = Result<W>> + 'static,
+    Fut: Future<Output = Result<Rc<W>>> + 'static,
 {
     let runtime =
         match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -90,7 +90,7 @@ pub(super) fn thread<W, F, Fut>(
         };
     runtime.block_on(async {
         let state = match init(worker.clone()).await {
-            Ok(state) => Rc::new(state),
+            Ok(state) => state,
             Err(error) => {
                 let _ = up.send(Err(error));
                 return;

@@ -25,7 +25,7 @@ use weft_net::{
 use crate::stage::{LONG, bound, far, soon, until};
 
 async fn generation(number: u8, count: usize) -> Workers<u8> {
-    Workers::start(count, Stop::new(), move |_| async move { Ok(number) }).await.unwrap()
+    Workers::start(count, Stop::new(), move |_| async move { Ok(Rc::new(number)) }).await.unwrap()
 }
 
 /// Says which generation serves.

@@ -24,7 +24,7 @@ fn name(text: &str) -> Name {
 }
 
 async fn workers(count: usize) -> Workers<Worker> {
-    Workers::start(count, Stop::new(), async |worker| Ok(worker)).await.unwrap()
+    Workers::start(count, Stop::new(), async |worker| Ok(Rc::new(worker))).await.unwrap()
 }
 
 /// Answers each byte with the worker's index, until the caller ends or a drain asks for the end.

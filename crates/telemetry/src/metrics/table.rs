@@ -163,7 +163,7 @@ metrics! {
     QueueDead = "weft_queue_dead_lettered_total", Counter, "", ["queue"],
         "Messages of a queue that became dead letters.";
     QueueDropped = "weft_queue_dropped_total", Counter, "", ["queue", "cause"],
-        "Messages of a queue that were dropped as declared, by cause (expired, overflow, failed).";
+        "Messages of a queue that expired or were given up with nowhere for dead letters, by cause (expired, given_up).";
     QueueMessages = "weft_queue_messages", Gauge, "", ["queue", "state"],
         "Messages of a queue by state (ready, leased, waiting).";
     QueueOldest = "weft_queue_oldest_ready_seconds", Gauge, "seconds", ["queue"],

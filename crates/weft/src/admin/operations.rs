@@ -22,13 +22,13 @@ use weft_telemetry::metrics::CONTENT_TYPE;
 use super::{
     BODY_BYTES_MAX,
     explain::{Asked, explain},
-    openapi,
+    messages, openapi,
     problem::Problem,
     view::{RouteView, ServiceSummary, ServiceView},
 };
 use crate::{config::print, node::Node};
 
-type App = Arc<Node>;
+pub(super) type App = Arc<Node>;
 type Answer = Result<Response, Problem>;
 
 /// One operation.
@@ -180,7 +180,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
     operations()
         .into_iter()
         .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
-        .fallback(async || Problem::new(Code::NotFound, "see /v1/openapi.json for what there is"))
+        .fallback(messages::answer)
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "see /v1/openapi.json for what there is")
         })
@@ -385,6 +385,8 @@ async fn healthz() -> &'static str {
 async fn readyz(State(node): State<App>) -> (StatusCode, &'static str) {
     if node.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if node.messages.as_ref().is_some_and(|messages| messages.ledger.stats().poisoned) {
+        (StatusCode::SERVICE_UNAVAILABLE, "storage_poisoned\n")
     } else {
         (StatusCode::OK, "ready\n")
     }

@@ -97,6 +97,12 @@ async fn run(
         let (registry, stop) = (node.registry.clone(), stop.clone());
         background.spawn(async move { registry.run(stop.closed()).await });
     }
+    if let Some(messages) = node.messages.clone() {
+        let stop = stop.clone();
+        background.spawn(async move {
+            tokio::select! { () = messages.keep() => {}, () = stop.closed() => {} }
+        });
+    }
     if let Some(exporter) = ends.exporter {
         let stop = stop.clone();
         background.spawn(async move { exporter.run(stop.closed()).await });
@@ -139,6 +145,8 @@ async fn run(
                 taken?;
                 tracing::info!("a successor has taken over the listening sockets");
                 admin_stop.close();
+                // The successor waits for what is kept.
+                node.let_go();
                 break;
             }
             // A refusal is told by the node itself.
@@ -155,6 +163,7 @@ async fn run(
         tracing::warn!(cut, "connections were cut at the end of the drain");
     }
     while background.join_next().await.is_some() {}
+    node.let_go();
     ends.access.close();
     tracing::info!("weft is down");
     Ok(())

@@ -3,6 +3,7 @@
 //! Everything that is wrong is reported before anything is given up, so a part that cannot be built
 //! is left out and the rest goes on.
 
+mod ledger;
 mod listener;
 mod messages;
 mod policy;
@@ -62,12 +63,14 @@ pub(super) fn plan(
     let routes = routes::read(root, kept, around, cx)?;
     proxy.routes = routes.iter().map(|route| Arc::clone(&route.item.plan)).collect();
     shadow::check(&routes, cx);
+    let messages = messages::build(read, &mut proxy, cx);
     unused::check(read, &routes, cx);
     let plan = Plan {
         proxy,
         sockets,
         telemetry: telemetry::telemetry(read.telemetry.as_ref()),
         admin: telemetry::admin(read.admin.as_ref(), cx),
+        messages,
     };
     Some((plan, routes))
 }

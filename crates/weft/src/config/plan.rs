@@ -1,6 +1,9 @@
 //! What a checked configuration asks for.
 
+use std::{path::PathBuf, time::Duration};
+
 use ipnet::IpNet;
+use weft_broker::{Publish, QueueOptions, ScheduleTarget, SubscriptionOptions, TopicOptions, When};
 use weft_kernel::Name;
 use weft_net::Address;
 
@@ -18,6 +21,99 @@ pub struct Plan {
     pub telemetry: Telemetry,
     /// The admin API, unless it is off.
     pub admin: Option<Admin>,
+    /// Topics, queues and subscriptions, and where they are kept; `None` for a node that keeps nothing.
+    pub messages: Option<Messages>,
+}
+
+/// What is kept and handed on.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    /// Where.
+    pub ledger: Ledger,
+    /// Topics.
+    pub topics: Vec<(Name, TopicOptions)>,
+    /// Queues.
+    pub queues: Vec<(Name, QueueOptions)>,
+    /// Subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// Messages that are published at times.
+    pub schedules: Vec<(Name, Schedule)>,
+    /// Those of them that are pushed to services.
+    pub push: Vec<Push>,
+    /// How AMQP is spoken.
+    pub amqp: Amqp,
+}
+
+/// The ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ledger {
+    /// The folder of its files.
+    pub path: PathBuf,
+    /// What it may use, and its keys.
+    pub options: weft_ledger::Options,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    /// Its name.
+    pub name: Name,
+    /// The topic, or a pattern of topics.
+    pub topic: String,
+    /// How it is read.
+    pub options: SubscriptionOptions,
+}
+
+/// A message that is published at times.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// When.
+    pub when: When,
+    /// Where.
+    pub target: ScheduleTarget,
+    /// What.
+    pub publish: Publish,
+}
+
+/// How a subscription is pushed to a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// The subscription.
+    pub subscription: Name,
+    /// The route by which its messages go.
+    pub route: Name,
+    /// The path that they are posted to.
+    pub path: String,
+    /// The most that are under way at once.
+    pub concurrency: u32,
+    /// The time for one.
+    pub timeout: Duration,
+}
+
+/// How AMQP is spoken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amqp {
+    /// Who may log in; empty for `guest` from this machine.
+    pub users: Vec<AmqpUser>,
+    /// The virtual hosts.
+    pub vhosts: Vec<String>,
+    /// The most channels of a connection.
+    pub channels_max: u16,
+    /// The largest frame in bytes.
+    pub frame_max: u32,
+    /// Seconds between heartbeats; 0 for none.
+    pub heartbeat: u16,
+}
+
+/// Somebody who may log in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AmqpUser {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
+    /// The virtual hosts that may be used; empty for all.
+    pub vhosts: Vec<String>,
 }
 
 /// The socket of a listener.

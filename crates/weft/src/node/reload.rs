@@ -17,7 +17,7 @@ use weft_proxy::Snapshot;
 use super::{Node, Refusal, join, services};
 use crate::config::{
     Loaded, Plan, Refused,
-    plan::{Admin, Telemetry},
+    plan::{Admin, Amqp, Ledger, Telemetry},
 };
 
 /// How long a snapshot is kept in any case. A worker that has just begun to lead a connection of raw bytes
@@ -41,22 +41,32 @@ impl Retired {
 pub(super) struct Fixed {
     telemetry: Telemetry,
     admin: Option<Admin>,
+    /// Where messages are kept and how AMQP is spoken, if at all.
+    kept: Option<(Ledger, Amqp)>,
+}
+
+fn kept(plan: &Plan) -> Option<(Ledger, Amqp)> {
+    let messages = plan.messages.as_ref()?;
+    Some((messages.ledger.clone(), messages.amqp.clone()))
 }
 
 impl Fixed {
     pub(super) fn of(plan: &Plan) -> Self {
-        Self { telemetry: plan.telemetry.clone(), admin: plan.admin.clone() }
+        Self { telemetry: plan.telemetry.clone(), admin: plan.admin.clone(), kept: kept(plan) }
     }
 
     /// The settings that a plan has otherwise.
     fn changed(&self, plan: &Plan) -> Vec<&'static str> {
         let (old, new) = (&self.telemetry, &plan.telemetry);
+        let now = kept(plan);
         let tracing = (&old.otlp, old.trace_sample) != (&new.otlp, new.trace_sample);
         [
             ("telemetry.access_log", old.access_log != new.access_log),
             ("telemetry.tracing", tracing),
             ("telemetry.log", old.log != new.log),
             ("admin", self.admin != plan.admin),
+            ("ledger", self.kept.as_ref().map(|of| &of.0) != now.as_ref().map(|of| &of.0)),
+            ("amqp", self.kept.as_ref().map(|of| &of.1) != now.as_ref().map(|of| &of.1)),
         ]
         .into_iter()
         .filter_map(|(setting, changed)| changed.then_some(setting))
@@ -105,6 +115,13 @@ impl Node {
                 return Err(format!("{error:#}"));
             }
         };
+        // What is declared before a later step fails does no harm: nothing is deleted.
+        if let (Some(messages), Some(plan)) = (&self.messages, &plan.messages)
+            && let Err(error) = messages.apply(plan).await
+        {
+            self.state().listeners = listeners;
+            return Err(format!("{error:#}"));
+        }
         // From here on nothing is refused.
         self.registry.commit(discovered, now);
         self.current.store(Arc::new(snapshot));

@@ -277,6 +277,9 @@ pub(super) fn publish(node: &Arc<Node>) {
     node.metrics.source(move |to| {
         if let Some(node) = weak.upgrade() {
             write(&node, to);
+            if let Some(messages) = &node.messages {
+                messages.write(to);
+            }
         }
     });
 }

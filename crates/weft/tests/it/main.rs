@@ -14,6 +14,7 @@ mod h2_conformance;
 mod http1;
 mod http2;
 mod idle;
+mod messages;
 mod proxy_protocol;
 mod reload;
 mod resilience;

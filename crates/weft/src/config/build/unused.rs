@@ -26,6 +26,9 @@ pub(super) fn check(read: &Read, routes: &[Built], cx: &mut Cx) {
             services.insert(target.service.as_str());
         }
     }
+    for (_, subscription) in &read.messages.subscriptions {
+        services.extend(subscription.push.on().map(|push| push.service.as_str()));
+    }
     let mut unused: Vec<Problem> = Vec::new();
     let names = &read.names;
     for (name, place) in names.services.iter().filter(|(name, _)| !services.contains(&***name)) {

@@ -17,7 +17,7 @@ settings! {
         /// How much of what was written last stays in memory to be read from there.
         cache: ByteSize = "64MiB",
         /// How much may wait to be written before publishers are slowed down.
-        pending_max: ByteSize = "32MiB",
+        pending_max: ByteSize = "64MiB",
         /// Encryption at rest.
         encryption: Switch<Encryption> = "off",
     }

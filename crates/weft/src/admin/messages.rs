@@ -1,0 +1,73 @@
+//! The API of messages on the admin API: the desk answers, here it is only put into axum's words.
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use weft_kernel::Code;
+use weft_messages::{Content, OPERATIONS, Request as Asked, Surface, request::Peer};
+use weft_wire::{Fields, Method};
+
+use super::{operations::App, problem::Problem};
+
+/// The largest body of any operation.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Answers what the node's own operations do not.
+pub(super) async fn answer(State(node): State<App>, request: Request) -> Response {
+    let nowhere = || Problem::new(Code::NotFound, "see /v1/openapi.json for what there is");
+    let Some(messages) = &node.messages else {
+        let path = request.uri().path();
+        let first = path.split('/').nth(2);
+        let keeps = OPERATIONS.iter().any(|operation| operation.path.split('/').nth(2) == first);
+        if path.starts_with("/v1/") && keeps {
+            let what =
+                "this node keeps no messages: its configuration has no topic, queue or ledger";
+            return Problem::new(Code::NotFound, what).into_response();
+        }
+        return nowhere().into_response();
+    };
+    if !request.uri().path().starts_with("/v1/") {
+        return nowhere().into_response();
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        let what = format!("more than {BODY_BYTES_MAX} bytes, or it broke off");
+        return Problem::new(Code::TooLarge, what).into_response();
+    };
+    let mut fields = Fields::with_capacity(parts.headers.len(), 512);
+    for (name, value) in &parts.headers {
+        fields.append(name.as_str(), value.as_bytes());
+    }
+    let asked = Asked {
+        method: Method::of(parts.method.as_str()),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        fields,
+        body,
+        peer: Peer::default(),
+    };
+    let answer = messages.desk.answer(Surface::Admin, asked).await;
+    let body = match answer.content {
+        Content::Whole(body) => Body::from(body),
+        Content::Stream(chunks) => Body::from_stream(chunks),
+        Content::Socket(_) => {
+            let what = "WebSockets are spoken on a listener, by a route with `messages`";
+            return Problem::new(Code::Unimplemented, what).into_response();
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.fields.iter() {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value))
+            && name != header::CONTENT_LENGTH
+        {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}

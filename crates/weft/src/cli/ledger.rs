@@ -1,0 +1,213 @@
+//! `weft ledger`: where messages are kept. Looking at it, verifying it, copying it out and back.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+use weft_kernel::{ByteSize, Error};
+use weft_ledger::{admin as files, crypt::Keys};
+
+use super::{
+    ConfigPath, Output,
+    admin::Admin,
+    columns::{columns, members},
+    print, print_error,
+};
+use crate::config::{Loader, report};
+
+/// Look at where messages are kept, verify it, copy it out and back.
+///
+/// `inspect`, `verify`, `restore` and `rewrap` work on files that no node has open; `show`, `backup` and
+/// `checkpoint` ask a running node.
+#[derive(Debug, Args)]
+pub struct Ledger {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// How the ledger of a running node is.
+    Show,
+    /// Copy the ledger of a running node into a folder, while it runs.
+    Backup {
+        /// A folder on the node's machine that is empty or not there.
+        to: PathBuf,
+    },
+    /// Have a running node store its state, so that a recovery has less to do.
+    Checkpoint,
+    /// What the files hold.
+    Inspect {
+        #[command(flatten)]
+        of: Files,
+    },
+    /// Read every byte and hold it to its checksum; exits with 1 if anything is damaged.
+    Verify {
+        #[command(flatten)]
+        of: Files,
+    },
+    /// Copy a backup to where a node is to find it, and verify it.
+    Restore {
+        /// The folder of the backup.
+        from: PathBuf,
+        #[command(flatten)]
+        of: Files,
+    },
+    /// Put files that are encrypted under former keys under the present one.
+    Rewrap {
+        #[command(flatten)]
+        of: Files,
+    },
+}
+
+/// The files that are meant.
+#[derive(Debug, Args)]
+struct Files {
+    /// The folder; the one that the configuration names otherwise.
+    #[arg(long)]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigPath,
+}
+
+impl Files {
+    /// The folder, and the keys that the configuration has for it; `None` if that has been refused.
+    fn find(&self) -> anyhow::Result<Option<(PathBuf, Keys)>> {
+        if let (Some(path), false) = (&self.path, self.config.path.exists()) {
+            return Ok(Some((path.clone(), Keys::none())));
+        }
+        let loaded =
+            match Loader::default().load(&self.config.path, &|name| std::env::var(name).ok()) {
+                Ok(loaded) => loaded,
+                Err(refused) => {
+                    print_error(&report::text(&refused.problems, &refused.sources, false))?;
+                    return Ok(None);
+                }
+            };
+        let ledger = loaded.plan.messages.as_ref().map(|messages| &messages.ledger);
+        let path = self.path.clone().or_else(|| ledger.map(|ledger| ledger.path.clone()));
+        let path =
+            path.context("the configuration keeps no messages: name the folder by --path")?;
+        let keys = ledger.map_or_else(Keys::none, |ledger| ledger.options.keys.clone());
+        Ok(Some((path, keys)))
+    }
+}
+
+impl Ledger {
+    /// Exits with 0 if it was done and is well, with 1 if not, with 2 if a node could not be asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let Self { action, admin } = self;
+        match action {
+            Action::Show => admin.ask(&Method::GET, "/v1/ledger", None, members),
+            Action::Backup { to } => {
+                let to = std::path::absolute(to)?;
+                let body = json!({ "to": to });
+                admin.ask(&Method::POST, "/v1/ledger/backup", Some(&body), |_: &Value| {
+                    format!("backed up to {}\n", to.display())
+                })
+            }
+            Action::Checkpoint => {
+                let done = |_: &Value| "stored\n".to_owned();
+                admin.ask(&Method::POST, "/v1/ledger/checkpoint", None, done)
+            }
+            Action::Inspect { of } => on(&of, |path, keys| {
+                let found = json!(files::inspect(path, keys).map_err(described)?);
+                show(admin.output, &found, |found| {
+                    let shown = [
+                        ("file", "path"),
+                        ("kind", "kind"),
+                        ("bytes", "bytes"),
+                        ("entries", "entries"),
+                        ("key", "key"),
+                    ];
+                    let mut head = found.clone();
+                    if let Some(head) = head.as_object_mut() {
+                        head.remove("files");
+                    }
+                    format!("{}\n{}", members(&head), columns(&found["files"], &shown))
+                })?;
+                Ok(ExitCode::SUCCESS)
+            }),
+            Action::Verify { of } => on(&of, |path, keys| {
+                let found = files::verify(path, keys, &mut progress()).map_err(described)?;
+                let whole = found.damage.is_empty();
+                show(admin.output, &json!(found), verified)?;
+                Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }),
+            Action::Restore { from, of } => on(&of, |path, keys| {
+                let found =
+                    files::restore(&from, path, keys, &mut progress()).map_err(described)?;
+                show(admin.output, &json!(found), verified)?;
+                Ok(ExitCode::SUCCESS)
+            }),
+            Action::Rewrap { of } => on(&of, |path, keys| {
+                let count = files::rewrap(path, keys).map_err(described)?;
+                show(admin.output, &json!({ "files": count }), members)?;
+                Ok(ExitCode::SUCCESS)
+            }),
+        }
+    }
+}
+
+/// Does something to the files that are meant.
+fn on(
+    of: &Files,
+    act: impl FnOnce(&Path, &Keys) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    match of.find()? {
+        Some((path, keys)) => act(&path, &keys),
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn show(output: Output, found: &Value, tell: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
+    match output {
+        Output::Json => print(&format!("{found:#}\n")),
+        Output::Text => print(&super::admin::printable(&tell(found))),
+    }
+}
+
+fn verified(found: &Value) -> String {
+    let damage = found["damage"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text = format!(
+        "{} transactions and {} records are whole ({} read)\n",
+        found["transactions"],
+        found["records"],
+        ByteSize(found["bytes"].as_u64().unwrap_or_default()),
+    );
+    if let Some(torn) = found["torn_bytes"].as_u64().filter(|torn| *torn > 0) {
+        text.push_str(&format!(
+            "{torn} bytes were being written at the end, and were never acknowledged\n"
+        ));
+    }
+    for what in damage {
+        text.push_str(&format!("damaged: {}\n", what.as_str().unwrap_or_default()));
+    }
+    text
+}
+
+/// Tells people how far it is, in one line.
+fn progress() -> impl FnMut(u64, u64) {
+    let is_seen = std::io::stderr().is_terminal();
+    let mut told = 0;
+    move |done, of| {
+        let percent = done.saturating_mul(100).checked_div(of).unwrap_or(100);
+        if is_seen && percent != told {
+            told = percent;
+            // What cannot be told is no reason to stop.
+            let _ = print_error(&format!("\r{percent:3} %{}", if done >= of { "\n" } else { "" }));
+        }
+    }
+}
+
+fn described(error: Error) -> anyhow::Error {
+    anyhow::anyhow!(error.detail())
+}

@@ -1,0 +1,264 @@
+//! What keeps messages on a node: the ledger, the broker on it, and who speaks with clients about them.
+
+mod meters;
+mod outside;
+
+use std::{
+    path::Path,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use weft_amqp::{Grant, Password, Server, User};
+use weft_broker::{Broker, Key, SubscriptionKey};
+use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
+use weft_ledger::Ledger;
+use weft_messages::{Accept, Declared, Desk, Hooks, Push, Upkeep};
+use weft_net::{Address, Io, Stop, message::Peer};
+use weft_proxy::{Local, inside::LocalFuture};
+
+use crate::config::plan;
+
+/// How long it is waited for a former process to let go of the ledger.
+const FORMER: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The ledger, the broker and the desk of a node.
+pub struct Messages {
+    /// What everything is kept in.
+    pub ledger: Ledger,
+    /// Topics, queues and subscriptions.
+    pub broker: Broker,
+    /// Who answers for them.
+    pub desk: Desk,
+}
+
+impl Messages {
+    /// Opens the ledger, which another process may be about to close, and what stands on it.
+    pub async fn open(plan: &plan::Messages, workers: usize, stop: Stop) -> anyhow::Result<Self> {
+        let clock = Arc::new(SystemClock);
+        let path = &plan.ledger.path;
+        let place = || format!("the ledger at {}", path.display());
+        let began = Instant::now();
+        let (ledger, recovered) = loop {
+            match Ledger::open_folder(path, plan.ledger.options.clone(), clock.clone()) {
+                Err(error) if error.reason() == Reason::StorageBusy && began.elapsed() < FORMER => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                opened => break opened.map_err(described).with_context(place)?,
+            }
+        };
+        tracing::info!(path = %path.display(), took = ?began.elapsed(), ?recovered, "ledger open");
+        let store = Arc::new(ledger.clone());
+        let broker = Broker::open(store, clock, Rng::from_entropy())
+            .await
+            .map_err(described)
+            .with_context(place)?;
+        let amqp = Server::open(broker.clone(), amqp(&plan.amqp), env!("CARGO_PKG_NAME"))
+            .await
+            .map_err(described)
+            .context("AMQP")?;
+        let hooks = Hooks {
+            outside: Some(Arc::new(outside::Callbacks::new().context("callbacks")?)),
+            upkeep: Some(Arc::new(Kept(ledger.clone()))),
+            accept: Some(Arc::new(Amqp(amqp))),
+        };
+        let desk = Desk::open(broker.clone(), workers, hooks, stop)
+            .await
+            .map_err(described)
+            .with_context(place)?;
+        let messages = Self { ledger, broker, desk };
+        messages.apply(plan).await?;
+        Ok(messages)
+    }
+
+    /// Declares what a configuration says, and changes what is there already; nothing is deleted that it
+    /// says no more.
+    pub async fn apply(&self, plan: &plan::Messages) -> anyhow::Result<()> {
+        let mut declared = Declared::default();
+        for (name, options) in &plan.topics {
+            let key = key(name.as_str())?;
+            self.topic(&key, options).await.with_context(|| format!("topic {name}"))?;
+            declared.topics.insert(key);
+        }
+        for (name, options) in &plan.queues {
+            let key = key(name.as_str())?;
+            self.queue(&key, options).await.with_context(|| format!("queue {name}"))?;
+            declared.queues.insert(key);
+        }
+        for subscription in &plan.subscriptions {
+            let key = subscription_key(subscription)?;
+            self.subscription(&key, &subscription.options)
+                .await
+                .with_context(|| format!("subscription {}", subscription.name))?;
+            declared.subscriptions.insert(key);
+        }
+        for (id, schedule) in &plan.schedules {
+            let key = key(id.as_str())?;
+            self.schedule(&key, schedule).await.with_context(|| format!("schedule {id}"))?;
+            declared.schedules.insert(id.to_string());
+        }
+        let pushes = plan.push.iter().map(|push| {
+            let of = plan.subscriptions.iter().find(|of| of.name == push.subscription);
+            let of = of.context("a push without its subscription")?;
+            Ok(Push {
+                subscription: subscription_key(of)?,
+                route: push.route.clone(),
+                path: push.path.clone(),
+                concurrency: push.concurrency,
+                timeout: push.timeout,
+            })
+        });
+        let pushes = pushes.collect::<anyhow::Result<Vec<_>>>()?;
+        self.desk.declare(declared);
+        self.desk.push(pushes);
+        Ok(())
+    }
+
+    async fn topic(&self, key: &Key, options: &weft_broker::TopicOptions) -> anyhow::Result<()> {
+        match self.broker.declare_topic(key, options.clone()).await {
+            Err(error) if error.reason() == Reason::DefinitionConflict => {
+                self.broker.alter_topic(key, options.clone()).await.map_err(described)
+            }
+            declared => declared.map(|_| ()).map_err(described),
+        }
+    }
+
+    async fn queue(&self, key: &Key, options: &weft_broker::QueueOptions) -> anyhow::Result<()> {
+        match self.broker.declare_queue(key, options.clone()).await {
+            Err(error) if error.reason() == Reason::DefinitionConflict => {
+                self.broker.alter_queue(key, options.clone()).await.map_err(described)
+            }
+            declared => declared.map(|_| ()).map_err(described),
+        }
+    }
+
+    async fn subscription(
+        &self,
+        key: &SubscriptionKey,
+        options: &weft_broker::SubscriptionOptions,
+    ) -> anyhow::Result<()> {
+        match self.broker.declare_subscription(key, options.clone()).await {
+            Err(error) if error.reason() == Reason::DefinitionConflict => {
+                self.broker.alter_subscription(key, options.clone()).await.map_err(described)
+            }
+            declared => declared.map(|_| ()).map_err(described),
+        }
+    }
+
+    /// Makes a schedule. One that is there as it should be is left alone, so that what it missed while the
+    /// node was down is known.
+    async fn schedule(&self, key: &Key, wanted: &plan::Schedule) -> anyhow::Result<()> {
+        let known = self.broker.schedule_of(key).await.map_err(described)?;
+        let same = known.is_some_and(|known| {
+            known.target == wanted.target
+                && known.when == wanted.when
+                && known.publish.key == wanted.publish.key
+                && known.publish.message.body() == wanted.publish.message.body()
+        });
+        if !same {
+            let (target, when) = (wanted.target.clone(), wanted.when.clone());
+            self.broker.schedule(key, target, when, &wanted.publish).await.map_err(described)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due until the store takes nothing more.
+    pub async fn keep(self: Arc<Self>) {
+        if let Err(error) = self.broker.keep().await {
+            tracing::error!("nothing is kept any more: {}", error.detail());
+        }
+    }
+
+    /// Writes what waits, and lets go of the ledger.
+    pub fn close(&self) {
+        if let Err(error) = self.ledger.close() {
+            tracing::error!("the ledger could not be closed in order: {}", error.detail());
+        }
+    }
+}
+
+fn key(name: &str) -> anyhow::Result<Key> {
+    Key::plain(name).map_err(described)
+}
+
+fn subscription_key(of: &plan::Subscription) -> anyhow::Result<SubscriptionKey> {
+    SubscriptionKey::new(&key(&of.topic)?, of.name.as_str()).map_err(described)
+}
+
+/// An error with all that is known of it.
+fn described(error: Error) -> anyhow::Error {
+    anyhow::anyhow!(error.detail())
+}
+
+/// How AMQP is spoken.
+fn amqp(plan: &plan::Amqp) -> weft_amqp::Options {
+    let user = |user: &plan::AmqpUser| User {
+        name: user.name.clone(),
+        password: Password::Plain(user.password.reveal().to_owned()),
+        grants: user.vhosts.iter().map(|vhost| Grant::all(vhost)).collect(),
+        remote: true,
+    };
+    weft_amqp::Options {
+        users: plan.users.iter().map(user).collect(),
+        vhosts: plan.vhosts.iter().filter(|vhost| *vhost != "/").cloned().collect(),
+        channels_max: plan.channels_max,
+        frame_bytes_max: plan.frame_max,
+        heartbeat_seconds: plan.heartbeat,
+        ..weft_amqp::Options::default()
+    }
+}
+
+/// Backups and checkpoints of the embedded ledger, off the runtime: they take their time.
+struct Kept(Ledger);
+
+impl Upkeep for Kept {
+    fn backup<'a>(&'a self, to: &'a Path) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
+        let (ledger, to) = (self.0.clone(), to.to_owned());
+        Box::pin(aside(move || ledger.backup(&to)))
+    }
+
+    fn checkpoint(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        let ledger = self.0.clone();
+        Box::pin(aside(move || ledger.checkpoint()))
+    }
+}
+
+/// Does what waits for the disk on a thread of its own.
+async fn aside(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::new(Reason::Internal, "a task broke").because(error)))
+}
+
+/// Connections of listeners that speak AMQP.
+struct Amqp(Server);
+
+impl Accept for Amqp {
+    fn accept<'a>(
+        &'a self,
+        _local: &'a Rc<Local>,
+        _listener: &'a Name,
+        io: Io,
+        peer: Peer,
+        stop: Stop,
+    ) -> LocalFuture<'a, Result<()>> {
+        let shown = peer.tls.as_ref().and_then(|tls| tls.peer_certificates.first());
+        let names = shown.and_then(weft_identity::peer::names);
+        let peer = weft_amqp::Peer {
+            address: peer.address.to_string(),
+            loopback: match &peer.address {
+                Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+                Address::Unix(_) => true,
+            },
+            certificate: names.map(|names| names.label().to_owned()),
+        };
+        Box::pin(async move {
+            self.0.serve(io, peer, stop).await;
+            Ok(())
+        })
+    }
+}

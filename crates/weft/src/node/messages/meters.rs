@@ -1,0 +1,140 @@
+//! The metrics of topics, queues, subscriptions and the ledger, asked for at each scrape.
+//!
+//! Queues that live in memory alone come and go with their connections, so that they are told as one.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use weft_broker::{Counts, QueueView};
+use weft_telemetry::metrics::{Metric, Writer};
+
+use super::Messages;
+
+/// The label of all queues that live in memory.
+const TRANSIENT: &str = "(transient)";
+
+impl Messages {
+    /// Writes them.
+    pub fn write(&self, to: &mut Writer) {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.topics(to);
+        self.queues(now_ms, to);
+        self.subscriptions(now_ms, to);
+        self.store(to);
+    }
+
+    fn topics(&self, to: &mut Writer) {
+        for topic in self.broker.topics() {
+            let name = topic.key().to_string();
+            let of = [("topic", &*name)];
+            let view = self.broker.topic_view(&topic);
+            to.counter(Metric::TopicPublished, &of, view.counts.published);
+            to.counter(Metric::TopicDuplicates, &of, view.counts.duplicates);
+            to.gauge(Metric::TopicMessages, &of, view.messages as f64);
+            to.gauge(Metric::TopicBytes, &of, view.bytes as f64);
+        }
+    }
+
+    fn queues(&self, now_ms: u128, to: &mut Writer) {
+        let mut transient: Option<QueueView> = None;
+        for queue in self.broker.queues() {
+            let view = self.broker.queue_view(&queue);
+            if queue.options().transient {
+                let sum = transient.get_or_insert_default();
+                sum.ready += view.ready;
+                sum.leased += view.leased;
+                sum.waiting += view.waiting;
+                sum.consumers += view.consumers;
+                sum.counts.published += view.counts.published;
+                sum.counts.delivered += view.counts.delivered;
+                continue;
+            }
+            self::queue(&queue.key().to_string(), &view, now_ms, to);
+        }
+        if let Some(view) = transient {
+            queue(TRANSIENT, &view, now_ms, to);
+        }
+    }
+
+    fn subscriptions(&self, now_ms: u128, to: &mut Writer) {
+        for subscription in self.broker.subscriptions() {
+            let key = subscription.key();
+            let topic = key.topic.to_string();
+            let of = [("topic", &*topic), ("subscription", &*key.name)];
+            let view = self.broker.subscription_view(&subscription);
+            to.counter(Metric::SubscriptionDelivered, &of, view.counts.delivered);
+            settled(Metric::SubscriptionSettled, &of, &view.counts, to);
+            to.counter(Metric::SubscriptionDead, &of, view.counts.dead_lettered);
+            let states =
+                [("ready", view.ready), ("leased", view.leased), ("waiting", view.waiting)];
+            for (state, count) in states {
+                to.gauge(
+                    Metric::SubscriptionMessages,
+                    &[of[0], of[1], ("state", state)],
+                    count as f64,
+                );
+            }
+            to.gauge(Metric::SubscriptionLag, &of, age(now_ms, view.oldest_ms));
+            to.gauge(Metric::SubscriptionConsumers, &of, f64::from(view.consumers));
+        }
+    }
+
+    fn store(&self, to: &mut Writer) {
+        let stats = self.ledger.stats();
+        to.counter(Metric::LedgerTransactions, &[], stats.transactions);
+        to.counter(Metric::LedgerSyncs, &[], stats.syncs);
+        let spent = Duration::from_nanos(stats.sync_nanos);
+        to.counter_real(Metric::LedgerSyncTime, spent.as_secs_f64());
+        to.counter(Metric::LedgerWritten, &[], stats.written_bytes);
+        to.counter(Metric::LedgerLost, &[], stats.damaged);
+        for (kind, bytes) in [
+            ("wal", stats.wal_bytes),
+            ("segments", stats.segment_bytes),
+            ("index", stats.index_bytes),
+        ] {
+            to.gauge(Metric::LedgerBytes, &[("kind", kind)], bytes as f64);
+        }
+        to.gauge(Metric::LedgerFull, &[], f64::from(u8::from(stats.full)));
+        to.gauge(Metric::LedgerPoisoned, &[], f64::from(u8::from(stats.poisoned)));
+    }
+}
+
+fn queue(name: &str, view: &QueueView, now_ms: u128, to: &mut Writer) {
+    let of = [("queue", name)];
+    let counts = &view.counts;
+    to.counter(Metric::QueuePublished, &of, counts.published);
+    to.counter(Metric::QueueDuplicates, &of, counts.duplicates);
+    to.counter(Metric::QueueRefused, &of, counts.refused);
+    to.counter(Metric::QueueDelivered, &of, counts.delivered);
+    settled(Metric::QueueSettled, &of, counts, to);
+    to.counter(Metric::QueueDead, &of, counts.dead_lettered);
+    for (cause, count) in [("expired", counts.expired), ("given_up", counts.dropped)] {
+        to.counter(Metric::QueueDropped, &[of[0], ("cause", cause)], count);
+    }
+    for (state, count) in
+        [("ready", view.ready), ("leased", view.leased), ("waiting", view.waiting)]
+    {
+        to.gauge(Metric::QueueMessages, &[of[0], ("state", state)], count as f64);
+    }
+    to.gauge(Metric::QueueOldest, &of, age(now_ms, view.oldest_ms));
+    to.gauge(Metric::QueueConsumers, &of, f64::from(view.consumers));
+}
+
+fn settled(metric: Metric, of: &[(&'static str, &str)], counts: &Counts, to: &mut Writer) {
+    for (how, count) in [
+        ("accepted", counts.accepted),
+        ("released", counts.released),
+        ("failed", counts.failed),
+        ("rejected", counts.rejected),
+    ] {
+        let labels: Vec<_> = of.iter().copied().chain([("how", how)]).collect();
+        to.counter(metric, &labels, count);
+    }
+}
+
+/// How old the oldest is, in seconds; 0 without one.
+fn age(now_ms: u128, oldest_ms: u64) -> f64 {
+    match oldest_ms {
+        0 => 0.0,
+        oldest => now_ms.saturating_sub(u128::from(oldest)) as f64 / 1_000.0,
+    }
+}

@@ -143,6 +143,15 @@ async fn an_expired_record_is_told_and_not_delivered(subject: &dyn Subject) {
     let over = of(group, store.overdue(100).await.unwrap());
     assert_eq!(texts(&over), ["leased"]);
     accept(&*store, &over).await;
+    expiring(&*store, log, "nobody asks", now + 10_000).await;
+    let unseen = lease(&*store, group, 1).await;
+    subject.pass(Duration::from_secs(6)).await;
+    assert!(of(group, store.overdue(100).await.unwrap()).is_empty(), "it is leased");
+    store.commit(fsync().with(retry(&unseen[0], Due::Now, false, ""))).await.unwrap();
+    subject.pass(Duration::from_secs(2)).await;
+    let over = of(group, store.overdue(100).await.unwrap());
+    assert_eq!(texts(&over), ["nobody asks"], "told although nobody asks for it");
+    accept(&*store, &over).await;
     subject.restart().await;
     let store = subject.store();
     subject.pass(Duration::from_secs(60)).await;

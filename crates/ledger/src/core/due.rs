@@ -7,6 +7,9 @@ use weft_kernel::Tick;
 use super::{Core, Item, Now, Wakes};
 use crate::record::GroupId;
 
+/// After so many milliseconds a record is looked at again that could not expire when its time came.
+const AGAIN_MS: u64 = 1000;
+
 /// An entry in the order of timers; the earliest is the greatest, for a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
@@ -99,9 +102,11 @@ impl Core {
         if queue.group.options.owner
             && let Some(expiring) = &mut log.expiring
         {
-            // What nobody may see yet is found by the look in order.
+            // What is leased, or not visible yet, cannot expire now: it is looked at again.
             while let Some(position) = expiring.pop(now.wall_ms) {
-                if position < log.visible {
+                if position >= log.visible || queue.group.lease(position).is_some() {
+                    expiring.again(now.wall_ms + AGAIN_MS, position);
+                } else {
                     queue.group.expire(position);
                 }
             }

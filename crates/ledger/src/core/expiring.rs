@@ -23,6 +23,11 @@ impl Expiring {
         self.heap.push(Reverse((expires_ms, position)));
     }
 
+    /// Enters a record again that was taken out.
+    pub(crate) fn again(&mut self, at_ms: u64, position: u64) {
+        self.heap.push(Reverse((at_ms, position)));
+    }
+
     /// The earliest time.
     pub(crate) fn next(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((at, _))| *at)

@@ -4,29 +4,33 @@
 //! counts against the prefetch until it is settled or its lease has run out. Dropping the consumer gives
 //! back what is not settled, without fault.
 
+mod held;
+mod lease;
+mod settler;
+mod waiting;
+
 use std::{
-    collections::HashMap,
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use weft_kernel::{Code, Error, Reason, Result};
-use weft_ledger::{Ask, ConsumerId, Durability, GroupId, LogId, Record, Store, Token};
+use weft_ledger::{Ask, ConsumerId, GroupId, Record};
+
+pub(crate) use held::Held;
+pub use lease::{Delivery, Lease, lease_lost};
+pub(crate) use lease::{lease_of, open};
+pub use settler::{Settled, Settler};
 
 use crate::{
     broker::Broker,
     counters::add,
-    message::Message,
     settle::{Event, Verdict},
     settlement::Settlement,
-    source::{Queue, Source, Topic},
+    source::Source,
 };
+use waiting::Waiting;
 
 /// How a consumer consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,178 +62,6 @@ impl Default for ConsumerOptions {
     }
 }
 
-/// What settles a delivery: small, and without the message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    pub(crate) group: GroupId,
-    pub(crate) log: LogId,
-    /// The position of the message in its queue or topic.
-    pub position: u64,
-    pub(crate) token: Token,
-    /// How often it had failed.
-    pub failures: u32,
-    /// How often it was handed out, this time included.
-    pub handouts: u32,
-    pub(crate) note: Bytes,
-    pub(crate) keyed: bool,
-    /// Who took it.
-    consumer: ConsumerId,
-}
-
-impl Lease {
-    /// A number that no other delivery of this life of the store has.
-    pub fn id(&self) -> u64 {
-        self.token.lease
-    }
-
-    /// All of it as one text, for an API without a connection ([`Broker::lease_of_text`]).
-    pub fn to_text(&self) -> String {
-        format!(
-            "{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{}",
-            self.group.0,
-            self.position,
-            self.token.epoch,
-            self.token.lease,
-            self.failures,
-            self.handouts,
-            self.consumer.0,
-            u8::from(self.keyed),
-        )
-    }
-}
-
-impl Broker {
-    /// The delivery that a text stands for, and what settles it. Whether it still runs is found out by
-    /// settling it.
-    ///
-    /// # Errors
-    /// [`Reason::LeaseLost`] when the text is not one of a delivery, or its source is gone.
-    pub async fn lease_of_text(&self, text: &str) -> Result<(Settler, Lease)> {
-        let lost = || Error::new(Reason::LeaseLost, "this is not the lease of a delivery");
-        let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16).ok());
-        let mut number = || parts.next().flatten();
-        let small = |number: u64| u32::try_from(number).ok();
-        let mut read = || {
-            Some((
-                GroupId(small(number()?)?),
-                number()?,
-                Token { epoch: small(number()?)?, lease: number()? },
-                small(number()?)?,
-                small(number()?)?,
-                ConsumerId(number()?),
-                number()? != 0,
-            ))
-        };
-        let (group, position, token, failures, handouts, consumer, keyed) =
-            read().ok_or_else(lost)?;
-        let source = self.source_of(group).ok_or_else(lost)?;
-        let log = match &source {
-            Source::Queue(queue) => queue.log,
-            Source::Subscription(_) => source.topic(group).ok_or_else(lost)?.log,
-        };
-        // Only what has failed before has a note.
-        let note = if failures == 0 {
-            Bytes::new()
-        } else {
-            let found = self.store().peek(group, position, 1).await?;
-            found
-                .into_iter()
-                .find(|(exception, _)| exception.position == position)
-                .map(|(exception, _)| exception.note)
-                .unwrap_or_default()
-        };
-        let lease =
-            Lease { group, log, position, token, failures, handouts, note, keyed, consumer };
-        // The consumer that took it may still be there, and gets room again.
-        let held = self.inner().held.lock().get(&consumer).and_then(Weak::upgrade);
-        let settler = Settler { broker: self.clone(), source, held: held.unwrap_or_default() };
-        Ok((settler, lease))
-    }
-}
-
-/// A message handed out once.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The message.
-    pub message: Message,
-    /// What settles it.
-    pub lease: Lease,
-    /// Its ordering key.
-    pub key: Bytes,
-    /// When it was published: wall milliseconds.
-    pub published_ms: u64,
-    /// Its priority.
-    pub priority: u8,
-    /// The topic it is on; `None` from a queue.
-    pub topic: Option<Arc<Topic>>,
-}
-
-/// What a consumer holds unsettled.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    leases: Mutex<Leases>,
-    /// Told when something was let go.
-    freed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Leases {
-    /// By group and position: the lease's number and the bytes of its message.
-    running: HashMap<(GroupId, u64), (u64, u32)>,
-    bytes: u64,
-}
-
-impl Leases {
-    fn remove(&mut self, group: GroupId, position: u64) {
-        if let Some((_, bytes)) = self.running.remove(&(group, position)) {
-            self.bytes -= u64::from(bytes);
-        }
-    }
-}
-
-impl Held {
-    fn hold(&self, lease: &Lease, bytes: u32) {
-        let mut leases = self.leases.lock();
-        leases.remove(lease.group, lease.position);
-        leases.running.insert((lease.group, lease.position), (lease.token.lease, bytes));
-        leases.bytes += u64::from(bytes);
-    }
-
-    /// Lets settled leases go.
-    pub(crate) fn let_go<'a>(&self, settled: impl Iterator<Item = &'a Lease>) {
-        let mut leases = self.leases.lock();
-        for lease in settled {
-            let running = leases.running.get(&(lease.group, lease.position));
-            if running.is_some_and(|(number, _)| *number == lease.token.lease) {
-                leases.remove(lease.group, lease.position);
-            }
-        }
-        drop(leases);
-        self.freed.notify_one();
-    }
-
-    /// Lets a lease go that ran out.
-    pub(crate) fn expired(&self, group: GroupId, position: u64) {
-        self.leases.lock().remove(group, position);
-        self.freed.notify_one();
-    }
-
-    /// How many messages and bytes more there is room for.
-    fn room(&self, options: &ConsumerOptions) -> (u32, u64) {
-        let leases = self.leases.lock();
-        let held = u32::try_from(leases.running.len()).unwrap_or(u32::MAX);
-        let bytes = options.prefetch_bytes.saturating_sub(leases.bytes);
-        if held > 0 && bytes == 0 {
-            return (0, 0);
-        }
-        (options.prefetch.saturating_sub(held), bytes.max(1))
-    }
-
-    fn len(&self) -> usize {
-        self.leases.lock().running.len()
-    }
-}
-
 /// Takes messages from a queue or subscription.
 #[derive(Debug)]
 pub struct Consumer {
@@ -249,14 +81,6 @@ pub struct Consumer {
     detached: bool,
     /// Whether it counts as a consumer.
     joined: bool,
-}
-
-/// Settles what a consumer took; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Settler {
-    broker: Broker,
-    source: Source,
-    held: Arc<Held>,
 }
 
 impl Broker {
@@ -596,43 +420,6 @@ fn members(source: &Source) -> Vec<GroupId> {
     }
 }
 
-/// Waits for any of several groups, and answers which; passes its turns on if it is dropped before.
-struct Waiting<'a> {
-    store: &'a dyn Store,
-    groups: &'a [GroupId],
-    id: ConsumerId,
-    waiting: bool,
-}
-
-impl Future for Waiting<'_> {
-    type Output = usize;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
-        let ready = self
-            .groups
-            .iter()
-            .position(|group| self.store.poll_ready(*group, self.id, context).is_ready());
-        self.waiting = true;
-        let Some(at) = ready else { return Poll::Pending };
-        // Those that were asked before it are waited for no more.
-        for group in self.groups.iter().take(at) {
-            self.store.pass_turn(*group, self.id);
-        }
-        self.waiting = false;
-        Poll::Ready(at)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.waiting {
-            for group in self.groups {
-                self.store.pass_turn(*group, self.id);
-            }
-        }
-    }
-}
-
 impl Drop for Consumer {
     fn drop(&mut self) {
         for group in &self.groups {
@@ -650,129 +437,4 @@ impl Drop for Consumer {
             self.broker.auto_delete(queue);
         }
     }
-}
-
-pub(crate) fn lease_of(delivery: &weft_ledger::Delivery) -> Lease {
-    Lease {
-        group: delivery.group,
-        log: delivery.record.log,
-        position: delivery.position,
-        token: delivery.token,
-        failures: delivery.failures,
-        handouts: delivery.handouts,
-        note: delivery.note.clone(),
-        keyed: !delivery.record.key.is_empty(),
-        consumer: delivery.consumer,
-    }
-}
-
-/// The message of a record. What the broker did not write is handed out as bytes, not swallowed.
-pub(crate) fn open(record: &Record) -> Message {
-    Message::from_stored(record.data.clone())
-        .unwrap_or_else(|_error| Message::foreign(record.data.clone()))
-}
-
-/// What became of settlements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// The number of the transaction; 0 if every lease was lost.
-    pub seq: u64,
-    /// The level at which it counts as done.
-    pub durability: Durability,
-    /// Which of them, counted from 0, came too late: their lease had run out or was void.
-    pub lost: Vec<usize>,
-}
-
-impl Broker {
-    /// Takes up to `max` messages that are ready now without being a consumer: for who asks for single
-    /// messages. It takes past pause, and beside the active consumer of a single-active queue.
-    ///
-    /// # Errors
-    /// [`Reason::NoQueue`] once it is deleted, [`Reason::QueueLocked`] if it belongs to another
-    /// connection than `owner`.
-    pub async fn take_ready(
-        &self,
-        queue: &Arc<Queue>,
-        max: u32,
-        owner: Option<u64>,
-    ) -> Result<(Vec<Delivery>, Settler)> {
-        queue.check_owner(owner)?;
-        queue.usage.touch(self.clock().now());
-        let source = Source::Queue(Arc::clone(queue));
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: max, bytes: u64::MAX, lease: None };
-        let leased = match self.store().lease(queue.group, ask) {
-            Ok(leased) => leased.wait().await,
-            Err(error) => Err(error),
-        };
-        let leased = leased
-            .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
-        let taken: Vec<Delivery> = leased.iter().map(|one| delivery(one, None)).collect();
-        add(&queue.counters.delivered, taken.len() as u64);
-        Ok((taken, Settler { broker: self.clone(), source, held: Arc::default() }))
-    }
-}
-
-/// What is handed out for what the store handed out.
-pub(crate) fn delivery(leased: &weft_ledger::Delivery, topic: Option<Arc<Topic>>) -> Delivery {
-    Delivery {
-        message: open(&leased.record),
-        lease: lease_of(leased),
-        key: leased.record.key.clone(),
-        published_ms: leased.record.time_ms,
-        priority: leased.record.priority,
-        topic,
-    }
-}
-
-impl Settler {
-    /// What it settles deliveries of.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Settles deliveries in one transaction, without waiting for the disk; those whose lease is lost
-    /// are told and keep no other from being settled.
-    ///
-    /// A message that is given up is moved to the dead letters in the same transaction.
-    ///
-    /// # Errors
-    /// What the store refuses; nothing is settled then, and it may be tried again.
-    pub async fn settle(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
-        let settlements: Vec<_> = verdicts
-            .iter()
-            .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
-            .collect();
-        let settled = self.broker.settle_all(&self.source, &settlements).await?;
-        self.held.let_go(verdicts.iter().map(|(lease, _)| lease));
-        Ok(settled)
-    }
-
-    /// Settles deliveries and waits until that is done at the level of the queue or topic.
-    ///
-    /// # Errors
-    /// As [`Settler::settle`], and [`Reason::StoragePoisoned`].
-    pub async fn settle_durably(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
-        let settled = self.settle(verdicts).await?;
-        if settled.seq != 0 {
-            weft_ledger::until_durable(self.broker.store(), settled.seq, settled.durability)
-                .await?;
-        }
-        Ok(settled)
-    }
-
-    /// Starts the lease of a delivery anew.
-    ///
-    /// # Errors
-    /// [`Reason::LeaseLost`].
-    pub fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
-        self.broker.store().renew(lease.group, lease.position, lease.token, span)
-    }
-}
-
-/// That a lease is lost, as an error.
-pub fn lease_lost(position: u64) -> Error {
-    Error::new(
-        Reason::LeaseLost,
-        format!("the lease of the message at position {position} is over"),
-    )
 }

@@ -90,12 +90,12 @@ impl SubscriptionKey {
         Ok(Self { topic: topic.clone(), name: name.into() })
     }
 
-    /// The queue that takes its dead letters: `{topic}.{subscription}.dead`.
+    /// The queue that takes its dead letters: `{subscription}.dead`.
     ///
     /// # Errors
-    /// As [`Key::new`], when the three together are too long.
+    /// As [`Key::new`], when it is too long.
     pub fn dead(&self) -> Result<Key> {
-        self.topic.sibling(&format!("{}.{}.dead", self.topic.name, self.name))
+        self.topic.sibling(&format!("{}.dead", self.name))
     }
 }
 

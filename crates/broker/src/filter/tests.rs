@@ -56,6 +56,7 @@ fn expressions_see_attributes_headers_and_json() {
         ("event.weight > 5 && event.subject.startsWith('order/')", true),
         ("headers['x-region'] == 'eu-west'", true),
         ("data.total > 100", true),
+        ("data.total > 100.5", true),
         ("data.total > 100 && !data.vip", false),
         ("data.lines.exists(line, line.n > 5)", true),
         ("data.lines.all(line, line.n > 5)", false),

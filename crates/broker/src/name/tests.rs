@@ -66,5 +66,5 @@ fn patterns_take_words_and_the_rest() {
 fn the_dead_letters_of_a_subscription_have_a_queue_of_their_own() {
     let topic = Key::plain("orders").unwrap();
     let subscription = SubscriptionKey::new(&topic, "billing").unwrap();
-    assert_eq!(&*subscription.dead().unwrap().name, "orders.billing.dead");
+    assert_eq!(&*subscription.dead().unwrap().name, "billing.dead");
 }

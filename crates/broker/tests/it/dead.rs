@@ -92,7 +92,7 @@ fn a_subscription_has_dead_letters_of_its_own() {
     let mut consumer = node.consumer(subscription.clone());
     let taken = node.take(&mut consumer);
     node.settle(&consumer, &taken[0], fail("x"));
-    let dead = node.broker.queue(&key("t.s.dead")).unwrap();
+    let dead = node.broker.queue(&key("s.dead")).unwrap();
     let (taken, settler) = node.run(node.broker.take_ready(&dead, 5, None)).unwrap();
     assert_eq!(taken[0].message.burial().unwrap().origin.text(), "s of t");
     node.run(settler.settle_durably(&[(taken[0].lease.clone(), Verdict::Release)])).unwrap();

@@ -1,0 +1,108 @@
+//! Settles deliveries, wherever the consumer is that took them.
+
+use std::{sync::Arc, time::Duration};
+
+use weft_kernel::{Code, Result};
+use weft_ledger::{Ask, ConsumerId, Durability};
+
+use super::{Delivery, Held, Lease, lease::delivery};
+use crate::{
+    broker::Broker,
+    counters::add,
+    settle::{Event, Verdict},
+    settlement::Settlement,
+    source::{Queue, Source},
+};
+
+/// Settles what a consumer took; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Settler {
+    pub(super) broker: Broker,
+    pub(super) source: Source,
+    pub(super) held: Arc<Held>,
+}
+
+/// What became of settlements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The number of the transaction; 0 if every lease was lost.
+    pub seq: u64,
+    /// The level at which it counts as done.
+    pub durability: Durability,
+    /// Which of them, counted from 0, came too late: their lease had run out or was void.
+    pub lost: Vec<usize>,
+}
+
+impl Broker {
+    /// Takes up to `max` messages that are ready now without being a consumer: for who asks for single
+    /// messages. It takes past pause, and beside the active consumer of a single-active queue.
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`] once it is deleted, [`Reason::QueueLocked`] if it belongs to another
+    /// connection than `owner`.
+    pub async fn take_ready(
+        &self,
+        queue: &Arc<Queue>,
+        max: u32,
+        owner: Option<u64>,
+    ) -> Result<(Vec<Delivery>, Settler)> {
+        queue.check_owner(owner)?;
+        queue.usage.touch(self.clock().now());
+        let source = Source::Queue(Arc::clone(queue));
+        let ask = Ask { consumer: ConsumerId::SYSTEM, records: max, bytes: u64::MAX, lease: None };
+        let leased = match self.store().lease(queue.group, ask) {
+            Ok(leased) => leased.wait().await,
+            Err(error) => Err(error),
+        };
+        let leased = leased
+            .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
+        let taken: Vec<Delivery> = leased.iter().map(|one| delivery(one, None)).collect();
+        add(&queue.counters.delivered, taken.len() as u64);
+        Ok((taken, Settler { broker: self.clone(), source, held: Arc::default() }))
+    }
+}
+
+impl Settler {
+    /// What it settles deliveries of.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Settles deliveries in one transaction, without waiting for the disk; those whose lease is lost
+    /// are told and keep no other from being settled.
+    ///
+    /// A message that is given up is moved to the dead letters in the same transaction.
+    ///
+    /// # Errors
+    /// What the store refuses; nothing is settled then, and it may be tried again.
+    pub async fn settle(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
+        let settlements: Vec<_> = verdicts
+            .iter()
+            .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
+            .collect();
+        let settled = self.broker.settle_all(&self.source, &settlements).await?;
+        self.held.let_go(verdicts.iter().map(|(lease, _)| lease));
+        Ok(settled)
+    }
+
+    /// Settles deliveries and waits until that is done at the level of the queue or topic.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`], and [`Reason::StoragePoisoned`].
+    pub async fn settle_durably(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
+        let settled = self.settle(verdicts).await?;
+        if settled.seq != 0 {
+            weft_ledger::until_durable(self.broker.store(), settled.seq, settled.durability)
+                .await?;
+        }
+        Ok(settled)
+    }
+
+    /// Starts the lease of a delivery anew.
+    ///
+    /// # Errors
+    /// [`Reason::LeaseLost`].
+    pub fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
+        self.broker.store().renew(lease.group, lease.position, lease.token, span)
+    }
+}

@@ -1,0 +1,240 @@
+//! What is published and settled in one transaction, as it is put together.
+
+use std::{sync::Arc, time::Duration};
+
+use smallvec::SmallVec;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{
+    Durability, Expect, LogId, NewRecord, Op, Transaction,
+    transaction::{KEY_BYTES_MAX, PRIORITY_MAX},
+};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+
+use super::{Publish, Target};
+use crate::{
+    message::{Form, Message},
+    source::{Queue, Topic},
+};
+
+/// What is published in one transaction.
+#[derive(Debug)]
+pub struct Batch {
+    pub(crate) transaction: Transaction,
+    /// One per append, with the bytes of the message.
+    pub(super) appends: SmallVec<[(Target, u32); 1]>,
+    /// With which operation each publish begins, for [`Broker::submit_each`].
+    pub(super) publishes: SmallVec<[u32; 1]>,
+    now_ms: u64,
+    secret: u64,
+}
+
+impl Batch {
+    pub(crate) fn new(now_ms: u64, secret: u64) -> Self {
+        Self {
+            transaction: Transaction::new(Durability::Memory),
+            appends: SmallVec::new(),
+            publishes: SmallVec::new(),
+            now_ms,
+            secret,
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.transaction.ops.is_empty()
+    }
+
+    /// How many messages it has, each target counted.
+    pub fn len(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// The bytes of its messages, each target counted.
+    pub fn bytes(&self) -> u64 {
+        self.appends.iter().map(|(_, bytes)| u64::from(*bytes)).sum()
+    }
+
+    /// Adds a message for several queues: one publish, which happens for all of them or not at all.
+    ///
+    /// Queues that were deleted meanwhile are left out.
+    ///
+    /// # Errors
+    /// [`Reason::MessageTooLarge`] beyond the bound of one of them; nothing is added then.
+    pub fn publish(&mut self, queues: &[Arc<Queue>], publish: &Publish) -> Result<()> {
+        let (ops, appends) = (self.transaction.ops.len(), self.appends.len());
+        for queue in queues {
+            match self.queue(queue, publish) {
+                Err(error) if error.reason() != Reason::NoQueue => {
+                    self.transaction.ops.truncate(ops);
+                    self.appends.truncate(appends);
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        self.publishes.push(u32::try_from(ops).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Which operations append, and to which log.
+    pub(crate) fn appends_at(&self) -> SmallVec<[(usize, LogId); 1]> {
+        let ops = self.transaction.ops.iter().enumerate();
+        ops.filter_map(|(at, op)| match op {
+            Op::Append { log, .. } => Some((at, *log)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Adds a message for a queue.
+    ///
+    /// # Errors
+    /// [`Reason::NoQueue`] when it was deleted, [`Reason::MessageTooLarge`] beyond its bound.
+    pub fn queue(&mut self, queue: &Arc<Queue>, publish: &Publish) -> Result<()> {
+        if queue.is_deleted() {
+            return Err(Error::new(Reason::NoQueue, format!("queue {} was deleted", queue.key)));
+        }
+        let (ttl, level, record_id) = {
+            let settings = queue.settings.read();
+            let options = &settings.options;
+            check(publish, options.message_bytes_max)?;
+            let level = if options.transient {
+                Durability::Memory
+            } else {
+                publish.durability.unwrap_or(options.durability)
+            };
+            let id = options.dedupe.is_some().then(|| self.id(&publish.message)).flatten();
+            (shorter(options.message_ttl, publish.ttl), level, id)
+        };
+        self.append(Target::Queue(Arc::clone(queue)), publish, ttl, level, record_id, Expect::Any);
+        Ok(())
+    }
+
+    /// Adds a message for a topic; with `expect` only if it gets that position.
+    ///
+    /// # Errors
+    /// [`Reason::NoTopic`] when it was deleted, [`Reason::MessageTooLarge`] beyond its bound,
+    /// [`Reason::MalformedMessage`] when a compacted topic gets a message without a key.
+    pub fn topic(
+        &mut self,
+        topic: &Arc<Topic>,
+        publish: &Publish,
+        expect: Option<u64>,
+    ) -> Result<()> {
+        if topic.is_deleted() {
+            return Err(Error::new(Reason::NoTopic, format!("topic {} was deleted", topic.key)));
+        }
+        let (level, id) = {
+            let options = topic.settings.read();
+            check(publish, options.message_bytes_max)?;
+            if options.compact && publish.key.is_empty() {
+                return Err(Error::new(
+                    Reason::MalformedMessage,
+                    format!("topic {} keeps the last message of each key: give it one", topic.key),
+                ));
+            }
+            let id = options.dedupe.is_some().then(|| self.id(&publish.message)).flatten();
+            (publish.durability.unwrap_or(options.durability), id)
+        };
+        let expect = expect.map_or(Expect::Any, Expect::Next);
+        self.append(Target::Topic(Arc::clone(topic)), publish, publish.ttl, level, id, expect);
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        target: Target,
+        publish: &Publish,
+        ttl: Option<Duration>,
+        level: Durability,
+        dedupe: Option<u128>,
+        expect: Expect,
+    ) {
+        let expires_ms = ttl.map_or(0, |ttl| {
+            let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            // 0 means never, so a message without any time to live expires at the first moment.
+            publish.due_ms.max(self.now_ms).saturating_add(ttl).max(1)
+        });
+        self.push(
+            target,
+            publish.message.len(),
+            NewRecord {
+                key: publish.key.clone(),
+                data: publish.message.stored().clone(),
+                due_ms: publish.due_ms,
+                expires_ms,
+                priority: publish.priority,
+                dedupe,
+            },
+            level,
+            expect,
+        );
+    }
+
+    /// Adds a record as it is.
+    pub(crate) fn push(
+        &mut self,
+        target: Target,
+        bytes: usize,
+        record: NewRecord,
+        level: Durability,
+        expect: Expect,
+    ) {
+        self.require(level);
+        self.transaction.ops.push(Op::Append { log: target.log(), expect, record });
+        self.appends.push((target, u32::try_from(bytes).unwrap_or(u32::MAX)));
+    }
+
+    /// Lets the message added last be stored although its id is known: it was there before.
+    pub(crate) fn known_again(&mut self) {
+        if let Some(Op::Append { record, .. }) = self.transaction.ops.last_mut() {
+            record.dedupe = None;
+        }
+    }
+
+    /// Adds another operation.
+    pub(crate) fn op(&mut self, op: Op, level: Durability) {
+        self.require(level);
+        self.transaction.ops.push(op);
+    }
+
+    fn require(&mut self, level: Durability) {
+        self.transaction.durability = self.transaction.durability.max(level);
+    }
+
+    /// Who a message is: its id among those of its source, keyed so that nobody can make two meet.
+    fn id(&self, message: &Message) -> Option<u128> {
+        if message.form() != Form::Event {
+            return None;
+        }
+        let event = message.event()?;
+        let source = xxh3_64_with_seed(event.source().as_bytes(), self.secret);
+        Some(xxh3_128_with_seed(event.id().as_bytes(), source))
+    }
+}
+
+fn check(publish: &Publish, bytes_max: u64) -> Result<()> {
+    if publish.message.len() as u64 > bytes_max {
+        return Err(Error::new(
+            Reason::MessageTooLarge,
+            format!(
+                "the message has {} bytes, and at most {bytes_max} are taken",
+                publish.message.len()
+            ),
+        ));
+    }
+    if publish.key.len() > KEY_BYTES_MAX {
+        return Err(Error::new(Reason::MalformedMessage, "a key has at most 1 KiB"));
+    }
+    if publish.priority > PRIORITY_MAX {
+        return Err(Error::new(Reason::MalformedMessage, "a priority is from 0 to 31"));
+    }
+    Ok(())
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

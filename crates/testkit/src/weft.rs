@@ -143,6 +143,11 @@ impl Weft {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Ends it at once, as a crash would.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// Asks it to drain and end.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

@@ -18,7 +18,6 @@ use lapin::{
     types::FieldTable,
 };
 use serde_json::{Value, json};
-use weft_testkit::Signal;
 use weft_testkit::{Message, Upstream, Weft, until, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
@@ -84,7 +83,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     for delivery in &taken {
         assert_eq!(settle(&weft, "queues/emails", delivery, "accept").status(), 200);
     }
-    weft.signal(Signal::KILL);
+    weft.kill();
     let weft = weft.successor();
     let mut seen = Vec::new();
     while seen.len() < 200 {

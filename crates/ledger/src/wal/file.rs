@@ -81,11 +81,9 @@ impl WalFile {
     pub(crate) fn read_all(&self) -> Result<Vec<u8>> {
         let path = name(self.number);
         let cannot = |error| failed("cannot read a write-ahead file", &path, error);
-        let mut bytes = read_up_to(&*self.file, 0, usize::MAX).map_err(cannot)?;
-        if let Some(end) = closed(&bytes, self.number) {
-            bytes.truncate((end as usize).max(HEADER_LEN as usize));
-        }
-        Ok(bytes)
+        let head = read_up_to(&*self.file, 0, HEADER_LEN as usize).map_err(cannot)?;
+        let end = closed(&head, self.number).map_or(usize::MAX, |end| end.max(HEADER_LEN) as usize);
+        read_up_to(&*self.file, 0, end).map_err(cannot)
     }
 
     /// All its bytes with the frames that are whole in the clear; places lead to images in them.

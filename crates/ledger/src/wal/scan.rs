@@ -97,11 +97,12 @@ pub(crate) fn first_seq(bytes: &[u8], number: u32) -> Option<u64> {
 
 /// Every whole frame of the file, with its `synced` and its size, whatever lies between them.
 fn frames(bytes: &[u8], number: u32, before: u64) -> impl Iterator<Item = (Whole, u32, u32)> + '_ {
+    let used = used(bytes);
     let (mut at, mut last) = (HEADER_LEN as usize, before);
     // Whether what lies at `at` has to be a frame; when not, only what looks like one is looked at.
     let mut follows = true;
     std::iter::from_fn(move || {
-        while at + frame::HEADER <= bytes.len() {
+        while at < used && at + frame::HEADER <= bytes.len() {
             if (follows || plausible(&bytes[at..], at, last))
                 && let Found::Frame(frame) = frame::read(&bytes[at..], number)
             {
@@ -121,6 +122,17 @@ fn frames(bytes: &[u8], number: u32, before: u64) -> impl Iterator<Item = (Whole
         }
         None
     })
+}
+
+/// Where the zeros at the end of a file begin, or a little later: most of it may never have been
+/// written, and no frame begins with zeros alone.
+fn used(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end >= BLOCK.len() && bytes[end - BLOCK.len()..end] == BLOCK {
+        end -= BLOCK.len();
+    }
+    end
 }
 
 /// Whether a header can be that of a frame at `at` after transaction `last`; keeps the search through garbage short.

@@ -1,4 +1,5 @@
-//! What any engine of messages offers, and what each of them can: the embedded one is [`Broker`].
+//! What any engine of messages offers, and what each of them can: the embedded one is
+//! [`Broker`](crate::Broker).
 //!
 //! A driver does not hide what its engine cannot do: [`Engine::capabilities`] says of each capability
 //! whether the engine has it, the driver makes it up, or it is missing. What is missing is refused when

@@ -1,7 +1,7 @@
 //! What becomes of a delivery: the one place where retry, dead letter and drop are decided.
 //!
-//! [`decide`] is pure: options, what is known of the delivery, what has happened, the time and chance
-//! go in, an [`Outcome`] comes out. Consumers, the keeper (leases that ran out, messages that expired)
+//! `decide` is pure: options, what is known of the delivery, what has happened, the time and chance
+//! go in, an `Outcome` comes out. Consumers, the keeper (leases that ran out, messages that expired)
 //! and limits (the oldest of a full queue) all go through it.
 //!
 //! Only a failure counts against a message: being released, or given back because its consumer went

@@ -38,8 +38,7 @@ impl Broker {
     /// messages. It takes past pause, and beside the active consumer of a single-active queue.
     ///
     /// # Errors
-    /// [`Reason::NoQueue`] once it is deleted, [`Reason::QueueLocked`] if it belongs to another
-    /// connection than `owner`.
+    /// `no_queue` once it is deleted, `queue_locked` if it belongs to another connection than `owner`.
     pub async fn take_ready(
         &self,
         queue: &Arc<Queue>,
@@ -88,7 +87,7 @@ impl Settler {
     /// Settles deliveries and waits until that is done at the level of the queue or topic.
     ///
     /// # Errors
-    /// As [`Settler::settle`], and [`Reason::StoragePoisoned`].
+    /// As [`Settler::settle`], and `storage_poisoned`.
     pub async fn settle_durably(&self, verdicts: &[(Lease, Verdict)]) -> Result<Settled> {
         let settled = self.settle(verdicts).await?;
         if settled.seq != 0 {
@@ -101,7 +100,7 @@ impl Settler {
     /// Starts the lease of a delivery anew.
     ///
     /// # Errors
-    /// [`Reason::LeaseLost`].
+    /// `lease_lost` if it is not this delivery's any more.
     pub fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
         self.broker.store().renew(lease.group, lease.position, lease.token, span)
     }

@@ -192,6 +192,11 @@ impl Checkpoint {
         Ok(true)
     }
 
+    /// Lets go of the tables: nothing more is written to their file, also not when this is dropped.
+    pub(crate) fn close(&self) {
+        *self.database.write() = None;
+    }
+
     /// Stores what changed, the transaction that it reflects, and the first write-ahead file that is needed from then on; durable on return.
     ///
     /// Of rows with the same key the last one counts.

@@ -165,7 +165,7 @@ pub struct GroupOptions {
     /// Order per key: while a record of a key is leased or waits for its retry, later ones of that key
     /// wait. Records without a key are free. Cannot be altered.
     pub keyed: bool,
-    /// Higher priority first; after every [`AGEING`](crate::options::AGEING) hand-outs from higher
+    /// Higher priority first; after every [`AGEING`] hand-outs from higher
     /// levels one goes to the oldest record of the lower ones, so that none starves. Cannot be altered.
     pub prioritized: bool,
     /// One consumer is active at a time: the one of the highest priority, among equals the first.

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use weft_kernel::{ByteSize, Clock, ManualClock, Rng};
 use weft_ledger::{
-    Ledger, Options, Pending, Store,
+    Durability, ExpectValue, Ledger, Options, Pending, Store, Transaction,
     conformance::{Subject, run},
     disk::SimulatedDisk,
 };
@@ -117,4 +117,32 @@ fn the_suite_passes_with_next_to_no_memory() {
 fn the_suite_passes_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     conforms(Place::Folder(folder.path().join("ledger")), small());
+}
+
+#[test]
+fn a_handle_that_outlives_its_closing_writes_nothing() {
+    // A clone that was left once let the tables write a last time, into what a successor had open.
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let mut left = Vec::new();
+    for life in 0..8u32 {
+        let (ledger, _) = Ledger::open_folder(folder.path(), small(), clock.clone()).unwrap();
+        let store: Arc<dyn Store> = Arc::new(ledger.clone());
+        runtime.block_on(async {
+            let map = store.create_map("lives").await.unwrap();
+            let entries = store.scan(map, b"", None, 1000).await.unwrap();
+            assert_eq!(entries.len() as u32, life * 50);
+            let put = (0..50).fold(Transaction::new(Durability::Fsync), |put, entry| {
+                let key = format!("{life}/{entry}");
+                put.put(map, key, vec![7; 2000], ExpectValue::Absent)
+            });
+            store.commit(put).await.unwrap();
+        });
+        // The handle of the life before goes while this one is open.
+        left.clear();
+        ledger.checkpoint().unwrap();
+        ledger.close().unwrap();
+        left.push(store);
+    }
 }

@@ -41,8 +41,19 @@ pub(crate) struct Chores {
     full: Vec<Weak<Queue>>,
     /// What is deleted when it is not used for its time.
     fading: Vec<WeakSource>,
+    /// Before this none of it goes, because use only puts that off; zero when something is new.
+    fades_at: Tick,
     /// Subscriptions that lead to a queue and are not consumed yet.
     pub(crate) forwarded: Vec<Weak<Subscription>>,
+}
+
+impl Chores {
+    fn watch(&mut self, source: WeakSource) {
+        if !self.fading.iter().any(|other| other.same(&source)) {
+            self.fading.push(source);
+        }
+        self.fades_at = Tick::ZERO;
+    }
 }
 
 impl Broker {
@@ -185,7 +196,7 @@ impl Broker {
     pub(crate) fn watch_queue(&self, queue: &Arc<Queue>) {
         if queue.settings.read().options.expires.is_some() {
             let source = Source::Queue(Arc::clone(queue)).downgrade();
-            self.inner().chores.lock().fading.push(source);
+            self.inner().chores.lock().watch(source);
             self.inner().stir.notify_one();
         }
     }
@@ -194,7 +205,7 @@ impl Broker {
         let settings = subscription.settings();
         let mut chores = self.inner().chores.lock();
         if settings.options.ephemeral.is_some() {
-            chores.fading.push(Source::Subscription(Arc::clone(subscription)).downgrade());
+            chores.watch(Source::Subscription(Arc::clone(subscription)).downgrade());
         }
         if matches!(settings.options.target, SubscriptionTarget::Queue(_)) {
             chores.forwarded.push(Arc::downgrade(subscription));
@@ -205,8 +216,18 @@ impl Broker {
 
     /// Deletes what nobody has used for its time; says when the next one may go.
     async fn delete_faded(&self) -> Result<Option<Tick>> {
-        let watched = std::mem::take(&mut self.inner().chores.lock().fading);
         let now = self.clock().now();
+        let watched = {
+            let mut chores = self.inner().chores.lock();
+            if chores.fading.is_empty() {
+                return Ok(None);
+            }
+            if now < chores.fades_at {
+                return Ok(Some(chores.fades_at));
+            }
+            chores.fades_at = Tick::NEVER;
+            std::mem::take(&mut chores.fading)
+        };
         let (mut next, mut keep) = (None::<Tick>, Vec::with_capacity(watched.len()));
         let mut gone = Vec::new();
         for weak in watched {
@@ -224,12 +245,18 @@ impl Broker {
             }
             let at = source.usage().last().plus(span);
             if at <= now {
+                // Looked at again at once, should it not go after all.
+                next = Some(now);
                 gone.push(source);
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
-        self.inner().chores.lock().fading.append(&mut keep);
+        {
+            let mut chores = self.inner().chores.lock();
+            chores.fading.append(&mut keep);
+            chores.fades_at = chores.fades_at.min(next.unwrap_or(Tick::NEVER));
+        }
         for source in gone {
             let _one = self.inner().changing.lock().await;
             if source.usage().consumers() > 0 || source.usage().is_deleted() {

@@ -426,6 +426,14 @@ pub(crate) enum WeakSource {
 }
 
 impl WeakSource {
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Queue(one), Self::Queue(other)) => one.ptr_eq(other),
+            (Self::Subscription(one), Self::Subscription(other)) => one.ptr_eq(other),
+            _ => false,
+        }
+    }
+
     pub(crate) fn upgrade(&self) -> Option<Source> {
         match self {
             Self::Queue(queue) => queue.upgrade().map(Source::Queue),

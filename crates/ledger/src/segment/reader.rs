@@ -150,8 +150,18 @@ impl Segment {
         hint: u64,
         visit: &mut dyn FnMut(Visited) -> bool,
     ) -> Result<()> {
-        let Some(placed) = self.index.of(log) else { return Ok(()) };
+        let placed = self.index.of(log);
+        // An index that was made anew does not know of what was damaged at the ends of an extent.
+        let beyond = if self.rebuilt { to.saturating_add(1) } else { 0 };
+        let Some(placed) = placed else {
+            lost(from, beyond, visit);
+            return Ok(());
+        };
+        if !lost(from, beyond.min(placed.extent.first), visit) {
+            return Ok(());
+        }
         if from > placed.extent.last || to < placed.extent.first {
+            lost(from.max(placed.extent.last + 1), beyond, visit);
             return Ok(());
         }
         let (from, to) = (from.max(placed.extent.first), to.min(placed.extent.last));
@@ -203,8 +213,8 @@ impl Segment {
                 return Ok(());
             }
         }
-        if broken {
-            lost(due.max(from), to + 1, visit);
+        if !broken || lost(due.max(from), to + 1, visit) {
+            lost(placed.extent.last + 1, beyond, visit);
         }
         Ok(())
     }

@@ -143,7 +143,8 @@ fn a_sync_that_fails_ends_the_taking_and_loses_nothing_acknowledged() {
 #[test]
 fn rot_is_told_and_never_handed_out_as_whole() {
     let mut told = 0;
-    for seed in seeds(60) {
+    // With seed 2030 an index and the record at the end of its extent were hit at once.
+    for seed in seeds(60).chain([2030]) {
         let _told = Seed(seed);
         let mut rng = Rng::seeded(seed);
         let disk = SimulatedDisk::new();

@@ -73,12 +73,6 @@ impl Child {
         Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
     }
 
-    /// Bytes that the tree has had written to disks so far; the kernel counts whole pages, and counts them
-    /// as they become dirty.
-    pub(crate) fn written(&self) -> u64 {
-        tree(self.inner.id()).into_iter().filter_map(written).sum()
-    }
-
     /// Ends the tree as a loss of power would, without a word, and waits for what was started.
     pub(crate) fn kill(&mut self) -> Result<()> {
         // From the root on: a shell that sees its child end could still say goodbye in its name.
@@ -142,14 +136,6 @@ fn ticks_of(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-fn written(pid: u32) -> Option<u64> {
-    written_of(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
-}
-
-fn written_of(io: &str) -> Option<u64> {
-    io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
-}
-
 fn proportional_kib(pid: u32) -> Option<u64> {
     proportional_of(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
@@ -174,11 +160,6 @@ mod tests {
             "5500-7ff r [rollup]\nRss:  900 kB\nPss:                 812 kB\nPss_Dirty: 1 kB\n";
         assert_eq!(proportional_of(rollup), Some(812));
         assert_eq!(proportional_of(""), None);
-        assert_eq!(
-            written_of("wchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n"),
-            Some(4096)
-        );
-        assert_eq!(written_of("wchar: 9\n"), None);
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Reach {
                 (session.into_socket(), Box::new(amqp::Publisher::new(names, size)))
             }
             Protocol::Nats => {
-                let session = nats::Session::open(self.address, "p")?;
+                let mut session = nats::Session::open(self.address, "p")?;
+                session.hear_numbers()?;
                 (session.into_socket(), Box::new(nats::Publisher::new(names)))
             }
             Protocol::Http => {

@@ -47,7 +47,7 @@ pub(super) fn all(records: &Records, recovered: &[Recovery]) -> Vec<Gate> {
     }
     gates.push(Gate {
         what: "publish_64: written per byte".into(),
-        found: records.median("publish_64", WeftAmqp, |record| Some(record.disk_per_byte)),
+        found: records.median("publish_64", WeftAmqp, |record| record.disk_per_byte),
         bound: DISK,
         unit: "B",
     });

@@ -25,8 +25,9 @@ pub(super) struct Record {
     pub(super) cpu_us: f64,
     /// Of this program, per message.
     pub(super) client_us: f64,
-    /// Written to disks per byte of payload.
-    pub(super) disk_per_byte: f64,
+    /// Written by the device per byte of payload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disk_per_byte: Option<f64>,
     /// Of the server's tree, at the end.
     pub(super) memory_mib: f64,
     /// From publish to confirm.
@@ -104,7 +105,7 @@ pub(super) mod tests {
             per_second,
             cpu_us: 1e6 / per_second,
             client_us: 1.0,
-            disk_per_byte: 1.5,
+            disk_per_byte: Some(1.5),
             memory_mib: 30.0,
             latency_us: Some(Latency { p50: 100.0, p99: 200.0, p999: 300.0 }),
             sync_us: Sync { p50: 50.0, p99: 100.0 },

@@ -25,7 +25,7 @@ fn line(scenario: &Scenario, target: Target, targets: &[Target], records: &Recor
         target.durability(),
         figure(|run| run.per_second),
         figure(|run| run.cpu_us),
-        figure(|run| run.disk_per_byte),
+        figure(|run| run.disk_per_byte.unwrap_or(f64::NAN)),
         figure(|run| run.memory_mib),
         figure(|run| run.client_us),
     );

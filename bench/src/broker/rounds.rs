@@ -69,7 +69,7 @@ pub(super) fn run(
     records: &mut Records,
 ) -> Result<()> {
     let stages: Vec<Result<Stage<'_>>> =
-        stands.iter().map(|stand| Stage::prepare(*stand, scenario, size.time)).collect();
+        stands.iter().map(|stand| Stage::prepare(*stand, scenario, disk, size.time)).collect();
     for round in 0..size.rounds {
         let sync = disk.sync(DISK)?;
         let forth = stages.iter().zip(stands);
@@ -102,7 +102,7 @@ struct Spent {
     latencies: Vec<Duration>,
     cpu: Duration,
     client: Duration,
-    written: u64,
+    written: Option<u64>,
     memory_kib: u64,
 }
 
@@ -110,6 +110,7 @@ struct Spent {
 struct Stage<'a> {
     stand: Stand<'a>,
     scenario: &'static Scenario,
+    disk: &'a Disk,
     place: Place,
     /// Queues or logs that stay over all turns.
     names: Vec<String>,
@@ -117,8 +118,13 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Makes what stays, and goes through a short turn, so that the first round is as warm as the others.
-    fn prepare(stand: Stand<'a>, scenario: &'static Scenario, time: Duration) -> Result<Self> {
-        let mut stage = Self { stand, scenario, place: Place::Queue, names: Vec::new() };
+    fn prepare(
+        stand: Stand<'a>,
+        scenario: &'static Scenario,
+        disk: &'a Disk,
+        time: Duration,
+    ) -> Result<Self> {
+        let mut stage = Self { stand, scenario, disk, place: Place::Queue, names: Vec::new() };
         let reach = stand.reach();
         match scenario.load {
             Load::Publish { .. } | Load::EndToEnd { .. } => {
@@ -221,17 +227,19 @@ impl<'a> Stage<'a> {
     /// Does it, and looks at what it cost.
     fn meter<T: Into<Came>>(&self, run: impl FnOnce() -> Result<T>) -> Result<Spent> {
         let server = self.stand.server;
-        let before = (server.cpu(), server.written(), client_time());
+        let written = self.disk.written()?;
+        let before = (server.cpu(), client_time());
         let came: Came = run()?.into();
-        let after = (server.cpu(), server.written(), client_time());
+        let after = (server.cpu(), client_time());
+        let written = written.zip(self.disk.written()?);
         Ok(Spent {
             good: came.good,
             wrong: came.wrong,
             time: came.time,
             latencies: came.latencies,
             cpu: after.0.saturating_sub(before.0),
-            written: after.1.saturating_sub(before.1),
-            client: after.2.saturating_sub(before.2),
+            written: written.map(|(before, after)| after.saturating_sub(before)),
+            client: after.1.saturating_sub(before.1),
             memory_kib: server.memory_kib(),
         })
     }
@@ -289,7 +297,7 @@ fn tell(
         per_second: 0.0,
         cpu_us: 0.0,
         client_us: 0.0,
-        disk_per_byte: 0.0,
+        disk_per_byte: None,
         memory_mib: 0.0,
         latency_us: None,
         sync_us,
@@ -305,7 +313,8 @@ fn tell(
             record.per_second = spent.good as f64 / spent.time.as_secs_f64().max(1e-9);
             record.cpu_us = each(spent.cpu);
             record.client_us = each(spent.client);
-            record.disk_per_byte = spent.written as f64 / (count * scenario.size as f64);
+            record.disk_per_byte =
+                spent.written.map(|bytes| bytes as f64 / (count * scenario.size as f64));
             record.memory_mib = spent.memory_kib as f64 / 1024.0;
             if let (Some(p50), Some(p99), Some(p999)) = (at(0.5), at(0.99), at(0.999)) {
                 record.latency_us = Some(Latency { p50, p99, p999 });

@@ -154,10 +154,6 @@ impl Running {
         self.child.cpu()
     }
 
-    pub(super) fn written(&self) -> u64 {
-        self.child.written()
-    }
-
     pub(super) fn memory_kib(&self) -> u64 {
         self.child.memory_kib()
     }

@@ -82,10 +82,15 @@ impl Session {
         ensure!(info.starts_with("INFO"), "NATS begins with {info}");
         let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
                        \"no_responders\":true,\"protocol\":1,\"lang\":\"weft-bench\",\"version\":\"0\"}";
-        // Answers, deliveries, acknowledgements. A push consumer sees no interest in a wildcard.
-        let hear = format!("SUB _INBOX.{inbox}.x 1\r\nSUB _INBOX.{inbox}.d 2\r\nSUB {NUMBERS}* 3");
+        // Answers and deliveries. A push consumer sees no interest in a wildcard.
+        let hear = format!("SUB _INBOX.{inbox}.x 1\r\nSUB _INBOX.{inbox}.d 2");
         socket.send(format!("{connect}\r\n{hear}\r\n").as_bytes())?;
         Ok(Self { socket, inbox })
+    }
+
+    /// Hears the acknowledgements of what is published.
+    pub(super) fn hear_numbers(&mut self) -> Result<()> {
+        self.socket.send(format!("SUB {NUMBERS}* 3\r\n").as_bytes())
     }
 
     pub(super) fn into_socket(self) -> Socket {

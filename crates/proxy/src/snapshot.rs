@@ -12,7 +12,8 @@ use weft_telemetry::metrics;
 
 use crate::{
     listener::Listener,
-    plan::Plan,
+    origin::LISTENER,
+    plan::{self, Plan},
     route::Route,
     router::{CompileError, Table},
     upstream::Upstream,
@@ -131,15 +132,23 @@ impl Snapshot {
                 }
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let generation = before.map_or(1, |before| before.generation + 1);
-        let origins = (0..)
+        let origins: HashMap<Name, u32> = (0..)
             .zip(&plan.routes)
             .filter(|(_, route)| route.is_internal || route.policy.respond_async.is_some())
             .map(|(index, route)| (route.name.clone(), index))
             .collect();
+        if !origins.is_empty() {
+            match internal(&services, metrics) {
+                Ok(internal) => {
+                    listeners.entry(internal.name.clone()).or_insert_with(|| Arc::new(internal));
+                }
+                Err(what) => errors.push(PlanError { place: format!("listener {LISTENER}"), what }),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let generation = before.map_or(1, |before| before.generation + 1);
         Ok(Self { generation, listeners, routes, services, origins })
     }
 
@@ -147,4 +156,20 @@ impl Snapshot {
     pub fn route(&self, name: &Name) -> Option<&Arc<Route>> {
         self.routes.get(*self.origins.get(name)? as usize)
     }
+}
+
+/// What requests that begin inside Weft belong to: a listener without a socket, and without routes, since
+/// each of them names its own.
+fn internal(
+    services: &HashMap<Name, Arc<Upstream>>,
+    metrics: &metrics::Registry,
+) -> Result<Listener, String> {
+    let plan = plan::Listener {
+        name: Name::new(LISTENER).map_err(|error| error.to_string())?,
+        protocol: plan::Protocol::Http,
+        http: plan::Http::default(),
+    };
+    let table = Table::compile(std::iter::empty::<(u32, &Arc<plan::Route>)>())
+        .map_err(|_none| "no table".to_owned())?;
+    Listener::compile(&plan, Arc::new(table), services, metrics)
 }

@@ -190,6 +190,13 @@ impl Desk {
     /// Answers a request of the API; whatever goes wrong is told as a problem.
     pub async fn answer(&self, surface: Surface, request: Request) -> Response {
         match api::find(surface, &request.method, &request.path) {
+            Ok(found) if request.body.len() > found.operation.body_bytes_max => {
+                let say = match found.operation.body_bytes_max {
+                    0 => "this operation takes no body".to_owned(),
+                    most => format!("the body is larger than {most} bytes"),
+                };
+                Response::problem(&Error::new(Reason::BodyTooLarge, say))
+            }
             Ok(found) => {
                 let ask = Ask { desk: self, names: found.names, request: &request };
                 let answer = match (found.operation.handler)(ask).await {

@@ -99,6 +99,9 @@ async fn heads_have_no_body_and_other_methods_are_named() {
     let request = Request::new(Method::Get, "/v1/ledger");
     assert_eq!(Answer::of(node.desk.answer(Surface::Route, request).await).await.status, 404);
     node.get("/v1/ledger").await.expect(200);
+    node.ask("GET", "/v1/topics", "x").await.refused(413, "body_too_large");
+    let large = format!("{{\"topic\": \"{}\"}}", "x".repeat(1 << 20));
+    node.put("/v1/subscriptions/s", &large).await.refused(413, "body_too_large");
     node.post("/v1/ledger/checkpoint", "").await.refused(501, "not_supported");
 }
 

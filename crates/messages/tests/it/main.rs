@@ -5,6 +5,7 @@
 mod consuming;
 mod events;
 mod hostile;
+mod inside;
 mod node;
 mod queues;
 mod socket;

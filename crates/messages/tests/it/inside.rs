@@ -1,0 +1,219 @@
+//! The desk on the request path: requests that become messages, the API below a path, and requests that
+//! are answered later by a route.
+
+use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use weft_discovery::{
+    Registry,
+    health::{Checkup, NetProbe, Probe, ProbeFuture},
+    resolve::{Lookup, LookupFuture, Query},
+};
+use weft_kernel::{Name, Result, Rng, SystemClock};
+use weft_messages::Request;
+use weft_net::{Stop, Tasks, alarm::Alarm, body::Body};
+use weft_proxy::{Call, Inside, Local, Observers, Reply, Snapshot, plan};
+use weft_telemetry::metrics;
+use weft_wire::{Fields, Known, Method, RequestHead, Version};
+
+use crate::node::Node;
+
+/// Nothing is looked up or checked here.
+struct Nobody;
+
+impl Lookup for Nobody {
+    fn lookup<'a>(&'a self, _query: &'a Query) -> LookupFuture<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Probe for Nobody {
+    fn probe(&self, checkup: Checkup) -> ProbeFuture<'_> {
+        NetProbe.probe(checkup)
+    }
+}
+
+/// A worker with one route, `reports`, that answers by itself and may be asked to do so later.
+fn worker(stop: &Stop) -> Rc<Local> {
+    let policy = plan::Policy { respond_async: Some(later()), ..plan::Policy::default() };
+    let route = plan::Route {
+        name: name("reports"),
+        listeners: Vec::new(),
+        is_internal: false,
+        matches: Vec::new(),
+        policy: Arc::new(policy),
+        rewrite: plan::Rewrite::default(),
+        target: plan::Target::Respond(plan::Respond {
+            status: 201,
+            headers: vec![("content-type".into(), "text/plain".into())],
+            body: b"the report"[..].into(),
+        }),
+    };
+    let plan =
+        plan::Plan { listeners: Vec::new(), routes: vec![Arc::new(route)], services: Vec::new() };
+    let registry =
+        Registry::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
+    let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
+    let now = SystemClock::tick();
+    let snapshot =
+        Snapshot::compile(&plan, &registry.prepare(Vec::new()), &metrics, None, now).unwrap();
+    let current = Arc::new(ArcSwap::from_pointee(snapshot));
+    let tasks = Tasks::new(stop.clone());
+    Rc::new(Local::new(0, current, None, Observers::default(), None, tasks))
+}
+
+fn later() -> plan::RespondAsync {
+    plan::RespondAsync {
+        wait_max: Duration::from_secs(60),
+        keep: Duration::from_secs(60),
+        callbacks: Vec::new(),
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn call(request: Request) -> Call {
+    let target = match &*request.query {
+        "" => request.path.clone(),
+        query => format!("{}?{query}", request.path),
+    };
+    Call {
+        route: name("reports"),
+        head: RequestHead {
+            method: request.method,
+            target,
+            version: Version::Http11,
+            fields: request.fields,
+            upgrade: None,
+        },
+        body: Body::full(request.body),
+        client: None,
+        secure: false,
+        traceparent: *b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        request_id: "id".into(),
+        alarm: Alarm::default(),
+    }
+}
+
+async fn run<F: Future>(future: F) -> F::Output {
+    tokio::task::LocalSet::new().run_until(future).await
+}
+
+/// Status, fields and JSON of a reply.
+async fn read(reply: Result<Reply>) -> (u16, Fields, Value) {
+    let reply = reply.unwrap();
+    let body = reply.body.collect(1 << 20).await.unwrap();
+    (reply.head.status, reply.head.fields, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn requests_become_messages() {
+    let node = Node::new().await;
+    node.put("/v1/topics/orders", "{}").await.expect(201);
+    run(async {
+        let local = worker(&node.stop);
+        let target = plan::Inside::Publish(plan::Publish {
+            to: plan::To::Topic("orders".into()),
+            event_type: None,
+            key: Some("x-customer".into()),
+        });
+        let request = Request::new(Method::Post, "/incoming/orders?a=1")
+            .with_field("x-customer", "42")
+            .with_field("content-type", "application/json")
+            .with_body("{\"total\":1}");
+        let (status, _, told) = read(node.desk.call(&local, &target, call(request)).await).await;
+        assert_eq!((status, &told["durability"]), (200, &json!("fsync")));
+        let seen = node.get("/v1/topics/orders/last").await.expect(200);
+        assert_eq!(seen["key"], "42");
+        let event = &seen["event"];
+        assert_eq!(
+            (&event["source"], &event["type"]),
+            (&json!("/incoming/orders"), &json!("reports"))
+        );
+        assert_eq!(event["data"], json!({"total": 1}));
+        assert!(event["traceparent"].as_str().unwrap().starts_with("00-0af7651916cd43dd"));
+        let target = plan::Inside::Publish(plan::Publish {
+            to: plan::To::Queue("missing".into()),
+            event_type: None,
+            key: None,
+        });
+        let refused = node.desk.call(&local, &target, call(Request::new(Method::Post, "/"))).await;
+        assert_eq!(refused.err().unwrap().reason().word(), "no_queue");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_api_stands_below_a_path() {
+    let node = Node::new().await;
+    run(async {
+        let local = worker(&node.stop);
+        for (prefix, path, status) in [
+            ("/messages", "/messages/v1/topics", 200),
+            ("/messages/", "/messages/v1/topics", 200),
+            ("", "/v1/topics", 200),
+            ("/messages", "/messages/v1/ledger", 404),
+            ("/messages", "/other/v1/topics", 404),
+        ] {
+            let target = plan::Inside::Messages { prefix: prefix.into() };
+            let asked = call(Request::new(Method::Get, path));
+            let (found, ..) = read(node.desk.call(&local, &target, asked).await).await;
+            assert_eq!(found, status, "{prefix} {path}");
+        }
+        node.put("/v1/topics/t", "{}").await.expect(201);
+        node.publish("/v1/topics/t", 0..3).await;
+        let target = plan::Inside::Messages { prefix: String::new() };
+        let request = Request::new(Method::Get, "/v1/topics/t/messages")
+            .with_field("accept", "application/x-ndjson");
+        let reply = node.desk.call(&local, &target, call(request)).await.unwrap();
+        let lines = reply.body.collect(1 << 20).await.unwrap();
+        assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 3);
+        node.put("/v1/queues/q", "{}").await.expect(201);
+        let request = Request::new(Method::Get, "/v1/queues/q/stream")
+            .with_field("sec-websocket-version", "13")
+            .with_field("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let reply = node.desk.call(&local, &target, call(request)).await.unwrap();
+        assert_eq!(reply.head.status, 101);
+        assert!(reply.tunnel.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_route_answers_later() {
+    let node = Node::new().await;
+    run(async {
+        let local = worker(&node.stop);
+        let request = |prefer: &str| {
+            Request::new(Method::Post, "/reports").with_field("prefer", prefer).with_body("x")
+        };
+        let asked = call(request("respond-async, wait=60"));
+        let reply = node.desk.defer(&local, &later(), asked).await.unwrap();
+        assert_eq!(reply.head.status, 201);
+        let applied = reply.head.fields.named("preference-applied");
+        assert_eq!(applied, Some(&b"respond-async, wait=60"[..]));
+        assert_eq!(&reply.body.collect(100).await.unwrap()[..], b"the report");
+
+        let asked = call(request("respond-async"));
+        let (status, fields, _) = read(node.desk.defer(&local, &later(), asked).await).await;
+        assert_eq!(status, 202);
+        let location = fields.get_str(Known::Location).unwrap().to_owned();
+        let told = node.get(&format!("{location}?wait=60s")).await.expect(200);
+        assert_eq!(
+            (&told["state"], &told["status"], &told["body"]),
+            (&json!("done"), &json!(201), &json!("the report"))
+        );
+        let result = node.get(&format!("{location}/result")).await;
+        assert_eq!((result.status, &result.body[..]), (201, &b"the report"[..]));
+        node.delete(&location).await.refused(409, "version_conflict");
+        node.get("/v1/operations/nonsense").await.refused(404, "no_message");
+
+        let asked = call(request("respond-async").with_field("weft-callback", "https://a.example"));
+        let refused = node.desk.defer(&local, &later(), asked).await.err().unwrap();
+        assert_eq!(refused.reason().word(), "malformed_request");
+    })
+    .await;
+}

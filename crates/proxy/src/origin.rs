@@ -3,7 +3,7 @@
 //! They go the way of every other request, policies and accounts included; only there is no client whose
 //! connection they came by. They belong to the pseudo-listener [`LISTENER`], which has no socket.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Name, Reason, Result, SystemClock};
@@ -13,13 +13,15 @@ use weft_net::{
     body::Body,
     message::{Inform, Peer},
 };
-use weft_wire::{Fields, RequestHead};
+use weft_wire::{Fields, Known, RequestHead, h1};
 
 use crate::{
     answer,
     exchange::Exchange,
     front,
     local::{Local, Window},
+    prepare,
+    route::Route,
     router::{Captures, Found},
 };
 
@@ -37,6 +39,19 @@ pub struct Answered {
     pub body: Bytes,
     /// Why Weft itself answered, if it did.
     pub reason: Option<Reason>,
+}
+
+/// The head as HTTP wants it: with the length of its body, and a host.
+fn addressed(mut head: RequestHead, route: &Route, length: usize) -> RequestHead {
+    head.fields.remove(Known::TransferEncoding);
+    let mut text = Vec::with_capacity(8);
+    h1::push_decimal(&mut text, length as u64);
+    head.fields.set(Known::ContentLength, &text);
+    if !head.fields.has(Known::Host) {
+        let service = route.plan.services().next().unwrap_or(&route.name);
+        head.fields.set(Known::Host, service.as_str().as_bytes());
+    }
+    head
 }
 
 /// Sends requests from inside Weft, on one worker.
@@ -74,7 +89,10 @@ impl Origin {
             Error::new(Reason::Misconfigured, format!("there is no route `{route}`"))
         })?;
         let now = SystemClock::tick();
+        let head = addressed(head, &found, body.len());
+        let listener = Arc::clone(&view.listener);
         let mut exchange = Exchange::begin(self.local.clone(), view, self.peer.clone(), head, now);
+        prepare::identify(&mut exchange, &listener);
         // What the head says of the client is Weft's own word.
         exchange.depth = 1;
         let (alarm, inform) = (Alarm::default(), Inform::default());

@@ -73,7 +73,7 @@ pub(crate) fn client_certificate(peer: &Peer) -> Option<Rc<str>> {
 }
 
 /// Finds the client's address, the request's id and its trace.
-fn identify(exchange: &mut Exchange, listener: &Listener) {
+pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
     let fields = &exchange.head.fields;
     if let Address::Tcp(peer) = &exchange.peer.address {
         let peer = peer.ip();

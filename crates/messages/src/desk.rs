@@ -24,7 +24,6 @@ use crate::{
     push::{Push, drive},
     request::Request,
     response::Response,
-    streams::Streams,
 };
 
 /// How long deliveries under way may take once their subscription is pushed no more.
@@ -90,7 +89,6 @@ struct Inner {
     hooks: Hooks,
     declared: ArcSwap<Declared>,
     pushes: watch::Sender<Arc<[Push]>>,
-    streams: Streams,
 }
 
 impl std::fmt::Debug for Desk {
@@ -116,7 +114,6 @@ impl Desk {
             hooks,
             declared: ArcSwap::default(),
             pushes: watch::Sender::new(Arc::from([])),
-            streams: Streams::default(),
         })))
     }
 
@@ -219,10 +216,6 @@ impl Desk {
 
     pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
-    }
-
-    pub(crate) fn streams(&self) -> &Streams {
-        &self.0.streams
     }
 
     pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {

@@ -26,7 +26,6 @@ pub mod response;
 mod rig;
 mod settings;
 mod sse;
-mod streams;
 mod time;
 
 pub use api::{OPERATIONS, Operation, Surface};

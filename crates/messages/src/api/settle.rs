@@ -122,7 +122,6 @@ pub(crate) async fn all(desk: &Desk, source: &Source, said: Settlements) -> Resu
         };
         match verdict(&settlement) {
             Some(verdict) => {
-                desk.streams().forget(lease.id());
                 settler.get_or_insert(holder);
                 verdicts.push((lease, verdict));
                 of.push(outcomes.len());
@@ -149,13 +148,13 @@ pub(crate) async fn all(desk: &Desk, source: &Source, said: Settlements) -> Resu
     Ok(outcomes)
 }
 
-/// The delivery of a text, and who settles it: the stream that holds it, if one does.
+/// The delivery of a text, and who settles it.
 async fn find(desk: &Desk, source: &Source, id: &str) -> Result<(Settler, Lease)> {
     let (settler, lease) = desk.broker().lease_of_text(id).await?;
     if !same(settler.source(), source) {
         return Err(Error::new(Reason::LeaseLost, "the delivery is not one of this path"));
     }
-    Ok((desk.streams().holder(lease.id()).unwrap_or(settler), lease))
+    Ok((settler, lease))
 }
 
 fn same(one: &Source, other: &Source) -> bool {

@@ -152,7 +152,6 @@ async fn exchange(
     mut credit: Option<u64>,
     socket: &mut Socket,
 ) -> Option<End> {
-    let mut holding = desk.streams().hold(consumer.settler(), lease);
     let stop = desk.stop().clone();
     let mut alive = tokio::time::interval(HEARTBEAT);
     alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -190,7 +189,6 @@ async fn exchange(
                     Ok(taken) => taken,
                     Err(error) => return fail(socket, &error).await,
                 };
-                holding.hold(taken.iter().map(|delivery| delivery.lease.id()));
                 if let Some(left) = &mut credit {
                     *left = left.saturating_sub(taken.len() as u64);
                 }

@@ -13,7 +13,6 @@ use crate::{
     event,
     response::{EVENT_STREAM, Response},
     sse,
-    streams::Holding,
 };
 
 /// The most deliveries of a stream that are unsettled.
@@ -49,10 +48,8 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     let consumer = ask.desk.broker().consume(source, options)?;
-    let holding = ask.desk.streams().hold(consumer.settler(), lease);
     let state = State {
         consumer,
-        holding,
         lease,
         stop: ask.desk.stop().clone(),
         ready: VecDeque::from([sse::HELLO]),
@@ -69,7 +66,6 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
 
 struct State {
     consumer: Consumer,
-    holding: Holding,
     lease: Duration,
     stop: Stop,
     ready: VecDeque<Bytes>,
@@ -90,7 +86,6 @@ impl State {
         let taken = taken?;
         let mut out = Vec::with_capacity(taken.len() * 512);
         let mut data = Vec::with_capacity(512);
-        self.holding.hold(taken.iter().map(|delivery| delivery.lease.id()));
         for delivery in &taken {
             data.clear();
             receive::write(&mut data, delivery, self.lease)?;

@@ -85,7 +85,7 @@ async fn once(
                 while let Some(Some(more)) = under_way.next().now_or_never() {
                     done.push(more);
                 }
-                settle(push, &consumer, &mut pace, done, rng).await?;
+                settle(broker, push, &consumer, &mut pace, done, rng).await?;
                 continue;
             }
             () = stop.draining(), if !stop.is_draining() => continue,
@@ -153,6 +153,7 @@ fn request(push: &Push, delivery: &Delivery) -> Result<(RequestHead, Bytes)> {
 
 /// Settles deliveries that have ended, and lets the pace know.
 async fn settle(
+    broker: &Broker,
     push: &Push,
     consumer: &Consumer,
     pace: &mut Pace,
@@ -177,6 +178,12 @@ async fn settle(
             );
         }
     }
-    consumer.settle(&verdicts).await?;
-    Ok(())
+    loop {
+        match consumer.settle(&verdicts).await {
+            Ok(_) => return Ok(()),
+            // Nothing was settled, and what was delivered must not be delivered again for that.
+            Err(error) if error.reason() == Reason::StorageBusy => broker.room().await,
+            Err(error) => return Err(error),
+        }
+    }
 }

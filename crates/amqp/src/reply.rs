@@ -27,7 +27,10 @@ pub(crate) struct Reply {
 
 /// Who waits for answers, by address.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Replies(Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Reply>)>>>);
+pub(crate) struct Replies(Arc<Mutex<HashMap<String, Waiting>>>);
+
+/// A channel that waits, and its connection's inbox.
+type Waiting = (u64, mpsc::Sender<Reply>);
 
 /// An address that holds as long as this lives.
 #[derive(Debug)]

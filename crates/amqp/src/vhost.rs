@@ -75,7 +75,8 @@ impl Vhost {
             changing: tokio::sync::Mutex::new(()),
         };
         // Queues may have gone while nobody was there to take their bindings along.
-        for queue in vhost.topology.read().bound_queues() {
+        let bound = vhost.topology.read().bound_queues();
+        for queue in bound {
             if vhost.entry(&queue).is_none() {
                 vhost.forget_queue(&queue).await?;
             }

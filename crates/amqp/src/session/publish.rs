@@ -25,6 +25,8 @@ use crate::{
 
 /// Publishes are submitted when so many bytes have gathered, even within one read.
 const GATHER_BYTES_MAX: usize = 4 << 20;
+/// And when they go to so many queues together: the ledger bounds what one transaction does.
+const GATHER_COPIES_MAX: usize = 4096;
 /// What is reserved for a body on the word of its header alone.
 const EARLY_BODY_BYTES_MAX: u64 = 1 << 20;
 /// The longest time to live that RabbitMQ takes, in milliseconds.
@@ -39,11 +41,15 @@ pub(crate) struct Assembly {
     body: Option<(MessageBuilder, u64)>,
 }
 
+/// The header and body of a content, and how many bytes their frames take up.
+type Whole<'b> = (ContentHeader<'b>, &'b [u8], usize);
+
 /// What was published and not submitted.
 #[derive(Debug, Default)]
 pub(crate) struct Publishing {
     pending: Vec<Pending>,
     bytes: usize,
+    copies: usize,
     marks: Vec<Mark>,
     /// Whether the disk had no room when it was tried last.
     pub(crate) stalled: bool,
@@ -109,11 +115,7 @@ impl Session {
     }
 
     /// The header and the one body frame of a publish, if both are there; and their length.
-    fn whole_content<'b>(
-        &self,
-        number: u16,
-        rest: &'b [u8],
-    ) -> Result<Option<(ContentHeader<'b>, &'b [u8], usize)>, Fault> {
+    fn whole_content<'b>(&self, number: u16, rest: &'b [u8]) -> Result<Option<Whole<'b>>, Fault> {
         let bytes_max = self.tuned.frame_bytes_max;
         let Some((head, head_used)) = frame::parse(rest, bytes_max)? else { return Ok(None) };
         if head.kind != FrameKind::Header || head.channel != number {
@@ -259,6 +261,7 @@ impl Session {
             return Ok(());
         }
         self.publishing.bytes += message.len();
+        self.publishing.copies += targets.len();
         let serial = self.channel(number)?.serial;
         let publish = Publish { ttl, durability, ..Publish::new(message) };
         let pending = Pending { channel: number, serial, tag, targets, publish, priority };
@@ -355,7 +358,8 @@ impl Session {
 
     /// Submits early when much has gathered.
     async fn gathered(&mut self) {
-        if self.publishing.bytes > GATHER_BYTES_MAX {
+        let publishing = &self.publishing;
+        if publishing.bytes > GATHER_BYTES_MAX || publishing.copies > GATHER_COPIES_MAX {
             self.flush_publishes().await;
         }
     }
@@ -377,7 +381,7 @@ impl Session {
         if pending.is_empty() && self.publishing.marks.is_empty() {
             return;
         }
-        self.publishing.bytes = 0;
+        (self.publishing.bytes, self.publishing.copies) = (0, 0);
         let submitted = match &pending[..] {
             [] => Ok(None),
             pending => self.submit(pending).await.map(Some),

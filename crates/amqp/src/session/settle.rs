@@ -28,7 +28,10 @@ pub(crate) struct Held {
 
 /// Verdicts that wait to be handed over.
 #[derive(Debug, Default)]
-pub(crate) struct Settling(Vec<(Rc<Holder>, Vec<(Lease, Verdict)>)>);
+pub(crate) struct Settling(Vec<(Rc<Holder>, Verdicts)>);
+
+/// What was said about deliveries of one queue.
+type Verdicts = Vec<(Lease, Verdict)>;
 
 impl Settling {
     pub(super) fn add(&mut self, holder: &Rc<Holder>, lease: Lease, verdict: Verdict) {

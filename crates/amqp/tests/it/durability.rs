@@ -1,5 +1,6 @@
 //! What is confirmed is on disk, what is declared comes back, and what a disk cannot take is told.
 
+use weft_ledger::disk::simulated::Faults;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
@@ -34,7 +35,7 @@ fn a_confirm_waits_for_the_disk() {
 fn what_was_confirmed_and_declared_is_there_after_a_crash() {
     run(|| async {
         let mut node = Node::new().await;
-        for seed in 0..6 {
+        for seed in 0..4 {
             let mut client = node.connect().await;
             if seed == 0 {
                 let declare = Method::ExchangeDeclare {
@@ -76,8 +77,76 @@ fn what_was_confirmed_and_declared_is_there_after_a_crash() {
             found.push(String::from_utf8(content.body).unwrap());
         }
         found.retain(|body| body != "perhaps");
-        let expect: Vec<_> = (0..6).map(|seed| format!("order {seed}")).collect();
+        let expect: Vec<_> = (0..4).map(|seed| format!("order {seed}")).collect();
         assert_eq!(found, expect);
+    });
+}
+
+#[test]
+fn bindings_of_a_queue_that_went_while_nobody_looked_go_at_the_next_start() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        let bind = |queue: &'static str| Method::QueueBind {
+            ticket: 0,
+            queue,
+            exchange: "amq.fanout",
+            routing_key: "",
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        for queue in ["gone", "kept"] {
+            client.queue(queue, true, b"").await;
+            assert_eq!(client.call(1, bind(queue)).await.method(), Method::QueueBindOk {});
+        }
+        let key = weft_broker::Key::plain("gone").unwrap();
+        node.broker.delete_queue(&key, None).await.unwrap();
+        let node = node.crash(1).await;
+        // A new queue of the name is bound to nothing.
+        let options = weft_broker::QueueOptions::default();
+        node.broker.declare_queue(&key, options).await.unwrap();
+        let mut client = node.connect().await;
+        client.publish("amq.fanout", "", &PERSISTENT, b"m").await;
+        assert_eq!(client.get("kept").await.body, b"m");
+        assert!(client.look("gone").await.is_none());
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_blocks_publishers_until_there_is_room() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        client.confirms().await;
+        let there = node.disk.files().iter().map(|(_, bytes)| bytes).sum();
+        node.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
+        let body = vec![7; 256 << 10];
+        let (mut sent, mut told) = (0, 0);
+        // What is allocated is filled first.
+        let blocked = loop {
+            client.publish("", "q", &PERSISTENT, &body).await;
+            sent += 1;
+            match client.next().await.method() {
+                Method::BasicAck { delivery_tag, .. } => told = delivery_tag,
+                Method::ConnectionBlocked { reason } => break reason.to_owned(),
+                other => panic!("{other:?}"),
+            }
+            assert!(sent < 200, "never full");
+        };
+        assert_eq!(blocked, "low on disk");
+        assert_eq!(told, sent - 1);
+        node.disk.set_faults(Faults::default());
+        let mut unblocked = false;
+        while !unblocked || told < sent {
+            tokio::time::advance(std::time::Duration::from_millis(300)).await;
+            match client.next().await.method() {
+                Method::BasicAck { delivery_tag, .. } => told = delivery_tag,
+                Method::ConnectionUnblocked {} => unblocked = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, sent, "what waited is taken");
     });
 }
 

@@ -7,9 +7,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use weft_broker::{
-    Broker, ConsumerOptions, Key, MessageBuilder, Publish, QueueOptions, Verdict,
-};
+use weft_broker::{Broker, ConsumerOptions, Key, MessageBuilder, Publish, QueueOptions, Verdict};
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
     Ask, Consumer, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, NewRecord, Options,

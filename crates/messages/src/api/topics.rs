@@ -1,7 +1,9 @@
 //! Topics: declared, seen, deleted.
 
+use std::{collections::HashMap, sync::Arc};
+
 use serde_json::{Value, json};
-use weft_broker::{Broker, Pattern, Topic};
+use weft_broker::{Broker, Key, Pattern, Subscription, Topic};
 use weft_kernel::Result;
 
 use super::{Ask, ask::space};
@@ -18,10 +20,11 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
     let space = space(&mut query);
     query.done()?;
     let broker = ask.desk.broker();
+    let readers = Readers::of(broker);
     let mut views = Vec::new();
     for topic in broker.topics() {
         if *topic.key().space == *space {
-            views.push(view(broker, &topic));
+            views.push(view(broker, &readers, &topic));
         }
     }
     Response::json(200, &json!({"topics": views}))
@@ -32,7 +35,8 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
     query.done()?;
-    Response::json(200, &view(ask.desk.broker(), &topic))
+    let broker = ask.desk.broker();
+    Response::json(200, &view(broker, &Readers::of(broker), &topic))
 }
 
 /// `PUT /v1/topics/{topic}`
@@ -49,7 +53,10 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         return Err(is_declared(&format!("topic {key}")));
     }
     let topic = broker.declare_topic(&key, options).await?;
-    Response::json(if was.is_some() { 200 } else { 201 }, &view(broker, &topic))
+    Response::json(
+        if was.is_some() { 200 } else { 201 },
+        &view(broker, &Readers::of(broker), &topic),
+    )
 }
 
 /// `DELETE /v1/topics/{topic}`
@@ -64,19 +71,48 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     Ok(Response::empty(204))
 }
 
-fn view(broker: &Broker, topic: &Topic) -> Value {
+/// Who reads which topic.
+struct Readers {
+    subscriptions: Vec<Arc<Subscription>>,
+    by_topic: HashMap<Key, Vec<usize>>,
+    patterns: Vec<(Pattern, usize)>,
+}
+
+impl Readers {
+    fn of(broker: &Broker) -> Self {
+        let subscriptions = broker.subscriptions();
+        let mut by_topic: HashMap<Key, Vec<usize>> = HashMap::new();
+        let mut patterns = Vec::new();
+        for (index, subscription) in subscriptions.iter().enumerate() {
+            let topic = &subscription.key().topic;
+            match Pattern::new(&topic.name) {
+                Ok(pattern) if Pattern::is_one(&topic.name) => patterns.push((pattern, index)),
+                _ => by_topic.entry(topic.clone()).or_default().push(index),
+            }
+        }
+        Self { subscriptions, by_topic, patterns }
+    }
+
+    /// The names of those that read a topic.
+    fn names(&self, topic: &Key) -> Vec<&str> {
+        let by_pattern = self.patterns.iter().filter_map(|(pattern, index)| {
+            let subscription = self.subscriptions.get(*index)?;
+            let fits = subscription.key().topic.space == topic.space && pattern.takes(&topic.name);
+            fits.then_some(index)
+        });
+        self.by_topic
+            .get(topic)
+            .into_iter()
+            .flatten()
+            .chain(by_pattern)
+            .filter_map(|index| self.subscriptions.get(*index))
+            .map(|subscription| &*subscription.key().name)
+            .collect()
+    }
+}
+
+fn view(broker: &Broker, readers: &Readers, topic: &Topic) -> Value {
     let stats = broker.topic_view(topic);
-    let names: Vec<String> = broker
-        .subscriptions()
-        .iter()
-        .filter(|subscription| {
-            let on = &subscription.key().topic;
-            on.space == topic.key().space
-                && (on.name == topic.key().name
-                    || Pattern::new(&on.name).is_ok_and(|pattern| pattern.takes(&topic.key().name)))
-        })
-        .map(|subscription| subscription.key().name.to_string())
-        .collect();
     let moment = |ms: u64| if ms == 0 { Value::Null } else { time::text(ms).into() };
     json!({
         "name": *topic.key().name,
@@ -90,6 +126,6 @@ fn view(broker: &Broker, topic: &Topic) -> Value {
         "newest": moment(stats.last_ms),
         "published": stats.counts.published,
         "duplicates": stats.counts.duplicates,
-        "subscriptions": names,
+        "subscriptions": readers.names(topic.key()),
     })
 }

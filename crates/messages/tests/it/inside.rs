@@ -208,6 +208,10 @@ async fn a_route_answers_later() {
         );
         let result = node.get(&format!("{location}/result")).await;
         assert_eq!((result.status, &result.body[..]), (201, &b"the report"[..]));
+        let tail = Request::new(Method::Get, &location).with_field("accept", "text/event-stream");
+        let events = node.send(tail).await.collect().await.unwrap();
+        let events = std::str::from_utf8(&events).unwrap();
+        assert!(events.contains("event: done\ndata: {\"state\":\"done\""), "{events}");
         node.delete(&location).await.refused(409, "version_conflict");
         node.get("/v1/operations/nonsense").await.refused(404, "no_message");
 

@@ -165,6 +165,9 @@ async fn a_subscription_is_declared_steered_and_deleted() {
     let seen = node.get("/v1/subscriptions/s").await.expect(200);
     assert_eq!((&seen["ready"], &seen["lag_messages"]), (&json!(10), &json!(10)));
     assert_eq!(node.get("/v1/topics/t").await.expect(200)["subscriptions"], json!(["s"]));
+    node.put("/v1/subscriptions/all", r#"{"topic": ">"}"#).await.expect(201);
+    assert_eq!(node.get("/v1/topics/t").await.expect(200)["subscriptions"], json!(["s", "all"]));
+    assert_eq!(node.get("/v1/topics/u").await.expect(200)["subscriptions"], json!(["all"]));
 
     let paused = node.post("/v1/subscriptions/s/pause", "").await.expect(200);
     assert_eq!(paused["state"], "paused");

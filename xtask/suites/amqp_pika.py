@@ -1327,9 +1327,10 @@ def drop_head():
 @case("a limit in bytes drops the oldest")
 def drop_bytes():
     with channel() as ch:
-        q = queue(ch, arguments={"x-max-length-bytes": 100})
+        # Whether a broker counts what stands around the bodies makes no difference here.
+        q = queue(ch, arguments={"x-max-length-bytes": 10_000})
         for number in range(4):
-            put(ch, q, str(number).encode() * 40)
+            put(ch, q, str(number).encode() * 4_000)
         settles(ch, q, 2)
         same([body[:1] for body in bodies(ch, q, 2)], [b"2", b"3"])
 

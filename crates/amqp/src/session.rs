@@ -17,6 +17,7 @@ mod exchange;
 mod publish;
 mod queue;
 mod settle;
+mod submit;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,8 +31,8 @@ use weft_wire::amqp::{FRAME_BYTES_MIN, Frame, FrameKind, Method, ReplyCode};
 use self::channel::Channel;
 pub(crate) use self::{
     consume::Slot,
-    publish::{Flight, Publishing},
     settle::Settling,
+    submit::{Flight, Publishing},
 };
 use crate::{
     fault::Fault, options::Grant, ready::Ready, reply::Reply, route::Routes, server::Inner,

@@ -37,7 +37,7 @@ const OPENING_TIME: Duration = Duration::from_secs(10);
 /// How long the end of a connection may go unacknowledged.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether deliveries were settled in time.
-const OVERDUE_EVERY: Duration = Duration::from_secs(1);
+const OVERDUE_EVERY: Duration = Duration::from_secs(10);
 /// How often publishes that found the disk full are tried again.
 const STALLED_EVERY: Duration = Duration::from_millis(250);
 
@@ -63,6 +63,8 @@ struct Shell<IO> {
     session: Session,
     input: BytesMut,
     written: usize,
+    /// Whether whole frames may be left in the input.
+    unfinished: bool,
     /// What the front of the flights waits for.
     waiting: Option<Waiting>,
     timer: Pin<Box<Sleep>>,
@@ -87,6 +89,7 @@ pub(crate) async fn run(
         session: Session::new(server, peer),
         input: BytesMut::with_capacity(READ_BYTES),
         written: 0,
+        unfinished: false,
         waiting: None,
         timer: Box::pin(sleep_until(now + OPENING_TIME)),
         began: now,
@@ -180,6 +183,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             }
         }
         self.input.advance(used);
+        self.unfinished = whole;
         self.session.flush().await;
         self.session.feed().await;
         if self.session.phase == Phase::Closing && self.closing_since.is_none() {
@@ -196,6 +200,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         if let Poll::Ready(done) = self.poll_landed(context) {
             return Poll::Ready(Happened::Landed(done));
         }
+        if self.unfinished && self.takes_more() {
+            progress = true;
+        }
         if self.session.is_hungry() {
             progress = true;
         }
@@ -208,9 +215,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             self.session.replied(reply);
             progress = true;
         }
-        let reads = !self.ended
-            && !self.session.is_stalled()
-            && self.session.out.len() - self.written < OUT_BYTES_MAX;
+        let reads = !self.ended && self.takes_more();
         if reads {
             match self.poll_read(context) {
                 Poll::Ready(Ok(0)) if self.session.out.is_empty() => {
@@ -229,6 +234,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             return Poll::Ready(Happened::Progress);
         }
         self.timer.as_mut().poll(context).map(|()| Happened::Time)
+    }
+
+    /// Whether more may be read and followed: not while much waits to be sent or to be stored.
+    fn takes_more(&self) -> bool {
+        !self.session.is_stalled() && self.session.out.len() - self.written < OUT_BYTES_MAX
     }
 
     fn poll_landed(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {

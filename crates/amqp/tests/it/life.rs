@@ -155,3 +155,25 @@ fn a_consumer_that_does_not_read_holds_no_more_than_a_buffer() {
         }
     });
 }
+
+#[test]
+fn what_was_asked_behind_a_full_buffer_is_answered_once_it_is_read() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        let body = vec![7; 256 << 10];
+        client.confirms().await;
+        for _ in 0..20 {
+            client.publish("", "q", &PERSISTENT, &body).await;
+            assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+        }
+        for _ in 0..20 {
+            client.send(1, Method::BasicGet { ticket: 0, queue: "q", no_ack: true }).await;
+        }
+        for _ in 0..20 {
+            assert!(matches!(client.next().await.method(), Method::BasicGetOk { .. }));
+            assert_eq!(client.content().await.body.len(), body.len());
+        }
+    });
+}

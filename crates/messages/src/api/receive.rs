@@ -69,11 +69,12 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
     }
     let mut out = Vec::with_capacity(64 + taken.len() * 512);
     out.extend_from_slice(b"{\"deliveries\":[");
+    let until = until(lease);
     for (index, delivery) in taken.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write(&mut out, delivery, lease)?;
+        write(&mut out, delivery, &until)?;
     }
     out.extend_from_slice(b"]}");
     // From here on they are the client's; before, they would have gone back.
@@ -89,12 +90,17 @@ pub(super) fn lease_of(source: &Source) -> Duration {
     }
 }
 
-/// Appends a delivery.
+/// When leases that begin now are over.
+pub(super) fn until(lease: Duration) -> String {
+    let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    time::text(time::now_ms().saturating_add(lease))
+}
+
+/// Appends a delivery whose lease is over at `until`.
 ///
 /// # Errors
 /// If its message cannot be shown as an event.
-pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, lease: Duration) -> Result<()> {
-    let until = time::now_ms().saturating_add(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, until: &str) -> Result<()> {
     out.extend_from_slice(b"{\"id\":");
     text(&delivery.lease.to_text(), out);
     if let Some(topic) = &delivery.topic {
@@ -104,7 +110,7 @@ pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, lease: Duration) -> 
     number(out, "handouts", delivery.lease.handouts.into());
     number(out, "failures", delivery.lease.failures.into());
     out.extend_from_slice(b",\"lease_until\":");
-    text(&time::text(until), out);
+    text(until, out);
     out.push(b',');
     stored(
         out,
@@ -127,7 +133,7 @@ pub(super) fn stored(
     message: Option<&Message>,
 ) -> Result<()> {
     out.extend_from_slice(b"\"position\":");
-    out.extend_from_slice(position.to_string().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(position).as_bytes());
     out.extend_from_slice(b",\"time\":");
     text(&time::text(published_ms), out);
     if !key.is_empty() {
@@ -159,7 +165,7 @@ fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// A number within its bounds.

@@ -193,9 +193,10 @@ async fn exchange(
                     *left = left.saturating_sub(taken.len() as u64);
                 }
                 let mut texts = Vec::with_capacity(taken.len());
+                let until = receive::until(lease);
                 for delivery in &taken {
                     let mut out = Vec::with_capacity(512);
-                    if let Err(error) = receive::write(&mut out, delivery, lease) {
+                    if let Err(error) = receive::write(&mut out, delivery, &until) {
                         return fail(socket, &error).await;
                     }
                     texts.push(out);

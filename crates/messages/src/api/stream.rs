@@ -86,9 +86,10 @@ impl State {
         let taken = taken?;
         let mut out = Vec::with_capacity(taken.len() * 512);
         let mut data = Vec::with_capacity(512);
+        let until = receive::until(self.lease);
         for delivery in &taken {
             data.clear();
-            receive::write(&mut data, delivery, self.lease)?;
+            receive::write(&mut data, delivery, &until)?;
             let id = delivery.lease.to_text();
             let position = delivery.lease.position;
             event::with(&delivery.message, position, |event, _| {

@@ -129,7 +129,13 @@ async fn what_fails_is_tried_again_and_what_is_rejected_is_dead_at_once() {
     pushing(&rig, &push, &script, settled(&rig, &push)).await;
     assert_eq!(script.sent().len(), 2);
     let dead = rig.broker.queue(&push.subscription.dead().unwrap()).unwrap();
-    assert_eq!(rig.broker.queue_view(&dead).ready, 2);
+    // They are seen once they are on the disk.
+    let seen = async {
+        while rig.broker.queue_view(&dead).ready < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! Invoices: what customers owe. It pulls the orders that were placed from a subscription, a few at a
-//! time, when it has time for them.
+//! Invoices: what customers owe. It pulls the orders that were placed from a queue, a few at a time,
+//! when it has time for them.
 //!
 //! An order of somebody who has no account cannot be invoiced, now or later, and is rejected: it waits
 //! among the dead letters until somebody has opened the account and sends it through again.
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::{failure::Failure, proto::Order, server::end, store::Store, upstream::Upstream};
 
 /// Where orders are taken from, and where it is said what became of them.
-const SUBSCRIPTION: &str = "/v1/subscriptions/invoices";
+const QUEUE: &str = "/v1/queues/invoices";
 /// Who has an account from the beginning.
 const CUSTOMERS: std::ops::RangeInclusive<u64> = 1..=4;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -97,7 +97,7 @@ async fn pull(upstream: Upstream, books: Arc<Books>, mut stopped: watch::Receive
 /// Waits for some orders, writes their invoices, and says what became of each.
 async fn round(upstream: &Upstream, books: &Books) -> Result<(), Failure> {
     let asked = json!({ "max": 16, "wait": "10s" });
-    let received: Received = upstream.ask(&format!("{SUBSCRIPTION}/receive"), &asked).await?;
+    let received: Received = upstream.ask(&format!("{QUEUE}/receive"), &asked).await?;
     if received.deliveries.is_empty() {
         return Ok(());
     }
@@ -110,7 +110,7 @@ async fn round(upstream: &Upstream, books: &Books) -> Result<(), Failure> {
         })
         .collect();
     let _settled: Value =
-        upstream.ask(&format!("{SUBSCRIPTION}/settle"), &json!({ "settle": settle })).await?;
+        upstream.ask(&format!("{QUEUE}/settle"), &json!({ "settle": settle })).await?;
     Ok(())
 }
 

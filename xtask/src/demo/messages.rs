@@ -69,7 +69,7 @@ pub(super) fn redriven(fleet: &mut Fleet) -> Result<Vec<String>> {
     let order = place(fleet, &stranger)?;
     told(fleet, TOLD[0], order)?;
     let admin = format!("http://{}", fleet.admin());
-    let dead = ["queue", "peek", "order.placed.invoices.dead", "--admin", &admin];
+    let dead = ["queue", "peek", "invoices.dead", "--admin", &admin];
     let mut shown = String::new();
     fleet
         .stop()
@@ -82,8 +82,7 @@ pub(super) fn redriven(fleet: &mut Fleet) -> Result<Vec<String>> {
     let mut client = fleet.client();
     let opened = client.send("PUT", "/internal/invoices/accounts/5", "")?;
     ensure!(opened.status == 204, "{}: {}", opened.status, opened.body);
-    let (good, said) =
-        fleet.weft(&["queue", "redrive", "order.placed.invoices", "--admin", &admin])?;
+    let (good, said) = fleet.weft(&["queue", "redrive", "invoices", "--admin", &admin])?;
     ensure!(good, "`weft queue redrive` failed:\n{said}");
     let took = told(fleet, TOLD[2], order)?;
     let mut seen = vec![format!("user 5 has no account, so invoices rejects order {order}")];

@@ -1,5 +1,7 @@
 //! The API of messages on the admin API: the desk answers, here it is only put into axum's words.
 
+mod described;
+
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
@@ -11,6 +13,8 @@ use weft_messages::{Content, OPERATIONS, Request as Asked, Surface, request::Pee
 use weft_wire::{Fields, Method};
 
 use super::{operations::App, problem::Problem};
+
+pub(super) use described::describe;
 
 /// The largest body of any operation.
 const BODY_BYTES_MAX: usize = 16 << 20;

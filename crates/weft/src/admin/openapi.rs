@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BODY_BYTES_MAX, operations::Operation};
+use super::{BODY_BYTES_MAX, messages, operations::Operation};
 
 /// A schema: its name and its members. A type is `string`, `integer`, `number` or `boolean`, a `#Name`
 /// of this table or a list `[…]` of one; `?` behind it lets it be null.
@@ -246,11 +246,14 @@ const SCHEMAS: &[Schema] = &[
 ];
 
 /// The document.
-pub(super) fn document(operations: &[Operation]) -> Value {
+pub(super) fn document(operations: &[Operation], has_messages: bool) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[operation.method.to_lowercase()] = described(operation);
+    }
+    if has_messages {
+        messages::describe(&mut paths);
     }
     json!({
         "openapi": "3.1.0",
@@ -258,7 +261,8 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "title": "Weft admin API",
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!(
-                "Looks at a running node and steers it. A body has at most {BODY_BYTES_MAX} bytes. \
+                "Looks at a running node and steers it. A body has at most {BODY_BYTES_MAX} bytes, \
+                 those of messages 16 MiB. \
                  What was not done is told as problem+json (RFC 9457)."
             ),
         },
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document(&operations());
+        let document = document(&operations(), true);
         let known = document["components"]["schemas"].as_object().unwrap();
         let mut stack = vec![&document];
         let mut references = 0;
@@ -420,13 +424,15 @@ mod tests {
     #[test]
     fn every_operation_is_described_once() {
         let operations = operations();
-        let document = document(&operations);
+        let messages = weft_messages::OPERATIONS;
+        let document = document(&operations, true);
         let paths = document["paths"].as_object().unwrap();
         let described: usize = paths.values().map(|item| item.as_object().unwrap().len()).sum();
-        assert_eq!(described, operations.len());
-        let mut ids: Vec<_> = operations.iter().map(|operation| operation.id).collect();
+        assert_eq!(described, operations.len() + messages.len());
+        let own = operations.iter().map(|operation| operation.id);
+        let mut ids: Vec<_> = own.chain(messages.iter().map(|operation| operation.id)).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), operations.len());
+        assert_eq!(ids.len(), described);
     }
 }

@@ -374,8 +374,8 @@ async fn reload(State(node): State<App>) -> Answer {
     }
 }
 
-async fn document() -> Response {
-    json(openapi::document(&operations()))
+async fn document(State(node): State<App>) -> Response {
+    json(openapi::document(&operations(), node.messages.is_some()))
 }
 
 async fn healthz() -> &'static str {

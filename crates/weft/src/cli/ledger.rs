@@ -72,8 +72,8 @@ enum Action {
 #[derive(Debug, Args)]
 struct Files {
     /// The folder; the one that the configuration names otherwise.
-    #[arg(long)]
-    path: Option<PathBuf>,
+    #[arg(long = "path", value_name = "FOLDER")]
+    folder: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigPath,
 }
@@ -81,7 +81,7 @@ struct Files {
 impl Files {
     /// The folder, and the keys that the configuration has for it; `None` if that has been refused.
     fn find(&self) -> anyhow::Result<Option<(PathBuf, Keys)>> {
-        if let (Some(path), false) = (&self.path, self.config.path.exists()) {
+        if let (Some(path), false) = (&self.folder, self.config.path.exists()) {
             return Ok(Some((path.clone(), Keys::none())));
         }
         let loaded =
@@ -93,7 +93,7 @@ impl Files {
                 }
             };
         let ledger = loaded.plan.messages.as_ref().map(|messages| &messages.ledger);
-        let path = self.path.clone().or_else(|| ledger.map(|ledger| ledger.path.clone()));
+        let path = self.folder.clone().or_else(|| ledger.map(|ledger| ledger.path.clone()));
         let path =
             path.context("the configuration keeps no messages: name the folder by --path")?;
         let keys = ledger.map_or_else(Keys::none, |ledger| ledger.options.keys.clone());

@@ -8,7 +8,7 @@ use weft_broker::{
     Publish, QueueLimit, QueueOptions, Retention, ScheduleTarget, Start, SubscriptionOptions,
     SubscriptionTarget, TopicOptions, When, cron::Cron, message::Value, options,
 };
-use weft_kernel::{Name, Result};
+use weft_kernel::{ByteSize, Name, Result};
 use weft_ledger::Durability;
 use weft_proxy::plan::{self as proxy, To};
 use weft_resilience::timeout;
@@ -40,11 +40,13 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
         amqp: amqp(said.amqp.as_ref()?),
     };
     for (name, section) in &said.topics {
+        keepable(&section.message_max, cx);
         let options = topic(section);
         fits(name, options.check(), cx);
         messages.topics.push((name.value.clone(), options));
     }
     for (name, section) in &said.queues {
+        keepable(&section.message_max, cx);
         let options = queue(section, &read.names, cx);
         fits(name, options.check(), cx);
         messages.queues.push((name.value.clone(), options));
@@ -107,6 +109,19 @@ fn amqp(section: &Amqp) -> plan::Amqp {
     }
 }
 
+/// The largest message that any topic or queue takes; a dead letter has its story beside it.
+const MESSAGE_MAX: ByteSize = ByteSize(16 << 20);
+
+/// Reports a size that the ledger could not keep.
+fn keepable(size: &At<ByteSize>, cx: &mut Cx) {
+    if size.value > MESSAGE_MAX {
+        cx.report(
+            Problem::error(size.place, format!("a message has at most {MESSAGE_MAX}"))
+                .help("keep what is larger elsewhere, and publish where it is"),
+        );
+    }
+}
+
 /// Reports what the broker says of settings.
 fn fits(name: &At<Name>, checked: Result<()>, cx: &mut Cx) {
     if let Err(error) = checked {
@@ -138,7 +153,7 @@ fn topic(section: &Topic) -> TopicOptions {
         },
         dedupe: dedupe(&section.dedupe),
         compact: section.compact,
-        message_bytes_max: section.message_max.0,
+        message_bytes_max: section.message_max.value.0,
     }
 }
 
@@ -168,7 +183,7 @@ fn queue(section: &Queue, names: &Names, cx: &mut Cx) -> QueueOptions {
         single_active: section.single_active,
         dead_letter,
         dedupe: dedupe(&section.dedupe),
-        message_bytes_max: section.message_max.0,
+        message_bytes_max: section.message_max.value.0,
         ..QueueOptions::default()
     }
 }

@@ -58,8 +58,8 @@ settings! {
         /// How long a message with an id that was seen before is taken for the same; at least the last
         /// million ids are remembered within that time.
         dedupe: Switch<Span> = "10m",
-        /// The largest message, attributes included.
-        message_max: ByteSize = "1MiB",
+        /// The largest message, attributes included; at most 16MiB.
+        message_max: At<ByteSize> = "1MiB",
         /// Whether only the newest message of each key has to stay.
         compact: bool = "false",
     }
@@ -101,8 +101,8 @@ settings! {
         dead_letter: Option<Switch<At<Name>>>,
         /// How long a message with an id that was seen before is taken for the same.
         dedupe: Switch<Span> = "10m",
-        /// The largest message, attributes included.
-        message_max: ByteSize = "1MiB",
+        /// The largest message, attributes included; at most 16MiB.
+        message_max: At<ByteSize> = "1MiB",
     }
 
     /// How the failure of a message is dealt with.

@@ -75,6 +75,8 @@ pub struct Consumer {
     turn: usize,
     /// Leased and not taken by the filter: still to be settled.
     passed: Vec<Lease>,
+    /// What was taken by a call that was given up before it could answer.
+    stash: Vec<Delivery>,
     /// Leased behind a dead message of their key: still to follow it.
     parked: Vec<(Lease, Record)>,
     /// Whether what is leased stays leased when it leaves.
@@ -109,6 +111,7 @@ impl Broker {
             held: Arc::clone(&held),
             turn: 0,
             passed: Vec::new(),
+            stash: Vec::new(),
             parked: Vec::new(),
             detached: false,
             joined: false,
@@ -283,6 +286,10 @@ impl Consumer {
 
     /// Takes what is ready: what is to be handed out, and whether anything was looked at at all.
     async fn take(&mut self, max: u32, bytes_max: u64) -> Result<(Vec<Delivery>, bool)> {
+        if !self.stash.is_empty() {
+            self.clear_aside().await?;
+            return Ok((std::mem::take(&mut self.stash), true));
+        }
         let (room, bytes) = self.held.room(&self.options);
         let (records, bytes) = (room.min(max), bytes.min(bytes_max).max(1));
         if records == 0 {
@@ -307,10 +314,13 @@ impl Consumer {
                 continue;
             }
             looked = true;
-            let taken = self.sort_out(group, leased);
-            if !taken.is_empty() {
+            self.stash = self.sort_out(group, leased);
+            // At once, and not when more is asked for: who asked may take its time, or not come again,
+            // and what it never sees must not stay leased until then.
+            self.clear_aside().await?;
+            if !self.stash.is_empty() {
                 self.turn = at + 1;
-                return Ok((taken, true));
+                return Ok((std::mem::take(&mut self.stash), true));
             }
         }
         Ok((Vec::new(), looked))

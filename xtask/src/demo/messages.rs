@@ -76,7 +76,7 @@ pub(super) fn redriven(fleet: &mut Fleet) -> Result<Vec<String>> {
         .wait_until(SOON, || {
             let Ok((good, said)) = fleet.weft(&dead) else { return false };
             shown = said;
-            good && shown.contains("rejected")
+            good && shown.contains("user 5 has no account")
         })
         .with_context(|| format!("no dead letter is shown:\n{shown}"))?;
     let mut client = fleet.client();

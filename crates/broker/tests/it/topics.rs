@@ -89,6 +89,8 @@ fn a_filter_passes_over_what_it_does_not_take() {
     let mut consumer = node.consumer(subscription.clone());
     let taken = node.run(consumer.next_batch(10)).unwrap();
     assert_eq!(ids(&taken), ["2", "4"]);
+    let view = node.broker.subscription_view(&subscription);
+    assert_eq!((view.leased, view.lag), (2, 2), "what is not taken stays leased to nobody");
     assert!(node.try_run(consumer.next_batch(10)).is_none(), "the rest is passed over");
     let view = node.broker.subscription_view(&subscription);
     assert_eq!((view.counts.filtered, view.lag), (3, 2));

@@ -137,7 +137,7 @@ impl Queue {
                         ("leased", "leased"),
                         ("waiting", "waiting"),
                         ("consumers", "consumers"),
-                        ("dead", "dead"),
+                        ("dead", "dead_lettered"),
                     ],
                 )
             }),
@@ -202,8 +202,9 @@ fn peek(admin: &Admin, path: &str, max: u32) -> anyhow::Result<ExitCode> {
                 ("failures", "failures"),
                 ("type", "event.type"),
                 ("id", "event.id"),
-                ("reason", "dead_letter.reason"),
-                ("from", "dead_letter.source"),
+                ("died of", "dead.cause"),
+                ("reason", "dead.reason"),
+                ("from", "dead.from"),
             ],
         )
     })

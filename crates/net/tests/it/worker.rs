@@ -78,7 +78,7 @@ async fn few_long_lived_connections_are_spread_evenly() {
 async fn each_worker_has_a_state_that_never_leaves_it() {
     // `Rc<Cell<_>>` would not compile if it were shared.
     let workers =
-        Workers::start(2, Stop::new(), async |_| Ok(Rc::new(Cell::new(0u8)))).await.unwrap();
+        Workers::start(2, Stop::new(), async |_| Ok(Rc::new(Rc::new(Cell::new(0u8))))).await.unwrap();
     let name = name("edge");
     workers
         .listen(&name, bound(2), async |count: Rc<Rc<Cell<u8>>>, mut connection: Connection| {
@@ -99,12 +99,12 @@ async fn each_worker_has_a_state_that_never_leaves_it() {
 async fn a_worker_that_cannot_start_says_which_and_why() {
     let failing = async |worker: Worker| match worker.index() {
         1 => Err(Error::new(Reason::Misconfigured, "no such device")),
-        _ => Ok(()),
+        _ => Ok(Rc::new(())),
     };
     let error = Workers::start(2, Stop::new(), failing).await.unwrap_err();
     assert_eq!(error.to_string(), "worker 1: no such device");
 
-    let panicking = async |_| -> weft_kernel::Result<()> { panic!("on purpose") };
+    let panicking = async |_| -> weft_kernel::Result<Rc<()>> { panic!("on purpose") };
     let error = Workers::start(1, Stop::new(), panicking).await.unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
 }

@@ -90,8 +90,10 @@ pub(crate) const SUITES: &[Suite] = &[
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves, and
 /// what does not pass yet (the clients pass; of the rounds in which Weft is killed some miss messages).
-const BY_NAME: &[Suite] =
-    &[Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq }];
+const BY_NAME: &[Suite] = &[
+    Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
+    Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq },
+];
 
 /// The task that runs one suite alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

@@ -77,8 +77,9 @@ async fn few_long_lived_connections_are_spread_evenly() {
 #[tokio::test]
 async fn each_worker_has_a_state_that_never_leaves_it() {
     // `Rc<Cell<_>>` would not compile if it were shared.
-    let workers =
-        Workers::start(2, Stop::new(), async |_| Ok(Rc::new(Rc::new(Cell::new(0u8))))).await.unwrap();
+    let workers = Workers::start(2, Stop::new(), async |_| Ok(Rc::new(Rc::new(Cell::new(0u8)))))
+        .await
+        .unwrap();
     let name = name("edge");
     workers
         .listen(&name, bound(2), async |count: Rc<Rc<Cell<u8>>>, mut connection: Connection| {

@@ -38,6 +38,8 @@ const OPENING_TIME: Duration = Duration::from_secs(10);
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether deliveries were settled in time.
 const OVERDUE_EVERY: Duration = Duration::from_secs(10);
+/// How often a queue that could not be read is tried again.
+const UNREAD_EVERY: Duration = Duration::from_secs(1);
 /// How often publishes that found the disk full are tried again.
 const STALLED_EVERY: Duration = Duration::from_millis(250);
 
@@ -312,6 +314,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         if self.session.is_stalled() {
             next = next.min(Instant::now() + STALLED_EVERY);
         }
+        if self.session.is_unread() {
+            next = next.min(Instant::now() + UNREAD_EVERY);
+        }
         // A timer that is set for later than it could be costs nothing; one that is moved does.
         if self.timer.deadline() > next || self.timer.is_elapsed() {
             self.timer.as_mut().reset(next);
@@ -340,6 +345,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         if self.session.is_stalled() {
             self.session.flush_publishes().await;
         }
+        self.session.read_again();
         if now >= self.last_look + OVERDUE_EVERY {
             self.last_look = now;
             if let Some((channel, timeout)) = self.session.overdue(now) {

@@ -112,6 +112,8 @@ pub(crate) struct Session {
     pub(crate) ready: Ready,
     /// Consumers that could not be served for want of room in `out`.
     hungry: Vec<usize>,
+    /// Consumers whose queue could not be read; it is tried again.
+    unread: Vec<usize>,
     routes: Routes,
     publishing: Publishing,
     pub(crate) flights: VecDeque<Flight>,
@@ -148,6 +150,7 @@ impl Session {
             consumers: Slab::new(),
             ready: Ready::default(),
             hungry: Vec::new(),
+            unread: Vec::new(),
             routes: Routes::default(),
             publishing: Publishing::default(),
             flights: VecDeque::new(),

@@ -47,7 +47,7 @@ use self::{
 };
 pub(crate) use self::{
     cold::{Cold, Want},
-    consume::{Item, Load, Source, Unfit},
+    consume::{Item, Load, Source, Unfit, Whereabouts},
     now::Now,
     plan::{Compactable, Live},
     progress::{WriteGroup, poisoned},

@@ -77,6 +77,25 @@ pub enum ReadItem {
     },
 }
 
+impl ReadItem {
+    /// Where it is in its log.
+    pub const fn position(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.position,
+            Self::Lost { position, .. } => *position,
+        }
+    }
+}
+
+/// What was found of something wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// What is there, ascending.
+    pub(crate) items: Vec<ReadItem>,
+    /// Below this position nothing else is there; nothing is known of what lies at it and behind.
+    pub(crate) to: u64,
+}
+
 /// How much one call may hand back; whichever is reached first, but always at least one item if there
 /// is any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -148,10 +148,13 @@ impl Client {
         let mut send = self.send.clone().ready().await?;
         let (response, mut stream) =
             send.send_request(Request::from_parts(head, ()), body.is_empty())?;
-        if !body.is_empty() {
-            send_all(&mut stream, body.into(), None).await?;
+        let sent =
+            if body.is_empty() { Ok(()) } else { send_all(&mut stream, body.into(), None).await };
+        // A server may answer before it has read the body, and end the stream with it.
+        match (reply(response).await, sent) {
+            (Err(_), Err(unsent)) => Err(unsent),
+            (reply, _) => reply,
         }
-        reply(response).await
     }
 
     /// The response to a GET.

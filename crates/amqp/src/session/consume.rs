@@ -15,7 +15,6 @@ const FETCH_MAX: u32 = 256;
 const FETCH_BYTES_MAX: u64 = 256 << 10;
 /// The most deliveries that a consumer without a prefetch may hold unsettled.
 const UNSETTLED_MAX: u32 = 200_000;
-
 /// A consumer of the connection.
 pub(crate) struct Slot {
     pub(super) channel: u16,
@@ -206,6 +205,16 @@ impl Session {
         !self.hungry.is_empty() && self.out.len() < OUT_BYTES_MAX
     }
 
+    /// Whether the queue of a consumer could not be read.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Lets consumers try again whose queue could not be read.
+    pub(crate) fn read_again(&mut self) {
+        self.hungry.append(&mut self.unread);
+    }
+
     /// Fetches for the consumers that were woken or may take again.
     pub(crate) async fn feed(&mut self) {
         let mut turn = std::mem::take(&mut self.hungry);
@@ -254,11 +263,14 @@ impl Session {
                 self.deliver(number, batch).await;
                 true
             }
-            Err(error) => {
-                if error.reason() != Reason::NoQueue {
-                    tracing::warn!(error = %error.detail(), "a consumer is ended");
-                }
+            Err(error) if error.reason() == Reason::NoQueue => {
                 self.queue_went(number).await;
+                false
+            }
+            Err(error) => {
+                let (queue, error) = (&slot.holder.entry.name, error.detail());
+                tracing::warn!(%queue, error, "nothing can be taken from a queue for now");
+                self.unread.push(number);
                 false
             }
         }

@@ -1,8 +1,10 @@
 //! What must be read from the disk, and how the storage is asked for it.
 
+use weft_kernel::Result;
+
 use crate::{
     format::Place,
-    record::{Limits, LogId, ReadItem},
+    record::{Limits, LogId, Told},
     store::Pending,
 };
 
@@ -15,8 +17,27 @@ pub(crate) enum Want {
     Segment { segment: u32, log: LogId, from: u64, to: u64, limits: Limits },
 }
 
-/// Who reads them, off the lock.
+impl Want {
+    /// The log, and the first position.
+    pub(crate) const fn first(&self) -> (LogId, u64) {
+        match *self {
+            Self::Place(log, position, _) => (log, position),
+            Self::Segment { log, from, .. } => (log, from),
+        }
+    }
+
+    /// The position behind the last.
+    pub(crate) const fn end(&self) -> u64 {
+        match *self {
+            Self::Place(_, position, _) => position + 1,
+            Self::Segment { to, .. } => to + 1,
+        }
+    }
+}
+
+/// Who reads what is wanted, off the lock.
 pub(crate) trait Cold: Send + Sync {
-    /// Reads, in the order of what is wanted: one item for a place, any number for a segment.
-    fn read(&self, wants: Vec<Want>) -> Pending<'static, Vec<ReadItem>>;
+    /// Reads, an answer for each that is wanted. An error says nothing about the records: the place
+    /// may have been given up meanwhile.
+    fn read(&self, wants: Vec<Want>) -> Pending<'static, Vec<Result<Told>>>;
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     format::Image,
-    record::{ConsumerId, GroupId, Limits, LogId, ReadItem, Record, Token},
+    record::{ConsumerId, GroupId, Limits, LogId, ReadItem, Record, Token, Told},
     store::{Ask, Consumer, Exception, GroupStats, Joined, LogStats, Standing},
     wal::Recent,
 };
@@ -69,6 +69,17 @@ pub(crate) struct Load {
     /// If all that is wanted is there, up to this position all is known.
     to: u64,
     pub(crate) wants: Vec<Want>,
+}
+
+/// Where something is that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// Where it was thought to be.
+    There,
+    /// Elsewhere meanwhile.
+    Moved(Want),
+    /// Nowhere: there is nothing up to a position.
+    Gone(u64),
 }
 
 /// Why a record that was picked is not delivered after all.
@@ -263,47 +274,63 @@ impl Core {
         Ok((wanted, wakes))
     }
 
-    /// What was to be loaded is here, or is given up (`None`).
+    /// What was to be loaded is here, in the order of the wants, or is given up (no answers).
+    ///
+    /// # Errors
+    /// What the disk says, if it gave nothing.
     pub(crate) fn loaded(
         &mut self,
         id: GroupId,
         load: &Load,
-        items: Option<Vec<ReadItem>>,
+        answers: Vec<Result<Told>>,
         now: Now,
-    ) -> Wakes {
+    ) -> (Result<()>, Wakes) {
         let mut wakes = Wakes::default();
-        if let Some(queue) = self.queues.get_mut(&id.0) {
-            queue.loading = false;
-            if let Some(items) = items {
-                let mut records = VecDeque::with_capacity(items.len());
-                // As much as was asked for: what lies behind the last of them is not known.
-                let full = items.len() >= LOAD.records as usize
-                    || items.iter().map(size_of).sum::<u64>() >= LOAD.bytes;
-                let mut to = if full { load.from } else { load.to };
-                for item in items {
-                    match item {
-                        ReadItem::Record(record) => {
-                            to = to.max(record.position + 1);
-                            records.push_back(record);
-                        }
-                        ReadItem::Lost { position, .. } => {
-                            to = to.max(position + 1);
-                            queue.group.counts.lost += 1;
-                            queue.group.remove(position);
-                            if queue.group.options.owner
-                                && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
-                            {
-                                log.drop_record(position);
-                                log.advance(queue.group.low());
-                            }
+        let Some(queue) = self.queues.get_mut(&id.0) else { return (Ok(()), wakes) };
+        queue.loading = false;
+        let mut loaded = Loaded { from: load.from, to: load.from, records: VecDeque::new() };
+        let mut failed = Ok(());
+        let all = answers.len() == load.wants.len();
+        let mut whole = all;
+        for (want, told) in load.wants.iter().zip(answers) {
+            let told = match told {
+                Ok(told) => told,
+                Err(error) => {
+                    whole = false;
+                    failed = Err(error);
+                    break;
+                }
+            };
+            loaded.to = told.to;
+            for item in told.items {
+                match item {
+                    ReadItem::Record(record) => loaded.records.push_back(record),
+                    ReadItem::Lost { position, .. } => {
+                        queue.group.counts.lost += u64::from(queue.group.remove(position));
+                        if queue.group.options.owner
+                            && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
+                        {
+                            log.drop_record(position);
+                            log.advance(queue.group.low());
                         }
                     }
                 }
-                queue.loaded = Some(Box::new(Loaded { from: load.from, to, records }));
             }
-            self.rouse(id.0, now, &mut wakes);
+            if told.to < want.end() {
+                whole = false;
+                break;
+            }
         }
-        wakes
+        if whole {
+            // Between and behind what was wanted nothing is.
+            loaded.to = load.to;
+        }
+        if loaded.to > loaded.from {
+            failed = Ok(());
+            queue.loaded = Some(Box::new(loaded));
+        }
+        self.rouse(id.0, now, &mut wakes);
+        (failed, wakes)
     }
 
     /// Records that were picked and are not delivered.
@@ -329,6 +356,26 @@ impl Core {
             self.rouse(id.0, now, &mut wakes);
         }
         wakes
+    }
+
+    /// Where something is that could not be read at its place.
+    pub(crate) fn whereabouts(&self, want: &Want) -> Whereabouts {
+        let (id, first) = want.first();
+        let Ok(log) = self.log(id) else { return Whereabouts::Gone(want.end()) };
+        let now = match log.at(first) {
+            At::Hole(next) => return Whereabouts::Gone(next.min(want.end())),
+            At::Memory(_) => return Whereabouts::There,
+            At::Slot(slot) => Want::Place(id, first, slot.place()),
+            At::Extent(extent) => {
+                let limits = match want {
+                    Want::Place(..) => Limits { records: 1, bytes: u64::MAX },
+                    Want::Segment { limits, .. } => *limits,
+                };
+                let to = extent.last.min(want.end() - 1);
+                Want::Segment { segment: extent.segment, log: id, from: first, to, limits }
+            }
+        };
+        if now == *want { Whereabouts::There } else { Whereabouts::Moved(now) }
     }
 
     /// Where the bytes of a record are now.
@@ -515,13 +562,6 @@ impl Core {
 
 /// How much is loaded for a group at once.
 const LOAD: Limits = Limits { records: 256, bytes: 1 << 20 };
-
-fn size_of(item: &ReadItem) -> u64 {
-    match item {
-        ReadItem::Record(record) => (record.key.len() + record.data.len()) as u64,
-        ReadItem::Lost { .. } => 0,
-    }
-}
 
 fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) -> Source {
     match log.at(position) {

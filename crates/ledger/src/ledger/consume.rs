@@ -15,7 +15,7 @@ use super::{
 use crate::{
     core::{Item, Load, Unfit},
     options::{Durability, GroupOptions, LogOptions},
-    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Value},
+    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Told, Value},
     store::{
         Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Stats, Store,
     },
@@ -39,18 +39,19 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    fn end(&mut self, items: Option<Vec<ReadItem>>) {
-        if let Some(load) = self.load.take() {
-            let now = self.shared.now();
-            let wakes = self.shared.core.lock().loaded(self.group, &load, items, now);
-            wakes.wake();
-        }
+    fn end(&mut self, answers: Vec<Result<Told>>) -> Result<()> {
+        let Some(load) = self.load.take() else { return Ok(()) };
+        let now = self.shared.now();
+        let (done, wakes) = self.shared.core.lock().loaded(self.group, &load, answers, now);
+        wakes.wake();
+        done
     }
 }
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        self.end(None);
+        // With no answers there is nothing that could fail.
+        let _ = self.end(Vec::new());
     }
 }
 
@@ -90,7 +91,10 @@ impl Shared {
     }
 
     /// Reads what was leased and is not in memory. Given up, it gives everything back.
-    async fn thaw(&self, group: GroupId, mut sorted: Sorted) -> Vec<Delivery> {
+    ///
+    /// # Errors
+    /// What the disk says, if nothing could be read; what could not be is given back.
+    async fn thaw(&self, group: GroupId, mut sorted: Sorted) -> Result<Vec<Delivery>> {
         let cold = std::mem::take(&mut sorted.cold);
         let leases = cold
             .iter()
@@ -103,10 +107,13 @@ impl Shared {
         let (items, wants): (Vec<Item>, Vec<_>) = cold.into_iter().unzip();
         let read = self.cold(wants).await;
         returning.leases.clear();
-        sorted.thaw(group, items, read, self.now());
+        let failed = sorted.thaw(group, items, read, self.now());
         self.set_aside(group, &mut sorted);
         sorted.deliveries.sort_by_key(|delivery| delivery.token.lease);
-        sorted.deliveries
+        match failed {
+            Some(error) if sorted.deliveries.is_empty() => Err(error),
+            _ => Ok(sorted.deliveries),
+        }
     }
 
     async fn lease_slowly(
@@ -119,7 +126,7 @@ impl Shared {
             match begun {
                 Begun::Done(deliveries) => return Ok(deliveries),
                 Begun::Read(sorted) => {
-                    let deliveries = self.thaw(group, sorted).await;
+                    let deliveries = self.thaw(group, sorted).await?;
                     if !deliveries.is_empty() {
                         return Ok(deliveries);
                     }
@@ -127,8 +134,8 @@ impl Shared {
                 Begun::Load(load) => {
                     let wants = load.wants.clone();
                     let mut loading = Loading { shared: self, group, load: Some(load) };
-                    let items = self.cold(wants).await;
-                    loading.end(Some(items));
+                    let answers = self.cold(wants).await;
+                    loading.end(answers)?;
                 }
             }
             begun = self.begin(group, &ask)?;
@@ -161,7 +168,11 @@ impl Shared {
             if sorted.cold.is_empty() {
                 deliveries.extend(sorted.deliveries);
             } else {
-                deliveries.extend(self.thaw(group, sorted).await);
+                // What cannot be read now is given back, and comes again.
+                deliveries.extend(self.thaw(group, sorted).await.unwrap_or_else(|error| {
+                    tracing::warn!(%group, error = %error.detail(), "records cannot be read");
+                    Vec::new()
+                }));
             }
         }
         Ok(deliveries)

@@ -1,12 +1,13 @@
 //! From what was picked to deliveries: finding the bytes, and sorting out what is not to be delivered.
 
 use bytes::{Bytes, BytesMut};
+use weft_kernel::{Error, Result};
 
 use super::Shared;
 use crate::{
     core::{Item, Now, Source, Unfit, Want},
     format::Image,
-    record::{Delivery, GroupId, LogId, ReadItem, Record, Token, Why},
+    record::{Delivery, GroupId, LogId, ReadItem, Record, Token, Told, Why},
 };
 
 /// Payloads up to this size are copied out of the buffers that were written, so that one small message
@@ -128,19 +129,34 @@ impl Sorted {
         }
     }
 
-    /// Takes up what was read: for each of the cold ones its record, or nothing.
-    pub(super) fn thaw(&mut self, group: GroupId, cold: Vec<Item>, read: Vec<ReadItem>, now: Now) {
-        let mut read: std::collections::BTreeMap<u64, Record> = read
-            .into_iter()
-            .filter_map(|item| match item {
-                ReadItem::Record(record) => Some((record.position, record)),
-                ReadItem::Lost { .. } => None,
-            })
-            .collect();
+    /// Takes up what was read: for each of the cold ones an answer. What could not be read is given
+    /// back, and the reason told.
+    pub(super) fn thaw(
+        &mut self,
+        group: GroupId,
+        cold: Vec<Item>,
+        read: Vec<Result<Told>>,
+        now: Now,
+    ) -> Option<Error> {
+        let mut failed = None;
+        let mut read = read.into_iter();
         for item in cold {
-            let record = read.remove(&item.picked.position);
-            self.take(group, item, record, now);
+            let (position, token) = (item.picked.position, item.picked.token);
+            match read.next() {
+                Some(Ok(told)) => {
+                    let record = told.items.into_iter().find_map(|found| match found {
+                        ReadItem::Record(record) if record.position == position => Some(record),
+                        _ => None,
+                    });
+                    self.take(group, item, record, now);
+                }
+                unread => {
+                    failed = unread.and_then(Result::err).or(failed);
+                    self.unfit.push((position, token, Unfit::Returned));
+                }
+            }
         }
+        failed
     }
 }
 

@@ -1,86 +1,115 @@
 //! Reading logs and maps.
 
 use bytes::Bytes;
-use weft_kernel::Result;
+use weft_kernel::{Error, Reason, Result};
 
 use super::{Ledger, Shared, deliver::decode};
 use crate::{
-    core::{Source, Want},
+    core::{Source, Want, Whereabouts},
     options::Durability,
-    record::{GroupId, Limits, LogId, MapId, ReadItem, Value},
+    record::{GroupId, Limits, LogId, MapId, ReadItem, Told, Value},
     store::Exception,
 };
 
+/// How often a place is looked up anew before a caller has to try again. Each time it has moved.
+const LOOKUPS_MAX: usize = 16;
+
 impl Shared {
     /// Reads what is wanted from the disk; a place that was given up meanwhile is looked up again.
-    pub(super) async fn cold(&self, wants: Vec<Want>) -> Vec<ReadItem> {
+    /// What does not fit its checksum is told as lost; an error leaves open what is there.
+    pub(super) async fn cold(&self, mut wants: Vec<Want>) -> Vec<Result<Told>> {
         let Some(cold) = self.cold.get().cloned() else { return Vec::new() };
-        let mut items = cold.read(wants).await;
-        for _ in 0..3 {
-            let again: Vec<(usize, Want)> = items
-                .iter()
-                .enumerate()
-                .filter_map(|(index, item)| match item {
-                    ReadItem::Lost { log, position, .. } => {
-                        match self.core.lock().source(*log, *position) {
-                            Source::Cold(want) => Some((index, want)),
-                            _ => None,
-                        }
+        let mut told = cold.read(wants.clone()).await;
+        for _ in 0..LOOKUPS_MAX {
+            let mut moved = Vec::new();
+            for (index, (want, told)) in wants.iter_mut().zip(&mut told).enumerate() {
+                let Err(error) = told else { continue };
+                match self.core.lock().whereabouts(want) {
+                    Whereabouts::Moved(to) => {
+                        *want = to;
+                        moved.push((index, to));
                     }
-                    ReadItem::Record(_) => None,
-                })
-                .collect();
-            if again.is_empty() {
-                break;
-            }
-            for (index, want) in again {
-                if let Some(ReadItem::Record(record)) = cold.read(vec![want]).await.pop() {
-                    items[index] = ReadItem::Record(record);
+                    Whereabouts::Gone(to) => *told = Ok(Told { items: Vec::new(), to }),
+                    Whereabouts::There if error.reason() == Reason::StorageCorrupt => {
+                        *told = Ok(lost(want, error));
+                    }
+                    Whereabouts::There => {}
                 }
             }
-            if !items.iter().any(|item| matches!(item, ReadItem::Lost { .. })) {
+            if moved.is_empty() {
                 break;
+            }
+            let again = cold.read(moved.iter().map(|(_, want)| *want).collect()).await;
+            for ((index, _), again) in moved.into_iter().zip(again) {
+                told[index] = again;
             }
         }
-        items
+        told
     }
 
-    /// The records of sources, in order; what was removed meanwhile is left out.
-    pub(super) async fn gather(&self, log: LogId, sources: Vec<(u64, Source)>) -> Vec<ReadItem> {
-        let mut items = Vec::with_capacity(sources.len());
+    /// The records of sources, in order, and up to where they are told of; what was removed meanwhile
+    /// is left out.
+    ///
+    /// # Errors
+    /// What the disk says, if nothing could be read.
+    pub(super) async fn gather(&self, log: LogId, sources: Vec<(u64, Source)>) -> Result<Told> {
+        let mut found = Told { items: Vec::with_capacity(sources.len()), to: 0 };
         let mut wants = Vec::new();
-        let lost = |position| ReadItem::Lost {
-            log,
-            position,
-            why: "the bytes in memory are not a record".to_owned(),
-        };
         for (position, source) in sources {
+            found.to = position + 1;
             match source {
-                Source::Image(image) => {
-                    items.push(decode(&image).map_or_else(|| lost(position), ReadItem::Record));
+                Source::Image(image) => found.items.push(decode(&image).map_or_else(
+                    || lost_one(log, position, "the bytes in memory are not a record"),
+                    ReadItem::Record,
+                )),
+                Source::Record(record) => found.items.push(ReadItem::Record(record)),
+                Source::Cold(want) => {
+                    found.to = want.end();
+                    wants.push(want);
                 }
-                Source::Record(record) => items.push(ReadItem::Record(record)),
-                Source::Cold(want) => wants.push(want),
                 Source::Gone => {}
             }
         }
-        if !wants.is_empty() {
-            let mut read = self.cold(wants).await;
-            let core = self.core.lock();
-            read.retain(|item| core.is_there(log, position_of(item)));
-            drop(core);
-            items.extend(read);
-            items.sort_by_key(position_of);
+        if wants.is_empty() {
+            return Ok(found);
         }
-        items
+        for (want, told) in wants.iter().zip(self.cold(wants.clone()).await) {
+            let (to, error) = match told {
+                Ok(told) => {
+                    found.items.extend(told.items);
+                    (told.to, None)
+                }
+                Err(error) => (want.first().1, Some(error)),
+            };
+            if to < want.end() {
+                found.items.retain(|item| item.position() < to);
+                found.to = to;
+                match error {
+                    Some(error) if found.items.is_empty() => return Err(error),
+                    _ => break,
+                }
+            }
+        }
+        let core = self.core.lock();
+        found.items.retain(|item| core.is_there(log, item.position()));
+        drop(core);
+        found.items.sort_by_key(ReadItem::position);
+        Ok(found)
     }
 }
 
-pub(super) fn position_of(item: &ReadItem) -> u64 {
-    match item {
-        ReadItem::Record(record) => record.position,
-        ReadItem::Lost { position, .. } => *position,
-    }
+/// What is lost of something that is where it should be, and damaged.
+fn lost(want: &Want, error: &Error) -> Told {
+    let ((log, first), why) = (want.first(), error.detail());
+    let to = match want {
+        Want::Place(..) => want.end(),
+        Want::Segment { limits, .. } => want.end().min(first + u64::from(limits.records)),
+    };
+    Told { items: (first..to).map(|position| lost_one(log, position, &why)).collect(), to }
+}
+
+fn lost_one(log: LogId, position: u64, why: &str) -> ReadItem {
+    ReadItem::Lost { log, position, why: why.to_owned() }
 }
 
 impl Ledger {
@@ -93,18 +122,15 @@ impl Ledger {
         let mut from = from;
         loop {
             let sources = self.shared.core.lock().sources(log, from, limits)?;
-            let Some(last) = sources.last().map(|(position, source)| match source {
-                Source::Cold(Want::Segment { to, .. }) => *to,
-                _ => *position,
-            }) else {
+            if sources.is_empty() {
                 return Ok(Vec::new());
-            };
-            let items = self.shared.gather(log, sources).await;
-            if !items.is_empty() {
-                return Ok(items);
+            }
+            let found = self.shared.gather(log, sources).await?;
+            if !found.items.is_empty() {
+                return Ok(found.items);
             }
             // All that was there has gone meanwhile.
-            from = last + 1;
+            from = found.to;
         }
     }
 
@@ -118,13 +144,13 @@ impl Ledger {
         let mut from = self.shared.core.lock().position_near(log, time_ms)?;
         loop {
             let items = self.read(log, from, Limits::default()).await?;
-            let Some(last) = items.last().map(position_of) else { return Ok(from) };
+            let Some(last) = items.last().map(ReadItem::position) else { return Ok(from) };
             let found = items.iter().find(|item| match item {
                 ReadItem::Record(record) => record.time_ms >= time_ms,
                 ReadItem::Lost { .. } => false,
             });
             if let Some(found) = found {
-                return Ok(position_of(found));
+                return Ok(found.position());
             }
             from = last + 1;
         }
@@ -146,10 +172,10 @@ impl Ledger {
                 .collect();
             (log, exceptions, sources)
         };
-        let mut items = self.shared.gather(log, sources).await.into_iter().peekable();
+        let mut items = self.shared.gather(log, sources).await?.items.into_iter().peekable();
         let pairs = exceptions.into_iter().filter_map(|exception| {
             items
-                .next_if(|item| position_of(item) == exception.position)
+                .next_if(|item| item.position() == exception.position)
                 .map(|item| (exception, item))
         });
         Ok(pairs.collect())

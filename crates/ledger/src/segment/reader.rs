@@ -14,7 +14,7 @@ use crate::{
     crypt::{Keys, Sealer},
     disk::{Disk, File, failed, read_up_to},
     format::{Image, header, record::trusted},
-    record::{Limits, LogId, ReadItem},
+    record::{Limits, LogId, ReadItem, Told},
 };
 
 /// The least that is read at once.
@@ -44,7 +44,12 @@ impl Segment {
     pub(crate) fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<Self> {
         let path = name(number);
         let cannot = |error| failed("cannot open a segment", &path, error);
-        let file = disk.open(&path, false).map_err(cannot)?;
+        let file = disk.open(&path, false).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::new(Reason::StorageCorrupt, "the segment is missing").at(path.clone())
+            }
+            _ => cannot(error),
+        })?;
         let len = file.len().map_err(cannot)?;
         let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
         let key = header::key(&block, MAGIC, number).map_err(|error| error.at(path.clone()))?;
@@ -115,30 +120,34 @@ impl Segment {
     }
 
     /// The records of `log` from `from` to `to`, both included, up to `limits`; what is lost of them as [`ReadItem::Lost`].
-    pub(crate) fn read(
-        &self,
-        log: u32,
-        from: u64,
-        to: u64,
-        limits: Limits,
-    ) -> Result<Vec<ReadItem>> {
-        let mut items = Vec::new();
+    pub(crate) fn read(&self, log: u32, from: u64, to: u64, limits: Limits) -> Result<Told> {
+        let mut told = Told { items: Vec::new(), to: to + 1 };
         let mut bytes = 0;
-        self.visit(log, from, to, limits.bytes, &mut |item| {
-            if let Visited::Record(image) = &item
-                && let Ok(record) = trusted(image)
-            {
-                bytes += (record.key.len() + record.data.len()) as u64;
-                if bytes > limits.bytes && !items.is_empty() {
-                    return false;
+        self.visit(log, from, to, limits.bytes, &mut |visited| {
+            let (position, item) = match visited {
+                Visited::Record(image) => match trusted(&image) {
+                    Ok(record) => (record.position, ReadItem::Record(record)),
+                    Err(_) => return true,
+                },
+                Visited::Lost { position, why } => {
+                    (position, ReadItem::Lost { log: LogId(log), position, why })
                 }
-                items.push(ReadItem::Record(record));
-            } else if let Visited::Lost { position, why } = item {
-                items.push(ReadItem::Lost { log: LogId(log), position, why });
+            };
+            if let ReadItem::Record(record) = &item {
+                bytes += (record.key.len() + record.data.len()) as u64;
             }
-            items.len() < limits.records as usize && bytes < limits.bytes
+            if bytes > limits.bytes && !told.items.is_empty() {
+                told.to = position;
+                return false;
+            }
+            told.items.push(item);
+            let full = told.items.len() >= limits.records as usize || bytes >= limits.bytes;
+            if full {
+                told.to = position + 1;
+            }
+            !full
         })?;
-        Ok(items)
+        Ok(told)
     }
 
     /// Walks the records of `log` from `from` to `to`, both included, until `visit` says no; `hint` is about how many bytes are wanted.

@@ -46,7 +46,7 @@ fn write(disk: &SimulatedDisk, keys: &Keys, records: &[(u32, u64, usize)]) {
 /// Positions that were read, and those that were lost.
 fn read(segment: &Segment, log: u32, from: u64, to: u64) -> (Vec<u64>, Vec<u64>) {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
-    for item in segment.read(log, from, to, ALL).unwrap() {
+    for item in segment.read(log, from, to, ALL).unwrap().items {
         match item {
             ReadItem::Record(record) => {
                 assert!(record.data.iter().all(|&byte| byte == record.position as u8));
@@ -77,9 +77,12 @@ fn ranges_are_read_in_the_clear_and_encrypted() {
         }
         assert_eq!(read(&segment, 3, 0, 10).0.len(), 0);
         let few = segment.read(2, 5, 999, Limits { records: 2, bytes: 1 << 20 }).unwrap();
-        assert_eq!(few.len(), 2);
+        assert_eq!((few.items.len(), few.to), (2, 7), "what lies behind is not known");
         let some = segment.read(2, 5, 999, Limits { records: 9, bytes: 1 }).unwrap();
-        assert_eq!(some.len(), 1, "at least one");
+        assert_eq!((some.items.len(), some.to), (1, 6), "at least one");
+        let fit = segment.read(2, 5, 999, Limits { records: 9, bytes: 500 }).unwrap();
+        assert_eq!((fit.items.len(), fit.to), (2, 7), "no more than fit");
+        assert_eq!(segment.read(2, 5, 2000, ALL).unwrap().to, 2001);
     }
 }
 

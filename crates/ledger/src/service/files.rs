@@ -11,7 +11,7 @@ use crate::{
     crypt::Keys,
     disk::{Disk, failed},
     format::{Image, Place, record::trusted},
-    record::{LogId, ReadItem},
+    record::{ReadItem, Told},
     segment::SegmentSet,
     wal::WalSet,
 };
@@ -44,45 +44,29 @@ impl Files {
     }
 
     /// What is wanted, in that order.
-    pub(crate) fn read(&self, wants: &[Want]) -> Vec<ReadItem> {
-        let mut items = Vec::with_capacity(wants.len());
-        for want in wants {
-            match want {
-                Want::Place(log, position, place) => {
-                    let found = self.image(log.0, *position, place).and_then(|image| {
-                        trusted(&image).map_err(|error| {
-                            Error::new(Reason::StorageCorrupt, "a record is malformed")
-                                .because(error)
-                        })
-                    });
-                    items.push(match found {
-                        Ok(record) => ReadItem::Record(record),
-                        Err(error) => lost(*log, *position, &error),
-                    });
-                }
-                Want::Segment { segment, log, from, to, limits } => {
-                    let read = self
-                        .segments
-                        .get(*segment)
-                        .and_then(|segment| segment.read(log.0, *from, *to, *limits));
-                    match read {
-                        Ok(found) => items.extend(found),
-                        Err(error) => items.push(lost(*log, *from, &error)),
-                    }
-                }
+    pub(crate) fn read(&self, wants: &[Want]) -> Vec<Result<Told>> {
+        wants.iter().map(|want| self.read_one(want)).collect()
+    }
+
+    fn read_one(&self, want: &Want) -> Result<Told> {
+        match want {
+            Want::Place(log, position, place) => {
+                let image = self.image(log.0, *position, place)?;
+                let record = trusted(&image).map_err(|error| {
+                    Error::new(Reason::StorageCorrupt, "a record is malformed").because(error)
+                })?;
+                Ok(Told { items: vec![ReadItem::Record(record)], to: position + 1 })
+            }
+            Want::Segment { segment, log, from, to, limits } => {
+                self.segments.get(*segment)?.read(log.0, *from, *to, *limits)
             }
         }
-        items
     }
 
     /// The bytes that the checkpoint takes.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
         checkpoint::bytes(&self.disk)
     }
-}
-
-fn lost(log: LogId, position: u64, error: &Error) -> ReadItem {
-    ReadItem::Lost { log, position, why: error.detail() }
 }
 
 /// Keeps damaged bytes where somebody can look at them; what is there already under the name stays.

@@ -4,11 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
+use weft_kernel::{Error, Reason, Result};
 
 use super::Files;
 use crate::{
     core::{Cold, Want},
-    record::ReadItem,
+    record::Told,
     store::Pending,
 };
 
@@ -23,10 +24,12 @@ pub(crate) struct Readers {
     changed: Condvar,
 }
 
+type Answers = Vec<Result<Told>>;
+
 #[derive(Debug, Default)]
 struct State {
     running: bool,
-    waiting: VecDeque<(Vec<Want>, oneshot::Sender<Vec<ReadItem>>)>,
+    waiting: VecDeque<(Vec<Want>, oneshot::Sender<Answers>)>,
 }
 
 impl Readers {
@@ -67,17 +70,23 @@ impl Readers {
 }
 
 impl Cold for Readers {
-    fn read(&self, wants: Vec<Want>) -> Pending<'static, Vec<ReadItem>> {
+    fn read(&self, wants: Vec<Want>) -> Pending<'static, Answers> {
         let mut state = self.state.lock();
         if !state.running || state.waiting.len() >= WAITING_MAX {
             drop(state);
-            let items = self.files.read(&wants);
-            return Box::pin(std::future::ready(items));
+            let told = self.files.read(&wants);
+            return Box::pin(std::future::ready(told));
         }
-        let (answer, items) = oneshot::channel();
+        let (answer, told) = oneshot::channel();
+        let wanted = wants.len();
         state.waiting.push_back((wants, answer));
         drop(state);
         self.changed.notify_one();
-        Box::pin(async move { items.await.unwrap_or_default() })
+        Box::pin(async move {
+            told.await.unwrap_or_else(|_| {
+                let gone = || Error::new(Reason::StorageBusy, "the ledger is being closed");
+                std::iter::repeat_with(|| Err(gone())).take(wanted).collect()
+            })
+        })
     }
 }

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
 mod admin;
+mod cold;
 mod conformance;
 mod simulation;

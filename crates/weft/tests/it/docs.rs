@@ -58,8 +58,9 @@ fn files() -> tempfile::TempDir {
     for name in ["shop", "api", "weft"] {
         Authority::new("here").issue(&["shop.example"]).write(&tls, name);
     }
-    fs::write(folder.path().join("admin.token"), "a-token-that-is-long-enough-for-anybody")
-        .unwrap();
+    for name in ["admin.token", "shop.password"] {
+        fs::write(folder.path().join(name), "a-token-that-is-long-enough-for-anybody").unwrap();
+    }
     folder
 }
 

@@ -90,9 +90,8 @@ pub(crate) const SUITES: &[Suite] = &[
 ];
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.
-const BY_NAME: &[Suite] = &[
-    Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq },
-];
+const BY_NAME: &[Suite] =
+    &[Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq }];
 
 /// The task that runs one suite alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

@@ -83,7 +83,7 @@ fn open(folder: &Path) -> Result<Arc<dyn Disk>> {
 /// What the ledger in `folder` holds.
 ///
 /// # Errors
-/// `storage_busy` while a process has it open; `storage_corrupt` for a version or key that is not understood.
+/// `storage_busy` while a process has it open; `misconfigured` for a version or key that is not understood.
 pub fn inspect(folder: &Path, keys: &Keys) -> Result<Inspection> {
     inspect_disk(open(folder)?, keys)
 }

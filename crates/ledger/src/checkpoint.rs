@@ -6,7 +6,10 @@
 
 mod backend;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -115,6 +118,7 @@ pub(crate) struct Checkpoint {
     disk: Arc<dyn Disk>,
     keys: Keys,
     database: RwLock<Option<Database>>,
+    closed: AtomicBool,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -140,14 +144,15 @@ impl Checkpoint {
     /// Opens the tables, or makes them when they are missing.
     ///
     /// # Errors
-    /// `storage_corrupt` for a version or key that is not understood, and for tables that are damaged.
+    /// `misconfigured` for a version or key that is not understood, and `storage_corrupt` for tables that are damaged.
     pub(crate) fn open(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self> {
         let there = disk.list(FOLDER).map_err(|error| failed("cannot list", FOLDER, error))?;
         if !there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))) {
             Self::make(&*disk, &keys)?;
         }
         let database = open_at(&*disk, DATABASE, &keys)?;
-        Ok(Self { disk, keys, database: RwLock::new(Some(database)) })
+        let database = RwLock::new(Some(database));
+        Ok(Self { disk, keys, database, closed: AtomicBool::new(false) })
     }
 
     /// Makes empty tables under another name first, so that a crash leaves none or whole ones.
@@ -194,6 +199,7 @@ impl Checkpoint {
 
     /// Lets go of the tables: nothing more is written to their file, also not when this is dropped.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         *self.database.write() = None;
     }
 
@@ -204,6 +210,10 @@ impl Checkpoint {
     /// # Errors
     /// `storage_full` when there is no room: nothing was stored, and it may be tried again.
     pub(crate) fn store(&self, capture: &Capture, first_file: u32) -> Result<()> {
+        if self.database.read().is_none() && !self.closed.load(Ordering::Acquire) {
+            // A full disk has ended the last time, and kept it from being opened again.
+            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys)?);
+        }
         let stored = {
             let database = self.database.read();
             match &*database {

@@ -99,6 +99,14 @@ async fn queue_with(
     (log, group)
 }
 
+/// The wall clock as the store sees it.
+async fn now_ms(subject: &dyn Subject) -> u64 {
+    let store = subject.store();
+    let log = store.create_log("clock", LogOptions::default()).await.unwrap();
+    publish(&*store, log, &["tick"]).await;
+    store.log_stats(log).unwrap().last_ms
+}
+
 fn fsync() -> Transaction {
     Transaction::new(Durability::Fsync)
 }

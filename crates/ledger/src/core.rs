@@ -120,6 +120,8 @@ pub(crate) struct Core {
     due_asked: Tick,
     due_waker: Option<Waker>,
     map_expiry: std::collections::BTreeSet<(u64, u32, Bytes)>,
+    /// Runs of records in segments of which it is not known when they expire.
+    unseen: Vec<(LogId, u64, u64)>,
     room: Vec<Waker>,
     poisoned: Option<String>,
     check: Check,
@@ -162,6 +164,7 @@ impl Core {
             due_asked: Tick::NEVER,
             due_waker: None,
             map_expiry: std::collections::BTreeSet::new(),
+            unseen: Vec::new(),
             room: Vec::new(),
             poisoned: None,
             check: Check::default(),

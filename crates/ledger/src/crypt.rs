@@ -101,7 +101,7 @@ impl Keys {
         let Some((_, master)) = self.keys.iter().find(|(other, _)| *other == id) else {
             let text =
                 format!("the file is encrypted under master key `{id}`, which was not given");
-            return Err(Error::new(Reason::StorageCorrupt, text));
+            return Err(Error::new(Reason::Misconfigured, text));
         };
         let master = Sealer::new(master)?;
         let opened = master
@@ -109,7 +109,7 @@ impl Keys {
             .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
             .map_err(|_error| {
                 let text = format!("master key `{id}` is not the one that the file was made with");
-                Error::new(Reason::StorageCorrupt, text)
+                Error::new(Reason::Misconfigured, text)
             })?;
         let mut key = [0; KEY_LEN];
         key.copy_from_slice(&opened[..KEY_LEN]);

@@ -5,6 +5,7 @@
 //! then is a file used again, or a segment removed. A crash in between leaves what was there before.
 
 mod compact;
+mod expiry;
 mod scrub;
 
 use std::collections::{HashMap, hash_map::Entry};
@@ -225,7 +226,8 @@ impl Flusher {
             self.retain(house);
             compact::compact(house);
         }
-        let did = self.rewrite(house)?;
+        let mut did = expiry::look(house);
+        did |= self.rewrite(house)?;
         house.service.count_damaged(self.scrub.step(house));
         Ok(did)
     }

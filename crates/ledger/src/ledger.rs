@@ -190,7 +190,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// `storage_corrupt` for a format or a key that is not understood, `storage_busy` if another
+    /// `misconfigured` for a format or a key that is not understood, `storage_busy` if another
     /// process has it open, and what the disk says.
     pub fn open(
         disk: Arc<dyn Disk>,

@@ -61,7 +61,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// `storage_busy` while another opener has the disk; `misconfigured` for a size of files that cannot be;
-/// `storage_corrupt` for a format version or key that is not understood, or a checkpoint that is damaged;
+/// `misconfigured` for a format version or key that is not understood; `storage_corrupt` for a checkpoint that is damaged;
 /// `storage_full` without room for a new write-ahead file.
 pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Result<Found> {
     let capacity = options.wal_file_bytes.0;
@@ -140,7 +140,9 @@ fn find_segments(
         }
     }
     for &(number, sizes) in &known {
-        if !there.contains(&number) {
+        if there.contains(&number) {
+            segment::check(&**disk, number, &options.keys)?;
+        } else {
             report.damage.push(format!("{} is missing", segment::name(number)));
         }
         set.insert(number, sizes);

@@ -10,7 +10,7 @@ mod set;
 mod writer;
 
 pub(crate) use index::Extent;
-pub(crate) use reader::{Segment, Visited, rewrap};
+pub(crate) use reader::{Segment, Visited, check, rewrap};
 pub(crate) use set::{SegmentSet, Sizes, name, number};
 pub(crate) use writer::SegmentWriter;
 

@@ -183,7 +183,9 @@ impl Service {
         }
         let done = self.write_all().and_then(|()| self.prove()).and_then(|_| self.checkpoint());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
-        let _ = self.shared.core.lock().poison("the ledger was closed");
+        let wakes = self.shared.core.lock().poison("the ledger was closed");
+        wakes.wake();
+        self.shared.poisoned();
         // The tables write a last time when they are let go, which clones of the handle must not put off.
         self.files.checkpoint.close();
         self.lock.lock().take();

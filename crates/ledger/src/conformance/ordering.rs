@@ -1,11 +1,12 @@
 //! Order per key, and priorities.
 
-use super::{Subject, accept, done, fsync, lease, listed, queue_with, retry, texts};
+use super::{Subject, accept, done, fsync, lease, listed, now_ms, queue_with, retry, texts};
 use crate::{Due, GroupOptions, LogOptions, NewRecord, Op, options::AGEING};
 
 listed! {
     one_record_of_a_key_is_out_at_a_time
     a_key_waits_for_its_retry_also_after_a_restart
+    a_delayed_record_takes_its_place_in_its_key
     higher_priorities_go_first_and_none_starves
 }
 
@@ -35,6 +36,32 @@ async fn one_record_of_a_key_is_out_at_a_time(subject: &dyn Subject) {
     store.commit(fsync().with(Op::Remove { log, position: 4 })).await.unwrap();
     accept(&*store, &again).await;
     assert!(lease(&*store, group, 9).await.is_empty());
+}
+
+async fn a_delayed_record_takes_its_place_in_its_key(subject: &dyn Subject) {
+    let store = subject.store();
+    let set = |options: &mut GroupOptions| options.keyed = true;
+    let (log, group) = queue_with(&*store, "keys/delayed", LogOptions::default(), set).await;
+    let due_ms = now_ms(subject).await + 10_000;
+    let delayed = NewRecord { due_ms, ..NewRecord::new("late").keyed("x") };
+    let publish = fsync().append(log, delayed).append(log, NewRecord::new("x1").keyed("x"));
+    store.commit(publish.append(log, NewRecord::new("x2").keyed("x"))).await.unwrap();
+    let first = lease(&*store, group, 9).await;
+    assert_eq!(texts(&first), ["x1"], "what is due later keeps nothing waiting");
+    subject.pass(std::time::Duration::from_secs(11)).await;
+    store.overdue(100).await.unwrap();
+    assert!(lease(&*store, group, 9).await.is_empty(), "one of a key at a time");
+    accept(&*store, &first).await;
+    let mut rest = Vec::new();
+    for _ in 0..2 {
+        let next = lease(&*store, group, 9).await;
+        assert_eq!(next.len(), 1);
+        rest.extend(texts(&next));
+        assert!(lease(&*store, group, 9).await.is_empty());
+        accept(&*store, &next).await;
+    }
+    rest.sort_unstable();
+    assert_eq!(rest, ["late", "x2"]);
 }
 
 async fn a_key_waits_for_its_retry_also_after_a_restart(subject: &dyn Subject) {

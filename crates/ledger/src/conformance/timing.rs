@@ -4,23 +4,38 @@ use std::time::Duration;
 
 use weft_kernel::Reason;
 
-use super::{Subject, accept, fsync, lease, listed, publish, queue, reason, retry, texts};
+use super::{Subject, accept, fsync, lease, listed, now_ms, publish, queue, reason, retry, texts};
 use crate::{Ask, ConsumerId, Due, ExpectValue, LogId, NewRecord, Op, Store, Why};
 
 listed! {
     a_lease_that_runs_out_goes_to_the_keeper
     a_renewed_lease_lasts
     a_retry_waits_for_its_time
+    a_retry_of_what_was_due_once_waits_also_after_a_restart
     a_record_due_later_is_not_seen_before
     an_expired_record_is_told_and_not_delivered
     an_entry_that_expires_is_gone
 }
 
-async fn now_ms(subject: &dyn Subject) -> u64 {
+async fn a_retry_of_what_was_due_once_waits_also_after_a_restart(subject: &dyn Subject) {
     let store = subject.store();
-    let log = store.create_log("clock", crate::LogOptions::default()).await.unwrap();
-    publish(&*store, log, &["tick"]).await;
-    store.log_stats(log).unwrap().last_ms
+    let (log, group) = queue(&*store, "retry/due").await;
+    let due_ms = now_ms(subject).await + 5_000;
+    let delayed = NewRecord { due_ms, ..NewRecord::new("a") };
+    store.commit(fsync().append(log, delayed)).await.unwrap();
+    subject.pass(Duration::from_secs(6)).await;
+    store.overdue(100).await.unwrap();
+    let leased = lease(&*store, group, 1).await;
+    let due = Due::After(Duration::from_secs(60));
+    store.commit(fsync().with(retry(&leased[0], due, true, ""))).await.unwrap();
+    subject.restart().await;
+    let store = subject.store();
+    subject.pass(Duration::from_secs(10)).await;
+    store.overdue(100).await.unwrap();
+    assert!(lease(&*store, group, 1).await.is_empty(), "its back-off goes on");
+    subject.pass(Duration::from_secs(60)).await;
+    store.overdue(100).await.unwrap();
+    assert_eq!(lease(&*store, group, 1).await[0].failures, 1);
 }
 
 async fn a_lease_that_runs_out_goes_to_the_keeper(subject: &dyn Subject) {

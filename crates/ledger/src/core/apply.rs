@@ -1,6 +1,7 @@
 //! Applying a transaction that was checked, and encoding it as it is applied; neither can fail.
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use weft_kernel::{Error, Reason};
 
 use super::{
@@ -9,10 +10,15 @@ use super::{
 use crate::{
     format::{FrameWriter, NewImage, Place, frame, payload_crc},
     options::Durability,
-    record::{GroupId, LogId, Record, Value},
-    transaction::{Appended, Due, NewRecord, Op, Receipt, Refused, Settle, Transaction},
+    record::{GroupId, LogId, MapId, Record, Value},
+    transaction::{
+        Appended, Due, ExpectValue, NewRecord, Op, Receipt, Refused, Settle, Transaction,
+    },
     wal::{self, FrameAt},
 };
+
+/// After this time entries whose time is over are deleted that could not be at once.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// What is under way while a transaction is applied.
 struct Writing<'a> {
@@ -360,16 +366,21 @@ impl Core {
     /// What the removal of a run does to a log and its owner; also at a replay.
     pub(super) fn removed(&mut self, id: LogId, first: u64, last: u64) {
         let Some(log) = self.logs.get_mut(&id.0) else { return };
+        let mut queue = log.owner.and_then(|owner| self.queues.get_mut(&owner.0));
         let mut at = first;
         while let Some(position) = log.next_record(at, (last + 1).min(log.next)) {
-            log.drop_record(position);
-            if log.owner.is_none() {
-                log.removed.insert(position);
-            }
             at = position + 1;
+            // A segment does not know what was settled of it.
+            match &queue {
+                Some(queue) if queue.group.settled(position) => continue,
+                Some(_) => {}
+                None => {
+                    log.removed.insert(position);
+                }
+            }
+            log.drop_record(position);
         }
-        let Some(owner) = log.owner else { return };
-        let Some(queue) = self.queues.get_mut(&owner.0) else { return };
+        let Some(queue) = &mut queue else { return };
         queue.group.settle_runs(&[(first, last)]);
         log.advance(queue.group.low());
     }
@@ -434,23 +445,34 @@ impl Core {
         writing.touch(id.0);
     }
 
-    /// Deletes entries of maps whose time is over, as one transaction's operations.
-    pub(crate) fn expired_entries(&mut self, now: Now, limit: usize) -> Vec<Op> {
-        let mut ops = Vec::new();
-        while ops.len() < limit
-            && let Some((expires_ms, id, key)) = self.map_expiry.first().cloned()
-            && expires_ms <= now.wall_ms
+    /// Deletes entries of maps whose time is over, as one transaction; who is to be woken, if there were
+    /// any. Refused for want of room, they go a little later.
+    pub(crate) fn expire_entries(&mut self, now: Now, limit: usize) -> Option<Wakes> {
+        let mut transaction = Transaction::new(Durability::Os);
+        let mut over = Vec::new();
+        while over.len() < limit
+            && let Some(first) = self.map_expiry.first()
+            && first.0 <= now.wall_ms
+            && let Some((expires_ms, id, key)) = self.map_expiry.pop_first()
         {
-            self.map_expiry.pop_first();
-            let Some(map) = self.maps.get(&id) else { continue };
-            if map.stored(&key).is_some_and(|value| value.expires_ms == expires_ms) {
-                ops.push(Op::Delete {
-                    map: crate::record::MapId(id),
-                    key: Bytes::clone(&key),
-                    expect: crate::transaction::ExpectValue::Any,
-                });
+            let stored = self.maps.get(&id).and_then(|map| map.stored(&key));
+            if stored.is_some_and(|value| value.expires_ms == expires_ms) {
+                let (map, expect) = (MapId(id), ExpectValue::Any);
+                transaction.ops.push(Op::Delete { map, key: key.clone(), expect });
+                over.push((expires_ms, id, key));
             }
         }
-        ops
+        if over.is_empty() {
+            return None;
+        }
+        match self.submit(transaction, &[], now) {
+            Ok((_, wakes)) => Some(wakes),
+            Err(_refused) => {
+                self.map_expiry.extend(over);
+                let mut wakes = Wakes::default();
+                wakes.push(self.arm(now.tick.plus(REFUSED), None));
+                Some(wakes)
+            }
+        }
     }
 }

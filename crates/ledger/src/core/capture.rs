@@ -167,6 +167,7 @@ fn put_log(log: &Log) -> Vec<u8> {
             extent.bytes,
             extent.first_ms,
             extent.last_ms,
+            extent.expires_ms,
         ] {
             varint::put(&mut value, number);
         }

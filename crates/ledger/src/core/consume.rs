@@ -281,6 +281,7 @@ impl Core {
     pub(crate) fn loaded(
         &mut self,
         id: GroupId,
+        consumer: ConsumerId,
         load: &Load,
         answers: Vec<Result<Told>>,
         now: Now,
@@ -306,7 +307,10 @@ impl Core {
                 match item {
                     ReadItem::Record(record) => loaded.records.push_back(record),
                     ReadItem::Lost { position, .. } => {
-                        queue.group.counts.lost += u64::from(queue.group.remove(position));
+                        if !queue.group.remove(position) {
+                            continue;
+                        }
+                        queue.group.counts.lost += 1;
                         if queue.group.options.owner
                             && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
                         {
@@ -328,6 +332,9 @@ impl Core {
         if loaded.to > loaded.from {
             failed = Ok(());
             queue.loaded = Some(Box::new(loaded));
+        } else {
+            // Who loaded will not take now: another one may.
+            queue.group.consumers.stand_down(consumer);
         }
         self.rouse(id.0, now, &mut wakes);
         (failed, wakes)

@@ -349,9 +349,16 @@ impl Group {
 
     /// State of one retry, as a checkpoint or the log had it.
     pub(crate) fn restore_retry(&mut self, position: u64, retry: Retry) {
-        if !self.settled(position) {
-            self.retries.insert(position, retry);
+        if self.settled(position) {
+            return;
         }
+        // It was due once, was handed out, and is due again later.
+        if self.ahead.contains(&position)
+            && let Some(level) = self.waiting.remove(position)
+        {
+            self.waiting.insert_wall(position, retry.due_ms, level);
+        }
+        self.retries.insert(position, retry);
     }
 
     /// When this group has to be looked at again, for something whose time comes.

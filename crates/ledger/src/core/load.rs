@@ -117,6 +117,7 @@ impl Core {
                 bytes: reader.varint()?,
                 first_ms: reader.varint()?,
                 last_ms: reader.varint()?,
+                expires_ms: reader.varint()?,
             });
         }
         runs(&mut reader, |first, last| {
@@ -293,12 +294,19 @@ impl Core {
     fn replay_entry(&mut self, entry: &Entry<'_>, seq: u64) {
         match *entry {
             Entry::Append(_) | Entry::Marker => {}
-            Entry::Trim { log, before } => self.trimmed(LogId(log), before),
+            Entry::Trim { log, before } => {
+                self.existed(LogId(log), before);
+                self.trimmed(LogId(log), before);
+            }
             Entry::Remove { log, positions } => {
-                positions.runs().for_each(|(first, last)| self.removed(LogId(log), first, last));
+                for (first, last) in positions.runs() {
+                    self.existed(LogId(log), last + 1);
+                    self.removed(LogId(log), first, last);
+                }
             }
             Entry::Settled { group, positions } => self.replay_settled(group, positions.runs()),
             Entry::Retry { group, position, due_ms, failures, handouts, note } => {
+                self.existed_for(group, position + 1);
                 if let Some(queue) = self.queues.get_mut(&group) {
                     let note = Bytes::copy_from_slice(note);
                     let retry = Retry { due_ms, failures, handouts, note };
@@ -307,6 +315,7 @@ impl Core {
                 }
             }
             Entry::Seek { group, to } => {
+                self.existed_for(group, to);
                 self.sought(GroupId(group), to);
             }
             Entry::Put { map: id, key, value, expires_ms } => {
@@ -351,14 +360,31 @@ impl Core {
         }
     }
 
+    /// An entry names positions below `end`: they were there, even if the frame that appended them is
+    /// damaged, and must not be given to other records.
+    fn existed(&mut self, id: LogId, end: u64) {
+        if let Some(log) = self.logs.get_mut(&id.0).filter(|log| log.next < end) {
+            log.fill(end);
+        }
+    }
+
+    fn existed_for(&mut self, group: u32, end: u64) {
+        if let Some(log) = self.queues.get(&group).map(|queue| queue.group.options.log) {
+            self.existed(log, end);
+        }
+    }
+
     fn replay_settled(&mut self, id: u32, settled: impl Iterator<Item = (u64, u64)>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let Some(log) = self.logs.get_mut(&queue.group.options.log.0) else { return };
         let owner = queue.group.options.owner;
         for (first, last) in settled {
+            if last >= log.next {
+                log.fill(last + 1);
+            }
             if owner {
                 let mut at = first;
-                while let Some(position) = log.next_record(at, (last + 1).min(log.next)) {
+                while let Some(position) = log.next_record(at, last + 1) {
                     if !queue.group.settled(position) {
                         log.drop_record(position);
                     }
@@ -405,6 +431,10 @@ impl Core {
             log.fill(log.next);
             log.visible = log.next;
         }
+        for log in self.logs.values().filter(|log| log.owner.is_some()) {
+            let expire = log.extents.iter().filter(|extent| extent.expires_ms != 0);
+            self.unseen.extend(expire.map(|extent| (log.id, extent.first, extent.last)));
+        }
         let ids: Vec<u32> = self.queues.keys().copied().collect();
         for id in ids {
             self.arm_group(id, now, &mut Wakes::default());
@@ -413,6 +443,50 @@ impl Core {
             let at = now.tick_at(*expires_ms);
             self.arm(at, None);
         }
+    }
+
+    /// Records of a queue in a segment of which it is not known when they expire, since the ledger was
+    /// opened: the log, the segment, and the first and last position.
+    pub(crate) fn next_unseen(&mut self) -> Option<(LogId, u32, u64, u64)> {
+        while let Some((id, first, last)) = self.unseen.pop() {
+            let Some(log) = self.logs.get(&id.0) else { continue };
+            let first = first.max(log.first);
+            let index = log.extents.partition_point(|extent| extent.last < first);
+            let Some(extent) = log.extents.get(index).filter(|extent| extent.first <= last) else {
+                continue;
+            };
+            if extent.last < last {
+                self.unseen.push((id, extent.last + 1, last));
+            }
+            return Some((id, extent.segment, first.max(extent.first), last.min(extent.last)));
+        }
+        None
+    }
+
+    /// When records expire, by position; or they could not be read, and have their turn again.
+    pub(crate) fn seen(
+        &mut self,
+        id: LogId,
+        range: (u64, u64),
+        times: Option<Vec<(u64, u64)>>,
+        now: Now,
+    ) -> Wakes {
+        let mut wakes = Wakes::default();
+        let Some(times) = times else {
+            self.unseen.push((id, range.0, range.1));
+            return wakes;
+        };
+        let Some(log) = self.logs.get_mut(&id.0) else { return wakes };
+        let Some(owner) = log.owner else { return wakes };
+        let Some(queue) = self.queues.get(&owner.0) else { return wakes };
+        let expiring = log.expiring.get_or_insert_with(Box::<Expiring>::default);
+        for (position, expires_ms) in times {
+            if !queue.group.settled(position) {
+                expiring.insert(expires_ms, position, log.records, |at| !queue.group.settled(at));
+            }
+        }
+        self.arm_group(owner.0, now, &mut wakes);
+        wakes
     }
 
     /// Begins a new life: tokens of the former ones do not fit. Not to be used before the transaction
@@ -444,8 +518,11 @@ impl Log {
     /// Makes the tail reach up to a position, with holes; the log goes on there.
     pub(super) fn fill(&mut self, position: u64) {
         if let Tail::Disk(slots) = &mut self.tail {
-            if slots.iter().all(|slot| slot.is_hole()) {
-                slots.clear();
+            while slots.front().is_some_and(|slot| slot.is_hole()) {
+                slots.pop_front();
+                self.tail_first += 1;
+            }
+            if slots.is_empty() {
                 self.tail_first = position.max(self.tail_first);
             }
             while self.tail_first + (slots.len() as u64) < position {

@@ -22,6 +22,8 @@ pub(crate) struct Extent {
     pub(crate) bytes: u64,
     pub(crate) first_ms: u64,
     pub(crate) last_ms: u64,
+    /// When the first of them expires; 0 if none does.
+    pub(crate) expires_ms: u64,
 }
 
 /// Where a record is in the write-ahead log, and what a group must know of it before it reads it;

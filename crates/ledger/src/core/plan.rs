@@ -140,6 +140,13 @@ impl Core {
         ids.iter().filter_map(|id| self.logs.get(id)).map(|log| self.keyed(log)).collect()
     }
 
+    /// A log could not be gone through to its end: it has its turn again.
+    pub(crate) fn compact_again(&mut self, id: LogId) {
+        if let Some(log) = self.logs.get_mut(&id.0) {
+            log.moved = true;
+        }
+    }
+
     fn keyed(&self, log: &Log) -> Compactable {
         let mut tail = Vec::new();
         if let Tail::Disk(slots) = &log.tail {
@@ -226,10 +233,14 @@ impl Core {
             && let Some(position) = log.next_record(at, log.visible)
         {
             match log.at(position) {
-                // Whole runs go at once, so that a segment becomes free.
-                At::Extent(extent) => {
-                    bytes = bytes.saturating_sub(extent.bytes);
+                At::Extent(extent) if bytes - most >= extent.bytes => {
+                    bytes -= extent.bytes;
                     at = extent.last + 1;
+                }
+                // Of the last run as much as it takes, as if its records were of one size.
+                At::Extent(extent) => {
+                    let each = (extent.bytes / extent.records.max(1)).max(1);
+                    return (position + (bytes - most).div_ceil(each)).min(extent.last + 1);
                 }
                 _ => {
                     bytes = bytes.saturating_sub(log.size(position));
@@ -251,5 +262,6 @@ fn held(segment: u32, extent: &segment::Extent, records: u64, bytes: u64) -> Ext
         bytes,
         first_ms: extent.first_ms,
         last_ms: extent.last_ms,
+        expires_ms: extent.expires_ms,
     }
 }

@@ -19,27 +19,38 @@ const KEYS_MAX: usize = 1 << 20;
 /// The most records that one transaction removes.
 const REMOVE_MAX: usize = 1000;
 
-/// One round over every log that asks for it and has got new segments.
+/// One round over every log that asks for it and has got new segments; one that could not be gone
+/// through to its end has its turn again.
 pub(super) fn compact(house: &House<'_>) {
     let logs = house.shared.core.lock().compactable();
     for log in logs {
-        for chunk in older(house, &log).chunks(REMOVE_MAX) {
-            let mut transaction = Transaction::new(Durability::Os);
-            let remove = |&position: &u64| Op::Remove { log: log.log, position };
-            transaction.ops.extend(chunk.iter().map(remove));
-            let mut core = house.shared.core.lock();
-            let Ok((_, wakes)) = core.submit(transaction, &[], house.now) else { return };
-            drop(core);
-            wakes.wake();
-            house.service.kick();
+        if !compact_one(house, &log) {
+            house.shared.core.lock().compact_again(log.log);
         }
     }
 }
 
-/// The positions in segments whose key came again later.
-fn older(house: &House<'_>, log: &Compactable) -> Vec<u64> {
+/// Whether all of it was gone through.
+fn compact_one(house: &House<'_>, log: &Compactable) -> bool {
+    let (older, whole) = older(house, log);
+    for chunk in older.chunks(REMOVE_MAX) {
+        let mut transaction = Transaction::new(Durability::Os);
+        let remove = |&position: &u64| Op::Remove { log: log.log, position };
+        transaction.ops.extend(chunk.iter().map(remove));
+        let mut core = house.shared.core.lock();
+        let Ok((_, wakes)) = core.submit(transaction, &[], house.now) else { return false };
+        drop(core);
+        wakes.wake();
+        house.service.kick();
+    }
+    whole
+}
+
+/// The positions in segments whose key came again later, and whether these are all.
+fn older(house: &House<'_>, log: &Compactable) -> (Vec<u64>, bool) {
     let mut keys: HashSet<Vec<u8>> = HashSet::new();
     let mut older = Vec::new();
+    let mut whole = true;
     for (position, place) in &log.tail {
         if let Ok(image) = house.files.image(log.log.0, *position, place)
             && let Ok(found) = Image::parse(&image)
@@ -50,7 +61,10 @@ fn older(house: &House<'_>, log: &Compactable) -> Vec<u64> {
         }
     }
     for (segment, runs) in log.segments.iter().rev() {
-        let Ok(segment) = house.files.segments.get(*segment) else { return older };
+        let Ok(segment) = house.files.segments.get(*segment) else {
+            whole = false;
+            break;
+        };
         let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
         for &(first, last) in runs {
             let read = segment.visit(log.log.0, first, last, u64::MAX, &mut |visited| {
@@ -62,9 +76,10 @@ fn older(house: &House<'_>, log: &Compactable) -> Vec<u64> {
                 }
                 true
             });
-            if read.is_err() {
-                return older;
-            }
+            whole &= read.is_ok();
+        }
+        if !whole {
+            break;
         }
         for (position, key) in found.into_iter().rev() {
             if keys.contains(&key) {
@@ -75,5 +90,5 @@ fn older(house: &House<'_>, log: &Compactable) -> Vec<u64> {
         }
     }
     older.sort_unstable();
-    older
+    (older, whole)
 }

@@ -37,7 +37,7 @@ pub(crate) fn block(magic: &[u8; 8], number: u32, key: &[u8]) -> Vec<u8> {
 /// The key that the header or its copy names; `None` if neither is whole.
 ///
 /// # Errors
-/// `storage_corrupt` for a format version that is not understood.
+/// `misconfigured` for a format version that is not understood.
 pub(crate) fn key<'a>(block: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'a [u8]>> {
     match check(block, magic, number)? {
         None => check(block.get(COPY_AT..).unwrap_or_default(), magic, number),
@@ -57,7 +57,7 @@ fn check<'a>(header: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'
             "the file has format version {version}, this program reads version {VERSION}: \
              run the program that wrote it, or one that says it can read it"
         );
-        return Err(Error::new(Reason::StorageCorrupt, text));
+        return Err(Error::new(Reason::Misconfigured, text));
     }
     let whole = crc32c::crc32c(&header[..CRC_AT]).to_le_bytes() == header[CRC_AT..SECTOR];
     Ok((whole && found == number).then(|| &header[16..CRC_AT]))

@@ -23,18 +23,19 @@ use crate::{
 };
 
 /// What a lease gave without waiting.
-enum Begun {
+enum Begun<'a> {
     Done(Vec<Delivery>),
     /// These are leased, and must be read.
-    Read(Sorted),
+    Read(Sorted, Returning<'a>),
     /// This must be read before anything can be leased.
-    Load(Load),
+    Load(Loading<'a>),
 }
 
 /// Clears a group's mark of being loaded when who loads goes away.
 struct Loading<'a> {
     shared: &'a Shared,
     group: GroupId,
+    consumer: ConsumerId,
     load: Option<Load>,
 }
 
@@ -42,7 +43,9 @@ impl Loading<'_> {
     fn end(&mut self, answers: Vec<Result<Told>>) -> Result<()> {
         let Some(load) = self.load.take() else { return Ok(()) };
         let now = self.shared.now();
-        let (done, wakes) = self.shared.core.lock().loaded(self.group, &load, answers, now);
+        let mut core = self.shared.core.lock();
+        let (done, wakes) = core.loaded(self.group, self.consumer, &load, answers, now);
+        drop(core);
         wakes.wake();
         done
     }
@@ -57,14 +60,15 @@ impl Drop for Loading<'_> {
 
 impl Shared {
     /// Leases as far as memory goes.
-    fn begin(&self, group: GroupId, ask: &Ask) -> Result<Begun> {
+    fn begin(&self, group: GroupId, ask: &Ask) -> Result<Begun<'_>> {
         loop {
             let now = self.now();
             let mut items = Vec::new();
             let (load, wakes) = self.core.lock().pick(group, ask, now, &mut items)?;
             wakes.wake();
             if let Some(load) = load {
-                return Ok(Begun::Load(load));
+                let (consumer, load) = (ask.consumer, Some(load));
+                return Ok(Begun::Load(Loading { shared: self, group, consumer, load }));
             }
             if items.is_empty() {
                 return Ok(Begun::Done(Vec::new()));
@@ -72,7 +76,8 @@ impl Shared {
             let mut sorted = Sorted::sort(group, items, now);
             self.set_aside(group, &mut sorted);
             if !sorted.cold.is_empty() {
-                return Ok(Begun::Read(sorted));
+                let returning = self.returning(group, &sorted);
+                return Ok(Begun::Read(sorted, returning));
             }
             // What was picked may all have been due later, or expired: there may be more behind it.
             if !sorted.deliveries.is_empty() {
@@ -90,20 +95,27 @@ impl Shared {
         }
     }
 
+    /// Gives all of it back, unless it is cleared before.
+    fn returning(&self, group: GroupId, sorted: &Sorted) -> Returning<'_> {
+        let cold = sorted.cold.iter().map(|(item, _)| (item.picked.position, item.picked.token));
+        let leases = cold
+            .chain(sorted.deliveries.iter().map(|delivery| (delivery.position, delivery.token)))
+            .map(|(position, token)| (position, token, Unfit::Returned))
+            .collect();
+        Returning { shared: self, group, leases }
+    }
+
     /// Reads what was leased and is not in memory. Given up, it gives everything back.
     ///
     /// # Errors
     /// What the disk says, if nothing could be read; what could not be is given back.
-    async fn thaw(&self, group: GroupId, mut sorted: Sorted) -> Result<Vec<Delivery>> {
+    async fn thaw(
+        &self,
+        group: GroupId,
+        mut sorted: Sorted,
+        mut returning: Returning<'_>,
+    ) -> Result<Vec<Delivery>> {
         let cold = std::mem::take(&mut sorted.cold);
-        let leases = cold
-            .iter()
-            .map(|(item, _)| &item.picked)
-            .map(|picked| (picked.position, picked.token))
-            .chain(sorted.deliveries.iter().map(|delivery| (delivery.position, delivery.token)))
-            .map(|(position, token)| (position, token, Unfit::Returned))
-            .collect();
-        let mut returning = Returning { shared: self, group, leases };
         let (items, wants): (Vec<Item>, Vec<_>) = cold.into_iter().unzip();
         let read = self.cold(wants).await;
         returning.leases.clear();
@@ -120,20 +132,20 @@ impl Shared {
         &self,
         group: GroupId,
         ask: Ask,
-        mut begun: Begun,
+        mut begun: Begun<'_>,
     ) -> Result<Vec<Delivery>> {
         loop {
             match begun {
                 Begun::Done(deliveries) => return Ok(deliveries),
-                Begun::Read(sorted) => {
-                    let deliveries = self.thaw(group, sorted).await?;
+                Begun::Read(sorted, returning) => {
+                    let deliveries = self.thaw(group, sorted, returning).await?;
                     if !deliveries.is_empty() {
                         return Ok(deliveries);
                     }
                 }
-                Begun::Load(load) => {
-                    let wants = load.wants.clone();
-                    let mut loading = Loading { shared: self, group, load: Some(load) };
+                Begun::Load(mut loading) => {
+                    let wants = loading.load.as_ref().map(|load| load.wants.clone());
+                    let wants = wants.unwrap_or_default();
                     let answers = self.cold(wants).await;
                     loading.end(answers)?;
                 }
@@ -146,15 +158,14 @@ impl Shared {
         let now = self.now();
         let (items, wakes, expired) = {
             let mut core = self.core.lock();
-            let expired = core.expired_entries(now, limit.min(256));
+            let expired = core.expire_entries(now, limit.min(256));
             let (items, wakes) = core.overdue(now, limit);
             (items, wakes, expired)
         };
         wakes.wake();
-        if !expired.is_empty() {
-            // Entries whose time is over are not shown; if there is no room now they go next time.
-            let transaction = Transaction { ops: expired.into(), durability: Durability::Os };
-            let _ = self.submit(transaction);
+        if let Some(wakes) = expired {
+            wakes.wake();
+            self.kick();
         }
         let mut deliveries = Vec::with_capacity(items.len());
         let mut items = items.into_iter().peekable();
@@ -168,11 +179,14 @@ impl Shared {
             if sorted.cold.is_empty() {
                 deliveries.extend(sorted.deliveries);
             } else {
+                let returning = self.returning(group, &sorted);
                 // What cannot be read now is given back, and comes again.
-                deliveries.extend(self.thaw(group, sorted).await.unwrap_or_else(|error| {
-                    tracing::warn!(%group, error = %error.detail(), "records cannot be read");
-                    Vec::new()
-                }));
+                deliveries.extend(self.thaw(group, sorted, returning).await.unwrap_or_else(
+                    |error| {
+                        tracing::warn!(%group, error = %error.detail(), "records cannot be read");
+                        Vec::new()
+                    },
+                ));
             }
         }
         Ok(deliveries)

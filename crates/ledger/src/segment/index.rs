@@ -1,7 +1,7 @@
 //! The index of a segment: which logs it has records of, and where.
 
 use super::{END_MAGIC, SPARSE_BYTES, TRAILER};
-use crate::format::{Malformed, header, varint, varint::Reader};
+use crate::format::{Image, Malformed, header, varint, varint::Reader};
 
 /// The records of one log in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) struct Extent {
     pub(crate) first_ms: u64,
     /// When the newest was taken, in wall milliseconds.
     pub(crate) last_ms: u64,
+    /// When the first of them expires, in wall milliseconds; 0 if none does.
+    pub(crate) expires_ms: u64,
 }
 
 /// An extent with where it lies.
@@ -48,7 +50,8 @@ impl Index {
     }
 
     /// Notes a record whose bytes lie at `from..to`; records come sorted by log and position.
-    pub(crate) fn note(&mut self, log: u32, position: u64, time_ms: u64, from: u64, to: u64) {
+    pub(crate) fn note(&mut self, image: &Image<'_>, from: u64, to: u64) {
+        let Image { log, position, time_ms, expires_ms, .. } = *image;
         match self.extents.last_mut() {
             Some(placed) if placed.extent.log == log => {
                 let extent = &mut placed.extent;
@@ -57,6 +60,7 @@ impl Index {
                 extent.bytes += to - from;
                 extent.first_ms = extent.first_ms.min(time_ms);
                 extent.last_ms = extent.last_ms.max(time_ms);
+                extent.expires_ms = earlier(extent.expires_ms, expires_ms);
                 placed.to = to;
                 if placed.sparse.last().is_none_or(|(_, at)| from - at >= SPARSE_BYTES) {
                     placed.sparse.push((position, from));
@@ -71,6 +75,7 @@ impl Index {
                     bytes: to - from,
                     first_ms: time_ms,
                     last_ms: time_ms,
+                    expires_ms,
                 };
                 self.extents.push(Placed { extent, from, to, sparse: vec![(position, from)] });
             }
@@ -90,6 +95,7 @@ impl Index {
                 extent.bytes,
                 extent.first_ms,
                 extent.last_ms - extent.first_ms,
+                extent.expires_ms,
                 *from,
                 to - from,
                 sparse.len() as u64,
@@ -122,6 +128,7 @@ impl Index {
             let (records, of_bytes, first_ms) =
                 (reader.varint()?, reader.varint()?, reader.varint()?);
             let last_ms = first_ms.checked_add(reader.varint()?).ok_or(overflow)?;
+            let expires_ms = reader.varint()?;
             let from = reader.varint()?;
             let to = from.checked_add(reader.varint()?).ok_or(overflow)?;
             let places = reader.varint()?;
@@ -135,11 +142,17 @@ impl Index {
             if sparse.first().is_none_or(|(_, at)| *at != from) {
                 return Err(Malformed("an extent without a first place"));
             }
-            let extent = Extent { log, first, last, records, bytes: of_bytes, first_ms, last_ms };
+            let bytes = of_bytes;
+            let extent = Extent { log, first, last, records, bytes, first_ms, last_ms, expires_ms };
             extents.push(Placed { extent, from, to, sparse });
         }
         Ok(Self { extents })
     }
+}
+
+/// The earlier of two times, where 0 is none.
+const fn earlier(one: u64, other: u64) -> u64 {
+    if one == 0 || (other != 0 && other < one) { other } else { one }
 }
 
 /// The last bytes of a segment: where its index lies.

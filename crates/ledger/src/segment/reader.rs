@@ -39,30 +39,13 @@ impl Segment {
     /// Opens segment `number`; an index that is damaged is made anew from the records.
     ///
     /// # Errors
-    /// `storage_corrupt` when it has another version, needs a key that is not there, or its header is gone
-    /// while it is encrypted.
+    /// `misconfigured` when it has another version or needs a key that is not there, `storage_corrupt`
+    /// when it is missing, or its header is gone while it is encrypted.
     pub(crate) fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<Self> {
+        let (file, sealer) = open(disk, number, keys)?;
         let path = name(number);
         let cannot = |error| failed("cannot open a segment", &path, error);
-        let file = disk.open(&path, false).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::new(Reason::StorageCorrupt, "the segment is missing").at(path.clone())
-            }
-            _ => cannot(error),
-        })?;
         let len = file.len().map_err(cannot)?;
-        let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
-        let key = header::key(&block, MAGIC, number).map_err(|error| error.at(path.clone()))?;
-        if key.is_none() && keys.encrypt() {
-            let text = "the header of the segment is damaged, and with it the key of its records";
-            return Err(Error::new(Reason::StorageCorrupt, text).at(path));
-        }
-        let sealer = match key {
-            None => None,
-            Some(key) => {
-                keys.open(key, &context(number)).map_err(|error| error.at(path.clone()))?
-            }
-        };
         let end = len.saturating_sub(TRAILER as u64);
         let trailer = read_up_to(&*file, end, TRAILER).map_err(cannot)?;
         let mut segment =
@@ -104,7 +87,7 @@ impl Segment {
         while let Some(step) = cursor.next()? {
             let Step::Whole { from, to, image } = step else { break };
             let Ok(found) = Image::checked(&image) else { continue };
-            index.note(found.log, found.position, found.time_ms, from, to);
+            index.note(&found, from, to);
         }
         Ok(index)
     }
@@ -226,6 +209,40 @@ impl Segment {
             lost(placed.extent.last + 1, beyond, visit);
         }
         Ok(())
+    }
+}
+
+/// Opens the file of a segment, and its key.
+fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<(Arc<dyn File>, Option<Sealer>)> {
+    let path = name(number);
+    let cannot = |error| failed("cannot open a segment", &path, error);
+    let file = disk.open(&path, false).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Reason::StorageCorrupt, "the segment is missing").at(path.clone())
+        }
+        _ => cannot(error),
+    })?;
+    let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
+    let key = header::key(&block, MAGIC, number).map_err(|error| error.at(path.clone()))?;
+    if key.is_none() && keys.encrypt() {
+        let text = "the header of the segment is damaged, and with it the key of its records";
+        return Err(Error::new(Reason::StorageCorrupt, text).at(path));
+    }
+    let sealer = match key {
+        None => None,
+        Some(key) => keys.open(key, &context(number)).map_err(|error| error.at(path))?,
+    };
+    Ok((file, sealer))
+}
+
+/// Whether segment `number` is of a version and under a key that are understood; damage is not looked for.
+///
+/// # Errors
+/// `misconfigured` if it is not, and what the disk says.
+pub(crate) fn check(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<()> {
+    match open(disk, number, keys) {
+        Err(error) if error.reason() != Reason::StorageCorrupt => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -55,7 +55,7 @@ impl SegmentWriter {
             }
         }
         let to = self.written + self.buffer.len() as u64;
-        self.index.note(image.log, image.position, image.time_ms, from, to);
+        self.index.note(image, from, to);
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 

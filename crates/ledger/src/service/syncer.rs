@@ -21,8 +21,21 @@ const LONG: Duration = Duration::from_secs(3600);
 impl Service {
     /// Writes and syncs until it is told to stop.
     pub(super) fn run_syncer(&self) {
+        // Since when something is written and not safe. Records that are behind one that is to be safe
+        // are not seen before it is, so that it must not wait for a moment without work.
+        let mut unsafe_since = None;
         loop {
-            while self.sync_step() {}
+            while self.sync_step() {
+                unsafe_since = match (self.writing.lock().writer.unsynced(), unsafe_since) {
+                    (false, _) => None,
+                    (true, None) => Some(Instant::now()),
+                    (true, Some(since)) if since.elapsed() < IDLE => Some(since),
+                    (true, Some(_)) => {
+                        self.sync_rest();
+                        None
+                    }
+                };
+            }
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
@@ -155,18 +168,23 @@ impl Service {
     /// `storage_poisoned` when that failed, now or before.
     pub(super) fn write_all(&self) -> Result<()> {
         while self.sync_step() {}
-        let mut writing = self.writing.lock();
-        if let Some(why) = self.shared.core.lock().poisoned() {
-            return Err(crate::core::poisoned(why));
+        self.sync_rest();
+        match self.shared.core.lock().poisoned() {
+            Some(why) => Err(crate::core::poisoned(why)),
+            None => Ok(()),
         }
+    }
+
+    /// Syncs what is only written.
+    fn sync_rest(&self) {
+        let mut writing = self.writing.lock();
         if writing.writer.unsynced()
+            && self.shared.core.lock().poisoned().is_none()
             && let Err(error) = self.sync(&mut writing)
         {
             drop(writing);
             self.poison(&error);
-            return Err(error);
         }
-        Ok(())
     }
 
     /// The file that is being written, and where it ends now.

@@ -62,7 +62,7 @@ impl WalFile {
     /// Opens file `number`, and says whether its header is whole: one that is torn is that of a file that was never used.
     ///
     /// # Errors
-    /// `storage_corrupt` for a version or key that is not understood.
+    /// `misconfigured` for a version or key that is not understood.
     pub(crate) fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<(Self, bool)> {
         let path = name(number);
         let cannot = |error| failed("cannot open a write-ahead file", &path, error);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use weft_kernel::Rng;
+use weft_kernel::{Reason, Rng};
 
 use super::{Cursor, FrameAt, HEADER_LEN, Recent, Refused, WalFile, WalSet, Writer, name, scan};
 use crate::{
     crypt::Keys,
-    disk::SimulatedDisk,
+    disk::{SimulatedDisk, simulated::Faults},
     format::{FrameWriter, Kind, NewImage, Place, frame, payload_crc},
 };
 
@@ -114,6 +114,21 @@ fn a_bad_frame_of_the_last_group_ends_the_file_unless_a_later_file_proves_it_saf
     bytes[whole.frames[8].offset as usize + 1] ^= 1;
     let proven = scan(&bytes, 1, 0, Some(10));
     assert_eq!((seqs(&proven).len(), proven.damage[0].lost.clone()), (8, 9..10));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_taken_for_safe() {
+    let disk = SimulatedDisk::new();
+    let set = set(&disk, &Keys::none());
+    set.prepare(1).unwrap();
+    let mut writer = Writer::new(set.get(1).unwrap());
+    writer.write(&mut group(1..4, false)).unwrap();
+    disk.set_faults(Faults { fail_sync_from: Some(disk.syncs() + 1), ..Faults::default() });
+    assert_eq!(writer.sync().unwrap_err().reason(), Reason::StoragePoisoned);
+    // The disk says yes again, and has dropped what it could not write.
+    disk.set_faults(Faults::default());
+    assert_eq!(writer.sync().unwrap_err().reason(), Reason::StoragePoisoned);
+    assert!(writer.write(&mut group(4..7, false)).is_err() && writer.unsynced());
 }
 
 #[test]

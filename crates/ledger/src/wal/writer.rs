@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use parking_lot::Mutex;
-use weft_kernel::Result;
+use weft_kernel::{Error, Reason, Result};
 
 use super::{FOLDER, HEADER_LEN, WalFile, file::name};
 use crate::{
@@ -138,12 +138,15 @@ pub(crate) struct Writer {
     file: Arc<WalFile>,
     written: u32,
     synced: u32,
+    /// A write or a sync has failed. What the system says after that proves nothing: it may have
+    /// dropped what it could not write.
+    failed: bool,
 }
 
 impl Writer {
     /// Begins with a file that has no frames yet.
     pub(crate) fn new(file: Arc<WalFile>) -> Self {
-        Self { file, written: HEADER_LEN, synced: HEADER_LEN }
+        Self { file, written: HEADER_LEN, synced: HEADER_LEN, failed: false }
     }
 
     /// The number of the file that is written.
@@ -172,7 +175,11 @@ impl Writer {
 
     /// Writes a group of frames where the last one ended. An encrypted file gets a copy that is
     /// encrypted, so that `bytes` can be kept for readers.
+    ///
+    /// # Errors
+    /// What the disk says; from then on everything is refused.
     pub(crate) fn write(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.refuse_if_failed()?;
         let (offset, synced) = (self.written, self.synced);
         let at = u64::from(offset);
         let written = if self.file.encrypted() {
@@ -183,19 +190,33 @@ impl Writer {
             self.file.seal(bytes, offset, synced)?;
             self.file.file().write_at(at, bytes)
         };
-        written
-            .map_err(|error| failed("a write to the log failed", &name(self.number()), error))?;
+        self.outcome(written, "a write to the log failed")?;
         self.written += bytes.len() as u32;
         Ok(())
     }
 
     /// Makes all that was written safe.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
     pub(crate) fn sync(&mut self) -> Result<()> {
-        self.file
-            .file()
-            .sync_data()
-            .map_err(|error| failed("a sync of the log failed", &name(self.number()), error))?;
+        self.refuse_if_failed()?;
+        let synced = self.file.file().sync_data();
+        self.outcome(synced, "a sync of the log failed")?;
         self.synced = self.written;
         Ok(())
+    }
+
+    fn refuse_if_failed(&self) -> Result<()> {
+        if self.failed {
+            let text = "a write to the log or a sync of it has failed before";
+            return Err(Error::new(Reason::StoragePoisoned, text).at(name(self.number())));
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, outcome: io::Result<()>, doing: &'static str) -> Result<()> {
+        self.failed |= outcome.is_err();
+        outcome.map_err(|error| failed(doing, &name(self.number()), error))
     }
 }

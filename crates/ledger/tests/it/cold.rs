@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weft_kernel::{ByteSize, ManualClock, Reason};
+use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Result};
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger,
-    LogOptions, NewRecord, Op, Options, Settle, Store, Transaction,
+    Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger, LogId,
+    LogOptions, NewRecord, Op, Options, Retention, Settle, Store, Transaction, Why,
+    crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
 
@@ -13,42 +14,50 @@ use crate::simulation::block;
 
 struct Queue {
     ledger: Ledger,
+    options: Options,
+    clock: Arc<ManualClock>,
     disk: SimulatedDisk,
+    log: LogId,
     group: GroupId,
 }
 
 /// A queue of so many records of so many bytes, all of them in a segment.
 fn queue(records: u64, bytes: usize) -> Queue {
+    queue_of(records, NewRecord::new(vec![7; bytes]))
+}
+
+fn queue_of(records: u64, record: NewRecord) -> Queue {
+    let bytes = record.data.len();
     let disk = SimulatedDisk::new();
     // A file that they fill.
-    let wal_file = ByteSize(records * (bytes as u64 + 64) + (16 << 10));
+    let wal_file = ByteSize(records * (bytes as u64 + 96) + (16 << 10));
     let options = Options {
+        keys: Keys::none().with("k", [3; 32]).unwrap(),
         wal_file_bytes: wal_file,
         wal_files_kept: 0,
         recent_bytes: ByteSize(0),
         ..Options::default()
     };
     let clock = Arc::new(ManualClock::default());
-    let (ledger, _) = Ledger::open(Arc::new(disk.clone()), options, clock).unwrap();
+    let (ledger, _) = Ledger::open(Arc::new(disk.clone()), options.clone(), clock.clone()).unwrap();
     let log = block(&ledger, ledger.create_log("queue", LogOptions::default())).unwrap();
     let group = GroupOptions::owning(log);
     let group = block(&ledger, ledger.create_group("queue", group)).unwrap();
     ledger.join(group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false }).unwrap();
-    let append = |log, bytes: usize| {
-        let transaction =
-            Transaction::new(Durability::Fsync).append(log, NewRecord::new(vec![7; bytes]));
+    let append = |log, record: NewRecord| {
+        let transaction = Transaction::new(Durability::Fsync).append(log, record);
         block(&ledger, ledger.commit(transaction)).unwrap();
     };
     for _ in 0..records {
-        append(log, bytes);
+        append(log, record.clone());
     }
     // What comes behind it turns to the next file, so that the one before is written behind.
     let other = block(&ledger, ledger.create_log("other", LogOptions::default())).unwrap();
     while ledger.stats().segment_bytes <= records * bytes as u64 {
-        append(other, 8 << 10);
+        append(other, NewRecord::new(vec![7; 8 << 10]));
         while ledger.step() {}
     }
-    Queue { ledger, disk, group }
+    Queue { ledger, options, clock, disk, log, group }
 }
 
 impl Queue {
@@ -71,6 +80,17 @@ impl Queue {
             how: Settle::Done,
         }));
         block(&self.ledger, self.ledger.commit(transaction)).unwrap();
+    }
+
+    /// Opens it anew, as after the end of the process.
+    fn reopen(&mut self) -> Result<()> {
+        let _ = self.ledger.close();
+        self.disk.reopen();
+        let disk = Arc::new(self.disk.clone());
+        (self.ledger, _) = Ledger::open(disk, self.options.clone(), self.clock.clone())?;
+        self.ledger
+            .join(self.group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false })?;
+        Ok(())
     }
 
     /// Takes all that is there, in order: how many.
@@ -136,10 +156,66 @@ fn a_disk_that_cannot_be_read_for_a_while_loses_nothing() {
 #[test]
 fn a_segment_that_is_gone_is_told_and_does_not_stop_the_queue() {
     use weft_ledger::disk::Disk;
-    let queue = queue(1000, 100);
+    let mut queue = queue(1000, 100);
     for name in queue.disk.list("segments").unwrap() {
         queue.disk.remove(&format!("segments/{name}")).unwrap();
     }
+    queue.reopen().unwrap();
     assert_eq!(queue.lease(10).len(), 0);
     assert_eq!(queue.ledger.group_stats(queue.group).unwrap().lost, 1000);
+}
+
+#[test]
+fn a_lease_that_nobody_waits_for_leaves_the_queue_to_others() {
+    let queue = queue(1000, 100);
+    drop(queue.ask(10));
+    assert_eq!(queue.drain(0), 1000);
+}
+
+#[test]
+fn a_ledger_is_not_opened_without_the_keys_of_its_segments() {
+    let mut queue = queue(1000, 100);
+    let keys = std::mem::replace(&mut queue.options.keys, Keys::none());
+    assert_eq!(queue.reopen().unwrap_err().reason(), Reason::Misconfigured);
+    queue.options.keys = keys;
+    queue.reopen().unwrap();
+    assert_eq!(queue.drain(0), 1000);
+}
+
+#[test]
+fn records_in_segments_expire_also_after_a_restart() {
+    let now = ManualClock::default().wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let expires_ms = now.as_millis() as u64 + 60_000;
+    let record = NewRecord { expires_ms, ..NewRecord::new(vec![7; 100]) };
+    let mut queue = queue_of(500, record);
+    queue.reopen().unwrap();
+    while queue.ledger.step() {}
+    assert!(block(&queue.ledger, queue.ledger.overdue(1000)).unwrap().is_empty());
+    queue.clock.advance(Duration::from_secs(61));
+    let mut expired = 0;
+    loop {
+        let over = block(&queue.ledger, queue.ledger.overdue(100)).unwrap();
+        if over.is_empty() {
+            break;
+        }
+        assert!(over.iter().all(|delivery| delivery.why == Why::Expired));
+        expired += over.len();
+        queue.settle(&over);
+    }
+    assert_eq!(expired, 500);
+}
+
+#[test]
+fn the_newest_bytes_stay_that_retention_promises() {
+    let queue = queue(1000, 100);
+    // A log that no group owns has retention.
+    block(&queue.ledger, queue.ledger.drop_group(queue.group)).unwrap();
+    let bytes = queue.ledger.log_stats(queue.log).unwrap().bytes;
+    let retention = Retention { bytes: Some(bytes / 4), ..Retention::default() };
+    let options = LogOptions { retention, ..LogOptions::default() };
+    block(&queue.ledger, queue.ledger.alter_log(queue.log, options)).unwrap();
+    queue.clock.advance(Duration::from_secs(10));
+    while queue.ledger.step() {}
+    let kept = queue.ledger.log_stats(queue.log).unwrap();
+    assert!((240..=260).contains(&kept.records), "{kept:?}");
 }

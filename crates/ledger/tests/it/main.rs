@@ -4,4 +4,5 @@
 mod admin;
 mod cold;
 mod conformance;
+mod lives;
 mod simulation;

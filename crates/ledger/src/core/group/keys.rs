@@ -36,6 +36,11 @@ impl Keys {
         true
     }
 
+    /// Whether a record is in play.
+    pub(super) fn holds(&self, position: u64) -> bool {
+        self.holders.contains_key(&position)
+    }
+
     /// Whether a record stands behind.
     pub(super) fn aside(&self, position: u64) -> bool {
         self.aside.contains_key(&position)

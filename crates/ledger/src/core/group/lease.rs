@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use weft_kernel::Tick;
 
-use super::{Group, Now, Sight, cursor::Looked};
+use super::{Found, Group, Now, Sight, cursor::Looked};
 use crate::record::{ConsumerId, Token, Why};
 
 /// A running lease.
@@ -109,11 +109,19 @@ impl Group {
                     Looked::End => break,
                 }
             }
-            let taken = self.levels.as_mut().and_then(|levels| levels.take());
-            return taken.map_or(Next::None, |(position, level)| Next::Take(position, level));
+            while let Some((position, level)) =
+                self.levels.as_mut().and_then(|levels| levels.take())
+            {
+                if let Some(next) = self.play(sight, position, level) {
+                    return next;
+                }
+            }
+            return Next::None;
         }
-        if let Some(position) = self.back.pop_first() {
-            return Next::Take(position, 0);
+        while let Some(position) = self.back.pop_first() {
+            if let Some(next) = self.play(sight, position, 0) {
+                return next;
+            }
         }
         loop {
             match self.look(sight, now) {
@@ -121,6 +129,28 @@ impl Group {
                 Looked::Skipped => {}
                 Looked::Load(position) => return Next::Load(position),
                 Looked::End => return Next::None,
+            }
+        }
+    }
+
+    /// Takes a record that is ready; `None` if it stands behind another one of its key, or is not there.
+    /// One that was due later was singled out before its key was looked at.
+    fn play(&mut self, sight: &impl Sight, position: u64, level: u8) -> Option<Next> {
+        let Some(keys) = self.keys.as_mut().filter(|keys| !keys.holds(position)) else {
+            return Some(Next::Take(position, level));
+        };
+        match sight.at(position, true) {
+            Found::Unknown => {
+                self.give_back(position, level);
+                Some(Next::Load(position))
+            }
+            Found::Hole(_) => {
+                self.finish(position);
+                None
+            }
+            Found::Here { key, .. } => {
+                let plays = key.is_empty() || keys.hold(key, position);
+                plays.then_some(Next::Take(position, level))
             }
         }
     }
@@ -196,6 +226,12 @@ impl Group {
     pub(crate) fn not_yet(&mut self, position: u64, token: u64, due_ms: u64) {
         if let Some(lease) = self.lease_of(position, token) {
             self.counts.handouts = self.counts.handouts.saturating_sub(1);
+            // Until it is due it keeps nothing of its key from going on.
+            if let Some(keys) = &mut self.keys
+                && let Some(next) = keys.release(position)
+            {
+                self.give_back(next, 0);
+            }
             self.waiting.insert_wall(position, due_ms, lease.level);
         }
     }

@@ -132,7 +132,8 @@ impl Group {
     /// A record that nobody has looked at is due later: it is passed over until then.
     pub(crate) fn delay(&mut self, position: u64, due_ms: u64, level: u8) {
         if position >= self.cursor && !self.settled(position) && self.ahead.insert(position) {
-            self.waiting.insert_wall(position, due_ms, level);
+            let again_ms = self.retries.get(&position).map_or(0, |retry| retry.due_ms);
+            self.waiting.insert_wall(position, due_ms.max(again_ms), level);
         }
     }
 

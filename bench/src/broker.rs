@@ -14,19 +14,15 @@ mod server;
 mod socket;
 mod target;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use tempfile::TempDir;
 
 use self::{
     disk::Disk,
-    endure::Recovery,
+    endure::Endured,
     record::Records,
     rounds::{Size, Stand},
     scenario::Scenario,
@@ -34,6 +30,7 @@ use self::{
     target::{Server, Target},
 };
 use crate::{
+    asked::{Asked, Chosen},
     gate::{self, Verdict},
     record::Journal,
     rig::raise_descriptors,
@@ -46,56 +43,18 @@ const IDLE: &str = "idle";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only the main scenarios, with short runs.
-    #[arg(long)]
-    quick: bool,
-    /// Only these: scenarios, `recovery`, `idle`.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
-    only: Vec<String>,
-    /// Rounds, in each of which every target has one run.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// Seconds of one run.
-    #[arg(long)]
-    secs: Option<u64>,
+    #[command(flatten)]
+    asked: Asked,
     /// Only these.
     #[arg(long, value_delimiter = ',', value_enum)]
     targets: Vec<Target>,
     /// MiB of payload that are recovered.
     #[arg(long, default_value_t = 1024)]
     fill: u64,
-    /// A Weft that is already built, instead of building it.
-    #[arg(long)]
-    weft: Option<PathBuf>,
 }
 
-/// What is asked for.
-#[derive(Debug)]
-struct Chosen {
-    scenarios: Vec<&'static Scenario>,
-    recovery: bool,
-    idle: bool,
-}
-
-fn choose(options: &Options) -> Result<Chosen> {
-    if options.only.is_empty() {
-        let is_chosen = |scenario: &&Scenario| scenario.quick || !options.quick;
-        let scenarios = scenario::ALL.iter().filter(is_chosen).collect();
-        return Ok(Chosen { scenarios, recovery: !options.quick, idle: !options.quick });
-    }
-    let mut chosen = Chosen { scenarios: Vec::new(), recovery: false, idle: false };
-    for name in &options.only {
-        match (name.as_str(), scenario::find(name)) {
-            (_, Some(scenario)) => chosen.scenarios.push(scenario),
-            (RECOVERY, None) => chosen.recovery = true,
-            (IDLE, None) => chosen.idle = true,
-            (other, None) => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|known| known.name).collect();
-                bail!("{other} is none of {}, {RECOVERY}, {IDLE}", names.join(", "));
-            }
-        }
-    }
-    Ok(chosen)
+fn choose(options: &Options) -> Result<Chosen<Scenario>> {
+    options.asked.choose(scenario::ALL, &[(RECOVERY, false), (IDLE, false)])
 }
 
 /// Targets in their order, which is that of the report.
@@ -113,25 +72,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let targets = targets(options);
     let is_used = |server: &Server| targets.iter().any(|target| target.server() == *server);
     let servers: Vec<Server> = Server::ALL.into_iter().filter(is_used).collect();
-    let weft = options.weft.as_deref().map(std::path::absolute).transpose()?;
-    let programs = Programs::get(&servers, weft.as_deref())?;
+    let programs = Programs::get(&servers, options.asked.weft()?.as_deref())?;
     for &server in &servers {
         println!("{:<12} {}", server.name(), programs.version(server)?);
     }
-    let (rounds, secs) = if options.quick { (3, 2) } else { (5, 3) };
-    let size = Size {
-        rounds: options.rounds.unwrap_or(rounds).max(1),
-        time: Duration::from_secs(options.secs.unwrap_or(secs).max(1)),
-    };
+    let (rounds, time) = options.asked.extent((3, 2), (5, 3));
+    let size = Size { rounds, time };
     let mut journal = Journal::open("broker")?;
     let folder = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
     // Every acknowledgement waits for a disk, and a processor that sleeps meanwhile wakes late.
     let spinners = spin::awake()?;
     let records = scenarios(&programs, &targets, &servers, &chosen, size, &folder, &mut journal)?;
-    let (recovered, failed) =
+    let (endured, failed) =
         endure(&programs, &targets, &chosen, options.fill, folder.path(), &mut journal)?;
     drop(spinners);
-    let gates = gates::all(&records, &recovered);
+    let gates = gates::all(&records, &endured);
     println!("\ngates");
     for line in gate::table(&gates) {
         println!("{line}");
@@ -139,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!("\nkept in {}", journal.path.display());
     let missed = gates.iter().any(|gate| gate.verdict() == Verdict::Miss);
     // Of a whole run, a gate that could not be judged is no success.
-    let whole = options.only.is_empty() && options.targets.is_empty() && !options.quick;
+    let whole = options.asked.is_whole() && options.targets.is_empty();
     let unjudged = whole && gates.iter().any(|gate| gate.verdict() == Verdict::NotRun);
     // Peers that go wrong say that the measurement is.
     let wrong = records.bad(|_| true) > 0;
@@ -151,7 +106,7 @@ fn scenarios(
     programs: &Programs,
     targets: &[Target],
     servers: &[Server],
-    chosen: &Chosen,
+    chosen: &Chosen<Scenario>,
     size: Size,
     folder: &TempDir,
     journal: &mut Journal,
@@ -189,46 +144,47 @@ fn scenarios(
 fn endure(
     programs: &Programs,
     targets: &[Target],
-    chosen: &Chosen,
+    chosen: &Chosen<Scenario>,
     fill: u64,
     folder: &Path,
     journal: &mut Journal,
-) -> Result<(Vec<Recovery>, bool)> {
+) -> Result<(Endured, bool)> {
     let mut failed = false;
     let mut fails = |target: Target, error: anyhow::Error| {
         println!("  {:<16} FAILED: {error:#}", target.name());
         failed = true;
         stop::check()
     };
-    let mut recovered = Vec::new();
+    let mut endured = Endured::default();
     // One way in is enough for each store.
     let stores = || targets.iter().copied().filter(|&target| target != Target::WeftHttp);
-    if chosen.recovery {
+    if chosen.has(RECOVERY) {
         println!("\nrecovery: {fill} MiB in messages of 1 KiB, SIGKILL, start");
         for target in stores() {
             match endure::recovery(programs, target, folder, fill) {
                 Ok(line) => {
                     journal.keep(&line)?;
                     println!("{}", report::recovery(&line));
-                    recovered.push(line);
+                    endured.recovered.push(line);
                 }
                 Err(error) => fails(target, error)?,
             }
         }
     }
-    if chosen.idle {
+    if chosen.has(IDLE) {
         println!("\nidle: one queue, then 10,000");
         for target in stores().filter(|&target| target != Target::NatsAlways) {
             match endure::idle(programs, target, folder) {
                 Ok(line) => {
                     journal.keep(&line)?;
                     println!("{}", report::idle(&line));
+                    endured.idled.push(line);
                 }
                 Err(error) => fails(target, error)?,
             }
         }
     }
-    Ok((recovered, failed))
+    Ok((endured, failed))
 }
 
 #[cfg(test)]
@@ -251,11 +207,11 @@ mod tests {
     #[test]
     fn chooses_what_is_asked_for() {
         let all = choose(&options(&[])).expect("all");
-        assert!(all.scenarios.len() == scenario::ALL.len() && all.recovery && all.idle);
+        assert!(all.scenarios.len() == scenario::ALL.len() && all.has(RECOVERY) && all.has(IDLE));
         let quick = choose(&options(&["--quick"])).expect("quick");
-        assert!(quick.scenarios.len() < all.scenarios.len() && !quick.recovery);
+        assert!(quick.scenarios.len() < all.scenarios.len() && !quick.has(RECOVERY));
         let few = choose(&options(&["--only", "publish_64,idle"])).expect("few");
-        assert!(few.scenarios.len() == 1 && few.idle && !few.recovery);
+        assert!(few.scenarios.len() == 1 && few.has(IDLE) && !few.has(RECOVERY));
         assert!(choose(&options(&["--only", "publish_2"])).is_err());
         let some = options(&["--targets", "nats,weft-amqp"]);
         assert_eq!(targets(&some), [Target::WeftAmqp, Target::Nats]);

@@ -11,6 +11,7 @@
     reason = "the report is what this program is for"
 )]
 
+mod asked;
 mod broker;
 mod certificates;
 mod child;

@@ -2,16 +2,13 @@
 
 mod report;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    asked::{Asked, Chosen},
     gate::{self, Verdict},
     memory,
     peer::{self, Peer, install},
@@ -29,53 +26,15 @@ const ROUTES: &str = "routes";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only the main scenarios, with short runs.
-    #[arg(long)]
-    quick: bool,
-    /// Only these: scenarios, `memory`, `routes`.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
-    only: Vec<String>,
-    /// Rounds, in each of which every proxy has one run.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// Seconds of one run.
-    #[arg(long)]
-    secs: Option<u64>,
+    #[command(flatten)]
+    asked: Asked,
     /// Only these beside Weft.
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
-    /// A Weft that is already built, instead of building it.
-    #[arg(long)]
-    weft: Option<PathBuf>,
 }
 
-/// What is asked for.
-#[derive(Debug)]
-struct Chosen {
-    scenarios: Vec<&'static Scenario>,
-    memory: bool,
-    routes: bool,
-}
-
-fn choose(options: &Options) -> Result<Chosen> {
-    if options.only.is_empty() {
-        let is_chosen = |scenario: &&Scenario| scenario.quick || !options.quick;
-        let scenarios = scenario::ALL.iter().filter(is_chosen).collect();
-        return Ok(Chosen { scenarios, memory: true, routes: true });
-    }
-    let mut chosen = Chosen { scenarios: Vec::new(), memory: false, routes: false };
-    for name in &options.only {
-        match (name.as_str(), scenario::find(name)) {
-            (_, Some(scenario)) => chosen.scenarios.push(scenario),
-            (MEMORY, None) => chosen.memory = true,
-            (ROUTES, None) => chosen.routes = true,
-            (other, None) => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|known| known.name).collect();
-                bail!("{other} is none of {}, {MEMORY}, {ROUTES}", names.join(", "));
-            }
-        }
-    }
-    Ok(chosen)
+fn choose(options: &Options) -> Result<Chosen<Scenario>> {
+    options.asked.choose(scenario::ALL, &[(MEMORY, true), (ROUTES, true)])
 }
 
 /// The proxies in their order, which is that of the report.
@@ -93,22 +52,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     stop::watch()?;
     let chosen = choose(options)?;
     let peers = peers(options);
-    let programs = install::programs(&peers, options.weft.as_deref().map(absolute).as_deref())?;
+    let programs = install::programs(&peers, options.asked.weft()?.as_deref())?;
     for &peer in &peers {
         println!("{:<8} {}", peer.name(), peer::version(peer, &programs)?);
     }
-    let (rounds, secs) = if options.quick { (3, 2) } else { (5, 4) };
-    let extent = Extent {
-        rounds: options.rounds.unwrap_or(rounds).max(1),
-        time: Duration::from_secs(options.secs.unwrap_or(secs).max(1)),
-        warm_up: Duration::from_secs(1),
-    };
+    let (rounds, time) = options.asked.extent((3, 2), (5, 4));
+    let extent = Extent { rounds, time, warm_up: Duration::from_secs(1) };
     let mut journal = Journal::open("proxy")?;
     let rig = Rig::new(programs)?;
     // What fails altogether is told at once, fails the run, and keeps nothing else from being measured.
     let mut failed = false;
     let mut memory = Vec::new();
-    if chosen.memory {
+    if chosen.has(MEMORY) {
         println!("\nmemory: idle, and with 1,000 kept-alive connections");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
             match memory::measure(&rig, peer) {
@@ -126,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     let mut routes = Vec::new();
-    if chosen.routes {
+    if chosen.has(ROUTES) {
         println!("\nroutes: one more at 5,000, under 1,000 requests/s");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
             match routes::measure(&rig, peer, extent.rounds) {
@@ -154,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!("\nkept in {}", journal.path.display());
     let missed = gates.iter().any(|gate| gate.verdict() == Verdict::Miss);
     // Of a whole run, a gate that could not be judged is no success.
-    let whole = options.only.is_empty() && options.peers.is_empty();
+    let whole = options.asked.is_whole() && options.peers.is_empty();
     let unjudged = whole && gates.iter().any(|gate| gate.verdict() == Verdict::NotRun);
     Ok(if missed || unjudged || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -163,7 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn scenarios(
     rig: &Rig,
     peers: &[Peer],
-    chosen: &Chosen,
+    chosen: &Chosen<Scenario>,
     extent: Extent,
     journal: &mut Journal,
 ) -> Result<Records> {
@@ -188,11 +143,6 @@ fn scenarios(
     Ok(records)
 }
 
-/// A path as it was meant, for a process that may run elsewhere.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -215,9 +165,11 @@ mod tests {
         let all = choose(&options(&[])).expect("all");
         assert_eq!(all.scenarios.len(), scenario::ALL.len());
         let quick = choose(&options(&["--quick"])).expect("quick");
-        assert!(quick.scenarios.len() < all.scenarios.len() && quick.memory && quick.routes);
+        assert!(
+            quick.scenarios.len() < all.scenarios.len() && quick.has(MEMORY) && quick.has(ROUTES)
+        );
         let few = choose(&options(&["--only", "grpc,routes"])).expect("few");
-        assert!(few.scenarios.len() == 1 && few.routes && !few.memory);
+        assert!(few.scenarios.len() == 1 && few.has(ROUTES) && !few.has(MEMORY));
         assert!(choose(&options(&["--only", "h3"])).is_err());
         assert_eq!(peers(&options(&["--peers", "nginx"])), [Peer::Direct, Peer::Weft, Peer::Nginx]);
     }

@@ -1,5 +1,7 @@
 //! What is driven: the table of scenarios.
 
+use crate::asked::Choice;
+
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -63,6 +65,16 @@ const fn closed(
     quick: bool,
 ) -> Scenario {
     Scenario { name, protocol, tls, size, connections, streams, rate: None, quick }
+}
+
+impl Choice for Scenario {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn quick(&self) -> bool {
+        self.quick
+    }
 }
 
 impl Scenario {

@@ -4,9 +4,9 @@
 //! latency is its sleep. A process of the idle class per processor keeps it awake and takes nothing from
 //! whoever wants to run.
 //!
-//! Where the kernel shares processors out by session first, being idle counts within a session alone, and
-//! a spinner would take as much as all of somebody else's work. So each has a session of its own, and
-//! that is given the least there is: a share of 15 to everybody else's 1,024.
+//! Where the kernel shares processors by session first, being idle counts within a session alone: in one
+//! of its own a spinner would keep who wakes waiting for the next tick. So they stay in the session of the
+//! servers and clients that are measured, which start none of their own.
 
 use std::{
     io::Read,
@@ -22,10 +22,6 @@ use crate::child::Child;
 /// Spins until standard input ends, which it does when the parent is gone, however it went.
 pub(crate) fn run() {
     static ENDED: AtomicBool = AtomicBool::new(false);
-    // Fails for a leader of a group, and where sessions do not count: then it is as it was.
-    if rustix::process::setsid().is_ok() {
-        let _ = std::fs::write("/proc/self/autogroup", "19");
-    }
     let watcher = thread::spawn(|| {
         let mut rest = Vec::new();
         // Nothing is ever written; an error is an end as well.

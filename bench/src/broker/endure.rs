@@ -46,6 +46,13 @@ pub(super) struct Recovery {
     pub(super) lost: u64,
 }
 
+/// All that was measured here.
+#[derive(Debug, Default)]
+pub(super) struct Endured {
+    pub(super) recovered: Vec<Recovery>,
+    pub(super) idled: Vec<Idle>,
+}
+
 /// Fills a queue, kills the server and starts it again.
 pub(super) fn recovery(
     programs: &Programs,

@@ -1,6 +1,7 @@
 //! What is driven: the table of scenarios.
 
 use super::target::Target;
+use crate::asked::Choice;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +50,19 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// The scenario of a name.
+#[cfg(test)]
 pub(super) fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
+}
+
+impl Choice for Scenario {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn quick(&self) -> bool {
+        self.quick
+    }
 }
 
 impl Scenario {

@@ -98,8 +98,8 @@ impl Broker {
         options: QueueOptions,
     ) -> Result<Arc<Queue>> {
         let name = stored::queue(key);
-        let log = self.store().create_log(&name, log_options(&options)).await?;
-        let group = self.store().create_group(&name, group_options(log, &options)).await?;
+        let log = self.log_as_defined(&name, log_options(&options)).await?;
+        let group = self.group_as_defined(&name, group_options(log, &options)).await?;
         let queue = Arc::new(Queue {
             key: key.clone(),
             log,

@@ -152,7 +152,7 @@ impl Broker {
             stored::subscription(&key.topic, &key.name)
         };
         let options = group_options(topic.log, &settings.options, start);
-        let group = self.store().create_group(&name, options).await?;
+        let group = self.group_as_defined(&name, options).await?;
         Ok(Member { topic, group })
     }
 

@@ -1,0 +1,98 @@
+//! Definitions: what a crash leaves of a change.
+
+use std::time::Duration;
+
+use weft_broker::{
+    QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions, Target,
+    TopicOptions,
+};
+use weft_kernel::{Result, Rng};
+use weft_ledger::disk::simulated::Faults;
+
+use crate::node::{Node, ids, key, publish};
+
+/// Lets the power fail at each sync of a change in turn, and checks what is there afterwards; the last
+/// time the change is done.
+fn at_each_sync(
+    prepare: impl Fn(&Node),
+    change: impl AsyncFn(&Node) -> Result<()>,
+    check: impl Fn(&Node),
+) {
+    for sync in 1.. {
+        let node = Node::new();
+        prepare(&node);
+        node.settle_down();
+        let halt_at_sync = Some(node.disk.syncs() + sync);
+        node.disk.set_faults(Faults { halt_at_sync, ..Faults::default() });
+        let done = node.try_run(change(&node)).is_some_and(|done| done.is_ok());
+        let node = node.crash(&mut Rng::seeded(sync));
+        check(&node);
+        if done {
+            assert!(sync > 2, "the change takes more than one step");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_crash_amid_altering_a_queue_leaves_it_as_it_was_or_as_it_was_to_be() {
+    let old = QueueOptions::default();
+    let new = QueueOptions {
+        limit: QueueLimit { messages: Some(5), ..QueueLimit::default() },
+        lease: Duration::from_secs(7),
+        single_active: true,
+        ..QueueOptions::default()
+    };
+    let prepare = |node: &Node| {
+        let queue = node.run(node.broker.declare_queue(&key("q"), old.clone())).unwrap();
+        node.publish(queue, &[publish("first")]);
+    };
+    let change = async |node: &Node| node.broker.alter_queue(&key("q"), new.clone()).await;
+    at_each_sync(prepare, change, |node| {
+        let queue = node.broker.queue(&key("q")).unwrap();
+        let found = queue.options();
+        assert!(found == old || found == new, "{found:?}");
+        // The store goes by the definition too.
+        let target = Target::Queue(queue.clone());
+        let refused = ["1", "2", "3", "4", "5"]
+            .into_iter()
+            .any(|id| node.run(node.broker.publish(&target, &[publish(id)], None)).is_err());
+        assert_eq!(refused, found == new);
+        let mut consumer = node.consumer(queue);
+        assert_eq!(ids(&node.take(&mut consumer))[0], "first");
+    });
+}
+
+#[test]
+fn a_crash_amid_altering_a_topic_leaves_it_as_it_was_or_as_it_was_to_be() {
+    let old = TopicOptions::default();
+    let retention = Retention { bytes: Some(1 << 20), ..Retention::default() };
+    let new = TopicOptions { retention, ..TopicOptions::default() };
+    let prepare = |node: &Node| {
+        node.run(node.broker.declare_topic(&key("t"), old.clone())).unwrap();
+    };
+    let change = async |node: &Node| node.broker.alter_topic(&key("t"), new.clone()).await;
+    at_each_sync(prepare, change, |node| {
+        let found = node.broker.topic(&key("t")).unwrap().options();
+        assert!(found == old || found == new, "{found:?}");
+    });
+}
+
+#[test]
+fn a_crash_amid_altering_a_subscription_leaves_it_as_it_was_or_as_it_was_to_be() {
+    let start = Start::Time(1);
+    let old = SubscriptionOptions { start, ..SubscriptionOptions::default() };
+    let new = SubscriptionOptions { lease: Duration::from_secs(7), ..old.clone() };
+    let name = SubscriptionKey::new(&key("t.*"), "s").unwrap();
+    let prepare = |node: &Node| {
+        for topic in ["t.a", "t.b"] {
+            node.run(node.broker.declare_topic(&key(topic), TopicOptions::default())).unwrap();
+        }
+        node.run(node.broker.declare_subscription(&name, old.clone())).unwrap();
+    };
+    let change = async |node: &Node| node.broker.alter_subscription(&name, new.clone()).await;
+    at_each_sync(prepare, change, |node| {
+        let found = node.broker.subscription(&name).unwrap().options();
+        assert!(found == old || found == new, "{found:?}");
+    });
+}

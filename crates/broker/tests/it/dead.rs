@@ -178,6 +178,41 @@ fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
     assert_eq!(order, ["a1", "a2", "a3"]);
 }
 
+#[test]
+fn a_key_is_parked_only_by_a_message_that_dies() {
+    let node = Node::new();
+    let order = Order::Key { on_failure: OnFailure::Park };
+    let options = QueueOptions { order, ..QueueOptions::default() };
+    let limit = QueueLimit { messages: Some(1), ..Default::default() };
+    let morgue = queue(&node, "work.dead", QueueOptions { limit, ..Default::default() });
+    let work = queue(&node, "work", options);
+    let source = Source::Queue(work.clone());
+    node.publish(work.clone(), &[publish("a1").keyed("a")]);
+    let mut consumer = node.consumer(work.clone());
+    // Its lease has run out when it is rejected.
+    let late = node.take(&mut consumer);
+    node.pass(Duration::from_secs(31));
+    let settled = node.run(consumer.settle(&[(late[0].lease.clone(), reject("bad"))])).unwrap();
+    assert_eq!(settled.lost, [0]);
+    assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
+    // The dead letters are full when it is rejected.
+    node.publish(morgue.clone(), &[publish("in the way")]);
+    node.pass(Duration::from_secs(2));
+    let taken = node.take(&mut consumer);
+    node.settle(&consumer, &taken[0], reject("bad"));
+    assert_eq!(node.broker.queue_view(&work).waiting, 1);
+    assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
+    node.pass(Duration::from_secs(11));
+    let taken = node.take(&mut consumer);
+    node.settle(&consumer, &taken[0], Verdict::Accept);
+    node.publish(work.clone(), &[publish("a2").keyed("a")]);
+    let taken = node.take(&mut consumer);
+    assert_eq!(ids(&taken), ["a2"]);
+    node.run(node.broker.purge(&Source::Queue(morgue))).unwrap();
+    node.settle(&consumer, &taken[0], reject("bad"));
+    assert_eq!(node.broker.parked_keys(&source), ["a"]);
+}
+
 struct ToBoth(Broker);
 
 impl DeadLetterRoute for ToBoth {

@@ -68,7 +68,8 @@ impl Broker {
                 Ok(next) => next,
                 Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
                 // What could not be done is still due, and nothing is gained by hurrying.
-                Err(_) => {
+                Err(error) => {
+                    tracing::warn!(error = %error.detail(), "what is due could not all be done");
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }
@@ -117,7 +118,7 @@ impl Broker {
                 }
                 match self.source_of(first.group) {
                     Some(source) => self.decide_due(&source, of_group).await?,
-                    None => self.give_back(of_group)?,
+                    None => self.give_back(of_group, Due::After(UNKNOWN))?,
                 }
             }
             if !many {
@@ -144,14 +145,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Gives back what belongs to a group that the broker does not know.
-    fn give_back(&self, due: &[weft_ledger::Delivery]) -> Result<()> {
-        for delivery in due {
-            let how = Settle::Retry {
-                due: Due::After(UNKNOWN),
-                failed: false,
-                note: delivery.note.clone(),
-            };
+    /// Gives back what was handed to the system, without fault.
+    fn give_back(&self, deliveries: &[weft_ledger::Delivery], due: Due) -> Result<()> {
+        for delivery in deliveries {
+            let how = Settle::Retry { due, failed: false, note: delivery.note.clone() };
             let settle = Transaction::new(Durability::Memory).settle(
                 delivery.group,
                 delivery.position,
@@ -302,12 +299,24 @@ impl Broker {
         by_count.max(by_bytes).min(ready)
     }
 
-    /// Brings queues that give up their oldest within their limits.
+    /// Brings queues that give up their oldest within their limits. What fails, or is cut short, stays to
+    /// be done.
+    ///
+    /// # Errors
+    /// The first error; the other queues are trimmed all the same.
     pub(crate) async fn trim_full(&self) -> Result<()> {
+        let mut done = Ok(());
+        let mut unfinished = Unfinished { broker: self, queues: Vec::new() };
         loop {
-            let Some(queue) = self.inner().chores.lock().full.pop() else { return Ok(()) };
-            let Some(queue) = queue.upgrade() else { continue };
-            gone_is_fine(self.trim(&queue).await)?;
+            let Some(weak) = self.inner().chores.lock().full.pop() else { return done };
+            let Some(queue) = weak.upgrade() else { continue };
+            unfinished.queues.push(weak);
+            match gone_is_fine(self.trim(&queue).await) {
+                Ok(_) => {
+                    unfinished.queues.pop();
+                }
+                Err(error) => done = done.and(Err(error)),
+            }
         }
     }
 
@@ -321,14 +330,15 @@ impl Broker {
                 return Ok(());
             }
             let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
-            let oldest = self.store().lease(queue.group, ask)?.wait().await?;
-            if oldest.is_empty() {
+            let taken = self.store().lease(queue.group, ask)?.wait().await?;
+            let mut oldest = Taken { broker: self, deliveries: taken };
+            if oldest.deliveries.is_empty() {
                 return Ok(());
             }
-            let leases: Vec<_> = oldest.iter().map(lease_of).collect();
+            let leases: Vec<_> = oldest.deliveries.iter().map(lease_of).collect();
             let settlements: Vec<_> = leases
                 .iter()
-                .zip(&oldest)
+                .zip(&oldest.deliveries)
                 .map(|(lease, delivery)| Settlement {
                     lease,
                     event: Event::Overflowed,
@@ -336,7 +346,35 @@ impl Broker {
                 })
                 .collect();
             self.settle_all(&source, &settlements).await?;
+            oldest.deliveries.clear();
         }
+    }
+}
+
+/// Full queues of which the oldest are being given up: put back where they are still full.
+struct Unfinished<'a> {
+    broker: &'a Broker,
+    queues: Vec<Weak<Queue>>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        for queue in self.queues.iter().filter_map(Weak::upgrade) {
+            self.broker.may_be_full(&queue);
+        }
+    }
+}
+
+/// Messages taken to be given up; what is not done with them when this is dropped is given back.
+struct Taken<'a> {
+    broker: &'a Broker,
+    deliveries: Vec<weft_ledger::Delivery>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        // At the worst they count as failed once their leases run out.
+        let _given = self.broker.give_back(&self.deliveries, Due::Now);
     }
 }
 

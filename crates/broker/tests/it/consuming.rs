@@ -1,16 +1,17 @@
 //! Queues: handing out, settling, prefetch, order, limits, expiry, and what belongs to a connection.
 
-use std::time::Duration;
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
+use smallvec::SmallVec;
 use weft_broker::{
-    ConsumerOptions, DeadLetter, Dedupe, OnFailure, Order, Overflow, Publish, QueueLimit,
-    QueueOptions, Source, State, Target, Verdict,
+    ConsumerOptions, DeadLetter, DeadLetterRoute, Dedupe, Grave, OnFailure, Order, Overflow,
+    Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, Verdict,
 };
 use weft_kernel::{Reason, Rng};
 
 use crate::node::{Node, event, fail, ids, key, publish};
 
-fn queue(node: &Node, options: QueueOptions) -> std::sync::Arc<weft_broker::Queue> {
+fn queue(node: &Node, options: QueueOptions) -> Arc<Queue> {
     node.run(node.broker.declare_queue(&key("q"), options)).unwrap()
 }
 
@@ -209,6 +210,69 @@ fn a_full_queue_refuses_or_gives_up_its_oldest() {
     let dead = node.broker.queue(&key("d.dead")).unwrap();
     let mut consumer = node.consumer(dead);
     assert_eq!(ids(&node.take(&mut consumer)), ["1", "2"]);
+}
+
+#[test]
+fn a_publish_that_is_stored_is_told_so_whatever_becomes_of_the_oldest() {
+    let node = Node::new();
+    // Nobody is there to route what is given up.
+    let limit = QueueLimit {
+        messages: Some(1),
+        overflow: Overflow::DropOldest { dead_letter: true },
+        ..QueueLimit::default()
+    };
+    let dead_letter = DeadLetter::Hook("nowhere".into());
+    let options = QueueOptions { limit, dead_letter, ..QueueOptions::default() };
+    let queue = queue(&node, options);
+    node.publish(queue.clone(), &[publish("1")]);
+    node.publish(queue.clone(), &[publish("2")]);
+    let view = node.broker.queue_view(&queue);
+    assert_eq!((view.ready, view.leased), (2, 0), "what could not be given up is held by nobody");
+    let kept = node.run(node.broker.keep_once());
+    assert_eq!(kept.unwrap_err().reason(), Reason::Misconfigured, "it is still to be done");
+    node.broker.set_dead_letter_route(Arc::new(Nowhere)).unwrap();
+    node.pass(Duration::ZERO);
+    let mut consumer = node.consumer(queue);
+    assert_eq!(ids(&node.take(&mut consumer)), ["2"]);
+}
+
+struct Nowhere;
+
+impl DeadLetterRoute for Nowhere {
+    fn route(&self, _: &Queue, _: &str, _: &Grave) -> SmallVec<[(Arc<Queue>, Publish); 1]> {
+        SmallVec::new()
+    }
+}
+
+#[test]
+fn a_publisher_that_gives_up_leaves_the_oldest_to_the_keeper() {
+    let node = Node::new();
+    let limit = QueueLimit {
+        messages: Some(1),
+        overflow: Overflow::DropOldest { dead_letter: true },
+        ..QueueLimit::default()
+    };
+    let queue = queue(&node, QueueOptions { limit, ..QueueOptions::default() });
+    let target = Target::Queue(queue.clone());
+    let messages = [publish("1"), publish("2"), publish("3")];
+    {
+        let mut publishing = std::pin::pin!(node.broker.publish(&target, &messages, None));
+        // Until the oldest are taken, while the queue of dead letters is being made.
+        node.run(std::future::poll_fn(|context| {
+            assert!(publishing.as_mut().poll(context).is_pending());
+            match node.broker.queue_view(&queue).leased {
+                0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        }));
+    }
+    assert_eq!(node.broker.queue_view(&queue).leased, 0, "nobody holds them");
+    node.pass(Duration::ZERO);
+    let view = node.broker.queue_view(&queue);
+    assert_eq!((view.ready, view.counts.dead_lettered), (1, 2));
+    let mut consumer = node.consumer(queue);
+    let taken = node.take(&mut consumer);
+    assert_eq!((ids(&taken), taken[0].lease.failures), (vec!["3".to_owned()], 0));
 }
 
 #[test]

@@ -47,7 +47,11 @@ impl Forwarder {
 
 impl Broker {
     /// Moves what is there to be moved.
+    ///
+    /// # Errors
+    /// The first error; what the others are to move is moved all the same.
     pub(crate) async fn forward(&self) -> Result<()> {
+        let mut done = Ok(());
         let mut forwarders = self.inner().forwarders.lock().await;
         let new = std::mem::take(&mut self.inner().chores.lock().forwarded);
         for subscription in new.iter().filter_map(Weak::upgrade) {
@@ -55,20 +59,25 @@ impl Broker {
                 continue;
             }
             let options = ConsumerOptions { prefetch: AT_ONCE, ..ConsumerOptions::default() };
-            if let Some(consumer) = gone_is_fine(self.consume(Arc::clone(&subscription), options))?
-            {
-                forwarders.push(Forwarder { subscription, consumer });
+            match gone_is_fine(self.consume(Arc::clone(&subscription), options)) {
+                Ok(Some(consumer)) => forwarders.push(Forwarder { subscription, consumer }),
+                Ok(None) => {}
+                Err(error) => {
+                    self.inner().chores.lock().forwarded.push(Arc::downgrade(&subscription));
+                    done = done.and(Err(error));
+                }
             }
         }
         forwarders.retain(|forwarder| forwarder.target().is_some());
         for forwarder in forwarders.iter_mut() {
             let Some(name) = forwarder.target() else { continue };
-            let key = forwarder.subscription.key.topic.sibling(&name)?;
             // Until the queue is there, the messages wait.
-            let Ok(queue) = self.queue(&key) else { continue };
-            gone_is_fine(self.forward_all(&mut forwarder.consumer, &queue).await)?;
+            let key = forwarder.subscription.key.topic.sibling(&name);
+            let Ok(queue) = key.and_then(|key| self.queue(&key)) else { continue };
+            let moved = gone_is_fine(self.forward_all(&mut forwarder.consumer, &queue).await);
+            done = done.and(moved.map(|_| ()));
         }
-        Ok(())
+        done
     }
 
     /// Waits until there may be something to be moved.

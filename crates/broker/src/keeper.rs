@@ -29,8 +29,8 @@ const AT_ONCE: usize = 256;
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest time without a look while nothing depends on the wall clock.
 const REST: Duration = Duration::from_secs(30);
-/// How long a delivery waits that belongs to nothing the broker knows.
-const UNKNOWN: Duration = Duration::from_secs(1);
+/// How long a delivery waits that cannot be decided, or belongs to nothing the broker knows.
+const LATER: Duration = Duration::from_secs(1);
 
 /// What the keeper watches.
 #[derive(Default)]
@@ -90,22 +90,32 @@ impl Broker {
     /// # Errors
     /// What the store refuses; what was not done is still due.
     pub async fn keep_once(&self) -> Result<Option<Tick>> {
-        self.overdue().await?;
-        self.fire_schedules().await?;
-        self.delete_unused().await?;
-        self.trim_full().await?;
-        self.forward().await?;
-        let fades = self.delete_faded().await?;
-        Ok([self.store().next_due(), self.next_schedule(), fades].into_iter().flatten().min())
+        // One chore that fails keeps no other from being done.
+        let done = [
+            self.overdue().await,
+            self.fire_schedules().await,
+            self.delete_unused().await,
+            self.trim_full().await,
+            self.forward().await,
+        ];
+        let fades = self.delete_faded().await;
+        done.into_iter().collect::<Result<()>>()?;
+        Ok([self.store().next_due(), self.next_schedule(), fades?].into_iter().flatten().min())
     }
 
     fn looks_at_the_wall(&self) -> bool {
         self.next_schedule().is_some()
     }
 
-    /// Decides leases that ran out and messages that expired.
+    /// Decides leases that ran out and messages that expired. Those of a group that cannot be decided are
+    /// given back.
+    ///
+    /// # Errors
+    /// The first error; the other groups are decided all the same.
     async fn overdue(&self) -> Result<()> {
+        let mut done = Ok(());
         loop {
+            let mut any = false;
             let mut due = self.store().overdue(AT_ONCE).await?;
             let many = due.len() == AT_ONCE;
             due.sort_by_key(|delivery| delivery.group);
@@ -116,13 +126,19 @@ impl Broker {
                         self.lease_ended(delivery);
                     }
                 }
-                match self.source_of(first.group) {
-                    Some(source) => self.decide_due(&source, of_group).await?,
-                    None => self.give_back(of_group, Due::After(UNKNOWN))?,
+                let decided = match self.source_of(first.group) {
+                    Some(source) => self.decide_due(&source, of_group).await,
+                    None => self.give_back(of_group, Due::After(LATER)),
+                };
+                any |= decided.is_ok();
+                if let Err(error) = decided {
+                    done = done.and(Err(error));
+                    // Where not even that can be done they come again once their leases run out.
+                    let _given = self.give_back(of_group, Due::After(LATER));
                 }
             }
-            if !many {
-                return Ok(());
+            if !many || !any {
+                return done;
             }
         }
     }

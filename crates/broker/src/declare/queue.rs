@@ -8,6 +8,7 @@ use weft_ledger::{DedupeWindow, GroupOptions, Limit, LogId, LogOptions, Retentio
 use super::Definition;
 use crate::{
     broker::Broker,
+    dead::check_dead_key,
     name::{Key, stored},
     options::{Dedupe, Order, QueueOptions},
     publish::{drops, storage},
@@ -71,6 +72,7 @@ impl Broker {
             }
             return Ok(queue);
         }
+        check_dead_key(&options.dead_letter, key, &key.name)?;
         // What is left of a declaration or deletion that a crash cut short was never or is no more there.
         if let Some((log, _)) = self.store().find_log(&stored::queue(key)).await? {
             self.store().drop_log(log).await?;
@@ -130,6 +132,9 @@ impl Broker {
         let _one = self.inner().changing.lock().await;
         let queue = self.queue(key)?;
         let old = queue.settings();
+        if old.options.dead_letter != options.dead_letter {
+            check_dead_key(&options.dead_letter, key, &key.name)?;
+        }
         let fixed = |options: &QueueOptions| {
             (
                 options.transient,

@@ -253,6 +253,31 @@ fn a_hook_routes_dead_letters_and_a_full_queue_goes_without() {
 }
 
 #[test]
+fn a_queue_whose_messages_cannot_be_decided_keeps_no_other_from_being_kept() {
+    let node = Node::new();
+    let options = QueueOptions {
+        message_ttl: Some(Duration::from_secs(10)),
+        expired_to_dead_letter: true,
+        ..QueueOptions::default()
+    };
+    // Nobody is there to route what dies in it.
+    let hook = QueueOptions { dead_letter: DeadLetter::Hook("x".into()), ..options.clone() };
+    let stuck = queue(&node, "stuck", hook);
+    let work = queue(&node, "work", options);
+    let unused = QueueOptions { expires: Some(Duration::from_secs(5)), ..QueueOptions::default() };
+    queue(&node, "unused", unused);
+    node.publish(stuck.clone(), &[publish("1")]);
+    node.publish(work.clone(), &[publish("1")]);
+    node.clock.advance(Duration::from_secs(11));
+    let kept = node.run(node.broker.keep_once());
+    assert_eq!(kept.unwrap_err().reason(), Reason::Misconfigured);
+    assert_eq!(node.broker.queue_view(&work).counts.dead_lettered, 1);
+    assert!(node.broker.queue(&key("unused")).is_err(), "the other chores are done");
+    let view = node.broker.queue_view(&stuck);
+    assert_eq!((view.leased, view.waiting), (0, 1), "nobody holds what could not be decided");
+}
+
+#[test]
 fn a_dead_letter_that_cannot_be_taken_leaves_the_message_where_it_is() {
     let node = Node::new();
     let limit = QueueLimit { messages: Some(1), ..Default::default() };

@@ -1,12 +1,12 @@
-//! Definitions: what a crash leaves of a change.
+//! Definitions: what a crash leaves of a change, and what is refused.
 
 use std::time::Duration;
 
 use weft_broker::{
-    QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions, Target,
-    TopicOptions,
+    DeadLetter, QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions,
+    Target, TopicOptions,
 };
-use weft_kernel::{Result, Rng};
+use weft_kernel::{Reason, Result, Rng};
 use weft_ledger::disk::simulated::Faults;
 
 use crate::node::{Node, ids, key, publish};
@@ -95,4 +95,28 @@ fn a_crash_amid_altering_a_subscription_leaves_it_as_it_was_or_as_it_was_to_be()
         let found = node.broker.subscription(&name).unwrap().options();
         assert!(found == old || found == new, "{found:?}");
     });
+}
+
+#[test]
+fn a_name_must_leave_room_for_that_of_its_dead_letters() {
+    let node = Node::new();
+    node.run(node.broker.declare_topic(&key("t"), TopicOptions::default())).unwrap();
+    let (fits, long) = ("x".repeat(250), "x".repeat(251));
+    let subscription = |name: &str| SubscriptionKey::new(&key("t"), name).unwrap();
+    node.run(node.broker.declare_queue(&key(&fits), QueueOptions::default())).unwrap();
+    let options = SubscriptionOptions::default();
+    node.run(node.broker.declare_subscription(&subscription(&fits), options.clone())).unwrap();
+    let queue = node.run(node.broker.declare_queue(&key(&long), QueueOptions::default()));
+    assert_eq!(queue.unwrap_err().reason(), Reason::MalformedRequest);
+    let read = node.run(node.broker.declare_subscription(&subscription(&long), options.clone()));
+    assert_eq!(read.unwrap_err().reason(), Reason::MalformedRequest);
+    // Without dead letters any name will do, and they cannot be had later.
+    let none = QueueOptions { dead_letter: DeadLetter::None, ..QueueOptions::default() };
+    node.run(node.broker.declare_queue(&key(&long), none)).unwrap();
+    let altered = node.run(node.broker.alter_queue(&key(&long), QueueOptions::default()));
+    assert_eq!(altered.unwrap_err().reason(), Reason::MalformedRequest);
+    let none = SubscriptionOptions { dead_letter: DeadLetter::None, ..options.clone() };
+    node.run(node.broker.declare_subscription(&subscription(&long), none)).unwrap();
+    let altered = node.run(node.broker.alter_subscription(&subscription(&long), options));
+    assert_eq!(altered.unwrap_err().reason(), Reason::MalformedRequest);
 }

@@ -146,6 +146,18 @@ impl Broker {
         }
     }
 
+    /// As [`Broker::submit`], but waits for room first.
+    pub(crate) async fn submit_with_room(&self, batch: Batch) -> Result<Receipt> {
+        let Batch { transaction, appends, .. } = batch;
+        loop {
+            match self.store().submit(transaction.clone()) {
+                Ok(receipt) => return Ok(self.taken(receipt, &appends)),
+                Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
+                Err(refused) => return Err(self.refused(refused, &appends)),
+            }
+        }
+    }
+
     /// Puts a batch of publishes ([`Batch::publish`]) into the store without waiting for the disk; those
     /// that are refused (a queue is full) are told and keep no other from being stored.
     ///

@@ -25,6 +25,8 @@ fn options() -> Options {
         transaction_bytes_max: ByteSize(256 << 10),
         record_bytes_max: ByteSize(64 << 10),
         recent_bytes: ByteSize(1 << 20),
+        // Small enough that a test can fill it and find all of it in memory.
+        pending_bytes_max: ByteSize(512 << 10),
         ..Options::default()
     }
 }

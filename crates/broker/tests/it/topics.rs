@@ -234,6 +234,36 @@ fn a_subscription_that_leads_to_a_queue_is_forwarded_and_held_back_when_it_is_fu
 }
 
 #[test]
+fn forwarding_waits_while_the_store_is_busy() {
+    let node = Node::new();
+    let log = topic(&node, "t");
+    let options = SubscriptionOptions {
+        target: SubscriptionTarget::Queue("work".into()),
+        ..SubscriptionOptions::default()
+    };
+    let subscription = subscribe(&node, "t", "s", options);
+    let declare = |name| node.run(node.broker.declare_queue(&key(name), QueueOptions::default()));
+    let (work, other) = (declare("work").unwrap(), declare("other").unwrap());
+    node.pass(Duration::ZERO);
+    node.publish(log, &[publish("1"), publish("2")]);
+    // Nothing is written meanwhile.
+    let much = Publish::new(event("much", "test", &"x".repeat(60_000)));
+    let busy = loop {
+        let mut batch = node.broker.batch();
+        batch.queue(&other, &much).unwrap();
+        if let Err(error) = node.broker.submit(batch) {
+            break error;
+        }
+    };
+    assert_eq!(busy.reason(), Reason::StorageBusy);
+    node.run(node.broker.keep_once()).unwrap();
+    let view = node.broker.subscription_view(&subscription);
+    assert_eq!((view.leased, view.lag), (0, 0));
+    let mut consumer = node.consumer(work);
+    assert_eq!(ids(&node.take(&mut consumer)), ["1", "2"]);
+}
+
+#[test]
 fn an_ephemeral_subscription_goes_when_it_is_unused() {
     let node = Node::new();
     topic(&node, "t");

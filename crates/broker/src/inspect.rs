@@ -345,14 +345,31 @@ impl Broker {
                     format!("topic {} was deleted", topic.key),
                 ));
             }
-            // What was submitted is seen once it is done at its level.
-            let (seq, level) = topic.newest.get();
-            until_durable(self.store(), seq, level).await?;
-            if self.store().log_stats(topic.log)?.end > position {
+            let beyond = tokio::select! {
+                biased;
+                beyond = self.is_beyond(topic, position) => beyond?,
+                // It may wait for a sync that only a later message brings.
+                () = told.as_mut() => continue,
+            };
+            if beyond {
                 return Ok(());
             }
             told.await;
         }
+    }
+
+    /// Whether a topic has a message at or beyond a position once all is seen that was submitted.
+    async fn is_beyond(&self, topic: &Topic, position: u64) -> Result<bool> {
+        let (seq, level) = topic.newest.get();
+        // What counts as done in memory is seen when it is written, and what is written together with
+        // something stricter is seen when that is synced.
+        for level in [Durability::Memory, level.max(Durability::Os), Durability::Fsync] {
+            until_durable(self.store(), seq, level).await?;
+            if self.store().log_stats(topic.log)?.end > position {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Drops all messages of a queue or subscription that nobody holds, and waits until that is done;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_broker::{
-    Compare, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
+    Compare, Durability, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
     SubscriptionKey, SubscriptionOptions, SubscriptionTarget, Target, Topic, TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
@@ -181,6 +181,23 @@ fn who_waits_beyond_the_end_is_told() {
     let (waited, published) = node.run(both);
     waited.unwrap();
     published.unwrap();
+}
+
+#[test]
+fn who_waits_is_told_of_what_counts_as_done_before_it_is_seen() {
+    let node = Node::new();
+    for durability in [Durability::Memory, Durability::Os, Durability::Fsync] {
+        let options = TopicOptions { durability, ..TopicOptions::default() };
+        let name = key(durability.word());
+        let log = node.run(node.broker.declare_topic(&name, options)).unwrap();
+        for position in 0..3 {
+            let mut batch = node.broker.batch();
+            batch.topic(&log, &publish(&position.to_string()), None).unwrap();
+            node.broker.submit(batch).unwrap();
+            node.run(node.broker.until_beyond(&log, position)).unwrap();
+            assert_eq!(node.broker.topic_view(&log).end, position + 1);
+        }
+    }
 }
 
 #[test]

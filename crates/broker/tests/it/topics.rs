@@ -127,6 +127,23 @@ fn a_pattern_takes_topics_that_come_later() {
 }
 
 #[test]
+fn who_was_given_something_on_one_topic_holds_nobody_up_on_the_others() {
+    let node = Node::new();
+    let (a, b) = (topic(&node, "t.a"), topic(&node, "t.b"));
+    let all = subscribe(&node, "t.*", "all", SubscriptionOptions::default());
+    let (mut first, mut second) = (node.consumer(all.clone()), node.consumer(all));
+    let publishing = async {
+        for (topic, id) in [(a, "1"), (b, "2")] {
+            node.broker.publish(&Target::Topic(topic), &[publish(id)], None).await.unwrap();
+        }
+    };
+    // The first takes one message and does not come again.
+    let all = async { tokio::join!(first.next_batch(1), second.next_batch(1), publishing) };
+    let (first, second, ()) = node.run(all);
+    assert_eq!((ids(&first.unwrap()), ids(&second.unwrap())), (vec!["1".into()], vec!["2".into()]));
+}
+
+#[test]
 fn a_subscription_seeks_skips_and_pauses() {
     let node = Node::new();
     let log = topic(&node, "t");

@@ -10,7 +10,7 @@ mod settler;
 mod waiting;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -122,6 +122,11 @@ impl Broker {
         consumer.source.usage().enter(self.clock().now());
         Ok(consumer)
     }
+
+    /// What a consumer holds, if it is still there.
+    pub(crate) fn held(&self, consumer: ConsumerId) -> Option<Arc<Held>> {
+        self.inner().held.lock().get(&consumer).and_then(Weak::upgrade)
+    }
 }
 
 impl Consumer {
@@ -135,6 +140,7 @@ impl Consumer {
         Settler {
             broker: self.broker.clone(),
             source: self.source.clone(),
+            consumer: self.id,
             held: Arc::clone(&self.held),
         }
     }

@@ -182,8 +182,7 @@ impl Broker {
 
     /// Lets a consumer take another message for one whose lease ran out.
     fn lease_ended(&self, delivery: &weft_ledger::Delivery) {
-        let held = self.inner().held.lock().get(&delivery.consumer).and_then(Weak::upgrade);
-        if let Some(held) = held {
+        if let Some(held) = self.held(delivery.consumer) {
             held.expired(delivery.group, delivery.position);
         }
     }

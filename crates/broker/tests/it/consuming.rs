@@ -99,6 +99,27 @@ fn prefetch_bounds_what_is_held_and_settling_makes_room() {
 }
 
 #[test]
+fn whoever_settles_makes_room_for_the_consumer_that_took() {
+    let node = Node::new();
+    let queue = queue(&node, QueueOptions::default());
+    node.publish(queue.clone(), &[publish("1"), publish("2"), publish("3")]);
+    let options = ConsumerOptions { prefetch: 1, ..ConsumerOptions::default() };
+    let mut first = node.broker.consume(queue.clone(), options).unwrap();
+    let mut second = node.broker.consume(queue, options).unwrap();
+    let mut taken = node.take(&mut first);
+    taken.extend(node.take(&mut second));
+    assert_eq!(ids(&taken), ["1", "2"]);
+    let all: Vec<_> =
+        taken.iter().map(|delivery| (delivery.lease.clone(), Verdict::Accept)).collect();
+    // The second waits for room while the first settles for both.
+    let settling = async { first.settler().settle(&all).await.unwrap() };
+    let (third, settled) = node.run(async { tokio::join!(second.next_batch(1), settling) });
+    assert!(settled.lost.is_empty());
+    assert_eq!(ids(&third.unwrap()), ["3"]);
+    assert_eq!((first.unsettled(), second.unsettled()), (0, 1));
+}
+
+#[test]
 fn a_consumer_that_waits_is_woken_by_a_publish() {
     let node = Node::new();
     let queue = queue(&node, QueueOptions::default());

@@ -1,6 +1,6 @@
 //! Dead letters: their story, hooks, redrive, parked keys, and that none is ever in two places.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use smallvec::{SmallVec, smallvec};
 use weft_broker::{
@@ -176,6 +176,54 @@ fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
     }
     order.retain(|id| id.starts_with('a'));
     assert_eq!(order, ["a1", "a2", "a3"]);
+}
+
+/// A queue with two parked keys, of a small message and of a large one.
+fn parked(node: &Node) -> (Arc<Queue>, Arc<Queue>) {
+    let order = Order::Key { on_failure: OnFailure::Park };
+    let work = queue(node, "work", QueueOptions { order, ..QueueOptions::default() });
+    let large = Publish::new(crate::node::event("b1", "test", &"x".repeat(500))).keyed("b");
+    node.publish(work.clone(), &[publish("a1").keyed("a"), large]);
+    let mut consumer = node.consumer(work.clone());
+    for delivery in node.take(&mut consumer) {
+        node.settle(&consumer, &delivery, reject("bad"));
+    }
+    (work, node.broker.queue(&key("work.dead")).unwrap())
+}
+
+#[test]
+fn a_key_stays_parked_when_its_dead_letter_cannot_go_back() {
+    let node = Node::new();
+    let (work, dead) = parked(&node);
+    // The second of them does not fit any more.
+    let small = QueueOptions { message_bytes_max: 300, ..work.options() };
+    node.run(node.broker.alter_queue(&key("work"), small)).unwrap();
+    let refused = node.run(node.broker.redrive(&dead, &RedriveOptions::default()));
+    assert_eq!(refused.unwrap_err().reason(), Reason::MessageTooLarge);
+    assert_eq!(node.broker.parked_keys(&Source::Queue(work)), ["a", "b"]);
+}
+
+#[test]
+fn a_redrive_that_is_given_up_frees_the_keys_of_what_it_has_sent() {
+    for busy in [true, false] {
+        let node = Node::new();
+        let (work, dead) = parked(&node);
+        let source = Source::Queue(work.clone());
+        if busy {
+            node.fill(&queue(&node, "other", QueueOptions::default()));
+        }
+        {
+            let all = RedriveOptions::default();
+            let mut redriving = std::pin::pin!(node.broker.redrive(&dead, &all));
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(redriving.as_mut().poll(context).is_pending());
+            assert!(node.broker.parked_keys(&source).is_empty());
+        }
+        let (ready, keys) = if busy { (0, 2) } else { (2, 0) };
+        assert_eq!(node.broker.parked_keys(&source).len(), keys);
+        node.settle_down();
+        assert_eq!(node.broker.queue_view(&work).ready, ready);
+    }
 }
 
 #[test]

@@ -280,16 +280,7 @@ fn forwarding_waits_while_the_store_is_busy() {
     let (work, other) = (declare("work").unwrap(), declare("other").unwrap());
     node.pass(Duration::ZERO);
     node.publish(log, &[publish("1"), publish("2")]);
-    // Nothing is written meanwhile.
-    let much = Publish::new(event("much", "test", &"x".repeat(60_000)));
-    let busy = loop {
-        let mut batch = node.broker.batch();
-        batch.queue(&other, &much).unwrap();
-        if let Err(error) = node.broker.submit(batch) {
-            break error;
-        }
-    };
-    assert_eq!(busy.reason(), Reason::StorageBusy);
+    node.fill(&other);
     node.run(node.broker.keep_once()).unwrap();
     let view = node.broker.subscription_view(&subscription);
     assert_eq!((view.leased, view.lag), (0, 0));

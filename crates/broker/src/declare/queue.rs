@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{DedupeWindow, GroupOptions, Limit, LogId, LogOptions, Retention};
+use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, Retention};
 
 use super::Definition;
 use crate::{
@@ -77,31 +77,44 @@ impl Broker {
         if let Some((log, _)) = self.store().find_log(&stored::queue(key)).await? {
             self.store().drop_log(log).await?;
         }
-        let transient = options.transient;
-        let queue = self.attach_queue(key, options.clone()).await?;
-        if !transient {
+        let (log, group) = self.store_queue(key, &options).await?;
+        if !options.transient {
             let definition = Definition::Queue {
                 space: key.space.to_string(),
                 name: key.name.to_string(),
-                options: Box::new(options),
+                options: Box::new(options.clone()),
             };
             if let Err(error) = self.define(stored::queue(key), &definition).await {
-                self.detach_queue(&queue).await?;
+                self.store().drop_log(log).await?;
                 return Err(error);
             }
         }
-        Ok(queue)
+        // Not before it is defined: what is acknowledged in it must be there after a crash.
+        Ok(self.enter_queue(key, options, log, group))
     }
 
-    /// Gives a definition its log and group, and enters it.
-    pub(super) async fn attach_queue(
+    /// Finds a defined queue again.
+    pub(super) async fn attach_queue(&self, key: &Key, options: QueueOptions) -> Result<()> {
+        let (log, group) = self.store_queue(key, &options).await?;
+        self.enter_queue(key, options, log, group);
+        Ok(())
+    }
+
+    /// The log and the group of a queue.
+    async fn store_queue(&self, key: &Key, options: &QueueOptions) -> Result<(LogId, GroupId)> {
+        let name = stored::queue(key);
+        let log = self.log_as_defined(&name, log_options(options)).await?;
+        let group = self.group_as_defined(&name, group_options(log, options)).await?;
+        Ok((log, group))
+    }
+
+    fn enter_queue(
         &self,
         key: &Key,
         options: QueueOptions,
-    ) -> Result<Arc<Queue>> {
-        let name = stored::queue(key);
-        let log = self.log_as_defined(&name, log_options(&options)).await?;
-        let group = self.group_as_defined(&name, group_options(log, &options)).await?;
+        log: LogId,
+        group: GroupId,
+    ) -> Arc<Queue> {
         let queue = Arc::new(Queue {
             key: key.clone(),
             log,
@@ -118,7 +131,7 @@ impl Broker {
         registry.queues.insert(key.clone(), Arc::clone(&queue));
         drop(registry);
         self.watch_queue(&queue);
-        Ok(queue)
+        queue
     }
 
     /// Changes what can be changed of a queue: all but whether it is transient, exclusive, in which order

@@ -1,6 +1,6 @@
 //! Definitions: what a crash leaves of a change, and what is refused.
 
-use std::time::Duration;
+use std::{future::Future, task::Poll, time::Duration};
 
 use weft_broker::{
     DeadLetter, QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions,
@@ -119,4 +119,40 @@ fn a_name_must_leave_room_for_that_of_its_dead_letters() {
     node.run(node.broker.declare_subscription(&subscription(&long), none)).unwrap();
     let altered = node.run(node.broker.alter_subscription(&subscription(&long), options));
     assert_eq!(altered.unwrap_err().reason(), Reason::MalformedRequest);
+}
+
+#[test]
+fn what_is_acknowledged_in_a_new_queue_survives_at_once() {
+    let node = Node::new();
+    let other = node.run(node.broker.declare_queue(&key("o"), QueueOptions::default())).unwrap();
+    {
+        let name = key("q");
+        let mut declaring =
+            std::pin::pin!(node.broker.declare_queue(&name, QueueOptions::default()));
+        let mut polls = 0;
+        // Somebody finds the queue as soon as it can be found, and publishes to it.
+        let publishing = async {
+            let queue = std::future::poll_fn(|context| {
+                // For a while there is room for its group, but not for its definition.
+                if node.broker.store().stats().consumption_groups == 2 && polls < 50 {
+                    node.fill(&other);
+                    polls += 1;
+                }
+                let done = declaring.as_mut().poll(context).is_ready();
+                match node.broker.queue(&name) {
+                    Ok(queue) => Poll::Ready(queue),
+                    Err(_) if done => panic!("it is declared and cannot be found"),
+                    Err(_) => Poll::Pending,
+                }
+            })
+            .await;
+            let messages = [publish("1")];
+            node.broker.publish(&Target::Queue(queue), &messages, None).await.unwrap();
+        };
+        node.run(publishing);
+    }
+    drop(other);
+    let node = node.crash(&mut Rng::seeded(1));
+    let mut consumer = node.consumer(node.broker.queue(&key("q")).unwrap());
+    assert_eq!(ids(&node.take(&mut consumer)), ["1"]);
 }

@@ -150,17 +150,6 @@ impl Consumer {
         self.held.len()
     }
 
-    /// Whether it is handed anything now: not while another one of a single-active queue is.
-    pub fn is_active(&self) -> bool {
-        self.groups.iter().any(|group| self.broker.store().active(*group, self.id))
-    }
-
-    /// Changes how many messages and bytes it may hold.
-    pub fn set_prefetch(&mut self, messages: u32, bytes: u64) {
-        self.options.prefetch = messages.max(1);
-        self.options.prefetch_bytes = bytes;
-    }
-
     /// Joins the groups of its source that it has not joined yet, and forgets those that are gone.
     fn join(&mut self) -> Result<()> {
         let now: Vec<GroupId> = match &self.source {

@@ -210,18 +210,4 @@ impl Broker {
         }
         self.store().drop_log(queue.log).await
     }
-
-    /// Deletes every queue that belongs to a connection.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn delete_exclusive(&self, owner: u64) -> Result<()> {
-        let _one = self.inner().changing.lock().await;
-        for queue in self.queues() {
-            if queue.exclusive() == Some(owner) {
-                self.delete_queue_alone(&queue).await?;
-            }
-        }
-        Ok(())
-    }
 }

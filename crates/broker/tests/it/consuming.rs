@@ -396,7 +396,9 @@ fn queues_go_when_they_are_unused_abandoned_or_their_connection_ends() {
     assert_eq!(error.reason(), Reason::QueueLocked);
     let owner = ConsumerOptions { owner: Some(7), ..ConsumerOptions::default() };
     let mut consumer = node.broker.consume(own, owner).unwrap();
-    node.run(node.broker.delete_exclusive(7)).unwrap();
+    let foreign = node.run(node.broker.delete_queue(&key("q"), Some(8)));
+    assert_eq!(foreign.unwrap_err().reason(), Reason::QueueLocked);
+    node.run(node.broker.delete_queue(&key("q"), Some(7))).unwrap();
     let error = node.run(consumer.next_batch(1)).unwrap_err();
     assert_eq!(error.reason(), Reason::NoQueue);
 }
@@ -408,11 +410,9 @@ fn one_consumer_is_active_and_the_next_takes_over() {
     node.publish(queue.clone(), &[publish("1"), publish("2")]);
     let mut first = node.consumer(queue.clone());
     let mut second = node.consumer(queue.clone());
-    assert!(first.is_active() && !second.is_active());
     assert!(node.take(&mut second).is_empty());
     assert_eq!(ids(&node.run(first.try_batch(1)).unwrap()), ["1"]);
     drop(first);
-    assert!(second.is_active());
     assert_eq!(ids(&node.take(&mut second)), ["1", "2"]);
 }
 

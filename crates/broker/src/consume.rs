@@ -10,7 +10,7 @@ mod settler;
 mod waiting;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -122,6 +122,11 @@ impl Broker {
         consumer.source.usage().enter(self.clock().now());
         Ok(consumer)
     }
+
+    /// What a consumer holds, if it is still there.
+    pub(crate) fn held(&self, consumer: ConsumerId) -> Option<Arc<Held>> {
+        self.inner().held.lock().get(&consumer).and_then(Weak::upgrade)
+    }
 }
 
 impl Consumer {
@@ -135,6 +140,7 @@ impl Consumer {
         Settler {
             broker: self.broker.clone(),
             source: self.source.clone(),
+            consumer: self.id,
             held: Arc::clone(&self.held),
         }
     }
@@ -142,17 +148,6 @@ impl Consumer {
     /// How many deliveries it holds unsettled.
     pub fn unsettled(&self) -> usize {
         self.held.len()
-    }
-
-    /// Whether it is handed anything now: not while another one of a single-active queue is.
-    pub fn is_active(&self) -> bool {
-        self.groups.iter().any(|group| self.broker.store().active(*group, self.id))
-    }
-
-    /// Changes how many messages and bytes it may hold.
-    pub fn set_prefetch(&mut self, messages: u32, bytes: u64) {
-        self.options.prefetch = messages.max(1);
-        self.options.prefetch_bytes = bytes;
     }
 
     /// Joins the groups of its source that it has not joined yet, and forgets those that are gone.

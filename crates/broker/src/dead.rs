@@ -60,28 +60,40 @@ pub(crate) fn dead_queue_options() -> QueueOptions {
     }
 }
 
+fn dead_key_of(dead_letter: &DeadLetter, space: &Key, name: &str) -> Result<Option<Key>> {
+    match dead_letter {
+        DeadLetter::To(name) => space.sibling(name).map(Some),
+        DeadLetter::Queue => space.sibling(&format!("{name}.dead")).map(Some),
+        DeadLetter::Hook(_) | DeadLetter::None => Ok(None),
+    }
+}
+
+/// Checks that what is called `name`, in the space of a key, can have the dead letters it asks for.
+///
+/// # Errors
+/// [`Reason::MalformedRequest`] when its name leaves no room for `.dead`.
+pub(crate) fn check_dead_key(dead_letter: &DeadLetter, space: &Key, name: &str) -> Result<()> {
+    dead_key_of(dead_letter, space, name).map(|_| ()).map_err(|error| {
+        let say = format!("dead_letter: the name `{name}` leaves no room for `.dead`");
+        Error::new(Reason::MalformedRequest, say).because(error)
+    })
+}
+
 impl Broker {
     /// The queue that keeps the dead letters of a queue or subscription; `None` if none does.
     ///
     /// # Errors
     /// When its name leaves no room for `.dead`.
     pub fn dead_key(&self, source: &Source) -> Result<Option<Key>> {
-        let (dead_letter, space) = match source {
-            Source::Queue(queue) => (queue.settings.read().options.dead_letter.clone(), &queue.key),
+        match source {
+            Source::Queue(queue) => {
+                let settings = queue.settings();
+                dead_key_of(&settings.options.dead_letter, &queue.key, &queue.key.name)
+            }
             Source::Subscription(subscription) => {
-                let settings = subscription.settings();
-                (settings.options.dead_letter.clone(), &subscription.key.topic)
+                let (settings, key) = (subscription.settings(), &subscription.key);
+                dead_key_of(&settings.options.dead_letter, &key.topic, &key.name)
             }
-        };
-        match (dead_letter, source) {
-            (DeadLetter::To(name), _) => space.sibling(&name).map(Some),
-            (DeadLetter::Queue, Source::Queue(queue)) => {
-                queue.key.sibling(&format!("{}.dead", queue.key.name)).map(Some)
-            }
-            (DeadLetter::Queue, Source::Subscription(subscription)) => {
-                subscription.key.dead().map(Some)
-            }
-            (DeadLetter::Hook(_) | DeadLetter::None, _) => Ok(None),
         }
     }
 

@@ -11,7 +11,7 @@ mod topic;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, Transaction};
+use weft_ledger::{Durability, ExpectValue, GroupId, GroupOptions, LogId, LogOptions, Transaction};
 
 use crate::{
     broker::Broker,
@@ -42,6 +42,35 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T>
 }
 
 impl Broker {
+    /// The log of a definition, made, or altered where it is otherwise: a crash amid an alteration
+    /// leaves the log ahead of its definition, which is what counts.
+    async fn log_as_defined(&self, name: &str, options: LogOptions) -> Result<LogId> {
+        match self.store().find_log(name).await? {
+            Some((log, had)) => {
+                if had != options {
+                    self.store().alter_log(log, options).await?;
+                }
+                Ok(log)
+            }
+            None => self.store().create_log(name, options).await,
+        }
+    }
+
+    /// The group of a definition, as [`Broker::log_as_defined`] has it for the log. One that is there has
+    /// started, so its start is looked up no more.
+    async fn group_as_defined(&self, name: &str, options: GroupOptions) -> Result<GroupId> {
+        match self.store().find_group(name).await? {
+            Some((group, had)) => {
+                let options = GroupOptions { start: had.start, ..options };
+                if had != options {
+                    self.store().alter_group(group, options).await?;
+                }
+                Ok(group)
+            }
+            None => self.store().create_group(name, options).await,
+        }
+    }
+
     async fn define(&self, stored: String, definition: &Definition) -> Result<()> {
         let value = encode(definition)?;
         let put = Transaction::new(Durability::Fsync).put(

@@ -13,7 +13,7 @@ use weft_ledger::{Due, Durability, Op, Settle};
 
 use crate::{
     broker::Broker,
-    consume::{Consumer, ConsumerOptions, Lease},
+    consume::{Consumer, ConsumerOptions, Delivery, Lease},
     keeper::gone_is_fine,
     options::SubscriptionTarget,
     publish::Publish,
@@ -47,7 +47,11 @@ impl Forwarder {
 
 impl Broker {
     /// Moves what is there to be moved.
+    ///
+    /// # Errors
+    /// The first error; what the others are to move is moved all the same.
     pub(crate) async fn forward(&self) -> Result<()> {
+        let mut done = Ok(());
         let mut forwarders = self.inner().forwarders.lock().await;
         let new = std::mem::take(&mut self.inner().chores.lock().forwarded);
         for subscription in new.iter().filter_map(Weak::upgrade) {
@@ -55,20 +59,25 @@ impl Broker {
                 continue;
             }
             let options = ConsumerOptions { prefetch: AT_ONCE, ..ConsumerOptions::default() };
-            if let Some(consumer) = gone_is_fine(self.consume(Arc::clone(&subscription), options))?
-            {
-                forwarders.push(Forwarder { subscription, consumer });
+            match gone_is_fine(self.consume(Arc::clone(&subscription), options)) {
+                Ok(Some(consumer)) => forwarders.push(Forwarder { subscription, consumer }),
+                Ok(None) => {}
+                Err(error) => {
+                    self.inner().chores.lock().forwarded.push(Arc::downgrade(&subscription));
+                    done = done.and(Err(error));
+                }
             }
         }
         forwarders.retain(|forwarder| forwarder.target().is_some());
         for forwarder in forwarders.iter_mut() {
             let Some(name) = forwarder.target() else { continue };
-            let key = forwarder.subscription.key.topic.sibling(&name)?;
             // Until the queue is there, the messages wait.
-            let Ok(queue) = self.queue(&key) else { continue };
-            gone_is_fine(self.forward_all(&mut forwarder.consumer, &queue).await)?;
+            let key = forwarder.subscription.key.topic.sibling(&name);
+            let Ok(queue) = key.and_then(|key| self.queue(&key)) else { continue };
+            let moved = gone_is_fine(self.forward_all(&mut forwarder.consumer, &queue).await);
+            done = done.and(moved.map(|_| ()));
         }
-        Ok(())
+        done
     }
 
     /// Waits until there may be something to be moved.
@@ -102,61 +111,67 @@ impl Broker {
             if taken.is_empty() {
                 return Ok(());
             }
-            let mut batch = self.batch();
-            for delivery in &taken {
-                let publish = Publish {
-                    key: delivery.key.clone(),
-                    priority: delivery.priority,
-                    ..Publish::new(delivery.message.clone())
-                };
-                match batch.queue(queue, &publish) {
-                    Ok(()) => batch.op(settle(&delivery.lease, Settle::Done), Durability::Memory),
-                    Err(error) if error.reason() == Reason::NoQueue => {
-                        let back: Vec<_> = taken
-                            .iter()
-                            .map(|delivery| (delivery.lease.clone(), Verdict::Release))
-                            .collect();
-                        consumer.settle(&back).await?;
-                        return Err(error);
-                    }
-                    // The queue will never take it.
-                    Err(error) => {
-                        let reason = error.said().to_owned().into();
-                        let verdict = [(delivery.lease.clone(), Verdict::Reject { reason })];
-                        consumer.settle(&verdict).await?;
-                    }
-                }
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            let moved = self.submit(batch);
-            if let Err(error) = moved {
-                for delivery in &taken {
-                    // A full queue holds the subscription back: nothing failed, and nothing is lost.
-                    let how = Settle::Retry {
-                        due: Due::After(HELD_BACK),
-                        failed: false,
-                        note: delivery.lease.note.clone(),
-                    };
-                    let mut back = self.batch();
-                    back.op(settle(&delivery.lease, how), Durability::Memory);
-                    match self.submit(back) {
-                        Err(error) if error.reason() != Reason::LeaseLost => return Err(error),
-                        _ => {}
-                    }
-                }
-                consumer.let_go(taken.iter().map(|delivery| &delivery.lease));
-                return match error.reason() {
-                    Reason::QueueFull
-                    | Reason::StorageFull
-                    | Reason::StorageBusy
-                    | Reason::LeaseLost => Ok(()),
-                    _ => Err(error),
-                };
-            }
+            let moved = self.forward_batch(consumer, queue, &taken).await;
+            let held = if moved.is_err() { self.hold_back(&taken).await } else { Ok(()) };
             consumer.let_go(taken.iter().map(|delivery| &delivery.lease));
+            match moved {
+                Ok(()) => {}
+                Err(error) => match error.reason() {
+                    Reason::QueueFull | Reason::StorageFull | Reason::LeaseLost => return held,
+                    _ => return Err(error),
+                },
+            }
         }
+    }
+
+    /// Moves a batch in one transaction; what the queue will never take is rejected.
+    async fn forward_batch(
+        &self,
+        consumer: &Consumer,
+        queue: &Arc<Queue>,
+        taken: &[Delivery],
+    ) -> Result<()> {
+        let mut batch = self.batch();
+        for delivery in taken {
+            let publish = Publish {
+                key: delivery.key.clone(),
+                priority: delivery.priority,
+                ..Publish::new(delivery.message.clone())
+            };
+            match batch.queue(queue, &publish) {
+                Ok(()) => batch.op(settle(&delivery.lease, Settle::Done), Durability::Memory),
+                Err(error) if error.reason() == Reason::NoQueue => return Err(error),
+                Err(error) => {
+                    let reason = error.said().to_owned().into();
+                    let verdict = [(delivery.lease.clone(), Verdict::Reject { reason })];
+                    consumer.settle(&verdict).await?;
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.submit_with_room(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets messages wait that the queue does not take now: nothing failed, and nothing is lost.
+    async fn hold_back(&self, taken: &[Delivery]) -> Result<()> {
+        for delivery in taken {
+            let how = Settle::Retry {
+                due: Due::After(HELD_BACK),
+                failed: false,
+                note: delivery.lease.note.clone(),
+            };
+            let mut back = self.batch();
+            back.op(settle(&delivery.lease, how), Durability::Memory);
+            match self.submit_with_room(back).await {
+                Err(error) if !matches!(error.reason(), Reason::LeaseLost | Reason::NoMessage) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Durability, GroupId, GroupStats, Limits, LogId, LogStats, Op, ReadItem, Record, Standing,
-    Transaction, until_durable,
+    Durability, GroupId, GroupStats, Limits, LogId, LogStats, Op, ReadItem, Standing, Transaction,
+    until_durable,
 };
 
 use crate::{
@@ -304,31 +304,7 @@ impl Broker {
     /// # Errors
     /// What the store says.
     pub async fn position_at(&self, topic: &Topic, time_ms: u64) -> Result<u64> {
-        let stats = self.store().log_stats(topic.log)?;
-        let (mut low, mut high) = (stats.first, stats.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.next_record(topic.log, middle).await? {
-                Some(record) if record.position >= high || record.time_ms >= time_ms => {
-                    high = middle;
-                }
-                Some(record) => low = record.position + 1,
-                None => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
-    /// The first readable record from a position on.
-    async fn next_record(&self, log: LogId, mut from: u64) -> Result<Option<Record>> {
-        loop {
-            let limits = Limits { records: 1, bytes: 1 };
-            match self.store().read(log, from, limits).await?.pop() {
-                None => return Ok(None),
-                Some(ReadItem::Record(record)) => return Ok(Some(record)),
-                Some(ReadItem::Lost { position, .. }) => from = position + 1,
-            }
-        }
+        self.store().position_at(topic.log, time_ms).await
     }
 
     /// Waits until a topic has a message at or beyond a position. Cancel-safe.
@@ -345,14 +321,31 @@ impl Broker {
                     format!("topic {} was deleted", topic.key),
                 ));
             }
-            // What was submitted is seen once it is done at its level.
-            let (seq, level) = topic.newest.get();
-            until_durable(self.store(), seq, level).await?;
-            if self.store().log_stats(topic.log)?.end > position {
+            let beyond = tokio::select! {
+                biased;
+                beyond = self.is_beyond(topic, position) => beyond?,
+                // It may wait for a sync that only a later message brings.
+                () = told.as_mut() => continue,
+            };
+            if beyond {
                 return Ok(());
             }
             told.await;
         }
+    }
+
+    /// Whether a topic has a message at or beyond a position once all is seen that was submitted.
+    async fn is_beyond(&self, topic: &Topic, position: u64) -> Result<bool> {
+        let (seq, level) = topic.newest.get();
+        // What counts as done in memory is seen when it is written, and what is written together with
+        // something stricter is seen when that is synced.
+        for level in [Durability::Memory, level.max(Durability::Os), Durability::Fsync] {
+            until_durable(self.store(), seq, level).await?;
+            if self.store().log_stats(topic.log)?.end > position {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Drops all messages of a queue or subscription that nobody holds, and waits until that is done;

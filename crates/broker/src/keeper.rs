@@ -29,8 +29,8 @@ const AT_ONCE: usize = 256;
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest time without a look while nothing depends on the wall clock.
 const REST: Duration = Duration::from_secs(30);
-/// How long a delivery waits that belongs to nothing the broker knows.
-const UNKNOWN: Duration = Duration::from_secs(1);
+/// How long a delivery waits that cannot be decided, or belongs to nothing the broker knows.
+const LATER: Duration = Duration::from_secs(1);
 
 /// What the keeper watches.
 #[derive(Default)]
@@ -68,7 +68,8 @@ impl Broker {
                 Ok(next) => next,
                 Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
                 // What could not be done is still due, and nothing is gained by hurrying.
-                Err(_) => {
+                Err(error) => {
+                    tracing::warn!(error = %error.detail(), "what is due could not all be done");
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }
@@ -89,22 +90,32 @@ impl Broker {
     /// # Errors
     /// What the store refuses; what was not done is still due.
     pub async fn keep_once(&self) -> Result<Option<Tick>> {
-        self.overdue().await?;
-        self.fire_schedules().await?;
-        self.delete_unused().await?;
-        self.trim_full().await?;
-        self.forward().await?;
-        let fades = self.delete_faded().await?;
-        Ok([self.store().next_due(), self.next_schedule(), fades].into_iter().flatten().min())
+        // One chore that fails keeps no other from being done.
+        let done = [
+            self.overdue().await,
+            self.fire_schedules().await,
+            self.delete_unused().await,
+            self.trim_full().await,
+            self.forward().await,
+        ];
+        let fades = self.delete_faded().await;
+        done.into_iter().collect::<Result<()>>()?;
+        Ok([self.store().next_due(), self.next_schedule(), fades?].into_iter().flatten().min())
     }
 
     fn looks_at_the_wall(&self) -> bool {
         self.next_schedule().is_some()
     }
 
-    /// Decides leases that ran out and messages that expired.
+    /// Decides leases that ran out and messages that expired. Those of a group that cannot be decided are
+    /// given back.
+    ///
+    /// # Errors
+    /// The first error; the other groups are decided all the same.
     async fn overdue(&self) -> Result<()> {
+        let mut done = Ok(());
         loop {
+            let mut any = false;
             let mut due = self.store().overdue(AT_ONCE).await?;
             let many = due.len() == AT_ONCE;
             due.sort_by_key(|delivery| delivery.group);
@@ -115,13 +126,19 @@ impl Broker {
                         self.lease_ended(delivery);
                     }
                 }
-                match self.source_of(first.group) {
-                    Some(source) => self.decide_due(&source, of_group).await?,
-                    None => self.give_back(of_group)?,
+                let decided = match self.source_of(first.group) {
+                    Some(source) => self.decide_due(&source, of_group).await,
+                    None => self.give_back(of_group, Due::After(LATER)),
+                };
+                any |= decided.is_ok();
+                if let Err(error) = decided {
+                    done = done.and(Err(error));
+                    // Where not even that can be done they come again once their leases run out.
+                    let _given = self.give_back(of_group, Due::After(LATER));
                 }
             }
-            if !many {
-                return Ok(());
+            if !many || !any {
+                return done;
             }
         }
     }
@@ -144,14 +161,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Gives back what belongs to a group that the broker does not know.
-    fn give_back(&self, due: &[weft_ledger::Delivery]) -> Result<()> {
-        for delivery in due {
-            let how = Settle::Retry {
-                due: Due::After(UNKNOWN),
-                failed: false,
-                note: delivery.note.clone(),
-            };
+    /// Gives back what was handed to the system, without fault.
+    fn give_back(&self, deliveries: &[weft_ledger::Delivery], due: Due) -> Result<()> {
+        for delivery in deliveries {
+            let how = Settle::Retry { due, failed: false, note: delivery.note.clone() };
             let settle = Transaction::new(Durability::Memory).settle(
                 delivery.group,
                 delivery.position,
@@ -169,8 +182,7 @@ impl Broker {
 
     /// Lets a consumer take another message for one whose lease ran out.
     fn lease_ended(&self, delivery: &weft_ledger::Delivery) {
-        let held = self.inner().held.lock().get(&delivery.consumer).and_then(Weak::upgrade);
-        if let Some(held) = held {
+        if let Some(held) = self.held(delivery.consumer) {
             held.expired(delivery.group, delivery.position);
         }
     }
@@ -302,12 +314,24 @@ impl Broker {
         by_count.max(by_bytes).min(ready)
     }
 
-    /// Brings queues that give up their oldest within their limits.
+    /// Brings queues that give up their oldest within their limits. What fails, or is cut short, stays to
+    /// be done.
+    ///
+    /// # Errors
+    /// The first error; the other queues are trimmed all the same.
     pub(crate) async fn trim_full(&self) -> Result<()> {
+        let mut done = Ok(());
+        let mut unfinished = Unfinished { broker: self, queues: Vec::new() };
         loop {
-            let Some(queue) = self.inner().chores.lock().full.pop() else { return Ok(()) };
-            let Some(queue) = queue.upgrade() else { continue };
-            gone_is_fine(self.trim(&queue).await)?;
+            let Some(weak) = self.inner().chores.lock().full.pop() else { return done };
+            let Some(queue) = weak.upgrade() else { continue };
+            unfinished.queues.push(weak);
+            match gone_is_fine(self.trim(&queue).await) {
+                Ok(_) => {
+                    unfinished.queues.pop();
+                }
+                Err(error) => done = done.and(Err(error)),
+            }
         }
     }
 
@@ -321,14 +345,15 @@ impl Broker {
                 return Ok(());
             }
             let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
-            let oldest = self.store().lease(queue.group, ask)?.wait().await?;
-            if oldest.is_empty() {
+            let taken = self.store().lease(queue.group, ask)?.wait().await?;
+            let mut oldest = Taken { broker: self, deliveries: taken };
+            if oldest.deliveries.is_empty() {
                 return Ok(());
             }
-            let leases: Vec<_> = oldest.iter().map(lease_of).collect();
+            let leases: Vec<_> = oldest.deliveries.iter().map(lease_of).collect();
             let settlements: Vec<_> = leases
                 .iter()
-                .zip(&oldest)
+                .zip(&oldest.deliveries)
                 .map(|(lease, delivery)| Settlement {
                     lease,
                     event: Event::Overflowed,
@@ -336,7 +361,35 @@ impl Broker {
                 })
                 .collect();
             self.settle_all(&source, &settlements).await?;
+            oldest.deliveries.clear();
         }
+    }
+}
+
+/// Full queues of which the oldest are being given up: put back where they are still full.
+struct Unfinished<'a> {
+    broker: &'a Broker,
+    queues: Vec<Weak<Queue>>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        for queue in self.queues.iter().filter_map(Weak::upgrade) {
+            self.broker.may_be_full(&queue);
+        }
+    }
+}
+
+/// Messages taken to be given up; what is not done with them when this is dropped is given back.
+struct Taken<'a> {
+    broker: &'a Broker,
+    deliveries: Vec<weft_ledger::Delivery>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        // At the worst they count as failed once their leases run out.
+        let _given = self.broker.give_back(&self.deliveries, Due::Now);
     }
 }
 

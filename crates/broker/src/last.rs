@@ -47,32 +47,6 @@ impl Broker {
         self.last_at(topic, position).await
     }
 
-    /// The last messages of all keys after `after`, by key, at most `limit`.
-    ///
-    /// # Errors
-    /// As [`Broker::last`].
-    pub async fn last_of_all(
-        &self,
-        topic: &Topic,
-        after: Option<Bytes>,
-        limit: usize,
-    ) -> Result<Vec<Last>> {
-        let mut index = topic.last.lock().await;
-        self.catch_up(topic, &mut index).await?;
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let positions: Vec<u64> = index
-            .by_key
-            .range((from, std::ops::Bound::Unbounded))
-            .take(limit)
-            .map(|(_, position)| *position)
-            .collect();
-        let mut found = Vec::with_capacity(positions.len());
-        for position in positions {
-            found.extend(self.last_at(topic, position).await?);
-        }
-        Ok(found)
-    }
-
     async fn catch_up(&self, topic: &Topic, index: &mut Index) -> Result<()> {
         if !topic.settings().compact {
             return Err(Error::new(

@@ -146,6 +146,18 @@ impl Broker {
         }
     }
 
+    /// As [`Broker::submit`], but waits for room first.
+    pub(crate) async fn submit_with_room(&self, batch: Batch) -> Result<Receipt> {
+        let Batch { transaction, appends, .. } = batch;
+        loop {
+            match self.store().submit(transaction.clone()) {
+                Ok(receipt) => return Ok(self.taken(receipt, &appends)),
+                Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
+                Err(refused) => return Err(self.refused(refused, &appends)),
+            }
+        }
+    }
+
     /// Puts a batch of publishes ([`Batch::publish`]) into the store without waiting for the disk; those
     /// that are refused (a queue is full) are told and keep no other from being stored.
     ///
@@ -202,7 +214,7 @@ impl Broker {
         match self.store().commit(transaction).await {
             Ok(receipt) => {
                 let receipt = self.taken(receipt, &appends);
-                self.trim_full().await?;
+                self.trim_published().await;
                 Ok(receipt)
             }
             Err(refused) => Err(self.refused(refused, &appends)),
@@ -210,13 +222,23 @@ impl Broker {
     }
 
     /// Waits until what a receipt stands for is done at its level. Queues that drop their oldest when
-    /// full are within their limit again when it answers. Cancel-safe.
+    /// full are within their limit again when it answers, unless that failed: the keeper sees to it then.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`Reason::StoragePoisoned`] if it never will be.
     pub async fn until_durable(&self, receipt: &Receipt) -> Result<()> {
         until_durable(self.store(), receipt.seq, receipt.durability).await?;
-        self.trim_full().await
+        self.trim_published().await;
+        Ok(())
+    }
+
+    /// Trims queues after a publish. An error is none of the publisher's: its message is stored, and
+    /// would be stored twice if it came again. The keeper tries again, and warns.
+    async fn trim_published(&self) {
+        if let Err(error) = self.trim_full().await {
+            tracing::debug!(error = %error.detail(), "a full queue could not give up its oldest");
+        }
     }
 
     /// Waits until [`Broker::submit`] has room. Cancel-safe.

@@ -78,10 +78,10 @@ impl Broker {
             from = last.position + 1;
             let mut batch = self.batch();
             let mut moved = 0u64;
-            let mut unparked = Vec::new();
+            let mut unparked = Unparked::default();
             for (exception, item) in page {
                 if exception.position >= end {
-                    self.send(batch, moved, &unparked, options, &mut done).await?;
+                    self.send(batch, moved, &mut unparked, options, &mut done).await?;
                     break 'pages;
                 }
                 let held = matches!(exception.standing, Standing::Leased { .. });
@@ -128,8 +128,7 @@ impl Broker {
                     Target::Queue(queue) => {
                         batch.queue(queue, &publish)?;
                         batch.known_again();
-                        if queue.parked.lock().remove(&burial.key) {
-                            unparked.push((Arc::clone(queue), burial.key.clone()));
+                        if unparked.unpark(queue, &burial.key) {
                             let source = Source::Queue(Arc::clone(queue));
                             batch.op(self.unparking(&source, &burial.key), Durability::Fsync);
                         }
@@ -141,12 +140,11 @@ impl Broker {
                 }
                 if batch.bytes() >= BYTES_AT_ONCE {
                     let full = std::mem::replace(&mut batch, self.batch());
-                    self.send(full, moved, &unparked, options, &mut done).await?;
+                    self.send(full, moved, &mut unparked, options, &mut done).await?;
                     moved = 0;
-                    unparked.clear();
                 }
             }
-            self.send(batch, moved, &unparked, options, &mut done).await?;
+            self.send(batch, moved, &mut unparked, options, &mut done).await?;
         }
         Ok(done)
     }
@@ -156,17 +154,15 @@ impl Broker {
         &self,
         batch: Batch,
         moved: u64,
-        unparked: &[(Arc<Queue>, Bytes)],
+        unparked: &mut Unparked,
         options: &RedriveOptions,
         done: &mut Redriven,
     ) -> Result<()> {
-        if !batch.is_empty()
-            && let Err(error) = self.commit(batch).await
-        {
-            for (queue, key) in unparked {
-                queue.parked.lock().insert(key.clone());
-            }
-            return Err(error);
+        if !batch.is_empty() {
+            let receipt = self.submit_with_room(batch).await?;
+            // From here on it takes place, whoever waits for it.
+            unparked.0.clear();
+            self.until_durable(&receipt).await?;
         }
         done.redriven += moved;
         if let Some(rate) = options.per_second.filter(|_| moved > 0 && !options.dry_run) {
@@ -263,6 +259,29 @@ impl Broker {
         let key =
             key.ok_or_else(|| Error::new(Reason::NoQueue, "no queue keeps its dead letters"))?;
         self.queue(&key)
+    }
+}
+
+/// Keys that are free before the transaction that frees them is submitted; parked again if it never is.
+#[derive(Default)]
+struct Unparked(Vec<(Arc<Queue>, Bytes)>);
+
+impl Unparked {
+    /// Whether the key was parked.
+    fn unpark(&mut self, queue: &Arc<Queue>, key: &Bytes) -> bool {
+        let was = queue.parked.lock().remove(key);
+        if was {
+            self.0.push((Arc::clone(queue), key.clone()));
+        }
+        was
+    }
+}
+
+impl Drop for Unparked {
+    fn drop(&mut self) {
+        for (queue, key) in self.0.drain(..) {
+            queue.parked.lock().insert(key);
+        }
     }
 }
 

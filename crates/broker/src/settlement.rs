@@ -36,6 +36,38 @@ pub(crate) struct Settlement<'a> {
     pub(crate) record: Option<&'a Record>,
 }
 
+/// The keys that a transaction parks. They are known before it is submitted, so that nothing of them is
+/// handed out between, and forgotten if nothing comes of it.
+struct Parking<'a> {
+    source: &'a Source,
+    keys: Vec<Bytes>,
+    /// Those of them that were not parked before.
+    new: Vec<Bytes>,
+}
+
+impl Parking<'_> {
+    fn park(&mut self, key: &Bytes) {
+        self.keys.push(key.clone());
+        if self.source.parked().lock().insert(key.clone()) {
+            self.new.push(key.clone());
+        }
+    }
+
+    fn keep(mut self) {
+        self.new.clear();
+        // Another transaction may have parked one of them first, and forgotten it again.
+        self.source.parked().lock().extend(self.keys.drain(..));
+    }
+}
+
+impl Drop for Parking<'_> {
+    fn drop(&mut self) {
+        for key in &self.new {
+            self.source.parked().lock().remove(key);
+        }
+    }
+}
+
 impl Broker {
     /// Settles deliveries of one source in one transaction, without waiting for the disk.
     pub(crate) async fn settle_all(
@@ -70,13 +102,14 @@ impl Broker {
         let mut full = Vec::new();
         loop {
             let mut batch = self.batch();
+            let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
             // Which settlement each operation belongs to.
             let mut of_op: Vec<usize> = Vec::with_capacity(settlements.len());
             for (index, (settlement, outcome)) in settlements.iter().zip(&outcomes).enumerate() {
                 if lost.contains(&index) {
                     continue;
                 }
-                self.add(source, settlement, outcome, level, &full, &mut batch).await?;
+                self.add(&mut parking, settlement, outcome, level, &full, &mut batch).await?;
                 of_op.resize(batch.transaction.ops.len(), index);
             }
             if batch.is_empty() {
@@ -87,12 +120,14 @@ impl Broker {
             let appends = batch.appends_at();
             let refused = match self.store().submit(batch.transaction) {
                 Ok(Receipt { seq, .. }) => {
+                    parking.keep();
                     self.count(source, settlements, &outcomes, &lost);
                     lost.sort_unstable();
                     return Ok(Settled { seq, durability, lost });
                 }
                 Err(refused) => refused,
             };
+            drop(parking);
             let index = refused.op.and_then(|op| of_op.get(op)).copied();
             match (index, refused.error.reason()) {
                 (_, Reason::StorageBusy) => self.room().await,
@@ -172,13 +207,14 @@ impl Broker {
     /// Adds the operations of one outcome; the settlement itself comes first.
     async fn add(
         &self,
-        source: &Source,
+        parking: &mut Parking<'_>,
         settlement: &Settlement<'_>,
         outcome: &Outcome,
         level: Durability,
         full: &[LogId],
         batch: &mut Batch,
     ) -> Result<()> {
+        let source = parking.source;
         let lease = settlement.lease;
         let how = match outcome {
             Outcome::Done(_) | Outcome::Bury { .. } => Settle::Done,
@@ -228,8 +264,7 @@ impl Broker {
                 expires_ms: 0,
                 expect: ExpectValue::Any,
             };
-            // Known at once, so that nothing of the key is handed out between.
-            source.parked().lock().insert(record.key.clone());
+            parking.park(&record.key);
             batch.op(put, level);
         }
         Ok(())

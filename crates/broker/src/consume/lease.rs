@@ -1,6 +1,6 @@
 //! What settles a delivery, and the delivery.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
@@ -96,8 +96,8 @@ impl Broker {
         let lease =
             Lease { group, log, position, token, failures, handouts, note, keyed, consumer };
         // The consumer that took it may still be there, and gets room again.
-        let held = self.inner().held.lock().get(&consumer).and_then(Weak::upgrade);
-        let settler = Settler { broker: self.clone(), source, held: held.unwrap_or_default() };
+        let held = self.held(consumer).unwrap_or_default();
+        let settler = Settler { broker: self.clone(), source, consumer, held };
         Ok((settler, lease))
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 pub struct Settler {
     pub(super) broker: Broker,
     pub(super) source: Source,
+    /// Whose deliveries it mostly settles.
+    pub(super) consumer: ConsumerId,
     pub(super) held: Arc<Held>,
 }
 
@@ -57,7 +59,15 @@ impl Broker {
             .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
         let taken: Vec<Delivery> = leased.iter().map(|one| delivery(one, None)).collect();
         add(&queue.counters.delivered, taken.len() as u64);
-        Ok((taken, Settler { broker: self.clone(), source, held: Arc::default() }))
+        Ok((
+            taken,
+            Settler {
+                broker: self.clone(),
+                source,
+                consumer: ConsumerId::SYSTEM,
+                held: Arc::default(),
+            },
+        ))
     }
 }
 
@@ -80,8 +90,19 @@ impl Settler {
             .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
             .collect();
         let settled = self.broker.settle_all(&self.source, &settlements).await?;
-        self.held.let_go(verdicts.iter().map(|(lease, _)| lease));
+        self.let_go(verdicts);
         Ok(settled)
+    }
+
+    /// Gives room to the consumers that took what is settled.
+    fn let_go(&self, verdicts: &[(Lease, Verdict)]) {
+        let leases = verdicts.iter().map(|(lease, _)| lease);
+        self.held.let_go(leases.clone().filter(|lease| lease.consumer == self.consumer));
+        for lease in leases.filter(|lease| lease.consumer != self.consumer) {
+            if let Some(held) = self.broker.held(lease.consumer) {
+                held.let_go(std::iter::once(lease));
+            }
+        }
     }
 
     /// Settles deliveries and waits until that is done at the level of the queue or topic.

@@ -26,8 +26,9 @@ impl Future for Waiting<'_> {
             .position(|group| self.store.poll_ready(*group, self.id, context).is_ready());
         self.waiting = true;
         let Some(at) = ready else { return Poll::Pending };
-        // Those that were asked before it are waited for no more.
-        for group in self.groups.iter().take(at) {
+        // The others are waited for no more; those behind it were asked in an earlier poll.
+        let others = self.groups.iter().enumerate().filter(|(other, _)| *other != at);
+        for (_, group) in others {
             self.store.pass_turn(*group, self.id);
         }
         self.waiting = false;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{DedupeWindow, GroupOptions, Limit, LogId, LogOptions, Retention};
+use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, Retention};
 
 use super::Definition;
 use crate::{
     broker::Broker,
+    dead::check_dead_key,
     name::{Key, stored},
     options::{Dedupe, Order, QueueOptions},
     publish::{drops, storage},
@@ -71,35 +72,49 @@ impl Broker {
             }
             return Ok(queue);
         }
+        check_dead_key(&options.dead_letter, key, &key.name)?;
         // What is left of a declaration or deletion that a crash cut short was never or is no more there.
         if let Some((log, _)) = self.store().find_log(&stored::queue(key)).await? {
             self.store().drop_log(log).await?;
         }
-        let transient = options.transient;
-        let queue = self.attach_queue(key, options.clone()).await?;
-        if !transient {
+        let (log, group) = self.store_queue(key, &options).await?;
+        if !options.transient {
             let definition = Definition::Queue {
                 space: key.space.to_string(),
                 name: key.name.to_string(),
-                options: Box::new(options),
+                options: Box::new(options.clone()),
             };
             if let Err(error) = self.define(stored::queue(key), &definition).await {
-                self.detach_queue(&queue).await?;
+                self.store().drop_log(log).await?;
                 return Err(error);
             }
         }
-        Ok(queue)
+        // Not before it is defined: what is acknowledged in it must be there after a crash.
+        Ok(self.enter_queue(key, options, log, group))
     }
 
-    /// Gives a definition its log and group, and enters it.
-    pub(super) async fn attach_queue(
+    /// Finds a defined queue again.
+    pub(super) async fn attach_queue(&self, key: &Key, options: QueueOptions) -> Result<()> {
+        let (log, group) = self.store_queue(key, &options).await?;
+        self.enter_queue(key, options, log, group);
+        Ok(())
+    }
+
+    /// The log and the group of a queue.
+    async fn store_queue(&self, key: &Key, options: &QueueOptions) -> Result<(LogId, GroupId)> {
+        let name = stored::queue(key);
+        let log = self.log_as_defined(&name, log_options(options)).await?;
+        let group = self.group_as_defined(&name, group_options(log, options)).await?;
+        Ok((log, group))
+    }
+
+    fn enter_queue(
         &self,
         key: &Key,
         options: QueueOptions,
-    ) -> Result<Arc<Queue>> {
-        let name = stored::queue(key);
-        let log = self.store().create_log(&name, log_options(&options)).await?;
-        let group = self.store().create_group(&name, group_options(log, &options)).await?;
+        log: LogId,
+        group: GroupId,
+    ) -> Arc<Queue> {
         let queue = Arc::new(Queue {
             key: key.clone(),
             log,
@@ -116,7 +131,7 @@ impl Broker {
         registry.queues.insert(key.clone(), Arc::clone(&queue));
         drop(registry);
         self.watch_queue(&queue);
-        Ok(queue)
+        queue
     }
 
     /// Changes what can be changed of a queue: all but whether it is transient, exclusive, in which order
@@ -130,6 +145,9 @@ impl Broker {
         let _one = self.inner().changing.lock().await;
         let queue = self.queue(key)?;
         let old = queue.settings();
+        if old.options.dead_letter != options.dead_letter {
+            check_dead_key(&options.dead_letter, key, &key.name)?;
+        }
         let fixed = |options: &QueueOptions| {
             (
                 options.transient,
@@ -191,19 +209,5 @@ impl Broker {
             }
         }
         self.store().drop_log(queue.log).await
-    }
-
-    /// Deletes every queue that belongs to a connection.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn delete_exclusive(&self, owner: u64) -> Result<()> {
-        let _one = self.inner().changing.lock().await;
-        for queue in self.queues() {
-            if queue.exclusive() == Some(owner) {
-                self.delete_queue_alone(&queue).await?;
-            }
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use weft_ledger::{GroupId, GroupOptions, LogId, Start as LogStart};
 use super::Definition;
 use crate::{
     broker::Broker,
+    dead::check_dead_key,
     name::{Key, Pattern, SubscriptionKey, stored},
     options::{Order, Start, SubscriptionOptions},
     source::{Member, Source, Subscription, SubscriptionSettings, Topic},
@@ -57,6 +58,7 @@ impl Broker {
         if !Pattern::is_one(&key.topic.name) {
             self.topic(&key.topic)?;
         }
+        check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
         self.sweep_groups(key).await?;
         let subscription = self.attach_subscription(key, options.clone()).await?;
         let definition = self.definition(key, options);
@@ -152,7 +154,7 @@ impl Broker {
             stored::subscription(&key.topic, &key.name)
         };
         let options = group_options(topic.log, &settings.options, start);
-        let group = self.store().create_group(&name, options).await?;
+        let group = self.group_as_defined(&name, options).await?;
         Ok(Member { topic, group })
     }
 
@@ -222,6 +224,9 @@ impl Broker {
                     "subscription {key}: start and order stay as they were declared; seek moves it"
                 ),
             ));
+        }
+        if old.options.dead_letter != options.dead_letter {
+            check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
         }
         let settings = SubscriptionSettings::new(options.clone())?;
         for member in subscription.members().iter() {

@@ -81,7 +81,7 @@ impl Broker {
         key: &Key,
         options: TopicOptions,
     ) -> Result<Arc<Topic>> {
-        let log = self.store().create_log(&stored::topic(key), log_options(&options)).await?;
+        let log = self.log_as_defined(&stored::topic(key), log_options(&options)).await?;
         let topic = Arc::new(Topic {
             key: key.clone(),
             log,

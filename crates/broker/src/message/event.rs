@@ -124,11 +124,6 @@ impl<'a> Event<'a> {
     pub fn kind(self) -> &'a str {
         self.text("type")
     }
-
-    /// Whether there is data, be it empty.
-    pub fn has_data(self) -> bool {
-        !self.items().any(|item| item == Item::NoData)
-    }
 }
 
 /// The items of an event's head.

@@ -1,6 +1,6 @@
 //! Dead letters: their story, hooks, redrive, parked keys, and that none is ever in two places.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use smallvec::{SmallVec, smallvec};
 use weft_broker::{
@@ -178,6 +178,89 @@ fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
     assert_eq!(order, ["a1", "a2", "a3"]);
 }
 
+/// A queue with two parked keys, of a small message and of a large one.
+fn parked(node: &Node) -> (Arc<Queue>, Arc<Queue>) {
+    let order = Order::Key { on_failure: OnFailure::Park };
+    let work = queue(node, "work", QueueOptions { order, ..QueueOptions::default() });
+    let large = Publish::new(crate::node::event("b1", "test", &"x".repeat(500))).keyed("b");
+    node.publish(work.clone(), &[publish("a1").keyed("a"), large]);
+    let mut consumer = node.consumer(work.clone());
+    for delivery in node.take(&mut consumer) {
+        node.settle(&consumer, &delivery, reject("bad"));
+    }
+    (work, node.broker.queue(&key("work.dead")).unwrap())
+}
+
+#[test]
+fn a_key_stays_parked_when_its_dead_letter_cannot_go_back() {
+    let node = Node::new();
+    let (work, dead) = parked(&node);
+    // The second of them does not fit any more.
+    let small = QueueOptions { message_bytes_max: 300, ..work.options() };
+    node.run(node.broker.alter_queue(&key("work"), small)).unwrap();
+    let refused = node.run(node.broker.redrive(&dead, &RedriveOptions::default()));
+    assert_eq!(refused.unwrap_err().reason(), Reason::MessageTooLarge);
+    assert_eq!(node.broker.parked_keys(&Source::Queue(work)), ["a", "b"]);
+}
+
+#[test]
+fn a_redrive_that_is_given_up_frees_the_keys_of_what_it_has_sent() {
+    for busy in [true, false] {
+        let node = Node::new();
+        let (work, dead) = parked(&node);
+        let source = Source::Queue(work.clone());
+        if busy {
+            node.fill(&queue(&node, "other", QueueOptions::default()));
+        }
+        {
+            let all = RedriveOptions::default();
+            let mut redriving = std::pin::pin!(node.broker.redrive(&dead, &all));
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(redriving.as_mut().poll(context).is_pending());
+            assert!(node.broker.parked_keys(&source).is_empty());
+        }
+        let (ready, keys) = if busy { (0, 2) } else { (2, 0) };
+        assert_eq!(node.broker.parked_keys(&source).len(), keys);
+        node.settle_down();
+        assert_eq!(node.broker.queue_view(&work).ready, ready);
+    }
+}
+
+#[test]
+fn a_key_is_parked_only_by_a_message_that_dies() {
+    let node = Node::new();
+    let order = Order::Key { on_failure: OnFailure::Park };
+    let options = QueueOptions { order, ..QueueOptions::default() };
+    let limit = QueueLimit { messages: Some(1), ..Default::default() };
+    let morgue = queue(&node, "work.dead", QueueOptions { limit, ..Default::default() });
+    let work = queue(&node, "work", options);
+    let source = Source::Queue(work.clone());
+    node.publish(work.clone(), &[publish("a1").keyed("a")]);
+    let mut consumer = node.consumer(work.clone());
+    // Its lease has run out when it is rejected.
+    let late = node.take(&mut consumer);
+    node.pass(Duration::from_secs(31));
+    let settled = node.run(consumer.settle(&[(late[0].lease.clone(), reject("bad"))])).unwrap();
+    assert_eq!(settled.lost, [0]);
+    assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
+    // The dead letters are full when it is rejected.
+    node.publish(morgue.clone(), &[publish("in the way")]);
+    node.pass(Duration::from_secs(2));
+    let taken = node.take(&mut consumer);
+    node.settle(&consumer, &taken[0], reject("bad"));
+    assert_eq!(node.broker.queue_view(&work).waiting, 1);
+    assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
+    node.pass(Duration::from_secs(11));
+    let taken = node.take(&mut consumer);
+    node.settle(&consumer, &taken[0], Verdict::Accept);
+    node.publish(work.clone(), &[publish("a2").keyed("a")]);
+    let taken = node.take(&mut consumer);
+    assert_eq!(ids(&taken), ["a2"]);
+    node.run(node.broker.purge(&Source::Queue(morgue))).unwrap();
+    node.settle(&consumer, &taken[0], reject("bad"));
+    assert_eq!(node.broker.parked_keys(&source), ["a"]);
+}
+
 struct ToBoth(Broker);
 
 impl DeadLetterRoute for ToBoth {
@@ -215,6 +298,31 @@ fn a_hook_routes_dead_letters_and_a_full_queue_goes_without() {
     assert_eq!(node.broker.queue_view(&big).ready, 2);
     assert_eq!(node.broker.queue_view(&small).ready, 1);
     assert_eq!((work.counts().dead_lettered, work.counts().dropped), (2, 1));
+}
+
+#[test]
+fn a_queue_whose_messages_cannot_be_decided_keeps_no_other_from_being_kept() {
+    let node = Node::new();
+    let options = QueueOptions {
+        message_ttl: Some(Duration::from_secs(10)),
+        expired_to_dead_letter: true,
+        ..QueueOptions::default()
+    };
+    // Nobody is there to route what dies in it.
+    let hook = QueueOptions { dead_letter: DeadLetter::Hook("x".into()), ..options.clone() };
+    let stuck = queue(&node, "stuck", hook);
+    let work = queue(&node, "work", options);
+    let unused = QueueOptions { expires: Some(Duration::from_secs(5)), ..QueueOptions::default() };
+    queue(&node, "unused", unused);
+    node.publish(stuck.clone(), &[publish("1")]);
+    node.publish(work.clone(), &[publish("1")]);
+    node.clock.advance(Duration::from_secs(11));
+    let kept = node.run(node.broker.keep_once());
+    assert_eq!(kept.unwrap_err().reason(), Reason::Misconfigured);
+    assert_eq!(node.broker.queue_view(&work).counts.dead_lettered, 1);
+    assert!(node.broker.queue(&key("unused")).is_err(), "the other chores are done");
+    let view = node.broker.queue_view(&stuck);
+    assert_eq!((view.leased, view.waiting), (0, 1), "nobody holds what could not be decided");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod conformance;
 mod consuming;
 mod dead;
+mod defining;
 mod node;
 mod scheduling;
 mod simulation;

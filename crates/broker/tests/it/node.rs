@@ -6,10 +6,10 @@
 use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
-    Broker, Consumer, ConsumerOptions, Delivery, Key, Message, MessageBuilder, Publish, Source,
-    Target, Verdict, message::Value,
+    Broker, Consumer, ConsumerOptions, Delivery, Key, Message, MessageBuilder, Publish, Queue,
+    Source, Target, Verdict, message::Value,
 };
-use weft_kernel::{ByteSize, ManualClock, Rng};
+use weft_kernel::{ByteSize, ManualClock, Reason, Rng};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
 
 pub(crate) struct Node {
@@ -25,6 +25,8 @@ fn options() -> Options {
         transaction_bytes_max: ByteSize(256 << 10),
         record_bytes_max: ByteSize(64 << 10),
         recent_bytes: ByteSize(1 << 20),
+        // Small enough that a test can fill it and find all of it in memory.
+        pending_bytes_max: ByteSize(512 << 10),
         ..Options::default()
     }
 }
@@ -98,6 +100,19 @@ impl Node {
     pub(crate) fn publish(&self, target: impl Into<Target>, messages: &[Publish]) -> Vec<u64> {
         let published = self.run(self.broker.publish(&target.into(), messages, None)).unwrap();
         published.stored.map(|(first, last)| (first..=last).collect()).unwrap_or_default()
+    }
+
+    /// Publishes until the store is busy, because nothing is written meanwhile.
+    pub(crate) fn fill(&self, queue: &Arc<Queue>) {
+        let much = Publish::new(event("much", "test", &"x".repeat(60_000)));
+        let refused = loop {
+            let mut batch = self.broker.batch();
+            batch.queue(queue, &much).unwrap();
+            if let Err(error) = self.broker.submit(batch) {
+                break error;
+            }
+        };
+        assert_eq!(refused.reason(), Reason::StorageBusy);
     }
 
     pub(crate) fn consumer(&self, source: impl Into<Source>) -> Consumer {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_broker::{
-    Compare, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
+    Compare, Durability, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
     SubscriptionKey, SubscriptionOptions, SubscriptionTarget, Target, Topic, TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
@@ -127,6 +127,23 @@ fn a_pattern_takes_topics_that_come_later() {
 }
 
 #[test]
+fn who_was_given_something_on_one_topic_holds_nobody_up_on_the_others() {
+    let node = Node::new();
+    let (a, b) = (topic(&node, "t.a"), topic(&node, "t.b"));
+    let all = subscribe(&node, "t.*", "all", SubscriptionOptions::default());
+    let (mut first, mut second) = (node.consumer(all.clone()), node.consumer(all));
+    let publishing = async {
+        for (topic, id) in [(a, "1"), (b, "2")] {
+            node.broker.publish(&Target::Topic(topic), &[publish(id)], None).await.unwrap();
+        }
+    };
+    // The first takes one message and does not come again.
+    let all = async { tokio::join!(first.next_batch(1), second.next_batch(1), publishing) };
+    let (first, second, ()) = node.run(all);
+    assert_eq!((ids(&first.unwrap()), ids(&second.unwrap())), (vec!["1".into()], vec!["2".into()]));
+}
+
+#[test]
 fn a_subscription_seeks_skips_and_pauses() {
     let node = Node::new();
     let log = topic(&node, "t");
@@ -184,6 +201,23 @@ fn who_waits_beyond_the_end_is_told() {
 }
 
 #[test]
+fn who_waits_is_told_of_what_counts_as_done_before_it_is_seen() {
+    let node = Node::new();
+    for durability in [Durability::Memory, Durability::Os, Durability::Fsync] {
+        let options = TopicOptions { durability, ..TopicOptions::default() };
+        let name = key(durability.word());
+        let log = node.run(node.broker.declare_topic(&name, options)).unwrap();
+        for position in 0..3 {
+            let mut batch = node.broker.batch();
+            batch.topic(&log, &publish(&position.to_string()), None).unwrap();
+            node.broker.submit(batch).unwrap();
+            node.run(node.broker.until_beyond(&log, position)).unwrap();
+            assert_eq!(node.broker.topic_view(&log).end, position + 1);
+        }
+    }
+}
+
+#[test]
 fn the_last_message_of_each_key_is_found() {
     let node = Node::new();
     let options = TopicOptions { compact: true, ..TopicOptions::default() };
@@ -193,9 +227,10 @@ fn the_last_message_of_each_key_is_found() {
     let last = node.run(node.broker.last(&prices, b"a")).unwrap().unwrap();
     assert_eq!((crate::node::id(&last.message), last.position), ("3".to_owned(), 2));
     node.publish(prices.clone(), &[of("4", "a")]);
-    let all = node.run(node.broker.last_of_all(&prices, None, 10)).unwrap();
-    let found: Vec<_> = all.iter().map(|last| crate::node::id(&last.message)).collect();
-    assert_eq!(found, ["4", "2"]);
+    for (name, id) in [("a", "4"), ("b", "2")] {
+        let last = node.run(node.broker.last(&prices, name.as_bytes())).unwrap().unwrap();
+        assert_eq!(crate::node::id(&last.message), id);
+    }
     assert!(node.run(node.broker.last(&prices, b"none")).unwrap().is_none());
     let keyless = node.run(node.broker.publish(&Target::Topic(prices), &[publish("5")], None));
     assert_eq!(keyless.unwrap_err().reason(), Reason::MalformedMessage);
@@ -231,6 +266,27 @@ fn a_subscription_that_leads_to_a_queue_is_forwarded_and_held_back_when_it_is_fu
     node.settle(&consumer, &taken[0], Verdict::Accept);
     node.pass(Duration::from_secs(2));
     assert_eq!(ids(&node.take(&mut consumer)), ["3"]);
+}
+
+#[test]
+fn forwarding_waits_while_the_store_is_busy() {
+    let node = Node::new();
+    let log = topic(&node, "t");
+    let options = SubscriptionOptions {
+        target: SubscriptionTarget::Queue("work".into()),
+        ..SubscriptionOptions::default()
+    };
+    let subscription = subscribe(&node, "t", "s", options);
+    let declare = |name| node.run(node.broker.declare_queue(&key(name), QueueOptions::default()));
+    let (work, other) = (declare("work").unwrap(), declare("other").unwrap());
+    node.pass(Duration::ZERO);
+    node.publish(log, &[publish("1"), publish("2")]);
+    node.fill(&other);
+    node.run(node.broker.keep_once()).unwrap();
+    let view = node.broker.subscription_view(&subscription);
+    assert_eq!((view.leased, view.lag), (0, 0));
+    let mut consumer = node.consumer(work);
+    assert_eq!(ids(&node.take(&mut consumer)), ["1", "2"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_broker::{Broker, Key, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, SystemClock};
-use weft_net::{Io, Stop, message::Peer};
+use weft_net::{Io, Stop, Tasks, message::Peer};
 use weft_proxy::{Local, Origin, inside::LocalFuture};
 
 use crate::{
@@ -84,6 +84,8 @@ struct Inner {
     /// What a former process left behind, until a worker takes it.
     left: Mutex<Option<Vec<Id>>>,
     stop: Stop,
+    /// What must go on when the request that began it is dropped.
+    tasks: Tasks,
     /// How many workers share the subscriptions that are pushed.
     workers: usize,
     hooks: Hooks,
@@ -109,6 +111,7 @@ impl Desk {
             broker,
             shelf: Arc::new(shelf),
             left: Mutex::new(Some(left)),
+            tasks: Tasks::new(stop.clone()),
             stop,
             workers: workers.max(1),
             hooks,
@@ -216,6 +219,10 @@ impl Desk {
 
     pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
     }
 
     pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {

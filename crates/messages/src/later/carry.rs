@@ -75,7 +75,7 @@ async fn outcome(
     let mut rng = Rng::from_entropy();
     let mut pause = AGAIN_FIRST;
     let answered = loop {
-        if stop.is_draining() || !shelf.begin(id) {
+        if stop.is_draining() || !shelf.begin_next(id).await {
             return Ok(None);
         }
         let request = RequestHead {

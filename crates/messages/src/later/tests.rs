@@ -53,7 +53,7 @@ async fn an_operation_is_kept_carried_out_and_answered() {
     assert_eq!(response.fields.get_str(Known::ContentType), Some("application/json"));
     assert_eq!(&response.collect().await.unwrap()[..], b"{\"id\":7}");
     // It has begun, and is over.
-    let refused = cancel(shelf, id).await.unwrap_err();
+    let refused = cancel(&rig.desk, id).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::VersionConflict);
     carry::out(&rig.desk, &script, &rig.stop, id).await;
     assert_eq!(script.sent().len(), 1);
@@ -106,13 +106,70 @@ async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
     let script = Script::new(&[Line::Weft(Reason::NoHealthyEndpoint)]);
     let cancelled = async {
         script.until_sent(1).await;
-        while cancel(shelf, id).await.is_err() {
+        while cancel(&rig.desk, id).await.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), cancelled);
     assert!(tell(shelf, id).await.unwrap().response.is_none());
     assert_eq!(result(shelf, id).await.unwrap_err().reason(), Reason::NoMessage);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_leaves_while_it_is_kept_is_carried_out() {
+    let rig = Rig::new(Hooks::default()).await;
+    let tasks = Tasks::new(rig.stop.clone());
+    let script = Rc::new(Script::new(&[CREATED]));
+    let work = async {
+        let (stop, body) = (rig.stop.clone(), Bytes::from_static(b"one"));
+        let asked = take(&rig.desk, &tasks, Rc::clone(&script), stop, head(None), body);
+        tokio::select! {
+            biased;
+            _ = asked => panic!("it cannot be durable at once"),
+            () = std::future::ready(()) => {}
+        }
+        tasks.idle().await;
+    };
+    tokio::task::LocalSet::new().run_until(work).await;
+    assert_eq!(&script.sent()[0].body[..], b"one");
+    let (_, left) = Shelf::open(rig.broker.shared_store()).await.unwrap();
+    assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn an_operation_is_cancelled_even_if_the_client_leaves() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    {
+        let mut leaving = Box::pin(cancel(&rig.desk, id));
+        while shelf.standing(id) == Standing::Waiting {
+            tokio::select! {
+                biased;
+                _ = &mut leaving => panic!("it cannot be durable at once"),
+                () = std::future::ready(()) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    shelf.over(id).await;
+    assert!(tell(shelf, id).await.unwrap().response.is_none());
+}
+
+#[tokio::test]
+async fn a_cancellation_that_is_not_stored_leaves_the_operation_to_who_carries_it() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    assert!(shelf.begin(id));
+    let script = Script::new(&[CREATED]);
+    let carried = carry::out(&rig.desk, &script, &rig.stop, id);
+    let put_back = async {
+        tokio::task::yield_now().await;
+        shelf.put_back(id);
+    };
+    tokio::join!(carried, put_back);
+    assert_eq!(tell(shelf, id).await.unwrap().response.unwrap().0, 201);
 }
 
 #[tokio::test]

@@ -53,10 +53,31 @@ async fn try_out(desk: &Desk, sender: &dyn Sender, stop: &Stop, id: Id) -> Resul
         let Some((outcome, body)) = outcome(desk, sender, stop, id, &head).await? else {
             return Ok(());
         };
-        shelf.finish(id, outcome.clone(), &body).await?;
+        finish(desk, stop, id, &outcome, &body).await?;
         head.outcome = Some(outcome);
     }
     callback::tell(desk, stop, id, &head).await
+}
+
+/// Keeps an outcome, and tries again while it is not taken: the service has been called, and is not to
+/// be called again for want of room.
+async fn finish(desk: &Desk, stop: &Stop, id: Id, outcome: &Outcome, body: &Bytes) -> Result<()> {
+    let mut rng = Rng::from_entropy();
+    let mut pause = AGAIN_FIRST;
+    loop {
+        match desk.shelf().finish(id, outcome.clone(), body).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.reason() == Reason::StoragePoisoned || stop.is_draining() => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::warn!(%id, error = %error.detail(), "an outcome was not kept yet");
+            }
+        }
+        let wait = rng.around(pause, 0.2);
+        pause = pause.saturating_mul(2).min(AGAIN_MAX);
+        let _ = tokio::time::timeout(wait, stop.draining()).await;
+    }
 }
 
 /// What comes of an operation; `None` if it is not to be carried out here and now.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use weft_kernel::Rng;
-use weft_ledger::disk::SimulatedDisk;
+use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
 
 use super::{record::Pieces, *};
 use crate::{
@@ -189,6 +189,34 @@ async fn an_answer_that_may_have_had_an_effect_is_the_answer() {
         assert_eq!(response.status, status);
         assert!(!response.fields.has(Known::ContentLength));
     }
+}
+
+#[tokio::test]
+async fn an_outcome_that_finds_no_room_is_kept_once_there_is_some() {
+    let disk = SimulatedDisk::new();
+    let rig = Rig::on(disk.clone(), Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used + 20_000), ..Faults::default() });
+    let fill = Bytes::from(vec![0; 1 << 20]);
+    let full = loop {
+        if let Err(error) = shelf.keep(head(None), &fill).await {
+            break error;
+        }
+    };
+    assert_eq!(full.reason(), Reason::StorageFull);
+    let answer = "x".repeat(1 << 20).leak();
+    let script = Script::new(&[Line::Status(201, &[], answer)]);
+    let room = async {
+        script.until_sent(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(shelf.standing(id), Standing::Running);
+        disk.set_faults(Faults::default());
+    };
+    tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), room);
+    assert_eq!(script.sent().len(), 1);
+    assert_eq!(result(shelf, id).await.unwrap().status, 201);
 }
 
 #[tokio::test]

@@ -220,7 +220,7 @@ pub static OPERATIONS: &[Operation] = &[
     post(
         "skip",
         "/v1/subscriptions/{name}/skip",
-        "Passes over one message.",
+        "Passes over one message, or over the next ones.",
         IN_SPACE,
         by!(subscriptions::skip),
     ),

@@ -68,7 +68,7 @@ enum Action {
         /// Where to.
         to: String,
     },
-    /// Leave one message out.
+    /// Pass over one message, as if it had been accepted.
     Skip {
         /// The subscription.
         name: String,

@@ -144,7 +144,13 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                     () = ask.desk.stop().draining() => false,
                     more = tokio::time::timeout_at(
                         until, reader.broker.until_beyond(&reader.topic, reader.next)
-                    ) => more.is_ok_and(|more| more.is_ok()),
+                    ) => match more {
+                        Ok(more) => {
+                            more?;
+                            true
+                        }
+                        Err(_elapsed) => false,
+                    },
                 };
                 if !more {
                     break;
@@ -289,3 +295,6 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
     out.push(b'}');
     Ok(Response::of(200, JSON, out))
 }
+
+#[cfg(test)]
+mod tests;

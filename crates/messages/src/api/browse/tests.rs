@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use weft_broker::{Key, MessageBuilder, Publish, Topic, TopicOptions, message::Value};
+use weft_broker::{Key, MessageBuilder, Publish, Target, Topic, TopicOptions, message::Value};
 use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
 use weft_wire::Method;
 
+use super::LOOKED_MAX;
 use crate::{Hooks, Request, Response, Surface, rig::Rig};
 
 async fn topic(rig: &Rig) -> Arc<Topic> {
     let key = Key::plain("t").unwrap();
-    rig.broker.declare_topic(&key, TopicOptions::default()).await.unwrap()
+    let options = TopicOptions { dedupe: None, ..TopicOptions::default() };
+    rig.broker.declare_topic(&key, options).await.unwrap()
 }
 
 fn event() -> Publish {
@@ -18,7 +20,7 @@ fn event() -> Publish {
         .attribute("id", Value::Text("1"))
         .attribute("source", Value::Text("/s"))
         .attribute("type", Value::Text("t"));
-    Publish::new(event.finish().unwrap())
+    Publish::new(event.no_data().finish().unwrap())
 }
 
 async fn get(rig: &Rig, query: &str) -> Response {
@@ -38,4 +40,17 @@ async fn a_wait_that_a_failed_disk_ends_is_no_empty_page() {
     rig.broker.until_durable(&receipt).await.unwrap_err();
     let page = get(&rig, "from=next&wait=30s").await;
     assert_eq!(page.status, 503, "{page:?}");
+}
+
+#[tokio::test]
+async fn a_filter_that_takes_nothing_ends_a_page_and_says_where_to_go_on() {
+    let rig = Rig::new(Hooks::default()).await;
+    let target = Target::Topic(topic(&rig).await);
+    let many = vec![event(); 2_000];
+    for _ in 0..=LOOKED_MAX / 2_000 {
+        rig.broker.publish(&target, &many, None).await.unwrap();
+    }
+    let page = get(&rig, "from=first&filter=false").await;
+    let body = page.collect().await.unwrap();
+    assert_eq!(body, format!("{{\"messages\":[],\"next\":{LOOKED_MAX}}}"));
 }

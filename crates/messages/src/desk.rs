@@ -19,7 +19,7 @@ use weft_net::{Io, Stop, Tasks, message::Peer};
 use weft_proxy::{Local, Origin, inside::LocalFuture};
 
 use crate::{
-    api::{self, Ask, Surface},
+    api::{self, Ask, Found, Surface},
     later::{self, Id, Outside, Shelf},
     push::{Push, drive},
     request::Request,
@@ -197,16 +197,23 @@ impl Desk {
                 };
                 Response::problem(&Error::new(Reason::BodyTooLarge, say))
             }
-            Ok(found) => {
-                let ask = Ask { desk: self, names: found.names, request: &request };
-                let answer = match (found.operation.handler)(ask).await {
-                    Ok(response) => response,
-                    Err(error) => Response::problem(&error),
-                };
-                answer.headless(&request.method)
-            }
+            Ok(found) => self.answer_found(found, &request).await,
             Err(refusal) => *refusal,
         }
+    }
+
+    /// Answers a request whose operation is known, and whose body is not larger than that takes.
+    pub(crate) async fn answer_found<'a>(
+        &'a self,
+        found: Found<'a>,
+        request: &'a Request,
+    ) -> Response {
+        let ask = Ask { desk: self, names: found.names, request };
+        let answer = match (found.operation.handler)(ask).await {
+            Ok(response) => response,
+            Err(error) => Response::problem(&error),
+        };
+        answer.headless(&request.method)
     }
 
     pub(crate) fn broker(&self) -> &Broker {

@@ -126,11 +126,8 @@ fn ends() -> Error {
 }
 
 fn reply(response: Response) -> Reply {
-    let body = match response.content {
-        Content::Whole(body) => Body::full(body),
-        Content::Stream(_) | Content::Socket(_) => Body::Empty,
-    };
-    Reply::new(ResponseHead { status: response.status, fields: response.fields }, body)
+    let (status, fields, body) = response.into_whole();
+    Reply::new(ResponseHead { status, fields }, Body::full(body))
 }
 
 /// What came of an operation that is over, as the response that it is.

@@ -10,7 +10,10 @@ use weft_broker::{
 };
 use weft_kernel::{Error, Reason, Result};
 
-use super::{Ask, ask::space};
+use super::{
+    Ask,
+    ask::{self, space},
+};
 use crate::{
     desk::is_declared,
     response::Response,
@@ -26,17 +29,14 @@ const TAKEN_MAX: u32 = 1_000;
 
 /// `GET /v1/subscriptions`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let mut query = ask.query()?;
-    let space = space(&mut query);
-    query.done()?;
     let broker = ask.desk.broker();
-    let mut views = Vec::new();
-    for subscription in broker.subscriptions() {
-        if *subscription.key().topic.space == *space {
-            views.push(view(broker, &subscription));
-        }
-    }
-    Response::json(200, &json!({"subscriptions": views}))
+    ask::list(
+        &ask,
+        "subscriptions",
+        broker.subscriptions(),
+        |subscription| &subscription.key().topic.space,
+        |subscription| view(broker, subscription),
+    )
 }
 
 /// `GET /v1/subscriptions/{name}`

@@ -7,18 +7,13 @@ use futures_util::{StreamExt, stream};
 use weft_kernel::{Error, Name, Reason, Result, Retry, Rng};
 use weft_net::Stop;
 use weft_proxy::Answered;
-use weft_wire::{Fields, Known, RequestHead, Version};
+use weft_wire::{Known, RequestHead, Version};
 
 use super::{
     BODY_BYTES_MAX, callback,
     record::{Head, Id, Outcome, Pieces, keep_fields, kept_fields},
 };
-use crate::{
-    desk::Desk,
-    push::Sender,
-    response::{Content, Response},
-    time,
-};
+use crate::{desk::Desk, push::Sender, response::Response, time};
 
 /// How many that were left behind are carried out at once.
 const LEFT_AT_ONCE: usize = 32;
@@ -131,7 +126,7 @@ async fn outcome(
     };
     let (status, mut fields, body) = match answered {
         Ok(answered) => (answered.status, answered.fields, answered.body),
-        Err(error) => parts(Response::problem(&error)),
+        Err(error) => Response::problem(&error).into_whole(),
     };
     fields.strip_hop_by_hop(false);
     fields.remove(Known::ContentLength);
@@ -143,12 +138,4 @@ async fn outcome(
         told: false,
     };
     Ok(Some((outcome, body)))
-}
-
-fn parts(response: Response) -> (u16, Fields, Bytes) {
-    let body = match response.content {
-        Content::Whole(body) => body,
-        Content::Stream(_) | Content::Socket(_) => Bytes::new(),
-    };
-    (response.status, response.fields, body)
 }

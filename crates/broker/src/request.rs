@@ -97,12 +97,17 @@ impl Broker {
             (Some(ttl), Some(left)) => Some(ttl.min(left)),
             (ttl, left) => ttl.or(left),
         };
-        self.publish(target, &[Publish { message, ttl, ..publish }], None).await?;
         let late = || Error::new(Reason::ReplyTimeout, "no reply came before the deadline");
-        let Some(left) = left else { return told.await.map_err(|_error| late()) };
-        match tokio::time::timeout(left, told).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) | Err(_) => Err(late()),
+        // The deadline is also that of the publish, which waits for room and for the disk.
+        let answered = async {
+            self.publish(target, &[Publish { message, ttl, ..publish }], None).await?;
+            told.await.map_err(|_error| late())
+        };
+        match left {
+            None => answered.await,
+            Some(left) => {
+                tokio::time::timeout(left, answered).await.unwrap_or_else(|_| Err(late()))
+            }
         }
     }
 

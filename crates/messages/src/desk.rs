@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_broker::{Broker, Key, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, SystemClock};
-use weft_net::{Io, Stop, message::Peer};
+use weft_net::{Io, Stop, Tasks, message::Peer};
 use weft_proxy::{Local, Origin, inside::LocalFuture};
 
 use crate::{
-    api::{self, Ask, Surface},
+    api::{self, Ask, Found, Surface},
     later::{self, Id, Outside, Shelf},
     push::{Push, drive},
     request::Request,
@@ -84,6 +84,8 @@ struct Inner {
     /// What a former process left behind, until a worker takes it.
     left: Mutex<Option<Vec<Id>>>,
     stop: Stop,
+    /// What must go on when the request that began it is dropped.
+    tasks: Tasks,
     /// How many workers share the subscriptions that are pushed.
     workers: usize,
     hooks: Hooks,
@@ -109,6 +111,7 @@ impl Desk {
             broker,
             shelf: Arc::new(shelf),
             left: Mutex::new(Some(left)),
+            tasks: Tasks::new(stop.clone()),
             stop,
             workers: workers.max(1),
             hooks,
@@ -194,16 +197,23 @@ impl Desk {
                 };
                 Response::problem(&Error::new(Reason::BodyTooLarge, say))
             }
-            Ok(found) => {
-                let ask = Ask { desk: self, names: found.names, request: &request };
-                let answer = match (found.operation.handler)(ask).await {
-                    Ok(response) => response,
-                    Err(error) => Response::problem(&error),
-                };
-                answer.headless(&request.method)
-            }
+            Ok(found) => self.answer_found(found, &request).await,
             Err(refusal) => *refusal,
         }
+    }
+
+    /// Answers a request whose operation is known, and whose body is not larger than that takes.
+    pub(crate) async fn answer_found<'a>(
+        &'a self,
+        found: Found<'a>,
+        request: &'a Request,
+    ) -> Response {
+        let ask = Ask { desk: self, names: found.names, request };
+        let answer = match (found.operation.handler)(ask).await {
+            Ok(response) => response,
+            Err(error) => Response::problem(&error),
+        };
+        answer.headless(&request.method)
     }
 
     pub(crate) fn broker(&self) -> &Broker {
@@ -216,6 +226,10 @@ impl Desk {
 
     pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
     }
 
     pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {

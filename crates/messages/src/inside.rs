@@ -94,13 +94,8 @@ impl Desk {
         };
         let wish = publish::Wish { key, ..publish::Wish::default() };
         let response = publish::publish(self, &target, &intake, &wish).await?;
-        Ok(Reply::new(
-            ResponseHead { status: response.status, fields: response.fields },
-            match response.content {
-                Content::Whole(body) => Body::full(body),
-                Content::Stream(_) | Content::Socket(_) => Body::Empty,
-            },
-        ))
+        let (status, fields, body) = response.into_whole();
+        Ok(Reply::new(ResponseHead { status, fields }, Body::full(body)))
     }
 
     /// Answers a request of the API below a path.
@@ -108,22 +103,21 @@ impl Desk {
         let Call { head, body, client, traceparent, .. } = call;
         let path =
             head.path().strip_prefix(prefix.trim_end_matches('/')).unwrap_or_default().to_owned();
-        let found = match api::find(Surface::Route, &head.method, &path) {
-            Ok(found) => found,
-            Err(refusal) => return Ok(self.reply(local, *refusal)),
-        };
-        let bytes_max = found.operation.body_bytes_max;
-        drop(found);
-        let body = body.collect(bytes_max).await?;
-        let request = Request {
+        let mut request = Request {
             query: head.query().unwrap_or_default().to_owned(),
             method: head.method,
             path,
             fields: head.fields,
-            body,
+            body: Bytes::new(),
             peer: request::Peer { client, traceparent: Some(traceparent) },
         };
-        let response = self.answer(Surface::Route, request).await;
+        let response = match api::find(Surface::Route, &request.method, &request.path) {
+            Ok(found) => {
+                request.body = body.collect(found.operation.body_bytes_max).await?;
+                self.answer_found(found, &request).await
+            }
+            Err(refusal) => *refusal,
+        };
         Ok(self.reply(local, response))
     }
 

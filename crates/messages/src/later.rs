@@ -14,8 +14,9 @@ mod shelf;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use weft_kernel::{Error, Reason, Result, SystemClock};
-use weft_net::body::Body;
+use weft_net::{Stop, Tasks, body::Body};
 use weft_proxy::{Call, Local, Origin, Reply, plan};
 use weft_wire::{Fields, Known, ResponseHead};
 
@@ -27,6 +28,7 @@ pub(crate) use self::{
 };
 use crate::{
     desk::Desk,
+    push::Sender,
     response::{Content, Response},
     time,
 };
@@ -75,12 +77,8 @@ pub(crate) async fn defer(
         outcome: None,
     };
     let shelf = desk.shelf();
-    let id = shelf.keep(kept, &body).await?;
-    let (carrier, origin) = (desk.clone(), Origin::new(local.clone())?);
-    let stop = local.stop.clone();
-    local.tasks.spawn_local(async move {
-        carry::out(&carrier, &origin, &stop, id).await;
-    });
+    let origin = Rc::new(Origin::new(local.clone())?);
+    let id = take(desk, &local.tasks, origin, local.stop.clone(), kept, body).await?;
     if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
         let until = SystemClock::tick().plus(wait);
         let over = std::pin::pin!(shelf.over(id));
@@ -98,12 +96,38 @@ pub(crate) async fn defer(
     Ok(reply(response))
 }
 
+/// Keeps a request and has it carried out, both in a task of its own: whoever asked may leave before the
+/// request is durable, and a request that is kept has to have somebody who carries it out.
+async fn take(
+    desk: &Desk,
+    tasks: &Tasks,
+    sender: Rc<impl Sender + 'static>,
+    stop: Stop,
+    head: Head,
+    body: Bytes,
+) -> Result<Id> {
+    let (tell, told) = oneshot::channel();
+    let desk = desk.clone();
+    tasks.spawn_local(async move {
+        let kept = desk.shelf().keep(head, &body).await;
+        drop(body);
+        let id = kept.as_ref().ok().copied();
+        // Nobody listens when the client has left.
+        let _ = tell.send(kept);
+        if let Some(id) = id {
+            carry::out(&desk, &*sender, &stop, id).await;
+        }
+    });
+    told.await.unwrap_or_else(|_cut| Err(ends()))
+}
+
+fn ends() -> Error {
+    Error::new(Reason::Draining, "the node ends")
+}
+
 fn reply(response: Response) -> Reply {
-    let body = match response.content {
-        Content::Whole(body) => Body::full(body),
-        Content::Stream(_) | Content::Socket(_) => Body::Empty,
-    };
-    Reply::new(ResponseHead { status: response.status, fields: response.fields }, body)
+    let (status, fields, body) = response.into_whole();
+    Reply::new(ResponseHead { status, fields }, Body::full(body))
 }
 
 /// What came of an operation that is over, as the response that it is.
@@ -158,11 +182,12 @@ pub(crate) async fn tell(shelf: &Shelf, id: Id) -> Result<Told> {
     Ok(Told { standing: Standing::Over, taken_ms, response })
 }
 
-/// Cancels what has not begun.
+/// Cancels what has not begun; once begun, that goes on even if this is dropped.
 ///
 /// # Errors
 /// [`Reason::NoMessage`] if there is none, [`Reason::VersionConflict`] if it has begun or is over.
-pub(crate) async fn cancel(shelf: &Shelf, id: Id) -> Result<()> {
+pub(crate) async fn cancel(desk: &Desk, id: Id) -> Result<()> {
+    let shelf = Arc::clone(desk.shelf());
     shelf.head(id).await?;
     if !shelf.begin(id) {
         let say = "the operation has begun, and cannot be cancelled";
@@ -175,7 +200,15 @@ pub(crate) async fn cancel(shelf: &Shelf, id: Id) -> Result<()> {
         body: record::Pieces::default(),
         told: true,
     };
-    shelf.finish(id, outcome, &Bytes::new()).await
+    let (tell, told) = oneshot::channel();
+    desk.tasks().spawn(async move {
+        let finished = shelf.finish(id, outcome, &Bytes::new()).await;
+        if finished.is_err() {
+            shelf.put_back(id);
+        }
+        let _ = tell.send(finished);
+    });
+    told.await.unwrap_or_else(|_cut| Err(ends()))
 }
 
 /// Carries out what a former process left behind, tells what it did not tell, and forgets what has been
@@ -188,7 +221,7 @@ pub(crate) async fn keep_house(desk: Desk, local: Rc<Local>, left: Vec<Id>) {
     futures_util::future::join(leftovers, sweeping).await;
 }
 
-async fn sweep(shelf: &Arc<Shelf>, stop: &weft_net::Stop) {
+async fn sweep(shelf: &Arc<Shelf>, stop: &Stop) {
     let mut draining = std::pin::pin!(stop.draining());
     loop {
         if let Err(error) = shelf.sweep(time::now_ms()).await {

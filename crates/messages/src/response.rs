@@ -154,6 +154,15 @@ impl Response {
         self
     }
 
+    /// Status, fields and body of an answer that is whole; of another there is no body.
+    pub(crate) fn into_whole(self) -> (u16, Fields, Bytes) {
+        let body = match self.content {
+            Content::Whole(body) => body,
+            Content::Stream(_) | Content::Socket(_) => Bytes::new(),
+        };
+        (self.status, self.fields, body)
+    }
+
     /// The whole body, if it is no stream and no socket; a stream is read to its end.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! An event becomes an AMQP message by the CloudEvents AMQP binding in its AMQP 0-9-1 reading: the
 //! attributes are headers that begin with `cloudEvents:`, the content type is the property. An AMQP
 //! message that carries an event (headers of that prefix or `cloudEvents_`, or structured JSON) becomes
-//! that event; any other becomes an event of the type of its property `type`, or `amqp.message`, from
+//! that event; any other, also one whose event is malformed, becomes an event of the type of its property `type`, or `amqp.message`, from
 //! the source `/amqp/{exchange}`, with its application headers as headers.
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use weft_wire::{
     cloudevents::{self, Attribute, Event as Wire},
 };
 
-use super::{Form, Item, Message, MessageBuilder, Value};
+use super::{Amqp, Form, Item, Message, MessageBuilder, Value};
 
 impl MessageBuilder {
     /// An event as the codecs read it, whole.
@@ -100,8 +100,7 @@ impl Message {
     /// This message as an event; `id` is what it is called if it has no id of its own.
     ///
     /// # Errors
-    /// [`Reason::MalformedMessage`] when its properties cannot be read, or it carries an event that is
-    /// not one.
+    /// [`Reason::MalformedMessage`] when its properties cannot be read.
     pub fn to_event(&self, id: &str) -> Result<Self> {
         let Some(amqp) = self.amqp() else {
             if self.form == Form::Event {
@@ -112,48 +111,20 @@ impl Message {
         let properties = Properties::parse(amqp.properties)
             .map_err(|error| malformed("the properties cannot be read").because(error))?;
         let body = self.body();
-        let headers: Vec<(&str, Cow<'_, str>)> = properties
-            .headers
-            .iter()
-            .flat_map(Table::iter)
-            .filter(|(name, _)| cloudevents::amqp::attribute_of(name).is_none())
-            .filter_map(|(name, value)| Some((name, text_of(value)?)))
-            .collect();
-        let headers: Vec<(&str, &str)> =
-            headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        let mut message = match cloudevents::amqp::parse(&properties, &body) {
-            Some(Ok(event)) => MessageBuilder::from_wire(&event, &headers)?,
-            Some(Err(fault)) => {
-                return Err(malformed("it carries an event that is not one").because(fault));
-            }
+        // What claims to be an event and is none is an AMQP message like any other: it was taken, and
+        // whoever consumes it must be able to get past it.
+        let carried =
+            cloudevents::amqp::parse(&properties, &body).and_then(Result::ok).and_then(|event| {
+                let headers =
+                    texts(&properties, |name| cloudevents::amqp::attribute_of(name).is_none());
+                MessageBuilder::from_wire(&event, &pairs(&headers)).ok()
+            });
+        let mut message = match carried {
+            Some(event) => event,
             None => {
-                let source = format!("/amqp/{}", amqp.exchange);
-                let time = properties
-                    .timestamp
-                    .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok())
-                    .map(|time| time.to_string());
-                let id = properties.message_id.filter(|id| !id.is_empty()).unwrap_or(id);
-                let kind = properties.kind.filter(|kind| !kind.is_empty());
-                let mut builder = MessageBuilder::event(256 + body.len())
-                    .attribute("id", Value::Text(id))
-                    .attribute("source", Value::Text(&source))
-                    .attribute("type", Value::Text(kind.unwrap_or("amqp.message")));
-                for (name, value) in [
-                    ("subject", Some(amqp.routing_key).filter(|key| !key.is_empty())),
-                    ("time", time.as_deref()),
-                    ("datacontenttype", properties.content_type),
-                    ("correlationid", properties.correlation_id),
-                    ("replyto", properties.reply_to),
-                    ("appid", properties.app_id),
-                ] {
-                    if let Some(value) = value {
-                        builder = builder.attribute(name, Value::Text(value));
-                    }
-                }
-                for (name, value) in &headers {
-                    builder = builder.header(name, value);
-                }
-                builder.body(&body).finish()?
+                let headers = texts(&properties, |_| true);
+                plain(&amqp, &properties, &pairs(&headers), &body, id)
+                    .or_else(|_too_large| plain(&amqp, &properties, &[], &body, id))?
             }
         };
         message.burial = self.burial.clone();
@@ -198,6 +169,61 @@ impl Message {
         message.burial = self.burial.clone();
         Ok(message)
     }
+}
+
+/// An AMQP message that carries no event, as one.
+fn plain(
+    amqp: &Amqp<'_>,
+    properties: &Properties<'_>,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    id: &str,
+) -> Result<Message> {
+    let source = format!("/amqp/{}", amqp.exchange);
+    let time = properties
+        .timestamp
+        .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok())
+        .map(|time| time.to_string());
+    let id = properties.message_id.filter(|id| !id.is_empty()).unwrap_or(id);
+    let kind = properties.kind.filter(|kind| !kind.is_empty());
+    let mut builder = MessageBuilder::event(256 + body.len())
+        .attribute("id", Value::Text(id))
+        .attribute("source", Value::Text(&source))
+        .attribute("type", Value::Text(kind.unwrap_or("amqp.message")));
+    for (name, value) in [
+        ("subject", Some(amqp.routing_key).filter(|key| !key.is_empty())),
+        ("time", time.as_deref()),
+        ("datacontenttype", properties.content_type),
+        ("correlationid", properties.correlation_id),
+        ("replyto", properties.reply_to),
+        ("appid", properties.app_id),
+    ] {
+        if let Some(value) = value {
+            builder = builder.attribute(name, Value::Text(value));
+        }
+    }
+    for (name, value) in headers {
+        builder = builder.header(name, value);
+    }
+    builder.body(body).finish()
+}
+
+/// The headers of these names that are texts, truths or whole numbers, as texts.
+fn texts<'a>(
+    properties: &Properties<'a>,
+    takes: impl Fn(&str) -> bool,
+) -> Vec<(&'a str, Cow<'a, str>)> {
+    properties
+        .headers
+        .iter()
+        .flat_map(Table::iter)
+        .filter(|(name, _)| takes(name))
+        .filter_map(|(name, value)| Some((name, text_of(value)?)))
+        .collect()
+}
+
+fn pairs<'a>(headers: &'a [(&'a str, Cow<'a, str>)]) -> Vec<(&'a str, &'a str)> {
+    headers.iter().map(|(name, value)| (*name, &**value)).collect()
 }
 
 fn text_of(value: Field<'_>) -> Option<Cow<'_, str>> {

@@ -458,6 +458,23 @@ fn purging_and_removing_take_what_nobody_holds() {
 }
 
 #[test]
+fn a_request_ends_at_its_deadline_while_it_is_being_published() {
+    use weft_kernel::{Clock, Deadline};
+    let node = Node::new();
+    let queue = queue(&node, QueueOptions::default());
+    let _consumer = node.consumer(queue.clone());
+    let deadline = Deadline::after(node.clock.now(), Duration::from_millis(20));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // Nobody steps the ledger: nothing gets to the disk.
+    let late = runtime.block_on(async {
+        let target = Target::Queue(queue);
+        let asked = node.broker.request(&target, publish("1"), deadline);
+        tokio::time::timeout(Duration::from_secs(10), asked).await
+    });
+    assert_eq!(late.unwrap().unwrap_err().reason(), Reason::ReplyTimeout);
+}
+
+#[test]
 fn a_request_is_answered_or_told_that_nobody_listens() {
     use weft_kernel::{Clock, Deadline};
     let node = Node::new();

@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde_json::{Value, json};
 use weft_broker::{Key, Queue, Source, Subscription, Topic};
 use weft_kernel::Result;
 
 use super::table::Names;
-use crate::{desk::Desk, query::Query, request::Request};
+use crate::{desk::Desk, query::Query, request::Request, response::Response};
 
 /// A request, the names in its path, and the desk that it is asked at.
 pub(crate) struct Ask<'a> {
@@ -52,6 +53,22 @@ impl<'a> Ask<'a> {
             Ok(Source::Subscription(self.subscription(query)?))
         }
     }
+}
+
+/// Answers with what lies in the space that the query names, as the list `member`.
+pub(super) fn list<T>(
+    ask: &Ask<'_>,
+    member: &str,
+    all: impl IntoIterator<Item = T>,
+    space_of: impl Fn(&T) -> &str,
+    view: impl Fn(&T) -> Value,
+) -> Result<Response> {
+    let mut query = ask.query()?;
+    let space = space(&mut query);
+    query.done()?;
+    let views: Vec<Value> =
+        all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
+    Response::json(200, &json!({ member: views }))
 }
 
 /// The space that a query names: the default one, or an AMQP virtual host.

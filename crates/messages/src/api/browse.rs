@@ -24,6 +24,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How much is read at once.
 const READ_RECORDS: u32 = 1_000;
 const READ_BYTES: u64 = 1 << 20;
+/// How many messages one page looks at to find what its filter takes.
+const LOOKED_MAX: u64 = if cfg!(test) { 4_000 } else { 100_000 };
 
 /// What of a topic is read.
 struct Reader {
@@ -31,6 +33,8 @@ struct Reader {
     topic: Arc<Topic>,
     /// The next position to be read.
     next: u64,
+    /// How many messages were looked at.
+    looked: u64,
     filter: Option<Arc<Filter>>,
 }
 
@@ -42,11 +46,16 @@ impl Reader {
             self.broker.browse(&self.topic, self.next, Limits { records, bytes }).await?;
         let Some(last) = stored.last() else { return Ok(None) };
         self.next = last.position + 1;
+        self.looked += stored.len() as u64;
         if let Some(filter) = &self.filter {
             stored.retain(|stored| {
                 // What is damaged is shown to be, whatever it was.
                 stored.message.as_ref().is_none_or(|message| filter.takes(message))
             });
+            if stored.is_empty() {
+                // What is at hand is read without waiting, and others want their turn.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(Some(stored))
     }
@@ -88,7 +97,7 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
             position_of(&broker, &topic, from).await?
         }
     };
-    let reader = Reader { broker, topic, next, filter };
+    let reader = Reader { broker, topic, next, looked: 0, filter };
     if tails {
         let ready = VecDeque::from([sse::HELLO]);
         let tail = Tail { reader, ready, stop: ask.desk.stop().clone() };
@@ -133,7 +142,13 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                     left -= 1;
                     message(&mut out, stored)?;
                 }
-                if left == 0 || out.len() as u64 > READ_BYTES * 8 {
+                let late = !wait.is_zero() && tokio::time::Instant::now() >= until;
+                if left == 0
+                    || out.len() as u64 > READ_BYTES * 8
+                    || reader.looked >= LOOKED_MAX
+                    || late
+                    || ask.desk.stop().is_draining()
+                {
                     break;
                 }
             }
@@ -144,7 +159,13 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                     () = ask.desk.stop().draining() => false,
                     more = tokio::time::timeout_at(
                         until, reader.broker.until_beyond(&reader.topic, reader.next)
-                    ) => more.is_ok_and(|more| more.is_ok()),
+                    ) => match more {
+                        Ok(more) => {
+                            more?;
+                            true
+                        }
+                        Err(_elapsed) => false,
+                    },
                 };
                 if !more {
                     break;
@@ -210,9 +231,13 @@ impl Tail {
         if let Some(ready) = self.ready.pop_front() {
             return Ok(Some(ready));
         }
+        let silent = tokio::time::Instant::now() + sse::HEARTBEAT;
         loop {
             if self.stop.is_draining() {
                 return Ok(None);
+            }
+            if tokio::time::Instant::now() >= silent {
+                return Ok(Some(sse::ALIVE));
             }
             match self.reader.read(READ_RECORDS, READ_BYTES).await? {
                 Some(messages) if messages.is_empty() => {}
@@ -223,7 +248,7 @@ impl Tail {
                     tokio::select! {
                         biased;
                         () = self.stop.draining() => return Ok(None),
-                        more = tokio::time::timeout(sse::HEARTBEAT, more) => match more {
+                        more = tokio::time::timeout_at(silent, more) => match more {
                             Ok(more) => more?,
                             Err(_elapsed) => return Ok(Some(sse::ALIVE)),
                         },
@@ -289,3 +314,6 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
     out.push(b'}');
     Ok(Response::of(200, JSON, out))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,13 +46,7 @@ const fn put(
     query: Parameters,
     handler: Handler,
 ) -> Operation {
-    Operation {
-        method: "PUT",
-        takes: Some(JSON),
-        gives: (201, Some(JSON)),
-        body_bytes_max: JSON_BYTES_MAX,
-        ..get(id, path, about, query, handler)
-    }
+    Operation { method: "PUT", gives: (201, Some(JSON)), ..post(id, path, about, query, handler) }
 }
 
 const fn delete(
@@ -220,7 +214,7 @@ pub static OPERATIONS: &[Operation] = &[
     post(
         "skip",
         "/v1/subscriptions/{name}/skip",
-        "Passes over one message.",
+        "Passes over one message, or over the next ones.",
         IN_SPACE,
         by!(subscriptions::skip),
     ),

@@ -52,7 +52,7 @@ pub(super) async fn result(ask: Ask<'_>) -> Result<Response> {
 /// `DELETE /v1/operations/{id}`
 pub(super) async fn cancel(ask: Ask<'_>) -> Result<Response> {
     ask.query()?.done()?;
-    later::cancel(ask.desk.shelf(), ask.names.at(0).parse()?).await?;
+    later::cancel(ask.desk, ask.names.at(0).parse()?).await?;
     Ok(Response::empty(204))
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weft_broker::{Broker, Burial, Peeked, Queue, RedriveOptions, Source, State, Target};
 use weft_kernel::{Error, Reason, Result};
 
-use super::{Ask, ask::space, receive};
+use super::{Ask, ask, receive};
 use crate::{
     desk::is_declared,
     response::{JSON, Response},
@@ -19,17 +19,14 @@ const PEEK_MAX: u64 = 1_000;
 
 /// `GET /v1/queues`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let mut query = ask.query()?;
-    let space = space(&mut query);
-    query.done()?;
     let broker = ask.desk.broker();
-    let mut views = Vec::new();
-    for queue in broker.queues() {
-        if *queue.key().space == *space {
-            views.push(view(broker, &queue));
-        }
-    }
-    Response::json(200, &json!({"queues": views}))
+    ask::list(
+        &ask,
+        "queues",
+        broker.queues(),
+        |queue| &queue.key().space,
+        |queue| view(broker, queue),
+    )
 }
 
 /// `GET /v1/queues/{queue}`

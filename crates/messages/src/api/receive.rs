@@ -77,8 +77,11 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
         write(&mut out, delivery, &until)?;
     }
     out.extend_from_slice(b"]}");
-    // From here on they are the client's; before, they would have gone back.
-    consumer.detach();
+    // From here on they are the client's; before, they would have gone back. What was leased and is not
+    // shown goes back even now.
+    if !taken.is_empty() {
+        consumer.detach();
+    }
     Ok(Response::of(200, JSON, out).with("cache-control", "no-store"))
 }
 

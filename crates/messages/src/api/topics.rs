@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weft_broker::{Broker, Key, Pattern, Subscription, Topic};
 use weft_kernel::Result;
 
-use super::{Ask, ask::space};
+use super::{Ask, ask};
 use crate::{
     desk::is_declared,
     response::Response,
@@ -16,18 +16,15 @@ use crate::{
 
 /// `GET /v1/topics`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let mut query = ask.query()?;
-    let space = space(&mut query);
-    query.done()?;
     let broker = ask.desk.broker();
     let readers = Readers::of(broker);
-    let mut views = Vec::new();
-    for topic in broker.topics() {
-        if *topic.key().space == *space {
-            views.push(view(broker, &readers, &topic));
-        }
-    }
-    Response::json(200, &json!({"topics": views}))
+    ask::list(
+        &ask,
+        "topics",
+        broker.topics(),
+        |topic| &topic.key().space,
+        |topic| view(broker, &readers, topic),
+    )
 }
 
 /// `GET /v1/topics/{topic}`

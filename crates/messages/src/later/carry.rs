@@ -7,18 +7,13 @@ use futures_util::{StreamExt, stream};
 use weft_kernel::{Error, Name, Reason, Result, Retry, Rng};
 use weft_net::Stop;
 use weft_proxy::Answered;
-use weft_wire::{Fields, Known, RequestHead, Version};
+use weft_wire::{Known, RequestHead, Version};
 
 use super::{
     BODY_BYTES_MAX, callback,
     record::{Head, Id, Outcome, Pieces, keep_fields, kept_fields},
 };
-use crate::{
-    desk::Desk,
-    push::Sender,
-    response::{Content, Response},
-    time,
-};
+use crate::{desk::Desk, push::Sender, response::Response, time};
 
 /// How many that were left behind are carried out at once.
 const LEFT_AT_ONCE: usize = 32;
@@ -53,10 +48,31 @@ async fn try_out(desk: &Desk, sender: &dyn Sender, stop: &Stop, id: Id) -> Resul
         let Some((outcome, body)) = outcome(desk, sender, stop, id, &head).await? else {
             return Ok(());
         };
-        shelf.finish(id, outcome.clone(), &body).await?;
+        finish(desk, stop, id, &outcome, &body).await?;
         head.outcome = Some(outcome);
     }
     callback::tell(desk, stop, id, &head).await
+}
+
+/// Keeps an outcome, and tries again while it is not taken: the service has been called, and is not to
+/// be called again for want of room.
+async fn finish(desk: &Desk, stop: &Stop, id: Id, outcome: &Outcome, body: &Bytes) -> Result<()> {
+    let mut rng = Rng::from_entropy();
+    let mut pause = AGAIN_FIRST;
+    loop {
+        match desk.shelf().finish(id, outcome.clone(), body).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.reason() == Reason::StoragePoisoned || stop.is_draining() => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::warn!(%id, error = %error.detail(), "an outcome was not kept yet");
+            }
+        }
+        let wait = rng.around(pause, 0.2);
+        pause = pause.saturating_mul(2).min(AGAIN_MAX);
+        let _ = tokio::time::timeout(wait, stop.draining()).await;
+    }
 }
 
 /// What comes of an operation; `None` if it is not to be carried out here and now.
@@ -75,7 +91,7 @@ async fn outcome(
     let mut rng = Rng::from_entropy();
     let mut pause = AGAIN_FIRST;
     let answered = loop {
-        if stop.is_draining() || !shelf.begin(id) {
+        if stop.is_draining() || !shelf.begin_next(id).await {
             return Ok(None);
         }
         let request = RequestHead {
@@ -110,7 +126,7 @@ async fn outcome(
     };
     let (status, mut fields, body) = match answered {
         Ok(answered) => (answered.status, answered.fields, answered.body),
-        Err(error) => parts(Response::problem(&error)),
+        Err(error) => Response::problem(&error).into_whole(),
     };
     fields.strip_hop_by_hop(false);
     fields.remove(Known::ContentLength);
@@ -122,12 +138,4 @@ async fn outcome(
         told: false,
     };
     Ok(Some((outcome, body)))
-}
-
-fn parts(response: Response) -> (u16, Fields, Bytes) {
-    let body = match response.content {
-        Content::Whole(body) => body,
-        Content::Stream(_) | Content::Socket(_) => Bytes::new(),
-    };
-    (response.status, response.fields, body)
 }

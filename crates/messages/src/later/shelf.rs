@@ -135,6 +135,18 @@ impl Shelf {
         })
     }
 
+    /// Marks an operation as begun as soon as nobody else is at it; `false` if it is over. Cancel-safe.
+    pub(super) async fn begin_next(&self, id: Id) -> bool {
+        while !self.begin(id) {
+            let watched = self.inner.lock().open.get(&id).map(watch::Sender::subscribe);
+            let Some(mut watched) = watched else { return false };
+            if watched.wait_for(|standing| *standing != Standing::Running).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Marks an operation as not begun after all, so that it can begin anew.
     pub(crate) fn put_back(&self, id: Id) {
         if let Some(standing) = self.inner.lock().open.get(&id) {

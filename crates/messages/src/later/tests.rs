@@ -8,7 +8,7 @@ use std::{
 };
 
 use weft_kernel::Rng;
-use weft_ledger::disk::SimulatedDisk;
+use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
 
 use super::{record::Pieces, *};
 use crate::{
@@ -53,7 +53,7 @@ async fn an_operation_is_kept_carried_out_and_answered() {
     assert_eq!(response.fields.get_str(Known::ContentType), Some("application/json"));
     assert_eq!(&response.collect().await.unwrap()[..], b"{\"id\":7}");
     // It has begun, and is over.
-    let refused = cancel(shelf, id).await.unwrap_err();
+    let refused = cancel(&rig.desk, id).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::VersionConflict);
     carry::out(&rig.desk, &script, &rig.stop, id).await;
     assert_eq!(script.sent().len(), 1);
@@ -106,13 +106,70 @@ async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
     let script = Script::new(&[Line::Weft(Reason::NoHealthyEndpoint)]);
     let cancelled = async {
         script.until_sent(1).await;
-        while cancel(shelf, id).await.is_err() {
+        while cancel(&rig.desk, id).await.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), cancelled);
     assert!(tell(shelf, id).await.unwrap().response.is_none());
     assert_eq!(result(shelf, id).await.unwrap_err().reason(), Reason::NoMessage);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_leaves_while_it_is_kept_is_carried_out() {
+    let rig = Rig::new(Hooks::default()).await;
+    let tasks = Tasks::new(rig.stop.clone());
+    let script = Rc::new(Script::new(&[CREATED]));
+    let work = async {
+        let (stop, body) = (rig.stop.clone(), Bytes::from_static(b"one"));
+        let asked = take(&rig.desk, &tasks, Rc::clone(&script), stop, head(None), body);
+        tokio::select! {
+            biased;
+            _ = asked => panic!("it cannot be durable at once"),
+            () = std::future::ready(()) => {}
+        }
+        tasks.idle().await;
+    };
+    tokio::task::LocalSet::new().run_until(work).await;
+    assert_eq!(&script.sent()[0].body[..], b"one");
+    let (_, left) = Shelf::open(rig.broker.shared_store()).await.unwrap();
+    assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn an_operation_is_cancelled_even_if_the_client_leaves() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    {
+        let mut leaving = Box::pin(cancel(&rig.desk, id));
+        while shelf.standing(id) == Standing::Waiting {
+            tokio::select! {
+                biased;
+                _ = &mut leaving => panic!("it cannot be durable at once"),
+                () = std::future::ready(()) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    shelf.over(id).await;
+    assert!(tell(shelf, id).await.unwrap().response.is_none());
+}
+
+#[tokio::test]
+async fn a_cancellation_that_is_not_stored_leaves_the_operation_to_who_carries_it() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    assert!(shelf.begin(id));
+    let script = Script::new(&[CREATED]);
+    let carried = carry::out(&rig.desk, &script, &rig.stop, id);
+    let put_back = async {
+        tokio::task::yield_now().await;
+        shelf.put_back(id);
+    };
+    tokio::join!(carried, put_back);
+    assert_eq!(tell(shelf, id).await.unwrap().response.unwrap().0, 201);
 }
 
 #[tokio::test]
@@ -132,6 +189,34 @@ async fn an_answer_that_may_have_had_an_effect_is_the_answer() {
         assert_eq!(response.status, status);
         assert!(!response.fields.has(Known::ContentLength));
     }
+}
+
+#[tokio::test]
+async fn an_outcome_that_finds_no_room_is_kept_once_there_is_some() {
+    let disk = SimulatedDisk::new();
+    let rig = Rig::on(disk.clone(), Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used + 20_000), ..Faults::default() });
+    let fill = Bytes::from(vec![0; 1 << 20]);
+    let full = loop {
+        if let Err(error) = shelf.keep(head(None), &fill).await {
+            break error;
+        }
+    };
+    assert_eq!(full.reason(), Reason::StorageFull);
+    let answer = "x".repeat(1 << 20).leak();
+    let script = Script::new(&[Line::Status(201, &[], answer)]);
+    let room = async {
+        script.until_sent(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(shelf.standing(id), Standing::Running);
+        disk.set_faults(Faults::default());
+    };
+    tokio::join!(carry::out(&rig.desk, &script, &rig.stop, id), room);
+    assert_eq!(script.sent().len(), 1);
+    assert_eq!(result(shelf, id).await.unwrap().status, 201);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Receiving and settling without a connection.
 
 use serde_json::{Value, json};
+use weft_broker::{Key, MessageBuilder, Publish, Target};
+use weft_wire::amqp::Properties;
 
 use crate::node::{Node, data};
 
@@ -102,4 +104,27 @@ async fn polls_end_at_the_drain() {
     node.stop.drain(weft_kernel::Tick::NEVER);
     let got = node.post("/v1/queues/q/receive", r#"{"wait": "60s"}"#).await.expect(200);
     assert_eq!(got["deliveries"], json!([]));
+}
+
+#[tokio::test]
+async fn a_message_that_claims_to_be_an_event_and_is_none_holds_up_nobody() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    let mut properties = Vec::new();
+    Properties { content_type: Some("application/cloudevents+json"), ..Properties::default() }
+        .write(&mut properties);
+    let message = MessageBuilder::amqp("", "q", &properties, 5).unwrap().body(b"hello");
+    let queue = Target::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
+    let publish = Publish::new(message.finish().unwrap());
+    node.broker.publish(&queue, &[publish], None).await.unwrap();
+    node.publish("/v1/queues/q", 1..2).await;
+    let peeked = node.get("/v1/queues/q/messages").await.expect(200);
+    assert_eq!(peeked["messages"].as_array().unwrap().len(), 2);
+    let got = node.post("/v1/queues/q/receive", "").await.expect(200);
+    let event = &got["deliveries"][0]["event"];
+    assert_eq!(
+        (&event["type"], &event["data_base64"]),
+        (&json!("amqp.message"), &json!("aGVsbG8="))
+    );
+    assert_eq!(got["deliveries"][1]["event"]["data"], 1);
 }

@@ -183,12 +183,58 @@ async fn a_subscription_is_declared_steered_and_deleted() {
     assert_eq!(moved["lag_messages"], 0);
     node.post("/v1/subscriptions/s/seek", r#"{"to": "first"}"#).await.expect(200);
     node.post("/v1/subscriptions/s/skip", r#"{"messages": 2}"#).await.expect(200);
-    node.post("/v1/subscriptions/s/skip", r#"{"position": 4}"#).await.expect(200);
     let got = node.post("/v1/subscriptions/s/receive", r#"{"max": 2}"#).await.expect(200);
-    assert_eq!(data(&got["deliveries"]), [5, 6]);
+    assert_eq!(data(&got["deliveries"]), [2, 3]);
     node.post("/v1/subscriptions/s/seek", r#"{"to": "soon"}"#)
         .await
         .refused(400, "malformed_request");
     node.delete("/v1/subscriptions/s").await.expect(204);
     node.get("/v1/subscriptions/s").await.refused(404, "no_subscription");
+}
+
+#[tokio::test]
+async fn one_message_is_passed_over_and_no_other() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.publish("/v1/topics/t", 0..8).await;
+    node.put("/v1/subscriptions/s", r#"{"topic": "t", "start": "first"}"#).await.expect(201);
+    let skip = async |position: u64| {
+        let body = format!(r#"{{"position": {position}}}"#);
+        node.post("/v1/subscriptions/s/skip", &body).await
+    };
+    let receive = async |max: u32| {
+        let body = format!(r#"{{"max": {max}}}"#);
+        node.post("/v1/subscriptions/s/receive", &body).await.expect(200)
+    };
+    let left = async || node.get("/v1/subscriptions/s").await.expect(200)["lag_messages"].clone();
+
+    assert_eq!(skip(5).await.expect(200)["lag_messages"], 7);
+    assert_eq!(skip(0).await.expect(200)["lag_messages"], 6);
+    skip(5).await.refused(404, "no_message");
+    skip(100).await.refused(404, "no_message");
+    assert_eq!(left().await, 6);
+
+    let got = receive(2).await;
+    assert_eq!(data(&got["deliveries"]), [1, 2]);
+    let accept = json!({"settle": [{"id": got["deliveries"][1]["id"], "how": "accept"}]});
+    node.post("/v1/subscriptions/s/settle", &accept.to_string()).await.expect(200);
+    skip(1).await.refused(409, "version_conflict");
+    assert_eq!(left().await, 5);
+    let release = json!({"settle": [{"id": got["deliveries"][0]["id"], "how": "release"}]});
+    node.post("/v1/subscriptions/s/settle", &release.to_string()).await.expect(200);
+    skip(1).await.expect(200);
+    assert_eq!(data(&receive(8).await["deliveries"]), [3, 4, 6, 7]);
+}
+
+#[tokio::test]
+async fn the_next_message_is_passed_over_even_if_somebody_holds_it() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.publish("/v1/topics/t", 0..3).await;
+    node.put("/v1/subscriptions/s", r#"{"topic": "t", "start": "first"}"#).await.expect(201);
+    let got = node.post("/v1/subscriptions/s/receive", r#"{"max": 1}"#).await.expect(200);
+    assert_eq!(data(&got["deliveries"]), [0]);
+    node.post("/v1/subscriptions/s/skip", r#"{"position": 0}"#).await.expect(200);
+    let got = node.post("/v1/subscriptions/s/receive", "").await.expect(200);
+    assert_eq!(data(&got["deliveries"]), [1, 2]);
 }

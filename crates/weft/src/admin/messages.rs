@@ -3,11 +3,12 @@
 mod described;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::LengthLimitError;
 use weft_kernel::Code;
 use weft_messages::{Content, OPERATIONS, Request as Asked, Surface, request::Peer};
 use weft_wire::{Fields, Method};
@@ -37,9 +38,13 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
         return nowhere().into_response();
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-        let what = format!("more than {BODY_BYTES_MAX} bytes, or it broke off");
-        return Problem::new(Code::TooLarge, what).into_response();
+    // Before anything is done: whoever opens a stream joins as a consumer.
+    if parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        return no_sockets().into_response();
+    }
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
     };
     let mut fields = Fields::with_capacity(parts.headers.len(), 512);
     for (name, value) in &parts.headers {
@@ -57,10 +62,7 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
     let body = match answer.content {
         Content::Whole(body) => Body::from(body),
         Content::Stream(chunks) => Body::from_stream(chunks),
-        Content::Socket(_) => {
-            let what = "WebSockets are spoken on a listener, by a route with `messages`";
-            return Problem::new(Code::Unimplemented, what).into_response();
-        }
+        Content::Socket(_) => return no_sockets().into_response(),
     };
     let mut response = Response::new(body);
     *response.status_mut() =
@@ -74,4 +76,40 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
         }
     }
     response
+}
+
+fn no_sockets() -> Problem {
+    let what = "WebSockets are spoken on a listener, by a route with `messages`";
+    Problem::new(Code::Unimplemented, what)
+}
+
+/// The whole body of a request.
+async fn whole(body: Body) -> Result<Bytes, Problem> {
+    to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        if error.into_inner().is::<LengthLimitError>() {
+            Problem::new(Code::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+        } else {
+            Problem::new(Code::Invalid, "the body broke off")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_broke_off_is_not_one_that_is_too_large() {
+        let broken = futures_util::stream::iter([
+            Ok(Bytes::from_static(b"half")),
+            Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+        ]);
+        for (body, code) in [
+            (Body::from_stream(broken), Code::Invalid),
+            (Body::from(vec![0; BODY_BYTES_MAX + 1]), Code::TooLarge),
+        ] {
+            assert_eq!(whole(body).await.unwrap_err().code, code);
+        }
+        assert_eq!(&whole(Body::from("all")).await.unwrap()[..], b"all");
+    }
 }

@@ -202,6 +202,12 @@ impl Place {
     }
 }
 
+/// Refuses to delete anything whose name was not said twice.
+pub(super) fn confirmed(what: &str, name: &str, confirm: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(name == confirm, "`--confirm {confirm}` is not the {what} `{name}`");
+    Ok(())
+}
+
 /// A segment of a path, escaped.
 pub(super) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

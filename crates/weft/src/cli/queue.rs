@@ -10,6 +10,7 @@ use super::{
     admin::{self, Admin},
     columns::{columns, members},
     message::Publish,
+    receive::Receive,
 };
 
 /// Show, make and delete queues; look into them, take from them, and deal with what failed.
@@ -77,15 +78,8 @@ enum Action {
     Receive {
         /// The queue.
         queue: String,
-        /// How many at most.
-        #[arg(long, default_value_t = 1)]
-        max: u32,
-        /// How long to wait for the first.
-        #[arg(long, default_value = "5s")]
-        wait: String,
-        /// What to do with them: accept, release, fail or reject.
-        #[arg(long, default_value = "accept")]
-        how: String,
+        #[command(flatten)]
+        receive: Receive,
     },
     /// Look at the messages of a queue that failed for good, with why.
     Dead {
@@ -158,15 +152,13 @@ impl Queue {
                 admin.ask(&Method::PUT, &path(&queue), Some(&options.into()), members)
             }
             Action::Delete { queue, confirm } => {
-                confirmed(&queue, &confirm)?;
+                admin::confirmed("queue", &queue, &confirm)?;
                 let done = |_: &Value| format!("deleted queue {queue}\n");
                 admin.ask(&Method::DELETE, &path(&queue), None, done)
             }
             Action::Publish { queue, message } => message.run(&admin, &path(&queue)),
             Action::Peek { queue, max } => peek(&admin, &path(&queue), max),
-            Action::Receive { queue, max, wait, how } => {
-                super::receive::receive(&admin, &path(&queue), max, &wait, &how)
-            }
+            Action::Receive { queue, receive } => receive.run(&admin, &path(&queue)),
             Action::Dead { queue, max } => peek(&admin, &path(&format!("{queue}.dead")), max),
             Action::Redrive { queue, filter, rate, to, dry_run } => {
                 let mut body = Map::new();
@@ -178,17 +170,12 @@ impl Queue {
                 admin.ask(&Method::POST, &path, Some(&body.into()), members)
             }
             Action::Purge { queue, confirm } => {
-                confirmed(&queue, &confirm)?;
+                admin::confirmed("queue", &queue, &confirm)?;
                 let path = format!("{}/messages?confirm={}", path(&queue), admin::segment(&queue));
                 admin.ask(&Method::DELETE, &path, None, members)
             }
         }
     }
-}
-
-fn confirmed(queue: &str, confirm: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(queue == confirm, "`--confirm {confirm}` is not the queue `{queue}`");
-    Ok(())
 }
 
 /// The first messages of a queue, as they are.

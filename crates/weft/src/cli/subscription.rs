@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
+    receive::Receive,
 };
 
 /// Show, make and delete subscriptions; hold them, move them, take from them.
@@ -68,7 +69,7 @@ enum Action {
         /// Where to.
         to: String,
     },
-    /// Leave one message out.
+    /// Pass over one message, as if it had been accepted.
     Skip {
         /// The subscription.
         name: String,
@@ -79,15 +80,8 @@ enum Action {
     Receive {
         /// The subscription.
         name: String,
-        /// How many at most.
-        #[arg(long, default_value_t = 1)]
-        max: u32,
-        /// How long to wait for the first.
-        #[arg(long, default_value = "5s")]
-        wait: String,
-        /// What to do with them: accept, release, fail or reject.
-        #[arg(long, default_value = "accept")]
-        how: String,
+        #[command(flatten)]
+        receive: Receive,
     },
 }
 
@@ -137,9 +131,7 @@ impl Subscription {
             Action::Skip { name, position } => {
                 act(&name, "skip", Some(json!({ "position": position })))
             }
-            Action::Receive { name, max, wait, how } => {
-                super::receive::receive(&admin, &path(&name), max, &wait, &how)
-            }
+            Action::Receive { name, receive } => receive.run(&admin, &path(&name)),
         }
     }
 }

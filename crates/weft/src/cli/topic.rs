@@ -105,10 +105,7 @@ impl Topic {
                 admin.ask(&Method::PUT, &path(&topic), Some(&options.into()), members)
             }
             Action::Delete { topic, confirm } => {
-                anyhow::ensure!(
-                    topic == confirm,
-                    "`--confirm {confirm}` is not the topic `{topic}`"
-                );
+                admin::confirmed("topic", &topic, &confirm)?;
                 let done = |_: &Value| format!("deleted topic {topic}\n");
                 admin.ask(&Method::DELETE, &path(&topic), None, done)
             }

@@ -92,14 +92,51 @@ fn a_plain_amqp_message_becomes_an_event_of_its_own() {
 }
 
 #[test]
-fn an_event_that_is_none_and_properties_that_are_none_are_told() {
-    let bytes = properties(
+fn an_event_that_is_none_is_handed_out_as_the_message_it_is() {
+    let headers = |table: &mut TableWriter<'_>| {
+        table.text("cloudEvents:specversion", "1.0").text("cloudEvents:id", "1").text("a", "b");
+    };
+    let structured =
+        Properties { content_type: Some("application/cloudevents+json"), ..Properties::default() };
+    for (bytes, body) in [
+        (properties(headers, Properties::default()), &b"no event"[..]),
+        (properties(|_| {}, structured), b"no event"),
+        (properties(|_| {}, structured), b"{}"),
+        (properties(headers, structured), b""),
+    ] {
+        let event = amqp(&bytes, body).to_event("q/42").unwrap();
+        let view = event.event().unwrap();
+        assert_eq!((view.id(), view.kind()), ("q/42", "amqp.message"));
+        assert_eq!(&event.body()[..], body);
+    }
+    let event = amqp(&properties(headers, Properties::default()), b"").to_event("x").unwrap();
+    let view = event.event().unwrap();
+    assert_eq!((view.header("cloudEvents:id"), view.header("a")), (Some("1"), Some("b")));
+}
+
+#[test]
+fn attributes_and_headers_that_no_event_has_room_for_do_not_stop_a_message() {
+    let structured =
+        Properties { content_type: Some("application/cloudevents+json"), ..Properties::default() };
+    let long = "x".repeat(300 << 10);
+    let body =
+        format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t","long":"{long}"}}"#);
+    let event = amqp(&properties(|_| {}, structured), body.as_bytes()).to_event("x").unwrap();
+    assert_eq!(event.event().unwrap().kind(), "amqp.message");
+    let many = properties(
         |table| {
-            table.text("cloudEvents:specversion", "1.0").text("cloudEvents:id", "1");
+            for _ in 0..40_000 {
+                table.entry("n", Field::I8(-128));
+            }
         },
         Properties::default(),
     );
-    assert_eq!(amqp(&bytes, b"").to_event("x").unwrap_err().reason(), Reason::MalformedMessage);
+    let event = amqp(&many, b"hello").to_event("x").unwrap();
+    assert_eq!(&event.body()[..], b"hello");
+}
+
+#[test]
+fn properties_that_are_none_are_told() {
     assert_eq!(amqp(&[255], b"").to_event("x").unwrap_err().reason(), Reason::MalformedMessage);
     let foreign = Message::foreign(b"anything".to_vec().into());
     assert_eq!(&foreign.to_event("x").unwrap().body()[..], b"anything");

@@ -1,6 +1,7 @@
 //! The metrics of topics, queues, subscriptions and the ledger, asked for at each scrape.
 //!
-//! Queues that live in memory alone come and go with their connections, so that they are told as one.
+//! Queues that live in memory alone come and go with their connections, so that they are told as one,
+//! and only by what they hold: what one has counted goes with it, and a counter must never fall.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,14 +45,18 @@ impl Messages {
                 sum.leased += view.leased;
                 sum.waiting += view.waiting;
                 sum.consumers += view.consumers;
-                sum.counts.published += view.counts.published;
-                sum.counts.delivered += view.counts.delivered;
+                sum.oldest_ms = match (sum.oldest_ms, view.oldest_ms) {
+                    (0, oldest) | (oldest, 0) => oldest,
+                    (one, other) => one.min(other),
+                };
                 continue;
             }
-            self::queue(&queue.key().to_string(), &view, now_ms, to);
+            let name = queue.key().to_string();
+            counted(&name, &view.counts, to);
+            held(&name, &view, now_ms, to);
         }
         if let Some(view) = transient {
-            queue(TRANSIENT, &view, now_ms, to);
+            held(TRANSIENT, &view, now_ms, to);
         }
     }
 
@@ -98,9 +103,9 @@ impl Messages {
     }
 }
 
-fn queue(name: &str, view: &QueueView, now_ms: u128, to: &mut Writer) {
+/// What has happened to the messages of a queue.
+fn counted(name: &str, counts: &Counts, to: &mut Writer) {
     let of = [("queue", name)];
-    let counts = &view.counts;
     to.counter(Metric::QueuePublished, &of, counts.published);
     to.counter(Metric::QueueDuplicates, &of, counts.duplicates);
     to.counter(Metric::QueueRefused, &of, counts.refused);
@@ -110,6 +115,11 @@ fn queue(name: &str, view: &QueueView, now_ms: u128, to: &mut Writer) {
     for (cause, count) in [("expired", counts.expired), ("given_up", counts.dropped)] {
         to.counter(Metric::QueueDropped, &[of[0], ("cause", cause)], count);
     }
+}
+
+/// What a queue holds now.
+fn held(name: &str, view: &QueueView, now_ms: u128, to: &mut Writer) {
+    let of = [("queue", name)];
     for (state, count) in
         [("ready", view.ready), ("leased", view.leased), ("waiting", view.waiting)]
     {

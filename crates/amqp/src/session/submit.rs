@@ -4,6 +4,7 @@
 //! nobody else's messages. A disk that is full refuses nobody: what was published waits here, nothing
 //! more is read, and the client is told.
 
+use smallvec::SmallVec;
 use weft_broker::{Publish, Receipt};
 use weft_kernel::{Error, Reason};
 use weft_wire::amqp::Method;
@@ -89,6 +90,8 @@ impl Session {
         if std::mem::take(&mut self.publishing.stalled) && std::mem::take(&mut self.blocked) {
             Method::ConnectionUnblocked {}.write(0, &mut self.out);
         }
+        // Which positions they got is of no interest any more.
+        let receipt = receipt.map(|receipt| Receipt { appended: SmallVec::new(), ..receipt });
         let marks = std::mem::take(&mut self.publishing.marks);
         self.flights.push_back(Flight { receipt, marks });
     }

@@ -163,15 +163,8 @@ impl Client {
     }
 
     pub(crate) async fn publish(&mut self, exchange: &str, key: &str, raw: &[u8], body: &[u8]) {
-        let method = Method::BasicPublish {
-            ticket: 0,
-            exchange,
-            routing_key: key,
-            mandatory: false,
-            immediate: false,
-        };
         let mut out = Vec::new();
-        write_content(1, &method, raw, body, 131_072, &mut out);
+        write_publish(exchange, key, raw, body, &mut out);
         self.raw(&out).await.unwrap();
     }
 
@@ -240,6 +233,18 @@ impl Client {
             }
         }
     }
+}
+
+/// Writes the frames of a publish on the first channel.
+pub(crate) fn write_publish(exchange: &str, key: &str, raw: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    let method = Method::BasicPublish {
+        ticket: 0,
+        exchange,
+        routing_key: key,
+        mandatory: false,
+        immediate: false,
+    };
+    write_content(1, &method, raw, body, 131_072, out);
 }
 
 /// The text headers of a message.

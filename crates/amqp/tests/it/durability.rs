@@ -4,7 +4,7 @@ use weft_ledger::disk::simulated::Faults;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
-    client::PERSISTENT,
+    client::{PERSISTENT, write_publish},
     node::{Node, run},
 };
 
@@ -28,6 +28,34 @@ fn a_confirm_waits_for_the_disk() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+#[test]
+fn a_confirm_waits_for_its_own_write_and_not_for_an_earlier_one() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        client.queue("empty", true, b"").await;
+        client.confirms().await;
+        node.turn(false);
+        client.publish("", "q", &PERSISTENT, b"first").await;
+        assert!(client.is_quiet().await);
+        // The question waits for the first; the second goes out behind it.
+        let mut out = Vec::new();
+        Method::BasicGet { ticket: 0, queue: "empty", no_ack: true }.write(1, &mut out);
+        write_publish("", "q", &PERSISTENT, b"second", &mut out);
+        client.raw(&out).await.unwrap();
+        assert!(client.is_quiet().await);
+        node.turn_once();
+        let first = Method::BasicAck { delivery_tag: 1, multiple: false };
+        assert_eq!(client.next().await.method(), first);
+        assert!(matches!(client.next().await.method(), Method::BasicGetEmpty { .. }));
+        assert!(client.is_quiet().await, "the second was confirmed before it was on disk");
+        node.turn(true);
+        let second = Method::BasicAck { delivery_tag: 2, multiple: false };
+        assert_eq!(client.next().await.method(), second);
     });
 }
 

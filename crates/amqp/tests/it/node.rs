@@ -14,6 +14,7 @@ use crate::client::Client;
 pub(crate) struct Node {
     pub(crate) broker: Broker,
     pub(crate) disk: SimulatedDisk,
+    ledger: Ledger,
     server: Server,
     tasks: Tasks,
     /// Whether the disk goes on.
@@ -67,7 +68,7 @@ impl Node {
             }
         };
         tasks.spawn_local(turn);
-        let broker = Broker::open(Arc::new(ledger), clock, Rng::seeded(7)).await.unwrap();
+        let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(7)).await.unwrap();
         let server = Server::open(broker.clone(), options, "test").await.unwrap();
         let keeper = broker.clone();
         let keeping = alive.clone();
@@ -77,12 +78,17 @@ impl Node {
                 tokio::task::yield_now().await;
             }
         });
-        Self { broker, disk, server, tasks, turning, alive }
+        Self { broker, disk, ledger, server, tasks, turning, alive }
     }
 
     /// Stops or resumes the disk.
     pub(crate) fn turn(&self, on: bool) {
         self.turning.set(on);
+    }
+
+    /// Lets a disk that was stopped write once what waits for it.
+    pub(crate) fn turn_once(&self) {
+        self.ledger.step();
     }
 
     /// Asks every connection to end.

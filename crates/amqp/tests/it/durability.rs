@@ -5,7 +5,7 @@ use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
     client::{PERSISTENT, write_publish},
-    node::{Node, run},
+    node::{Node, near, run},
 };
 
 #[test]
@@ -175,6 +175,24 @@ fn a_disk_that_is_full_blocks_publishers_until_there_is_room() {
             }
         }
         assert_eq!(told, sent, "what waited is taken");
+    });
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_connection_and_not_the_node() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        client.confirms().await;
+        node.turn(false);
+        client.publish("", "q", &PERSISTENT, b"m").await;
+        assert!(client.is_quiet().await);
+        node.disk.set_faults(Faults { fail_sync_from: Some(0), ..Faults::default() });
+        node.turn(true);
+        client.closed_with(541).await;
+        // Others are still listened to.
+        node.dial(near()).log_in("PLAIN", b"\0guest\0guest").await;
     });
 }
 

@@ -319,7 +319,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             next = next.min(since + CLOSING_TIME);
         }
         if let Some(beat) = self.beat() {
-            next = next.min(self.last_written + beat).min(self.last_read + beat * 4);
+            // Nothing needs to be said while something waits to be sent.
+            let quiet =
+                if self.session.out.is_empty() { self.last_written } else { Instant::now() };
+            next = next.min(quiet + beat).min(self.last_read + beat * 4);
         }
         if self.session.is_stalled() {
             next = next.min(Instant::now() + STALLED_EVERY);

@@ -97,12 +97,23 @@ impl Client {
     }
 
     pub(crate) async fn open(&mut self, user: &str, password: &str, vhost: &str) {
+        self.open_beating(user, password, vhost, 0).await;
+    }
+
+    /// The same with heartbeats, in seconds.
+    pub(crate) async fn open_beating(
+        &mut self,
+        user: &str,
+        password: &str,
+        vhost: &str,
+        heartbeat: u16,
+    ) {
         self.log_in("PLAIN", format!("\0{user}\0{password}").as_bytes()).await;
         let tune = self.next().await;
         let Method::ConnectionTune { channel_max, frame_max, .. } = tune.method() else {
             panic!("{:?}", tune.method())
         };
-        self.send(0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 }).await;
+        self.send(0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }).await;
         let open = Method::ConnectionOpen { virtual_host: vhost, capabilities: "", insist: false };
         let answer = self.call(0, open).await;
         assert_eq!(answer.method(), Method::ConnectionOpenOk { known_hosts: "" });

@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, future::Future, rc::Rc, sync::Arc};
 
-use tokio::task::LocalSet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    task::LocalSet,
+};
 use weft_amqp::{Options, Peer, Server};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
@@ -105,7 +108,16 @@ impl Node {
 
     /// A connection of which nothing was said yet.
     pub(crate) fn dial(&self, peer: Peer) -> Client {
+        self.dial_over(peer, |io| io)
+    }
+
+    /// The same over what `wrap` makes of the server's end.
+    pub(crate) fn dial_over<IO>(&self, peer: Peer, wrap: impl FnOnce(DuplexStream) -> IO) -> Client
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let theirs = wrap(theirs);
         let (server, stop) = (self.server.clone(), self.tasks.stop().clone());
         self.tasks.spawn_local(async move { server.serve(theirs, peer, stop).await });
         Client::new(ours)

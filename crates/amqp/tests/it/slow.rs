@@ -1,0 +1,94 @@
+//! Clients that read slowly or not at all, and the heartbeats of those who must wait.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use weft_wire::amqp::Method;
+
+use crate::{
+    client::PERSISTENT,
+    node::{Node, near, run},
+};
+
+/// A stream that counts how often it was tried to write to it.
+struct Counted {
+    io: DuplexStream,
+    tries: Rc<Cell<u32>>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.tries.set(self.tries.get() + 1);
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+const BODY_BYTES: usize = 64 << 10;
+
+/// Lets time pass, and everybody do what they have to do then.
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A node with `count` messages in the queue `q`.
+async fn filled(count: u32) -> Node {
+    let node = Node::new().await;
+    let mut client = node.connect().await;
+    client.queue("q", true, b"").await;
+    client.confirms().await;
+    for _ in 0..count {
+        client.publish("", "q", &PERSISTENT, &[7; BODY_BYTES]).await;
+        assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+    }
+    node
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_nothing() {
+    run(|| async {
+        let node = filled(10).await;
+        let tries = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&tries);
+        let mut idle = node.dial_over(near(), |io| Counted { io, tries: counted });
+        idle.open_beating("guest", "guest", "/", 20).await;
+        idle.consume("q", "idle").await;
+        pass(Duration::ZERO).await;
+        pass(Duration::from_secs(11)).await;
+        let before = tries.get();
+        pass(Duration::from_secs(1)).await;
+        let more = tries.get() - before;
+        assert!(more < 10, "tried {more} times to write what nobody reads");
+    });
+}

@@ -322,7 +322,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             // Nothing needs to be said while something waits to be sent.
             let quiet =
                 if self.session.out.is_empty() { self.last_written } else { Instant::now() };
-            next = next.min(quiet + beat).min(self.last_read + beat * 4);
+            next = next.min(quiet + beat);
+            if self.takes_more() {
+                next = next.min(self.last_read + beat * 4);
+            }
         }
         if self.session.is_stalled() {
             next = next.min(Instant::now() + STALLED_EVERY);
@@ -345,6 +348,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         }
         if self.closing_since.is_some_and(|since| now >= since + CLOSING_TIME) {
             return true;
+        }
+        if !self.takes_more() {
+            // What is not read cannot be missed.
+            self.last_read = now;
         }
         if let Some(beat) = self.beat() {
             if now >= self.last_read + beat * 4 {

@@ -10,7 +10,8 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use weft_wire::amqp::Method;
+use weft_ledger::disk::simulated::Faults;
+use weft_wire::amqp::{Method, frame::HEARTBEAT};
 
 use crate::{
     client::PERSISTENT,
@@ -90,5 +91,43 @@ fn a_client_that_does_not_read_costs_nothing() {
         pass(Duration::from_secs(1)).await;
         let more = tries.get() - before;
         assert!(more < 10, "tried {more} times to write what nobody reads");
+    });
+}
+
+#[test]
+fn a_full_disk_and_a_slow_reader_miss_no_heartbeats() {
+    run(|| async {
+        let node = filled(40).await;
+        let mut slow = node.dial(near());
+        slow.open_beating("guest", "guest", "/", 20).await;
+        slow.consume("q", "slow").await;
+        let mut blocked = node.dial(near());
+        blocked.open_beating("guest", "guest", "/", 20).await;
+        let there = node.disk.files().iter().map(|(_, bytes)| bytes).sum();
+        node.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
+        blocked.confirms().await;
+        let mut sent = 0;
+        loop {
+            blocked.publish("", "q", &PERSISTENT, &[7; BODY_BYTES]).await;
+            sent += 1;
+            assert!(sent < 200, "never full");
+            match blocked.next().await.method() {
+                Method::BasicAck { .. } => {}
+                Method::ConnectionBlocked { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        for _ in 0..10 {
+            blocked.raw(&HEARTBEAT).await.unwrap();
+            slow.raw(&HEARTBEAT).await.unwrap();
+            pass(Duration::from_secs(10)).await;
+        }
+        node.disk.set_faults(Faults::default());
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(blocked.next().await.method(), Method::ConnectionUnblocked {});
+        for _ in 0..40 {
+            assert!(matches!(slow.next().await.method(), Method::BasicDeliver { .. }));
+            assert_eq!(slow.content().await.body.len(), BODY_BYTES);
+        }
     });
 }

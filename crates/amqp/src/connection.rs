@@ -289,6 +289,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             }
             self.written += count;
             self.last_written = Instant::now();
+            if self.written >= OUT_BYTES_MAX {
+                // It would grow for ever under a client that never catches up.
+                self.session.out.drain(..self.written);
+                self.written = 0;
+            }
         }
         self.written = 0;
         self.session.out.clear();

@@ -53,7 +53,7 @@ impl AsyncWrite for Counted {
     }
 }
 
-const BODY_BYTES: usize = 64 << 10;
+const BODY_BYTES: usize = 60_000;
 
 /// Lets time pass, and everybody do what they have to do then.
 async fn pass(time: Duration) {
@@ -129,5 +129,27 @@ fn a_full_disk_and_a_slow_reader_miss_no_heartbeats() {
             assert!(matches!(slow.next().await.method(), Method::BasicDeliver { .. }));
             assert_eq!(slow.content().await.body.len(), BODY_BYTES);
         }
+    });
+}
+
+#[test]
+fn a_client_that_never_catches_up_is_given_more_all_the_same() {
+    run(|| async {
+        let node = filled(60).await;
+        let queue = node.broker.queue(&weft_broker::Key::plain("q").unwrap()).unwrap();
+        let ready = || node.broker.queue_view(&queue).ready;
+        let mut slow = node.connect().await;
+        slow.consume("q", "slow").await;
+        pass(Duration::ZERO).await;
+        let before = ready();
+        let handed_out = 60 - before;
+        let mut read = 0;
+        while ready() == before {
+            assert!(matches!(slow.next().await.method(), Method::BasicDeliver { .. }));
+            slow.content().await;
+            read += 1;
+            pass(Duration::ZERO).await;
+        }
+        assert!(read + 1 < handed_out, "given nothing until {read} of {handed_out} were read");
     });
 }

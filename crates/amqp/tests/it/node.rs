@@ -9,7 +9,10 @@ use tokio::{
 use weft_amqp::{Options, Peer, Server};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
-use weft_ledger::{Ledger, disk::SimulatedDisk};
+use weft_ledger::{
+    Ledger,
+    disk::{SimulatedDisk, simulated::Faults},
+};
 use weft_net::{Stop, Tasks};
 
 use crate::client::Client;
@@ -92,6 +95,12 @@ impl Node {
     /// Lets a disk that was stopped write once what waits for it.
     pub(crate) fn turn_once(&self) {
         self.ledger.step();
+    }
+
+    /// Lets the disk take no more than it has.
+    pub(crate) fn fill_disk(&self) {
+        let there = self.disk.files().iter().map(|(_, bytes)| bytes).sum();
+        self.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
     }
 
     /// Asks every connection to end.

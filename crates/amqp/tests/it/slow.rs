@@ -103,8 +103,7 @@ fn a_full_disk_and_a_slow_reader_miss_no_heartbeats() {
         slow.consume("q", "slow").await;
         let mut blocked = node.dial(near());
         blocked.open_beating("guest", "guest", "/", 20).await;
-        let there = node.disk.files().iter().map(|(_, bytes)| bytes).sum();
-        node.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
+        node.fill_disk();
         blocked.confirms().await;
         let mut sent = 0;
         loop {

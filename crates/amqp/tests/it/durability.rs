@@ -332,6 +332,39 @@ fn a_full_queue_that_refuses_nacks_only_its_own() {
 }
 
 #[test]
+fn nothing_joins_a_channel_that_a_publish_before_has_closed() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        for number in 0..40 {
+            let queue = format!("q{number}");
+            client.queue(&queue, true, b"").await;
+            assert_eq!(client.call(1, to_all(&queue)).await.method(), Method::QueueBindOk {});
+        }
+        let mut out = Vec::new();
+        // With all its copies it is too much for one transaction.
+        write_publish("amq.fanout", "", &PERSISTENT, &[7; 60_000], &mut out);
+        let consume = Method::BasicConsume {
+            ticket: 0,
+            queue: "q",
+            consumer_tag: "late",
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        consume.write(1, &mut out);
+        client.raw(&out).await.unwrap();
+        assert!(matches!(client.next().await.method(), Method::ChannelClose { .. }));
+        assert!(client.is_quiet().await, "a consumer was let in");
+        let queue = node.broker.queue(&weft_broker::Key::plain("q").unwrap()).unwrap();
+        assert_eq!(queue.consumers(), 0);
+    });
+}
+
+#[test]
 fn a_message_that_the_ledger_cannot_take_closes_its_channel_aloud() {
     run(|| async {
         let node = Node::new().await;

@@ -57,8 +57,12 @@ enum Happened {
     Gone,
 }
 
-/// A flight that is waited for.
-type Waiting = Pin<Box<dyn Future<Output = Result<()>>>>;
+/// The flight that is waited for, by the number of its transaction. Whoever lands flights meanwhile
+/// leaves this one behind.
+struct Waiting {
+    seq: u64,
+    done: Pin<Box<dyn Future<Output = Result<()>>>>,
+}
 
 struct Shell<IO> {
     io: IO,
@@ -244,19 +248,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
     }
 
     fn poll_landed(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.waiting.is_none() {
-            match self.session.flights.front() {
-                None => return Poll::Pending,
-                Some(Flight { receipt: None, .. }) => return Poll::Ready(Ok(())),
-                Some(Flight { receipt: Some(receipt), .. }) => {
-                    let (broker, receipt) = (self.session.server.broker.clone(), receipt.clone());
-                    let done = async move { broker.until_durable(&receipt).await };
-                    self.waiting = Some(Box::pin(done));
-                }
+        let Some(Flight { receipt, .. }) = self.session.flights.front() else {
+            self.waiting = None;
+            return Poll::Pending;
+        };
+        let Some(receipt) = receipt else {
+            self.waiting = None;
+            return Poll::Ready(Ok(()));
+        };
+        let seq = receipt.seq;
+        let waiting = match self.waiting.take() {
+            Some(waiting) if waiting.seq == seq => waiting,
+            _ => {
+                let (broker, receipt) = (self.session.server.broker.clone(), receipt.clone());
+                let done = async move { broker.until_durable(&receipt).await };
+                Waiting { seq, done: Box::pin(done) }
             }
-        }
-        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
-        let done = ready!(waiting.as_mut().poll(context));
+        };
+        let waiting = self.waiting.insert(waiting);
+        let done = ready!(waiting.done.as_mut().poll(context));
         self.waiting = None;
         Poll::Ready(done)
     }
@@ -279,6 +289,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             }
             self.written += count;
             self.last_written = Instant::now();
+            if self.written >= OUT_BYTES_MAX {
+                // It would grow for ever under a client that never catches up.
+                self.session.out.drain(..self.written);
+                self.written = 0;
+            }
         }
         self.written = 0;
         self.session.out.clear();
@@ -309,7 +324,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             next = next.min(since + CLOSING_TIME);
         }
         if let Some(beat) = self.beat() {
-            next = next.min(self.last_written + beat).min(self.last_read + beat * 4);
+            // Nothing needs to be said while something waits to be sent.
+            let quiet =
+                if self.session.out.is_empty() { self.last_written } else { Instant::now() };
+            next = next.min(quiet + beat);
+            if self.takes_more() {
+                next = next.min(self.last_read + beat * 4);
+            }
         }
         if self.session.is_stalled() {
             next = next.min(Instant::now() + STALLED_EVERY);
@@ -332,6 +353,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         }
         if self.closing_since.is_some_and(|since| now >= since + CLOSING_TIME) {
             return true;
+        }
+        if !self.takes_more() {
+            // What is not read cannot be missed.
+            self.last_read = now;
         }
         if let Some(beat) = self.beat() {
             if now >= self.last_read + beat * 4 {

@@ -233,6 +233,8 @@ impl Session {
     pub(crate) async fn release(&mut self) {
         // What was published before the end is published.
         self.flush().await;
+        // Nobody is told any more what comes of it.
+        self.flights.clear();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
             self.release_channel(number).await;

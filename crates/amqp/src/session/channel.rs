@@ -148,6 +148,10 @@ impl Session {
         // Everything else sees what was published and settled before it.
         self.flush().await;
         self.land().await;
+        if !self.is_live(number) {
+            // What was before has closed it.
+            return Ok(0);
+        }
         self.slow_method(number, method).await.map(|()| 0)
     }
 

@@ -157,7 +157,7 @@ impl Session {
             },
             in_flight: 0,
             starved: false,
-            holder: Rc::new(Holder { settler, entry }),
+            holder: Rc::new(Holder { settler, entry, fetched: false }),
             consumer,
             waker: self.ready.waker(slot),
         });
@@ -315,7 +315,7 @@ impl Session {
             return Ok(());
         };
         let left = self.depth(&entry);
-        let holder = Rc::new(Holder { settler, entry });
+        let holder = Rc::new(Holder { settler, entry, fetched: true });
         self.got(number, &holder, delivery, no_ack, left);
         if no_ack {
             self.flush_settlements().await;

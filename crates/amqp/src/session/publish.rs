@@ -216,7 +216,7 @@ impl Session {
             }
             return Ok(());
         }
-        self.publishing.bytes += message.len();
+        self.publishing.bytes += message.len() * targets.len();
         self.publishing.copies += targets.len();
         let serial = self.channel(number)?.serial;
         let publish = Publish { ttl, durability, ..Publish::new(message) };

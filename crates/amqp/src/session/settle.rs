@@ -14,6 +14,16 @@ use crate::{fault::Fault, vhost::Entry};
 pub(crate) struct Holder {
     pub(crate) settler: Settler,
     pub(crate) entry: Arc<Entry>,
+    /// Whether it stands for a single message that was fetched, and for no consumer.
+    pub(crate) fetched: bool,
+}
+
+impl Holder {
+    /// Whether deliveries of both may be settled together. What a consumer holds is counted by its own.
+    fn settles_with(self: &Rc<Self>, other: &Rc<Self>) -> bool {
+        let fetched = self.fetched && other.fetched;
+        Rc::ptr_eq(self, other) || fetched && Arc::ptr_eq(&self.entry, &other.entry)
+    }
 }
 
 /// A delivery that is not settled.
@@ -36,7 +46,7 @@ type Verdicts = Vec<(Lease, Verdict)>;
 impl Settling {
     pub(super) fn add(&mut self, holder: &Rc<Holder>, lease: Lease, verdict: Verdict) {
         // Nearly always the queue of the one before; a connection uses few at a time.
-        match self.0.iter_mut().rev().find(|(known, _)| Rc::ptr_eq(known, holder)) {
+        match self.0.iter_mut().rev().find(|(known, _)| known.settles_with(holder)) {
             Some((_, list)) => list.push((lease, verdict)),
             None => self.0.push((Rc::clone(holder), vec![(lease, verdict)])),
         }

@@ -1,15 +1,16 @@
 //! Submitting: what one read brought goes to the broker as one transaction, and comes back as confirms.
 //!
-//! If that is refused as a whole, each message is submitted by itself, so that one full queue refuses
-//! nobody else's messages. A disk that is full refuses nobody: what was published waits here, nothing
-//! more is read, and the client is told.
+//! A publish that is refused, because one of its queues is full, is nacked and keeps no other from being
+//! stored. What is too much for one transaction becomes several. A disk that is full refuses nobody: what
+//! was published waits here, nothing more is read, and the client is told.
 
-use weft_broker::{Publish, Receipt};
+use smallvec::SmallVec;
+use weft_broker::{Publish, Receipt, Submitted};
 use weft_kernel::{Error, Reason};
 use weft_wire::amqp::Method;
 
 use super::{Phase, Session};
-use crate::{arguments::Full, confirms::Confirm, fault::Fault, route::Targets};
+use crate::{arguments::Full, confirms::Confirm, fault::Fault, route::Targets, vhost::Entry};
 
 /// What was published and not submitted.
 #[derive(Debug, Default)]
@@ -49,6 +50,32 @@ pub(crate) struct Flight {
     pub(crate) marks: Vec<Mark>,
 }
 
+/// What came of publishes that were submitted.
+#[derive(Debug, Default)]
+struct Taken {
+    /// How many are done with, from the first on.
+    count: usize,
+    /// Stands for all that were stored.
+    receipt: Option<Receipt>,
+    /// Which of them were refused, in order.
+    refused: Vec<(usize, Error)>,
+}
+
+impl Taken {
+    fn add(&mut self, count: usize, submitted: Submitted, mut refused: Vec<(usize, Error)>) {
+        let Submitted { seq, durability, refused: more } = submitted;
+        refused.extend(more.into_iter().map(|(at, error)| (self.count + at as usize, error)));
+        refused.sort_unstable_by_key(|(at, _)| *at);
+        self.refused.append(&mut refused);
+        self.count += count;
+        if seq != 0 {
+            let before = self.receipt.as_ref().map_or(durability, |receipt| receipt.durability);
+            let durability = durability.max(before);
+            self.receipt = Some(Receipt { seq, durability, appended: SmallVec::new() });
+        }
+    }
+}
+
 impl Session {
     /// Whether publishes wait for room on the disk; nothing more is to be read then.
     pub(crate) fn is_stalled(&self) -> bool {
@@ -63,34 +90,46 @@ impl Session {
 
     /// Submits what was published.
     pub(crate) async fn flush_publishes(&mut self) {
-        let pending = std::mem::take(&mut self.publishing.pending);
-        if pending.is_empty() && self.publishing.marks.is_empty() {
+        let mut pending = std::mem::take(&mut self.publishing.pending);
+        let marks = std::mem::take(&mut self.publishing.marks);
+        if pending.is_empty() && marks.is_empty() {
             return;
         }
         (self.publishing.bytes, self.publishing.copies) = (0, 0);
-        let submitted = match &pending[..] {
-            [] => Ok(None),
-            pending => self.submit(pending).await.map(Some),
+        let (taken, failed) = self.submit(&pending).await;
+        let Taken { count, receipt, refused } = taken;
+        let refused: Vec<(Pending, Error)> = {
+            let mut errors = refused.into_iter().peekable();
+            let done = pending.drain(..count).enumerate();
+            done.filter_map(|(at, one)| Some((one, errors.next_if(|(of, _)| *of == at)?.1)))
+                .collect()
         };
-        let receipt = match submitted {
-            Ok(receipt) => receipt,
-            Err(error) if error.reason() == Reason::StorageFull => {
+        match failed {
+            Some(error) if error.reason() == Reason::StorageFull => {
+                // The rest waits, and so do the confirms, for what was taken as well.
                 self.publishing.pending = pending;
+                self.publishing.marks = marks;
+                if receipt.is_some() {
+                    self.flights.push_back(Flight { receipt, marks: Vec::new() });
+                }
                 self.stall();
-                return;
             }
-            Err(error) if error.reason() == Reason::StoragePoisoned => {
+            Some(error) => {
                 let fault = Fault::from(error);
                 Box::pin(self.end_connection(&fault, (60, 40))).await;
                 return;
             }
-            Err(_error) => self.submit_each(&pending).await,
-        };
-        if std::mem::take(&mut self.publishing.stalled) && std::mem::take(&mut self.blocked) {
-            Method::ConnectionUnblocked {}.write(0, &mut self.out);
+            None => {
+                if std::mem::take(&mut self.publishing.stalled) && std::mem::take(&mut self.blocked)
+                {
+                    Method::ConnectionUnblocked {}.write(0, &mut self.out);
+                }
+                self.flights.push_back(Flight { receipt, marks });
+            }
         }
-        let marks = std::mem::take(&mut self.publishing.marks);
-        self.flights.push_back(Flight { receipt, marks });
+        for (one, error) in refused {
+            self.refuse(&one, error).await;
+        }
     }
 
     /// The disk has no room: the client is told, and what it published waits here.
@@ -102,59 +141,51 @@ impl Session {
         }
     }
 
-    async fn submit(&self, pending: &[Pending]) -> Result<Receipt, Error> {
+    /// Submits publishes in as few transactions as may be. An error is one of the store as a whole, met
+    /// behind those that were taken.
+    async fn submit(&self, pending: &[Pending]) -> (Taken, Option<Error>) {
         let broker = &self.server.broker;
-        loop {
+        let mut taken = Taken::default();
+        let mut together = pending.len();
+        while taken.count < pending.len() {
+            let end = pending.len().min(taken.count + together);
+            let some = &pending[taken.count..end];
+            let mut refused = Vec::new();
             let mut batch = broker.batch();
-            for one in pending {
-                for entry in one.targets.iter() {
-                    if entry.arguments.priority_max.is_some() {
-                        let priority = entry.arguments.priority(one.priority);
-                        let publish = Publish { priority, ..one.publish.clone() };
-                        batch.queue(&entry.queue, &publish)?;
-                    } else {
-                        batch.queue(&entry.queue, &one.publish)?;
-                    }
+            for (at, one) in (taken.count..).zip(some) {
+                let queues = one.targets.iter();
+                let queues = queues.map(|to| (&to.queue, to.arguments.priority(one.priority)));
+                if let Err(error) = batch.publish(queues, &one.publish) {
+                    refused.push((at, error));
+                    // One that goes nowhere stands in for it: those behind it keep their numbers.
+                    let _ = batch.publish([], &one.publish);
                 }
             }
-            match broker.submit(batch) {
-                Err(error) if error.reason() == Reason::StorageBusy => broker.room().await,
-                done => return done,
-            }
-        }
-    }
-
-    /// Submits each by itself, and refuses those that are refused. The receipt stands for all others.
-    async fn submit_each(&mut self, pending: &[Pending]) -> Option<Receipt> {
-        let mut all: Option<Receipt> = None;
-        for one in pending {
-            match self.submit(std::slice::from_ref(one)).await {
-                Ok(receipt) => {
-                    all = Some(match all {
-                        None => receipt,
-                        Some(before) => {
-                            let durability = before.durability.max(receipt.durability);
-                            Receipt { durability, ..receipt }
+            match broker.submit_each(batch) {
+                Ok(submitted) => taken.add(some.len(), submitted, refused),
+                Err(failed) => {
+                    let (error, _batch) = *failed;
+                    match error.reason() {
+                        // Put together anew, because what it has refused by now is not told.
+                        Reason::StorageBusy => broker.room().await,
+                        Reason::StorageFull | Reason::StoragePoisoned => {
+                            return (taken, Some(error));
                         }
-                    });
-                }
-                // The queue went meanwhile: as if it had not been bound.
-                Err(error) if error.reason() == Reason::NoQueue => {}
-                Err(error) => {
-                    tracing::debug!(error = %error, "a publish was refused");
-                    self.refuse(one).await;
-                    if error.reason() == Reason::MessageTooLarge {
-                        // Without confirms nothing else would tell the publisher.
-                        let fault = Fault::precondition(error);
-                        Box::pin(self.fail(one.channel, &fault, (60, 40))).await;
+                        _ if some.len() > 1 => together = some.len() / 2,
+                        _ => {
+                            taken.refused.push((taken.count, error));
+                            taken.count += 1;
+                        }
                     }
                 }
             }
         }
-        all
+        (taken, None)
     }
 
-    async fn refuse(&mut self, one: &Pending) {
+    /// Nacks a publish, and sends it where a queue wants what it refuses.
+    async fn refuse(&mut self, one: &Pending, error: Error) {
+        tracing::debug!(error = %error, "a publish was refused");
         if let Some(channel) = self.channels.get_mut(&one.channel)
             && channel.serial == one.serial
             && let Some(confirms) = &mut channel.confirms
@@ -162,15 +193,33 @@ impl Session {
             confirms.refuse(one.tag);
         }
         for entry in one.targets.iter() {
-            if entry.arguments.full == Full::RejectPublishDlx {
-                let dead = self.server.dead_letters(entry, &one.publish.message, "maxlen");
-                let mut batch = self.server.broker.batch();
-                let added: Result<(), Error> =
-                    dead.iter().try_for_each(|(queue, publish)| batch.queue(queue, publish));
-                let done = added.and_then(|()| self.server.broker.submit(batch));
-                if let Err(error) = done {
-                    tracing::debug!(error = %error, "a refused publish could not be dead-lettered");
-                }
+            if entry.arguments.full == Full::RejectPublishDlx
+                && let Err(error) = self.bury(entry, one).await
+            {
+                tracing::debug!(error = %error, "a refused publish could not be dead-lettered");
+            }
+        }
+        let channel = self.channels.get(&one.channel);
+        let open = channel.is_some_and(|channel| channel.serial == one.serial);
+        if error.reason() == Reason::MessageTooLarge && open && self.is_live(one.channel) {
+            // Without confirms nothing else would tell the publisher.
+            let fault = Fault::precondition(error);
+            Box::pin(self.fail(one.channel, &fault, (60, 40))).await;
+        }
+    }
+
+    async fn bury(&self, entry: &Entry, one: &Pending) -> Result<(), Error> {
+        let broker = &self.server.broker;
+        let dead = self.server.dead_letters(entry, &one.publish.message, "maxlen");
+        loop {
+            let mut batch = broker.batch();
+            for (queue, publish) in &dead {
+                batch.publish([(queue, publish.priority)], publish)?;
+            }
+            match broker.submit_each(batch) {
+                Ok(_submitted) => return Ok(()),
+                Err(failed) if failed.0.reason() == Reason::StorageBusy => broker.room().await,
+                Err(failed) => return Err(failed.0),
             }
         }
     }

@@ -97,12 +97,23 @@ impl Client {
     }
 
     pub(crate) async fn open(&mut self, user: &str, password: &str, vhost: &str) {
+        self.open_beating(user, password, vhost, 0).await;
+    }
+
+    /// The same with heartbeats, in seconds.
+    pub(crate) async fn open_beating(
+        &mut self,
+        user: &str,
+        password: &str,
+        vhost: &str,
+        heartbeat: u16,
+    ) {
         self.log_in("PLAIN", format!("\0{user}\0{password}").as_bytes()).await;
         let tune = self.next().await;
         let Method::ConnectionTune { channel_max, frame_max, .. } = tune.method() else {
             panic!("{:?}", tune.method())
         };
-        self.send(0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 }).await;
+        self.send(0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }).await;
         let open = Method::ConnectionOpen { virtual_host: vhost, capabilities: "", insist: false };
         let answer = self.call(0, open).await;
         assert_eq!(answer.method(), Method::ConnectionOpenOk { known_hosts: "" });
@@ -163,15 +174,8 @@ impl Client {
     }
 
     pub(crate) async fn publish(&mut self, exchange: &str, key: &str, raw: &[u8], body: &[u8]) {
-        let method = Method::BasicPublish {
-            ticket: 0,
-            exchange,
-            routing_key: key,
-            mandatory: false,
-            immediate: false,
-        };
         let mut out = Vec::new();
-        write_content(1, &method, raw, body, 131_072, &mut out);
+        write_publish(exchange, key, raw, body, &mut out);
         self.raw(&out).await.unwrap();
     }
 
@@ -240,6 +244,18 @@ impl Client {
             }
         }
     }
+}
+
+/// Writes the frames of a publish on the first channel.
+pub(crate) fn write_publish(exchange: &str, key: &str, raw: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    let method = Method::BasicPublish {
+        ticket: 0,
+        exchange,
+        routing_key: key,
+        mandatory: false,
+        immediate: false,
+    };
+    write_content(1, &method, raw, body, 131_072, out);
 }
 
 /// The text headers of a message.

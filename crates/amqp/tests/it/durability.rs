@@ -4,9 +4,20 @@ use weft_ledger::disk::simulated::Faults;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
-    client::PERSISTENT,
-    node::{Node, run},
+    client::{PERSISTENT, write_publish},
+    node::{Node, near, run},
 };
+
+fn to_all(queue: &str) -> Method<'_> {
+    Method::QueueBind {
+        ticket: 0,
+        queue,
+        exchange: "amq.fanout",
+        routing_key: "",
+        no_wait: false,
+        arguments: Table::EMPTY,
+    }
+}
 
 #[test]
 fn a_confirm_waits_for_the_disk() {
@@ -28,6 +39,34 @@ fn a_confirm_waits_for_the_disk() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+#[test]
+fn a_confirm_waits_for_its_own_write_and_not_for_an_earlier_one() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        client.queue("empty", true, b"").await;
+        client.confirms().await;
+        node.turn(false);
+        client.publish("", "q", &PERSISTENT, b"first").await;
+        assert!(client.is_quiet().await);
+        // The question waits for the first; the second goes out behind it.
+        let mut out = Vec::new();
+        Method::BasicGet { ticket: 0, queue: "empty", no_ack: true }.write(1, &mut out);
+        write_publish("", "q", &PERSISTENT, b"second", &mut out);
+        client.raw(&out).await.unwrap();
+        assert!(client.is_quiet().await);
+        node.turn_once();
+        let first = Method::BasicAck { delivery_tag: 1, multiple: false };
+        assert_eq!(client.next().await.method(), first);
+        assert!(matches!(client.next().await.method(), Method::BasicGetEmpty { .. }));
+        assert!(client.is_quiet().await, "the second was confirmed before it was on disk");
+        node.turn(true);
+        let second = Method::BasicAck { delivery_tag: 2, multiple: false };
+        assert_eq!(client.next().await.method(), second);
     });
 }
 
@@ -87,17 +126,9 @@ fn bindings_of_a_queue_that_went_while_nobody_looked_go_at_the_next_start() {
     run(|| async {
         let node = Node::new().await;
         let mut client = node.connect().await;
-        let bind = |queue: &'static str| Method::QueueBind {
-            ticket: 0,
-            queue,
-            exchange: "amq.fanout",
-            routing_key: "",
-            no_wait: false,
-            arguments: Table::EMPTY,
-        };
         for queue in ["gone", "kept"] {
             client.queue(queue, true, b"").await;
-            assert_eq!(client.call(1, bind(queue)).await.method(), Method::QueueBindOk {});
+            assert_eq!(client.call(1, to_all(queue)).await.method(), Method::QueueBindOk {});
         }
         let key = weft_broker::Key::plain("gone").unwrap();
         node.broker.delete_queue(&key, None).await.unwrap();
@@ -119,8 +150,7 @@ fn a_disk_that_is_full_blocks_publishers_until_there_is_room() {
         let mut client = node.connect().await;
         client.queue("q", true, b"").await;
         client.confirms().await;
-        let there = node.disk.files().iter().map(|(_, bytes)| bytes).sum();
-        node.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
+        node.fill_disk();
         let body = vec![7; 256 << 10];
         let (mut sent, mut told) = (0, 0);
         // What is allocated is filled first.
@@ -147,6 +177,125 @@ fn a_disk_that_is_full_blocks_publishers_until_there_is_room() {
             }
         }
         assert_eq!(told, sent, "what waited is taken");
+    });
+}
+
+#[test]
+fn a_queue_that_goes_keeps_no_message_from_the_others() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        for queue in ["gone", "kept"] {
+            client.queue(queue, true, b"").await;
+            assert_eq!(client.call(1, to_all(queue)).await.method(), Method::QueueBindOk {});
+        }
+        client.confirms().await;
+        node.fill_disk();
+        let mut sent = 0;
+        loop {
+            client.publish("amq.fanout", "", &PERSISTENT, &[7; 128 << 10]).await;
+            sent += 1;
+            if let Method::ConnectionBlocked { .. } = client.next().await.method() {
+                break;
+            }
+        }
+        // The last waits for room, and one of its queues goes meanwhile.
+        node.disk.set_faults(Faults::default());
+        let key = weft_broker::Key::plain("gone").unwrap();
+        node.broker.delete_queue(&key, None).await.unwrap();
+        tokio::time::advance(std::time::Duration::from_millis(300)).await;
+        assert_eq!(client.next().await.method(), Method::ConnectionUnblocked {});
+        let told = Method::BasicAck { delivery_tag: sent, multiple: false };
+        assert_eq!(client.next().await.method(), told);
+        assert_eq!(client.queue("kept", true, b"").await, sent as u32);
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_nothing_beside_what_a_full_queue_refuses() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        let mut arguments = Vec::new();
+        TableWriter::new(&mut arguments)
+            .entry("x-max-length", weft_wire::amqp::Value::I32(1))
+            .text("x-overflow", "reject-publish");
+        client.queue("small", true, &arguments[4..]).await;
+        client.queue("large", true, b"").await;
+        client.confirms().await;
+        client.publish("", "small", &PERSISTENT, b"m").await;
+        assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+        node.fill_disk();
+        let mut sent = 1;
+        loop {
+            let mut out = Vec::new();
+            write_publish("", "small", &PERSISTENT, b"m", &mut out);
+            write_publish("", "large", &PERSISTENT, &[7; 32 << 10], &mut out);
+            client.raw(&out).await.unwrap();
+            sent += 2;
+            assert!(sent < 2000, "never full");
+            match client.next().await.method() {
+                Method::BasicNack { delivery_tag, .. } => assert_eq!(delivery_tag, sent - 1),
+                Method::ConnectionBlocked { .. } => break,
+                other => panic!("{other:?}"),
+            }
+            let taken = client.next().await;
+            assert_eq!(taken.method(), Method::BasicAck { delivery_tag: sent, multiple: false });
+        }
+        node.disk.set_faults(Faults::default());
+        tokio::time::advance(std::time::Duration::from_millis(300)).await;
+        assert_eq!(client.next().await.method(), Method::ConnectionUnblocked {});
+        let refused = Method::BasicNack { delivery_tag: sent - 1, multiple: false, requeue: false };
+        assert_eq!(client.next().await.method(), refused);
+        let taken = Method::BasicAck { delivery_tag: sent, multiple: false };
+        assert_eq!(client.next().await.method(), taken);
+    });
+}
+
+#[test]
+fn publishes_that_are_too_much_for_one_transaction_become_several() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        let queues: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
+        for queue in &queues {
+            client.queue(queue, true, b"").await;
+            assert_eq!(client.call(1, to_all(queue)).await.method(), Method::QueueBindOk {});
+        }
+        client.confirms().await;
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            write_publish("amq.fanout", "", &PERSISTENT, &[7; 30_000], &mut out);
+        }
+        client.raw(&out).await.unwrap();
+        let mut told = 0;
+        while told < 2 {
+            match client.next().await.method() {
+                Method::BasicAck { delivery_tag, .. } => told = delivery_tag,
+                other => panic!("{other:?}"),
+            }
+        }
+        for queue in &queues {
+            assert_eq!(client.queue(queue, true, b"").await, 2);
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_connection_and_not_the_node() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        client.confirms().await;
+        node.turn(false);
+        client.publish("", "q", &PERSISTENT, b"m").await;
+        assert!(client.is_quiet().await);
+        node.disk.set_faults(Faults { fail_sync_from: Some(0), ..Faults::default() });
+        node.turn(true);
+        client.closed_with(541).await;
+        // Others are still listened to.
+        node.dial(near()).log_in("PLAIN", b"\0guest\0guest").await;
     });
 }
 
@@ -179,6 +328,39 @@ fn a_full_queue_that_refuses_nacks_only_its_own() {
         }
         assert!(client.look("large").await.is_none());
         assert!(client.look("small").await.is_none());
+    });
+}
+
+#[test]
+fn nothing_joins_a_channel_that_a_publish_before_has_closed() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        for number in 0..40 {
+            let queue = format!("q{number}");
+            client.queue(&queue, true, b"").await;
+            assert_eq!(client.call(1, to_all(&queue)).await.method(), Method::QueueBindOk {});
+        }
+        let mut out = Vec::new();
+        // With all its copies it is too much for one transaction.
+        write_publish("amq.fanout", "", &PERSISTENT, &[7; 60_000], &mut out);
+        let consume = Method::BasicConsume {
+            ticket: 0,
+            queue: "q",
+            consumer_tag: "late",
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        consume.write(1, &mut out);
+        client.raw(&out).await.unwrap();
+        assert!(matches!(client.next().await.method(), Method::ChannelClose { .. }));
+        assert!(client.is_quiet().await, "a consumer was let in");
+        let queue = node.broker.queue(&weft_broker::Key::plain("q").unwrap()).unwrap();
+        assert_eq!(queue.consumers(), 0);
     });
 }
 

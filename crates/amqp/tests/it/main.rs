@@ -8,3 +8,4 @@ mod exchange;
 mod hostile;
 mod life;
 mod node;
+mod slow;

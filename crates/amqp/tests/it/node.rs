@@ -2,11 +2,17 @@
 
 use std::{cell::Cell, future::Future, rc::Rc, sync::Arc};
 
-use tokio::task::LocalSet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    task::LocalSet,
+};
 use weft_amqp::{Options, Peer, Server};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
-use weft_ledger::{Ledger, disk::SimulatedDisk};
+use weft_ledger::{
+    Ledger,
+    disk::{SimulatedDisk, simulated::Faults},
+};
 use weft_net::{Stop, Tasks};
 
 use crate::client::Client;
@@ -14,6 +20,7 @@ use crate::client::Client;
 pub(crate) struct Node {
     pub(crate) broker: Broker,
     pub(crate) disk: SimulatedDisk,
+    ledger: Ledger,
     server: Server,
     tasks: Tasks,
     /// Whether the disk goes on.
@@ -67,7 +74,7 @@ impl Node {
             }
         };
         tasks.spawn_local(turn);
-        let broker = Broker::open(Arc::new(ledger), clock, Rng::seeded(7)).await.unwrap();
+        let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(7)).await.unwrap();
         let server = Server::open(broker.clone(), options, "test").await.unwrap();
         let keeper = broker.clone();
         let keeping = alive.clone();
@@ -77,12 +84,23 @@ impl Node {
                 tokio::task::yield_now().await;
             }
         });
-        Self { broker, disk, server, tasks, turning, alive }
+        Self { broker, disk, ledger, server, tasks, turning, alive }
     }
 
     /// Stops or resumes the disk.
     pub(crate) fn turn(&self, on: bool) {
         self.turning.set(on);
+    }
+
+    /// Lets a disk that was stopped write once what waits for it.
+    pub(crate) fn turn_once(&self) {
+        self.ledger.step();
+    }
+
+    /// Lets the disk take no more than it has.
+    pub(crate) fn fill_disk(&self) {
+        let there = self.disk.files().iter().map(|(_, bytes)| bytes).sum();
+        self.disk.set_faults(Faults { bytes_max: Some(there), ..Faults::default() });
     }
 
     /// Asks every connection to end.
@@ -99,7 +117,16 @@ impl Node {
 
     /// A connection of which nothing was said yet.
     pub(crate) fn dial(&self, peer: Peer) -> Client {
+        self.dial_over(peer, |io| io)
+    }
+
+    /// The same over what `wrap` makes of the server's end.
+    pub(crate) fn dial_over<IO>(&self, peer: Peer, wrap: impl FnOnce(DuplexStream) -> IO) -> Client
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let theirs = wrap(theirs);
         let (server, stop) = (self.server.clone(), self.tasks.stop().clone());
         self.tasks.spawn_local(async move { server.serve(theirs, peer, stop).await });
         Client::new(ours)

@@ -56,14 +56,24 @@ impl Batch {
 
     /// Adds a message for several queues: one publish, which happens for all of them or not at all.
     ///
-    /// Queues that were deleted meanwhile are left out.
+    /// Each queue comes with the priority that the message has there. Queues that were deleted meanwhile
+    /// are left out.
     ///
     /// # Errors
     /// [`Reason::MessageTooLarge`] beyond the bound of one of them; nothing is added then.
-    pub fn publish(&mut self, queues: &[Arc<Queue>], publish: &Publish) -> Result<()> {
+    pub fn publish<'q>(
+        &mut self,
+        queues: impl IntoIterator<Item = (&'q Arc<Queue>, u8)>,
+        publish: &Publish,
+    ) -> Result<()> {
         let (ops, appends) = (self.transaction.ops.len(), self.appends.len());
-        for queue in queues {
-            match self.queue(queue, publish) {
+        for (queue, priority) in queues {
+            let added = if priority == publish.priority {
+                self.queue(queue, publish)
+            } else {
+                self.queue(queue, &Publish { priority, ..publish.clone() })
+            };
+            match added {
                 Err(error) if error.reason() != Reason::NoQueue => {
                     self.transaction.ops.truncate(ops);
                     self.appends.truncate(appends);

@@ -303,10 +303,10 @@ fn publishes_that_are_refused_keep_no_other_from_being_stored() {
     let small = queue(&node, QueueOptions { limit, ..QueueOptions::default() });
     let big = node.run(node.broker.declare_queue(&key("big"), QueueOptions::default())).unwrap();
     let mut batch = node.broker.batch();
-    batch.publish(&[small.clone(), big.clone()], &publish("1")).unwrap();
-    batch.publish(&[big.clone(), small.clone()], &publish("2")).unwrap();
-    batch.publish(&[], &publish("nowhere")).unwrap();
-    batch.publish(std::slice::from_ref(&big), &publish("3")).unwrap();
+    batch.publish([(&small, 0), (&big, 0)], &publish("1")).unwrap();
+    batch.publish([(&big, 0), (&small, 0)], &publish("2")).unwrap();
+    batch.publish([], &publish("nowhere")).unwrap();
+    batch.publish([(&big, 0)], &publish("3")).unwrap();
     let submitted = node.broker.submit_each(batch).unwrap();
     let refused: Vec<_> =
         submitted.refused.iter().map(|(index, error)| (*index, error.reason())).collect();

@@ -163,8 +163,8 @@ impl Broker {
     ///
     /// # Errors
     /// What is wrong with the store as a whole ([`Reason::StorageBusy`], [`Reason::StorageFull`],
-    /// [`Reason::StoragePoisoned`]), and the batch, to be submitted again.
-    pub fn submit_each(&self, mut batch: Batch) -> Result<Submitted, Box<(Error, Batch)>> {
+    /// [`Reason::StoragePoisoned`]), or with the batch ([`Reason::MessageTooLarge`]); nothing is stored then.
+    pub fn submit_each(&self, mut batch: Batch) -> Result<Submitted> {
         let mut refused = Vec::new();
         // Which of the publishes are left.
         let mut left: SmallVec<[u32; 1]> = (0..batch.publishes.len() as u32).collect();
@@ -187,7 +187,7 @@ impl Broker {
             );
             let op = error.op.and_then(|op| u32::try_from(op).ok());
             let (Some(op), false) = (op, global) else {
-                return Err(Box::new((error.into(), batch)));
+                return Err(error.into());
             };
             let at = batch.publishes.partition_point(|first| *first <= op).saturating_sub(1);
             let first = batch.publishes.get(at).copied().unwrap_or_default();

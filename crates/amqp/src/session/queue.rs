@@ -10,8 +10,8 @@ use crate::{
     fault::Fault,
     name::{RESERVED, generated},
     reply,
-    topology::Destination,
-    vhost::Entry,
+    topology::{Binding, Destination},
+    vhost::{Entry, Vhost},
 };
 
 impl Session {
@@ -136,21 +136,12 @@ impl Session {
         key: &str,
         arguments: Table<'_>,
     ) -> Result<(), Fault> {
-        let vhost = self.vhost()?;
-        let name = self.queue_name(number, queue)?;
-        if exchange.is_empty() {
-            return Err(Fault::refused("operation not permitted on the default exchange"));
-        }
-        self.may(self.grant.write.allows(&name), "queue", &name)?;
-        self.may(self.grant.read.allows(exchange), "exchange", exchange)?;
+        let (vhost, name, binding) = self.queue_binding(number, queue, exchange, key, arguments)?;
         vhost.usable(&name, self.id)?;
         if vhost.exchange(exchange).is_none() {
             return Err(Fault::no_exchange(exchange, &vhost.name));
         }
-        // A queue that is named by saying nothing is bound by its name, unless a key is given.
-        let key = if queue.is_empty() && key.is_empty() { &name } else { key };
-        let to = Destination::Queue(Arc::clone(&name));
-        self.bind(&vhost, exchange, binding(to, key, arguments)).await
+        self.bind(&vhost, exchange, binding).await
     }
 
     async fn unbind_queue(
@@ -161,6 +152,25 @@ impl Session {
         key: &str,
         arguments: Table<'_>,
     ) -> Result<(), Fault> {
+        let (vhost, name, binding) = self.queue_binding(number, queue, exchange, key, arguments)?;
+        if let Some(entry) = vhost.entry(&name)
+            && entry.queue.exclusive().is_some_and(|owner| owner != self.id)
+        {
+            return Err(Fault::locked(&name, &vhost.name));
+        }
+        vhost.unbind(exchange, &binding).await?;
+        Ok(())
+    }
+
+    /// What is to be bound or unbound, with the name of its queue, if the user may.
+    fn queue_binding(
+        &mut self,
+        number: u16,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Table<'_>,
+    ) -> Result<(Arc<Vhost>, Arc<str>, Binding), Fault> {
         let vhost = self.vhost()?;
         let name = self.queue_name(number, queue)?;
         if exchange.is_empty() {
@@ -168,15 +178,11 @@ impl Session {
         }
         self.may(self.grant.write.allows(&name), "queue", &name)?;
         self.may(self.grant.read.allows(exchange), "exchange", exchange)?;
-        if let Some(entry) = vhost.entry(&name)
-            && entry.queue.exclusive().is_some_and(|owner| owner != self.id)
-        {
-            return Err(Fault::locked(&name, &vhost.name));
-        }
+        // A queue that is named by saying nothing is bound by its name, unless a key is given.
         let key = if queue.is_empty() && key.is_empty() { &name } else { key };
         let to = Destination::Queue(Arc::clone(&name));
-        vhost.unbind(exchange, &binding(to, key, arguments)).await?;
-        Ok(())
+        let binding = binding(to, key, arguments);
+        Ok((vhost, name, binding))
     }
 
     /// Deletes a queue; answers how many messages went with it. One that is not there is no error.

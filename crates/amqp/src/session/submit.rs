@@ -163,21 +163,15 @@ impl Session {
             }
             match broker.submit_each(batch) {
                 Ok(submitted) => taken.add(some.len(), submitted, refused),
-                Err(failed) => {
-                    let (error, _batch) = *failed;
-                    match error.reason() {
-                        // Put together anew, because what it has refused by now is not told.
-                        Reason::StorageBusy => broker.room().await,
-                        Reason::StorageFull | Reason::StoragePoisoned => {
-                            return (taken, Some(error));
-                        }
-                        _ if some.len() > 1 => together = some.len() / 2,
-                        _ => {
-                            taken.refused.push((taken.count, error));
-                            taken.count += 1;
-                        }
+                Err(error) => match error.reason() {
+                    Reason::StorageBusy => broker.room().await,
+                    Reason::StorageFull | Reason::StoragePoisoned => return (taken, Some(error)),
+                    _ if some.len() > 1 => together = some.len() / 2,
+                    _ => {
+                        taken.refused.push((taken.count, error));
+                        taken.count += 1;
                     }
-                }
+                },
             }
         }
         (taken, None)
@@ -218,8 +212,8 @@ impl Session {
             }
             match broker.submit_each(batch) {
                 Ok(_submitted) => return Ok(()),
-                Err(failed) if failed.0.reason() == Reason::StorageBusy => broker.room().await,
-                Err(failed) => return Err(failed.0),
+                Err(error) if error.reason() == Reason::StorageBusy => broker.room().await,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -133,6 +133,8 @@ impl Broker {
 
     async fn detach_topic(&self, topic: &Arc<Topic>) -> Result<()> {
         topic.usage.delete();
+        // Who waits for its next message waits for nothing.
+        topic.newest.told.notify_waiters();
         self.leave_wildcards(topic);
         self.inner().registry.write().topics.remove(&topic.key);
         self.store().drop_log(topic.log).await

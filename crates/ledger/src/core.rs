@@ -18,7 +18,9 @@ mod expiring;
 mod fast;
 mod group;
 mod load;
+mod loading;
 mod log;
+mod look;
 mod map;
 mod now;
 mod plan;
@@ -37,17 +39,18 @@ use weft_kernel::{Error, Reason, Result, Tick};
 
 use self::{
     check::Check,
-    consume::Loaded,
     due::Timer,
     fast::Numbers,
     group::{Group, Tokens},
+    loading::Loaded,
     log::Log,
     map::Map,
     progress::{PendingBytes, Visible},
 };
 pub(crate) use self::{
     cold::{Cold, Want},
-    consume::{Item, Load, Source, Unfit, Whereabouts},
+    consume::{Item, Source, Unfit},
+    loading::{Load, Whereabouts},
     now::Now,
     plan::{Compactable, Live},
     progress::{WriteGroup, poisoned},

@@ -1,9 +1,6 @@
 //! Consuming: who waits, what is handed out, and where its bytes are.
 
-use std::{
-    collections::VecDeque,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use weft_kernel::{Result, Tick};
@@ -11,36 +8,16 @@ use weft_kernel::{Result, Tick};
 use super::{
     Core, Now, Wakes, Want,
     group::{Found, Picked, Sight, Wanted},
+    loading::{Load, Loaded, wants},
     log::{At, Log},
     missing,
 };
 use crate::{
     format::Image,
-    record::{ConsumerId, GroupId, Limits, LogId, ReadItem, Record, Token, Told},
-    store::{Ask, Consumer, Exception, GroupStats, Joined, LogStats, Standing},
+    record::{ConsumerId, GroupId, Limits, LogId, Record, Token},
+    store::{Ask, Consumer, Joined},
     wal::Recent,
 };
-
-/// Records that were loaded from the disk for a group that comes to them next.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    /// What is known: positions from here up to, not including, `to`.
-    from: u64,
-    to: u64,
-    records: VecDeque<Record>,
-}
-
-impl Loaded {
-    fn get(&self, position: u64) -> Option<&Record> {
-        let index = self.records.partition_point(|record| record.position < position);
-        self.records.get(index).filter(|record| record.position == position)
-    }
-
-    fn next(&self, position: u64) -> u64 {
-        let index = self.records.partition_point(|record| record.position < position);
-        self.records.get(index).map_or(self.to, |record| record.position)
-    }
-}
 
 /// Where the bytes of something handed out are.
 #[derive(Clone, Debug)]
@@ -60,26 +37,6 @@ pub(crate) enum Source {
 pub(crate) struct Item {
     pub(crate) picked: Picked,
     pub(crate) source: Source,
-}
-
-/// What must be read before a group can hand out anything.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    from: u64,
-    /// If all that is wanted is there, up to this position all is known.
-    to: u64,
-    pub(crate) wants: Vec<Want>,
-}
-
-/// Where something is that could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whereabouts {
-    /// Where it was thought to be.
-    There,
-    /// Elsewhere meanwhile.
-    Moved(Want),
-    /// Nowhere: there is nothing up to a position.
-    Gone(u64),
 }
 
 /// Why a record that was picked is not delivered after all.
@@ -274,72 +231,6 @@ impl Core {
         Ok((wanted, wakes))
     }
 
-    /// What was to be loaded is here, in the order of the wants, or is given up (no answers).
-    ///
-    /// # Errors
-    /// What the disk says, if it gave nothing.
-    pub(crate) fn loaded(
-        &mut self,
-        id: GroupId,
-        consumer: ConsumerId,
-        load: &Load,
-        answers: Vec<Result<Told>>,
-        now: Now,
-    ) -> (Result<()>, Wakes) {
-        let mut wakes = Wakes::default();
-        let Some(queue) = self.queues.get_mut(&id.0) else { return (Ok(()), wakes) };
-        queue.loading = false;
-        let mut loaded = Loaded { from: load.from, to: load.from, records: VecDeque::new() };
-        let mut failed = Ok(());
-        let all = answers.len() == load.wants.len();
-        let mut whole = all;
-        for (want, told) in load.wants.iter().zip(answers) {
-            let told = match told {
-                Ok(told) => told,
-                Err(error) => {
-                    whole = false;
-                    failed = Err(error);
-                    break;
-                }
-            };
-            loaded.to = told.to;
-            for item in told.items {
-                match item {
-                    ReadItem::Record(record) => loaded.records.push_back(record),
-                    ReadItem::Lost { position, .. } => {
-                        if !queue.group.remove(position) {
-                            continue;
-                        }
-                        queue.group.counts.lost += 1;
-                        if queue.group.options.owner
-                            && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
-                        {
-                            log.drop_record(position);
-                            log.advance(queue.group.low());
-                        }
-                    }
-                }
-            }
-            if told.to < want.end() {
-                whole = false;
-                break;
-            }
-        }
-        if whole {
-            // Between and behind what was wanted nothing is.
-            loaded.to = load.to;
-        }
-        if loaded.to > loaded.from {
-            failed = Ok(());
-            queue.loaded = Some(Box::new(loaded));
-        } else {
-            // Who loaded will not take now: another one may.
-            queue.group.consumers.stand_down(consumer);
-        }
-        self.rouse(id.0, now, &mut wakes);
-        (failed, wakes)
-    }
-
     /// Records that were picked and are not delivered.
     pub(crate) fn unfit(&mut self, id: GroupId, which: &[(u64, Token, Unfit)], now: Now) -> Wakes {
         let mut wakes = Wakes::default();
@@ -363,26 +254,6 @@ impl Core {
             self.rouse(id.0, now, &mut wakes);
         }
         wakes
-    }
-
-    /// Where something is that could not be read at its place.
-    pub(crate) fn whereabouts(&self, want: &Want) -> Whereabouts {
-        let (id, first) = want.first();
-        let Ok(log) = self.log(id) else { return Whereabouts::Gone(want.end()) };
-        let now = match log.at(first) {
-            At::Hole(next) => return Whereabouts::Gone(next.min(want.end())),
-            At::Memory(_) => return Whereabouts::There,
-            At::Slot(slot) => Want::Place(id, first, slot.place()),
-            At::Extent(extent) => {
-                let limits = match want {
-                    Want::Place(..) => Limits { records: 1, bytes: u64::MAX },
-                    Want::Segment { limits, .. } => *limits,
-                };
-                let to = extent.last.min(want.end() - 1);
-                Want::Segment { segment: extent.segment, log: id, from: first, to, limits }
-            }
-        };
-        if now == *want { Whereabouts::There } else { Whereabouts::Moved(now) }
     }
 
     /// Where the bytes of a record are now.
@@ -444,131 +315,7 @@ impl Core {
         }
         Ok(found)
     }
-
-    /// Whether a position of a log is still there.
-    pub(crate) fn is_there(&self, id: LogId, position: u64) -> bool {
-        self.log(id)
-            .is_ok_and(|log| self.lives(log, position) && !matches!(log.at(position), At::Hole(_)))
-    }
-
-    /// Positions that a group has not settled, with how they stand.
-    pub(crate) fn exceptions(
-        &self,
-        id: GroupId,
-        from: u64,
-        limit: usize,
-        now: Now,
-    ) -> Result<(LogId, Vec<Exception>)> {
-        let group = self.group(id)?;
-        let log = self.log(group.options.log)?;
-        let mut found = Vec::new();
-        let mut at = from.max(group.low());
-        while found.len() < limit
-            && let Some(position) = log.next_record(group.done().next_out(at), log.visible)
-        {
-            at = position + 1;
-            if group.settled(position) {
-                continue;
-            }
-            let standing = if let Some(lease) = group.lease(position) {
-                Standing::Leased { consumer: lease.consumer, until: lease.until }
-            } else if let Some(due_ms) = group.waits_until(position, now) {
-                Standing::Waiting { due_ms }
-            } else if group.blocked(position) {
-                Standing::Blocked
-            } else {
-                Standing::Ready
-            };
-            let retry = group.retry(position);
-            let leased = group.lease(position).map(|lease| lease.handouts);
-            found.push(Exception {
-                position,
-                standing,
-                handouts: leased.or(retry.map(|retry| retry.handouts)).unwrap_or(0),
-                failures: retry.map_or(0, |retry| retry.failures),
-                note: retry.map(|retry| retry.note.clone()).unwrap_or_default(),
-            });
-        }
-        Ok((log.id, found))
-    }
-
-    /// How a group stands.
-    pub(crate) fn group_stats(&self, id: GroupId) -> Result<GroupStats> {
-        let group = self.group(id)?;
-        let log = self.log(group.options.log)?;
-        let oldest = log.next_record(group.done().next_out(group.low()), log.visible);
-        Ok(GroupStats {
-            ready: group.ready_below(log.visible),
-            leased: group.leased() as u64,
-            waiting: group.waiting() as u64,
-            done_above: group.done().len(),
-            low: group.low(),
-            cursor: group.cursor(),
-            oldest_ms: oldest.map_or(0, |position| self.time_of(log, position)),
-            handouts: group.counts.handouts,
-            done: group.counts.done,
-            failures: group.counts.failures,
-            expired_leases: group.counts.expired_leases,
-            lost: group.counts.lost,
-            consumers: group.consumers.len() as u32,
-            paused: group.consumers.paused,
-        })
-    }
-
-    /// What a log holds.
-    pub(crate) fn log_stats(&self, id: LogId) -> Result<LogStats> {
-        let log = self.log(id)?;
-        let first = log.next_record(log.first, log.next);
-        Ok(LogStats {
-            first: first.unwrap_or(log.next).min(log.visible),
-            end: log.visible,
-            records: log.records,
-            bytes: log.bytes,
-            oldest_ms: first.map_or(0, |position| self.time_of(log, position)),
-            last_ms: if first.is_some() { log.last_ms } else { 0 },
-        })
-    }
-
-    /// When a record was appended, as far as memory tells.
-    pub(super) fn time_of(&self, log: &Log, position: u64) -> u64 {
-        match log.at(position) {
-            At::Memory(record) => record.time_ms,
-            At::Extent(extent) => extent.first_ms,
-            At::Slot(slot) => self
-                .image(&slot.place())
-                .and_then(|bytes| Image::parse(&bytes).ok().map(|image| image.time_ms))
-                .unwrap_or(0),
-            At::Hole(_) => 0,
-        }
-    }
-
-    /// The first position that may have been appended at or after a time: exact within the write-ahead
-    /// log as far as memory has it, else the beginning of a run in a segment.
-    pub(crate) fn position_near(&self, id: LogId, time_ms: u64) -> Result<u64> {
-        let log = self.log(id)?;
-        let index = log.extents.partition_point(|extent| extent.last_ms < time_ms);
-        if let Some(extent) = log.extents.get(index) {
-            return Ok(extent.first.max(log.first));
-        }
-        let (mut low, mut high) = (log.tail_first.max(log.first), log.visible);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let Some(position) = log.next_record(middle, high) else {
-                high = middle;
-                continue;
-            };
-            match self.time_of(log, position) {
-                0 => low = position + 1,
-                time if time < time_ms => low = position + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
 }
-
-/// How much is loaded for a group at once.
-const LOAD: Limits = Limits { records: 256, bytes: 1 << 20 };
 
 fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) -> Source {
     match log.at(position) {
@@ -592,38 +339,6 @@ fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) ->
                 }),
                 At::Memory(_) | At::Hole(_) => Source::Gone,
             }
-        }
-    }
-}
-
-/// What to read so that a group can look at `position` and some further.
-fn wants(log: &Log, position: u64) -> Load {
-    match log.at(position) {
-        At::Extent(extent) => {
-            let to = extent.last.min(log.visible.saturating_sub(1));
-            let segment = extent.segment;
-            let limits = LOAD;
-            let want = Want::Segment { segment, log: log.id, from: position, to, limits };
-            Load { from: position, to: to + 1, wants: vec![want] }
-        }
-        _ => {
-            let mut wants: Vec<Want> = Vec::new();
-            let (mut to, mut bytes) = (position, 0);
-            while wants.len() < LOAD.records as usize - 1
-                && bytes < LOAD.bytes / 2
-                && to < log.visible
-            {
-                match log.at(to) {
-                    At::Slot(slot) => {
-                        bytes += u64::from(slot.len());
-                        wants.push(Want::Place(log.id, to, slot.place()));
-                    }
-                    At::Hole(_) => {}
-                    _ => break,
-                }
-                to += 1;
-            }
-            Load { from: position, to, wants }
         }
     }
 }

@@ -11,7 +11,6 @@ use super::{
     Core, Now, Wakes,
     capture::CORE,
     dedupe::Chunk,
-    expiring::Expiring,
     group::Retry,
     log::{Extent, Log, Slot, Tail},
     rows,
@@ -275,22 +274,6 @@ impl Core {
         self.note_expiry(image);
     }
 
-    fn note_expiry(&mut self, image: &Image<'_>) {
-        if image.expires_ms == 0 && image.due_ms == 0 {
-            return;
-        }
-        let Some(log) = self.logs.get_mut(&image.log) else { return };
-        let Some(queue) = log.owner.and_then(|owner| self.queues.get_mut(&owner.0)) else { return };
-        if image.due_ms != 0 {
-            queue.group.delay(image.position, image.due_ms, image.priority);
-        }
-        if image.expires_ms != 0 {
-            let group = &queue.group;
-            let expiring = log.expiring.get_or_insert_with(Box::<Expiring>::default);
-            expiring.insert(image.expires_ms, image.position, log.records, |at| !group.settled(at));
-        }
-    }
-
     fn replay_entry(&mut self, entry: &Entry<'_>, seq: u64) {
         match *entry {
             Entry::Append(_) | Entry::Marker => {}
@@ -443,50 +426,6 @@ impl Core {
             let at = now.tick_at(*expires_ms);
             self.arm(at, None);
         }
-    }
-
-    /// Records of a queue in a segment of which it is not known when they expire, since the ledger was
-    /// opened: the log, the segment, and the first and last position.
-    pub(crate) fn next_unseen(&mut self) -> Option<(LogId, u32, u64, u64)> {
-        while let Some((id, first, last)) = self.unseen.pop() {
-            let Some(log) = self.logs.get(&id.0) else { continue };
-            let first = first.max(log.first);
-            let index = log.extents.partition_point(|extent| extent.last < first);
-            let Some(extent) = log.extents.get(index).filter(|extent| extent.first <= last) else {
-                continue;
-            };
-            if extent.last < last {
-                self.unseen.push((id, extent.last + 1, last));
-            }
-            return Some((id, extent.segment, first.max(extent.first), last.min(extent.last)));
-        }
-        None
-    }
-
-    /// When records expire, by position; or they could not be read, and have their turn again.
-    pub(crate) fn seen(
-        &mut self,
-        id: LogId,
-        range: (u64, u64),
-        times: Option<Vec<(u64, u64)>>,
-        now: Now,
-    ) -> Wakes {
-        let mut wakes = Wakes::default();
-        let Some(times) = times else {
-            self.unseen.push((id, range.0, range.1));
-            return wakes;
-        };
-        let Some(log) = self.logs.get_mut(&id.0) else { return wakes };
-        let Some(owner) = log.owner else { return wakes };
-        let Some(queue) = self.queues.get(&owner.0) else { return wakes };
-        let expiring = log.expiring.get_or_insert_with(Box::<Expiring>::default);
-        for (position, expires_ms) in times {
-            if !queue.group.settled(position) {
-                expiring.insert(expires_ms, position, log.records, |at| !queue.group.settled(at));
-            }
-        }
-        self.arm_group(owner.0, now, &mut wakes);
-        wakes
     }
 
     /// Begins a new life: tokens of the former ones do not fit. Not to be used before the transaction

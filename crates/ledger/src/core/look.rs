@@ -1,0 +1,136 @@
+//! Looking at logs and groups: how they stand, what of them is unsettled, and when something was appended.
+
+use weft_kernel::Result;
+
+use super::{
+    Core, Now,
+    log::{At, Log},
+};
+use crate::{
+    format::Image,
+    record::{GroupId, LogId},
+    store::{Exception, GroupStats, LogStats, Standing},
+};
+
+impl Core {
+    /// Whether a position of a log is still there.
+    pub(crate) fn is_there(&self, id: LogId, position: u64) -> bool {
+        self.log(id)
+            .is_ok_and(|log| self.lives(log, position) && !matches!(log.at(position), At::Hole(_)))
+    }
+
+    /// Positions that a group has not settled, with how they stand.
+    pub(crate) fn exceptions(
+        &self,
+        id: GroupId,
+        from: u64,
+        limit: usize,
+        now: Now,
+    ) -> Result<(LogId, Vec<Exception>)> {
+        let group = self.group(id)?;
+        let log = self.log(group.options.log)?;
+        let mut found = Vec::new();
+        let mut at = from.max(group.low());
+        while found.len() < limit
+            && let Some(position) = log.next_record(group.done().next_out(at), log.visible)
+        {
+            at = position + 1;
+            if group.settled(position) {
+                continue;
+            }
+            let standing = if let Some(lease) = group.lease(position) {
+                Standing::Leased { consumer: lease.consumer, until: lease.until }
+            } else if let Some(due_ms) = group.waits_until(position, now) {
+                Standing::Waiting { due_ms }
+            } else if group.blocked(position) {
+                Standing::Blocked
+            } else {
+                Standing::Ready
+            };
+            let retry = group.retry(position);
+            let leased = group.lease(position).map(|lease| lease.handouts);
+            found.push(Exception {
+                position,
+                standing,
+                handouts: leased.or(retry.map(|retry| retry.handouts)).unwrap_or(0),
+                failures: retry.map_or(0, |retry| retry.failures),
+                note: retry.map(|retry| retry.note.clone()).unwrap_or_default(),
+            });
+        }
+        Ok((log.id, found))
+    }
+
+    /// How a group stands.
+    pub(crate) fn group_stats(&self, id: GroupId) -> Result<GroupStats> {
+        let group = self.group(id)?;
+        let log = self.log(group.options.log)?;
+        let oldest = log.next_record(group.done().next_out(group.low()), log.visible);
+        Ok(GroupStats {
+            ready: group.ready_below(log.visible),
+            leased: group.leased() as u64,
+            waiting: group.waiting() as u64,
+            done_above: group.done().len(),
+            low: group.low(),
+            cursor: group.cursor(),
+            oldest_ms: oldest.map_or(0, |position| self.time_of(log, position)),
+            handouts: group.counts.handouts,
+            done: group.counts.done,
+            failures: group.counts.failures,
+            expired_leases: group.counts.expired_leases,
+            lost: group.counts.lost,
+            consumers: group.consumers.len() as u32,
+            paused: group.consumers.paused,
+        })
+    }
+
+    /// What a log holds.
+    pub(crate) fn log_stats(&self, id: LogId) -> Result<LogStats> {
+        let log = self.log(id)?;
+        let first = log.next_record(log.first, log.next);
+        Ok(LogStats {
+            first: first.unwrap_or(log.next).min(log.visible),
+            end: log.visible,
+            records: log.records,
+            bytes: log.bytes,
+            oldest_ms: first.map_or(0, |position| self.time_of(log, position)),
+            last_ms: if first.is_some() { log.last_ms } else { 0 },
+        })
+    }
+
+    /// When a record was appended, as far as memory tells.
+    pub(super) fn time_of(&self, log: &Log, position: u64) -> u64 {
+        match log.at(position) {
+            At::Memory(record) => record.time_ms,
+            At::Extent(extent) => extent.first_ms,
+            At::Slot(slot) => self
+                .image(&slot.place())
+                .and_then(|bytes| Image::parse(&bytes).ok().map(|image| image.time_ms))
+                .unwrap_or(0),
+            At::Hole(_) => 0,
+        }
+    }
+
+    /// The first position that may have been appended at or after a time: exact within the write-ahead
+    /// log as far as memory has it, else the beginning of a run in a segment.
+    pub(crate) fn position_near(&self, id: LogId, time_ms: u64) -> Result<u64> {
+        let log = self.log(id)?;
+        let index = log.extents.partition_point(|extent| extent.last_ms < time_ms);
+        if let Some(extent) = log.extents.get(index) {
+            return Ok(extent.first.max(log.first));
+        }
+        let (mut low, mut high) = (log.tail_first.max(log.first), log.visible);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(position) = log.next_record(middle, high) else {
+                high = middle;
+                continue;
+            };
+            match self.time_of(log, position) {
+                0 => low = position + 1,
+                time if time < time_ms => low = position + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -117,11 +117,17 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     nanos: AtomicU64,
     wall_origin: SystemTime,
+    /// Milliseconds that the wall clock was set forward, or back.
+    set_ms: AtomicI64,
 }
 
 impl Default for ManualClock {
     fn default() -> Self {
-        Self { nanos: AtomicU64::new(3_600_000_000_000), wall_origin: SystemTime::UNIX_EPOCH }
+        Self {
+            nanos: AtomicU64::new(3_600_000_000_000),
+            wall_origin: SystemTime::UNIX_EPOCH,
+            set_ms: AtomicI64::new(0),
+        }
     }
 }
 
@@ -131,6 +137,11 @@ impl ManualClock {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
+
+    /// Sets the wall clock alone so many milliseconds forward, or back.
+    pub fn set_wall_by(&self, ms: i64) {
+        self.set_ms.fetch_add(ms, Ordering::Relaxed);
+    }
 }
 
 impl Clock for ManualClock {
@@ -139,7 +150,10 @@ impl Clock for ManualClock {
     }
 
     fn wall(&self) -> SystemTime {
-        self.wall_origin + self.now().since(Tick::ZERO)
+        let at = self.wall_origin + self.now().since(Tick::ZERO);
+        let set = self.set_ms.load(Ordering::Relaxed);
+        let by = Duration::from_millis(set.unsigned_abs());
+        if set < 0 { at - by } else { at + by }
     }
 }
 

@@ -32,6 +32,8 @@ const SPARES_MAX: usize = 4;
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// How often retention looks at the logs.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often it is looked what of the segments is dead, which goes through all logs.
+const REWRITE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a round works on.
 pub(crate) struct House<'a> {
@@ -61,6 +63,7 @@ pub(crate) struct Flusher {
     /// Segments that nothing points to once the next checkpoint is stored.
     doomed: Vec<u32>,
     retained: Tick,
+    rewritten: Tick,
     scrub: Scrub,
 }
 
@@ -84,6 +87,7 @@ impl Flusher {
             rows: Vec::new(),
             doomed: Vec::new(),
             retained: Tick::ZERO,
+            rewritten: Tick::ZERO,
             scrub: Scrub::default(),
         }
     }
@@ -227,7 +231,10 @@ impl Flusher {
             compact::compact(house);
         }
         let mut did = expiry::look(house);
-        did |= self.rewrite(house)?;
+        if tick.since(self.rewritten) >= REWRITE {
+            self.rewritten = tick;
+            did |= self.rewrite(house)?;
+        }
         house.service.count_damaged(self.scrub.step(house));
         Ok(did)
     }
@@ -249,12 +256,16 @@ impl Flusher {
     }
 
     fn rewrite(&mut self, house: &House<'_>) -> Result<bool> {
+        let segments = house.files.segments.all();
+        if segments.is_empty() {
+            return Ok(false);
+        }
         let live: HashMap<u32, u64> = {
             let core = house.shared.core.lock();
             core.dead().into_iter().map(|(segment, _, bytes)| (segment, bytes)).collect()
         };
         let (mut done, mut changed) = (0, false);
-        for (number, sizes) in house.files.segments.all() {
+        for (number, sizes) in segments {
             if self.doomed.contains(&number) {
                 continue;
             }

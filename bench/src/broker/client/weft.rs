@@ -189,7 +189,7 @@ pub(super) fn consumer(
         Mode::Replay => {
             let path = format!("{}/messages?from=first", path(Place::Log, name));
             request(&mut out, host, "GET", &path, "accept: application/x-ndjson", b"");
-            Box::new(Replay { begun: false, chunk: 0, line: Vec::new() })
+            Box::new(Replay { begun: false, chunk: 0, line: Vec::new(), ended: false })
         }
     };
     socket.send(&out)?;
@@ -274,6 +274,8 @@ struct Replay {
     chunk: usize,
     /// A line that is not whole.
     line: Vec<u8>,
+    /// The last chunk was read.
+    ended: bool,
 }
 
 impl super::Consumer for Replay {
@@ -299,7 +301,13 @@ impl super::Consumer for Replay {
                     // What remains is too short, or nothing but a chunk's end.
                     return Ok(());
                 };
-                ensure!(chunk > 0, "the log ended");
+                if chunk == 0 {
+                    // Whether it ended too early is for who counts to say; nothing more may come.
+                    ensure!(!self.ended, "more behind the end of the log");
+                    self.ended = true;
+                    socket.take(size);
+                    return Ok(());
+                }
                 self.chunk = usize::try_from(chunk)?;
                 socket.take(size);
                 continue;

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Result};
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger, LogId,
-    LogOptions, NewRecord, Op, Options, Retention, Settle, Store, Transaction, Why,
+    Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger, Limits,
+    LogId, LogOptions, NewRecord, Op, Options, ReadItem, Retention, Settle, Store, Transaction,
+    Why,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -131,6 +132,7 @@ fn a_segment_that_is_rewritten_while_it_is_read_loses_nothing() {
     assert!(matches!(reading, Leased::Later(_)), "nothing of it is in memory");
     let before = queue.ledger.stats().segment_bytes;
     queue.settle(&taken);
+    queue.clock.advance(Duration::from_secs(1));
     while queue.ledger.step() {}
     assert!(queue.ledger.stats().segment_bytes < before, "the segment was written anew");
     let read = block(&queue.ledger, reading.wait()).unwrap();
@@ -218,4 +220,64 @@ fn the_newest_bytes_stay_that_retention_promises() {
     while queue.ledger.step() {}
     let kept = queue.ledger.log_stats(queue.log).unwrap();
     assert!((240..=260).contains(&kept.records), "{kept:?}");
+}
+
+#[test]
+fn of_a_compacted_log_the_last_record_of_each_key_stays() {
+    let mut queue = queue(1000, 100);
+    block(&queue.ledger, queue.ledger.drop_group(queue.group)).unwrap();
+    let options = LogOptions { compact: true, ..LogOptions::default() };
+    let log = block(&queue.ledger, queue.ledger.create_log("states", options)).unwrap();
+    let put = |queue: &Queue, number: u32| {
+        let record = NewRecord::new(number.to_le_bytes().to_vec()).keyed(vec![(number % 10) as u8]);
+        let transaction = Transaction::new(Durability::Fsync).append(log, record);
+        block(&queue.ledger, queue.ledger.commit(transaction)).unwrap();
+    };
+    let mut number = 0;
+    // Until some have gone to a segment.
+    let before = queue.ledger.stats().segment_bytes;
+    while queue.ledger.stats().segment_bytes == before {
+        put(&queue, number);
+        number += 1;
+        while queue.ledger.step() {}
+    }
+    queue.clock.advance(Duration::from_secs(10));
+    while queue.ledger.step() {}
+    let read = |queue: &Queue| {
+        let (mut from, mut found) = (0, Vec::new());
+        loop {
+            let items = queue.ledger.read(log, from, Limits::default());
+            let items = block(&queue.ledger, items).unwrap();
+            let Some(last) = items.last() else { return found };
+            from = last.position() + 1;
+            for item in items {
+                let ReadItem::Record(record) = item else { panic!("{item:?}") };
+                found.push((record.position, record.key[0]));
+            }
+        }
+    };
+    let kept = read(&queue);
+    assert!(kept.len() < number as usize / 2, "{} of {number}", kept.len());
+    for key in 0..10 {
+        let last = (0..number).rev().find(|other| other % 10 == key).map(u64::from);
+        assert_eq!(kept.iter().rev().find(|(_, of)| u32::from(*of) == key).map(|at| at.0), last);
+    }
+    queue.reopen().unwrap();
+    assert_eq!(read(&queue), kept, "what went stays gone");
+}
+
+#[test]
+fn damage_in_a_segment_is_found_before_it_is_read() {
+    let queue = queue(1000, 100);
+    let (name, len) = {
+        let files = queue.disk.files();
+        files.into_iter().find(|(name, _)| name.starts_with("segments/")).unwrap()
+    };
+    assert!(queue.disk.flip(&name, len / 3 * 8));
+    let before = queue.ledger.stats().damaged;
+    for _ in 0..10 {
+        queue.clock.advance(Duration::from_secs(600));
+        while queue.ledger.step() {}
+    }
+    assert!(queue.ledger.stats().damaged > before);
 }

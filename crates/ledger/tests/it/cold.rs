@@ -225,7 +225,6 @@ fn the_newest_bytes_stay_that_retention_promises() {
 #[test]
 fn of_a_compacted_log_the_last_record_of_each_key_stays() {
     let mut queue = queue(1000, 100);
-    block(&queue.ledger, queue.ledger.drop_group(queue.group)).unwrap();
     let options = LogOptions { compact: true, ..LogOptions::default() };
     let log = block(&queue.ledger, queue.ledger.create_log("states", options)).unwrap();
     let put = |queue: &Queue, number: u32| {

@@ -371,14 +371,13 @@ impl Core {
         while let Some(position) = log.next_record(at, (last + 1).min(log.next)) {
             at = position + 1;
             // A segment does not know what was settled of it.
-            match &queue {
-                Some(queue) if queue.group.settled(position) => continue,
-                Some(_) => {}
-                None => {
-                    log.removed.insert(position);
-                }
+            if queue.as_ref().is_some_and(|queue| queue.group.settled(position)) {
+                continue;
             }
             log.drop_record(position);
+            if queue.is_none() {
+                log.removed.insert(position);
+            }
         }
         let Some(queue) = &mut queue else { return };
         queue.group.settle_runs(&[(first, last)]);

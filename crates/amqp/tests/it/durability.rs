@@ -4,7 +4,7 @@ use weft_ledger::disk::simulated::Faults;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
-    client::{PERSISTENT, write_publish},
+    client::{Client, PERSISTENT, write_publish},
     node::{Node, near, run},
 };
 
@@ -211,18 +211,23 @@ fn a_queue_that_goes_keeps_no_message_from_the_others() {
     });
 }
 
+/// A queue that refuses a second message and one that takes any, and confirms.
+async fn small_and_large(client: &mut Client) {
+    let mut arguments = Vec::new();
+    TableWriter::new(&mut arguments)
+        .entry("x-max-length", weft_wire::amqp::Value::I32(1))
+        .text("x-overflow", "reject-publish");
+    client.queue("small", true, &arguments[4..]).await;
+    client.queue("large", true, b"").await;
+    client.confirms().await;
+}
+
 #[test]
 fn a_full_disk_refuses_nothing_beside_what_a_full_queue_refuses() {
     run(|| async {
         let node = Node::new().await;
         let mut client = node.connect().await;
-        let mut arguments = Vec::new();
-        TableWriter::new(&mut arguments)
-            .entry("x-max-length", weft_wire::amqp::Value::I32(1))
-            .text("x-overflow", "reject-publish");
-        client.queue("small", true, &arguments[4..]).await;
-        client.queue("large", true, b"").await;
-        client.confirms().await;
+        small_and_large(&mut client).await;
         client.publish("", "small", &PERSISTENT, b"m").await;
         assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
         node.fill_disk();
@@ -304,13 +309,7 @@ fn a_full_queue_that_refuses_nacks_only_its_own() {
     run(|| async {
         let node = Node::new().await;
         let mut client = node.connect().await;
-        let mut arguments = Vec::new();
-        TableWriter::new(&mut arguments)
-            .entry("x-max-length", weft_wire::amqp::Value::I32(1))
-            .text("x-overflow", "reject-publish");
-        client.queue("small", true, &arguments[4..]).await;
-        client.queue("large", true, b"").await;
-        client.confirms().await;
+        small_and_large(&mut client).await;
         for queue in ["small", "large", "small", "large"] {
             client.publish("", queue, &PERSISTENT, queue.as_bytes()).await;
         }

@@ -239,15 +239,17 @@ fn the_last_message_of_each_key_is_found() {
     assert_eq!(error.reason(), Reason::NotSupported);
 }
 
+/// A subscription of the topic `t` that leads to the queue `work`.
+fn subscribe_to_work(node: &Node) -> Arc<Subscription> {
+    let target = SubscriptionTarget::Queue("work".into());
+    subscribe(node, "t", "s", SubscriptionOptions { target, ..SubscriptionOptions::default() })
+}
+
 #[test]
 fn a_subscription_that_leads_to_a_queue_is_forwarded_and_held_back_when_it_is_full() {
     let node = Node::new();
     let log = topic(&node, "t");
-    let options = SubscriptionOptions {
-        target: SubscriptionTarget::Queue("work".into()),
-        ..SubscriptionOptions::default()
-    };
-    let subscription = subscribe(&node, "t", "s", options);
+    let subscription = subscribe_to_work(&node);
     node.publish(log.clone(), &[publish("1"), publish("2")]);
     node.pass(Duration::ZERO);
     assert_eq!(node.broker.subscription_view(&subscription).lag, 2, "the queue is not there");
@@ -272,11 +274,7 @@ fn a_subscription_that_leads_to_a_queue_is_forwarded_and_held_back_when_it_is_fu
 fn forwarding_waits_while_the_store_is_busy() {
     let node = Node::new();
     let log = topic(&node, "t");
-    let options = SubscriptionOptions {
-        target: SubscriptionTarget::Queue("work".into()),
-        ..SubscriptionOptions::default()
-    };
-    let subscription = subscribe(&node, "t", "s", options);
+    let subscription = subscribe_to_work(&node);
     let declare = |name| node.run(node.broker.declare_queue(&key(name), QueueOptions::default()));
     let (work, other) = (declare("work").unwrap(), declare("other").unwrap());
     node.pass(Duration::ZERO);

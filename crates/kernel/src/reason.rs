@@ -150,6 +150,8 @@ reasons! {
     StorageFull = "storage_full", Unavailable, Weft, Safe, "http_request_denied";
     /// A write to the disk has failed, and nothing more is taken.
     StoragePoisoned = "storage_poisoned", Unavailable, Weft, No, "http_request_denied";
+    /// The disk does not answer, or the thread that writes to it hangs.
+    StorageStalled = "storage_stalled", Unavailable, Weft, Safe, "http_request_denied";
     /// Stored bytes do not fit their checksum.
     StorageCorrupt = "storage_corrupt", Internal, Weft, No, "proxy_internal_error";
     /// Weft is draining.

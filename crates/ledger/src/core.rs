@@ -127,6 +127,8 @@ pub(crate) struct Core {
     unseen: Vec<(LogId, u64, u64)>,
     room: Vec<Waker>,
     poisoned: Option<String>,
+    /// Whether nothing more is submitted, for the ledger is being closed.
+    closed: bool,
     check: Check,
     stats: Stats,
     /// Rows of checkpoints that belong to what was dropped.
@@ -170,6 +172,7 @@ impl Core {
             unseen: Vec::new(),
             room: Vec::new(),
             poisoned: None,
+            closed: false,
             check: Check::default(),
             stats: Stats::default(),
             gone: capture::Gone::default(),

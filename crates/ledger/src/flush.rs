@@ -32,6 +32,9 @@ const SPARES_MAX: usize = 4;
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// How often retention looks at the logs.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long nothing is written before what memory keeps of the log is let go: who reads it now reads
+/// something old.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often it is looked what of the segments is dead, which goes through all logs.
 const REWRITE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -64,6 +67,8 @@ pub(crate) struct Flusher {
     doomed: Vec<u32>,
     retained: Tick,
     rewritten: Tick,
+    /// The last transaction that was seen, and since when.
+    quiet: (u64, Tick),
     scrub: Scrub,
 }
 
@@ -88,6 +93,7 @@ impl Flusher {
             doomed: Vec::new(),
             retained: Tick::ZERO,
             rewritten: Tick::ZERO,
+            quiet: (0, Tick::ZERO),
             scrub: Scrub::default(),
         }
     }
@@ -230,6 +236,7 @@ impl Flusher {
             self.retain(house);
             compact::compact(house);
         }
+        self.forget(house);
         let mut did = expiry::look(house);
         if tick.since(self.rewritten) >= REWRITE {
             self.rewritten = tick;
@@ -237,6 +244,16 @@ impl Flusher {
         }
         house.service.count_damaged(self.scrub.step(house));
         Ok(did)
+    }
+
+    /// Lets go of what was written last once nothing more is written.
+    fn forget(&mut self, house: &House<'_>) {
+        let mut core = house.shared.core.lock();
+        if core.seq() != self.quiet.0 {
+            self.quiet = (core.seq(), house.now.tick);
+        } else if house.now.tick.since(self.quiet.1) >= QUIET {
+            core.recent.clear();
+        }
     }
 
     fn retain(&self, house: &House<'_>) {

@@ -23,7 +23,7 @@ use crate::{
     options::{Durability, GroupOptions, LogOptions, Options, Start},
     record::{GroupId, LogId, MapId},
     recover::Recovered,
-    service::Service,
+    service::{Health, Service},
     store::Stats,
     transaction::{Op, Receipt, Refused, Transaction},
 };
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cold: OnceLock<Arc<dyn Cold>>,
     pub(crate) kick: OnceLock<Kick>,
+    /// How it is, for those who must not wait for the lock of the state.
+    pub(crate) health: Health,
     waiters: Waiters,
 }
 
@@ -56,6 +58,7 @@ impl Shared {
             clock,
             cold: OnceLock::new(),
             kick: OnceLock::new(),
+            health: Health::default(),
             waiters,
         }
     }
@@ -72,6 +75,7 @@ impl Shared {
 
     /// Nothing more is taken: wakes everybody.
     pub(crate) fn poisoned(&self) {
+        self.health.poison();
         self.waiters.poison();
     }
 
@@ -275,9 +279,28 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// What the disk says.
+    /// What the disk says, and `storage_stalled` when a thread hangs: it is left behind then.
     pub fn close(&self) -> Result<()> {
         self.service.stop()
+    }
+
+    /// Whether the ledger works, or why not: `storage_poisoned`, or `storage_stalled` while a thread of
+    /// it hangs. Waits for no lock that such a thread may hold.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which nothing is acknowledged.
+    pub fn health(&self) -> Result<()> {
+        if self.shared.health.poisoned() {
+            let text = "a write to the disk has failed, and nothing more is taken";
+            return Err(Error::new(Reason::StoragePoisoned, text));
+        }
+        match self.shared.health.stalled() {
+            None => Ok(()),
+            Some(what) => {
+                Err(Error::new(Reason::StorageStalled, "the ledger makes no progress").note(what))
+            }
+        }
     }
 
     /// What was done and is held.

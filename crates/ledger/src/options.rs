@@ -48,12 +48,15 @@ pub struct Options {
     pub transaction_bytes_max: ByteSize,
     /// The most bytes that may wait to be written; more is refused as `storage_busy` (16 MiB).
     pub pending_bytes_max: ByteSize,
-    /// How much of what was written last is kept in memory for readers (64 MiB).
+    /// How much of what was written last is kept in memory for readers (16 MiB).
     pub recent_bytes: ByteSize,
     /// The size of one write-ahead file (64 MiB).
     pub wal_file_bytes: ByteSize,
     /// How many full write-ahead files are kept before the oldest is written into a segment (3).
     pub wal_files_kept: usize,
+    /// How long a thread may be at one piece of work, a write or a sync, before the ledger counts as
+    /// stalled, and how long its end is waited for (10 s).
+    pub stall: Duration,
     /// The keys that files are encrypted with; none by default, and files are plain.
     pub keys: Keys,
 }
@@ -65,9 +68,10 @@ impl Default for Options {
             operations_max: 10_000,
             transaction_bytes_max: ByteSize(8 << 20),
             pending_bytes_max: ByteSize(16 << 20),
-            recent_bytes: ByteSize(64 << 20),
+            recent_bytes: ByteSize(16 << 20),
             wal_file_bytes: ByteSize(64 << 20),
             wal_files_kept: 3,
+            stall: Duration::from_secs(10),
             keys: Keys::default(),
         }
     }

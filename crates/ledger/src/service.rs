@@ -8,6 +8,7 @@ mod files;
 mod keeper;
 mod readers;
 mod syncer;
+mod watchdog;
 
 use std::{
     sync::{
@@ -15,11 +16,11 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use weft_kernel::{Clock, Error, Result};
+use weft_kernel::{Clock, Error, Reason, Result};
 
 use crate::{
     core::Now,
@@ -33,6 +34,8 @@ use crate::{
 };
 pub(crate) use files::{Files, quarantine};
 use readers::Readers;
+pub(crate) use watchdog::Health;
+use watchdog::Pulses;
 
 /// How long after the last sync it is proven by a marker.
 const IDLE: Duration = Duration::from_millis(20);
@@ -88,6 +91,8 @@ pub(crate) struct Service {
     readers: Arc<Readers>,
     work: Arc<Signal>,
     house: Signal,
+    watch: Signal,
+    pulses: Pulses,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     damaged: AtomicU64,
@@ -128,6 +133,8 @@ impl Service {
             readers,
             work,
             house: Signal::default(),
+            watch: Signal::default(),
+            pulses: Pulses::default(),
             stopping: AtomicBool::new(false),
             threads: Mutex::default(),
             damaged: AtomicU64::new(found.report.damage.len() as u64),
@@ -148,21 +155,33 @@ impl Service {
             return Ok(());
         }
         self.readers.start();
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-                Error::new(weft_kernel::Reason::Internal, "the machine gives no thread")
-                    .because(error)
-            })
+        let mut spawn = |name: &'static str, run: fn(&Self)| -> Result<()> {
+            let service = self.clone();
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || service.run_thread(name, run))
+                .map_err(|error| {
+                    Error::new(Reason::Internal, "the machine gives no thread").because(error)
+                })?;
+            threads.push(thread);
+            Ok(())
         };
-        let service = self.clone();
-        threads.push(spawn("ledger-sync", Box::new(move || service.run_syncer()))?);
-        let service = self.clone();
-        threads.push(spawn("ledger-keep", Box::new(move || service.run_keeper()))?);
+        spawn("ledger-sync", Self::run_syncer)?;
+        spawn("ledger-keep", Self::run_keeper)?;
+        spawn("ledger-watch", Self::run_watchdog)?;
         for _ in 0..READERS {
-            let readers = self.readers.clone();
-            threads.push(spawn("ledger-read", Box::new(move || readers.run()))?);
+            spawn("ledger-read", |service| service.readers.run())?;
         }
         Ok(())
+    }
+
+    /// Runs a thread's loop. One that dies of a panic takes the ledger with it: nobody would do its work.
+    fn run_thread(&self, name: &'static str, run: fn(&Self)) {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(self)));
+        if ended.is_err() {
+            let text = "a thread of the ledger has died of a fault in the program";
+            self.poison(&Error::new(Reason::Internal, text).note(name));
+        }
     }
 
     /// Ends the threads once all that was submitted is written, and stores a checkpoint, so that the next opening has little to do.
@@ -173,14 +192,11 @@ impl Service {
         self.stopping.store(true, Ordering::Release);
         self.work.set();
         self.house.set();
+        self.watch.set();
         self.readers.stop();
-        let mine = std::thread::current().id();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.thread().id() != mine {
-                // A thread that panicked has nothing more to give.
-                let _ = thread.join();
-            }
-        }
+        self.end_threads()?;
+        // From here on nothing more is taken, so that what was taken can be written to its end.
+        self.shared.core.lock().close();
         let done = self.write_all().and_then(|()| self.prove()).and_then(|_| self.checkpoint());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
         let wakes = self.shared.core.lock().poison("the ledger was closed");
@@ -190,6 +206,29 @@ impl Service {
         self.files.checkpoint.close();
         self.lock.lock().take();
         done
+    }
+
+    /// Waits until the threads have ended.
+    ///
+    /// # Errors
+    /// `storage_stalled` for one that hangs. The locks it may hold are not waited for.
+    fn end_threads(&self) -> Result<()> {
+        let mine = std::thread::current().id();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let until = Instant::now() + self.options.stall;
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != mine) {
+            while !thread.is_finished() {
+                if Instant::now() >= until {
+                    let name = thread.thread().name().unwrap_or_default().to_owned();
+                    let text = "a thread of the ledger hangs, and is left behind";
+                    return Err(Error::new(Reason::StorageStalled, text).note(name));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // It has ended, and a panic of it was told.
+            let _ = thread.join();
+        }
+        Ok(())
     }
 
     /// Does everything that there is to do, once and in this thread; whether there was anything.

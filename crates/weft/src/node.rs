@@ -7,6 +7,7 @@ mod listeners;
 pub mod messages;
 mod reload;
 mod status;
+pub mod termination;
 
 use std::{
     collections::BTreeSet,

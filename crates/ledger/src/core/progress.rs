@@ -163,8 +163,14 @@ impl Core {
         Wakes(std::mem::take(&mut self.room))
     }
 
+    /// Nothing more is submitted; what was is still written.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
     pub(super) fn refuse_if_poisoned(&self) -> Result<()> {
         match &self.poisoned {
+            None if self.closed => Err(poisoned("the ledger was closed")),
             None => Ok(()),
             Some(why) => Err(poisoned(why)),
         }

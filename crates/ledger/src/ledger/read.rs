@@ -24,7 +24,8 @@ impl Shared {
             let mut moved = Vec::new();
             for (index, (want, told)) in wants.iter_mut().zip(&mut told).enumerate() {
                 let Err(error) = told else { continue };
-                match self.core.lock().whereabouts(want) {
+                let whereabouts = self.core.lock().whereabouts(want);
+                match whereabouts {
                     Whereabouts::Moved(to) => {
                         *want = to;
                         moved.push((index, to));

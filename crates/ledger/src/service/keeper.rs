@@ -14,10 +14,13 @@ impl Service {
     /// Keeps house until it is told to stop.
     pub(super) fn run_keeper(&self) {
         while !self.stopping.load(Ordering::Acquire) {
+            self.pulses.keeper.beat();
             if !self.keep_step() {
+                self.pulses.keeper.rest();
                 self.house.wait(KEEP);
             }
         }
+        self.pulses.keeper.rest();
     }
 
     /// One round; whether there was anything to do. A full disk is waited out, anything else that fails ends the taking.

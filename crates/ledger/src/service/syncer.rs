@@ -25,25 +25,37 @@ impl Service {
         // are not seen before it is, so that it must not wait for a moment without work.
         let mut unsafe_since = None;
         loop {
+            self.pulses.syncer.beat();
             while self.sync_step() {
-                unsafe_since = match (self.writing.lock().writer.unsynced(), unsafe_since) {
-                    (false, _) => None,
-                    (true, None) => Some(Instant::now()),
-                    (true, Some(since)) if since.elapsed() < IDLE => Some(since),
-                    (true, Some(_)) => {
-                        self.sync_rest();
-                        None
-                    }
-                };
+                self.pulses.syncer.beat();
+                unsafe_since = self.sync_what_waits(unsafe_since);
             }
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
             let idle = if self.unproven() { IDLE } else { LONG };
-            if !self.work.wait(idle) {
+            self.pulses.syncer.rest();
+            let told = self.work.wait(idle);
+            self.pulses.syncer.beat();
+            if !told {
                 self.idle_step();
             }
         }
+    }
+
+    /// Syncs what was written and waits for its sync longer than [`IDLE`]; since when something waits.
+    fn sync_what_waits(&self, since: Option<Instant>) -> Option<Instant> {
+        // The guard ends here: the sync below takes the lock again.
+        let unsynced = self.writing.lock().writer.unsynced();
+        if !unsynced {
+            return None;
+        }
+        let since = since.unwrap_or_else(Instant::now);
+        if since.elapsed() < IDLE {
+            return Some(since);
+        }
+        self.sync_rest();
+        None
     }
 
     fn unproven(&self) -> bool {
@@ -79,7 +91,7 @@ impl Service {
         }
         writing.writer.write(&mut bytes)?;
         writing.last_seq = last_seq;
-        let bytes = Bytes::from(bytes);
+        let bytes = fitted(bytes);
         if level == Durability::Fsync {
             let begun = Instant::now();
             writing.writer.sync()?;
@@ -199,7 +211,30 @@ impl Service {
     }
 }
 
+/// The bytes of a group without the room that was left for more: they stay in memory for readers, and
+/// what memory holds is counted by their length.
+fn fitted(bytes: Vec<u8>) -> Bytes {
+    let spare = bytes.capacity() - bytes.len();
+    if spare > bytes.len() / 8 { Bytes::copy_from_slice(&bytes) } else { Bytes::from(bytes) }
+}
+
 fn gap(file: u32, offset: u32) -> Error {
     let text = "the core and the writer disagree about where the log ends";
     Error::new(Reason::Internal, text).note(format!("file {file} offset {offset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_in_memory_has_no_room_for_more() {
+        let mut bytes = Vec::with_capacity(8 << 10);
+        bytes.extend_from_slice(b"a small group");
+        let fitted = fitted(bytes);
+        assert_eq!(fitted, &b"a small group"[..]);
+        // Only bytes that nobody else holds are given back as they are, with their room.
+        let back: Vec<u8> = fitted.try_into_mut().map(|bytes| bytes.into()).unwrap_or_default();
+        assert!(back.capacity() < 64, "{}", back.capacity());
+    }
 }

@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use crate::format::Place;
 
+/// What a group takes beside its bytes: its place in the queue, and what the allocator and the counts
+/// of its references need.
+pub(super) const EXTRA: usize = 96;
+
 #[derive(Debug)]
 struct Group {
     file: u32,
@@ -29,13 +33,19 @@ impl Recent {
 
     /// Keeps a group that lies at `offset` of `file`; groups come in the order in which they are written.
     pub(crate) fn push(&mut self, file: u32, offset: u32, bytes: Bytes) {
-        self.bytes += bytes.len();
+        self.bytes += bytes.len() + EXTRA;
         self.groups.push_back(Group { file, offset, bytes });
         while self.bytes > self.bytes_max
             && let Some(oldest) = self.groups.pop_front()
         {
-            self.bytes -= oldest.bytes.len();
+            self.bytes -= oldest.bytes.len() + EXTRA;
         }
+    }
+
+    /// Lets go of everything; readers find it in the files.
+    pub(crate) fn clear(&mut self) {
+        self.groups = VecDeque::new();
+        self.bytes = 0;
     }
 
     /// The image at `place`, if it is still here.
@@ -49,5 +59,21 @@ impl Recent {
         let from = (place.frame - group.offset) as usize + place.record as usize;
         let to = from + place.len as usize;
         (to <= group.bytes.len()).then(|| group.bytes.slice(from..to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_go_when_all_that_they_take_is_more_than_the_bound() {
+        let mut recent = Recent::new(10_000);
+        for number in 0..1000 {
+            recent.push(1, number * 8, Bytes::from_static(b"12345678"));
+        }
+        assert!(recent.groups.len() <= 10_000 / EXTRA, "{}", recent.groups.len());
+        recent.clear();
+        assert_eq!((recent.groups.len(), recent.bytes), (0, 0));
     }
 }

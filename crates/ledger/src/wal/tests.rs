@@ -64,7 +64,8 @@ fn a_cursor_fills_files_and_holds_the_last_one_back_when_the_disk_is_full() {
 
 #[test]
 fn recent_groups_are_read_as_slices_until_they_are_pushed_out() {
-    let mut recent = Recent::new(10);
+    // Two groups with what each takes beside its bytes.
+    let mut recent = Recent::new(10 + 2 * super::recent::EXTRA);
     recent.push(1, 100, Bytes::from_static(b"abcdef"));
     recent.push(2, 50, Bytes::from_static(b"ghij"));
     let at = |file, frame, record, len| Place { file, frame, record, len };

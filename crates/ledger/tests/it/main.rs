@@ -7,3 +7,4 @@ mod cold;
 mod conformance;
 mod lives;
 mod simulation;
+mod threads;

@@ -198,6 +198,8 @@ metrics! {
         "1 while the disk has no room for more messages, 0 otherwise.";
     LedgerPoisoned = "weft_ledger_poisoned", Gauge, "", [],
         "1 once a write to the disk has failed and nothing more is taken, 0 otherwise.";
+    LedgerStalled = "weft_ledger_stalled", Gauge, "", [],
+        "1 while a thread of the ledger hangs and nothing is acknowledged, 0 otherwise.";
     ConfigReloads = "weft_config_reloads_total", Counter, "", ["outcome"],
         "Configurations read, by outcome (applied, refused).";
     ConfigApplied = "weft_config_applied_timestamp_seconds", Gauge, "seconds", [],

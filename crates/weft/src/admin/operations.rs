@@ -382,13 +382,15 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(node): State<App>) -> (StatusCode, &'static str) {
+async fn readyz(State(node): State<App>) -> (StatusCode, String) {
     if node.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if node.messages.as_ref().is_some_and(|messages| messages.ledger.stats().poisoned) {
-        (StatusCode::SERVICE_UNAVAILABLE, "storage_poisoned\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+    } else if let Some(messages) = &node.messages
+        && let Err(error) = messages.ledger.health()
+    {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error.reason().word()))
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, "ready\n".to_owned())
     }
 }
 

@@ -90,6 +90,7 @@ async fn run(
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
     let admin = loaded.plan.admin.clone();
+    node::termination::bound(options.drain)?;
     let (node, ends) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let mut background = tokio::task::JoinSet::new();

@@ -15,7 +15,7 @@ settings! {
         /// The size of one file of the write-ahead log; a few of them are kept.
         wal_file: ByteSize = "64MiB",
         /// How much of what was written last stays in memory to be read from there.
-        cache: ByteSize = "64MiB",
+        cache: ByteSize = "16MiB",
         /// How much may wait to be written before publishers are slowed down.
         pending_max: ByteSize = "64MiB",
         /// Encryption at rest.

@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weft_broker::{Counts, QueueView};
+use weft_kernel::Reason;
 use weft_telemetry::metrics::{Metric, Writer};
 
 use super::Messages;
@@ -100,6 +101,9 @@ impl Messages {
         }
         to.gauge(Metric::LedgerFull, &[], f64::from(u8::from(stats.full)));
         to.gauge(Metric::LedgerPoisoned, &[], f64::from(u8::from(stats.poisoned)));
+        let stalled =
+            self.ledger.health().is_err_and(|error| error.reason() == Reason::StorageStalled);
+        to.gauge(Metric::LedgerStalled, &[], f64::from(u8::from(stalled)));
     }
 }
 

@@ -18,6 +18,7 @@ mod publish;
 mod queue;
 mod settle;
 mod submit;
+mod transaction;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -118,6 +119,8 @@ pub(crate) struct Session {
     publishing: Publishing,
     pub(crate) flights: VecDeque<Flight>,
     settling: Settling,
+    /// What open transactions hold.
+    transactions_bytes: usize,
     exclusive: Vec<Arc<str>>,
     replies: mpsc::Sender<Reply>,
     pub(crate) inbox: mpsc::Receiver<Reply>,
@@ -155,6 +158,7 @@ impl Session {
             publishing: Publishing::default(),
             flights: VecDeque::new(),
             settling: Settling::default(),
+            transactions_bytes: 0,
             exclusive: Vec::new(),
             replies,
             inbox,
@@ -231,10 +235,10 @@ impl Session {
 
     /// Lets go of all that the connection held; nothing is sent.
     pub(crate) async fn release(&mut self) {
-        // What was published before the end is published.
+        // What was published before the end is published, and seen when the end is told; nobody is told
+        // any more what comes of it.
         self.flush().await;
-        // Nobody is told any more what comes of it.
-        self.flights.clear();
+        self.sink().await;
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
             self.release_channel(number).await;

@@ -60,17 +60,36 @@ impl<T> Unacked<T> {
     }
 
     /// Lets all up to `tag` go, in their order; 0 stands for all.
-    pub(crate) fn take_until(&mut self, tag: u64, mut each: impl FnMut(T)) {
+    pub(crate) fn take_until(&mut self, tag: u64, mut each: impl FnMut(u64, T)) {
         let end = match tag {
             0 => self.places.len(),
             tag => (tag + 1).saturating_sub(self.first).min(self.places.len() as u64) as usize,
         };
-        for delivery in self.places.drain(..end).flatten() {
-            self.count -= 1;
-            each(delivery);
+        for (tag, place) in (self.first..).zip(self.places.drain(..end)) {
+            if let Some(delivery) = place {
+                self.count -= 1;
+                each(tag, delivery);
+            }
         }
         self.first += end as u64;
         self.trim();
+    }
+
+    /// Holds one again that was let go, by its tag.
+    pub(crate) fn put_back(&mut self, tag: u64, delivery: T) {
+        while tag < self.first {
+            self.places.push_front(None);
+            self.first -= 1;
+        }
+        let at = (tag - self.first) as usize;
+        if at >= self.places.len() {
+            self.places.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.places.get_mut(at)
+            && place.replace(delivery).is_none()
+        {
+            self.count += 1;
+        }
     }
 
     /// The one that has been held longest.
@@ -100,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_are_settled_as_in_a_map(steps in proptest::collection::vec((0u8..6, 0u64..40), 0..120)) {
+        fn tags_are_settled_as_in_a_map(steps in proptest::collection::vec((0u8..7, 0u64..40), 0..120)) {
             let (mut unacked, mut model) = (Unacked::default(), BTreeMap::new());
             let mut next = 1;
             for (step, number) in steps {
@@ -120,12 +139,21 @@ mod tests {
                     }
                     4 => {
                         let mut taken = Vec::new();
-                        unacked.take_until(number, |held| taken.push(held));
+                        unacked.take_until(number, |_tag, held| taken.push(held));
                         let end = if number == 0 { u64::MAX } else { number };
                         let expect: Vec<_> =
                             model.range(..=end).map(|(_, held)| *held).collect();
                         model.retain(|tag, _| *tag > end);
                         prop_assert_eq!(taken, expect);
+                    }
+                    5 => {
+                        // Two are let go, and held again in another order.
+                        let mut taken = Vec::new();
+                        unacked.take_until(number, |tag, held| taken.push((tag, held)));
+                        for (tag, held) in taken.into_iter().rev() {
+                            prop_assert!(!unacked.knows(tag));
+                            unacked.put_back(tag, held);
+                        }
                     }
                     _ => prop_assert_eq!(unacked.oldest(), model.values().next()),
                 }

@@ -66,4 +66,4 @@ pub use retry::Backoff;
 pub use schedule::{Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;
 pub use source::{Queue, Source, Subscription, Topic};
-pub use weft_ledger::Durability;
+pub use weft_ledger::{Durability, Seen, until_seen};

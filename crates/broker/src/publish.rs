@@ -10,7 +10,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Appended, Durability, LogId, Refused, Storage, room, until_durable};
+use weft_ledger::{
+    Appended, Durability, LogId, Refused, Seen, Storage, room, until_durable, until_seen,
+};
 
 pub use batch::Batch;
 
@@ -96,6 +98,8 @@ pub struct Receipt {
     pub seq: u64,
     /// The level at which it counts as done.
     pub durability: Durability,
+    /// When its messages are seen.
+    pub seen: Seen,
     /// One per message and target, in order.
     pub appended: SmallVec<[Appended; 1]>,
 }
@@ -107,6 +111,8 @@ pub struct Submitted {
     pub seq: u64,
     /// The level at which it counts as done.
     pub durability: Durability,
+    /// When they are seen.
+    pub seen: Seen,
     /// Which of the publishes, counted from 0, were refused, and why.
     pub refused: Vec<(u32, Error)>,
 }
@@ -170,14 +176,19 @@ impl Broker {
         let mut left: SmallVec<[u32; 1]> = (0..batch.publishes.len() as u32).collect();
         loop {
             if batch.is_empty() {
-                return Ok(Submitted { seq: 0, durability: Durability::Memory, refused });
+                return Ok(Submitted {
+                    seq: 0,
+                    durability: Durability::Memory,
+                    seen: Seen::default(),
+                    refused,
+                });
             }
             let error = match self.store().submit(batch.transaction.clone()) {
                 Ok(receipt) => {
                     let receipt = self.taken(receipt, &batch.appends);
                     refused.sort_unstable_by_key(|(index, _)| *index);
-                    let (seq, durability) = (receipt.seq, receipt.durability);
-                    return Ok(Submitted { seq, durability, refused });
+                    let Receipt { seq, durability, seen, .. } = receipt;
+                    return Ok(Submitted { seq, durability, seen, refused });
                 }
                 Err(error) => error,
             };
@@ -204,7 +215,8 @@ impl Broker {
         }
     }
 
-    /// Puts a batch into the store, waits for room first and for its level afterwards. Dropped, it may
+    /// Puts a batch into the store, waits for room first, and afterwards until it is done and seen, as
+    /// [`Broker::until_durable`]. Dropped, it may
     /// have happened or not.
     ///
     /// # Errors
@@ -221,7 +233,8 @@ impl Broker {
         }
     }
 
-    /// Waits until what a receipt stands for is done at its level. Queues that drop their oldest when
+    /// Waits until what a receipt stands for is done at its level and seen: what is acknowledged is there
+    /// for whoever asks next, however weak its level. Queues that drop their oldest when
     /// full are within their limit again when it answers, unless that failed: the keeper sees to it then.
     /// Cancel-safe.
     ///
@@ -229,6 +242,7 @@ impl Broker {
     /// [`Reason::StoragePoisoned`] if it never will be.
     pub async fn until_durable(&self, receipt: &Receipt) -> Result<()> {
         until_durable(self.store(), receipt.seq, receipt.durability).await?;
+        until_seen(self.store(), receipt.seen).await?;
         self.trim_published().await;
         Ok(())
     }
@@ -273,7 +287,11 @@ impl Broker {
         Ok(published(target, &receipt))
     }
 
-    fn taken(&self, receipt: weft_ledger::Receipt, appends: &[(Target, u32)]) -> Receipt {
+    pub(crate) fn taken(
+        &self,
+        receipt: weft_ledger::Receipt,
+        appends: &[(Target, u32)],
+    ) -> Receipt {
         for ((target, bytes), appended) in appends.iter().zip(&receipt.appended) {
             let counters = target.counters();
             if appended.duplicate {
@@ -287,10 +305,11 @@ impl Broker {
                 Target::Topic(topic) => topic.newest.tell(receipt.seq, receipt.durability),
             }
         }
-        Receipt { seq: receipt.seq, durability: receipt.durability, appended: receipt.appended }
+        let weft_ledger::Receipt { seq, durability, seen, appended, .. } = receipt;
+        Receipt { seq, durability, seen, appended }
     }
 
-    fn refused(&self, refused: Refused, appends: &[(Target, u32)]) -> Error {
+    pub(crate) fn refused(&self, refused: Refused, appends: &[(Target, u32)]) -> Error {
         // Which target was full is only known when there is one.
         let only = match appends {
             [(target, _)] => Some(target),

@@ -5,12 +5,14 @@
 //! the disk is), the message stays and is tried again later, without fault; a queue that a hook names and
 //! that is full goes without, as AMQP has it, and that is counted.
 
+mod transact;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Due, Durability, ExpectValue, Limits, LogId, Op, ReadItem, Receipt, Record, Settle,
+    Due, Durability, ExpectValue, Limits, LogId, Op, ReadItem, Receipt, Record, Seen, Settle,
 };
 
 use crate::{
@@ -79,7 +81,7 @@ impl Broker {
         let level = self.level(source);
         let mut lost = Vec::new();
         if settlements.is_empty() {
-            return Ok(Settled { seq: 0, durability: level, lost });
+            return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
         }
         let now_ms = self.now_ms();
         let mut rng = None;
@@ -114,16 +116,16 @@ impl Broker {
             }
             if batch.is_empty() {
                 add(&source.counters().lost_leases, lost.len() as u64);
-                return Ok(Settled { seq: 0, durability: level, lost });
+                return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
             }
             let durability = batch.transaction.durability;
             let appends = batch.appends_at();
             let refused = match self.store().submit(batch.transaction) {
-                Ok(Receipt { seq, .. }) => {
+                Ok(Receipt { seq, seen, .. }) => {
                     parking.keep();
                     self.count(source, settlements, &outcomes, &lost);
                     lost.sort_unstable();
-                    return Ok(Settled { seq, durability, lost });
+                    return Ok(Settled { seq, durability, seen, lost });
                 }
                 Err(refused) => refused,
             };
@@ -163,6 +165,7 @@ impl Broker {
         let rest = Box::pin(self.settle_all(source, second)).await?;
         settled.seq = settled.seq.max(rest.seq);
         settled.durability = settled.durability.max(rest.durability);
+        settled.seen = settled.seen.and(rest.seen);
         settled.lost.extend(rest.lost.into_iter().map(|index| index + first.len()));
         Ok(settled)
     }

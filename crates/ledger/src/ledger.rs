@@ -145,6 +145,8 @@ impl Shared {
             }
         };
         self.until(receipt.seq, receipt.durability).await?;
+        self.until(receipt.seen.written, Durability::Os).await?;
+        self.until(receipt.seen.synced, Durability::Fsync).await?;
         Ok(receipt)
     }
 

@@ -53,8 +53,8 @@ pub use record::{
 pub use recover::Recovered;
 pub use store::{
     Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Standing, Stats,
-    Store, WaitReady, due_changed, room, until_durable, wait_ready,
+    Store, WaitReady, due_changed, room, until_durable, until_seen, wait_ready,
 };
 pub use transaction::{
-    Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Settle, Transaction,
+    Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,
 };

@@ -13,7 +13,7 @@ use weft_kernel::{Result, Tick};
 use crate::{
     options::{Durability, GroupOptions, LogOptions},
     record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Value},
-    transaction::{Receipt, Refused, Transaction},
+    transaction::{Receipt, Refused, Seen, Transaction},
 };
 
 /// An answer that may take a while. Dropping it gives up the answer, not what was asked for.
@@ -302,8 +302,8 @@ pub trait Store: Send + Sync {
     /// `storage_busy` when too much waits to be written ([`Store::poll_room`] tells when to try again),
     /// and what the operations say. Nothing is applied then.
     fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused>;
-    /// Waits for room, submits, and waits until the transaction is done. Dropped, it may have been
-    /// submitted or not.
+    /// Waits for room, submits, and waits until the transaction is done and what it appends is seen.
+    /// Dropped, it may have been submitted or not.
     ///
     /// # Errors
     ///
@@ -460,6 +460,16 @@ pub trait Store: Send + Sync {
 /// `storage_poisoned` if it never will be.
 pub async fn until_durable(store: &dyn Store, seq: u64, level: Durability) -> Result<()> {
     std::future::poll_fn(|context| store.poll_durable(seq, level, context)).await
+}
+
+/// Waits until records that were appended are seen by readers and consumers.
+///
+/// # Errors
+///
+/// `storage_poisoned` if they never will be.
+pub async fn until_seen(store: &dyn Store, seen: Seen) -> Result<()> {
+    until_durable(store, seen.written, Durability::Os).await?;
+    until_durable(store, seen.synced, Durability::Fsync).await
 }
 
 /// Waits until [`Store::submit`] has room.

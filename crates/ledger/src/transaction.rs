@@ -251,10 +251,30 @@ pub struct Receipt {
     pub seq: u64,
     /// The level at which it counts as done.
     pub durability: Durability,
+    /// When readers and consumers see what it appends.
+    pub seen: Seen,
     /// One per [`Op::Append`], in order.
     pub appended: SmallVec<[Appended; 1]>,
     /// How many records [`Op::Purge`] settled, over all of them.
     pub purged: u64,
+}
+
+/// When records that were appended are seen: once they are written, and what stands before them in their
+/// logs and is to be synced is on disk. That may be later than the level at which they count as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The number of the transaction up to which all must be written; 0 for none.
+    pub written: u64,
+    /// The number of the transaction up to which all must be on disk; 0 for none.
+    pub synced: u64,
+}
+
+impl Seen {
+    /// When what is seen by either is seen.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { written: self.written.max(other.written), synced: self.synced.max(other.synced) }
+    }
 }
 
 /// Why a transaction was not taken; nothing of it was applied.

@@ -80,6 +80,8 @@ impl Session {
                 self.open(virtual_host)
             }
             (_, Method::ConnectionClose { .. }) => {
+                self.flush().await;
+                self.land().await;
                 self.release().await;
                 Method::ConnectionCloseOk {}.write(0, &mut self.out);
                 self.phase = Phase::Over;

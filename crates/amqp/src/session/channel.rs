@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use weft_wire::amqp::{Frame, FrameKind, Method, ReplyCode};
 
-use super::{Session, method_id, publish::Assembly, settle::Held};
+use super::{Session, method_id, publish::Assembly, settle::Held, transaction::Transaction};
 use crate::{confirms::Confirms, fault::Fault, reply::Address, unacked::Unacked};
 
 /// A channel.
@@ -18,6 +18,8 @@ pub(super) struct Channel {
     pub(super) assembly: Option<Assembly>,
     /// There if publishes are confirmed.
     pub(super) confirms: Option<Confirms>,
+    /// There if what is published and settled waits for a commit.
+    pub(super) transaction: Option<Transaction>,
     pub(super) unacked: Unacked<Held>,
     /// The consumers by their tags.
     pub(super) consumers: HashMap<Arc<str>, usize>,
@@ -198,17 +200,10 @@ impl Session {
             Method::BasicGet { queue, no_ack, .. } => self.get(number, queue, no_ack).await,
             Method::BasicRecover { requeue } => self.recover(number, requeue, true).await,
             Method::BasicRecoverAsync { requeue } => self.recover(number, requeue, false).await,
-            Method::ConfirmSelect { no_wait } => {
-                self.channel(number)?.confirms.get_or_insert_default();
-                if !no_wait {
-                    Method::ConfirmSelectOk {}.write(number, &mut self.out);
-                }
-                Ok(())
-            }
-            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => Err(Fault::new(
-                ReplyCode::NotImplemented,
-                "transactions are not offered: use publisher confirms",
-            )),
+            Method::ConfirmSelect { no_wait } => self.confirm_select(number, no_wait),
+            Method::TxSelect {} => self.tx_select(number),
+            Method::TxCommit {} => self.tx_commit(number).await,
+            Method::TxRollback {} => self.tx_rollback(number),
             method => Err(Fault::new(
                 ReplyCode::CommandInvalid,
                 format_args!("{} is out of turn", method.name()),
@@ -234,6 +229,7 @@ impl Session {
             closing: false,
             assembly: None,
             confirms: None,
+            transaction: None,
             unacked: Unacked::default(),
             consumers: HashMap::new(),
             in_flight: 0,
@@ -249,13 +245,15 @@ impl Session {
 
     /// Ends the consumers of a channel, and gives back what was not settled.
     pub(super) async fn release_channel(&mut self, number: u16) {
+        self.roll_back(number);
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.assembly = None;
+        channel.transaction = None;
         channel.confirms = None;
         channel.reply = None;
         let consumers: Vec<usize> = channel.consumers.drain().map(|(_, slot)| slot).collect();
         let mut held = Vec::with_capacity(channel.unacked.len());
-        channel.unacked.take_until(0, |delivery| held.push(delivery));
+        channel.unacked.take_until(0, |_tag, delivery| held.push(delivery));
         for delivery in held {
             self.give_back(delivery);
         }

@@ -14,6 +14,7 @@ use weft_wire::amqp::{
 use super::{
     Session,
     submit::{Mark, Pending},
+    transaction::Said,
 };
 use crate::{death::copies, fault::Fault, reply, route::Routed};
 
@@ -211,16 +212,22 @@ impl Session {
         let message = changed.unwrap_or(message);
         let tag = self.numbered(number)?;
         if targets.is_empty() {
+            if mandatory && self.is_transactional(number) {
+                return self.hold_publish(number, Said::Unrouted(message));
+            }
             if mandatory {
                 self.give_back_unrouted(number, &message);
             }
             return Ok(());
         }
-        self.publishing.bytes += message.len() * targets.len();
-        self.publishing.copies += targets.len();
         let serial = self.channel(number)?.serial;
         let publish = Publish { ttl, durability, ..Publish::new(message) };
         let pending = Pending { channel: number, serial, tag, targets, publish, priority };
+        if self.is_transactional(number) {
+            return self.hold_publish(number, Said::Routed(pending));
+        }
+        self.publishing.bytes += pending.publish.message.len() * pending.targets.len();
+        self.publishing.copies += pending.targets.len();
         self.publishing.pending.push(pending);
         Ok(())
     }
@@ -248,12 +255,20 @@ impl Session {
         mandatory: bool,
     ) -> Result<(), Fault> {
         check_user(properties, self.user_name())?;
+        if self.is_transactional(number) {
+            return self.hold_publish(number, Said::Reply { message: message.clone(), mandatory });
+        }
         self.numbered(number)?;
+        self.reply(number, message, mandatory);
+        Ok(())
+    }
+
+    /// Hands an answer to who waits for it.
+    pub(super) fn reply(&mut self, number: u16, message: &Message, mandatory: bool) {
         let to = message.amqp().map_or("", |amqp| amqp.routing_key);
         if !self.server.replies.send(to, message) && mandatory {
             self.give_back_unrouted(number, message);
         }
-        Ok(())
     }
 
     /// The message as others are to see it, if that is not as it came: without `BCC`, and with the
@@ -299,7 +314,7 @@ impl Session {
         Ok(Some(built))
     }
 
-    fn give_back_unrouted(&mut self, number: u16, message: &Message) {
+    pub(super) fn give_back_unrouted(&mut self, number: u16, message: &Message) {
         let Some(amqp) = message.amqp() else { return };
         let method = Method::BasicReturn {
             reply_code: ReplyCode::NoRoute.number(),

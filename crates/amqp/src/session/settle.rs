@@ -3,10 +3,10 @@
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use weft_broker::{Lease, Settler, Verdict};
+use weft_broker::{Lease, Seen, Settler, Verdict};
 use weft_wire::amqp::{Method, ReplyCode};
 
-use super::Session;
+use super::{Session, transaction::How};
 use crate::{fault::Fault, vhost::Entry};
 
 /// A queue, and how its deliveries are settled.
@@ -38,7 +38,11 @@ pub(crate) struct Held {
 
 /// Verdicts that wait to be handed over.
 #[derive(Debug, Default)]
-pub(crate) struct Settling(Vec<(Rc<Holder>, Verdicts)>);
+pub(crate) struct Settling {
+    by_queue: Vec<(Rc<Holder>, Verdicts)>,
+    /// When the dead letters of what was handed over are seen.
+    seen: Seen,
+}
 
 /// What was said about deliveries of one queue.
 type Verdicts = Vec<(Lease, Verdict)>;
@@ -46,15 +50,15 @@ type Verdicts = Vec<(Lease, Verdict)>;
 impl Settling {
     pub(super) fn add(&mut self, holder: &Rc<Holder>, lease: Lease, verdict: Verdict) {
         // Nearly always the queue of the one before; a connection uses few at a time.
-        match self.0.iter_mut().rev().find(|(known, _)| known.settles_with(holder)) {
+        match self.by_queue.iter_mut().rev().find(|(known, _)| known.settles_with(holder)) {
             Some((_, list)) => list.push((lease, verdict)),
-            None => self.0.push((Rc::clone(holder), vec![(lease, verdict)])),
+            None => self.by_queue.push((Rc::clone(holder), vec![(lease, verdict)])),
         }
     }
 }
 
 /// What giving back means: in a queue that counts deliveries it is a failure, elsewhere it is not.
-fn returned(entry: &Entry) -> Verdict {
+pub(super) fn returned(entry: &Entry) -> Verdict {
     if entry.arguments.quorum || entry.arguments.delivery_limit.is_some() {
         Verdict::Fail { reason: Cow::Borrowed("returned"), delay: Some(Duration::ZERO) }
     } else {
@@ -64,7 +68,7 @@ fn returned(entry: &Entry) -> Verdict {
 
 impl Session {
     pub(super) fn ack(&mut self, number: u16, tag: u64, multiple: bool) -> Result<(), Fault> {
-        self.settle_each(number, tag, multiple, |_entry| Verdict::Accept)
+        self.settle_each(number, tag, multiple, How::Ack)
     }
 
     pub(super) fn reject(
@@ -74,13 +78,8 @@ impl Session {
         multiple: bool,
         requeue: bool,
     ) -> Result<(), Fault> {
-        self.settle_each(number, tag, multiple, |entry| {
-            if requeue {
-                returned(entry)
-            } else {
-                Verdict::Reject { reason: Cow::Borrowed("rejected") }
-            }
-        })
+        let how = if requeue { How::Requeue } else { How::Reject };
+        self.settle_each(number, tag, multiple, how)
     }
 
     fn settle_each(
@@ -88,7 +87,7 @@ impl Session {
         number: u16,
         tag: u64,
         multiple: bool,
-        verdict: impl Fn(&Entry) -> Verdict,
+        how: How,
     ) -> Result<(), Fault> {
         let channel = self.channels.get_mut(&number);
         let Some(channel) = channel else { return Ok(()) };
@@ -96,44 +95,71 @@ impl Session {
         if !all && !channel.unacked.knows(tag) {
             return Err(Fault::precondition(format_args!("unknown delivery tag {tag}")));
         }
-        let settling = &mut self.settling;
-        let (consumers, hungry, in_flight) =
-            (&mut self.consumers, &mut self.hungry, &mut channel.in_flight);
-        let mut settle = |held: Held| {
-            if let Some((number, serial)) = held.to {
-                *in_flight = in_flight.saturating_sub(1);
-                if let Some(slot) = consumers.get_mut(number).filter(|slot| slot.serial == serial) {
-                    slot.in_flight = slot.in_flight.saturating_sub(1);
-                    if std::mem::take(&mut slot.starved) {
-                        hungry.push(number);
-                    }
-                }
-            }
-            let verdict = verdict(&held.holder.entry);
-            settling.add(&held.holder, held.lease, verdict);
-        };
+        let waits = channel.transaction.is_some();
+        let mut taken = Vec::new();
         if multiple {
-            channel.unacked.take_until(tag, settle);
+            channel.unacked.take_until(tag, |tag, held| taken.push((tag, held)));
         } else if let Some(held) = channel.unacked.take(tag) {
-            settle(held);
+            taken.push((tag, held));
         }
-        // With a prefetch of the whole channel any of its consumers may have waited for this.
-        if channel.prefetch_all != 0 {
-            for number in channel.consumers.values() {
-                if let Some(slot) = self.consumers.get_mut(*number)
-                    && std::mem::take(&mut slot.starved)
-                {
-                    self.hungry.push(*number);
-                }
+        if waits {
+            return self.hold_settlements(number, taken, how);
+        }
+        for (_, held) in taken {
+            self.let_go(number, &held);
+            let verdict = how.verdict(&held.holder);
+            self.settling.add(&held.holder, held.lease, verdict);
+        }
+        self.wake_starved(number);
+        Ok(())
+    }
+
+    /// A delivery does not count against what may be unsettled any more.
+    pub(super) fn let_go(&mut self, number: u16, held: &Held) {
+        let Some((consumer, serial)) = held.to else { return };
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.in_flight = channel.in_flight.saturating_sub(1);
+        }
+        if let Some(slot) = self.consumers.get_mut(consumer).filter(|slot| slot.serial == serial) {
+            slot.in_flight = slot.in_flight.saturating_sub(1);
+            if std::mem::take(&mut slot.starved) {
+                self.hungry.push(consumer);
             }
         }
-        Ok(())
+    }
+
+    /// With a prefetch of the whole channel any of its consumers may have waited for what was let go.
+    pub(super) fn wake_starved(&mut self, number: u16) {
+        let Some(channel) = self.channels.get(&number) else { return };
+        if channel.prefetch_all == 0 {
+            return;
+        }
+        for number in channel.consumers.values() {
+            if let Some(slot) = self.consumers.get_mut(*number)
+                && std::mem::take(&mut slot.starved)
+            {
+                self.hungry.push(*number);
+            }
+        }
     }
 
     /// Gives a delivery back whose channel ends.
     pub(super) fn give_back(&mut self, held: Held) {
         let verdict = returned(&held.holder.entry);
         self.settling.add(&held.holder, held.lease, verdict);
+    }
+
+    /// Gives back what is unsettled on a channel, whatever waits for a commit.
+    fn give_back_all(&mut self, number: u16) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let mut taken = Vec::new();
+        channel.unacked.take_until(0, |_tag, held| taken.push(held));
+        for held in taken {
+            self.let_go(number, &held);
+            let verdict = returned(&held.holder.entry);
+            self.settling.add(&held.holder, held.lease, verdict);
+        }
+        self.wake_starved(number);
     }
 
     /// Gives back what is unsettled on a channel.
@@ -146,7 +172,7 @@ impl Session {
         if !requeue {
             return Err(Fault::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        self.settle_each(number, 0, true, returned)?;
+        self.give_back_all(number);
         self.flush_settlements().await;
         if answer {
             Method::BasicRecoverOk {}.write(number, &mut self.out);
@@ -157,10 +183,13 @@ impl Session {
     /// Hands the verdicts to the broker. One whose lease was lost is passed over: the message is with
     /// somebody else, or gone with its queue.
     pub(crate) async fn flush_settlements(&mut self) {
-        for (holder, list) in std::mem::take(&mut self.settling.0) {
+        for (holder, list) in std::mem::take(&mut self.settling.by_queue) {
             loop {
                 match holder.settler.settle(&list).await {
-                    Ok(_settled) => break,
+                    Ok(settled) => {
+                        self.settling.seen = self.settling.seen.and(settled.seen);
+                        break;
+                    }
                     Err(error) if error.reason() == weft_kernel::Reason::StorageBusy => {
                         self.server.broker.room().await;
                     }
@@ -172,6 +201,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Waits until the dead letters of what was settled are seen.
+    pub(super) async fn until_buried(&mut self) -> weft_kernel::Result<()> {
+        let seen = std::mem::take(&mut self.settling.seen);
+        weft_broker::until_seen(self.server.broker.store(), seen).await
     }
 
     /// The channel with a delivery that is unsettled for longer than its queue allows.

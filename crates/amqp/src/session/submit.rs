@@ -63,15 +63,17 @@ struct Taken {
 
 impl Taken {
     fn add(&mut self, count: usize, submitted: Submitted, mut refused: Vec<(usize, Error)>) {
-        let Submitted { seq, durability, refused: more } = submitted;
+        let Submitted { seq, durability, seen, refused: more } = submitted;
         refused.extend(more.into_iter().map(|(at, error)| (self.count + at as usize, error)));
         refused.sort_unstable_by_key(|(at, _)| *at);
         self.refused.append(&mut refused);
         self.count += count;
         if seq != 0 {
-            let before = self.receipt.as_ref().map_or(durability, |receipt| receipt.durability);
-            let durability = durability.max(before);
-            self.receipt = Some(Receipt { seq, durability, appended: SmallVec::new() });
+            let (durability, seen) = match &self.receipt {
+                None => (durability, seen),
+                Some(before) => (durability.max(before.durability), seen.and(before.seen)),
+            };
+            self.receipt = Some(Receipt { seq, durability, seen, appended: SmallVec::new() });
         }
     }
 }
@@ -240,7 +242,20 @@ impl Session {
         }
     }
 
-    /// Waits until everything that was submitted is done, and confirms it.
+    /// Waits until everything that was submitted is done, for somebody who is told nothing of it.
+    pub(super) async fn sink(&mut self) {
+        for flight in std::mem::take(&mut self.flights) {
+            if let Some(receipt) = &flight.receipt
+                && self.server.broker.until_durable(receipt).await.is_err()
+            {
+                return;
+            }
+        }
+        // What cannot be seen was not taken, and nobody is left to be told.
+        let _ = self.until_buried().await;
+    }
+
+    /// Waits until everything that was submitted is done and seen, and confirms it.
     pub(super) async fn land(&mut self) {
         while let Some(flight) = self.flights.pop_front() {
             if let Some(receipt) = &flight.receipt
@@ -251,6 +266,9 @@ impl Session {
                 return;
             }
             self.landed(flight);
+        }
+        if let Err(error) = self.until_buried().await {
+            Box::pin(self.end_connection(&Fault::from(error), (0, 0))).await;
         }
     }
 }

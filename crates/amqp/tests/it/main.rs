@@ -8,4 +8,6 @@ mod exchange;
 mod hostile;
 mod life;
 mod node;
+mod order;
 mod slow;
+mod transactions;

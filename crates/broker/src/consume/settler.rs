@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_kernel::{Code, Result};
-use weft_ledger::{Ask, ConsumerId, Durability};
+use weft_ledger::{Ask, ConsumerId, Durability, Seen};
 
 use super::{Delivery, Held, Lease, lease::delivery};
 use crate::{
@@ -31,6 +31,8 @@ pub struct Settled {
     pub seq: u64,
     /// The level at which it counts as done.
     pub durability: Durability,
+    /// When the dead letters of it are seen.
+    pub seen: Seen,
     /// Which of them, counted from 0, came too late: their lease had run out or was void.
     pub lost: Vec<usize>,
 }
@@ -90,13 +92,12 @@ impl Settler {
             .map(|(lease, verdict)| Settlement { lease, event: Event::Said(verdict), record: None })
             .collect();
         let settled = self.broker.settle_all(&self.source, &settlements).await?;
-        self.let_go(verdicts);
+        self.let_go(verdicts.iter().map(|(lease, _)| lease));
         Ok(settled)
     }
 
     /// Gives room to the consumers that took what is settled.
-    fn let_go(&self, verdicts: &[(Lease, Verdict)]) {
-        let leases = verdicts.iter().map(|(lease, _)| lease);
+    pub(crate) fn let_go<'a>(&self, leases: impl Iterator<Item = &'a Lease> + Clone) {
         self.held.let_go(leases.clone().filter(|lease| lease.consumer == self.consumer));
         for lease in leases.filter(|lease| lease.consumer != self.consumer) {
             if let Some(held) = self.broker.held(lease.consumer) {
@@ -114,6 +115,7 @@ impl Settler {
         if settled.seq != 0 {
             weft_ledger::until_durable(self.broker.store(), settled.seq, settled.durability)
                 .await?;
+            weft_ledger::until_seen(self.broker.store(), settled.seen).await?;
         }
         Ok(settled)
     }

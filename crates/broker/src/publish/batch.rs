@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// What is published in one transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     pub(crate) transaction: Transaction,
     /// One per append, with the bytes of the message.
-    pub(super) appends: SmallVec<[(Target, u32); 1]>,
+    pub(crate) appends: SmallVec<[(Target, u32); 1]>,
     /// With which operation each publish begins, for [`Broker::submit_each`].
     pub(super) publishes: SmallVec<[u32; 1]>,
     now_ms: u64,

@@ -12,7 +12,7 @@ use crate::{
     options::Durability,
     record::{GroupId, LogId, MapId, Record, Value},
     transaction::{
-        Appended, Due, ExpectValue, NewRecord, Op, Receipt, Refused, Settle, Transaction,
+        Appended, Due, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,
     },
     wal::{self, FrameAt},
 };
@@ -85,6 +85,7 @@ impl Core {
         let receipt = Receipt {
             seq: self.seq,
             durability: level,
+            seen: Seen::default(),
             appended: smallvec::SmallVec::new(),
             purged: 0,
         };
@@ -243,7 +244,8 @@ impl Core {
                     len: at.len,
                 };
                 log.push(Slot::new(place, priority, !key.is_empty()), time_ms);
-                self.visible.appended(log, writing.seq, writing.level, self.durable);
+                let seen = self.visible.appended(log, writing.seq, writing.level, self.durable);
+                writing.receipt.seen = writing.receipt.seen.and(seen);
             }
             _ => {
                 log.push_memory(Record {

@@ -124,7 +124,7 @@ pub(crate) struct Log {
     pub(crate) moved: bool,
     /// The transaction that is being checked, and what it would append.
     pub(crate) staged: Staged,
-    /// The newest transaction that becomes visible here only once it is synced.
+    /// The newest transaction that has appended here and counts as done once it is synced.
     pub(crate) unsynced: u64,
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use weft_kernel::{Error, Reason, Result};
 
 use super::{Core, Now, Wakes, log::Log};
-use crate::{options::Durability, record::LogId, wal::FrameAt};
+use crate::{options::Durability, record::LogId, transaction::Seen, wal::FrameAt};
 
 /// Frames that wait to be written into one file, back to back.
 #[derive(Debug)]
@@ -49,22 +49,61 @@ pub(crate) struct WriteGroup {
 #[derive(Debug, Default)]
 pub(super) struct Visible {
     written: VecDeque<(u64, LogId, u64)>,
-    synced: VecDeque<(u64, LogId, u64)>,
+    synced: VecDeque<Synced>,
+}
+
+/// The end of a log that becomes visible once a transaction is synced, and the one that appended is
+/// written.
+#[derive(Debug)]
+struct Synced {
+    at: u64,
+    seq: u64,
+    log: LogId,
+    end: u64,
 }
 
 impl Visible {
-    /// A record was appended to a log: notes when it may be seen. What was acknowledged at a weaker
-    /// level is not seen before what stands before it in the log.
-    pub(super) fn appended(&mut self, log: &mut Log, seq: u64, level: Durability, durable: u64) {
-        let sync = level == Durability::Fsync || log.unsynced > durable;
-        let queue = if sync { &mut self.synced } else { &mut self.written };
-        if sync {
+    /// A record was appended to a log: notes and answers when it may be seen. What was acknowledged at a
+    /// weaker level is not seen before what stands before it in the log.
+    pub(super) fn appended(
+        &mut self,
+        log: &mut Log,
+        seq: u64,
+        level: Durability,
+        durable: u64,
+    ) -> Seen {
+        if level == Durability::Fsync {
             log.unsynced = seq;
         }
-        match queue.back_mut() {
-            Some((last, id, end)) if *last == seq && *id == log.id => *end = log.next,
-            _ => queue.push_back((seq, log.id, log.next)),
+        if log.unsynced <= durable {
+            match self.written.back_mut() {
+                Some((last, id, end)) if *last == seq && *id == log.id => *end = log.next,
+                _ => self.written.push_back((seq, log.id, log.next)),
+            }
+            return Seen { written: seq, synced: 0 };
         }
+        // In order, so that the front is what is seen first.
+        let at = log.unsynced.max(self.synced.back().map_or(0, |back| back.at));
+        match self.synced.back_mut() {
+            Some(back) if back.at == at && back.seq == seq && back.log == log.id => {
+                back.end = log.next;
+            }
+            _ => self.synced.push_back(Synced { at, seq, log: log.id, end: log.next }),
+        }
+        Seen { written: seq, synced: at }
+    }
+
+    /// The ends that a sync up to `seq` lets be seen; what is not written yet has its turn when it is.
+    fn synced(&mut self, seq: u64, written: u64) -> Option<(LogId, u64)> {
+        while self.synced.front().is_some_and(|front| front.at <= seq) {
+            let front = self.synced.pop_front()?;
+            if front.seq <= written {
+                return Some((front.log, front.end));
+            }
+            let place = self.written.partition_point(|(at, _, _)| *at <= front.seq);
+            self.written.insert(place, (front.seq, front.log, front.end));
+        }
+        None
     }
 }
 
@@ -132,10 +171,7 @@ impl Core {
         self.stats.syncs += 1;
         self.stats.sync_nanos += nanos;
         self.durable = self.durable.max(seq);
-        while let Some(&(at, id, end)) = self.visible.synced.front()
-            && at <= seq
-        {
-            self.visible.synced.pop_front();
+        while let Some((id, end)) = self.visible.synced(seq, self.written) {
             self.show(id, end, now, &mut wakes);
         }
         wakes

@@ -103,5 +103,6 @@ mod tests {
         check(Reason::QueueFull, ReplyCode::PreconditionFailed);
         check(Reason::QueueLocked, ReplyCode::ResourceLocked);
         check(Reason::StoragePoisoned, ReplyCode::InternalError);
+        check(Reason::StorageUnavailable, ReplyCode::InternalError);
     }
 }

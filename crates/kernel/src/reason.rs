@@ -148,6 +148,8 @@ reasons! {
     StorageBusy = "storage_busy", Overloaded, Weft, Safe, "http_request_denied";
     /// The disk has no room for more.
     StorageFull = "storage_full", Unavailable, Weft, Safe, "http_request_denied";
+    /// The disk could not be read, or not reached.
+    StorageUnavailable = "storage_unavailable", Unavailable, Weft, Safe, "http_request_denied";
     /// A write to the disk has failed, and nothing more is taken.
     StoragePoisoned = "storage_poisoned", Unavailable, Weft, No, "http_request_denied";
     /// The disk does not answer, or the thread that writes to it hangs.

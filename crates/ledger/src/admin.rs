@@ -1,11 +1,12 @@
 //! What an operator does with the files of a ledger: look at them, verify them, copy them out and back.
 //!
 //! [`inspect`], [`verify`] and [`restore`] work on a folder that no process has open, and change
-//! nothing in it (`restore` in the one that it reads from). [`crate::Ledger::backup`] copies a ledger
-//! that runs.
+//! nothing in it (`restore` in the one that it reads from): it may be read-only. [`crate::Ledger::backup`]
+//! copies a ledger that runs. A copy that did not end is refused by name by all of them, and by a start.
 
 mod copy;
 mod look;
+mod tables;
 
 use std::{path::Path, sync::Arc};
 
@@ -15,10 +16,11 @@ use weft_kernel::{Error, Reason, Result};
 use crate::{
     crypt::Keys,
     disk::{Disk, RealDisk},
-    recover::lock,
+    manifest::{self, Copying},
+    recover::{lock, lock_shared},
 };
 
-pub(crate) use copy::backup;
+pub(crate) use copy::{backup, refuse_own};
 
 /// One file of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +42,8 @@ pub struct FileView {
 pub struct Inspection {
     /// The format version of the files.
     pub version: u32,
+    /// What the folder is: `ledger`, `backup`, `unfinished backup` or `unfinished restore`.
+    pub state: String,
     /// The last transaction that the checkpoint reflects.
     pub checkpoint_seq: u64,
     /// The last transaction in the write-ahead log, or that of the checkpoint if it is later.
@@ -50,6 +54,17 @@ pub struct Inspection {
     pub rows: Vec<(String, u64)>,
     /// Every file, by path.
     pub files: Vec<FileView>,
+    /// What could not be looked into, a sentence each.
+    pub damage: Vec<String>,
+}
+
+/// Bytes that a start or a running node has found damaged and set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// The path within the folder; it names the file that they are from, and where they were in it.
+    pub path: String,
+    /// How many.
+    pub bytes: u64,
 }
 
 /// What a verification found.
@@ -63,15 +78,37 @@ pub struct Verification {
     pub bytes: u64,
     /// Bytes at the end of the log that were being written when the last life ended; never acknowledged.
     pub torn_bytes: u64,
+    /// What was found damaged before, and is no part of the ledger any more.
+    pub quarantine: Vec<Quarantined>,
     /// What is damaged, a sentence each.
     pub damage: Vec<String>,
 }
 
-fn open(folder: &Path) -> Result<Arc<dyn Disk>> {
-    if !folder.is_dir() {
-        let text = format!("there is no folder {}", folder.display());
-        return Err(Error::new(Reason::Misconfigured, text));
+impl Verification {
+    /// Notes a damage, once.
+    fn tell(&mut self, what: String) {
+        if !self.damage.contains(&what) {
+            self.damage.push(what);
+        }
     }
+}
+
+fn there(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let text = format!("there is no folder {}", folder.display());
+    Err(Error::new(Reason::Misconfigured, text))
+}
+
+/// A folder that is there, to be read.
+fn open_to_read(folder: &Path) -> Result<Arc<dyn Disk>> {
+    there(folder)?;
+    Ok(Arc::new(RealDisk::read_only(folder)))
+}
+
+/// A folder to be changed; made if it is missing.
+fn open(folder: &Path) -> Result<Arc<dyn Disk>> {
     match RealDisk::open(folder) {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) => Err(Error::new(Reason::Misconfigured, "the folder cannot be opened")
@@ -83,9 +120,10 @@ fn open(folder: &Path) -> Result<Arc<dyn Disk>> {
 /// What the ledger in `folder` holds.
 ///
 /// # Errors
-/// `storage_busy` while a process has it open; `misconfigured` for a version or key that is not understood.
+/// `storage_busy` while a process has it open; `misconfigured` for a version or key that is not understood,
+/// and for a folder without a ledger.
 pub fn inspect(folder: &Path, keys: &Keys) -> Result<Inspection> {
-    inspect_disk(open(folder)?, keys)
+    inspect_disk(open_to_read(folder)?, keys)
 }
 
 /// [`inspect`] on any disk.
@@ -93,20 +131,22 @@ pub fn inspect(folder: &Path, keys: &Keys) -> Result<Inspection> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_disk(disk: Arc<dyn Disk>, keys: &Keys) -> Result<Inspection> {
-    let _lock = lock(&*disk)?;
-    look::inspect(disk, keys)
+    let _lock = lock_shared(&*disk)?;
+    look::inspect(&disk, keys)
 }
 
-/// Reads every byte of the ledger in `folder` that matters and holds it to its checksum.
+/// Reads every byte of the ledger in `folder` that matters and holds it to its checksum, and finds what
+/// a start would find; a backup is held to its manifest as well. Takes as much memory as a node that has
+/// the ledger open.
 ///
 /// # Errors
-/// As [`inspect`]; damage is no error but what it finds.
+/// As [`inspect`]; damage, and what cannot be read, is no error but what it finds.
 pub fn verify(
     folder: &Path,
     keys: &Keys,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verification> {
-    verify_disk(open(folder)?, keys, progress)
+    verify_disk(open_to_read(folder)?, keys, progress)
 }
 
 /// [`verify`] on any disk.
@@ -118,25 +158,26 @@ pub fn verify_disk(
     keys: &Keys,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verification> {
-    let _lock = lock(&*disk)?;
-    look::verify(disk, keys, progress)
+    let _lock = lock_shared(&*disk)?;
+    look::verify(&disk, keys, progress)
 }
 
-/// Copies the backup in `from` into the folder `to`, which must hold no ledger, and verifies what it copied.
+/// Copies the backup in `from`, or the ledger that nobody has open there, into the folder `to`, which must
+/// hold no ledger, and verifies what it copied. Until that is done no node starts on `to`; what fails
+/// removes what it has copied.
 ///
 /// # Errors
-/// `misconfigured` when `to` holds a ledger already; `storage_corrupt` when the backup is damaged; what
-/// the disks say. What was copied until then is left behind.
+/// `definition_conflict` when `to` holds anything of a ledger already; `malformed_request` when one of the
+/// folders lies in the other; `storage_corrupt` when the backup is damaged or not complete;
+/// `storage_busy` while a process has either open; what the disks say.
 pub fn restore(
     from: &Path,
     to: &Path,
     keys: &Keys,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verification> {
-    let source = open(from)?;
-    std::fs::create_dir_all(to).map_err(|error| {
-        Error::new(Reason::Misconfigured, "the folder cannot be made").because(error)
-    })?;
+    let source = open_to_read(from)?;
+    refuse_own(from, to)?;
     restore_disk(source, open(to)?, keys, progress)
 }
 
@@ -150,22 +191,28 @@ pub fn restore_disk(
     keys: &Keys,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verification> {
-    let _locks = (lock(&*from)?, lock(&*to)?);
-    copy::restore(&*from, &*to, progress)?;
-    let found = look::verify(to, keys, &mut |_, _| {})?;
-    if let Some(damage) = found.damage.first() {
-        let text = format!("the backup is damaged: {damage}");
-        return Err(Error::new(Reason::StorageCorrupt, text));
-    }
-    Ok(found)
+    let _from = lock_shared(&*from)?;
+    look::refuse_empty(&*from)?;
+    copy::refuse_full(&*to)?;
+    let _to = lock(&*to)?;
+    copy::refuse_full(&*to)?;
+    copy::complete(&*to, Copying::Restore, || {
+        copy::restore(&*from, &*to, progress)?;
+        let found = look::verify_ledger(&to, keys, &mut |_, _| {})?;
+        if !found.damage.is_empty() {
+            return Err(manifest::damaged(&found.damage));
+        }
+        Ok(found)
+    })
 }
 
 /// Names the newest master key in the header of every file that is encrypted under an older one; gives
 /// how many there were. Afterwards the older keys are not needed any more.
 ///
 /// # Errors
-/// As [`inspect`].
+/// As [`inspect`], and `storage_corrupt` for a backup that is not what was written.
 pub fn rewrap(folder: &Path, keys: &Keys) -> Result<u64> {
+    there(folder)?;
     rewrap_disk(open(folder)?, keys)
 }
 
@@ -174,6 +221,7 @@ pub fn rewrap(folder: &Path, keys: &Keys) -> Result<u64> {
 /// # Errors
 /// As [`rewrap`].
 pub fn rewrap_disk(disk: Arc<dyn Disk>, keys: &Keys) -> Result<u64> {
+    look::refuse_empty(&*disk)?;
     let _lock = lock(&*disk)?;
     look::rewrap(&*disk, keys)
 }

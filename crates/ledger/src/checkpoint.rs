@@ -17,7 +17,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use crate::{
     crypt::Keys,
-    disk::{Disk, failed, read_up_to},
+    disk::{Disk, failed, read_up_to, unreadable},
     format::header,
 };
 use backend::Backend;
@@ -26,8 +26,9 @@ const FOLDER: &str = "checkpoint";
 const DATABASE: &str = "checkpoint/tables";
 const NEW: &str = "checkpoint/new";
 /// Format version and key of the tables.
-const HEADER: &str = "checkpoint/header";
-const MAGIC: &[u8; 8] = b"WEFTCKP\0";
+pub(crate) const HEADER: &str = "checkpoint/header";
+/// How the header begins.
+pub(crate) const MAGIC: &[u8; 8] = b"WEFTCKP\0";
 const CONTEXT: &[u8] = b"weft checkpoint";
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -127,16 +128,31 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
+/// What a failed change of the tables means.
 fn broken(doing: &'static str) -> impl Fn(redb::Error) -> Error {
     move |error| {
-        let reason = match &error {
-            redb::Error::Corrupted(_) => Reason::StorageCorrupt,
-            redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-                Reason::StorageFull
-            }
-            _ => Reason::StoragePoisoned,
-        };
-        Error::new(reason, doing).because(error).at(DATABASE)
+        Error::new(reason(&error, Reason::StoragePoisoned), doing).because(error).at(DATABASE)
+    }
+}
+
+/// What a failed read of the tables means.
+fn unread(doing: &'static str) -> impl Fn(redb::Error) -> Error {
+    move |error| {
+        Error::new(reason(&error, Reason::StorageUnavailable), doing).because(error).at(DATABASE)
+    }
+}
+
+fn reason(error: &redb::Error, otherwise: Reason) -> Reason {
+    use std::io::ErrorKind;
+    match error {
+        redb::Error::Corrupted(_) => Reason::StorageCorrupt,
+        redb::Error::Io(io) => match io.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StorageFull,
+            // A block is not what was written, or is not there.
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Reason::StorageCorrupt,
+            _ => otherwise,
+        },
+        _ => otherwise,
     }
 }
 
@@ -146,7 +162,7 @@ impl Checkpoint {
     /// # Errors
     /// `misconfigured` for a version or key that is not understood, and `storage_corrupt` for tables that are damaged.
     pub(crate) fn open(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self> {
-        let there = disk.list(FOLDER).map_err(|error| failed("cannot list", FOLDER, error))?;
+        let there = disk.list(FOLDER).map_err(|error| unreadable("cannot list", FOLDER, error))?;
         if !there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))) {
             Self::make(&*disk, &keys)?;
         }
@@ -173,7 +189,7 @@ impl Checkpoint {
     }
 
     fn key(disk: &dyn Disk) -> Result<Option<Vec<u8>>> {
-        let cannot = |error| failed("cannot read the checkpoint's header", HEADER, error);
+        let cannot = |error| unreadable("cannot read the checkpoint's header", HEADER, error);
         let file = disk.open(HEADER, false).map_err(cannot)?;
         let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
         let key = header::key(&block, MAGIC, 0).map_err(|error| error.at(HEADER))?;
@@ -210,10 +226,8 @@ impl Checkpoint {
     /// # Errors
     /// `storage_full` when there is no room: nothing was stored, and it may be tried again.
     pub(crate) fn store(&self, capture: &Capture, first_file: u32) -> Result<()> {
-        if self.database.read().is_none() && !self.closed.load(Ordering::Acquire) {
-            // A full disk has ended the last time, and kept it from being opened again.
-            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys)?);
-        }
+        // A full disk has ended the last time, and kept it from being opened again.
+        self.reopen()?;
         let stored = {
             let database = self.database.read();
             match &*database {
@@ -231,6 +245,33 @@ impl Checkpoint {
         })
     }
 
+    /// Opens the tables again if a failed call has ended them.
+    fn reopen(&self) -> Result<()> {
+        if self.database.read().is_none() && !self.closed.load(Ordering::Acquire) {
+            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys)?);
+        }
+        Ok(())
+    }
+
+    /// Reads from the tables. A read that fails is the last one that redb takes: they are opened again
+    /// for the next.
+    fn reading<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        self.reopen()?;
+        let found = {
+            let database = self.database.read();
+            match &*database {
+                Some(database) => read(database),
+                None => Err(redb::Error::PreviousIo),
+            }
+        };
+        found.map_err(|error| {
+            if matches!(error, redb::Error::Io(_)) {
+                *self.database.write() = None;
+            }
+            unread("cannot read the checkpoint")(error)
+        })
+    }
+
     /// The last transaction that the tables reflect.
     pub(crate) fn seq(&self) -> Result<u64> {
         let stored = self.get(Table::Meta, SEQ)?;
@@ -245,7 +286,7 @@ impl Checkpoint {
 }
 
 fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Database> {
-    let cannot = |error| failed("cannot open the checkpoint", path, error);
+    let cannot = |error| unreadable("cannot open the checkpoint", path, error);
     let file = disk.open(path, false).map_err(cannot)?;
     let sealer = match Checkpoint::key(disk)? {
         None => None,
@@ -254,7 +295,7 @@ fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Database> {
     Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(Backend::new(file, sealer))
-        .map_err(|error| broken("cannot open the checkpoint")(error.into()))
+        .map_err(|error| unread("cannot open the checkpoint")(error.into()))
 }
 
 fn write(database: &Database, capture: &Capture, first_file: u32) -> Result<(), redb::Error> {
@@ -311,21 +352,11 @@ fn find(database: &Database, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>
 
 impl Tables for Checkpoint {
     fn each(&self, table: Table, visit: &mut Visit<'_>) -> Result<()> {
-        let database = self.database.read();
-        let found = match &*database {
-            Some(database) => walk(database, table, visit),
-            None => Err(redb::Error::PreviousIo),
-        };
-        found.map_err(broken("cannot read the checkpoint"))?
+        self.reading(|database| walk(database, table, visit))?
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let database = self.database.read();
-        let found = match &*database {
-            Some(database) => find(database, table, key),
-            None => Err(redb::Error::PreviousIo),
-        };
-        found.map_err(broken("cannot read the checkpoint"))
+        self.reading(|database| find(database, table, key))
     }
 }
 

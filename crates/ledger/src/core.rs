@@ -52,7 +52,7 @@ pub(crate) use self::{
     consume::{Item, Source, Unfit},
     loading::{Load, Whereabouts},
     now::Now,
-    plan::{Compactable, Live},
+    plan::{Compactable, Live, LiveRuns},
     progress::{WriteGroup, poisoned},
 };
 use crate::{

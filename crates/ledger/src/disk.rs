@@ -4,14 +4,16 @@
 //! is safe only after [`File::sync_data`], and a name only after [`Disk::sync_dir`] of its folder:
 //! the simulated disk takes both at their word.
 
+mod overlay;
 mod real;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 
-use std::{any::Any, fmt, io, sync::Arc};
+use std::{any::Any, fmt, io, path::Path, sync::Arc};
 
 use weft_kernel::{Error, Reason};
 
+pub(crate) use overlay::Overlay;
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]
 pub use simulated::SimulatedDisk;
@@ -30,6 +32,22 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Takes the disk for this opener alone, until what is given back is dropped; `WouldBlock` while another has it.
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>>;
+    /// Takes the disk together with others who only read, and keeps those away who would change it. Where
+    /// nothing can be written and there is nothing to lock, nobody is there to be kept away.
+    fn lock_shared(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        match self.lock() {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(Box::new(())),
+            held => held,
+        }
+    }
+    /// The process that has the disk, if that can be told.
+    fn holder(&self) -> Option<u32> {
+        None
+    }
+    /// The folder of the machine that it is, if it is one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
     /// The bytes that can still be written.
     fn free_bytes(&self) -> io::Result<u64>;
 }
@@ -63,13 +81,29 @@ pub(crate) fn read_up_to(file: &dyn File, offset: u64, len: usize) -> io::Result
     Ok(bytes)
 }
 
-/// What a failed call on the disk means to a caller.
+fn full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What a failed change of a disk means to a caller.
 pub(crate) fn failed(doing: &'static str, path: &str, error: io::Error) -> Error {
-    let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::StorageFull,
-        _ => Reason::StoragePoisoned,
-    };
+    let reason = if full(&error) { Reason::StorageFull } else { Reason::StoragePoisoned };
     Error::new(reason, doing).because(error).at(path.to_owned())
+}
+
+/// What a failed read of a disk means to a caller: nothing has changed, and it may be tried again.
+pub(crate) fn unreadable(doing: &'static str, path: &str, error: io::Error) -> Error {
+    Error::new(Reason::StorageUnavailable, doing).because(error).at(path.to_owned())
+}
+
+/// What a failed change of the disk that a copy goes to means: nothing to the ledger that is copied.
+pub(crate) fn failed_copy(path: &str, error: io::Error) -> Error {
+    let (reason, text) = if full(&error) {
+        (Reason::StorageFull, "the disk that is copied to has no room for the copy")
+    } else {
+        (Reason::StorageUnavailable, "the copy cannot be written")
+    };
+    Error::new(reason, text).because(error).at(path.to_owned())
 }
 
 #[cfg(test)]

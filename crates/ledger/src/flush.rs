@@ -15,6 +15,7 @@ use weft_kernel::{Error, Reason, Result, Tick};
 use crate::{
     checkpoint::{Capture, Row, Table},
     core::{Live, Now},
+    disk::Disk,
     format::{Image, varint},
     ledger::Shared,
     options::Durability,
@@ -72,6 +73,31 @@ pub(crate) struct Flusher {
     scrub: Scrub,
 }
 
+/// A segment that is being written: removed unless it is kept, for another one is begun the next time.
+struct Partial<'a> {
+    disk: &'a dyn Disk,
+    number: Option<u32>,
+}
+
+impl<'a> Partial<'a> {
+    fn new(disk: &'a dyn Disk, number: u32) -> Self {
+        Self { disk, number: Some(number) }
+    }
+
+    fn keep(mut self) {
+        self.number = None;
+    }
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // What stays all the same is removed by the next start.
+            let _ = self.disk.remove(&crate::segment::name(number));
+        }
+    }
+}
+
 /// The row that says that a segment is there.
 fn row(number: u32, sizes: Option<Sizes>) -> Row {
     let value = sizes.map(|sizes| {
@@ -123,6 +149,7 @@ impl Flusher {
         let mut bytes: HashMap<u32, Vec<u8>> = HashMap::new();
         let number = self.next_segment;
         self.next_segment += 1;
+        let partial = Partial::new(&*house.files.disk, number);
         let mut writer = SegmentWriter::create(&*house.files.disk, number, &house.files.keys)?;
         let mut lost = 0;
         for Live { log, position, place } in live {
@@ -152,11 +179,11 @@ impl Flusher {
             }
         }
         if lost == live.len() {
-            drop(writer);
-            let _ = house.files.disk.remove(&crate::segment::name(number));
             return Ok(());
         }
-        self.finish(house, writer, number, Source::Log)
+        self.finish(house, writer, number, Source::Log)?;
+        partial.keep();
+        Ok(())
     }
 
     /// Keeps damaged bytes and says so; that they cannot be kept is no reason to stop.
@@ -183,13 +210,7 @@ impl Flusher {
         number: u32,
         source: Source,
     ) -> Result<()> {
-        let (extents, file) = match writer.finish(&*house.files.disk) {
-            Ok(done) => done,
-            Err(error) => {
-                let _ = house.files.disk.remove(&crate::segment::name(number));
-                return Err(error);
-            }
-        };
+        let (extents, file) = writer.finish(&*house.files.disk)?;
         let sizes = Sizes { file, records: extents.iter().map(|extent| extent.bytes).sum() };
         house.files.segments.insert(number, sizes);
         self.rows.push(row(number, Some(sizes)));
@@ -310,13 +331,16 @@ impl Flusher {
         let segment = house.files.segments.get(old)?;
         let number = self.next_segment;
         self.next_segment += 1;
+        let partial = Partial::new(&*house.files.disk, number);
         let mut writer = SegmentWriter::create(&*house.files.disk, number, &house.files.keys)?;
         for (log, runs) in plan {
             for (first, last) in runs {
                 self.copy(house, &segment, log, first, last, &mut writer)?;
             }
         }
-        self.finish(house, writer, number, Source::Segment(old))
+        self.finish(house, writer, number, Source::Segment(old))?;
+        partial.keep();
+        Ok(())
     }
 
     fn copy(
@@ -361,7 +385,7 @@ fn room(house: &House<'_>, needed: u64) -> Result<()> {
         .files
         .disk
         .free_bytes()
-        .map_err(|error| crate::disk::failed("cannot ask for the free space", "", error))?;
+        .map_err(|error| crate::disk::unreadable("cannot ask for the free space", "", error))?;
     if free < needed + FREE_BYTES_MIN {
         return Err(Error::new(Reason::StorageFull, "the disk has no room to write behind"));
     }

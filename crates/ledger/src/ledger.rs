@@ -257,7 +257,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// `misconfigured` if a ledger is there already, and what the disks say.
+    /// `definition_conflict` if anything of a ledger is there already, and what the disks say: of a copy
+    /// that fails nothing is left.
     pub fn backup_to(&self, disk: Arc<dyn Disk>) -> Result<()> {
         crate::admin::backup(&self.service, &disk)
     }
@@ -266,10 +267,14 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// As [`Ledger::backup_to`].
+    /// As [`Ledger::backup_to`], and `malformed_request` for a folder that cannot be made, or is in the
+    /// ledger's own, or around it.
     pub fn backup(&self, folder: &Path) -> Result<()> {
+        if let Some(own) = self.service.files().disk.folder() {
+            crate::admin::refuse_own(own, folder)?;
+        }
         let disk = RealDisk::open(folder).map_err(|error| {
-            Error::new(Reason::Misconfigured, "the folder of the backup cannot be opened")
+            Error::new(Reason::MalformedRequest, "the folder of the backup cannot be opened")
                 .because(error)
                 .at(folder.display().to_string())
         })?;

@@ -22,7 +22,7 @@
 //!
 //! Reading order: [`record`], [`transaction`], [`options`] (the words), [`store`] (what can be asked),
 //! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
-//! `checkpoint`, `recover`, `flush` and `service` (how it reaches the disk).
+//! `checkpoint`, `recover`, `manifest`, `flush` and `service` (how it reaches the disk).
 
 pub mod admin;
 mod checkpoint;
@@ -34,6 +34,7 @@ pub mod disk;
 mod flush;
 mod format;
 mod ledger;
+mod manifest;
 pub mod options;
 pub mod record;
 mod recover;

@@ -12,8 +12,9 @@ use weft_kernel::{Error, Reason, Result};
 use crate::{
     checkpoint::{Checkpoint, Table, Tables},
     core::{Core, Now},
-    disk::{Disk, failed},
+    disk::{Disk, failed, unreadable},
     format::{Entry, RecordAt, frame, varint::Reader},
+    manifest,
     options::Options,
     segment::{self, SegmentSet, Sizes},
     service::{Files, quarantine},
@@ -61,7 +62,8 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// `storage_busy` while another opener has the disk; `misconfigured` for a size of files that cannot be;
-/// `misconfigured` for a format version or key that is not understood; `storage_corrupt` for a checkpoint that is damaged;
+/// `misconfigured` for a format version or key that is not understood; `storage_corrupt` for a checkpoint that is damaged,
+/// and for a copy that is not complete;
 /// `storage_full` without room for a new write-ahead file.
 pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Result<Found> {
     let capacity = options.wal_file_bytes.0;
@@ -70,6 +72,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         return Err(Error::new(Reason::Misconfigured, text).note(format!("{capacity} bytes")));
     }
     let lock = lock(&*disk)?;
+    manifest::adopt(&*disk)?;
     let keys = options.keys.clone();
     let checkpoint = Checkpoint::open(disk.clone(), keys.clone())?;
     let first_file = checkpoint.first_file()?;
@@ -102,12 +105,27 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
 
 /// Takes the disk for this opener alone.
 pub(crate) fn lock(disk: &dyn Disk) -> Result<DiskLock> {
-    disk.lock().map(DiskLock).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            Error::new(Reason::StorageBusy, "another process has this ledger open")
-        }
-        _ => failed("cannot take the ledger's folder", "lock", error),
-    })
+    disk.lock().map(DiskLock).map_err(|error| not_taken(disk, error))
+}
+
+/// Takes the disk together with others who only read; changes nothing on it.
+pub(crate) fn lock_shared(disk: &dyn Disk) -> Result<DiskLock> {
+    disk.lock_shared().map(DiskLock).map_err(|error| not_taken(disk, error))
+}
+
+fn not_taken(disk: &dyn Disk, error: io::Error) -> Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return unreadable("cannot take the ledger's folder", "lock", error);
+    }
+    let text = match disk.holder() {
+        Some(pid) => format!("process {pid} has this ledger open"),
+        None => "another process has this ledger open".to_owned(),
+    };
+    let busy = Error::new(Reason::StorageBusy, text);
+    match disk.folder() {
+        Some(folder) => busy.at(folder.display().to_string()),
+        None => busy,
+    }
 }
 
 /// The segments that the checkpoint knows; others were never finished, or are no longer needed.
@@ -128,7 +146,7 @@ fn find_segments(
         }
         Ok(())
     })?;
-    let cannot = |error| failed("cannot list", segment::FOLDER, error);
+    let cannot = |error| unreadable("cannot list", segment::FOLDER, error);
     let mut there = Vec::new();
     for name in disk.list(segment::FOLDER).map_err(cannot)? {
         match segment::number(&name) {
@@ -161,7 +179,7 @@ fn replay(
     core: &mut Core,
     report: &mut Recovered,
 ) -> Result<u32> {
-    let cannot = |error| failed("cannot list", wal::FOLDER, error);
+    let cannot = |error| unreadable("cannot list", wal::FOLDER, error);
     let names = disk.list(wal::FOLDER).map_err(cannot)?;
     let numbers: Vec<u32> = names.iter().filter_map(|name| wal::number(name)).collect();
     let last = numbers.last().copied().unwrap_or(0);

@@ -19,9 +19,11 @@ pub(crate) const FOLDER: &str = "segments";
 /// How many bytes of an extent lie between two places of its index.
 pub(crate) const SPARSE_BYTES: u64 = 16 << 10;
 
-const MAGIC: &[u8; 8] = b"WEFTSEG\0";
+/// How a segment begins.
+pub(crate) const MAGIC: &[u8; 8] = b"WEFTSEG\0";
 const END_MAGIC: &[u8; 8] = b"WEFTSEGE";
-const TRAILER: usize = 40;
+/// The bytes at its end that lead to its index.
+pub(crate) const TRAILER: usize = 40;
 
 fn context(number: u32) -> [u8; 12] {
     let mut context = *b"weft seg\0\0\0\0";

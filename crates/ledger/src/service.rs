@@ -96,6 +96,8 @@ pub(crate) struct Service {
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     damaged: AtomicU64,
+    /// Whether housekeeping stands still because something cannot be read.
+    unread: AtomicBool,
     /// Held from the opening to the stop.
     lock: Mutex<Option<DiskLock>>,
 }
@@ -138,6 +140,7 @@ impl Service {
             stopping: AtomicBool::new(false),
             threads: Mutex::default(),
             damaged: AtomicU64::new(found.report.damage.len() as u64),
+            unread: AtomicBool::new(false),
             lock: Mutex::new(Some(found.lock)),
         });
         // The new life is on the disk before anything is handed out in it.

@@ -16,7 +16,7 @@ mod scan;
 mod writer;
 
 pub(crate) use cursor::{Cursor, FrameAt, Refused};
-pub(crate) use file::{WalFile, name, number};
+pub(crate) use file::{MAGIC, WalFile, name, number};
 pub(crate) use recent::Recent;
 pub(crate) use scan::{Damage, first_seq, scan};
 pub(crate) use writer::{WalSet, Writer};

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::{Disk, File};
 
 const ZEROS: usize = 1 << 20;
@@ -17,6 +19,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -27,7 +30,12 @@ impl RealDisk {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, read_only: false })
+    }
+
+    /// The folder `root`, to be read: its files may be read-only, and nothing in it is changed.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), read_only: true }
     }
 
     /// The folder.
@@ -36,9 +44,51 @@ impl RealDisk {
     }
 }
 
+impl RealDisk {
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
+    /// Locks the folder itself, so that nothing of what is in it can be lost with the lock; `None` where
+    /// a file system locks no folders.
+    fn lock_folder(&self, how: FlockOperation) -> io::Result<Option<fs::File>> {
+        let folder = fs::File::open(&self.root)?;
+        match flock(&folder, how).map_err(io::Error::from) {
+            Ok(()) => Ok(Some(folder)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// When a process began, as the machine counts it; `None` if there is no such process, or no telling.
+fn begun(pid: u32) -> Option<String> {
+    let told = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program stands in brackets, and may have anything in it.
+    told.rsplit_once(')')?.1.split_ascii_whitespace().nth(19).map(str::to_owned)
+}
+
+/// The folder as long as it is held.
+#[derive(Debug)]
+struct Held {
+    file: fs::File,
+    #[expect(dead_code, reason = "it is held, not read")]
+    folder: Option<fs::File>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nobody is named who does not have it any more.
+        let _ = self.file.set_len(0);
+    }
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn File>> {
         let path = self.root.join(path);
+        if self.read_only {
+            return Ok(Arc::new(RealFile(fs::File::open(path)?)));
+        }
         let open = || {
             fs::File::options().read(true).write(true).create(create).truncate(false).open(&path)
         };
@@ -76,14 +126,17 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.writable()?;
         fs::remove_file(self.root.join(path))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.writable()?;
         fs::rename(self.root.join(from), self.root.join(to))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.writable()?;
         match fs::File::open(self.root.join(dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             folder => folder?.sync_all(),
@@ -91,10 +144,50 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.writable()?;
+        let folder = self.lock_folder(FlockOperation::NonBlockingLockExclusive)?;
         let path = self.root.join(LOCK);
-        let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        let open = || -> io::Result<fs::File> {
+            let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            // Whom others wait for; that it cannot be written is no reason not to go on.
+            let _ = file.set_len(0);
+            let me = std::process::id();
+            let told = format!("{me} {}\n", begun(me).unwrap_or_default());
+            let _ = file.write_all_at(told.as_bytes(), 0);
+            Ok(file)
+        };
+        match (open(), folder) {
+            (Ok(file), folder) => Ok(Box::new(Held { file, folder })),
+            // The folder is what counts: its file only tells who has it.
+            (Err(error), Some(folder)) if error.kind() != io::ErrorKind::WouldBlock => {
+                Ok(Box::new(folder))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn lock_shared(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let folder = self.lock_folder(FlockOperation::NonBlockingLockShared)?;
+        let Ok(file) = fs::File::open(self.root.join(LOCK)) else { return Ok(Box::new(folder)) };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => {
+                Err(error.into())
+            }
+            _ => Ok(Box::new((file, folder))),
+        }
+    }
+
+    fn holder(&self) -> Option<u32> {
+        let told = fs::read_to_string(self.root.join(LOCK)).ok()?;
+        let (pid, time) = told.trim_end_matches('\n').split_once(' ')?;
+        let pid = pid.parse().ok()?;
+        // Another process may have the number of one that is gone, or of one in another container.
+        (begun(pid).unwrap_or_default() == time).then_some(pid)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.root)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -31,6 +31,9 @@ pub struct Faults {
     pub fail_write_from: Option<u64>,
     /// The most bytes that all files may have together.
     pub bytes_max: Option<u64>,
+    /// The process is killed when so many changes have been begun (files made, written, cut, renamed,
+    /// removed and synced): that one does not take place, nor does anything after it.
+    pub halt_at_change: Option<u64>,
     /// Reads of paths that begin so fail.
     pub unreadable: Option<String>,
 }
@@ -50,6 +53,7 @@ struct World {
     halted: bool,
     syncs: u64,
     writes: u64,
+    changed: u64,
     /// One per life: a handle of a former life is dead.
     life: u64,
     /// The life whose opener has the disk for itself.
@@ -98,6 +102,11 @@ impl SimulatedDisk {
     /// How many writes there have been.
     pub fn writes(&self) -> u64 {
         self.0.lock().writes
+    }
+
+    /// How many changes there have been: files made, written, cut, renamed, removed and synced.
+    pub fn changed(&self) -> u64 {
+        self.0.lock().changed
     }
 
     /// Whether the power has failed.
@@ -205,6 +214,16 @@ impl World {
         if self.halted { Err(error(io::ErrorKind::Other, "the power is off")) } else { Ok(()) }
     }
 
+    /// Counts a change; fails if the process is to be killed at it.
+    fn changing(&mut self) -> io::Result<()> {
+        self.alive()?;
+        self.changed += 1;
+        if self.faults.halt_at_change.is_some_and(|at| self.changed >= at) {
+            self.halted = true;
+        }
+        self.alive()
+    }
+
     fn change(&mut self, folder: &str, sets: Vec<(String, Option<usize>)>) {
         set(&mut self.names, sets.clone());
         self.changes.push(Change { folder: folder.to_owned(), sets });
@@ -226,7 +245,7 @@ impl World {
 
     /// Counts a write; fails if it is to fail.
     fn writing(&mut self) -> io::Result<()> {
-        self.alive()?;
+        self.changing()?;
         self.writes += 1;
         match self.faults.fail_write_from {
             Some(from) if self.writes >= from => {
@@ -238,7 +257,7 @@ impl World {
 
     /// Counts a sync; fails if it is to fail, or if the power is to fail with it.
     fn syncing(&mut self) -> io::Result<()> {
-        self.alive()?;
+        self.changing()?;
         self.syncs += 1;
         if self.faults.halt_at_sync.is_some_and(|at| self.syncs >= at) {
             self.halted = true;
@@ -260,6 +279,7 @@ impl Disk for SimulatedDisk {
         let index = match world.names.get(path) {
             Some(&index) => index,
             None if create => {
+                world.changing()?;
                 let index = world.files.len();
                 world.files.push(Contents::default());
                 world.change(folder(path), vec![(path.to_owned(), Some(index))]);
@@ -285,6 +305,7 @@ impl Disk for SimulatedDisk {
         if !world.names.contains_key(path) {
             return Err(error(io::ErrorKind::NotFound, "there is no such file"));
         }
+        world.changing()?;
         world.change(folder(path), vec![(path.to_owned(), None)]);
         Ok(())
     }
@@ -295,6 +316,7 @@ impl Disk for SimulatedDisk {
         let Some(&index) = world.names.get(from) else {
             return Err(error(io::ErrorKind::NotFound, "there is no such file"));
         };
+        world.changing()?;
         world.change(folder(to), vec![(from.to_owned(), None), (to.to_owned(), Some(index))]);
         Ok(())
     }

@@ -45,6 +45,21 @@ pub(crate) fn key<'a>(block: &'a [u8], magic: &[u8; 8], number: u32) -> Result<O
     }
 }
 
+/// Whether the header and its copy are both whole, and what was zero still is. The sector behind the header
+/// is left to whose file it is.
+pub(crate) fn intact(block: &[u8], magic: &[u8; 8], number: u32) -> bool {
+    let whole = |at: usize| {
+        let sector = block.get(at..).unwrap_or_default();
+        matches!(check(sector, magic, number), Ok(Some(_)))
+    };
+    let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    block.len() == LEN
+        && whole(0)
+        && whole(COPY_AT)
+        && zero(&block[2 * SECTOR..COPY_AT])
+        && zero(&block[COPY_AT + SECTOR..])
+}
+
 fn check<'a>(header: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'a [u8]>> {
     if header.len() < SECTOR || header[..8] != *magic {
         return Ok(None);

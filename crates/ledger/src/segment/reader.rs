@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crypt::{Keys, Sealer},
-    disk::{Disk, File, failed, read_up_to},
+    disk::{Disk, File, failed, read_up_to, unreadable},
     format::{Image, header, record::trusted},
     record::{Limits, LogId, ReadItem, Told},
 };
@@ -44,7 +44,7 @@ impl Segment {
     pub(crate) fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<Self> {
         let (file, sealer) = open(disk, number, keys)?;
         let path = name(number);
-        let cannot = |error| failed("cannot open a segment", &path, error);
+        let cannot = |error| unreadable("cannot open a segment", &path, error);
         let len = file.len().map_err(cannot)?;
         let end = len.saturating_sub(TRAILER as u64);
         let trailer = read_up_to(&*file, end, TRAILER).map_err(cannot)?;
@@ -65,7 +65,7 @@ impl Segment {
             return Ok(None);
         };
         self.len = at;
-        let cannot = |error| failed("cannot read a segment", &name(self.number), error);
+        let cannot = |error| unreadable("cannot read a segment", &name(self.number), error);
         let mut stored = read_up_to(&*self.file, at, size).map_err(cannot)?;
         if crc32c::crc32c(&stored) != crc {
             return Ok(None);
@@ -215,7 +215,7 @@ impl Segment {
 /// Opens the file of a segment, and its key.
 fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<(Arc<dyn File>, Option<Sealer>)> {
     let path = name(number);
-    let cannot = |error| failed("cannot open a segment", &path, error);
+    let cannot = |error| unreadable("cannot open a segment", &path, error);
     let file = disk.open(&path, false).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::new(Reason::StorageCorrupt, "the segment is missing").at(path.clone())
@@ -321,8 +321,9 @@ impl<'a> Chunks<'a> {
             return Ok(false);
         }
         let count = self.want.max(len).min(left);
-        let read = read_up_to(&*self.segment.file, self.at, count)
-            .map_err(|error| failed("cannot read a segment", &name(self.segment.number), error))?;
+        let read = read_up_to(&*self.segment.file, self.at, count).map_err(|error| {
+            unreadable("cannot read a segment", &name(self.segment.number), error)
+        })?;
         self.chunk = read.into();
         Ok(self.chunk.len() >= len)
     }

@@ -23,13 +23,25 @@ impl Service {
         self.pulses.keeper.rest();
     }
 
-    /// One round; whether there was anything to do. A full disk is waited out, anything else that fails ends the taking.
+    /// One round; whether there was anything to do. A full disk, and one that cannot be read, are waited
+    /// out; anything else that fails ends the taking.
     pub(super) fn keep_step(&self) -> bool {
         if self.shared.core.lock().poisoned().is_some() {
             return false;
         }
         match self.keep() {
-            Ok(did) => did,
+            Ok(did) => {
+                self.unread.store(false, Ordering::Relaxed);
+                did
+            }
+            Err(error) if error.reason() == Reason::StorageUnavailable => {
+                // Nothing was changed: the log still holds it all, and it is tried again.
+                if !self.unread.swap(true, Ordering::Relaxed) {
+                    let error = error.detail();
+                    tracing::error!(error, "housekeeping stands still: the disk cannot be read");
+                }
+                false
+            }
             Err(error) if error.reason() == Reason::StorageFull => {
                 self.set_full(true);
                 false

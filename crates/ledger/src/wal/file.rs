@@ -8,14 +8,15 @@ use weft_kernel::{Error, Reason, Result};
 use super::{FOLDER, HEADER_LEN, scan};
 use crate::{
     crypt::{Keys, Sealer},
-    disk::{Disk, File, failed, read_up_to},
+    disk::{Disk, File, failed, read_up_to, unreadable},
     format::{
         Place, frame,
         header::{self, COPY_AT, CRC_AT, SECTOR},
     },
 };
 
-const MAGIC: &[u8; 8] = b"WEFTWAL\0";
+/// How a write-ahead file begins.
+pub(crate) const MAGIC: &[u8; 8] = b"WEFTWAL\0";
 const CLOSED_MAGIC: &[u8; 8] = b"WEFTEND\0";
 /// The mark lies in the sector behind the header, so that neither is torn with the other.
 const CLOSED_AT: u64 = SECTOR as u64;
@@ -65,7 +66,7 @@ impl WalFile {
     /// `misconfigured` for a version or key that is not understood.
     pub(crate) fn open(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<(Self, bool)> {
         let path = name(number);
-        let cannot = |error| failed("cannot open a write-ahead file", &path, error);
+        let cannot = |error| unreadable("cannot open a write-ahead file", &path, error);
         let file = disk.open(&path, false).map_err(cannot)?;
         let header = read_up_to(&*file, 0, HEADER_LEN as usize).map_err(cannot)?;
         let Some(key) =
@@ -80,7 +81,7 @@ impl WalFile {
     /// All its bytes; what lies behind the mark of being closed is not among them.
     pub(crate) fn read_all(&self) -> Result<Vec<u8>> {
         let path = name(self.number);
-        let cannot = |error| failed("cannot read a write-ahead file", &path, error);
+        let cannot = |error| unreadable("cannot read a write-ahead file", &path, error);
         let head = read_up_to(&*self.file, 0, HEADER_LEN as usize).map_err(cannot)?;
         let end = closed(&head, self.number).map_or(usize::MAX, |end| end.max(HEADER_LEN) as usize);
         read_up_to(&*self.file, 0, end).map_err(cannot)
@@ -161,7 +162,7 @@ impl WalFile {
     /// The bytes of the image at `place`; its checksum is left to the caller.
     pub(crate) fn read(&self, place: &Place) -> Result<Bytes> {
         let path = name(self.number);
-        let cannot = |error| failed("cannot read a record", &path, error);
+        let cannot = |error| unreadable("cannot read a record", &path, error);
         let corrupt = || corrupt("a record's place is not in its frame", self.number);
         let (from, len) = (place.record as usize, place.len as usize);
         if self.sealer.is_none() {

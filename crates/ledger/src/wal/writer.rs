@@ -8,7 +8,7 @@ use weft_kernel::{Error, Reason, Result};
 use super::{FOLDER, HEADER_LEN, WalFile, file::name};
 use crate::{
     crypt::Keys,
-    disk::{Disk, failed},
+    disk::{Disk, failed, unreadable},
 };
 
 /// Where a new file is made before it has a number.
@@ -38,7 +38,8 @@ impl WalSet {
 
     /// Finds the files that can be used again, and removes what a crash left half made.
     pub(crate) fn find_spares(&self) -> Result<()> {
-        let names = self.disk.list(FOLDER).map_err(|error| failed("cannot list", FOLDER, error))?;
+        let names =
+            self.disk.list(FOLDER).map_err(|error| unreadable("cannot list", FOLDER, error))?;
         for found in names {
             let path = format!("{FOLDER}/{found}");
             let whole = found.starts_with(SPARE)

@@ -10,7 +10,7 @@ use weft_ledger::{
 
 use crate::simulation::block;
 
-fn options(keys: &Keys) -> Options {
+pub(crate) fn options(keys: &Keys) -> Options {
     Options {
         wal_file_bytes: ByteSize(32 << 10),
         wal_files_kept: 1,
@@ -19,12 +19,12 @@ fn options(keys: &Keys) -> Options {
     }
 }
 
-fn open(disk: &SimulatedDisk, keys: &Keys) -> Ledger {
+pub(crate) fn open(disk: &SimulatedDisk, keys: &Keys) -> Ledger {
     let clock = Arc::new(ManualClock::default());
     Ledger::open(Arc::new(disk.clone()), options(keys), clock).unwrap().0
 }
 
-fn fill(ledger: &Ledger, records: std::ops::Range<usize>) {
+pub(crate) fn fill(ledger: &Ledger, records: std::ops::Range<usize>) {
     let log = block(ledger, ledger.create_log("log", LogOptions::default())).unwrap();
     block(ledger, ledger.create_group("group", GroupOptions::over(log))).unwrap();
     for n in records {
@@ -34,7 +34,7 @@ fn fill(ledger: &Ledger, records: std::ops::Range<usize>) {
     }
 }
 
-fn count(ledger: &Ledger) -> usize {
+pub(crate) fn count(ledger: &Ledger) -> usize {
     let (log, _) = block(ledger, ledger.find_log("log")).unwrap().unwrap();
     let mut from = 0;
     let mut whole = 0;

@@ -148,7 +148,7 @@ fn a_disk_that_cannot_be_read_for_a_while_loses_nothing() {
     queue.disk.set_faults(Faults { unreadable: Some("segments".into()), ..Faults::default() });
     for _ in 0..3 {
         let refused = block(&queue.ledger, queue.ask(10).wait()).unwrap_err();
-        assert_eq!(refused.reason(), Reason::StoragePoisoned);
+        assert_eq!(refused.reason(), Reason::StorageUnavailable);
     }
     queue.disk.set_faults(Faults::default());
     assert_eq!(queue.drain(0), 1000);

@@ -5,6 +5,8 @@ mod admin;
 mod clock;
 mod cold;
 mod conformance;
+mod copies;
 mod lives;
+mod looking;
 mod simulation;
 mod threads;

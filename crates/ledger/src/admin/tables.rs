@@ -1,0 +1,109 @@
+//! The rows of a checkpoint, one by one: each has to decode, and to refer to what is there.
+
+use std::collections::BTreeSet;
+
+use weft_kernel::Result;
+
+use crate::{
+    checkpoint::{Table, Tables},
+    format::{Malformed, varint::Reader},
+    segment::Sizes,
+};
+
+/// Segments by number, with their sizes where these are known.
+pub(super) type Known = Vec<(u32, Option<Sizes>)>;
+
+fn id(key: &[u8]) -> Option<u32> {
+    key.first_chunk().map(|id| u32::from_be_bytes(*id))
+}
+
+/// The segments that the tables name, with their sizes; rows that are none are damage.
+pub(super) fn segments(tables: &dyn Tables, damage: &mut Vec<String>) -> Known {
+    let mut known = Vec::new();
+    let each = tables.each(Table::Segments, &mut |key, value| {
+        match segment(key, value) {
+            Ok((number, sizes)) => known.push((number, Some(sizes))),
+            Err(error) => damage.push(told(Table::Segments, key, error.0)),
+        }
+        Ok(())
+    });
+    unread(Table::Segments, each, damage);
+    known
+}
+
+fn segment(key: &[u8], value: &[u8]) -> Result<(u32, Sizes), Malformed> {
+    let key: [u8; 4] = key.try_into().map_err(|_error| Malformed("the key of a row"))?;
+    let mut reader = Reader::new(value);
+    let sizes = Sizes { file: reader.varint()?, records: reader.varint()? };
+    Ok((u32::from_be_bytes(key), sizes))
+}
+
+fn told(table: Table, key: &[u8], what: &str) -> String {
+    let key: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("checkpoint/tables: row {key} of `{}` is damaged: {what}", table.word())
+}
+
+fn unread(table: Table, read: Result<()>, damage: &mut Vec<String>) {
+    if let Err(error) = read {
+        damage.push(format!("the table `{}` cannot be read: {}", table.word(), error.detail()));
+    }
+}
+
+/// Holds rows that recovery is lenient with, or does not keep, to what they refer to.
+pub(super) fn check(tables: &dyn Tables, damage: &mut Vec<String>) {
+    let mut ids = |table| {
+        let mut ids = BTreeSet::new();
+        let each = tables.each(table, &mut |key, _| {
+            match id(key).filter(|_| key.len() == 4) {
+                Some(id) => drop(ids.insert(id)),
+                None => damage.push(told(table, key, "its key is no id")),
+            }
+            Ok(())
+        });
+        unread(table, each, damage);
+        ids
+    };
+    let (logs, groups, maps) = (ids(Table::Logs), ids(Table::Groups), ids(Table::Maps));
+    let children: [(Table, &BTreeSet<u32>, usize, Decode); 3] = [
+        (Table::Exceptions, &groups, 12, exception),
+        (Table::Dedupe, &logs, 16, chunk),
+        (Table::Entries, &maps, 4, entry),
+    ];
+    for (table, parents, key_len, decode) in children {
+        let each = tables.each(table, &mut |key, value| {
+            let parent = id(key).filter(|id| parents.contains(id));
+            let exact = table != Table::Entries;
+            let what = if key.len() < key_len || (exact && key.len() != key_len) {
+                Some("its key has another length")
+            } else if parent.is_none() {
+                Some("what it belongs to is not there")
+            } else {
+                decode(value).err().map(|error| error.0)
+            };
+            damage.extend(what.map(|what| told(table, key, what)));
+            Ok(())
+        });
+        unread(table, each, damage);
+    }
+}
+
+type Decode = fn(&[u8]) -> Result<(), Malformed>;
+
+fn exception(value: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(value);
+    reader.varint()?;
+    reader.varint32()?;
+    reader.varint32().map(|_| ())
+}
+
+fn chunk(value: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(value);
+    reader.varint()?;
+    if reader.left().is_multiple_of(24) { Ok(()) } else { Err(Malformed("a part of an id")) }
+}
+
+fn entry(value: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(value);
+    reader.varint()?;
+    reader.varint().map(|_| ())
+}

@@ -80,12 +80,16 @@ pub(crate) struct Wish<'a> {
 impl Wish<'_> {
     /// Whether a member may be chosen; taking a probe commits to it.
     pub(crate) fn allows(&self, member: &Member) -> Usable {
-        if member.endpoint.flags() & self.refuse != 0
-            || (!self.tried.is_empty() && self.tried.contains(&member.endpoint.id()))
-        {
+        if !self.admits(member) {
             return Usable::No;
         }
         usable(member.ejection.as_deref(), self.now)
+    }
+
+    /// Whether nothing but its breaker could speak against a member.
+    pub(crate) fn admits(&self, member: &Member) -> bool {
+        member.endpoint.flags() & self.refuse == 0
+            && (self.tried.is_empty() || !self.tried.contains(&member.endpoint.id()))
     }
 
     /// Takes the one probe of an ejected member.

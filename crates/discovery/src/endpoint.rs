@@ -320,12 +320,13 @@ impl Endpoint {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastCheck::default();
     }
 
-    /// Asks to count among the ejected; false if too many are.
-    fn hold(&self) -> bool {
+    /// Asks to count among the ejected; false if too many are. What cannot be connected to is of no use,
+    /// however many are out.
+    fn hold(&self, reason: ejection::Reason) -> bool {
         if self.flags() & HELD != 0 {
             return true;
         }
-        if self.flags() & GONE != 0 || !self.home.take() {
+        if self.flags() & GONE != 0 || !self.home.take(reason == ejection::Reason::Unreachable) {
             return false;
         }
         if !self.set(HELD, true) {
@@ -358,14 +359,19 @@ impl Endpoint {
     fn record(
         &self,
         outcome: ejection::Outcome,
+        while_out: bool,
         now: Tick,
         rng: &mut Rng,
     ) -> Option<ejection::Change> {
         let ejection = self.ejection.load();
         let ejection = ejection.as_deref()?;
-        let change = ejection.record(outcome, now, rng)?;
+        let change = match ejection.record(outcome, now, rng) {
+            Some(change) => change,
+            None if while_out && outcome == ejection::Outcome::Ok => ejection.revive()?,
+            None => return None,
+        };
         match change {
-            ejection::Change::Ejected { .. } if !self.hold() => {
+            ejection::Change::Ejected { reason, .. } if !self.hold(reason) => {
                 reinstate(ejection, now);
                 return None;
             }

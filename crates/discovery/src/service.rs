@@ -1,9 +1,10 @@
 //! A service on the request path: which endpoint takes the next request.
 //!
 //! A pick tries, in this order and only as far as needed: members that are well, tier by tier, the
-//! caller's zone first; then tiers in panic with their verdicts ignored; then the same with those
-//! that this request was already sent to; and last, unless panic is turned off, anybody who is not
-//! drained or ejected. A request fails here only when nobody is left.
+//! caller's zone first; then tiers in panic with their verdicts ignored; then those that are ejected,
+//! since one of them may be well again; then the same with those that this request was already sent to;
+//! and last, unless panic is turned off, anybody who is not drained. A request fails here only when
+//! nobody is left.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -13,7 +14,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use weft_kernel::{Name, Reason, Rng, Tick};
-use weft_resilience::ejection::Ejection;
+use weft_resilience::ejection::{Availability, Ejection};
 
 use crate::{
     balance::{Bound, SlowStart, Wish, choose},
@@ -21,6 +22,10 @@ use crate::{
     options::ServiceOptions,
     set::{EndpointSet, Member},
 };
+
+/// How often in a row an endpoint may be missed that is taken to be restarting: for some seconds, as
+/// the time between the probes doubles.
+const RESTART_MISSES_MAX: u32 = 5;
 
 /// What a pick is for.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Pick<'a> {
     pub tried: &'a [u64],
     /// The zone of the caller.
     pub zone: Option<&'a str>,
+    /// Whether somebody who is ejected is better than nobody.
+    pub insist: bool,
     /// The time.
     pub now: Tick,
     /// Chance.
@@ -147,11 +154,18 @@ impl Service {
                     return Ok(Arc::clone(&member.endpoint));
                 }
             }
+            wish.refuse = UNWELL;
+            if pick.insist
+                && let Some(endpoint) = self.ejected_one(&view.set, &wish)
+            {
+                return Ok(endpoint);
+            }
             if wish.tried.is_empty() {
                 break;
             }
             wish.tried = &[];
         }
+        wish.refuse = NEVER;
         if options.panic_threshold > 0.0 {
             for tier in &view.set.tiers {
                 if let Some(member) = choose(&tier.all.table, &tier.all.members, &wish, pick.rng) {
@@ -160,7 +174,40 @@ impl Service {
                 }
             }
         }
+        if pick.insist
+            && options.panic_threshold > 0.0
+            && let Some(endpoint) = self.ejected_one(&view.set, &wish)
+        {
+            return Ok(endpoint);
+        }
         Err(self.refuse(Reason::NoHealthyEndpoint))
+    }
+
+    /// The ejected endpoint that is due back first.
+    fn ejected_one(&self, set: &EndpointSet, wish: &Wish<'_>) -> Option<Arc<Endpoint>> {
+        let due = |member: &&Member| match member.ejection.as_deref()?.available(wish.now) {
+            Availability::Out { until: Tick::NEVER } | Availability::Ready => None,
+            Availability::Out { until } => Some(until),
+            Availability::Probe => Some(wish.now),
+        };
+        let candidates = set.members().iter().filter(|member| wish.admits(member));
+        let (_, member) = candidates
+            .filter_map(|member| Some(((member.priority, due(&member)?), member)))
+            .min_by_key(|(order, _)| *order)?;
+        self.home.nudge();
+        Some(Arc::clone(&member.endpoint))
+    }
+
+    /// Whether some endpoint could not be connected to only since a moment ago, as when it is
+    /// restarted: soon one may be back.
+    pub fn is_restarting(&self) -> bool {
+        let view = self.view.load();
+        view.set.members().iter().any(|member| {
+            member.endpoint.flags() & NEVER == 0
+                && member.ejection.as_deref().is_some_and(|ejection| {
+                    (1..=RESTART_MISSES_MAX).contains(&ejection.unreached())
+                })
+        })
     }
 
     fn refuse(&self, reason: Reason) -> Reason {

@@ -155,7 +155,7 @@ impl EndpointSet {
     }
 
     /// Members that are neither drained nor gone.
-    pub(crate) fn serving(&self) -> usize {
+    pub fn serving(&self) -> usize {
         self.members.iter().filter(|member| member.endpoint.flags() & NEVER == 0).count()
     }
 

@@ -110,11 +110,11 @@ fn refused(error: io::Error) -> Error {
         io::ErrorKind::NotFound => (Reason::ConnectFailed, "the Unix socket does not exist"),
         io::ErrorKind::PermissionDenied => (Reason::ConnectFailed, "permission to connect denied"),
         io::ErrorKind::AddrNotAvailable => {
-            (Reason::ConnectFailed, "no local port is free to connect from")
+            (Reason::PoolExhausted, "no local port is free to connect from")
         }
         _ => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
             Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
-                (Reason::ConnectFailed, "no file descriptor is free to connect with")
+                (Reason::PoolExhausted, "no file descriptor is free to connect with")
             }
             _ => (Reason::ConnectFailed, "connect failed"),
         },

@@ -1,9 +1,16 @@
 //! One try: an endpoint, a connection, a request, the head of a response.
 
-use std::{cell::Cell, pin::pin, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use weft_discovery::{Endpoint, InFlight, Outcome};
-use weft_kernel::{Error, Reason, Retry, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Reason, Retry, SystemClock, Tick};
 use weft_net::{
     alarm::Alarm,
     body::Body,
@@ -15,7 +22,13 @@ use weft_resilience::retry::{self, Failure, Kind};
 use weft_telemetry::metrics::{Count, Method as MethodClass, Sample};
 use weft_wire::{Known, Method, RequestHead, ResponseHead, proxy_protocol::Ends};
 
-use crate::{body::grpc_status, exchange::Exchange, local::Local, upstream::Upstream};
+use crate::{
+    body::grpc_status,
+    exchange::{Exchange, is_fault},
+    local::Local,
+    upload::{Limit, LimitOf, Pace, Stage, Times},
+    upstream::Upstream,
+};
 
 /// What a try needs to know.
 pub(crate) struct Try<'a> {
@@ -29,9 +42,7 @@ pub(crate) struct Try<'a> {
     /// When the connection must be there.
     pub(crate) connect: Duration,
     /// When the head of the response must be there.
-    pub(crate) until: Tick,
-    /// Whether `until` is the deadline of the whole request, not of this try.
-    pub(crate) is_last_moment: bool,
+    pub(crate) times: &'a Times,
     /// Both ends of the client's connection, for a PROXY protocol header.
     pub(crate) ends: Option<Ends>,
 }
@@ -52,6 +63,8 @@ pub(crate) struct Success {
 pub(crate) struct Miss {
     pub(crate) error: Error,
     pub(crate) failure: Failure,
+    /// Whether it is the client's doing, whatever the reason is called.
+    pub(crate) blameless: bool,
     /// The request body, if none of it has been used.
     pub(crate) body: Option<Body>,
 }
@@ -77,11 +90,16 @@ impl Try<'_> {
         let mut mark =
             Mark { try_: self, in_flight: Some(in_flight), began, done: Cell::new(false) };
         let result = {
-            let sent = pin!(self.exchange(&endpoint, head, body));
-            match self.alarm.within(self.until, sent).await {
-                Ok(result) => result,
-                Err(_) => Err(self.too_late(began)),
-            }
+            let mut sent = pin!(self.exchange(&endpoint, head, body));
+            let mut pace = Pace::new(began);
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = sent.as_mut().poll(cx) {
+                    return Poll::Ready(result);
+                }
+                let limit = self.times.limit(began, &mut pace);
+                self.alarm.poll(cx, limit.at).map(|()| Err(self.too_late(limit)))
+            })
+            .await
         };
         mark.done.set(true);
         let now = SystemClock::tick();
@@ -91,16 +109,21 @@ impl Try<'_> {
                     Some(in_flight) => in_flight,
                     None => endpoint.clone().begin(began),
                 };
+                in_flight.handed(self.times.upload.handed(began));
                 in_flight.responded(now);
                 let grpc = if self.is_grpc { grpc_status(&answer.fields) } else { None };
                 self.sample(&head.method, answer.status, grpc, None, now.since(began));
-                let (outcome, failure) = judge(&answer, self.is_grpc);
+                let (outcome, failure) = judge(&answer, self.is_grpc, self.times.asked);
                 Ok(Success { head: answer, then, in_flight, endpoint, outcome, failure })
             }
             Err(miss) => {
-                let at_fault = miss.error.side() == weft_kernel::Side::Upstream;
+                let at_fault = miss.error.side() == weft_kernel::Side::Upstream && !miss.blameless;
                 if let Some(in_flight) = mark.in_flight.take().filter(|_| at_fault) {
-                    Exchange::settle(self.local, self.upstream, in_flight, Outcome::FAILED, now);
+                    let outcome = match miss.failure.kind {
+                        Kind::Connect => Outcome::UNREACHABLE,
+                        _ => Outcome::FAILED,
+                    };
+                    Exchange::settle(self.local, self.upstream, in_flight, outcome, now);
                 }
                 if miss.failure.kind == Kind::Connect {
                     self.upstream.meter.count(self.local.index, Count::ConnectFailure);
@@ -132,17 +155,31 @@ impl Try<'_> {
         self.upstream.meter.record(self.local.index, &sample);
     }
 
-    fn too_late(&self, began: Tick) -> Miss {
-        let waited = weft_kernel::format_duration(Duration::from_millis(
-            u64::try_from(self.until.since(began).as_millis()).unwrap_or(u64::MAX),
-        ));
-        let (reason, say) = if self.is_last_moment {
-            (Reason::RequestTimeout, format!("no response within the deadline, after {waited}"))
-        } else {
-            (Reason::TryTimeout, format!("no response within {waited}"))
+    fn too_late(&self, limit: Limit) -> Miss {
+        let millis = u64::try_from(limit.at.since(limit.from).as_millis()).unwrap_or(u64::MAX);
+        let waited = weft_kernel::format_duration(Duration::from_millis(millis));
+        let is_whole = self.times.upload.stage() == Stage::Whole;
+        let (reason, say) = match limit.of {
+            LimitOf::Caller => (
+                Reason::RequestTimeout,
+                format!("no response within the deadline of the caller, {waited}"),
+            ),
+            LimitOf::Request if is_whole => {
+                (Reason::RequestTimeout, format!("no response within the deadline, after {waited}"))
+            }
+            LimitOf::Try if is_whole => {
+                (Reason::TryTimeout, format!("no response within {waited}"))
+            }
+            LimitOf::Request => {
+                (Reason::RequestTimeout, format!("no more of the request was taken for {waited}"))
+            }
+            LimitOf::Try => {
+                (Reason::TryTimeout, format!("no more of the request was taken for {waited}"))
+            }
         };
         let failure = Failure::new(Kind::TryTimeout);
-        Miss { error: Error::new(reason, say), failure, body: None }
+        let blameless = limit.of == LimitOf::Caller;
+        Miss { error: Error::new(reason, say), failure, blameless, body: None }
     }
 
     /// A connection and an exchange over it; once more over a fresh connection if a kept one turns out
@@ -160,7 +197,7 @@ impl Try<'_> {
                 Ok(lent) => lent,
                 Err(error) => {
                     let failure = Failure::new(Kind::Connect).with_effect(Retry::Safe);
-                    return Err(Miss { error, failure, body: Some(body) });
+                    return Err(Miss { error, failure, blameless: false, body: Some(body) });
                 }
             };
             let count = if lent.is_reused() { Count::PoolReused } else { Count::PoolOpened };
@@ -206,7 +243,7 @@ fn miss(error: Error, body: Option<Body>) -> Miss {
         _ => Kind::ResetBeforeHeaders,
     };
     let failure = Failure::new(kind).with_effect(error.retryable());
-    Miss { error, failure, body }
+    Miss { error, failure, blameless: false, body }
 }
 
 /// Settles a try whose future was dropped: the client went away, or another try won.
@@ -223,10 +260,15 @@ impl Drop for Mark<'_> {
             return;
         }
         let Some(mut in_flight) = self.in_flight.take() else { return };
+        let upload = &self.try_.times.upload;
+        if upload.stage() != Stage::Whole {
+            return;
+        }
         let now = SystemClock::tick();
         // That it took longer than the caller waited is no verdict, but it is a latency.
+        in_flight.handed(upload.handed(self.began));
         in_flight.responded(now);
-        if now.since(self.began) > Duration::from_secs(1) {
+        if now.since(upload.handed(self.began)) > Duration::from_secs(1) {
             let outcome = Outcome { counts_for_ejection: false, ..Outcome::OK };
             Exchange::settle(self.try_.local, self.try_.upstream, in_flight, outcome, now);
         }
@@ -234,13 +276,14 @@ impl Drop for Mark<'_> {
 }
 
 /// What a response says about its endpoint, and whether it calls for another try.
-fn judge(head: &ResponseHead, is_grpc: bool) -> (Outcome, Option<Failure>) {
+fn judge(head: &ResponseHead, is_grpc: bool, asked: Deadline) -> (Outcome, Option<Failure>) {
     let wall = std::time::SystemTime::now;
     if is_grpc && head.status == 200 {
         let Some(status) = grpc_status(&head.fields) else { return (Outcome::OK, None) };
         let outcome = match status {
             8 => Outcome::limited(None),
-            2 | 4 | 13..=15 => Outcome::FAILED,
+            _ if is_fault(status, asked) => Outcome::FAILED,
+            4 => Outcome::OK,
             _ => return (Outcome::OK, None),
         };
         let hint = head.fields.get_str(Known::GrpcRetryPushback).map(retry::pushback);

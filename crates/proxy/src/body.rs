@@ -1,5 +1,5 @@
-//! Bodies that do something on their way: keep a limit, remember themselves for another try, watch for
-//! a gRPC status, leave a copy.
+//! Bodies that do something on their way: remember themselves for another try, watch for a gRPC status,
+//! leave a copy.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,57 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use weft_kernel::{ByteSize, Deadline, Error, Reason, Result};
+use weft_kernel::{Deadline, Error, Reason, Result, Side};
 use weft_net::{
     alarm::Alarm,
     body::{Body, Frame, Source},
 };
-use weft_wire::{Fields, Known, Length};
+use weft_wire::{Fields, Known, Length, grpc, h1};
 
-/// A request body that is counted, and may not be longer than allowed.
-pub(crate) struct Limited {
-    body: Body,
-    bytes_max: u64,
-    seen: Rc<Cell<u64>>,
-}
-
-impl Limited {
-    /// The body, refused at once if it says itself that it is too long.
-    pub(crate) fn wrap(body: Body, bytes_max: Option<u64>, seen: &Rc<Cell<u64>>) -> Result<Body> {
-        let bytes_max = bytes_max.unwrap_or(u64::MAX);
-        match body.length() {
-            Length::Exact(0) => Ok(Body::Empty),
-            Length::Exact(length) if length > bytes_max => Err(too_large(bytes_max)),
-            _ => Ok(Body::Source(Box::new(Self { body, bytes_max, seen: seen.clone() }))),
-        }
-    }
-}
-
-fn too_large(bytes_max: u64) -> Error {
-    Error::new(
-        Reason::BodyTooLarge,
-        format!("the request body is larger than {}", ByteSize(bytes_max)),
-    )
-}
-
-impl Source for Limited {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        let frame = std::task::ready!(self.body.poll_frame(cx));
-        if let Some(Ok(Frame::Data(bytes))) = &frame {
-            let seen = self.seen.get() + bytes.len() as u64;
-            self.seen.set(seen);
-            if seen > self.bytes_max {
-                self.body = Body::Empty;
-                return Poll::Ready(Some(Err(too_large(self.bytes_max))));
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn length(&self) -> Length {
-        self.body.length()
-    }
-}
+use crate::upload::Upload;
 
 /// A request body that can be sent more than once, as long as what was sent fits a limit.
 #[derive(Clone)]
@@ -161,6 +118,8 @@ impl Source for Reader {
                 } else {
                     kept.data.push(bytes.clone());
                 }
+                // Who knows the length does not ask for the end.
+                kept.ended = kept.length == Length::Exact(kept.bytes as u64);
                 Poll::Ready(Some(Ok(Frame::Data(bytes))))
             }
             Some(Ok(Frame::Trailers(trailers))) => {
@@ -182,14 +141,34 @@ impl Source for Reader {
 }
 
 /// A gRPC response body, of which the status is noted as it passes.
+///
+/// What ends it before its time by the client's doing, or by the client's own deadline, is told as the
+/// status of the call, which a reset could not carry.
 pub(crate) struct Watched {
     body: Body,
     status: Rc<Cell<Option<u8>>>,
+    upload: Rc<Upload>,
 }
 
 impl Watched {
-    pub(crate) fn wrap(body: Body, status: &Rc<Cell<Option<u8>>>) -> Body {
-        Body::Source(Box::new(Self { body, status: status.clone() }))
+    pub(crate) fn wrap(body: Body, status: &Rc<Cell<Option<u8>>>, upload: &Rc<Upload>) -> Body {
+        let (status, upload) = (status.clone(), upload.clone());
+        Body::Source(Box::new(Self { body, status, upload }))
+    }
+
+    fn end(&mut self, error: &Error) -> Frame {
+        self.body = Body::Empty;
+        self.upload.cut(error.reason());
+        let number = grpc::Status::of_code(error.code()).number();
+        self.status.set(Some(number));
+        let mut fields = Fields::new();
+        let mut text = Vec::new();
+        h1::push_decimal(&mut text, u64::from(number));
+        fields.add(Known::GrpcStatus, &text);
+        text.clear();
+        grpc::encode_message(error.said(), &mut text);
+        fields.add(Known::GrpcMessage, &text);
+        Frame::Trailers(fields)
     }
 }
 
@@ -201,10 +180,18 @@ pub(crate) fn grpc_status(fields: &Fields) -> Option<u8> {
 impl Source for Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         let frame = std::task::ready!(self.body.poll_frame(cx));
-        if let Some(Ok(Frame::Trailers(trailers))) = &frame {
-            self.status.set(grpc_status(trailers));
-        }
-        Poll::Ready(frame)
+        Poll::Ready(match frame {
+            Some(Ok(Frame::Trailers(trailers))) => {
+                self.status.set(grpc_status(&trailers));
+                Some(Ok(Frame::Trailers(trailers)))
+            }
+            Some(Err(error))
+                if error.side() == Side::Caller || error.reason() == Reason::RequestTimeout =>
+            {
+                Some(Ok(self.end(&error)))
+            }
+            other => other,
+        })
     }
 
     fn length(&self) -> Length {
@@ -334,19 +321,6 @@ mod tests {
 
     fn pieces(pieces: &[&'static [u8]]) -> Body {
         Body::Source(Box::new(Pieces(pieces.to_vec())))
-    }
-
-    #[test]
-    fn a_limit_is_kept_by_declaration_and_by_count() {
-        let seen = Rc::new(Cell::new(0));
-        assert!(Limited::wrap(Body::full("12345"), Some(4), &seen).is_err());
-        let body = Limited::wrap(pieces(&[b"123", b"45"]), Some(4), &seen).unwrap();
-        let error = block(read(body)).unwrap_err();
-        assert_eq!(error.reason(), Reason::BodyTooLarge);
-        let seen = Rc::new(Cell::new(0));
-        let body = Limited::wrap(pieces(&[b"123", b"4"]), Some(4), &seen).unwrap();
-        assert_eq!(block(read(body)).unwrap(), b"1234");
-        assert_eq!(seen.get(), 4);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use weft_discovery::{Endpoint, InFlight, Outcome};
-use weft_kernel::{Error, Reason, Rng, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Reason, Rng, SystemClock, Tick};
 use weft_net::{
     Address,
     message::{End, Peer},
@@ -32,6 +32,7 @@ use crate::{
     connection,
     local::{Local, View},
     route::Route,
+    upload::Upload,
     upstream::Upstream,
 };
 
@@ -57,8 +58,8 @@ pub(crate) struct Exchange {
     pub(crate) grpc: Option<grpc::Kind>,
     /// Whether the request has no body, and so can always be sent again.
     pub(crate) bodiless: bool,
-    /// Whether the client itself set a deadline for the whole call.
-    pub(crate) asked_deadline: bool,
+    /// The deadline that the client itself set.
+    pub(crate) asked: Deadline,
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) upstream: Option<Arc<Upstream>>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
@@ -74,7 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) reason: Option<Reason>,
     pub(crate) detail: Option<String>,
     pub(crate) attempts: u32,
-    pub(crate) request_bytes: Rc<Cell<u64>>,
+    /// The request body on its way.
+    pub(crate) upload: Rc<Upload>,
     pub(crate) grpc_status: Rc<Cell<Option<u8>>>,
     /// What is in flight until the response has ended.
     pub(crate) in_flight: Option<InFlight>,
@@ -107,7 +109,7 @@ impl Exchange {
             certificate: None,
             grpc: None,
             bodiless: true,
-            asked_deadline: false,
+            asked: Deadline::NONE,
             route: None,
             upstream: None,
             endpoint: None,
@@ -121,7 +123,7 @@ impl Exchange {
             reason: None,
             detail: None,
             attempts: 0,
-            request_bytes: Rc::default(),
+            upload: Rc::default(),
             grpc_status: Rc::default(),
             in_flight: None,
             outcome: Outcome::OK,
@@ -187,11 +189,15 @@ impl Exchange {
     fn finish(&mut self, sent: u64, outcome: Result<(), Reason>) {
         self.told = true;
         let now = SystemClock::tick();
-        if let Err(reason) = outcome {
+        // A gRPC response that was ended by a status has been sent whole, but is none.
+        let cut = self.upload.cut_by();
+        if let Some(reason) = outcome.err().or(cut) {
+            let reason = self.upload.blame(reason);
             // The client did not leave: what was still under way at the end of the drain was cut.
             let is_cut = reason == Reason::CallerGone && self.local.stop.is_closed();
             self.reason.get_or_insert(if is_cut { Reason::Draining } else { reason });
-            if reason.side() == weft_kernel::Side::Upstream {
+            // Within a response only the client's own deadline can pass: the service is not at fault.
+            if reason.side() == weft_kernel::Side::Upstream && reason != Reason::RequestTimeout {
                 self.outcome = Outcome::FAILED;
             }
         }
@@ -199,7 +205,13 @@ impl Exchange {
         if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {
             let outcome = match grpc {
                 // UNAVAILABLE and what else says that the server, not the call, is at fault.
-                Some(2 | 4 | 13..=15) if self.outcome == Outcome::OK => Outcome::FAILED,
+                Some(status)
+                    if self.outcome == Outcome::OK
+                        && cut.is_none()
+                        && is_fault(status, self.asked) =>
+                {
+                    Outcome::FAILED
+                }
                 _ => self.outcome,
             };
             Self::settle(&self.local, upstream, in_flight, outcome, now);
@@ -208,7 +220,7 @@ impl Exchange {
         self.places = [None, None];
         // A request that no answer came back for has sent what its tries say of it: nothing is known.
         if let (Some(_), Some(upstream)) = (self.answered, &self.upstream) {
-            upstream.meter.passed(self.local.index, self.request_bytes.get(), sent);
+            upstream.meter.passed(self.local.index, self.upload.bytes(), sent);
         }
         let duration = now.since(self.began);
         let sample = Sample {
@@ -217,7 +229,7 @@ impl Exchange {
             grpc,
             reason: self.reason,
             duration,
-            request_bytes: self.request_bytes.get(),
+            request_bytes: self.upload.bytes(),
             response_bytes: sent,
         };
         let meter = match &self.route {
@@ -269,7 +281,7 @@ impl Exchange {
             detail: self.detail.as_deref().unwrap_or(""),
             duration,
             upstream: self.answered.map(|at| at.since(self.began)),
-            bytes_in: self.request_bytes.get(),
+            bytes_in: self.upload.bytes(),
             bytes_out: sent,
             attempts: u16::try_from(self.attempts).unwrap_or(u16::MAX),
             request_id: self.request_id.as_str().as_bytes(),
@@ -336,6 +348,16 @@ impl Exchange {
     }
 }
 
+/// Whether a gRPC status speaks against the endpoint that gave it. That a deadline has passed does not,
+/// if it was the caller's own.
+pub(crate) fn is_fault(status: u8, asked: Deadline) -> bool {
+    match status {
+        4 => asked == Deadline::NONE,
+        2 | 13..=15 => true,
+        _ => false,
+    }
+}
+
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -376,7 +398,7 @@ impl End for Exchange {
     fn relayed(mut self: Box<Self>, relayed: Relayed) {
         let Relayed { up_bytes, down_bytes, end } = relayed;
         self.view.listener.meter.relayed(self.local.index, up_bytes, down_bytes);
-        self.request_bytes.set(self.request_bytes.get() + up_bytes);
+        self.upload.add(up_bytes);
         if let Some((reason, detail)) = connection::why(&end) {
             self.reason = Some(reason);
             self.detail = Some(detail.to_owned());

@@ -17,7 +17,7 @@ use weft_net::{
 };
 use weft_resilience::{
     adaptive, breaker, bulkhead,
-    retry::{Decision, Kind, StopReason},
+    retry::{Condition, Decision, Kind, StopReason},
 };
 use weft_telemetry::metrics::Count;
 use weft_wire::{Known, grpc, proxy_protocol::Ends};
@@ -32,6 +32,7 @@ use crate::{
     prepare,
     race::Race,
     route::Route,
+    upload::{Answering, Times},
     upstream::Upstream,
 };
 
@@ -49,17 +50,30 @@ impl Forward<'_> {
     pub(crate) async fn run(&self, exchange: &mut Exchange, body: Body) -> Result<Answer> {
         exchange.upstream = Some(self.upstream.clone());
         let timeout = &self.route.policy.timeout;
-        let deadline = prepare::deadline(exchange, timeout.request);
+        let times = Times {
+            began: exchange.began,
+            asked: exchange.asked,
+            request: timeout.request,
+            per_try: timeout.per_try,
+            upload: exchange.upload.clone(),
+        };
         self.check_protocol(exchange)?;
-        let permit = self.admit(exchange, deadline).await?;
+        let permit = self.admit(exchange, &times).await?;
         let began = SystemClock::tick();
-        let result = self.tries(exchange, body, deadline, began).await;
+        let result = self.tries(exchange, body, &times, began).await;
         let now = SystemClock::tick();
-        if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
-            permit.finish(outcome, now.since(began), now);
-        }
-        if let (Some(admitted), Some(ok)) = (&exchange.admitted, pressure(&result)) {
-            admitted.record(ok, now.since(began), now);
+        // How long the caller took to send its body, and how short a deadline it set, says nothing
+        // about the service.
+        let took = now.since(times.upload.handed(began));
+        let is_callers = matches!(&result, Err(error) if error.reason() == Reason::RequestTimeout)
+            && times.asked.passed(now);
+        if !is_callers {
+            if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
+                permit.finish(outcome, took, now);
+            }
+            if let (Some(admitted), Some(ok)) = (&exchange.admitted, pressure(&result)) {
+                admitted.record(ok, took, now);
+            }
         }
         let Success { mut head, then, in_flight, endpoint, outcome, .. } = result?;
         exchange.answered = Some(now);
@@ -80,12 +94,17 @@ impl Forward<'_> {
                 exchange.grpc_status.set(crate::body::grpc_status(&head.fields));
                 let body = match body {
                     Body::Empty => Body::Empty,
-                    body => Watched::wrap(body, &exchange.grpc_status),
+                    body => {
+                        let body = Answering::wrap(body, &exchange.upload);
+                        // The route's limit ends with the head of the response, so that streams may
+                        // last; what a gRPC client asks for holds for the whole call.
+                        let body = within(body, exchange.asked);
+                        Watched::wrap(body, &exchange.grpc_status, &exchange.upload)
+                    }
                 };
-                let body = within(body, self.grpc_deadline(exchange, deadline));
                 Answer::new(head, body)
             }
-            Then::Body(body) => Answer::new(head, body),
+            Then::Body(body) => Answer::new(head, Answering::wrap(body, &exchange.upload)),
         })
     }
 
@@ -102,21 +121,11 @@ impl Forward<'_> {
         Ok(())
     }
 
-    /// The deadline that holds for a whole call: what a gRPC client asked for. The route's own limit
-    /// ends with the head of the response, so that streams may last.
-    fn grpc_deadline(&self, exchange: &Exchange, deadline: Deadline) -> Deadline {
-        if exchange.head.fields.has(Known::GrpcTimeout) && exchange.asked_deadline {
-            deadline
-        } else {
-            Deadline::NONE
-        }
-    }
-
     /// Takes the places that the request needs, outermost first.
     async fn admit(
         &self,
         exchange: &mut Exchange,
-        deadline: Deadline,
+        times: &Times,
     ) -> Result<Option<breaker::Permit>> {
         let upstream = &self.upstream;
         let index = exchange.local.index;
@@ -139,7 +148,8 @@ impl Forward<'_> {
         let bulkheads = [(&self.route.bulkhead, "route"), (&upstream.bulkhead, "service")];
         for (place, (bulkhead, what)) in bulkheads.into_iter().enumerate() {
             if let Some(bulkhead) = bulkhead {
-                let left = deadline.left(SystemClock::tick());
+                let now = SystemClock::tick();
+                let left = times.deadline(now).left(now);
                 match bulkhead.acquire(left).await {
                     Ok(permit) => exchange.places[place] = Some(permit),
                     Err(refused) => {
@@ -163,7 +173,7 @@ impl Forward<'_> {
         &self,
         exchange: &mut Exchange,
         body: Body,
-        deadline: Deadline,
+        times: &Times,
         mut now: Tick,
     ) -> Result<Success> {
         let policy = &self.route.policy;
@@ -182,18 +192,19 @@ impl Forward<'_> {
         }
         let ends = self.ends(exchange);
         let mut tried: Vec<u64> = Vec::new();
+        let mut unreached = Unreached { began: now, tries: 0 };
         loop {
             exchange.attempts += 1;
+            let deadline = times.deadline(now);
             if deadline.passed(now) {
                 return Err(Error::new(
                     Reason::RequestTimeout,
                     "the deadline passed before the request could be sent",
                 ));
             }
-            let endpoint = self.pick(&local, &tried, now)?;
+            let endpoint = self.pick(&local, &tried, true, now)?;
             exchange.endpoint = Some(endpoint.clone());
             self.address(exchange, &endpoint, deadline, now);
-            let try_until = policy.timeout.try_deadline(now, deadline);
             let attempt = Try {
                 local: &local,
                 upstream: &self.upstream,
@@ -203,16 +214,14 @@ impl Forward<'_> {
                 is_grpc,
                 idempotent,
                 connect: policy.timeout.connect,
-                until: try_until.tick(),
-                is_last_moment: try_until == deadline,
+                times,
                 ends,
             };
             let sent = match &replay {
                 Some(replay) => replay.body(),
                 None => std::mem::take(&mut body),
             };
-            let may_hedge =
-                idempotent && !upgrades && replay.as_ref().is_none_or(Replay::is_complete);
+            let may_hedge = idempotent && !upgrades;
             let result = match self.route.hedger.as_deref().filter(|_| may_hedge) {
                 Some(hedger) => {
                     let race = Race {
@@ -234,30 +243,56 @@ impl Forward<'_> {
             let (Some(failure), Some(retry)) = (failure, retries) else {
                 return result.map_err(|miss| miss.error);
             };
+            // What the client did wrong no other endpoint makes good.
+            if let Err(miss) = &result
+                && (miss.blameless || miss.error.side() == weft_kernel::Side::Caller)
+            {
+                return result.map_err(|miss| miss.error);
+            }
             now = SystemClock::tick();
+            let deadline = times.deadline(now);
             let replayable = match (&replay, &result) {
                 (Some(replay), _) => replay.is_whole(),
                 (None, Err(Miss { body: Some(_), .. })) => true,
                 (None, _) => exchange.bodiless,
             };
-            let decision = retry.decide(
-                exchange.attempts,
-                &failure,
-                replayable,
-                idempotent,
-                deadline,
-                now,
-                &mut local.rng.borrow_mut(),
-                &self.upstream.budget,
-            );
-            let after = match decision {
-                Decision::Again { after } => after,
-                Decision::Stop(why) => {
-                    if why == StopReason::Budget {
-                        self.upstream.meter.count(local.index, Count::RetryBudgetExhausted);
+            let detour = (failure.kind == Kind::Connect
+                && result.is_err()
+                && replayable
+                && retry.on.contains(Condition::ConnectFailure))
+            .then(|| unreached.detour(&self.upstream, tried.len() + 1, policy.timeout.connect, now))
+            .flatten()
+            .filter(|wait| !deadline.passed(now.plus(*wait)));
+            let after = match detour {
+                Some(wait) => {
+                    if !wait.is_zero() {
+                        tried.clear();
                     }
-                    return result
-                        .map_err(|miss| miss.error.note(format!("not retried: {}", why.word())));
+                    wait
+                }
+                None => {
+                    let decision = retry.decide(
+                        exchange.attempts.saturating_sub(unreached.tries).max(1),
+                        &failure,
+                        replayable,
+                        idempotent,
+                        deadline,
+                        now,
+                        &mut local.rng.borrow_mut(),
+                        &self.upstream.budget,
+                    );
+                    match decision {
+                        Decision::Again { after } => after,
+                        Decision::Stop(why) => {
+                            if why == StopReason::Budget {
+                                let count = Count::RetryBudgetExhausted;
+                                self.upstream.meter.count(local.index, count);
+                            }
+                            return result.map_err(|miss| {
+                                miss.error.note(format!("not retried: {}", why.word()))
+                            });
+                        }
+                    }
                 }
             };
             match result {
@@ -277,11 +312,18 @@ impl Forward<'_> {
         }
     }
 
-    /// An endpoint, other than those that were tried if there is another.
-    pub(crate) fn pick(&self, local: &Local, tried: &[u64], now: Tick) -> Result<Arc<Endpoint>> {
+    /// An endpoint, other than those that were tried if there is another; to `insist` is to take one
+    /// that is ejected rather than none.
+    pub(crate) fn pick(
+        &self,
+        local: &Local,
+        tried: &[u64],
+        insist: bool,
+        now: Tick,
+    ) -> Result<Arc<Endpoint>> {
         let mut rng = local.rng.borrow_mut();
-        let mut pick =
-            Pick { hash: self.hash, tried, zone: local.zone.as_deref(), now, rng: &mut rng };
+        let zone = local.zone.as_deref();
+        let mut pick = Pick { hash: self.hash, tried, zone, insist, now, rng: &mut rng };
         self.upstream.discovered.pick(&mut pick).map_err(|reason| {
             let say = match reason {
                 Reason::NoEndpoint => "the service has no endpoint",
@@ -318,6 +360,49 @@ impl Forward<'_> {
             _ => return None,
         };
         Some(Ends { source, destination })
+    }
+}
+
+/// Most tries of a request that reached nobody and are not counted against its retries.
+const DETOURS_MAX: u32 = 8;
+
+/// Tries that reached nobody. They have cost nothing but time, so a request is not given up for them
+/// while there is another endpoint, or while endpoints may just be restarting.
+struct Unreached {
+    began: Tick,
+    /// Those that are not counted as tries.
+    tries: u32,
+}
+
+impl Unreached {
+    /// How long to wait before another try that is not counted, if there is one: not at all for an
+    /// endpoint that was not tried yet; a little longer each time for endpoints that were, as long as a
+    /// slow connection would be waited for.
+    fn detour(
+        &mut self,
+        upstream: &Upstream,
+        tried: usize,
+        connect: Duration,
+        now: Tick,
+    ) -> Option<Duration> {
+        if self.tries >= DETOURS_MAX {
+            return None;
+        }
+        let wait = if tried < upstream.discovered.set().serving() {
+            Duration::ZERO
+        } else if upstream.discovered.is_restarting() {
+            let spent = now.since(self.began);
+            // So each wait is as long as all that went before, but at first.
+            let wait = spent.clamp(Duration::from_millis(25), Duration::from_millis(300));
+            if spent.saturating_add(wait) > connect {
+                return None;
+            }
+            wait
+        } else {
+            return None;
+        };
+        self.tries += 1;
+        Some(wait)
     }
 }
 

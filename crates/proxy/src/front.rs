@@ -6,7 +6,7 @@
 
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
-use weft_kernel::{Error, Name, Reason, Result, Retry, SystemClock};
+use weft_kernel::{Deadline, Error, Name, Reason, Result, Retry, SystemClock};
 use weft_net::{
     alarm::Alarm,
     body::Body,
@@ -17,7 +17,7 @@ use weft_wire::{Known, grpc};
 
 use crate::{
     answer::{self, Answer},
-    body::{Copied, Limited},
+    body::Copied,
     connection,
     exchange::{Exchange, RequestId},
     forward::Forward,
@@ -28,6 +28,7 @@ use crate::{
     route::{self, Fallback, Route, Target},
     router::{Captures, Found, Lookup, Missing},
     tunnel,
+    upload::{self, Limited},
     upstream::Upstream,
 };
 
@@ -170,7 +171,13 @@ async fn enter(
         inject(exchange, fault, alarm).await?;
     }
     exchange.bodiless = body.is_empty();
-    Limited::wrap(body, route.policy.body_bytes_max.0, &exchange.request_bytes)
+    let span = exchange.view.listener.http.body_timeout;
+    let bounds = upload::Bounds {
+        bytes_max: route.policy.body_bytes_max.0,
+        until: span.map_or(Deadline::NONE, |span| Deadline::after(exchange.began, span)),
+        span: span.unwrap_or_default(),
+    };
+    Limited::wrap(body, bounds, &exchange.upload)
 }
 
 /// Leads a request to whoever keeps messages.
@@ -327,7 +334,7 @@ impl Way<'_> {
         let web = exchange
             .grpc
             .filter(|kind| *kind != grpc::Kind::Grpc && exchange.view.listener.http.grpc_web);
-        exchange.asked_deadline = exchange.head.fields.has(Known::GrpcTimeout);
+        exchange.asked = prepare::asked(exchange);
         prepare::hand_on(exchange);
         let body = match web {
             Some(kind) => grpc_web::request(exchange, kind, body),

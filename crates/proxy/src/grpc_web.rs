@@ -3,7 +3,10 @@
 //! A browser can neither read trailers nor speak HTTP/2 at will: its request goes on as gRPC, and the
 //! trailers of the response come back as a last message in the body (grpc/grpc `PROTOCOL-WEB.md`).
 
-use std::task::{Context, Poll};
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use weft_kernel::{Error, Reason, Result};
 use weft_net::body::{Body, Frame, Source};
@@ -13,7 +16,7 @@ use weft_wire::{
     grpc_web::{TextDecoder, TextEncoder, write_trailers},
 };
 
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, upload::Upload};
 
 /// Makes a gRPC-Web request a gRPC one; what the body must become goes with it.
 pub(crate) fn request(exchange: &mut Exchange, kind: Kind, body: Body) -> Body {
@@ -27,7 +30,10 @@ pub(crate) fn request(exchange: &mut Exchange, kind: Kind, body: Body) -> Body {
     fields.remove(Known::ContentLength);
     fields.remove(Known::Accept);
     match kind {
-        Kind::WebText => Body::Source(Box::new(FromText { body, decoder: TextDecoder::default() })),
+        Kind::WebText => {
+            let (decoder, upload) = (TextDecoder::default(), exchange.upload.clone());
+            Body::Source(Box::new(FromText { body, decoder, upload }))
+        }
         _ => body,
     }
 }
@@ -53,6 +59,16 @@ pub(crate) fn response(head: &mut ResponseHead, kind: Kind, body: Body) -> Body 
 struct FromText {
     body: Body,
     decoder: TextDecoder,
+    upload: Rc<Upload>,
+}
+
+impl FromText {
+    fn refuse(&self) -> Poll<Option<Result<Frame>>> {
+        let say = "the body of grpc-web-text is not base64";
+        let error = Error::new(Reason::MalformedRequest, say);
+        self.upload.break_off(&error);
+        Poll::Ready(Some(Err(error)))
+    }
 }
 
 impl Source for FromText {
@@ -62,13 +78,13 @@ impl Source for FromText {
                 Some(Ok(Frame::Data(bytes))) => {
                     let mut out = Vec::with_capacity(bytes.len());
                     if self.decoder.push(&bytes, &mut out).is_err() {
-                        return Poll::Ready(Some(Err(not_base64())));
+                        return self.refuse();
                     }
                     if !out.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::Data(out.into()))));
                     }
                 }
-                None if !self.decoder.is_whole() => return Poll::Ready(Some(Err(not_base64()))),
+                None if !self.decoder.is_whole() => return self.refuse(),
                 other => return Poll::Ready(other),
             }
         }
@@ -77,10 +93,6 @@ impl Source for FromText {
     fn length(&self) -> Length {
         Length::Unknown
     }
-}
-
-fn not_base64() -> Error {
-    Error::new(Reason::MalformedRequest, "the body of grpc-web-text is not base64")
 }
 
 struct ToWeb {

@@ -37,6 +37,7 @@ pub mod router;
 pub mod serve;
 pub mod snapshot;
 mod tunnel;
+mod upload;
 pub mod upstream;
 
 pub use front::Front;

@@ -4,11 +4,11 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_discovery::Pick;
-use weft_kernel::SystemClock;
+use weft_kernel::{Deadline, SystemClock};
 use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
-use crate::{attempt::Try, exchange::Exchange, local::Local, upstream::Upstream};
+use crate::{attempt::Try, exchange::Exchange, local::Local, upload::Times, upstream::Upstream};
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -44,12 +44,25 @@ async fn send(
     let now = SystemClock::tick();
     let endpoint = {
         let mut rng = local.rng.borrow_mut();
-        let mut pick =
-            Pick { hash: None, tried: &[], zone: local.zone.as_deref(), now, rng: &mut rng };
+        let mut pick = Pick {
+            hash: None,
+            tried: &[],
+            zone: local.zone.as_deref(),
+            insist: false,
+            now,
+            rng: &mut rng,
+        };
         upstream.discovered.pick(&mut pick)
     };
     let Ok(endpoint) = endpoint else { return };
     let (alarm, inform) = (Alarm::default(), Inform::default());
+    let times = Times {
+        began: now,
+        asked: Deadline::NONE,
+        request: Some(LIMIT),
+        per_try: None,
+        upload: Rc::default(),
+    };
     let attempt = Try {
         local: &local,
         upstream: &upstream,
@@ -59,8 +72,7 @@ async fn send(
         is_grpc,
         idempotent: false,
         connect: Duration::from_secs(1),
-        until: now.plus(LIMIT),
-        is_last_moment: true,
+        times: &times,
         ends: None,
     };
     if let Ok(success) = attempt.run(endpoint, &head, Body::full(body)).await {

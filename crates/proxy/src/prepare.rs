@@ -182,19 +182,18 @@ fn peer_ip(address: &Address) -> Option<IpAddr> {
     }
 }
 
-/// The deadline of a request: the route's, or an earlier one that the caller gave.
-pub(crate) fn deadline(exchange: &Exchange, request: Option<Duration>) -> Deadline {
-    let now = exchange.began;
-    let mut deadline = request.map_or(Deadline::NONE, |span| Deadline::after(now, span));
+/// The deadline that the caller of a request set itself.
+pub(crate) fn asked(exchange: &Exchange) -> Deadline {
+    let mut deadline = Deadline::NONE;
     let fields = &exchange.head.fields;
     if exchange.grpc.is_some()
         && let Some(span) = fields.get(Known::GrpcTimeout).and_then(grpc::parse_timeout)
     {
-        deadline = deadline.min(Deadline::after(now, span));
+        deadline = Deadline::after(exchange.began, span);
     }
     if let Some(millis) = fields.get_str(Known::XRequestTimeout).and_then(|text| text.parse().ok())
     {
-        deadline = deadline.min(Deadline::after(now, Duration::from_millis(millis)));
+        deadline = deadline.min(Deadline::after(exchange.began, Duration::from_millis(millis)));
     }
     deadline
 }

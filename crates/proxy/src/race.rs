@@ -96,7 +96,8 @@ impl Race<'_> {
             .await;
             match result {
                 Some(Ok(success)) if success.failure.is_none() => {
-                    self.hedger.record(SystemClock::tick().since(began));
+                    let handed = self.attempt.times.upload.handed(began);
+                    self.hedger.record(SystemClock::tick().since(handed));
                     return Ok(success);
                 }
                 Some(result) if first_is_over && hedges.is_empty() => {
@@ -108,6 +109,13 @@ impl Race<'_> {
                 Some(result) => spare.keep(result),
                 None => {
                     let now = SystemClock::tick();
+                    match self.due(began, now) {
+                        Some(due) if due <= now => {}
+                        due => {
+                            next = due;
+                            continue;
+                        }
+                    }
                     let Some(other) = self.other(&taken, now) else {
                         next = None;
                         continue;
@@ -130,9 +138,23 @@ impl Race<'_> {
         self.hedger.delay().filter(|_| left > 0).map(|delay| from.plus(delay))
     }
 
+    /// When a hedge whose delay is over by the clock is due: its delay begins when the service has the
+    /// whole request, and only what is kept whole can be sent beside itself.
+    fn due(&self, began: Tick, now: Tick) -> Option<Tick> {
+        let Some(replay) = self.replay else { return Some(now) };
+        let delay = self.hedger.delay()?;
+        if !replay.is_whole() {
+            return None;
+        }
+        if !replay.is_complete() {
+            return Some(now.plus(delay));
+        }
+        Some(self.attempt.times.upload.handed(began).plus(delay))
+    }
+
     /// An endpoint that has none of the tries, and a hedge out of the budget for it.
     fn other(&self, taken: &[u64], now: Tick) -> Option<Arc<Endpoint>> {
-        let other = self.forward.pick(self.attempt.local, taken, now).ok()?;
+        let other = self.forward.pick(self.attempt.local, taken, false, now).ok()?;
         (!taken.contains(&other.id()) && self.hedger.allow()).then_some(other)
     }
 }

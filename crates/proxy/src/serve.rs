@@ -301,8 +301,14 @@ async fn reach(
         let now = SystemClock::tick();
         let endpoint: Arc<Endpoint> = {
             let mut rng = local.rng.borrow_mut();
-            let mut pick =
-                Pick { hash: None, tried: &tried, zone: local.zone.as_deref(), now, rng: &mut rng };
+            let mut pick = Pick {
+                hash: None,
+                tried: &tried,
+                zone: local.zone.as_deref(),
+                insist: true,
+                now,
+                rng: &mut rng,
+            };
             upstream.discovered.pick(&mut pick).map_err(|reason| {
                 Error::new(reason, "no endpoint may be used")
                     .at(format!("service {}", upstream.name))
@@ -319,7 +325,9 @@ async fn reach(
                 upstream.meter.count(local.index, Count::ConnectFailure);
                 upstream.meter.failed(local.index, error.reason());
                 let now = SystemClock::tick();
-                Exchange::settle(local, upstream, in_flight, Outcome::FAILED, now);
+                if error.side() == weft_kernel::Side::Upstream {
+                    Exchange::settle(local, upstream, in_flight, Outcome::UNREACHABLE, now);
+                }
                 tried.push(endpoint.id());
                 if tried.len() >= CONNECT_TRIES {
                     return Err(error.at(format!("service {}", upstream.name)));

@@ -1,7 +1,9 @@
 //! The breaker of one endpoint: takes it out of the balancer while it fails, and probes it back in.
 //!
-//! It trips for one of two reasons: so many failures in a row, or too small a share of successes
-//! among enough samples in a window of ten exact buckets. It is then out for an exponentially
+//! It trips for one of three reasons: no connection came to stand, so many failures in a row, or too
+//! small a share of successes among enough samples in a window of ten exact buckets. What cannot be
+//! connected to cannot be used by anybody, so that one sign is enough; but it may only be restarting,
+//! so it is probed again soon. For the other reasons it is out for an exponentially
 //! growing, jittered time, after which exactly one request may probe it: success restores the
 //! endpoint with a clean record, failure sends it out for longer. An endpoint that is out is simply
 //! not ready to the balancer, which flows around it; how much of a service may be out at once is the
@@ -60,8 +62,10 @@ impl Default for Options {
 pub enum Outcome {
     /// It was answered.
     Ok,
-    /// The endpoint failed: no connection, a reset, a timeout, a 5xx.
+    /// The endpoint failed: a reset, a timeout, a 5xx.
     Failed,
+    /// No connection to the endpoint came to stand.
+    Unreachable,
     /// The endpoint turned it away (429, RESOURCE_EXHAUSTED): it is alive but full, so this counts
     /// against the ratio and not in a row; on a probe it keeps the endpoint out.
     Limited,
@@ -90,6 +94,8 @@ pub enum Availability {
 /// Why an endpoint was ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// No connection came to stand.
+    Unreachable,
     /// Failures in a row.
     Consecutive,
     /// Too small a share of successes.
@@ -102,6 +108,7 @@ impl Reason {
     /// The stable word for logs and metrics.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Unreachable => "unreachable",
             Self::Consecutive => "consecutive",
             Self::SuccessRatio => "success_ratio",
             Self::Probe => "probe",
@@ -149,6 +156,11 @@ pub struct Snapshot {
     pub ejections: u64,
 }
 
+/// How long an endpoint is out the first time that it cannot be connected to.
+pub const UNREACHABLE_BASE: Duration = Duration::from_millis(100);
+/// How long it is out at most, doubling each time.
+pub const UNREACHABLE_MAX: Duration = Duration::from_secs(10);
+
 const NANOS: u64 = u64::MAX >> 2;
 const READY: u64 = 0;
 const OUT: u64 = 1 << 62;
@@ -185,6 +197,8 @@ pub struct Ejection {
     consecutive: AtomicU32,
     /// Ejections since it was last well, for the time that the next one lasts.
     row: AtomicU32,
+    /// How often in a row it could not be connected to.
+    unreached: AtomicU32,
     ejections: AtomicU64,
     counts: Counts,
 }
@@ -197,6 +211,7 @@ impl Ejection {
             forced: AtomicU8::new(0),
             consecutive: AtomicU32::new(0),
             row: AtomicU32::new(0),
+            unreached: AtomicU32::new(0),
             ejections: AtomicU64::new(0),
             counts: Counts::new(options.window),
             options,
@@ -246,18 +261,35 @@ impl Ejection {
         let word = self.word.load(SeqCst);
         match word & !NANOS {
             READY => self.count(outcome, now, rng),
-            PROBING if outcome == Outcome::Ok => {
-                self.counts.clear();
-                self.consecutive.store(0, Relaxed);
-                if !self.swap(word, READY) {
-                    return None;
-                }
-                self.row.store(0, Relaxed);
-                Some(Change::Restored)
+            PROBING if outcome == Outcome::Ok => self.restore(word),
+            PROBING if outcome == Outcome::Unreachable => {
+                self.eject(word, Reason::Unreachable, now, rng)
             }
             PROBING => self.eject(word, Reason::Probe, now, rng),
             _ => None,
         }
+    }
+
+    /// Brings back an endpoint that was used although it is out, and did its part.
+    pub fn revive(&self) -> Option<Change> {
+        let word = self.word.load(SeqCst);
+        if word & !NANOS == OUT { self.restore(word) } else { None }
+    }
+
+    /// How often in a row it could not be connected to.
+    pub fn unreached(&self) -> u32 {
+        self.unreached.load(Relaxed)
+    }
+
+    fn restore(&self, word: u64) -> Option<Change> {
+        self.counts.clear();
+        self.consecutive.store(0, Relaxed);
+        if !self.swap(word, READY) {
+            return None;
+        }
+        self.row.store(0, Relaxed);
+        self.unreached.store(0, Relaxed);
+        Some(Change::Restored)
     }
 
     fn count(&self, outcome: Outcome, now: Tick, rng: &mut Rng) -> Option<Change> {
@@ -276,6 +308,7 @@ impl Ejection {
                     return self.eject(READY, Reason::Consecutive, now, rng);
                 }
             }
+            Outcome::Unreachable => return self.eject(READY, Reason::Unreachable, now, rng),
             Outcome::Limited => {}
         }
         let (good, bad) = self.counts.tally(now);
@@ -288,14 +321,18 @@ impl Ejection {
     }
 
     fn eject(&self, from: u64, reason: Reason, now: Tick, rng: &mut Rng) -> Option<Change> {
-        let row = self.row.load(Relaxed);
-        let span = self.options.base.saturating_mul(1 << row.min(31)).min(self.options.max);
+        let (counter, base, max) = match reason {
+            Reason::Unreachable => (&self.unreached, UNREACHABLE_BASE, UNREACHABLE_MAX),
+            _ => (&self.row, self.options.base, self.options.max),
+        };
+        let row = counter.load(Relaxed);
+        let span = base.saturating_mul(1 << row.min(31)).min(max).min(self.options.max);
         let jitter = self.options.jitter.clamp(0.0, 1.0);
         let until = stamp(now.plus(span.mul_f64(1.0 - jitter * rng.unit())));
         if !self.swap(from, OUT | until) {
             return None;
         }
-        self.row.store(row.saturating_add(1), Relaxed);
+        counter.store(row.saturating_add(1), Relaxed);
         self.consecutive.store(0, Relaxed);
         self.ejections.fetch_add(1, Relaxed);
         Some(Change::Ejected { reason, until: Tick::from_nanos(until) })

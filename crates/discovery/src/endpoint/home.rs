@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 pub(crate) struct Home {
     held: AtomicU32,
     held_max: AtomicU32,
+    /// How many may be ejected that cannot be connected to.
+    unreachable_max: AtomicU32,
     counting: AtomicBool,
     active: AtomicU64,
     wanted: AtomicBool,
@@ -28,6 +30,7 @@ impl Home {
         Arc::new(Self {
             held: AtomicU32::new(0),
             held_max: AtomicU32::new(0),
+            unreachable_max: AtomicU32::new(0),
             counting: AtomicBool::new(false),
             active: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
@@ -44,9 +47,11 @@ impl Home {
         Arc::clone(zones.entry(Arc::clone(zone)).or_default())
     }
 
-    /// Asks to eject one more; false if that would be more than half.
-    pub(crate) fn take(&self) -> bool {
-        let max = self.held_max.load(Relaxed);
+    /// Asks to eject one more; false if that would be more than half. Those that cannot be
+    /// connected to may all be out, but never an only one.
+    pub(crate) fn take(&self, unreachable: bool) -> bool {
+        let max = if unreachable { &self.unreachable_max } else { &self.held_max };
+        let max = max.load(Relaxed);
         self.held.fetch_update(Relaxed, Relaxed, |held| (held < max).then_some(held + 1)).is_ok()
     }
 
@@ -65,6 +70,8 @@ impl Home {
     /// How many endpoints may be ejected among `serving`: at most half, and never the only one.
     pub(crate) fn resize(&self, serving: usize) {
         self.held_max.store(u32::try_from(serving / 2).unwrap_or(u32::MAX), Relaxed);
+        let all = if serving > 1 { u32::try_from(serving).unwrap_or(u32::MAX) } else { 0 };
+        self.unreachable_max.store(all, Relaxed);
     }
 
     /// Whether the service's requests are counted together, which only a bounded load needs.

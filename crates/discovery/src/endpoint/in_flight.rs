@@ -20,17 +20,25 @@ pub struct Outcome {
     /// It is alive but turned the request away (429, `RESOURCE_EXHAUSTED`): its breaker counts that
     /// against the share of successes, not in a row.
     pub limited: bool,
+    /// No connection to it came to stand.
+    pub unreachable: bool,
     /// It is to be avoided for this long, where there are others.
     pub back_off: Option<Duration>,
 }
 
 impl Outcome {
     /// It answered.
-    pub const OK: Self =
-        Self { ok: true, counts_for_ejection: true, limited: false, back_off: None };
+    pub const OK: Self = Self {
+        ok: true,
+        counts_for_ejection: true,
+        limited: false,
+        unreachable: false,
+        back_off: None,
+    };
     /// It failed.
-    pub const FAILED: Self =
-        Self { ok: false, counts_for_ejection: true, limited: false, back_off: Some(PENALTY) };
+    pub const FAILED: Self = Self { ok: false, back_off: Some(PENALTY), ..Self::OK };
+    /// It could not be connected to.
+    pub const UNREACHABLE: Self = Self { unreachable: true, ..Self::FAILED };
 
     /// It failed and says when it will be well again (503 with `Retry-After`).
     pub fn unavailable(retry_after: Option<Duration>) -> Self {
@@ -58,7 +66,7 @@ impl InFlight {
     pub(super) fn new(endpoint: Arc<Endpoint>, now: Tick) -> Self {
         endpoint.hot.load.begin();
         let counted = endpoint.home.count_in();
-        // Nothing but its probe is sent to an endpoint that is ejected.
+        // What is sent to an endpoint that is ejected is its probe, or there was nobody else.
         let probe = endpoint.is_ejected();
         Self { endpoint, begun: now, latency: None, counted, probe, open: true }
     }
@@ -66,6 +74,11 @@ impl InFlight {
     /// Who works on it.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// It had what its caller sent only then: what went before is not its time.
+    pub fn handed(&mut self, at: Tick) {
+        self.begun = self.begun.max(at);
     }
 
     /// The head of the answer came: this is the latency that counts, however long the body streams.
@@ -92,14 +105,25 @@ impl InFlight {
             hot.failures.fetch_add(1, Relaxed);
         }
         if !outcome.counts_for_ejection {
+            self.give_probe_back();
             return None;
         }
         let recorded = match outcome {
             Outcome { ok: true, .. } => ejection::Outcome::Ok,
             Outcome { limited: true, .. } => ejection::Outcome::Limited,
+            Outcome { unreachable: true, .. } => ejection::Outcome::Unreachable,
             _ => ejection::Outcome::Failed,
         };
-        self.endpoint.record(recorded, now, rng)
+        self.endpoint.record(recorded, self.probe, now, rng)
+    }
+
+    /// A probe that was cancelled has shown nothing: another request may try.
+    fn give_probe_back(&self) {
+        if self.probe
+            && let Some(ejection) = self.endpoint.ejection.load().as_deref()
+        {
+            ejection.release_probe(self.begun);
+        }
     }
 
     fn leave(&self) {
@@ -114,12 +138,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if self.open {
             self.leave();
-            // A probe that was cancelled has shown nothing: another request may try.
-            if self.probe
-                && let Some(ejection) = self.endpoint.ejection.load().as_deref()
-            {
-                ejection.release_probe(self.begun);
-            }
+            self.give_probe_back();
         }
     }
 }

@@ -169,6 +169,7 @@ impl World {
             hash: Some(hash),
             tried: &tried,
             zone: Some(zone),
+            insist: false,
             now: self.now,
             rng: &mut self.rng,
         });
@@ -265,7 +266,8 @@ fn nothing_is_left_in_flight_or_held_after_a_churn() {
     assert_eq!(world.service.ejected(), 0);
     assert!(last.members().iter().all(|member| member.endpoint.is_gone()));
     let mut rng = Rng::seeded(1);
-    let mut pick = Pick { hash: None, tried: &[], zone: None, now: world.now, rng: &mut rng };
+    let mut pick =
+        Pick { hash: None, tried: &[], zone: None, insist: false, now: world.now, rng: &mut rng };
     assert_eq!(world.service.pick(&mut pick).unwrap_err(), Reason::NoEndpoint);
 }
 
@@ -294,6 +296,41 @@ fn an_only_endpoint_is_never_ejected_and_half_of_four_at_most() {
 }
 
 #[test]
+fn what_cannot_be_connected_to_is_out_and_tried_when_nobody_else_is_left() {
+    let options = options(Algorithm::PeakEwma);
+    let service = Service::new(Arc::clone(&options), Arc::default());
+    let mut rng = Rng::seeded(1);
+    let now = Tick::ZERO.plus(Duration::from_secs(10));
+    service.install(options, (1..=2).map(|n| wanted(n, 1, 0)).collect(), now);
+    let set = service.set();
+    let [first, second] = set.members() else { panic!("two members") };
+    assert!(!service.is_restarting());
+    for member in [first, second] {
+        Arc::clone(&member.endpoint).begin(now).finish(Outcome::UNREACHABLE, now, &mut rng);
+    }
+    assert_eq!(service.ejected(), 2, "both");
+    assert!(service.is_restarting());
+    let mut pick = |tried: &[u64], insist| {
+        let mut pick = Pick { hash: None, tried, zone: None, insist, now, rng: &mut rng };
+        service.pick(&mut pick).map(|endpoint| endpoint.id())
+    };
+    assert_eq!(pick(&[], false), Err(Reason::NoHealthyEndpoint));
+    let (one, other) = (first.endpoint.id(), second.endpoint.id());
+    assert_eq!(pick(&[one], true), Ok(other), "the one that was not tried");
+    assert_eq!(pick(&[other], true), Ok(one));
+    assert!(pick(&[one, other], true).is_ok());
+    // An answer brings one back; then a request that failed there goes to the other, and back again only
+    // when nobody else is left.
+    Arc::clone(&first.endpoint).begin(now).finish(Outcome::OK, now, &mut Rng::seeded(2));
+    assert_eq!(service.ejected(), 1);
+    for _ in 0..20 {
+        assert_eq!(pick(&[], true), Ok(one));
+        assert_eq!(pick(&[one], true), Ok(other));
+        assert_eq!(pick(&[other], true), Ok(one));
+    }
+}
+
+#[test]
 fn a_set_that_shrinks_pardons_who_is_out_beyond_half() {
     let options = options(Algorithm::Random);
     let service = Service::new(Arc::clone(&options), Arc::default());
@@ -309,7 +346,7 @@ fn a_set_that_shrinks_pardons_who_is_out_beyond_half() {
     assert_eq!(service.ejected(), 2);
     service.install(options, (1..=2).map(|n| wanted(n, 1, 0)).collect(), now);
     assert_eq!(service.ejected(), 1);
-    let mut pick = Pick { hash: None, tried: &[], zone: None, now, rng: &mut rng };
+    let mut pick = Pick { hash: None, tried: &[], zone: None, insist: false, now, rng: &mut rng };
     assert!(service.pick(&mut pick).is_ok());
 }
 
@@ -358,7 +395,7 @@ proptest! {
         for _ in 0..20 {
             let hash = Some(rng.next_u64());
             let picked =
-                service.pick(&mut Pick { hash, tried: &tried, zone: Some("a"), now, rng: &mut rng });
+                service.pick(&mut Pick { hash, tried: &tried, zone: Some("a"), insist: false, now, rng: &mut rng });
             let members = || set.members().iter().filter(serving);
             match picked {
                 Err(reason) => {

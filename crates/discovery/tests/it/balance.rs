@@ -202,8 +202,14 @@ fn the_callers_zone_is_preferred_while_enough_of_it_can_be_used() {
     let mut share = |zone| {
         let picks = 2_000;
         let local = (0..picks).filter(|_| {
-            let mut wish =
-                Pick { hash: None, tried: &[], zone: Some(zone), now: START, rng: &mut rng };
+            let mut wish = Pick {
+                hash: None,
+                tried: &[],
+                zone: Some(zone),
+                insist: false,
+                now: START,
+                rng: &mut rng,
+            };
             service.pick(&mut wish).unwrap().zone().map(|zone| &**zone) == Some(zone)
         });
         local.count() as f64 / f64::from(picks)
@@ -262,13 +268,26 @@ fn a_retry_goes_elsewhere_while_there_is_elsewhere() {
         let mut rng = Rng::seeded(1);
         let mut tried = Vec::new();
         for round in 0..3 {
-            let mut wish =
-                Pick { hash: Some(42), tried: &tried, zone: None, now: START, rng: &mut rng };
+            let mut wish = Pick {
+                hash: Some(42),
+                tried: &tried,
+                zone: None,
+                insist: false,
+                now: START,
+                rng: &mut rng,
+            };
             let id = service.pick(&mut wish).unwrap().id();
             assert!(!tried.contains(&id), "{algorithm:?} round {round}");
             tried.push(id);
         }
-        let mut wish = Pick { hash: None, tried: &tried, zone: None, now: START, rng: &mut rng };
+        let mut wish = Pick {
+            hash: None,
+            tried: &tried,
+            zone: None,
+            insist: false,
+            now: START,
+            rng: &mut rng,
+        };
         assert!(service.pick(&mut wish).is_ok(), "{algorithm:?}: better the same than none");
     }
 }

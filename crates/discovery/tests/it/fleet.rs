@@ -199,7 +199,7 @@ pub(crate) fn pick(
     now: Tick,
     rng: &mut Rng,
 ) -> Result<Arc<Endpoint>, Reason> {
-    service.pick(&mut Pick { hash, tried: &[], zone: None, now, rng })
+    service.pick(&mut Pick { hash, tried: &[], zone: None, insist: false, now, rng })
 }
 
 /// `10.0.0.1:80`, …, each of weight 1.

@@ -54,6 +54,8 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// Longest silence within a body, a stream or a tunnel.
     pub stream_idle_timeout: Duration,
+    /// Longest time for a whole request body to arrive.
+    pub body_timeout: Option<Duration>,
     /// Age after which a connection is ended gracefully, ± 10 %; `None` lets it live.
     pub connection_age: Option<Duration>,
     /// Most connections open at once on this listener; more are closed at once.
@@ -87,6 +89,7 @@ impl Default for Http {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stream_idle_timeout: Duration::from_secs(300),
+            body_timeout: None,
             connection_age: None,
             connections_max: 50_000,
             trusted_hops: 0,

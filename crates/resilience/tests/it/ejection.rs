@@ -73,6 +73,28 @@ fn being_turned_away_counts_against_the_ratio_and_not_in_a_row() {
 }
 
 #[test]
+fn what_cannot_be_connected_to_is_out_at_once_and_for_a_moment() {
+    let endpoint = Ejection::new(steady());
+    let mut rng = Rng::seeded(1);
+    let (mut now, mut spans) = (START, Vec::new());
+    for turn in 0..9 {
+        assert_eq!(endpoint.unreached(), turn);
+        assert!(turn == 0 || endpoint.take_probe(now));
+        let change = endpoint.record(Outcome::Unreachable, now, &mut rng);
+        let Some(Change::Ejected { reason: Reason::Unreachable, until }) = change else {
+            panic!("one miss is enough: {change:?}");
+        };
+        spans.push(until.since(now).as_millis());
+        now = until;
+    }
+    assert_eq!(spans, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+    // Whoever reaches it all the same brings it back, with a clean record.
+    assert_eq!(endpoint.revive(), Some(Change::Restored));
+    assert_eq!((endpoint.unreached(), endpoint.revive()), (0, None));
+    assert_eq!(endpoint.available(now), Availability::Ready);
+}
+
+#[test]
 fn failed_probes_double_the_time_and_a_good_one_starts_afresh() {
     let endpoint = Ejection::new(steady());
     let mut rng = Rng::seeded(1);

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+mod blame;
 mod change;
 mod config;
 mod docs;

@@ -319,3 +319,163 @@ fn a_slow_try_is_hedged_and_the_faster_one_counts() {
     assert!(slowest >= Duration::from_millis(50), "some began at the slow one: {slowest:?}");
     assert!(slowest < Duration::from_secs(5), "none waited for it: {slowest:?}");
 }
+
+/// Whether a service answers; while it does not, nobody listens at its address.
+struct Restarted {
+    address: std::net::SocketAddr,
+    running: Option<std::thread::JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Restarted {
+    fn new() -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut it = Self { address, running: None, stop: Arc::default() };
+        it.start();
+        it
+    }
+
+    fn start(&mut self) {
+        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        let stop = Arc::<AtomicBool>::default();
+        self.stop = stop.clone();
+        self.running = Some(std::thread::spawn(move || {
+            let mut serving = Vec::new();
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut conn = weft_testkit::Conn::of(stream.try_clone().unwrap());
+                let stop = stop.clone();
+                let served = std::thread::spawn(move || {
+                    while let Some(_request) = conn.request().filter(|request| request.complete) {
+                        if stop.load(Ordering::Relaxed) || !conn.send(ok("up")) {
+                            break;
+                        }
+                    }
+                });
+                serving.push((stream, served));
+            }
+            drop(listener);
+            for (stream, served) in serving {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                served.join().unwrap();
+            }
+        }));
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = std::net::TcpStream::connect(self.address);
+        if let Some(running) = self.running.take() {
+            running.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Restarts two endpoints while 2,000 GETs are sent; says how many were not answered with 200.
+fn lost_while_restarting(steps: &[(u64, usize, bool)], pace: Duration) -> Vec<u16> {
+    let mut ends = [Restarted::new(), Restarted::new()];
+    let weft = node(
+        &format!("  it: {{ endpoints: ['{}', '{}'] }}", ends[0].address, ends[1].address),
+        "  - { name: all, to: it }",
+    );
+    let weft = &weft;
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut conn = weft.connect("web");
+                    let mut bad = Vec::new();
+                    for _ in 0..500 {
+                        let status = conn.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n").status();
+                        bad.extend((status != 200).then_some(status));
+                        std::thread::sleep(pace);
+                    }
+                    bad
+                })
+            })
+            .collect();
+        let began = Instant::now();
+        for (at, which, up) in steps {
+            std::thread::sleep(Duration::from_millis(*at).saturating_sub(began.elapsed()));
+            if *up { ends[*which].start() } else { ends[*which].end() }
+        }
+        asking.into_iter().flat_map(|asked| asked.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn two_endpoints_that_are_restarted_in_turn_lose_no_request() {
+    let steps = [(300, 0, false), (1300, 0, true), (1800, 1, false), (2800, 1, true)];
+    let lost = lost_while_restarting(&steps, Duration::from_millis(6));
+    assert!(lost.is_empty(), "{} of 2,000: {lost:?}", lost.len());
+}
+
+#[test]
+fn two_endpoints_whose_restarts_overlap_lose_no_request() {
+    let steps = [(300, 0, false), (800, 1, false), (1300, 0, true), (1800, 1, true)];
+    let lost = lost_while_restarting(&steps, Duration::from_millis(6));
+    assert!(lost.is_empty(), "{} of 2,000: {lost:?}", lost.len());
+}
+
+#[test]
+fn an_endpoint_that_was_ejected_is_tried_before_a_failure_is_answered() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let turned = failing.clone();
+    let first =
+        Upstream::answering(
+            move |_| {
+                if turned.load(Ordering::Relaxed) { status(500) } else { ok("back") }
+            },
+        );
+    let second = Upstream::nowhere();
+    let weft = node(
+        &format!(
+            "  it: {{ endpoints: ['{}', '{}'], balancer: round_robin, ejection: {{ base: 60s }} }}",
+            first.address(),
+            second.address()
+        ),
+        "  - { name: all, to: it }",
+    );
+    for _ in 0..20 {
+        weft.get("/", "");
+    }
+    failing.store(false, Ordering::Relaxed);
+    let began = Instant::now();
+    for turn in 0..10 {
+        assert_eq!(weft.get("/", "").text(), "back", "{turn}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_connected_to_is_not_asked_by_everybody() {
+    let (good, dead) = (Upstream::saying("good"), Upstream::nowhere());
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: ['{}', '{}'], balancer: round_robin, retry_budget: {{ ratio: 0%, per_second: 0 }} }} }}
+routes: [{{ name: all, to: it }}]
+",
+            dead.address(),
+            good.address()
+        ),
+    );
+    for _ in 0..100 {
+        assert_eq!(weft.get("/", "").text(), "good");
+    }
+    let failures = weft.metric("weft_service_connect_failures_total", &[]);
+    assert!((1.0..20.0).contains(&failures), "{failures}");
+}

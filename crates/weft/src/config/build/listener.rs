@@ -210,6 +210,7 @@ fn http(section: &Listener) -> Http {
         header_timeout: section.timeouts.headers.0,
         idle_timeout: section.timeouts.idle.0,
         stream_idle_timeout: section.timeouts.stream_idle.0,
+        body_timeout: section.timeouts.body.on().map(|span| span.0),
         connection_age: listener::age(&section.timeouts.connection_age),
         connections_max: section.limits.connections_max.usize(),
         trusted_hops: section.trusted_hops.usize(),

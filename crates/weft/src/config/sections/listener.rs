@@ -162,6 +162,9 @@ settings! {
         idle: Span = "60s",
         /// Longest silence within a body, a stream or a tunnel.
         stream_idle: Span = "5m",
+        /// Longest time for a whole request body to arrive, however it moves; then 408. A call that
+        /// streams its requests has until then to end.
+        body: Switch<Span> = "off",
         /// Age after which a connection is ended gracefully, ± 10 %.
         connection_age: Switch<Span> = "off",
     }

@@ -92,7 +92,7 @@ settings! {
 
     /// Time limits of a request; `off` for none.
     pub struct Timeout = "timeout", short "request" {
-        /// For the whole request, all tries included.
+        /// For the answer to a whole request, all tries included.
         request: At<Limit> = "15s",
         /// For one try.
         per_try: At<Limit> = "off",

@@ -1,0 +1,337 @@
+//! The client's part of an exchange: how far the request body has come, and what became of it.
+//!
+//! A service is answerable only for the time in which it had what it needs. So the time that a client
+//! takes to send is told apart here from the time that the service takes to answer, and what a client
+//! does wrong within its body is kept apart from what the service then makes of it.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use weft_kernel::{ByteSize, Deadline, Error, Reason, Result, SystemClock, Tick, format_duration};
+use weft_net::{
+    alarm::Alarm,
+    body::{Body, Frame, Source},
+};
+use weft_wire::Length;
+
+/// How far a request body has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// All of it is here, or there is none.
+    #[default]
+    Whole,
+    /// There is more, and it is not the client that keeps it back.
+    Moving,
+    /// The client has to send more.
+    Waiting,
+    /// The client broke it off.
+    Broken,
+}
+
+/// What is known of a request body on its way.
+#[derive(Default)]
+pub(crate) struct Upload {
+    bytes: Cell<u64>,
+    stage: Cell<Stage>,
+    /// When the client last sent what had been waited for, or the end came.
+    came: Cell<Tick>,
+    fault: RefCell<Option<(Reason, Box<str>)>>,
+    /// Why the response was ended with a status of gRPC, if it was.
+    cut: Cell<Option<Reason>>,
+}
+
+impl Upload {
+    /// How many bytes have passed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Adds bytes that passed in another way.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// When the service had the whole request that began then; `None` while there is more to come.
+    pub(crate) fn whole(&self, began: Tick) -> Option<Tick> {
+        (self.stage.get() == Stage::Whole).then(|| began.max(self.came.get()))
+    }
+
+    /// From when on a service that was asked then can be held to have worked: not before it had what
+    /// the client sent.
+    pub(crate) fn handed(&self, asked: Tick) -> Tick {
+        asked.max(self.came.get())
+    }
+
+    /// Notes that the client broke its body off.
+    pub(crate) fn break_off(&self, error: &Error) {
+        self.stage.set(Stage::Broken);
+        let mut fault = self.fault.borrow_mut();
+        if fault.is_none() {
+            *fault = Some((error.reason(), error.said().into()));
+        }
+    }
+
+    /// What the client did wrong, if it did.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        let fault = self.fault.borrow();
+        fault.as_ref().map(|(reason, say)| Error::new(*reason, say.to_string()))
+    }
+
+    /// Why a response ended, by whoever is answerable for it.
+    pub(crate) fn blame(&self, reason: Reason) -> Reason {
+        match (&*self.fault.borrow(), reason) {
+            (Some((fault, _)), _) => *fault,
+            // Who waits for its caller cannot speak.
+            (None, Reason::StreamIdle) if self.stage() == Stage::Waiting => Reason::BodyTimeout,
+            (None, reason) => reason,
+        }
+    }
+
+    /// Notes that a gRPC response was ended by a status that Weft gave.
+    pub(crate) fn cut(&self, reason: Reason) {
+        self.cut.set(Some(reason));
+    }
+
+    /// Why Weft ended a gRPC response by a status, if it did.
+    pub(crate) fn cut_by(&self) -> Option<Reason> {
+        self.cut.get()
+    }
+
+    fn wait(&self) {
+        if self.stage.get() == Stage::Moving {
+            self.stage.set(Stage::Waiting);
+        }
+    }
+
+    fn go_on(&self, bytes: u64) {
+        self.add(bytes);
+        if self.stage.get() == Stage::Waiting {
+            self.came.set(SystemClock::tick());
+        }
+        self.stage.set(Stage::Moving);
+    }
+
+    fn end(&self) {
+        if self.stage.get() != Stage::Whole {
+            self.came.set(SystemClock::tick());
+            self.stage.set(Stage::Whole);
+        }
+    }
+}
+
+/// What a client may send, and how long it may take over it.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) bytes_max: Option<u64>,
+    /// Until when all of it must be here.
+    pub(crate) until: Deadline,
+    /// What `until` was made of, for people.
+    pub(crate) span: Duration,
+}
+
+/// A request body as it comes from the client: counted, and held to its bounds.
+pub(crate) struct Limited {
+    body: Body,
+    length: Length,
+    bounds: Bounds,
+    upload: Rc<Upload>,
+    alarm: Option<Alarm>,
+}
+
+impl Limited {
+    /// The body, refused at once if it says itself that it is too long.
+    pub(crate) fn wrap(body: Body, bounds: Bounds, upload: &Rc<Upload>) -> Result<Body> {
+        let length = body.length();
+        match (length, bounds.bytes_max) {
+            (Length::Exact(0), _) => return Ok(Body::Empty),
+            (Length::Exact(length), Some(max)) if length > max => return Err(too_large(max)),
+            _ => {}
+        }
+        upload.stage.set(Stage::Moving);
+        let upload = upload.clone();
+        Ok(Body::Source(Box::new(Self { body, length, bounds, upload, alarm: None })))
+    }
+
+    fn refuse(&mut self, error: Error) -> Poll<Option<Result<Frame>>> {
+        self.body = Body::Empty;
+        self.upload.break_off(&error);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+fn too_large(bytes_max: u64) -> Error {
+    Error::new(
+        Reason::BodyTooLarge,
+        format!("the request body is larger than {}", ByteSize(bytes_max)),
+    )
+}
+
+impl Source for Limited {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let Poll::Ready(frame) = self.body.poll_frame(cx) else {
+            self.upload.wait();
+            let until = self.bounds.until.tick();
+            if until != Tick::NEVER && self.alarm.get_or_insert_default().poll(cx, until).is_ready()
+            {
+                let span = format_duration(self.bounds.span);
+                let say = format!("the request body took longer than {span} to arrive");
+                return self.refuse(Error::new(Reason::BodyTimeout, say));
+            }
+            return Poll::Pending;
+        };
+        match &frame {
+            Some(Ok(Frame::Data(bytes))) => {
+                self.upload.go_on(bytes.len() as u64);
+                let seen = self.upload.bytes();
+                match self.bounds.bytes_max {
+                    Some(max) if seen > max => return self.refuse(too_large(max)),
+                    _ => {}
+                }
+                if self.length == Length::Exact(seen) {
+                    self.upload.end();
+                }
+            }
+            Some(Ok(Frame::Trailers(_))) | None => {
+                if self.upload.stage() != Stage::Broken {
+                    self.upload.end();
+                }
+            }
+            Some(Err(error)) => self.upload.break_off(error),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+/// A response that came before the request was whole: it ends with that, if the client breaks it off.
+pub(crate) struct Answering {
+    body: Body,
+    upload: Rc<Upload>,
+}
+
+impl Answering {
+    pub(crate) fn wrap(body: Body, upload: &Rc<Upload>) -> Body {
+        if body.is_empty() || upload.stage() == Stage::Whole {
+            return body;
+        }
+        Body::Source(Box::new(Self { body, upload: upload.clone() }))
+    }
+}
+
+impl Source for Answering {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let frame = self.body.poll_frame(cx);
+        // What the service has said already is passed on; what it says of a broken request is not.
+        if matches!(frame, Poll::Pending | Poll::Ready(Some(Err(_))))
+            && self.upload.stage() == Stage::Broken
+            && let Some(fault) = self.upload.fault()
+        {
+            self.body = Body::Empty;
+            return Poll::Ready(Some(Err(fault)));
+        }
+        frame
+    }
+
+    fn length(&self) -> Length {
+        self.body.length()
+    }
+}
+
+/// The times of one request: the caller's count from its beginning, the route's from when the service
+/// has the request.
+#[derive(Clone)]
+pub(crate) struct Times {
+    pub(crate) began: Tick,
+    /// The deadline that the caller set itself.
+    pub(crate) asked: Deadline,
+    /// For all tries together.
+    pub(crate) request: Option<Duration>,
+    /// For one try.
+    pub(crate) per_try: Option<Duration>,
+    pub(crate) upload: Rc<Upload>,
+}
+
+/// When a try is given up, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) at: Tick,
+    /// From when on it was counted.
+    pub(crate) from: Tick,
+    pub(crate) of: LimitOf,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LimitOf {
+    Caller,
+    Request,
+    Try,
+}
+
+/// How far a body had come when it was last looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    bytes: u64,
+    since: Tick,
+}
+
+impl Pace {
+    pub(crate) const fn new(now: Tick) -> Self {
+        Self { bytes: 0, since: now }
+    }
+}
+
+impl Times {
+    /// The deadline as far as it is known now: while the request is not whole, the service has all of
+    /// its time still before it.
+    pub(crate) fn deadline(&self, now: Tick) -> Deadline {
+        let from = self.upload.whole(self.began).unwrap_or(now);
+        self.request.map_or(Deadline::NONE, |span| Deadline::after(from, span)).min(self.asked)
+    }
+
+    /// The limit of a try that began then. While the client has to send more only its own deadline
+    /// counts; while the service does not take what is there, the time since it last took something.
+    pub(crate) fn limit(&self, began: Tick, pace: &mut Pace) -> Limit {
+        let asked = Limit { at: self.asked.tick(), from: self.began, of: LimitOf::Caller };
+        let (request_from, try_from) = match self.upload.stage() {
+            Stage::Whole => (self.upload.handed(self.began), self.upload.handed(began)),
+            Stage::Moving => {
+                let bytes = self.upload.bytes();
+                if bytes != pace.bytes {
+                    *pace = Pace { bytes, since: SystemClock::tick() };
+                }
+                (pace.since, pace.since)
+            }
+            Stage::Waiting | Stage::Broken => return asked,
+        };
+        let limit = |span: Option<Duration>, from: Tick, of| Limit {
+            at: span.map_or(Tick::NEVER, |span| from.plus(span)),
+            from,
+            of,
+        };
+        let request = limit(self.request, request_from, LimitOf::Request);
+        let per_try = limit(self.per_try, try_from, LimitOf::Try);
+        let mut least = asked;
+        if request.at < least.at {
+            least = request;
+        }
+        if per_try.at < least.at {
+            least = per_try;
+        }
+        least
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! What is told of a body on its way, and whose time runs.
+
+use super::*;
+
+fn block<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+async fn read(mut body: Body) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Frame::Data(bytes) = frame? {
+            all.extend_from_slice(&bytes);
+        }
+    }
+    Ok(all)
+}
+
+/// A body of unknown length in pieces; an empty one is a moment in which nothing is there.
+struct Pieces(Vec<&'static [u8]>);
+
+impl Source for Pieces {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = self.0.remove(0);
+        if piece.is_empty() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::Data(piece.into()))))
+    }
+
+    fn length(&self) -> Length {
+        Length::Unknown
+    }
+}
+
+fn pieces(pieces: &[&'static [u8]]) -> Body {
+    Body::Source(Box::new(Pieces(pieces.to_vec())))
+}
+
+/// A response that says nothing more.
+struct Silent;
+
+impl Source for Silent {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        Poll::Pending
+    }
+
+    fn length(&self) -> Length {
+        Length::Unknown
+    }
+}
+
+const fn bytes_max(max: u64) -> Bounds {
+    Bounds { bytes_max: Some(max), until: Deadline::NONE, span: Duration::ZERO }
+}
+
+#[test]
+fn a_limit_is_kept_by_declaration_and_by_count() {
+    let upload = Rc::<Upload>::default();
+    assert!(Limited::wrap(Body::full("12345"), bytes_max(4), &upload).is_err());
+    let body = Limited::wrap(pieces(&[b"123", b"45"]), bytes_max(4), &upload).unwrap();
+    let error = block(read(body)).unwrap_err();
+    assert_eq!(error.reason(), Reason::BodyTooLarge);
+    assert_eq!(upload.stage(), Stage::Broken);
+    let upload = Rc::<Upload>::default();
+    let body = Limited::wrap(pieces(&[b"123", b"4"]), bytes_max(4), &upload).unwrap();
+    assert_eq!(block(read(body)).unwrap(), b"1234");
+    assert_eq!(upload.bytes(), 4);
+    assert_eq!(upload.stage(), Stage::Whole);
+}
+
+#[test]
+fn a_body_that_moves_too_slowly_ends_at_its_own_limit() {
+    let upload = Rc::<Upload>::default();
+    let until = Deadline::after(SystemClock::tick(), Duration::from_millis(5));
+    let bounds = Bounds { bytes_max: None, until, span: Duration::from_millis(5) };
+    let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload).unwrap();
+    assert_eq!(block(read(body)).unwrap_err().reason(), Reason::BodyTimeout);
+    assert_eq!(upload.blame(Reason::UpstreamIncomplete), Reason::BodyTimeout);
+}
+
+#[test]
+fn the_services_time_begins_when_it_has_the_request() {
+    let upload = Rc::<Upload>::default();
+    let began = SystemClock::tick();
+    let second = Duration::from_secs(1);
+    let times = Times {
+        began,
+        asked: Deadline::NONE,
+        request: Some(second),
+        per_try: None,
+        upload: upload.clone(),
+    };
+    let mut body = Limited::wrap(pieces(&[b"a", b"", b"b"]), bytes_max(9), &upload).unwrap();
+    let mut pace = Pace::new(began);
+    let later = began.plus(Duration::from_secs(100));
+    assert_eq!(times.limit(began, &mut pace).at, began.plus(second), "it takes nothing");
+    assert_eq!(times.deadline(later), Deadline::after(later, second));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(body.poll_frame(&mut cx).is_ready());
+    assert!(times.limit(began, &mut pace).at > began.plus(second), "it has taken something");
+    assert!(body.poll_frame(&mut cx).is_pending());
+    assert_eq!(times.limit(began, &mut pace).at, Tick::NEVER, "the client is waited for");
+    assert_eq!(upload.blame(Reason::StreamIdle), Reason::BodyTimeout);
+    block(read(body)).unwrap();
+    let whole = upload.whole(began).unwrap();
+    assert!(whole > began);
+    let limit = times.limit(began, &mut pace);
+    assert_eq!((limit.at, limit.of), (whole.plus(second), LimitOf::Request));
+    assert_eq!(times.deadline(later), Deadline::at(whole.plus(second)));
+}
+
+#[test]
+fn a_callers_own_deadline_counts_from_the_beginning() {
+    let upload = Rc::<Upload>::default();
+    let began = SystemClock::tick();
+    let asked = Deadline::after(began, Duration::from_millis(10));
+    let per_try = Some(Duration::from_secs(3));
+    let times = Times { began, asked, request: None, per_try, upload: upload.clone() };
+    let _body = Limited::wrap(pieces(&[b""]), bytes_max(9), &upload).unwrap();
+    let limit = times.limit(began, &mut Pace::new(began));
+    assert_eq!((limit.at, limit.of), (asked.tick(), LimitOf::Caller));
+}
+
+#[test]
+fn a_response_ends_when_the_client_breaks_its_request_off() {
+    let upload = Rc::<Upload>::default();
+    let body = Limited::wrap(pieces(&[b"12345"]), bytes_max(4), &upload).unwrap();
+    let mut response = Answering::wrap(Body::Source(Box::new(Silent)), &upload);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(response.poll_frame(&mut cx).is_pending());
+    block(read(body)).unwrap_err();
+    match response.poll_frame(&mut cx) {
+        Poll::Ready(Some(Err(error))) => assert_eq!(error.reason(), Reason::BodyTooLarge),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,328 @@
+//! What clients do wrong, or slowly, is theirs: no endpoint is put out for it, and the log says so.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use weft_testkit::{
+    Upstream, Weft,
+    grpc::{self, Inbox, message},
+    http2::{self, Client, Service},
+    upstream::ok,
+    wait::until,
+};
+
+const BIN: &str = env!("CARGO_BIN_EXE_weft");
+
+/// More failures in a row than an endpoint may have.
+const ENOUGH: usize = 7;
+
+/// A node before a service of two endpoints, so that one of them might be put out.
+fn node(ends: [SocketAddr; 2], service: &str, route: &str) -> Weft {
+    let [a, b] = ends;
+    Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web', timeouts: {{ stream_idle: 700ms }} }} }}
+services:
+  it: {{ endpoints: ['{a}', '{b}'], balancer: round_robin{service} }}
+routes:
+  - {{ name: it, match: /*, to: it{route} }}
+",
+        ),
+    )
+}
+
+/// That nobody was put out, and nothing counted as the service's failure.
+fn is_spotless(weft: &Weft) {
+    assert_eq!(weft.metric("weft_service_ejections_total", &[]), 0.0, "{}", weft.output());
+    assert_eq!(weft.metric("weft_service_breaker_state", &[]), 0.0);
+}
+
+/// A service that answers the head at once and then sends back what comes, byte for byte.
+fn echoing() -> Upstream {
+    Upstream::raw(|mut conn| {
+        while let Some(_head) = conn.head() {
+            conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            loop {
+                let bytes = conn.take(1);
+                if bytes.is_empty() || !conn.send([b"1\r\n", bytes.as_slice(), b"\r\n"].concat()) {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+const BREAKER: &str = ", breaker: { calls_min: 2, failure_ratio: 10% }";
+
+#[test]
+fn a_call_that_sends_too_much_is_told_so_by_its_status() {
+    let pair = [(); 2].map(|()| Service::new(grpc::serve));
+    let weft = node(pair.each_ref().map(Service::address), BREAKER, ", body_max: 32KiB");
+    http2::run(async {
+        for _ in 0..ENOUGH {
+            let client = Client::to(weft.address("web")).await;
+            let request = grpc::call("/One/Bidi").body(()).unwrap();
+            let (response, mut out) = client.begin(request).await.unwrap();
+            let mut inbox = Inbox::of(response.await.unwrap().into_body());
+            http2::send(&mut out, message("first")).await.unwrap();
+            assert_eq!(inbox.next().await.unwrap(), b"first");
+            let _ = http2::send(&mut out, message([b'x'; 40 * 1024])).await;
+            while inbox.next().await.is_some() {}
+            let trailers = inbox.trailers().await.expect("a status");
+            assert_eq!(trailers["grpc-status"], "8", "{trailers:?}");
+            assert!(!trailers["grpc-message"].is_empty());
+        }
+    });
+    let line = weft.wait_line("\"reason\":\"body_too_large\"");
+    assert!(line.contains("\"grpc_status\":8"), "{line}");
+    is_spotless(&weft);
+}
+
+/// How a client frames its body, and how that goes on once the response has begun. Then it falls silent.
+const FAULTS: [(&str, &str, &str); 4] = [
+    ("transfer-encoding: chunked", "4\r\nabcd\r\n800\r\n", "body_too_large"),
+    ("transfer-encoding: chunked", "4\r\nabcd\r\nzz\r\n", "malformed_request"),
+    ("content-length: 100", "half", "body_timeout"),
+    ("transfer-encoding: chunked", "4\r\nabcd\r\n", "body_timeout"),
+];
+
+#[test]
+fn a_body_that_goes_wrong_after_the_head_of_the_response_is_the_clients() {
+    for (framing, body, reason) in FAULTS {
+        let pair = [(); 2].map(|()| echoing());
+        let weft = node(pair.each_ref().map(Upstream::address), BREAKER, ", body_max: 1KiB");
+        for _ in 0..ENOUGH {
+            let mut conn = weft.connect("web");
+            conn.send(format!("POST / HTTP/1.1\r\nhost: t\r\n{framing}\r\n\r\n"));
+            assert_eq!(conn.head().unwrap().status(), 200);
+            conn.send(body);
+            if body.ends_with("800\r\n") {
+                conn.send("x".repeat(0x800));
+            }
+            assert!(!conn.rest().ends_with(b"0\r\n\r\n"), "the response is not whole");
+        }
+        until("all of them are told", || {
+            let told = weft.output().matches(&format!("\"reason\":\"{reason}\"")).count();
+            (told == ENOUGH).then_some(())
+        });
+        is_spotless(&weft);
+    }
+}
+
+#[test]
+fn clients_that_leave_within_their_body_are_no_fault_of_the_service() {
+    let pair = [(); 2].map(|()| echoing());
+    let weft = node(pair.each_ref().map(Upstream::address), BREAKER, "");
+    for _ in 0..ENOUGH {
+        let mut conn = weft.connect("web");
+        conn.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\nhalf");
+        assert_eq!(conn.head().unwrap().status(), 200);
+        conn.reset();
+    }
+    let others = [(); 2].map(|()| Service::echoing());
+    let other = node(others.each_ref().map(Service::address), ", protocol: http2", "");
+    http2::run(async {
+        for turn in 1..=ENOUGH {
+            let client = Client::to(other.address("web")).await;
+            let request = http2::request("POST", "/").body(()).unwrap();
+            let (_response, mut out) = client.begin(request).await.unwrap();
+            http2::send(&mut out, Bytes::from_static(b"half")).await.unwrap();
+            out.send_reset(h2::Reason::CANCEL);
+            while other.output().matches("caller_gone").count() < turn {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    for weft in [&weft, &other] {
+        until("all have ended", || {
+            (weft.output().matches("caller_gone").count() >= ENOUGH).then_some(())
+        });
+        is_spotless(weft);
+    }
+}
+
+#[test]
+fn an_upload_that_moves_may_take_longer_than_the_service() {
+    let pair = [(); 2].map(|()| Upstream::answering(|request| ok(&request.text())));
+    let weft = node(
+        pair.each_ref().map(Upstream::address),
+        BREAKER,
+        ", timeout: { request: 400ms, per_try: 300ms }, retry: { retries: 1 }",
+    );
+    let slow = |version: u8| {
+        let weft = &weft;
+        move || {
+            if version == 1 {
+                let mut conn = weft.connect("web");
+                conn.send("PUT / HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n");
+                for _ in 0..10 {
+                    thread::sleep(Duration::from_millis(100));
+                    conn.send("x");
+                }
+                let response = conn.response();
+                assert_eq!((response.status(), response.text()), (200, "x".repeat(10)));
+                return;
+            }
+            http2::run(async {
+                let client = Client::to(weft.address("web")).await;
+                let request = http2::request("PUT", "/").body(()).unwrap();
+                let (response, mut out) = client.begin(request).await.unwrap();
+                for _ in 0..10 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    http2::send(&mut out, Bytes::from_static(b"x")).await.unwrap();
+                }
+                http2::send_all(&mut out, Bytes::new(), None).await.unwrap();
+                let reply = http2::reply(response).await.unwrap();
+                assert_eq!((reply.status, reply.text()), (200, "x".repeat(10)));
+            });
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..ENOUGH {
+            scope.spawn(slow(1));
+            scope.spawn(slow(2));
+        }
+    });
+    is_spotless(&weft);
+    // The latency that balancers go by is the service's too.
+    let latency = weft.metric("weft_endpoint_latency_seconds", &["127.0.0.1"]);
+    assert!(latency < 0.5, "{latency}");
+}
+
+#[test]
+fn the_services_time_begins_when_it_has_the_request_and_then_it_is_short() {
+    let pair = [(); 2].map(|()| {
+        Upstream::raw(|mut conn| {
+            conn.request();
+            conn.rest();
+        })
+    });
+    let weft = node(pair.each_ref().map(Upstream::address), "", ", timeout: 300ms, retry: off");
+    let mut conn = weft.connect("web");
+    conn.send("PUT / HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\n");
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(150));
+        conn.send("x");
+    }
+    let whole = Instant::now();
+    assert_eq!(conn.response().status(), 504);
+    let took = whole.elapsed();
+    assert!((200..600).contains(&took.as_millis()), "{took:?}");
+    assert!(weft.wait_line("request_timeout").contains("\"status\":504"));
+}
+
+#[test]
+fn a_service_that_takes_nothing_is_given_up_while_the_client_would_send() {
+    let pair = [(); 2].map(|()| {
+        Upstream::raw(|mut conn| {
+            conn.head();
+            thread::sleep(Duration::from_secs(5));
+        })
+    });
+    let weft = node(
+        pair.each_ref().map(Upstream::address),
+        "",
+        ", timeout: 500ms, retry: off, body_max: off",
+    );
+    let mut client = TcpStream::connect(weft.address("web")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    client.write_all(b"PUT / HTTP/1.1\r\nhost: t\r\ncontent-length: 100000000\r\n\r\n").unwrap();
+    let mut sender = client.try_clone().unwrap();
+    let sending = thread::spawn(move || while sender.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).expect("an answer while the client still sends");
+    assert_eq!(&answer, b"HTTP/1.1 504");
+    // The connection may have been reset already.
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    sending.join().unwrap();
+}
+
+#[test]
+fn an_upload_has_a_limit_of_its_own() {
+    let service = Upstream::answering(|_| ok("whole"));
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web', timeouts: {{ body: 500ms }} }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes: [{{ name: it, to: it }}]
+",
+            service.address()
+        ),
+    );
+    let mut conn = weft.connect("web");
+    conn.send("PUT / HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n");
+    for _ in 0..12 {
+        thread::sleep(Duration::from_millis(50));
+        conn.send("x");
+    }
+    assert_eq!(conn.response().status(), 408);
+    assert!(weft.wait_line("body_timeout").contains("500ms"));
+    assert_eq!(weft.metric("weft_service_ejections_total", &[]), 0.0);
+}
+
+#[test]
+fn a_deadline_that_the_caller_set_speaks_against_nobody() {
+    let pair = [(); 2].map(|()| {
+        Upstream::raw(|mut conn| {
+            conn.head();
+            conn.rest();
+        })
+    });
+    let weft = node(pair.each_ref().map(Upstream::address), BREAKER, ", retry: off");
+    for _ in 0..ENOUGH {
+        assert_eq!(weft.get("/", "x-request-timeout-ms: 20\r\n").status(), 504);
+    }
+    is_spotless(&weft);
+
+    // And over gRPC: before the head, within the response, and told by the service itself.
+    let pair = [(); 2].map(|()| {
+        Service::new(
+            |request: http::Request<h2::RecvStream>,
+             mut respond: h2::server::SendResponse<Bytes>| async move {
+                match request.uri().path() {
+                    "/One/Silent" => {
+                        std::future::poll_fn(|cx| respond.poll_reset(cx)).await?;
+                    }
+                    "/One/Says" => {
+                        let mut response = http::Response::builder()
+                            .header("content-type", grpc::CONTENT_TYPE)
+                            .body(())
+                            .unwrap();
+                        response.headers_mut().extend(grpc::status(4, "too late"));
+                        respond.send_response(response, true)?;
+                    }
+                    _ => {
+                        let mut out = grpc::begin(&mut respond)?;
+                        std::future::poll_fn(|cx| out.poll_reset(cx)).await?;
+                    }
+                }
+                Ok(())
+            },
+        )
+    });
+    let weft = node(pair.each_ref().map(Service::address), BREAKER, ", retry: off");
+    http2::run(async {
+        for path in ["/One/Silent", "/One/Says", "/One/Begins"] {
+            for _ in 0..ENOUGH {
+                let client = Client::to(weft.address("web")).await;
+                let request =
+                    grpc::call(path).header("grpc-timeout", "50m").body(vec![0; 5]).unwrap();
+                let reply = client.ask(request).await.unwrap();
+                let status = [reply.get("grpc-status"), reply.trailer("grpc-status")].concat();
+                assert_eq!(status, "4", "{path}");
+            }
+        }
+    });
+    is_spotless(&weft);
+}

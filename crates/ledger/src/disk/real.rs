@@ -29,7 +29,16 @@ impl RealDisk {
     /// What the operating system says.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
+        let made: Vec<PathBuf> = std::path::absolute(&root)?
+            .ancestors()
+            .filter(|folder| !folder.exists())
+            .map(Path::to_owned)
+            .collect();
         fs::create_dir_all(&root)?;
+        // What is safe in a folder is lost with the name of the folder.
+        for above in made.iter().filter_map(|folder| folder.parent()) {
+            fs::File::open(above)?.sync_all()?;
+        }
         Ok(Self { root, read_only: false })
     }
 

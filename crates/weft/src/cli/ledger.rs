@@ -44,17 +44,19 @@ enum Action {
     },
     /// Have a running node store its state, so that a recovery has less to do.
     Checkpoint,
-    /// What the files hold.
+    /// What the files hold; writes nothing, and exits with 1 if a part of it cannot be looked into.
     Inspect {
         #[command(flatten)]
         of: Files,
     },
-    /// Read every byte and hold it to its checksum; exits with 1 if anything is damaged.
+    /// Read every byte, hold it to its checksum, and tell what a start would find; writes nothing, and
+    /// exits with 1 if anything is damaged.
     Verify {
         #[command(flatten)]
         of: Files,
     },
-    /// Copy a backup to where a node is to find it, and verify it.
+    /// Copy a backup to where a node is to find it, and verify it. No node starts on it before that is
+    /// done.
     Restore {
         /// The folder of the backup.
         from: PathBuf,
@@ -119,8 +121,9 @@ impl Ledger {
                 admin.ask(&Method::POST, "/v1/ledger/checkpoint", None, done)
             }
             Action::Inspect { of } => on(&of, |path, keys| {
-                let found = json!(files::inspect(path, keys).map_err(described)?);
-                show(admin.output, &found, |found| {
+                let found = files::inspect(path, keys).map_err(described)?;
+                let whole = found.damage.is_empty();
+                show(admin.output, &json!(found), |found| {
                     let shown = [
                         ("file", "path"),
                         ("kind", "kind"),
@@ -131,10 +134,12 @@ impl Ledger {
                     let mut head = found.clone();
                     if let Some(head) = head.as_object_mut() {
                         head.remove("files");
+                        head.remove("damage");
                     }
-                    format!("{}\n{}", members(&head), columns(&found["files"], &shown))
+                    let files = columns(&found["files"], &shown);
+                    format!("{}\n{files}{}", members(&head), damaged(found))
                 })?;
-                Ok(ExitCode::SUCCESS)
+                Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }),
             Action::Verify { of } => on(&of, |path, keys| {
                 let found = files::verify(path, keys, &mut progress()).map_err(described)?;
@@ -176,7 +181,6 @@ fn show(output: Output, found: &Value, tell: impl FnOnce(&Value) -> String) -> a
 }
 
 fn verified(found: &Value) -> String {
-    let damage = found["damage"].as_array().map_or(&[][..], Vec::as_slice);
     let mut text = format!(
         "{} transactions and {} records are whole ({} read)\n",
         found["transactions"],
@@ -188,10 +192,24 @@ fn verified(found: &Value) -> String {
             "{torn} bytes were being written at the end, and were never acknowledged\n"
         ));
     }
-    for what in damage {
-        text.push_str(&format!("damaged: {}\n", what.as_str().unwrap_or_default()));
+    for aside in list(found, "quarantine") {
+        text.push_str(&format!(
+            "set aside before: {} ({})\n",
+            aside["path"].as_str().unwrap_or_default(),
+            ByteSize(aside["bytes"].as_u64().unwrap_or_default()),
+        ));
     }
-    text
+    text + &damaged(found)
+}
+
+fn list<'a>(found: &'a Value, name: &str) -> &'a [Value] {
+    found[name].as_array().map_or(&[][..], Vec::as_slice)
+}
+
+/// A line for each damage.
+fn damaged(found: &Value) -> String {
+    let line = |what: &Value| format!("damaged: {}\n", what.as_str().unwrap_or_default());
+    list(found, "damage").iter().map(line).collect()
 }
 
 /// Tells people how far it is, in one line.

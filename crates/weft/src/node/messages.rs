@@ -43,9 +43,14 @@ impl Messages {
         let path = &plan.ledger.path;
         let place = || format!("the ledger at {}", path.display());
         let began = Instant::now();
+        let mut told = false;
         let (ledger, recovered) = loop {
             match Ledger::open_folder(path, plan.ledger.options.clone(), clock.clone()) {
                 Err(error) if error.reason() == Reason::StorageBusy && began.elapsed() < FORMER => {
+                    if !std::mem::replace(&mut told, true) {
+                        let (path, most) = (path.display(), FORMER);
+                        tracing::info!(%path, ?most, "waiting for the ledger: {}", error.said());
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
                 opened => break opened.map_err(described).with_context(place)?,

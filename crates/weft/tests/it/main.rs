@@ -15,6 +15,7 @@ mod h2_conformance;
 mod http1;
 mod http2;
 mod idle;
+mod ledger;
 mod messages;
 mod proxy_protocol;
 mod reload;

@@ -204,7 +204,7 @@ impl Core {
     fn append(&mut self, id: LogId, record: NewRecord, crc: u32, writing: &mut Writing<'_>) {
         let Some(log) = self.logs.get_mut(&id.0) else { return };
         if let (Some(dedupe), Some(dedupe_id)) = (&log.dedupe, record.dedupe)
-            && let Some(position) = dedupe.find(dedupe_id)
+            && let Some(position) = dedupe.find(dedupe_id, writing.now.wall_ms)
         {
             self.stats.duplicates += 1;
             writing.receipt.appended.push(Appended { position, duplicate: true });
@@ -216,7 +216,7 @@ impl Core {
         let global = log.options.ordered.then_some(self.next_global);
         self.next_global += u64::from(log.options.ordered);
         if let (Some(dedupe), Some(dedupe_id)) = (&mut log.dedupe, record.dedupe) {
-            dedupe.insert(dedupe_id, position, time_ms);
+            dedupe.insert(dedupe_id, position, writing.now.wall_ms);
         }
         writing.receipt.appended.push(Appended { position, duplicate: false });
         self.stats.appended += 1;

@@ -8,6 +8,9 @@ use crate::{
     format::varint,
 };
 
+/// Set in the time of a chunk of ids that has the time of each; earlier ones have only that of the first.
+pub(super) const TIMED: u64 = 1 << 62;
+
 /// Keys of rows that go with what was dropped.
 #[derive(Debug, Default)]
 pub(super) struct Gone(Vec<(Table, Vec<u8>)>);
@@ -186,11 +189,12 @@ fn put_retry(retry: &Retry) -> Vec<u8> {
 }
 
 fn put_chunk(chunk: &Chunk) -> Vec<u8> {
-    let mut value = Vec::with_capacity(chunk.ids.len() * 24 + 10);
-    varint::put(&mut value, chunk.began_ms);
-    for (id, position) in &chunk.ids {
+    let mut value = Vec::with_capacity(chunk.ids.len() * 28 + 10);
+    varint::put(&mut value, chunk.began_ms | TIMED);
+    for (id, position, at_ms) in &chunk.ids {
         value.extend_from_slice(&id.to_le_bytes());
         value.extend_from_slice(&position.to_le_bytes());
+        varint::put(&mut value, at_ms.saturating_sub(chunk.began_ms));
     }
     value
 }

@@ -82,7 +82,7 @@ impl Core {
         let mut memory = false;
         match op {
             Op::Append { log, expect, record } => {
-                memory = self.check_append(*log, *expect, record)?;
+                memory = self.check_append(*log, *expect, record, now)?;
                 bytes += record.key.len() + record.data.len();
                 checked.appends |= !memory;
             }
@@ -158,7 +158,13 @@ impl Core {
     }
 
     /// Whether the log is one of memory.
-    fn check_append(&mut self, id: LogId, expect: Expect, record: &NewRecord) -> Result<bool> {
+    fn check_append(
+        &mut self,
+        id: LogId,
+        expect: Expect,
+        record: &NewRecord,
+        now: Now,
+    ) -> Result<bool> {
         let log = self.logs.get_mut(&id.0).ok_or_else(|| missing(id))?;
         let size = record.key.len() + record.data.len();
         let most = self.options.record_bytes_max.as_usize();
@@ -182,8 +188,9 @@ impl Core {
             let say = format!("the next position is {next}, not {wanted}");
             return Err(Error::new(Reason::PositionConflict, say));
         }
-        if let (Some(dedupe), Some(dedupe_id)) = (&log.dedupe, record.dedupe) {
-            if dedupe.find(dedupe_id).is_some() {
+        if let (Some(dedupe), Some(dedupe_id)) = (&mut log.dedupe, record.dedupe) {
+            dedupe.observe(now);
+            if dedupe.find(dedupe_id, now.wall_ms).is_some() {
                 return Ok(log.is_memory());
             }
             if self.check.ids.insert((id.0, dedupe_id), ()).is_some() {

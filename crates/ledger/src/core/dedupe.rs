@@ -1,17 +1,31 @@
 //! The ids of a log's last records, in two generations.
 //!
-//! New ids enter the present generation; when it is as old or as large as the window, it becomes the
-//! former one, and the former one is forgotten. So an id is known for at least the window's time,
-//! unless more than `ids_max` others came after it.
+//! An id counts as known for the window's time from when it was appended, and no longer, whatever else
+//! comes or does not: each is kept with its time. New ids enter the present generation; when it is as old
+//! or as large as the window, it becomes the former one, and the memory of the former one is given back.
+//! So an id is known for less than the window's time only if more than `ids_max` others came after it.
+//!
+//! Times are of the wall clock, because they outlive a restart; a jump of that clock while the ledger is
+//! open is seen by the monotonic one, and moves them along ([`Dedupe::observe`]).
 
-use super::fast::Numbers;
+use super::{Now, fast::Numbers};
 use crate::options::DedupeWindow;
+
+/// The least difference of the two clocks that is a jump and not their drift, in milliseconds.
+const JUMP_MS: u64 = 1_000;
+
+/// Where and when an id was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    position: u64,
+    at_ms: u64,
+}
 
 #[derive(Debug, Default)]
 struct Generation {
     number: u64,
     began_ms: u64,
-    ids: Numbers<u128, u64>,
+    ids: Numbers<u128, Seen>,
 }
 
 /// The window.
@@ -21,11 +35,13 @@ pub(crate) struct Dedupe {
     present: Generation,
     former: Generation,
     /// What no checkpoint has yet: ids of the present generation in order.
-    fresh: Vec<(u128, u64)>,
+    fresh: Vec<(u128, u64, u64)>,
     /// Chunks of the present and the former generation that checkpoints have.
     chunks: [u32; 2],
     /// Generations that checkpoints have and that were forgotten since.
     gone: Vec<(u64, u32)>,
+    /// By how much the wall clock is ahead of the monotonic one, as far as times reckon with it.
+    skew_ms: Option<i64>,
 }
 
 /// Ids that a checkpoint keeps in one row.
@@ -34,7 +50,8 @@ pub(crate) struct Chunk {
     pub(crate) generation: u64,
     pub(crate) number: u32,
     pub(crate) began_ms: u64,
-    pub(crate) ids: Vec<(u128, u64)>,
+    /// Each with its position and its time.
+    pub(crate) ids: Vec<(u128, u64, u64)>,
 }
 
 impl Dedupe {
@@ -46,12 +63,33 @@ impl Dedupe {
             fresh: Vec::new(),
             chunks: [0; 2],
             gone: Vec::new(),
+            skew_ms: None,
         }
     }
 
+    /// Moves the times along if the wall clock was set since they were taken.
+    pub(crate) fn observe(&mut self, now: Now) {
+        let tick_ms = i64::try_from(now.tick.nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let skew = i64::try_from(now.wall_ms).unwrap_or(i64::MAX).saturating_sub(tick_ms);
+        let by = match self.skew_ms {
+            Some(had) if skew.abs_diff(had) <= JUMP_MS => return,
+            Some(had) => skew.saturating_sub(had),
+            // What was set while nobody looked is not known; but nothing was seen in the future.
+            None => 0,
+        };
+        self.skew_ms = Some(skew);
+        let moved = |ms: u64| ms.saturating_add_signed(by).min(now.wall_ms);
+        for generation in [&mut self.present, &mut self.former] {
+            generation.began_ms = moved(generation.began_ms);
+            generation.ids.values_mut().for_each(|seen| seen.at_ms = moved(seen.at_ms));
+        }
+        self.fresh.iter_mut().for_each(|(_, _, at_ms)| *at_ms = moved(*at_ms));
+    }
+
     /// The position of a known id.
-    pub(crate) fn find(&self, id: u128) -> Option<u64> {
-        self.present.ids.get(&id).or_else(|| self.former.ids.get(&id)).copied()
+    pub(crate) fn find(&self, id: u128, wall_ms: u64) -> Option<u64> {
+        let seen = self.present.ids.get(&id).or_else(|| self.former.ids.get(&id))?;
+        (wall_ms.saturating_sub(seen.at_ms) < self.window_ms()).then_some(seen.position)
     }
 
     /// Remembers an id.
@@ -59,13 +97,12 @@ impl Dedupe {
         let age = wall_ms.saturating_sub(self.present.began_ms);
         if self.present.ids.is_empty() {
             self.present.began_ms = wall_ms;
-        } else if u128::from(age) >= self.window.time.as_millis()
-            || self.present.ids.len() >= self.window.ids_max as usize
+        } else if age >= self.window_ms() || self.present.ids.len() >= self.window.ids_max as usize
         {
             self.turn(wall_ms);
         }
-        self.present.ids.insert(id, position);
-        self.fresh.push((id, position));
+        self.present.ids.insert(id, Seen { position, at_ms: wall_ms });
+        self.fresh.push((id, position, wall_ms));
     }
 
     fn turn(&mut self, wall_ms: u64) {
@@ -96,7 +133,12 @@ impl Dedupe {
                 generation: self.former.number,
                 number: 0,
                 began_ms: self.former.began_ms,
-                ids: self.former.ids.iter().map(|(&id, &position)| (id, position)).collect(),
+                ids: self
+                    .former
+                    .ids
+                    .iter()
+                    .map(|(&id, seen)| (id, seen.position, seen.at_ms))
+                    .collect(),
             });
         }
         if !self.fresh.is_empty() {
@@ -120,8 +162,14 @@ impl Dedupe {
             self.chunks = [0, self.chunks[0]];
         }
         self.present.began_ms = chunk.began_ms;
-        self.present.ids.extend(chunk.ids);
+        let ids = chunk.ids.into_iter();
+        self.present.ids.extend(ids.map(|(id, position, at_ms)| (id, Seen { position, at_ms })));
         self.chunks[0] = self.chunks[0].max(chunk.number + 1);
+    }
+
+    /// Its time in milliseconds.
+    pub(crate) fn window_ms(&self) -> u64 {
+        u64::try_from(self.window.time.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether a checkpoint would find anything to do.
@@ -142,5 +190,78 @@ impl Dedupe {
         rows.push((self.present.number, self.chunks[0]));
         rows.push((self.former.number, self.chunks[1]));
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use weft_kernel::Tick;
+
+    use super::*;
+
+    fn at(tick_s: u64, wall_s: i64) -> Now {
+        let tick = Tick::ZERO.plus(Duration::from_secs(tick_s));
+        Now { tick, wall_ms: 1_000_000_000_u64.saturating_add_signed(wall_s * 1_000) }
+    }
+
+    fn window() -> Dedupe {
+        Dedupe::new(DedupeWindow { time: Duration::from_secs(60), ids_max: 3 })
+    }
+
+    fn append(dedupe: &mut Dedupe, id: u128, now: Now) -> bool {
+        dedupe.observe(now);
+        if dedupe.find(id, now.wall_ms).is_some() {
+            return false;
+        }
+        dedupe.insert(id, id as u64, now.wall_ms);
+        true
+    }
+
+    #[test]
+    fn an_id_is_known_for_its_time_whatever_else_comes() {
+        for others in [false, true] {
+            let mut dedupe = window();
+            assert!(append(&mut dedupe, 1, at(0, 0)));
+            for second in 1..60 {
+                if others && second % 20 == 0 {
+                    append(&mut dedupe, 100 + u128::from(second), at(second, second as i64));
+                }
+                assert!(!append(&mut dedupe, 1, at(second, second as i64)), "{second}");
+            }
+            assert!(append(&mut dedupe, 1, at(60, 60)));
+            assert!(!append(&mut dedupe, 1, at(61, 61)), "and begins anew");
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_changes_nothing() {
+        for jump in [-7_200, -30, 30, 7_200] {
+            let mut dedupe = window();
+            assert!(append(&mut dedupe, 1, at(0, 0)));
+            assert!(!append(&mut dedupe, 1, at(59, 59 + jump)), "{jump}");
+            assert!(append(&mut dedupe, 1, at(60, 60 + jump)), "{jump}");
+        }
+    }
+
+    #[test]
+    fn times_outlive_a_restart() {
+        let mut dedupe = window();
+        for (id, second) in [(1, 0), (2, 50), (3, 70), (4, 71)] {
+            assert!(append(&mut dedupe, id, at(second, second as i64)));
+        }
+        let (_, chunks) = dedupe.capture();
+        let mut again = window();
+        chunks.into_iter().for_each(|chunk| again.restore(chunk));
+        // Its monotonic clock begins anew.
+        for (id, known) in [(1, false), (2, true), (3, true), (4, true)] {
+            let now = at(1, 80);
+            again.observe(now);
+            assert_eq!(again.find(id, now.wall_ms).is_some(), known, "{id}");
+        }
+        let later = at(31, 110);
+        again.observe(later);
+        assert_eq!([2, 3].map(|id| again.find(id, later.wall_ms)), [None, Some(3)]);
     }
 }

@@ -9,7 +9,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     Core, Now, Wakes,
-    capture::CORE,
+    capture::{CORE, TIMED},
     dedupe::Chunk,
     group::Retry,
     log::{Extent, Log, Slot, Tail},
@@ -169,14 +169,18 @@ impl Core {
         let (generation, rest) = number_of(rest)?;
         let (number, _) = id_of(rest)?;
         let mut reader = Reader::new(value);
-        let began_ms = reader.varint()?;
+        let began = reader.varint()?;
+        let (began_ms, timed) = (began & !TIMED, began & TIMED != 0);
+        let Some(dedupe) = self.logs.get_mut(&id).and_then(|log| log.dedupe.as_mut()) else {
+            return Ok(());
+        };
         let mut ids = Vec::with_capacity(reader.left() / 24);
         while reader.left() > 0 {
-            ids.push((u128::from_le_bytes(reader.array()?), reader.u64()?));
+            let (id, position) = (u128::from_le_bytes(reader.array()?), reader.u64()?);
+            let late_ms = if timed { reader.varint()? } else { dedupe.window_ms() };
+            ids.push((id, position, began_ms.saturating_add(late_ms)));
         }
-        if let Some(dedupe) = self.logs.get_mut(&id).and_then(|log| log.dedupe.as_mut()) {
-            dedupe.restore(Chunk { generation, number, began_ms, ids });
-        }
+        dedupe.restore(Chunk { generation, number, began_ms, ids });
         Ok(())
     }
 

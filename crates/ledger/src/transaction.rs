@@ -142,6 +142,16 @@ pub enum Op {
         /// What becomes of it.
         how: Settle,
     },
+    /// Settles one record of a group as done without a lease of it; `no_message` if it is settled or was
+    /// never there. In a group that owns its log the record is removed.
+    Discard {
+        /// The group.
+        group: GroupId,
+        /// The position.
+        position: u64,
+        /// Whether it may be held by somebody, whose lease becomes void then; else `version_conflict`.
+        held: bool,
+    },
     /// Moves a group to a position: it is the next that is handed out. Retries, notes and leases of the
     /// group are forgotten. In a group that owns its log what lies before is removed.
     Seek {

@@ -1,7 +1,8 @@
 //! Consuming: queues, subscriptions, retries, who is served.
 
-use std::{pin::pin, task::Poll};
+use std::{pin::pin, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use weft_kernel::Reason;
 
 use super::{
@@ -9,7 +10,8 @@ use super::{
     reason, retry, texts,
 };
 use crate::{
-    Ask, Consumer, ConsumerId, Due, GroupOptions, LogOptions, Op, Standing, Start, wait_ready,
+    Ask, Consumer, ConsumerId, Due, GroupOptions, LogOptions, Op, Settle, Standing, Start,
+    wait_ready,
 };
 
 listed! {
@@ -26,6 +28,7 @@ listed! {
     a_purge_leaves_what_is_leased
     bytes_bound_a_lease_but_for_the_first
     a_removed_record_voids_its_lease
+    one_record_is_discarded_whatever_its_state
     peeking_tells_how_each_stands
 }
 
@@ -292,6 +295,50 @@ async fn a_removed_record_voids_its_lease(subject: &dyn Subject) {
     assert_eq!(super::refusal(late).1, Reason::LeaseLost);
     assert_eq!(texts(&lease(&*store, group, 9).await), ["c"]);
     assert_eq!(store.log_stats(log).unwrap().records, 1);
+}
+
+async fn one_record_is_discarded_whatever_its_state(subject: &dyn Subject) {
+    let store = subject.store();
+    for owns in [true, false] {
+        let name = format!("discard {owns}");
+        let log = store.create_log(&name, LogOptions::default()).await.unwrap();
+        let options = if owns { GroupOptions::owning(log) } else { GroupOptions::over(log) };
+        let group = store.create_group(&name, options).await.unwrap();
+        publish(&*store, log, &["a", "b", "c", "d", "e"]).await;
+        let leased = lease(&*store, group, 3).await;
+        let later = Settle::Retry {
+            due: Due::After(Duration::from_secs(60)),
+            failed: true,
+            note: Bytes::new(),
+        };
+        let waits = fsync().settle(group, 1, leased[1].token, later);
+        store.commit(waits.with(done(&leased[2]))).await.unwrap();
+        let discard = |position, held| Op::Discard { group, position, held };
+        for (position, held, reason) in [
+            (0, false, Reason::VersionConflict),
+            (2, true, Reason::NoMessage),
+            (5, true, Reason::NoMessage),
+        ] {
+            let refused = store.commit(fsync().with(discard(position, held))).await;
+            assert_eq!(super::refusal(refused), (Some(0), reason), "{position}");
+        }
+        let twice = fsync().with(discard(3, false)).with(discard(3, false));
+        assert_eq!(super::refusal(store.commit(twice).await), (Some(1), Reason::NoMessage));
+        let settled = fsync().with(discard(0, true)).with(done(&leased[0]));
+        assert_eq!(super::refusal(store.commit(settled).await), (Some(1), Reason::LeaseLost));
+        let all = fsync().with(discard(0, true)).with(discard(1, false)).with(discard(3, false));
+        store.commit(all).await.unwrap();
+        let late = store.commit(fsync().with(done(&leased[0]))).await;
+        assert_eq!(super::refusal(late).1, Reason::LeaseLost);
+        let records = if owns { 1 } else { 5 };
+        assert_eq!(store.log_stats(log).unwrap().records, records);
+    }
+    subject.restart().await;
+    let store = subject.store();
+    for owns in [true, false] {
+        let (group, _) = store.find_group(&format!("discard {owns}")).await.unwrap().unwrap();
+        assert_eq!(texts(&lease(&*store, group, 9).await), ["e"], "{owns}");
+    }
 }
 
 async fn peeking_tells_how_each_stands(subject: &dyn Subject) {

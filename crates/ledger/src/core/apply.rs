@@ -175,6 +175,7 @@ impl Core {
             Op::Settle { group, position, how, .. } => {
                 self.settle(group, position, how, writing);
             }
+            Op::Discard { group, position, .. } => self.discard(group, position, writing),
             Op::Seek { group, to } => self.seek(group, to, writing),
             Op::Purge { group } => self.purge(group, writing),
             Op::Put { map: id, key, value, expires_ms, .. } => {
@@ -312,6 +313,25 @@ impl Core {
                     );
                 }
             }
+        }
+        writing.touch(id.0);
+    }
+
+    fn discard(&mut self, id: GroupId, position: u64, writing: &mut Writing<'_>) {
+        let Some(queue) = self.queues.get_mut(&id.0) else { return };
+        if !queue.group.remove(position) {
+            return;
+        }
+        if queue.group.options.owner
+            && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
+        {
+            log.drop_record(position);
+            log.advance(queue.group.low());
+        }
+        if let Some(frame) = &mut writing.frame
+            && !queue.memory
+        {
+            frame.settled(id.0, &[(position, position)]);
         }
         writing.touch(id.0);
     }

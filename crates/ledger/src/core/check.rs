@@ -5,7 +5,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{Core, Now, fast::Numbers, missing};
 use crate::{
-    record::LogId,
+    record::{GroupId, LogId},
     transaction::{
         Expect, KEY_BYTES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, NOTE_BYTES_MAX, NewRecord,
         Op, PRIORITY_MAX, Refused, Settle, Transaction,
@@ -19,6 +19,8 @@ pub(super) struct Check {
     pub(super) attempt: u64,
     /// Ids that the transaction under check would append.
     ids: Numbers<(u32, u128), ()>,
+    /// Positions of groups that it discards.
+    discards: Numbers<(u32, u64), ()>,
 }
 
 /// What a transaction that may be applied takes.
@@ -64,6 +66,7 @@ impl Core {
         if !self.check.ids.is_empty() {
             self.check.ids.clear();
         }
+        self.check.discards.clear();
         let mut checked = Checked::default();
         for (index, op) in ops.iter().enumerate() {
             self.check_op(op, &mut checked, now)
@@ -114,6 +117,9 @@ impl Core {
                 }
                 memory = queue.memory;
             }
+            Op::Discard { group, position, held } => {
+                memory = self.check_discard(*group, *position, *held)?;
+            }
             Op::Seek { group, .. } => {
                 let queue = self.queues.get_mut(&group.0).ok_or_else(|| missing(group))?;
                 queue.group.moved_by = attempt;
@@ -150,6 +156,28 @@ impl Core {
             checked.writes = true;
         }
         Ok(())
+    }
+
+    /// Whether the group is one of memory.
+    fn check_discard(&mut self, id: GroupId, position: u64, held: bool) -> Result<bool> {
+        let attempt = self.check.attempt;
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        let log = self.logs.get(&queue.group.options.log.0).ok_or_else(|| missing(id))?;
+        let there = position < log.next
+            && !queue.group.settled(position)
+            && !matches!(log.at(position), super::log::At::Hole(_))
+            && queue.group.moved_by != attempt
+            && queue.group.lease(position).is_none_or(|lease| lease.settled_by != attempt);
+        if !there || self.check.discards.insert((id.0, position), ()).is_some() {
+            let say = format!("position {position} is settled, or was never there");
+            return Err(Error::new(Reason::NoMessage, say));
+        }
+        if queue.group.lease(position).is_some() && !held {
+            let say = format!("somebody holds the record at position {position}");
+            return Err(Error::new(Reason::VersionConflict, say));
+        }
+        queue.group.void(position, attempt);
+        Ok(queue.memory)
     }
 
     fn owner(&self, id: LogId) -> Result<(Option<u32>, bool)> {

@@ -26,6 +26,7 @@ pub use settler::{Settled, Settler};
 use crate::{
     broker::Broker,
     counters::add,
+    filter::Judged,
     settle::{Event, Verdict},
     settlement::Settlement,
     source::Source,
@@ -341,9 +342,15 @@ impl Consumer {
                 continue;
             }
             let message = open(&record);
-            if filter.is_some_and(|filter| !filter.takes(&message)) {
-                self.passed.push(lease);
-                continue;
+            if let Some(filter) = filter {
+                let judged = filter.judge(&message);
+                if judged == Judged::Failed {
+                    add(&self.source.counters().filter_failed, 1);
+                }
+                if judged != Judged::Takes {
+                    self.passed.push(lease);
+                    continue;
+                }
             }
             let bytes = record.key.len() + record.data.len();
             self.held.hold(&lease, u32::try_from(bytes).unwrap_or(u32::MAX));

@@ -59,6 +59,8 @@ counters! {
     expired;
     /// Messages that a filter did not take.
     filtered;
+    /// Those of them on which its expression failed.
+    filter_failed;
     /// Settlements that came too late.
     lost_leases;
 }

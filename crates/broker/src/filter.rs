@@ -4,13 +4,15 @@
 //! expression is true. What costs less is asked first. An expression sees the attributes as `event`
 //! (a map of names; absent ones are absent: `has(event.subject)`), the headers as `headers`, and a JSON
 //! body as `data`; the body is parsed only if the expression names `data`. An expression that fails on
-//! a message (a field that is not there, types that do not compare) does not take it.
+//! a message (a field that is not there, types that do not compare) does not take it, and that is told
+//! apart ([`Judged::Failed`]); one that would fail on every message is refused when it is declared.
 //!
 //! Bounds: expressions have at most [`EXPRESSION_BYTES_MAX`] bytes and a nesting of 32; a comprehension
 //! may not stand within another, so that work grows with the body and not with its square; a body that
 //! is parsed has at most 1 MiB.
 
 mod expression;
+mod types;
 
 use serde::{Deserialize, Serialize};
 use weft_kernel::{Error, Reason, Result};
@@ -56,15 +58,39 @@ impl FilterOptions {
     /// # Errors
     /// [`Reason::MalformedRequest`] with what is wrong with the expression, or if there is too much.
     pub fn compile(&self) -> Result<Filter> {
+        self.compile_as(false)
+    }
+
+    /// As [`FilterOptions::compile`], for what was declared before and is found again.
+    ///
+    /// # Errors
+    /// When the expression cannot be read at all.
+    pub(crate) fn compile_declared(&self) -> Result<Filter> {
+        self.compile_as(true)
+    }
+
+    fn compile_as(&self, declared: bool) -> Result<Filter> {
         if self.types.len() + self.attributes.len() > CONDITIONS_MAX {
             return Err(Error::new(
                 Reason::MalformedRequest,
                 "filter: at most 256 types and attributes",
             ));
         }
-        let expression = self.expression.as_deref().map(Expression::compile).transpose()?;
+        let compile = |text| Expression::compile(text, declared);
+        let expression = self.expression.as_deref().map(compile).transpose()?;
         Ok(Filter { options: self.clone(), expression })
     }
+}
+
+/// What a filter says of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It takes it.
+    Takes,
+    /// It does not.
+    Passes,
+    /// Its expression fails on the message, so that it does not take it.
+    Failed,
 }
 
 /// A filter that is ready for use.
@@ -82,8 +108,13 @@ impl Filter {
 
     /// Whether it takes a message. An AMQP message is looked at as the event that it is.
     pub fn takes(&self, message: &Message) -> bool {
+        self.judge(message) == Judged::Takes
+    }
+
+    /// What it says of a message.
+    pub fn judge(&self, message: &Message) -> Judged {
         if self.takes_all() {
-            return true;
+            return Judged::Takes;
         }
         let converted;
         let message = match message.form() {
@@ -93,13 +124,13 @@ impl Filter {
                     converted = event;
                     &converted
                 }
-                Err(_) => return false,
+                Err(_) => return Judged::Failed,
             },
         };
-        let Some(event) = message.event() else { return false };
+        let Some(event) = message.event() else { return Judged::Failed };
         let types = &self.options.types;
         if !types.is_empty() && !types.iter().any(|kind| fits(kind, event.kind())) {
-            return false;
+            return Judged::Passes;
         }
         let fits = self.options.attributes.iter().all(|(name, compare)| {
             let text = event.get(name).and_then(|value| value.as_text());
@@ -109,7 +140,11 @@ impl Filter {
                 (None, _) => false,
             }
         });
-        fits && self.expression.as_ref().is_none_or(|expression| expression.is_true(message))
+        match &self.expression {
+            _ if !fits => Judged::Passes,
+            None => Judged::Takes,
+            Some(expression) => expression.judge(message),
+        }
     }
 }
 

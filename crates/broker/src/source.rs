@@ -261,9 +261,10 @@ pub(crate) struct SubscriptionSettings {
 impl SubscriptionSettings {
     pub(crate) fn new(options: SubscriptionOptions) -> Result<Arc<Self>> {
         let policy = Policy::of_subscription(&options);
-        let filter = options.filter.compile()?;
+        let filter = options.filter.compile_declared()?;
         Ok(Arc::new(Self { options, policy, filter }))
     }
+    /// The settings of options that were checked, or were when they were declared.
 }
 
 impl Subscription {

@@ -9,7 +9,7 @@ use cel::{
 };
 use weft_kernel::{Error, Reason, Result};
 
-use super::EXPRESSION_BYTES_MAX;
+use super::{EXPRESSION_BYTES_MAX, Judged, types};
 use crate::message::{Item, Message, Value as Attribute};
 
 /// The deepest nesting of an expression.
@@ -38,7 +38,9 @@ fn refuse(why: String) -> Error {
 }
 
 impl Expression {
-    pub(super) fn compile(text: &str) -> Result<Self> {
+    /// Compiles an expression; one that was declared before may fail on every message still, which is
+    /// counted then.
+    pub(super) fn compile(text: &str, declared: bool) -> Result<Self> {
         if text.len() > EXPRESSION_BYTES_MAX {
             return Err(refuse("filter: an expression has at most 4 KiB".into()));
         }
@@ -63,12 +65,17 @@ impl Expression {
             }
             (references.has_variable("data"), references.has_variable("headers"))
         };
+        if !declared {
+            let constants = Context::with_env(Arc::clone(&ENV));
+            types::check(program.expression(), &constants)
+                .map_err(|why| refuse(format!("filter: {why}")))?;
+        }
         Ok(Self { program, data, headers })
     }
 
-    /// Whether it is true for an event; an expression that fails is not.
-    pub(super) fn is_true(&self, message: &Message) -> bool {
-        let Some(event) = message.event() else { return false };
+    /// What it says of an event.
+    pub(super) fn judge(&self, message: &Message) -> Judged {
+        let Some(event) = message.event() else { return Judged::Failed };
         let mut context = Context::with_env(Arc::clone(&ENV));
         let mut attributes = std::collections::HashMap::new();
         let mut headers = std::collections::HashMap::new();
@@ -91,12 +98,16 @@ impl Expression {
         if self.data {
             let body = message.body();
             if body.len() > BODY_BYTES_MAX {
-                return false;
+                return Judged::Failed;
             }
             let data = serde_json::from_slice(&body).map_or(Value::Null, json);
             context.add_variable_from_value("data", data);
         }
-        matches!(self.program.execute(&context), Ok(Value::Bool(true)))
+        match self.program.execute(&context) {
+            Ok(Value::Bool(true)) => Judged::Takes,
+            Ok(Value::Bool(false)) => Judged::Passes,
+            Ok(_) | Err(_) => Judged::Failed,
+        }
     }
 }
 

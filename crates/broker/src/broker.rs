@@ -106,6 +106,7 @@ impl Broker {
         }));
         broker.load().await?;
         broker.load_schedules().await?;
+        broker.begin_anew(broker.now_ms()).await?;
         Ok(broker)
     }
 

@@ -98,8 +98,12 @@ impl Cron {
         match &self.rule {
             Rule::Every(span) => {
                 let span = u64::try_from(span.as_millis()).ok()?;
-                let passed = after_ms.saturating_sub(since_ms) / span;
-                since_ms.checked_add(span.checked_mul(passed + 1)?)
+                // The clock may have been set back since the schedule was made.
+                let ahead = match since_ms.checked_sub(after_ms) {
+                    Some(ahead) if ahead > 0 => (ahead - 1) % span + 1,
+                    _ => span - (after_ms - since_ms) % span,
+                };
+                after_ms.checked_add(ahead)
             }
             Rule::Fields(fields) => {
                 let after = Timestamp::from_millisecond(i64::try_from(after_ms).ok()?).ok()?;

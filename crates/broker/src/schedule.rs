@@ -5,8 +5,13 @@
 //! happens. (A delay that nobody needs to find again is cheaper as a message with a due time:
 //! [`Publish::due_ms`].)
 //!
-//! What was due while nobody kept, by more than a minute, is missed: it fires once, late, or not at all,
-//! as the schedule says. Each firing of a recurring event has an id of its own.
+//! A firing whose time came while nobody kept is missed once the next one is due too, or after a minute:
+//! with [`Missed::Once`] all that were missed are one firing, with [`Missed::Skip`] none. A wall clock that
+//! is set forward is like an absence; one that is set back by more than a minute begins the rule anew, so
+//! that no schedule is silent until the clock is where it was. Each firing of a recurring event has an id
+//! of its own.
+//!
+//! A schedule that is made again as it is goes on as if nothing had been said.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +22,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weft_kernel::{Error, Reason, Result, Rng, Tick};
-use weft_ledger::{Durability, ExpectValue, Op, Transaction, transaction::MAP_VALUE_BYTES_MAX};
+use weft_ledger::{
+    Durability, ExpectValue, Op, Transaction, transaction::MAP_VALUE_BYTES_MAX, until_durable,
+};
 
 use crate::{
     broker::Broker,
@@ -29,10 +36,12 @@ use crate::{
     varint,
 };
 
-/// Later than this is missed.
-const MISSED_AFTER: Duration = Duration::from_secs(60);
+/// Later than this is missed in any case; and a clock set back by more begins a rule anew.
+const MISSED_AFTER_MS: u64 = 60_000;
 /// How long a schedule waits whose target is not there or takes nothing.
 const PUT_OFF: Duration = Duration::from_secs(10);
+/// How many fire before other chores get their turn.
+const FIRED_AT_ONCE: usize = 1_000;
 const VERSION: u8 = 1;
 
 /// What a schedule publishes to.
@@ -49,10 +58,10 @@ pub enum ScheduleTarget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missed {
-    /// It fires once, however many were missed.
+    /// They fire once together, at once.
     #[default]
     Once,
-    /// It does not fire; the next one does.
+    /// They do not fire; the next one does.
     Skip,
 }
 
@@ -115,20 +124,47 @@ pub struct Schedule {
 #[derive(Debug, Default)]
 pub(crate) struct Schedules {
     by_due: BTreeSet<(u64, Bytes)>,
-    due_of: HashMap<Bytes, u64>,
+    due_of: HashMap<Bytes, Due>,
+    /// The latest time that the wall clock has shown.
+    seen_ms: u64,
+}
+
+/// When a schedule is due, and the transaction that said so: a later one is never undone by who comes to
+/// note an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    ms: u64,
+    seq: u64,
 }
 
 impl Schedules {
-    fn set(&mut self, entry: Bytes, due_ms: u64) {
-        self.forget(&entry);
-        self.by_due.insert((due_ms, entry.clone()));
-        self.due_of.insert(entry, due_ms);
+    fn set(&mut self, entry: Bytes, due: Due) {
+        if self.due_of.get(&entry).is_some_and(|known| known.seq > due.seq) {
+            return;
+        }
+        self.remove(&entry);
+        self.by_due.insert((due.ms, entry.clone()));
+        self.due_of.insert(entry, due);
     }
 
-    fn forget(&mut self, entry: &Bytes) {
-        if let Some(due_ms) = self.due_of.remove(entry) {
-            self.by_due.remove(&(due_ms, entry.clone()));
+    /// Forgets what a transaction has deleted.
+    fn forget(&mut self, entry: &Bytes, seq: u64) {
+        if self.due_of.get(entry).is_some_and(|known| known.seq <= seq) {
+            self.remove(entry);
         }
+    }
+
+    fn remove(&mut self, entry: &Bytes) {
+        if let Some(due) = self.due_of.remove(entry) {
+            self.by_due.remove(&(due.ms, entry.clone()));
+        }
+    }
+
+    /// Whether the wall clock was set back since it was looked at last.
+    fn set_back(&mut self, now_ms: u64) -> bool {
+        let back = self.seen_ms.saturating_sub(now_ms) > MISSED_AFTER_MS;
+        self.seen_ms = if back { now_ms } else { self.seen_ms.max(now_ms) };
+        back
     }
 }
 
@@ -183,15 +219,99 @@ impl Stored {
 
     /// Moves it to its first firing after `after_ms`; whether there is one.
     fn advance(&mut self, after_ms: u64, rng: &mut Rng) -> Result<bool> {
-        let When::Recurring { cron, zone, jitter, .. } = &self.when else { return Ok(false) };
-        let Some(rule_ms) = Cron::new(cron, zone)?.next(after_ms, self.made_ms) else {
-            return Ok(false);
-        };
+        let Some(rule_ms) = self.next(after_ms)? else { return Ok(false) };
         self.rule_ms = rule_ms;
-        let late = u64::try_from(rng.up_to(*jitter).as_millis()).unwrap_or(u64::MAX);
-        self.due_ms = rule_ms.saturating_add(late);
+        self.shake(rng);
         Ok(true)
     }
+
+    /// The first time after `after_ms` by its rule.
+    fn next(&self, after_ms: u64) -> Result<Option<u64>> {
+        let When::Recurring { cron, zone, .. } = &self.when else { return Ok(None) };
+        Ok(Cron::new(cron, zone)?.next(after_ms, self.made_ms))
+    }
+
+    /// Adds its jitter.
+    fn shake(&mut self, rng: &mut Rng) {
+        let late = u64::try_from(rng.up_to(self.jitter()).as_millis()).unwrap_or(u64::MAX);
+        self.due_ms = self.rule_ms.saturating_add(late);
+    }
+
+    fn jitter(&self) -> Duration {
+        match &self.when {
+            When::At(_) => Duration::ZERO,
+            When::Recurring { jitter, .. } => *jitter,
+        }
+    }
+
+    /// Before this, whatever should have fired has been missed or is being fired. What jitter may still
+    /// put off is not missed.
+    fn reached(&self, now_ms: u64) -> u64 {
+        let jitter = u64::try_from(self.jitter().as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_sub(jitter).max(self.rule_ms)
+    }
+
+    /// Passes over the firings that were missed, if those are to be skipped; whether any is left that
+    /// fires now.
+    fn skip_missed(&mut self, now_ms: u64) -> Result<bool> {
+        let jitter_ms = u64::try_from(self.jitter().as_millis()).unwrap_or(u64::MAX);
+        let over = |ms: u64| ms.saturating_add(jitter_ms) <= now_ms;
+        if !self.next(self.rule_ms)?.is_some_and(over)
+            && now_ms.saturating_sub(self.due_ms) <= MISSED_AFTER_MS
+        {
+            return Ok(true);
+        }
+        // The last one whose time has come may be only a moment late.
+        let from = now_ms.saturating_sub(jitter_ms).saturating_sub(MISSED_AFTER_MS);
+        let mut last = None;
+        let mut at = from.max(self.rule_ms);
+        while let Some(next) = self.next(at)?.filter(|next| over(*next)) {
+            (last, at) = (Some(next), next);
+        }
+        if let Some(last) = last {
+            (self.rule_ms, self.due_ms) = (last, last);
+        }
+        Ok(last.is_some())
+    }
+
+    /// Whether it stands as it would on a clock that was more than a minute ahead.
+    fn is_ahead(&self, now_ms: u64) -> Result<bool> {
+        let next = self.next(now_ms.saturating_add(MISSED_AFTER_MS))?;
+        Ok(next.is_some_and(|next| next < self.rule_ms))
+    }
+
+    /// Takes over where a schedule stands that had the same rule.
+    fn go_on_from(&mut self, had: &Self, rng: &mut Rng) {
+        let same = match (&self.when, &had.when) {
+            (
+                When::Recurring { cron, zone, .. },
+                When::Recurring { cron: had_cron, zone: had_zone, .. },
+            ) => (cron, zone) == (had_cron, had_zone),
+            (now, had) => now == had,
+        };
+        if !same {
+            return;
+        }
+        (self.made_ms, self.fired, self.rule_ms) = (had.made_ms, had.fired, had.rule_ms);
+        self.due_ms = had.due_ms;
+        if self.jitter() != had.jitter() {
+            self.shake(rng);
+        }
+    }
+}
+
+/// Whether two messages are the same but for what each making of an event gives anew: its id, and where
+/// its trace begins.
+fn is_same(one: &Message, other: &Message) -> bool {
+    if one.stored() == other.stored() {
+        return true;
+    }
+    let (Some(one_event), Some(other_event)) = (one.event(), other.event()) else { return false };
+    let anew = |item: &Item<'_>| {
+        matches!(item, Item::Attribute("id" | "time" | "traceparent" | "tracestate", _))
+    };
+    one_event.items().filter(|item| !anew(item)).eq(other_event.items().filter(|item| !anew(item)))
+        && one.body() == other.body()
 }
 
 impl Broker {
@@ -228,18 +348,56 @@ impl Broker {
         {
             return Err(Error::new(Reason::MalformedRequest, "the schedule never fires"));
         }
-        let entry = Bytes::from(stored::schedule(id));
-        let value = schedule.encode(&publish.message)?;
-        let put = Transaction::new(Durability::Fsync).put(
-            self.inner().maps.schedules,
-            entry.clone(),
-            value,
-            ExpectValue::Any,
-        );
-        self.store().commit(put).await?;
-        self.inner().schedules.lock().set(entry, schedule.due_ms);
+        let (map, entry) = (self.inner().maps.schedules, Bytes::from(stored::schedule(id)));
+        let fresh = schedule;
+        loop {
+            let mut schedule = fresh.clone();
+            let mut expect = ExpectValue::Absent;
+            if let Some(value) = self.store().get(map, &entry).await? {
+                expect = ExpectValue::Version(value.version);
+                let (had, message) = Stored::decode(&value.data)?;
+                schedule.go_on_from(&had, &mut self.rng());
+                if schedule == had && is_same(&message, &publish.message) {
+                    return schedule.public(message);
+                }
+            }
+            let value = schedule.encode(&publish.message)?;
+            let put = Transaction::new(Durability::Fsync).put(map, entry.clone(), value, expect);
+            match self.put_schedule(put, &entry, Some(schedule.due_ms)).await {
+                // It has fired meanwhile, or somebody else has changed it.
+                Err(error) if error.reason() == Reason::VersionConflict => {}
+                Err(error) => return Err(error),
+                Ok(()) => return schedule.public(publish.message.clone()),
+            }
+        }
+    }
+
+    /// Commits a change of one schedule. It is noted when it is taken, and not when it is durable: who
+    /// waits for that may leave before.
+    async fn put_schedule(
+        &self,
+        transaction: Transaction,
+        entry: &Bytes,
+        due_ms: Option<u64>,
+    ) -> Result<()> {
+        let receipt = loop {
+            match self.store().submit(transaction.clone()) {
+                Ok(receipt) => break receipt,
+                Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
+                Err(refused) => return Err(refused.error),
+            }
+        };
+        self.note_schedule(entry, due_ms, receipt.seq);
         self.inner().stir.notify_one();
-        schedule.public(publish.message.clone())
+        until_durable(self.store(), receipt.seq, receipt.durability).await
+    }
+
+    fn note_schedule(&self, entry: &Bytes, due_ms: Option<u64>, seq: u64) {
+        let mut schedules = self.inner().schedules.lock();
+        match due_ms {
+            Some(ms) => schedules.set(entry.clone(), Due { ms, seq }),
+            None => schedules.forget(entry, seq),
+        }
     }
 
     /// Cancels a schedule. What it has published stays published.
@@ -253,15 +411,11 @@ impl Broker {
             entry.clone(),
             ExpectValue::Present,
         );
-        match self.store().commit(delete).await {
-            Ok(_) => {
-                self.inner().schedules.lock().forget(&entry);
-                Ok(())
-            }
-            Err(refused) if refused.error.reason() == Reason::VersionConflict => {
+        match self.put_schedule(delete, &entry, None).await {
+            Err(error) if error.reason() == Reason::VersionConflict => {
                 Err(Error::new(Reason::NoMessage, format!("there is no schedule {id}")))
             }
-            Err(refused) => Err(refused.into()),
+            done => done,
         }
     }
 
@@ -312,9 +466,34 @@ impl Broker {
             after = Some(last.clone());
             for (entry, value) in page {
                 let (schedule, _) = Stored::decode(&value.data)?;
-                self.inner().schedules.lock().set(entry, schedule.due_ms);
+                let due = Due { ms: schedule.due_ms, seq: 0 };
+                self.inner().schedules.lock().set(entry, due);
             }
         }
+    }
+
+    /// Begins the rules of schedules anew that stand as on a clock that was ahead.
+    pub(crate) async fn begin_anew(&self, now_ms: u64) -> Result<()> {
+        let map = self.inner().maps.schedules;
+        let entries: Vec<Bytes> = self.inner().schedules.lock().due_of.keys().cloned().collect();
+        for entry in entries {
+            let Some(value) = self.store().get(map, &entry).await? else { continue };
+            let (mut schedule, message) = Stored::decode(&value.data)?;
+            if !schedule.is_ahead(now_ms)? || !schedule.advance(now_ms, &mut self.rng())? {
+                continue;
+            }
+            let put = Transaction::new(Durability::Memory).put(
+                map,
+                entry.clone(),
+                schedule.encode(&message)?,
+                ExpectValue::Version(value.version),
+            );
+            match self.put_schedule(put, &entry, Some(schedule.due_ms)).await {
+                Err(error) if error.reason() != Reason::VersionConflict => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// When the next schedule fires, on the broker's clock.
@@ -326,44 +505,57 @@ impl Broker {
 
     /// Fires what is due.
     pub(crate) async fn fire_schedules(&self) -> Result<()> {
-        loop {
+        let began_ms = self.now_ms();
+        let set_back = self.inner().schedules.lock().set_back(began_ms);
+        if set_back {
+            self.begin_anew(began_ms).await?;
+        }
+        // What keeps coming while this goes on has its turn after the others have had theirs.
+        for _ in 0..FIRED_AT_ONCE {
             let now_ms = self.now_ms();
             let due = {
                 let schedules = self.inner().schedules.lock();
-                schedules.by_due.first().filter(|(due_ms, _)| *due_ms <= now_ms).cloned()
+                let first = schedules.by_due.first().filter(|(due_ms, _)| *due_ms <= now_ms);
+                first.and_then(|(_, entry)| Some((entry.clone(), *schedules.due_of.get(entry)?)))
             };
-            let Some((_, entry)) = due else { return Ok(()) };
+            let Some((entry, due)) = due else { return Ok(()) };
             match self.fire(&entry, now_ms).await {
-                Ok(Some(due_ms)) => self.inner().schedules.lock().set(entry, due_ms),
-                Ok(None) => self.inner().schedules.lock().forget(&entry),
-                // Changed by somebody else meanwhile: what they wrote is in the index already.
-                Err(error) if error.reason() == Reason::VersionConflict => {}
+                Ok(Fired::At(due_ms, seq)) => self.note_schedule(&entry, due_ms, seq),
+                Ok(Fired::NotDue(due_ms)) => self.note_schedule(&entry, due_ms, due.seq),
+                // Changed by somebody else meanwhile, who notes it.
+                Err(error) if error.reason() == Reason::VersionConflict => {
+                    tokio::task::yield_now().await;
+                }
                 Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
-                Err(_) => {
+                Err(error) => {
+                    tracing::debug!(error = %error.detail(), "a schedule could not fire, and is put off");
                     let later = now_ms.saturating_add(PUT_OFF.as_millis() as u64);
-                    self.inner().schedules.lock().set(entry, later);
+                    self.note_schedule(&entry, Some(later), due.seq);
                 }
             }
         }
+        Ok(())
     }
 
-    /// Publishes one schedule's message and moves or removes it; when it is due again.
-    async fn fire(&self, entry: &Bytes, now_ms: u64) -> Result<Option<u64>> {
+    /// Publishes one schedule's message and moves or removes it.
+    async fn fire(&self, entry: &Bytes, now_ms: u64) -> Result<Fired> {
         let map = self.inner().maps.schedules;
-        let Some(value) = self.store().get(map, entry).await? else { return Ok(None) };
+        let Some(value) = self.store().get(map, entry).await? else {
+            return Ok(Fired::NotDue(None));
+        };
         let (mut schedule, message) = Stored::decode(&value.data)?;
         if schedule.due_ms > now_ms {
-            return Ok(Some(schedule.due_ms));
+            return Ok(Fired::NotDue(Some(schedule.due_ms)));
         }
         let target = self.schedule_target(&schedule.space, &schedule.target)?;
-        let recurring = match &schedule.when {
+        let missed = match &schedule.when {
             When::At(_) => None,
             When::Recurring { missed, .. } => Some(*missed),
         };
-        let late = Duration::from_millis(now_ms - schedule.due_ms) > MISSED_AFTER;
+        let fires = missed != Some(Missed::Skip) || schedule.skip_missed(now_ms)?;
         let mut batch = self.batch();
-        if !(late && recurring == Some(Missed::Skip)) {
-            let message = match recurring {
+        if fires {
+            let message = match missed {
                 None => message.clone(),
                 Some(_) => firing(&message, schedule.rule_ms)?,
             };
@@ -379,9 +571,9 @@ impl Broker {
             }
             schedule.fired += 1;
         }
-        let after = if late { now_ms } else { schedule.rule_ms };
         let expect = ExpectValue::Version(value.version);
-        let again = recurring.is_some() && schedule.advance(after, &mut self.rng())?;
+        let reached = schedule.reached(now_ms);
+        let again = missed.is_some() && schedule.advance(reached, &mut self.rng())?;
         let op = if again {
             let value = schedule.encode(&message)?;
             Op::Put { map, key: entry.clone(), value, expires_ms: 0, expect }
@@ -389,8 +581,11 @@ impl Broker {
             Op::Delete { map, key: entry.clone(), expect }
         };
         batch.op(op, Durability::Fsync);
-        self.commit(batch).await?;
-        Ok(again.then_some(schedule.due_ms))
+        let receipt = self.submit_with_room(batch).await?;
+        // What is taken is noted, also if it never gets to the disk.
+        self.note_schedule(entry, again.then_some(schedule.due_ms), receipt.seq);
+        self.until_durable(&receipt).await?;
+        Ok(Fired::At(again.then_some(schedule.due_ms), receipt.seq))
     }
 
     fn schedule_target(&self, space: &str, target: &ScheduleTarget) -> Result<Target> {
@@ -399,6 +594,14 @@ impl Broker {
             ScheduleTarget::Topic(name) => Target::Topic(self.topic(&Key::new(space, name)?)?),
         })
     }
+}
+
+/// What became of a schedule that seemed to be due; and when it is due again, if ever.
+enum Fired {
+    /// It fired, or passed its turn over, by a transaction.
+    At(Option<u64>, u64),
+    /// It is due later, or gone.
+    NotDue(Option<u64>),
 }
 
 /// The message of one firing: an event gets an id and a time of its own, the same if it is tried again.

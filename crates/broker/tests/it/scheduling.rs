@@ -97,3 +97,95 @@ fn what_never_fires_or_leads_nowhere_is_refused_and_a_lost_target_is_waited_for(
     node.pass(Duration::from_secs(11));
     assert_eq!(node.broker.queue_view(&queue).ready, 1);
 }
+
+#[test]
+fn what_was_missed_fires_once_or_not_at_all_however_short_the_interval() {
+    // Nobody keeps for fifty minutes and some.
+    let (soon, late) = (3_003_300, 3_090_000);
+    for (cron, missed, away_ms, fires) in [
+        ("@every 1s", Missed::Once, soon, Some(1_000)),
+        // What is due this very moment is no miss.
+        ("@every 1s", Missed::Skip, soon, Some(3_003_000)),
+        ("*/5 * * * * *", Missed::Once, soon, Some(5_000)),
+        ("*/5 * * * * *", Missed::Skip, soon, Some(3_000_000)),
+        ("@every 40s", Missed::Once, late, Some(40_000)),
+        ("@every 40s", Missed::Skip, late, Some(3_080_000)),
+        ("@every 10m", Missed::Once, soon, Some(600_000)),
+        ("@every 10m", Missed::Skip, soon, Some(3_000_000)),
+        ("@every 10m", Missed::Once, late, Some(600_000)),
+        ("@every 10m", Missed::Skip, late, None),
+        ("0 * * * *", Missed::Skip, 3_600_000 + 61_000, None),
+    ] {
+        for crash in [false, true] {
+            let node = Node::new();
+            node.run(node.broker.declare_queue(&key("q"), QueueOptions::default())).unwrap();
+            let to = ScheduleTarget::Queue("q".into());
+            let when = every(cron, missed);
+            node.run(node.broker.schedule(&key("s"), to, when, &publish("1"))).unwrap();
+            let node = if crash { node.crash(&mut Rng::seeded(3)) } else { node };
+            node.clock.advance(Duration::from_millis(away_ms));
+            node.pass(Duration::ZERO);
+            node.pass(Duration::ZERO);
+            let mut consumer = node.consumer(node.broker.queue(&key("q")).unwrap());
+            let expected: Vec<_> =
+                fires.map(|at: u64| format!("1-{}", START_MS + at)).into_iter().collect();
+            assert_eq!(ids(&node.take(&mut consumer)), expected, "{cron} {missed:?}");
+            let listed = node.run(node.broker.schedules("", None, 10)).unwrap();
+            let now = START_MS + away_ms;
+            assert!(listed[0].due_ms > now && listed[0].due_ms <= now + 3_600_000, "{cron}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_silences_no_schedule() {
+    for crash in [false, true] {
+        let node = Node::new();
+        node.run(node.broker.declare_queue(&key("q"), QueueOptions::default())).unwrap();
+        let to = ScheduleTarget::Queue("q".into());
+        for (id, cron) in [("cron", "* * * * *"), ("every", "@every 30s")] {
+            let when = every(cron, Missed::Once);
+            node.run(node.broker.schedule(&key(id), to.clone(), when, &publish(id))).unwrap();
+        }
+        node.pass(Duration::from_secs(60));
+        node.clock.set_wall_by(-1_800_000);
+        let node = if crash { node.crash(&mut Rng::seeded(3)) } else { node };
+        let queue = node.broker.queue(&key("q")).unwrap();
+        node.run(node.broker.purge(&queue.clone().into())).unwrap();
+        node.pass(Duration::ZERO);
+        for _ in 0..6 {
+            node.pass(Duration::from_secs(10));
+        }
+        let mut consumer = node.consumer(queue);
+        let ids = ids(&node.take(&mut consumer));
+        assert_eq!(ids.iter().filter(|id| id.starts_with("cron")).count(), 1, "{ids:?}");
+        assert_eq!(ids.iter().filter(|id| id.starts_with("every")).count(), 2, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_schedule_that_is_made_again_as_it_is_goes_on() {
+    let node = Node::new();
+    node.run(node.broker.declare_queue(&key("q"), QueueOptions::default())).unwrap();
+    let to = ScheduleTarget::Queue("q".into());
+    let when = every("@every 10m", Missed::Once);
+    let make = |when: &When, message| {
+        node.run(node.broker.schedule(&key("s"), to.clone(), when.clone(), &message)).unwrap()
+    };
+    make(&when, publish("1"));
+    node.pass(Duration::from_secs(601));
+    let before = node.run(node.broker.schedule_of(&key("s"))).unwrap().unwrap();
+    assert_eq!((before.fired, before.due_ms), (1, START_MS + 1_200_000));
+    node.pass(Duration::from_secs(300));
+    // Who declares it anew gives its message an id of its own.
+    let again = make(&when, publish("1"));
+    assert_eq!(
+        (again.fired, again.due_ms, again.made_ms),
+        (before.fired, before.due_ms, before.made_ms)
+    );
+    // With another message it goes on in its rhythm; with another rhythm it begins anew.
+    let other = make(&when, publish("2"));
+    assert_eq!((other.fired, other.due_ms, other.made_ms), (1, before.due_ms, before.made_ms));
+    let faster = make(&every("@every 5m", Missed::Once), publish("2"));
+    assert_eq!(faster.due_ms, START_MS + 901_000 + 300_000);
+}

@@ -24,6 +24,8 @@ use crate::{
 /// How many messages, and bytes of them, are moved in one transaction.
 const AT_ONCE: u32 = 256;
 const BYTES_AT_ONCE: u64 = 1 << 20;
+/// How many batches of a subscription are moved before others get their turn.
+const BATCHES_AT_ONCE: usize = 16;
 /// How long messages wait that the queue does not take.
 const HELD_BACK: Duration = Duration::from_secs(1);
 
@@ -105,14 +107,15 @@ impl Broker {
         .await;
     }
 
+    /// Moves what is there, as far as its turn goes and the queue has room.
     async fn forward_all(&self, consumer: &mut Consumer, queue: &Arc<Queue>) -> Result<()> {
-        loop {
+        for _ in 0..BATCHES_AT_ONCE {
             let taken = consumer.try_batch_within(AT_ONCE, BYTES_AT_ONCE).await?;
             if taken.is_empty() {
                 return Ok(());
             }
-            let moved = self.forward_batch(consumer, queue, &taken).await;
-            let held = if moved.is_err() { self.hold_back(&taken).await } else { Ok(()) };
+            let (moved, left) = self.forward_some(consumer, queue, &taken).await;
+            let held = self.hold_back(left).await;
             consumer.let_go(taken.iter().map(|delivery| &delivery.lease));
             match moved {
                 Ok(()) => {}
@@ -122,6 +125,28 @@ impl Broker {
                 },
             }
         }
+        Ok(())
+    }
+
+    /// Moves as many of a batch as the queue has room for, in order; what is left, and why.
+    async fn forward_some<'a>(
+        &self,
+        consumer: &Consumer,
+        queue: &Arc<Queue>,
+        mut left: &'a [Delivery],
+    ) -> (Result<()>, &'a [Delivery]) {
+        let mut step = left.len();
+        while !left.is_empty() {
+            let (some, rest) = left.split_at(step.min(left.len()));
+            match self.forward_batch(consumer, queue, some).await {
+                Ok(()) => left = rest,
+                Err(error) if error.reason() == Reason::QueueFull && some.len() > 1 => {
+                    step = some.len().div_ceil(2);
+                }
+                Err(error) => return (Err(error), left),
+            }
+        }
+        (Ok(()), left)
     }
 
     /// Moves a batch in one transaction; what the queue will never take is rejected.

@@ -57,7 +57,7 @@ impl Broker {
         if let Some((log, _)) = self.store().find_log(&stored::topic(key)).await? {
             self.store().drop_log(log).await?;
         }
-        let topic = self.attach_topic(key, options.clone()).await?;
+        let topic = self.make_topic(key, options.clone()).await?;
         // Before it is defined, so that a crash between leaves no topic that a subscription misses.
         let joined = self.join_wildcards(&topic).await;
         let definition = Definition::Topic {
@@ -73,16 +73,26 @@ impl Broker {
             self.detach_topic(&topic).await?;
             return Err(error);
         }
+        // Not before it is defined: what is acknowledged in it must be there after a crash.
+        self.enter_topic(&topic);
         Ok(topic)
     }
 
-    pub(super) async fn attach_topic(
-        &self,
-        key: &Key,
-        options: TopicOptions,
-    ) -> Result<Arc<Topic>> {
+    /// Finds a defined topic again.
+    pub(super) async fn attach_topic(&self, key: &Key, options: TopicOptions) -> Result<()> {
+        let topic = self.make_topic(key, options).await?;
+        self.enter_topic(&topic);
+        Ok(())
+    }
+
+    fn enter_topic(&self, topic: &Arc<Topic>) {
+        self.inner().registry.write().topics.insert(topic.key.clone(), Arc::clone(topic));
+    }
+
+    /// A topic and its log, which nobody finds yet.
+    async fn make_topic(&self, key: &Key, options: TopicOptions) -> Result<Arc<Topic>> {
         let log = self.log_as_defined(&stored::topic(key), log_options(&options)).await?;
-        let topic = Arc::new(Topic {
+        Ok(Arc::new(Topic {
             key: key.clone(),
             log,
             settings: parking_lot::RwLock::new(Arc::new(options)),
@@ -91,9 +101,7 @@ impl Broker {
             subscriptions: AtomicU32::new(0),
             newest: Default::default(),
             last: Default::default(),
-        });
-        self.inner().registry.write().topics.insert(key.clone(), Arc::clone(&topic));
-        Ok(topic)
+        }))
     }
 
     /// Changes the options of a topic.
@@ -136,7 +144,12 @@ impl Broker {
         // Who waits for its next message waits for nothing.
         topic.newest.told.notify_waiters();
         self.leave_wildcards(topic);
-        self.inner().registry.write().topics.remove(&topic.key);
+        {
+            let mut registry = self.inner().registry.write();
+            if registry.topics.get(&topic.key).is_some_and(|now| Arc::ptr_eq(now, topic)) {
+                registry.topics.remove(&topic.key);
+            }
+        }
         self.store().drop_log(topic.log).await
     }
 }

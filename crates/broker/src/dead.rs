@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, Expect, LogId, NewRecord};
+use weft_ledger::{Durability, Expect, NewRecord};
 
 use crate::{
     broker::Broker,
@@ -114,13 +114,11 @@ impl Broker {
         }
     }
 
-    /// Adds the dead letter of a message to the transaction that gives it up; `full` are logs that have
-    /// refused it.
+    /// Adds the dead letter of a message to the transaction that gives it up.
     pub(crate) async fn bury(
         &self,
         source: &Source,
         grave: Grave,
-        full: &[LogId],
         batch: &mut Batch,
     ) -> Result<()> {
         if let Source::Queue(queue) = source {
@@ -140,8 +138,8 @@ impl Broker {
                 };
                 for (target, publish) in route.route(queue, &hook, &grave) {
                     // A queue that was deleted meanwhile is as if it had not been bound.
-                    if !target.is_deleted() && !full.contains(&target.log) {
-                        batch.queue(&target, &publish)?;
+                    if !target.is_deleted() {
+                        batch.dead_letter(&target, &publish);
                     }
                 }
                 return Ok(());

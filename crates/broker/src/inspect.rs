@@ -1,7 +1,7 @@
 //! Looking at what is there without taking it: numbers, messages, positions; and moving past it:
 //! purge, seek, skip, remove.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
@@ -34,6 +34,8 @@ pub struct QueueView {
     pub oldest_ms: u64,
     /// Consumers.
     pub consumers: u32,
+    /// Messages that were given up, and wait for room among the dead letters.
+    pub dead_letters_waiting: u64,
     /// How many keys are parked.
     pub parked: usize,
     /// What has happened since the broker was opened.
@@ -80,6 +82,8 @@ pub struct SubscriptionView {
     pub topics: usize,
     /// Consumers.
     pub consumers: u32,
+    /// Messages that were given up, and wait for room among the dead letters.
+    pub dead_letters_waiting: u64,
     /// Whether it hands out nothing until it is resumed.
     pub paused: bool,
     /// How many keys are parked.
@@ -152,14 +156,21 @@ pub enum SeekTo {
     Time(u64),
 }
 
+/// How many messages are skipped in one transaction.
+const SKIPPED_AT_ONCE: usize = 1_000;
+/// How long who waits for a message goes without asking whether the store still takes any.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Broker {
     /// The numbers of a queue.
     pub fn queue_view(&self, queue: &Queue) -> QueueView {
         let group = self.group_stats(queue.group);
         let log = self.log_stats(queue.log);
+        let dead_letters_waiting = queue.unburied.lock().len() as u64;
         QueueView {
             ready: group.ready,
-            leased: group.leased,
+            leased: group.leased.saturating_sub(dead_letters_waiting),
+            dead_letters_waiting,
             waiting: group.waiting,
             bytes: log.bytes,
             oldest_ms: log.oldest_ms,
@@ -192,6 +203,7 @@ impl Broker {
             consumers: subscription.consumers(),
             paused: subscription.settings.read().options.paused,
             parked: subscription.parked.lock().len(),
+            dead_letters_waiting: subscription.unburied.lock().len() as u64,
             counts: subscription.counts(),
             ..SubscriptionView::default()
         };
@@ -208,6 +220,7 @@ impl Broker {
                 view.oldest_ms = group.oldest_ms;
             }
         }
+        view.leased = view.leased.saturating_sub(view.dead_letters_waiting);
         view
     }
 
@@ -330,7 +343,11 @@ impl Broker {
             if beyond {
                 return Ok(());
             }
-            told.await;
+            if self.store().poisoned().is_some() {
+                let say = "nothing can be published any more, so nothing will come";
+                return Err(Error::new(Reason::StoragePoisoned, say));
+            }
+            let _late = tokio::time::timeout(LOOK, told).await;
         }
     }
 
@@ -370,24 +387,45 @@ impl Broker {
     /// # Errors
     /// [`Reason::NoMessage`] when it is not there.
     pub async fn remove(&self, queue: &Arc<Queue>, position: u64) -> Result<()> {
-        let found = self.store().peek(queue.group, position, 1).await?;
-        if found.first().is_none_or(|(exception, _)| exception.position != position) {
-            return Err(Error::new(
-                Reason::NoMessage,
-                format!("queue {} has no message at position {position}", queue.key),
-            ));
-        }
-        let remove =
-            Transaction::new(Durability::Fsync).with(Op::Remove { log: queue.log, position });
-        self.store().commit(remove).await?;
+        let none = || {
+            let say = format!("queue {} has no message at position {position}", queue.key);
+            Error::new(Reason::NoMessage, say)
+        };
+        self.discard(queue.group, position, none).await?;
+        queue.unburied.lock().forget(queue.group, position);
         Ok(())
     }
 
-    /// Moves a subscription; retries and leases of it are forgotten.
+    async fn discard(&self, group: GroupId, position: u64, none: impl Fn() -> Error) -> Result<()> {
+        let discard = Op::Discard { group, position, held: true };
+        match self.store().commit(Transaction::new(Durability::Fsync).with(discard)).await {
+            Ok(_) => Ok(()),
+            Err(refused) if refused.op.is_some() && refused.error.reason() == Reason::NoMessage => {
+                Err(none())
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Checks that a position is one of a topic or the one behind its newest message.
     ///
     /// # Errors
-    /// [`Reason::MalformedRequest`] for a position in a subscription of several topics, and what the
-    /// store says.
+    /// [`Reason::MalformedRequest`] beyond that.
+    pub fn check_position(&self, topic: &Topic, position: u64) -> Result<()> {
+        let end = self.store().log_stats(topic.log)?.end;
+        if position <= end {
+            return Ok(());
+        }
+        let say = format!("position {position} is beyond topic {}, which ends at {end}", topic.key);
+        Err(Error::new(Reason::MalformedRequest, say))
+    }
+
+    /// Moves a subscription; retries and leases of it are forgotten. A time that is still to come is
+    /// behind the newest message.
+    ///
+    /// # Errors
+    /// [`Reason::MalformedRequest`] for a position beyond the end, or in a subscription of several
+    /// topics, and what the store says.
     pub async fn seek(&self, subscription: &Subscription, to: SeekTo) -> Result<()> {
         let members = subscription.members();
         if matches!(to, SeekTo::Position(_)) && subscription.pattern.is_some() {
@@ -401,37 +439,87 @@ impl Broker {
             let to = match to {
                 SeekTo::First => 0,
                 SeekTo::End => u64::MAX,
-                SeekTo::Position(position) => position,
+                SeekTo::Position(position) => {
+                    self.check_position(&member.topic, position)?;
+                    position
+                }
                 SeekTo::Time(ms) => self.position_at(&member.topic, ms).await?,
             };
             transaction.ops.push(Op::Seek { group: member.group, to });
         }
         if !transaction.ops.is_empty() {
             self.store().commit(transaction).await?;
+            for member in members.iter() {
+                subscription.unburied.lock().forget_group(member.group);
+            }
         }
         Ok(())
     }
 
-    /// Skips the next `messages` that a subscription of one topic has not settled, retries among them;
-    /// says to which position it went.
+    /// Skips the next `messages` that a subscription of one topic has not settled, whoever holds them and
+    /// retries among them; what stands behind them stays as it is. Says to which position it went.
     ///
     /// # Errors
     /// [`Reason::MalformedRequest`] for a subscription of several topics or more than 10,000 messages.
     pub async fn skip(&self, subscription: &Subscription, messages: usize) -> Result<u64> {
         let members = subscription.members();
-        let ([member], 1..=10_000) = (members.as_slice(), messages) else {
+        let ([member], None, 1..=10_000) = (members.as_slice(), &subscription.pattern, messages)
+        else {
             return Err(Error::new(
                 Reason::MalformedRequest,
                 "1 to 10,000 messages of a subscription of one topic can be skipped",
             ));
         };
-        let next = self.store().peek(member.group, 0, messages).await?;
-        let Some((last, _)) = next.last() else {
-            return Ok(self.group_stats(member.group).cursor);
-        };
+        let group = member.group;
+        let next = self.store().peek(group, 0, messages).await?;
+        let Some((last, _)) = next.last() else { return Ok(self.group_stats(group).cursor) };
         let to = last.position + 1;
-        let seek = Transaction::new(Durability::Fsync).with(Op::Seek { group: member.group, to });
-        self.store().commit(seek).await?;
+        let next: Vec<u64> = next.iter().map(|(exception, _)| exception.position).collect();
+        for next in next.chunks(SKIPPED_AT_ONCE) {
+            let mut next = next.to_vec();
+            while !next.is_empty() {
+                let mut transaction = Transaction::new(Durability::Fsync);
+                let discard = |&position: &u64| Op::Discard { group, position, held: true };
+                transaction.ops.extend(next.iter().map(discard));
+                match self.store().commit(transaction).await {
+                    Ok(_) => break,
+                    Err(refused) => match refused.op {
+                        // Settled by its consumer meanwhile.
+                        Some(at) if refused.error.reason() == Reason::NoMessage => {
+                            next.remove(at);
+                        }
+                        _ => return Err(refused.into()),
+                    },
+                }
+            }
+        }
+        let mut unburied = subscription.unburied.lock();
+        next.iter().for_each(|position| unburied.forget(group, *position));
         Ok(to)
+    }
+
+    /// Settles the one message of a position, whoever holds it, and leaves every other as it is.
+    ///
+    /// # Errors
+    /// [`Reason::NoMessage`] when it is settled or not there, [`Reason::MalformedRequest`] for a
+    /// subscription of several topics.
+    pub async fn skip_one(&self, subscription: &Subscription, position: u64) -> Result<()> {
+        let members = subscription.members();
+        let ([member], None) = (members.as_slice(), &subscription.pattern) else {
+            return Err(Error::new(
+                Reason::MalformedRequest,
+                "a position is one of a single topic, and this subscription reads several",
+            ));
+        };
+        let none = || {
+            let say = format!(
+                "subscription {} has no message to settle at position {position}",
+                subscription.key
+            );
+            Error::new(Reason::NoMessage, say)
+        };
+        self.discard(member.group, position, none).await?;
+        subscription.unburied.lock().forget(member.group, position);
+        Ok(())
     }
 }

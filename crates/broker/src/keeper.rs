@@ -15,7 +15,7 @@ use weft_ledger::{Ask, ConsumerId, Due, Durability, Settle, Transaction, Why, du
 
 use crate::{
     broker::Broker,
-    consume::lease_of,
+    consume::{Lease, lease_of},
     options::SubscriptionTarget,
     publish::drops,
     settle::Event,
@@ -144,19 +144,24 @@ impl Broker {
     }
 
     async fn decide_due(&self, source: &Source, due: &[weft_ledger::Delivery]) -> Result<()> {
-        let leases: Vec<_> = due.iter().map(lease_of).collect();
-        let settlements: Vec<_> = leases
+        let leases: Vec<_> = due.iter().map(lease_of).map(Lease::taken_over).collect();
+        let waits = |delivery: &weft_ledger::Delivery| {
+            source.unburied().lock().has(delivery.group, delivery.position)
+        };
+        let settlements = leases
             .iter()
             .zip(due)
             .map(|(lease, delivery)| Settlement {
                 lease,
                 event: match delivery.why {
+                    _ if waits(delivery) => Event::Unburied,
                     Why::Expired => Event::Expired,
                     Why::LeaseExpired | Why::Ready => Event::LeaseExpired,
                 },
                 record: Some(&delivery.record),
             })
             .collect();
+        let settlements = self.lease_on(source, settlements);
         self.settle_all(source, &settlements).await?;
         Ok(())
     }
@@ -199,8 +204,14 @@ impl Broker {
             let Some(queue) = self.inner().chores.lock().abandoned.pop() else { return Ok(()) };
             let Some(queue) = queue.upgrade() else { continue };
             let _one = self.inner().changing.lock().await;
-            if !queue.is_deleted() && queue.consumers() == 0 && queue.usage.had_consumer() {
-                gone_is_fine(self.delete_queue_alone(&queue).await)?;
+            if !queue.is_deleted()
+                && queue.consumers() == 0
+                && queue.usage.had_consumer()
+                && let Err(error) = gone_is_fine(self.delete_queue_alone(&queue).await)
+            {
+                // It is still to be done.
+                self.inner().chores.lock().abandoned.push(Arc::downgrade(&queue));
+                return Err(error);
             }
         }
     }

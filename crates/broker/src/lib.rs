@@ -45,6 +45,7 @@ pub mod schedule;
 pub mod settle;
 mod settlement;
 pub mod source;
+mod unburied;
 mod varint;
 
 pub use broker::Broker;

@@ -154,12 +154,18 @@ impl Broker {
 
     /// As [`Broker::submit`], but waits for room first.
     pub(crate) async fn submit_with_room(&self, batch: Batch) -> Result<Receipt> {
+        let appends = batch.appends.clone();
+        self.submit_untouched(batch).await.map_err(|refused| self.refused(refused, &appends))
+    }
+
+    /// As [`Broker::submit_with_room`]; tells which operation was refused, and counts no refusal.
+    pub(crate) async fn submit_untouched(&self, batch: Batch) -> Result<Receipt, Refused> {
         let Batch { transaction, appends, .. } = batch;
         loop {
             match self.store().submit(transaction.clone()) {
                 Ok(receipt) => return Ok(self.taken(receipt, &appends)),
                 Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
-                Err(refused) => return Err(self.refused(refused, &appends)),
+                Err(refused) => return Err(refused),
             }
         }
     }
@@ -223,14 +229,25 @@ impl Broker {
     /// As [`Broker::submit`], but never [`Reason::StorageBusy`].
     pub async fn commit(&self, batch: Batch) -> Result<Receipt> {
         let Batch { transaction, appends, .. } = batch;
-        match self.store().commit(transaction).await {
-            Ok(receipt) => {
-                let receipt = self.taken(receipt, &appends);
-                self.trim_published().await;
-                Ok(receipt)
+        let receipt = loop {
+            match self.store().submit(transaction.clone()) {
+                Ok(receipt) => break receipt,
+                Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
+                Err(refused) => return Err(self.refused(refused, &appends)),
             }
-            Err(refused) => Err(self.refused(refused, &appends)),
+        };
+        // Whoever follows a topic is told when a message is taken, and waits for the disk itself: who
+        // waits here may leave before that.
+        for (target, _) in &appends {
+            if let Target::Topic(topic) = target {
+                topic.newest.tell(receipt.seq, receipt.durability);
+            }
         }
+        until_durable(self.store(), receipt.seq, receipt.durability).await?;
+        until_seen(self.store(), receipt.seen).await?;
+        let receipt = self.taken(receipt, &appends);
+        self.trim_published().await;
+        Ok(receipt)
     }
 
     /// Waits until what a receipt stands for is done at its level and seen: what is acknowledged is there

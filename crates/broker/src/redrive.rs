@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, Op, ReadItem, Standing};
+use weft_ledger::{Durability, ExpectValue, Op, ReadItem, Refused, Standing};
 
 use crate::{
     broker::Broker,
@@ -19,7 +19,7 @@ use crate::{
     history::History,
     message::{Burial, Cause, Message, Origin},
     name::Key,
-    publish::{Batch, Publish, Target},
+    publish::{Publish, Target},
     settlement::parked_key,
     source::{Queue, Source},
 };
@@ -76,12 +76,10 @@ impl Broker {
             let page = self.store().peek(dead.group, from, AT_ONCE).await?;
             let Some((last, _)) = page.last() else { break };
             from = last.position + 1;
-            let mut batch = self.batch();
-            let mut moved = 0u64;
-            let mut unparked = Unparked::default();
+            let mut moves = Vec::new();
             for (exception, item) in page {
                 if exception.position >= end {
-                    self.send(batch, moved, &mut unparked, options, &mut done).await?;
+                    self.send(dead, moves, options, &mut done).await?;
                     break 'pages;
                 }
                 let held = matches!(exception.standing, Standing::Leased { .. });
@@ -107,12 +105,8 @@ impl Broker {
                     done.left += 1;
                     continue;
                 };
-                if options.max.is_some_and(|max| done.redriven + moved >= max) {
+                if options.max.is_some_and(|max| done.redriven + moves.len() as u64 >= max) {
                     done.left += 1;
-                    continue;
-                }
-                moved += 1;
-                if options.dry_run {
                     continue;
                 }
                 let publish = Publish {
@@ -120,53 +114,79 @@ impl Broker {
                     priority: burial.priority,
                     ..Publish::new(message.revived())
                 };
-                batch.op(
-                    Op::Remove { log: dead.log, position: exception.position },
-                    Durability::Fsync,
-                );
-                match &target {
-                    Target::Queue(queue) => {
-                        batch.queue(queue, &publish)?;
-                        batch.known_again();
-                        if unparked.unpark(queue, &burial.key) {
-                            let source = Source::Queue(Arc::clone(queue));
-                            batch.op(self.unparking(&source, &burial.key), Durability::Fsync);
-                        }
-                    }
-                    Target::Topic(topic) => {
-                        batch.topic(topic, &publish, None)?;
-                        batch.known_again();
-                    }
-                }
-                if batch.bytes() >= BYTES_AT_ONCE {
-                    let full = std::mem::replace(&mut batch, self.batch());
-                    self.send(full, moved, &mut unparked, options, &mut done).await?;
-                    moved = 0;
+                moves.push(Move { position: exception.position, target, publish });
+                let bytes = |moves: &[Move]| -> usize {
+                    moves.iter().map(|one| one.publish.message.len()).sum()
+                };
+                if bytes(&moves) as u64 >= BYTES_AT_ONCE {
+                    self.send(dead, std::mem::take(&mut moves), options, &mut done).await?;
                 }
             }
-            self.send(batch, moved, &mut unparked, options, &mut done).await?;
+            self.send(dead, moves, options, &mut done).await?;
         }
         Ok(done)
     }
 
-    /// Commits one batch, and keeps to the rate.
+    /// Sends dead letters back in one transaction, and keeps to the rate. Those that somebody else has
+    /// taken or sent back meanwhile are left.
     async fn send(
         &self,
-        batch: Batch,
-        moved: u64,
-        unparked: &mut Unparked,
+        dead: &Queue,
+        mut moves: Vec<Move>,
         options: &RedriveOptions,
         done: &mut Redriven,
     ) -> Result<()> {
-        if !batch.is_empty() {
-            let receipt = self.submit_with_room(batch).await?;
-            // From here on it takes place, whoever waits for it.
-            unparked.0.clear();
-            self.until_durable(&receipt).await?;
+        if options.dry_run {
+            done.redriven += moves.len() as u64;
+            return Ok(());
         }
-        done.redriven += moved;
-        if let Some(rate) = options.per_second.filter(|_| moved > 0 && !options.dry_run) {
-            let span = Duration::from_secs_f64(moved as f64 / f64::from(rate.max(1)));
+        let mut unparked = Unparked::default();
+        for one in &moves {
+            if let Target::Queue(queue) = &one.target {
+                unparked.unpark(queue, &one.publish.key);
+            }
+        }
+        while !moves.is_empty() {
+            let mut batch = self.batch();
+            let mut firsts = Vec::with_capacity(moves.len());
+            for Move { position, target, publish } in &moves {
+                firsts.push(batch.transaction.ops.len());
+                let (group, position) = (dead.group, *position);
+                batch.op(Op::Discard { group, position, held: false }, Durability::Fsync);
+                match target {
+                    Target::Queue(queue) => {
+                        batch.queue(queue, publish)?;
+                        batch.known_again();
+                        if unparked.has(queue, &publish.key) {
+                            let source = Source::Queue(Arc::clone(queue));
+                            batch.op(self.unparking(&source, &publish.key), Durability::Fsync);
+                        }
+                    }
+                    Target::Topic(topic) => {
+                        batch.topic(topic, publish, None)?;
+                        batch.known_again();
+                    }
+                }
+            }
+            match self.submit_untouched(batch).await {
+                Ok(receipt) => {
+                    // From here on it takes place, whoever waits for it.
+                    unparked.0.clear();
+                    self.until_durable(&receipt).await?;
+                    break;
+                }
+                Err(refused) => match taken_by_others(&refused, &firsts) {
+                    Some(at) => {
+                        moves.remove(at);
+                        done.left += 1;
+                    }
+                    None => return Err(refused.into()),
+                },
+            }
+        }
+        done.redriven += moves.len() as u64;
+        if let Some(rate) = options.per_second.filter(|_| !moves.is_empty()) {
+            let span = Duration::from_secs_f64(moves.len() as f64 / f64::from(rate.max(1)));
             tokio::time::sleep(span).await;
         }
         Ok(())
@@ -194,7 +214,7 @@ impl Broker {
                 let page = self.store().peek(queue.group, from, AT_ONCE).await?;
                 let Some((last, _)) = page.last() else { break };
                 from = last.position + 1;
-                let mut batch = self.batch();
+                let mut graves = Vec::new();
                 for (exception, item) in page {
                     let ReadItem::Record(record) = item else { continue };
                     let held = matches!(exception.standing, Standing::Leased { .. });
@@ -214,17 +234,41 @@ impl Broker {
                         priority: record.priority,
                         history: History::from_stored(exception.note),
                     };
-                    let remove = Op::Remove { log: queue.log, position: record.position };
-                    batch.op(remove, Durability::Fsync);
-                    let grave = Grave { message: open(&record), burial };
-                    self.bury(&source, grave, &[], &mut batch).await?;
-                    if batch.bytes() >= BYTES_AT_ONCE {
-                        self.commit(std::mem::replace(&mut batch, self.batch())).await?;
+                    graves.push(Grave { message: open(&record), burial });
+                    let bytes: usize = graves.iter().map(|grave| grave.message.len()).sum();
+                    if bytes as u64 >= BYTES_AT_ONCE {
+                        self.follow(&source, &queue, std::mem::take(&mut graves)).await?;
                     }
                 }
-                if !batch.is_empty() {
-                    self.commit(batch).await?;
-                }
+                self.follow(&source, &queue, graves).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves messages of a queue to its dead letters in one transaction, those left out that somebody
+    /// else has taken meanwhile.
+    async fn follow(
+        &self,
+        source: &Source,
+        queue: &Arc<Queue>,
+        mut graves: Vec<Grave>,
+    ) -> Result<()> {
+        while !graves.is_empty() {
+            let mut batch = self.batch();
+            let mut firsts = Vec::with_capacity(graves.len());
+            for grave in &graves {
+                firsts.push(batch.transaction.ops.len());
+                let (group, position) = (queue.group, grave.burial.position);
+                batch.op(Op::Discard { group, position, held: false }, Durability::Fsync);
+                self.bury(source, grave.clone(), &mut batch).await?;
+            }
+            match self.submit_untouched(batch).await {
+                Ok(receipt) => return self.until_durable(&receipt).await,
+                Err(refused) => match taken_by_others(&refused, &firsts) {
+                    Some(at) => drop(graves.remove(at)),
+                    None => return Err(refused.into()),
+                },
             }
         }
         Ok(())
@@ -262,18 +306,35 @@ impl Broker {
     }
 }
 
+/// A dead letter on its way back.
+struct Move {
+    position: u64,
+    target: Target,
+    publish: Publish,
+}
+
+/// Which part of a transaction was refused because somebody else has what it moves; each part begins
+/// with the operation that takes it away.
+fn taken_by_others(refused: &Refused, firsts: &[usize]) -> Option<usize> {
+    let reason = refused.error.reason();
+    let taken = matches!(reason, Reason::NoMessage | Reason::VersionConflict);
+    firsts.iter().position(|first| taken && refused.op == Some(*first))
+}
+
 /// Keys that are free before the transaction that frees them is submitted; parked again if it never is.
 #[derive(Default)]
 struct Unparked(Vec<(Arc<Queue>, Bytes)>);
 
 impl Unparked {
-    /// Whether the key was parked.
-    fn unpark(&mut self, queue: &Arc<Queue>, key: &Bytes) -> bool {
-        let was = queue.parked.lock().remove(key);
-        if was {
+    fn unpark(&mut self, queue: &Arc<Queue>, key: &Bytes) {
+        if queue.parked.lock().remove(key) {
             self.0.push((Arc::clone(queue), key.clone()));
         }
-        was
+    }
+
+    /// Whether the key was parked.
+    fn has(&self, queue: &Arc<Queue>, key: &Bytes) -> bool {
+        self.0.iter().any(|(of, known)| Arc::ptr_eq(of, queue) && known == key)
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Event<'a> {
     Overflowed,
     /// It follows a dead message of its key.
     Parked,
+    /// It was given up before, and waits for room among the dead letters.
+    Unburied,
 }
 
 /// What a queue or subscription asks for.
@@ -143,6 +145,8 @@ pub(crate) enum Outcome {
         /// Whether its key is to be parked with it.
         park: bool,
     },
+    /// Leave it leased: its dead letter has no room.
+    Held,
 }
 
 /// Decides what becomes of a delivery.
@@ -188,6 +192,10 @@ pub(crate) fn decide(
         Event::Overflowed => {
             let history = known.history.clone();
             bury(Cause::Overflow, "", known.failures, history, policy.buries_overflow)
+        }
+        // What was decided is known elsewhere; without it, it is handed out once more.
+        Event::Unburied => {
+            Outcome::Again { after: Duration::ZERO, failed: false, history: known.history.clone() }
         }
         Event::Parked => bury(Cause::Parked, "", known.failures, known.history.clone(), true),
     }

@@ -1,18 +1,16 @@
 //! Carries out what [`decide`](crate::settle) decides: any number of deliveries in one transaction.
 //!
 //! A message that is given up and the dead letter that it becomes are one transaction, so it is never
-//! lost between the two and never in both. Where the queue of dead letters cannot take one (it is full,
-//! the disk is), the message stays and is tried again later, without fault; a queue that a hook names and
-//! that is full goes without, as AMQP has it, and that is counted.
+//! lost between the two and never in both. Where a queue that is to have the dead letter cannot take it
+//! (it is full, the disk is), the message stays and waits for room ([`crate::unburied`]); of several such
+//! queues all get it, or none.
 
 mod transact;
-
-use std::time::Duration;
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Due, Durability, ExpectValue, Limits, LogId, Op, ReadItem, Receipt, Record, Seen, Settle,
+    Due, Durability, ExpectValue, Limits, Op, ReadItem, Receipt, Record, Seen, Settle,
 };
 
 use crate::{
@@ -26,9 +24,6 @@ use crate::{
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
     source::Source,
 };
-
-/// How long a message waits whose dead letter cannot be taken.
-const UNBURIED: Duration = Duration::from_secs(10);
 
 /// One delivery and what has happened to it.
 pub(crate) struct Settlement<'a> {
@@ -98,23 +93,37 @@ impl Broker {
                 history: &history,
                 keyed: settlement.lease.keyed,
             };
+            if policy.buries
+                && matches!(settlement.event, Event::Unburied)
+                && let Some(decided) = source.unburied().lock().decided(settlement.lease)
+            {
+                outcomes.push(decided);
+                continue;
+            }
             let rng = rng.get_or_insert_with(|| self.rng());
             outcomes.push(decide(&policy, known, settlement.event, now_ms, rng));
         }
-        let mut full = Vec::new();
+        // What was decided, and has to wait.
+        let mut held: Vec<(usize, Outcome)> = Vec::new();
         loop {
             let mut batch = self.batch();
             let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
             // Which settlement each operation belongs to.
             let mut of_op: Vec<usize> = Vec::with_capacity(settlements.len());
             for (index, (settlement, outcome)) in settlements.iter().zip(&outcomes).enumerate() {
-                if lost.contains(&index) {
+                if lost.contains(&index) || matches!(outcome, Outcome::Held) {
                     continue;
                 }
-                self.add(&mut parking, settlement, outcome, level, &full, &mut batch).await?;
+                self.add(&mut parking, settlement, outcome, level, &mut batch).await?;
                 of_op.resize(batch.transaction.ops.len(), index);
             }
             if batch.is_empty() {
+                if !held.is_empty() {
+                    self.count(source, settlements, &outcomes, &lost);
+                    self.hold_unburied(source, leases_of(settlements, held));
+                    lost.sort_unstable();
+                    return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
+                }
                 add(&source.counters().lost_leases, lost.len() as u64);
                 return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
             }
@@ -124,6 +133,7 @@ impl Broker {
                 Ok(Receipt { seq, seen, .. }) => {
                     parking.keep();
                     self.count(source, settlements, &outcomes, &lost);
+                    self.hold_unburied(source, leases_of(settlements, held));
                     lost.sort_unstable();
                     return Ok(Settled { seq, durability, seen, lost });
                 }
@@ -135,16 +145,31 @@ impl Broker {
                 (_, Reason::StorageBusy) => self.room().await,
                 (Some(index), Reason::LeaseLost) => lost.push(index),
                 (Some(index), _) if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) => {
-                    let log = refused.op.and_then(|op| appends.iter().find(|(at, _)| *at == op));
-                    match log {
-                        Some((_, log)) if source.has_hook() && !full.contains(log) => {
-                            add(&source.counters().dropped, 1);
-                            full.push(*log);
+                    hold(&mut outcomes, index, &mut held);
+                    // What goes to the same queue behind it finds no room either.
+                    let full = refused.op.and_then(|op| appends.iter().find(|(at, _)| *at == op));
+                    let Some((first, full)) =
+                        full.filter(|_| refused.error.reason() == Reason::QueueFull)
+                    else {
+                        continue;
+                    };
+                    for (op, _) in appends.iter().filter(|(op, log)| op > first && log == full) {
+                        if let Some(index) = of_op.get(*op) {
+                            hold(&mut outcomes, *index, &mut held);
                         }
-                        _ => self.unbury(&mut outcomes, index),
                     }
                 }
-                (None, Reason::StorageFull) if self.unbury_all(&mut outcomes) => {}
+                (None, Reason::StorageFull)
+                    if outcomes.iter().any(|one| matches!(one, Outcome::Bury { .. })) =>
+                {
+                    (0..outcomes.len()).for_each(|index| hold(&mut outcomes, index, &mut held));
+                }
+                // One dead letter for so many queues that no transaction takes them.
+                (None, Reason::MessageTooLarge)
+                    if matches!(outcomes.as_slice(), [Outcome::Bury { .. }]) =>
+                {
+                    hold(&mut outcomes, 0, &mut held);
+                }
                 // Dead letters are copies: too many of them do not fit one transaction.
                 (None, Reason::MessageTooLarge) if settlements.len() > 1 => {
                     return self.settle_halves(source, settlements).await;
@@ -170,28 +195,6 @@ impl Broker {
         Ok(settled)
     }
 
-    /// Lets a message wait whose dead letter was refused.
-    fn unbury(&self, outcomes: &mut [Outcome], index: usize) {
-        if let Some(outcome) = outcomes.get_mut(index)
-            && let Outcome::Bury { history, .. } = outcome
-        {
-            *outcome =
-                Outcome::Again { after: UNBURIED, failed: false, history: std::mem::take(history) };
-        }
-    }
-
-    /// Whether there was any to let wait.
-    fn unbury_all(&self, outcomes: &mut [Outcome]) -> bool {
-        let mut any = false;
-        for index in 0..outcomes.len() {
-            if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) {
-                self.unbury(outcomes, index);
-                any = true;
-            }
-        }
-        any
-    }
-
     /// The level at which a settlement counts as done.
     fn level(&self, source: &Source) -> Durability {
         match source {
@@ -214,12 +217,12 @@ impl Broker {
         settlement: &Settlement<'_>,
         outcome: &Outcome,
         level: Durability,
-        full: &[LogId],
         batch: &mut Batch,
     ) -> Result<()> {
         let source = parking.source;
         let lease = settlement.lease;
         let how = match outcome {
+            Outcome::Held => return Ok(()),
             Outcome::Done(_) | Outcome::Bury { .. } => Settle::Done,
             Outcome::Again { after, failed, history } => Settle::Retry {
                 due: if after.is_zero() { Due::Now } else { Due::After(*after) },
@@ -258,7 +261,7 @@ impl Broker {
             priority: record.priority,
             history: history.clone(),
         };
-        self.bury(source, Grave { message: open(record), burial }, full, batch).await?;
+        self.bury(source, Grave { message: open(record), burial }, batch).await?;
         if *park {
             let put = Op::Put {
                 map: self.inner().maps.parked,
@@ -305,7 +308,7 @@ impl Broker {
                 Event::Said(Verdict::Fail { .. }) | Event::LeaseExpired => add(&counters.failed, 1),
                 Event::Said(Verdict::Reject { .. }) => add(&counters.rejected, 1),
                 Event::Expired => add(&counters.expired, 1),
-                Event::Overflowed | Event::Parked => {}
+                Event::Overflowed | Event::Parked | Event::Unburied => {}
             }
             match outcome {
                 Outcome::Bury { .. } => add(&counters.dead_lettered, 1),
@@ -316,6 +319,14 @@ impl Broker {
             }
         }
         add(&counters.accepted, accepted);
+        let mut unburied = source.unburied().lock();
+        if unburied.len() > 0 {
+            for (settlement, outcome) in settlements.iter().zip(outcomes) {
+                if !matches!(outcome, Outcome::Held) {
+                    unburied.forget(settlement.lease.group, settlement.lease.position);
+                }
+            }
+        }
     }
 
     /// Settles what a filter does not take; whose lease is lost needs nothing.
@@ -348,6 +359,22 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Lets a message wait whose dead letter was refused.
+fn hold(outcomes: &mut [Outcome], index: usize, held: &mut Vec<(usize, Outcome)>) {
+    if let Some(outcome) = outcomes.get_mut(index)
+        && matches!(outcome, Outcome::Bury { .. })
+    {
+        held.push((index, std::mem::replace(outcome, Outcome::Held)));
+    }
+}
+
+fn leases_of<'a>(
+    settlements: &'a [Settlement<'_>],
+    held: Vec<(usize, Outcome)>,
+) -> impl Iterator<Item = (&'a Lease, Outcome)> {
+    held.into_iter().filter_map(|(index, outcome)| Some((settlements.get(index)?.lease, outcome)))
 }
 
 /// The entry of a parked key in the map of them.

@@ -22,8 +22,9 @@ use crate::{
     filter::Filter,
     message::Origin,
     name::{Key, Pattern, SubscriptionKey},
-    options::{DeadLetter, QueueOptions, SubscriptionOptions, TopicOptions},
+    options::{QueueOptions, SubscriptionOptions, TopicOptions},
     settle::Policy,
+    unburied::Unburied,
 };
 
 /// Whether somebody uses a thing, and when somebody last did.
@@ -86,6 +87,8 @@ pub struct Queue {
     pub(crate) usage: Usage,
     /// The keys of which a message has died, if the queue parks them.
     pub(crate) parked: Mutex<HashSet<Bytes>>,
+    /// Messages whose dead letters wait for room.
+    pub(crate) unburied: Mutex<Unburied>,
     /// Held while the oldest messages of a full queue are given up.
     pub(crate) trimming: tokio::sync::Mutex<()>,
 }
@@ -248,6 +251,8 @@ pub struct Subscription {
     pub(crate) counters: Counters,
     pub(crate) usage: Usage,
     pub(crate) parked: Mutex<HashSet<Bytes>>,
+    /// Messages whose dead letters wait for room.
+    pub(crate) unburied: Mutex<Unburied>,
 }
 
 /// The options of a subscription, and what follows from them.
@@ -259,12 +264,12 @@ pub(crate) struct SubscriptionSettings {
 }
 
 impl SubscriptionSettings {
+    /// The settings of options that were checked, or were when they were declared.
     pub(crate) fn new(options: SubscriptionOptions) -> Result<Arc<Self>> {
         let policy = Policy::of_subscription(&options);
         let filter = options.filter.compile_declared()?;
         Ok(Arc::new(Self { options, policy, filter }))
     }
-    /// The settings of options that were checked, or were when they were declared.
 }
 
 impl Subscription {
@@ -333,6 +338,21 @@ impl Source {
         }
     }
 
+    pub(crate) fn unburied(&self) -> &Mutex<Unburied> {
+        match self {
+            Self::Queue(queue) => &queue.unburied,
+            Self::Subscription(subscription) => &subscription.unburied,
+        }
+    }
+
+    /// What it is called in a log.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Queue(queue) => format!("queue {}", queue.key),
+            Self::Subscription(subscription) => format!("subscription {}", subscription.key),
+        }
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         match self {
             Self::Queue(queue) => queue.settings.read().policy,
@@ -361,16 +381,6 @@ impl Source {
                     .map_or_else(|| subscription.key.topic.clone(), |topic| topic.key.clone());
                 Origin::Subscription(subscription.key.clone(), on)
             }
-        }
-    }
-
-    /// Whether a hook says where its dead letters go.
-    pub(crate) fn has_hook(&self) -> bool {
-        match self {
-            Self::Queue(queue) => {
-                matches!(queue.settings.read().options.dead_letter, DeadLetter::Hook(_))
-            }
-            Self::Subscription(_) => false,
         }
     }
 

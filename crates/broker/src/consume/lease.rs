@@ -37,6 +37,16 @@ impl Lease {
         self.token.lease
     }
 
+    /// The same once the broker has it: its consumer let it run out.
+    pub(crate) fn taken_over(self) -> Self {
+        Self { consumer: ConsumerId::SYSTEM, ..self }
+    }
+
+    /// Whether a consumer took it.
+    pub(crate) fn is_of(&self, consumer: ConsumerId) -> bool {
+        self.consumer == consumer
+    }
+
     /// All of it as one text, for an API without a connection ([`Broker::lease_of_text`]).
     pub fn to_text(&self) -> String {
         format!(

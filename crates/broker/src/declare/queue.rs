@@ -123,6 +123,7 @@ impl Broker {
             counters: Default::default(),
             usage: Default::default(),
             parked: Default::default(),
+            unburied: Default::default(),
             trimming: tokio::sync::Mutex::new(()),
         });
         queue.usage.touch(self.clock().now());

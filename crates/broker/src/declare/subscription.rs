@@ -37,7 +37,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Reason::NoTopic`] without the topic, [`Reason::MalformedRequest`] with every fault of the
-    /// options, [`Reason::DefinitionConflict`] if it is there with other options.
+    /// options and for a start beyond the end of the topic, [`Reason::DefinitionConflict`] if it is there with other options.
     pub async fn declare_subscription(
         &self,
         key: &SubscriptionKey,
@@ -56,7 +56,15 @@ impl Broker {
             return Ok(subscription);
         }
         if !Pattern::is_one(&key.topic.name) {
-            self.topic(&key.topic)?;
+            let topic = self.topic(&key.topic)?;
+            if let Start::Position(position) = options.start {
+                self.check_position(&topic, position).map_err(|error| error.at("start"))?;
+            }
+        } else if matches!(options.start, Start::Position(_)) {
+            return Err(Error::new(
+                Reason::MalformedRequest,
+                "start: a position is one of a single topic: start by time, or at first, last or next",
+            ));
         }
         check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
         self.sweep_groups(key).await?;
@@ -125,6 +133,7 @@ impl Broker {
             counters: Default::default(),
             usage: Default::default(),
             parked: Default::default(),
+            unburied: Default::default(),
         });
         subscription.usage.touch(self.clock().now());
         let mut registry = self.inner().registry.write();

@@ -104,20 +104,34 @@ impl Batch {
         if queue.is_deleted() {
             return Err(Error::new(Reason::NoQueue, format!("queue {} was deleted", queue.key)));
         }
-        let (ttl, level, record_id) = {
+        let record_id = {
             let settings = queue.settings.read();
-            let options = &settings.options;
-            check(publish, options.message_bytes_max)?;
-            let level = if options.transient {
-                Durability::Memory
-            } else {
-                publish.durability.unwrap_or(options.durability)
-            };
-            let id = options.dedupe.is_some().then(|| self.id(&publish.message)).flatten();
-            (shorter(options.message_ttl, publish.ttl), level, id)
+            check(publish, settings.options.message_bytes_max)?;
+            settings.options.dedupe.is_some().then(|| self.id(&publish.message)).flatten()
         };
+        let (ttl, level) = self.terms(queue, publish);
         self.append(Target::Queue(Arc::clone(queue)), publish, ttl, level, record_id, Expect::Any);
         Ok(())
+    }
+
+    /// Adds a dead letter for a queue that a hook names. What could be published once is taken again,
+    /// whatever bound this queue has for messages.
+    pub(crate) fn dead_letter(&mut self, queue: &Arc<Queue>, publish: &Publish) {
+        let (ttl, level) = self.terms(queue, publish);
+        let target = Target::Queue(Arc::clone(queue));
+        self.append(target, publish, ttl, level, None, Expect::Any);
+    }
+
+    /// The time to live of a message in a queue, and the level at which it counts as done.
+    fn terms(&self, queue: &Queue, publish: &Publish) -> (Option<Duration>, Durability) {
+        let settings = queue.settings.read();
+        let options = &settings.options;
+        let level = if options.transient {
+            Durability::Memory
+        } else {
+            publish.durability.unwrap_or(options.durability)
+        };
+        (shorter(options.message_ttl, publish.ttl), level)
     }
 
     /// Adds a message for a topic; with `expect` only if it gets that position.

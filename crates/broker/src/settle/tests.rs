@@ -110,7 +110,9 @@ proptest! {
             Outcome::Bury { failures: now, .. } => {
                 prop_assert!(now >= max && now == failures + 1);
             }
-            Outcome::Done(_) => prop_assert!(false, "neither tried again nor buried"),
+            Outcome::Done(_) | Outcome::Held => {
+                prop_assert!(false, "neither tried again nor buried");
+            }
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Publishes, and settlements of any number of sources, as one transaction.
 
 use weft_kernel::{Reason, Result};
-use weft_ledger::LogId;
 
-use super::{Parking, Settlement};
+use super::{Parking, Settlement, hold, leases_of};
 use crate::{
     broker::Broker,
     consume::{Lease, Settler},
@@ -18,6 +17,8 @@ struct Part<'a> {
     settler: &'a Settler,
     settlements: Vec<Settlement<'a>>,
     outcomes: Vec<Outcome>,
+    /// What was decided, and waits for room among the dead letters.
+    held: Vec<(usize, Outcome)>,
 }
 
 impl Broker {
@@ -58,60 +59,55 @@ impl Broker {
                     decide(&policy, known, *event, now_ms, &mut rng)
                 })
                 .collect();
-            parts.push(Part { settler, settlements, outcomes });
+            parts.push(Part { settler, settlements, outcomes, held: Vec::new() });
         }
-        let mut full: Vec<LogId> = Vec::new();
         loop {
             parts.retain(|part| !part.settler.source().usage().is_deleted());
             let mut batch = publishes.clone();
             let mut parkings = Vec::with_capacity(parts.len());
-            // Which part each operation behind the publishes belongs to.
+            // Which settlement of which part each operation behind the publishes belongs to.
             let first = batch.transaction.ops.len();
             let mut of_op = Vec::new();
             for (index, part) in parts.iter().enumerate() {
                 let source = part.settler.source();
                 let level = self.level(source);
                 let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
-                for (settlement, outcome) in part.settlements.iter().zip(&part.outcomes) {
-                    self.add(&mut parking, settlement, outcome, level, &full, &mut batch).await?;
+                let decided = part.settlements.iter().zip(&part.outcomes);
+                for (at, (settlement, outcome)) in decided.enumerate() {
+                    self.add(&mut parking, settlement, outcome, level, &mut batch).await?;
+                    of_op.resize(batch.transaction.ops.len() - first, (index, at));
                 }
                 parkings.push(parking);
-                of_op.resize(batch.transaction.ops.len() - first, index);
             }
             if batch.is_empty() {
+                drop(parkings);
+                parts.into_iter().for_each(|part| self.settled(part));
                 return Ok(None);
             }
             let refused = match self.store().submit(batch.transaction.clone()) {
                 Ok(receipt) => {
                     parkings.into_iter().for_each(Parking::keep);
-                    for part in &parts {
-                        let source = part.settler.source();
-                        self.count(source, &part.settlements, &part.outcomes, &[]);
-                        part.settler.let_go(part.settlements.iter().map(|one| one.lease));
-                    }
+                    parts.into_iter().for_each(|part| self.settled(part));
                     return Ok(Some(self.taken(receipt, &batch.appends)));
                 }
                 Err(refused) => refused,
             };
             drop(parkings);
-            let part = refused.op.and_then(|op| op.checked_sub(first));
-            let part = part.and_then(|op| of_op.get(op)).and_then(|index| parts.get(*index));
+            let at = refused.op.and_then(|op| op.checked_sub(first));
+            let at = at.and_then(|op| of_op.get(op)).copied();
+            let part = at.and_then(|(index, at)| Some((parts.get_mut(index)?, at)));
             match (part, refused.error.reason()) {
                 (_, Reason::StorageBusy) => self.room().await,
                 // Deleted since it was looked at: its turn is to be left out.
-                (Some(part), Reason::NoMessage) if part.settler.source().usage().is_deleted() => {}
-                (Some(part), Reason::QueueFull) if part.settler.source().has_hook() => {
-                    let appends = batch.appends_at();
-                    let log = appends.iter().find(|(at, _)| refused.op == Some(*at));
-                    match log {
-                        Some((_, log)) if !full.contains(log) => {
-                            add(&part.settler.source().counters().dropped, 1);
-                            full.push(*log);
-                        }
-                        _ => return Err(refused.into()),
-                    }
+                (Some((part, _)), Reason::NoMessage)
+                    if part.settler.source().usage().is_deleted() => {}
+                (Some((part, at)), _)
+                    if matches!(part.outcomes.get(at), Some(Outcome::Bury { .. }))
+                        && refused.error.reason() != Reason::LeaseLost =>
+                {
+                    hold(&mut part.outcomes, at, &mut part.held);
                 }
-                (Some(part), Reason::LeaseLost) => {
+                (Some((part, _)), Reason::LeaseLost) => {
                     add(&part.settler.source().counters().lost_leases, 1);
                     return Err(refused.into());
                 }
@@ -119,5 +115,14 @@ impl Broker {
                 _ => return Err(refused.into()),
             }
         }
+    }
+
+    /// Counts what a part of a transaction has settled, and makes room for more.
+    fn settled(&self, part: Part<'_>) {
+        let Part { settler, settlements, outcomes, held } = part;
+        let source = settler.source();
+        self.count(source, &settlements, &outcomes, &[]);
+        self.hold_unburied(source, leases_of(&settlements, held));
+        settler.let_go(settlements.iter().map(|one| one.lease));
     }
 }

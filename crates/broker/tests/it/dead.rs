@@ -248,17 +248,22 @@ fn a_key_is_parked_only_by_a_message_that_dies() {
     node.pass(Duration::from_secs(2));
     let taken = node.take(&mut consumer);
     node.settle(&consumer, &taken[0], reject("bad"));
-    assert_eq!(node.broker.queue_view(&work).waiting, 1);
-    assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
-    node.pass(Duration::from_secs(11));
-    let taken = node.take(&mut consumer);
-    node.settle(&consumer, &taken[0], Verdict::Accept);
     node.publish(work.clone(), &[publish("a2").keyed("a")]);
-    let taken = node.take(&mut consumer);
-    assert_eq!(ids(&taken), ["a2"]);
-    node.run(node.broker.purge(&Source::Queue(morgue))).unwrap();
-    node.settle(&consumer, &taken[0], reject("bad"));
+    for _ in 0..3 {
+        assert_eq!(node.broker.queue_view(&work).dead_letters_waiting, 1);
+        assert!(node.broker.parked_keys(&source).is_empty(), "it is not dead");
+        assert!(node.take(&mut consumer).is_empty(), "a2 stands behind it");
+        node.pass(Duration::from_secs(11));
+    }
+    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.pass(Duration::from_secs(11));
     assert_eq!(node.broker.parked_keys(&source), ["a"]);
+    assert!(node.take(&mut consumer).is_empty(), "a2 follows it");
+    assert_eq!(node.broker.queue_view(&work).dead_letters_waiting, 1);
+    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.pass(Duration::ZERO);
+    node.pass(Duration::from_secs(11));
+    assert_eq!(work.counts().dead_lettered, 2);
 }
 
 struct ToBoth(Broker);
@@ -282,7 +287,7 @@ impl DeadLetterRoute for ToBoth {
 }
 
 #[test]
-fn a_hook_routes_dead_letters_and_a_full_queue_goes_without() {
+fn a_dead_letter_for_several_queues_waits_until_all_of_them_have_room() {
     let node = Node::new();
     node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone()))).unwrap();
     let hook = DeadLetter::Hook("big,small,none".into());
@@ -290,14 +295,72 @@ fn a_hook_routes_dead_letters_and_a_full_queue_goes_without() {
     let big = queue(&node, "big", QueueOptions::default());
     let limit = QueueLimit { messages: Some(1), ..Default::default() };
     let small = queue(&node, "small", QueueOptions { limit, ..Default::default() });
-    node.publish(work.clone(), &[publish("1"), publish("2")]);
+    node.publish(work.clone(), &[publish("1"), publish("2"), publish("3")]);
     let mut consumer = node.consumer(work.clone());
     for delivery in node.take(&mut consumer) {
         node.settle(&consumer, &delivery, reject("bad"));
     }
-    assert_eq!(node.broker.queue_view(&big).ready, 2);
-    assert_eq!(node.broker.queue_view(&small).ready, 1);
-    assert_eq!((work.counts().dead_lettered, work.counts().dropped), (2, 1));
+    for there in 1..=3 {
+        assert_eq!(node.broker.queue_view(&big).ready, there);
+        assert_eq!(node.broker.queue_view(&small).ready, 1);
+        assert_eq!((work.counts().dead_lettered, work.counts().dropped), (there, 0));
+        assert!(node.take(&mut consumer).is_empty(), "what was rejected is not handed out again");
+        node.run(node.broker.purge(&Source::Queue(small.clone()))).unwrap();
+        node.pass(Duration::ZERO);
+        node.pass(Duration::from_secs(10));
+    }
+    assert_eq!(work.counts().rejected, 3);
+}
+
+#[test]
+fn dead_letters_wait_for_room_whatever_they_died_of() {
+    let one = QueueLimit { messages: Some(1), ..Default::default() };
+    let drops = QueueLimit {
+        messages: Some(1),
+        overflow: weft_broker::options::Overflow::DropOldest { dead_letter: true },
+        ..Default::default()
+    };
+    let ttl = Some(Duration::from_secs(5));
+    for (cause, options) in [
+        (Cause::Rejected, QueueOptions::default()),
+        (Cause::Failures, QueueOptions { failures_max: Some(1), ..Default::default() }),
+        (
+            Cause::Expired,
+            QueueOptions { message_ttl: ttl, expired_to_dead_letter: true, ..Default::default() },
+        ),
+        (Cause::Overflow, QueueOptions { limit: drops, ..Default::default() }),
+    ] {
+        let node = Node::new();
+        let morgue = queue(&node, "work.dead", QueueOptions { limit: one, ..Default::default() });
+        let work = queue(&node, "work", options);
+        node.publish(work.clone(), &[publish("1"), publish("2"), publish("3"), publish("4")]);
+        let mut died = Vec::new();
+        {
+            let mut consumer = node.consumer(work.clone());
+            for delivery in match cause {
+                Cause::Rejected | Cause::Failures => node.take(&mut consumer),
+                _ => Vec::new(),
+            } {
+                let verdict = if cause == Cause::Rejected { reject("bad") } else { fail("bad") };
+                node.settle(&consumer, &delivery, verdict);
+            }
+            node.pass(Duration::ZERO);
+        }
+        node.pass(Duration::from_secs(6));
+        for _ in 0..4 {
+            for taken in node.take(&mut node.consumer(morgue.clone())) {
+                assert_eq!(taken.message.burial().unwrap().cause, cause);
+                died.push(id(&taken.message));
+                node.run(node.broker.remove(&morgue, taken.lease.position)).unwrap();
+            }
+            node.pass(Duration::from_secs(10));
+        }
+        let alive = if cause == Cause::Overflow { 3 } else { 4 };
+        assert_eq!(died, ["1", "2", "3", "4"][..alive], "{cause:?}");
+        let view = node.broker.queue_view(&work);
+        assert_eq!((view.ready, view.leased, view.waiting), (4 - alive as u64, 0, 0), "{cause:?}");
+        assert_eq!((view.counts.dead_lettered, view.counts.dropped), (alive as u64, 0));
+    }
 }
 
 #[test]
@@ -337,16 +400,51 @@ fn a_dead_letter_that_cannot_be_taken_leaves_the_message_where_it_is() {
     let both: Vec<_> =
         taken.iter().map(|delivery| (delivery.lease.clone(), reject("bad"))).collect();
     assert!(node.run(consumer.settler().settle_durably(&both)).unwrap().lost.is_empty());
+    node.pass(Duration::ZERO);
     assert_eq!(node.broker.queue_view(&morgue).ready, 1);
-    assert_eq!(node.broker.queue_view(&work).waiting, 1);
-    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
-    node.pass(Duration::from_secs(11));
+    let view = node.broker.queue_view(&work);
+    assert_eq!((view.ready, view.leased, view.dead_letters_waiting), (0, 0, 1));
+    // A crash forgets what its consumer said, and loses nothing.
+    drop(consumer);
+    let node = node.crash(&mut Rng::seeded(4));
+    let work = node.broker.queue(&key("work")).unwrap();
+    let morgue = node.broker.queue(&key("work.dead")).unwrap();
+    let mut consumer = node.consumer(work.clone());
     let again = node.take(&mut consumer);
     assert_eq!((ids(&again), again[0].lease.failures), (vec!["2".to_owned()], 0));
     node.settle(&consumer, &again[0], reject("bad"));
+    // It waits also when its consumer has gone.
+    node.pass(Duration::ZERO);
+    drop(consumer);
+    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.pass(Duration::from_secs(11));
     assert_eq!(node.broker.queue_view(&morgue).ready, 1);
+    assert_eq!(node.broker.queue_view(&work).dead_letters_waiting, 0);
     let again = node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone())));
     again.unwrap();
     let twice = node.broker.set_dead_letter_route(Arc::new(ToBoth(node.broker.clone())));
     assert_eq!(twice.unwrap_err().reason(), Reason::DefinitionConflict);
+}
+
+#[test]
+fn two_redrives_at_once_send_each_dead_letter_back_once() {
+    let node = Node::new();
+    let work = queue(&node, "work", QueueOptions::default());
+    let messages: Vec<_> = (0..100).map(|n| publish(&n.to_string())).collect();
+    node.publish(work.clone(), &messages);
+    let options = weft_broker::ConsumerOptions { prefetch: 100, ..Default::default() };
+    let mut consumer = node.broker.consume(work.clone(), options).unwrap();
+    node.settle_down();
+    for delivery in node.run(consumer.try_batch(100)).unwrap() {
+        node.settle(&consumer, &delivery, reject("bad"));
+    }
+    let dead = node.broker.queue(&key("work.dead")).unwrap();
+    let options = RedriveOptions::default();
+    let (one, other) = node.run(async {
+        tokio::join!(node.broker.redrive(&dead, &options), node.broker.redrive(&dead, &options))
+    });
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(node.broker.queue_view(&work).ready, 100);
+    assert_eq!(node.broker.queue_view(&dead).ready, 0);
+    assert_eq!(one.redriven + other.redriven, 100);
 }

@@ -1,6 +1,6 @@
 //! Topics and subscriptions: fan-out, filters, wildcards, seek, last values, forwarding.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
     Compare, Durability, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
@@ -10,6 +10,8 @@ use weft_kernel::{Reason, Rng};
 use weft_ledger::Limits;
 
 use crate::node::{Node, event, ids, key, publish};
+
+const START_MS: u64 = 3_600_000;
 
 fn topic(node: &Node, name: &str) -> Arc<Topic> {
     node.run(node.broker.declare_topic(&key(name), TopicOptions::default())).unwrap()
@@ -307,4 +309,89 @@ fn an_ephemeral_subscription_goes_when_it_is_unused() {
     let source = Source::Subscription(subscription);
     let error = node.broker.consume(source, Default::default()).unwrap_err();
     assert_eq!(error.reason(), Reason::NoSubscription);
+}
+
+#[test]
+fn a_start_beyond_the_end_is_refused() {
+    let node = Node::new();
+    let t = topic(&node, "t");
+    node.publish(t.clone(), &[publish("0"), publish("1"), publish("2")]);
+    let declare = |name: &str, start: Start| {
+        let options = SubscriptionOptions { start, ..Default::default() };
+        let name = SubscriptionKey::new(&key("t"), name).unwrap();
+        node.run(node.broker.declare_subscription(&name, options))
+    };
+    for beyond in [4, 5, u64::MAX] {
+        let refused = declare("s", Start::Position(beyond)).unwrap_err();
+        assert_eq!(refused.reason(), Reason::MalformedRequest);
+        assert!(refused.said().contains("ends at 3"), "{}", refused.said());
+    }
+    // The end itself is where the next message will be, and a time may be one that is to come.
+    let at_end = declare("s", Start::Position(3)).unwrap();
+    let future = declare("f", Start::Time(START_MS + 1_000)).unwrap();
+    node.publish(t.clone(), &[publish("3")]);
+    assert_eq!(ids(&node.take(&mut node.consumer(at_end.clone()))), ["3"]);
+    let sought = node.run(node.broker.seek(&at_end, SeekTo::Position(9))).unwrap_err();
+    assert_eq!(sought.reason(), Reason::MalformedRequest);
+    node.run(node.broker.seek(&at_end, SeekTo::Position(4))).unwrap();
+    drop(future);
+    // What was declared when it could be starts where it did, whatever the topic holds now.
+    let node = node.crash(&mut Rng::seeded(1));
+    node.broker.subscription(&SubscriptionKey::new(&key("t"), "s").unwrap()).unwrap();
+}
+
+#[test]
+fn a_topic_is_found_once_it_is_defined_and_not_before() {
+    let node = Node::new();
+    let name = key("t");
+    let wild = SubscriptionKey::new(&key("*"), "w").unwrap();
+    let options = SubscriptionOptions { start: Start::First, ..Default::default() };
+    node.run(node.broker.declare_subscription(&wild, options)).unwrap();
+    {
+        let mut declaring =
+            std::pin::pin!(node.broker.declare_topic(&name, TopicOptions::default()));
+        let publishing = async {
+            let topic = std::future::poll_fn(|context| {
+                let done = declaring.as_mut().poll(context).is_ready();
+                match node.broker.topic(&name) {
+                    Ok(topic) => Poll::Ready(topic),
+                    Err(_) if done => panic!("it is declared and cannot be found"),
+                    Err(_) => Poll::Pending,
+                }
+            })
+            .await;
+            let messages = [publish("1")];
+            node.broker.publish(&Target::Topic(topic), &messages, None).await.unwrap();
+        };
+        node.run(publishing);
+    }
+    let node = node.crash(&mut Rng::seeded(1));
+    assert!(node.broker.topic(&key("t")).is_ok(), "what was acknowledged in it is there");
+    let mut consumer = node.consumer(node.broker.subscription(&wild).unwrap());
+    assert_eq!(ids(&node.take(&mut consumer)), ["1"]);
+}
+
+#[test]
+fn skipping_passes_over_what_somebody_holds_and_leaves_what_comes_behind() {
+    let node = Node::new();
+    let t = topic(&node, "t");
+    let s = subscribe(&node, "t", "s", SubscriptionOptions::default());
+    node.publish(t.clone(), &[publish("0"), publish("1"), publish("2"), publish("3")]);
+    let mut consumer = node.consumer(s.clone());
+    let taken = node.take(&mut consumer);
+    // 2 and 3 are settled; 1 fails and waits; 0 is held.
+    node.settle(&consumer, &taken[2], Verdict::Accept);
+    node.settle(&consumer, &taken[1], crate::node::fail("x"));
+    node.run(node.broker.skip_one(&s, 0)).unwrap();
+    let late = node.run(consumer.settle(&[(taken[0].lease.clone(), Verdict::Accept)])).unwrap();
+    assert_eq!(late.lost, [0], "who held it is told");
+    let view = node.broker.subscription_view(&s);
+    assert_eq!((view.lag, view.leased, view.waiting), (2, 1, 1), "1 waits, and 3 is held");
+    let history = node.run(node.broker.peek(&Source::Subscription(s.clone()), None, 1, 1)).unwrap();
+    assert_eq!(history[0].failures, 1);
+    node.run(node.broker.skip_one(&s, 1)).unwrap();
+    let gone = node.run(node.broker.skip_one(&s, 2)).unwrap_err();
+    assert_eq!(gone.reason(), Reason::NoMessage);
+    node.settle(&consumer, &taken[3], Verdict::Accept);
+    assert_eq!(node.broker.subscription_view(&s).lag, 0);
 }

@@ -23,7 +23,7 @@ enum Type {
     Null,
     List,
     Map,
-    Type,
+    Kind,
     Optional,
     /// The attributes of the event.
     Event,
@@ -46,7 +46,7 @@ impl Type {
             Null => "null",
             List => "list",
             Map | Event | Headers => "map",
-            Self::Type => "type",
+            Self::Kind => "type",
             Optional => "optional",
         }
     }
@@ -91,7 +91,7 @@ const FUNCTIONS: [Function; 22] = [
     Function("double", false, &[NUMBERS], Double),
     Function("bool", false, &[&[Bool, Text]], Bool),
     Function("dyn", false, &[&[]], Any),
-    Function("type", false, &[&[]], Type::Type),
+    Function("type", false, &[&[]], Type::Kind),
     Function("hasValue", true, &[&[Optional]], Bool),
     Function("value", true, &[&[Optional]], Any),
     Function("or", true, &[&[Optional], &[Optional]], Optional),

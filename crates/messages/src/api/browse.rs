@@ -83,7 +83,11 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     let resumed = if tails { ask.request.text("last-event-id") } else { None };
     let broker = ask.desk.broker().clone();
     let next = match resumed.map(str::parse::<u64>) {
-        Some(Ok(last)) => last.saturating_add(1),
+        Some(Ok(last)) => {
+            let next = last.saturating_add(1);
+            broker.check_position(&topic, next).map_err(|_beyond| ahead(&broker, &topic, last))?;
+            next
+        }
         Some(Err(_)) => {
             let say = "Last-Event-ID is the position of the last message that came";
             return Err(Error::new(Reason::MalformedRequest, say));
@@ -122,9 +126,23 @@ async fn position_of(broker: &Broker, topic: &Topic, start: Start) -> Result<u64
         Start::First => broker.topic_view(topic).first,
         Start::Last => broker.topic_view(topic).end.saturating_sub(1),
         Start::Next => broker.topic_view(topic).end,
-        Start::Position(position) => position,
+        Start::Position(position) => {
+            broker.check_position(topic, position)?;
+            position
+        }
         Start::Time(ms) => broker.position_at(topic, ms).await?,
     })
+}
+
+/// That a client has seen more than there is: the topic was restored, or made anew.
+fn ahead(broker: &Broker, topic: &Topic, last: u64) -> Error {
+    let end = broker.topic_view(topic).end;
+    let say = format!(
+        "Last-Event-ID is {last}, and topic {} ends at {end}: it was restored or made anew, so begin \
+         without one",
+        topic.key()
+    );
+    Error::new(Reason::PositionConflict, say)
 }
 
 async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Result<Response> {

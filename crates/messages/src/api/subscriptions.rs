@@ -1,13 +1,8 @@
 //! Subscriptions: declared, seen, steered, deleted.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_broker::{
-    Broker, ConsumerOptions, Key, Pattern, SeekTo, Source, Start, State, Subscription,
-    SubscriptionKey, SubscriptionOptions, Verdict,
-};
+use weft_broker::{Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
@@ -23,9 +18,6 @@ use crate::{
     },
     time,
 };
-
-/// How many messages are taken on the way to one that is to be passed over.
-const TAKEN_MAX: u32 = 1_000;
 
 /// `GET /v1/subscriptions`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
@@ -162,64 +154,10 @@ pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
             broker.skip(&subscription, messages).await?;
         }
         Skip::Position(position) => {
-            pass_over(broker, &subscription, position).await?;
+            broker.skip_one(&subscription, position).await?;
         }
     }
     Response::json(200, &view(broker, &subscription))
-}
-
-/// Settles the one message of a position, and leaves every other as it is.
-///
-/// A subscription settles what it holds a lease of, or all up to a position. The second does for one
-/// message where it is the next and nothing behind it has been touched, whoever holds it; otherwise the
-/// message has to be ready, and is taken like any consumer takes it. What is taken on the way to it goes
-/// back.
-async fn pass_over(broker: &Broker, subscription: &Arc<Subscription>, position: u64) -> Result<()> {
-    let key = subscription.key();
-    if Pattern::is_one(&key.topic.name) {
-        let say = "a position is one of a single topic, and this subscription reads several";
-        return Err(Error::new(Reason::MalformedRequest, say));
-    }
-    let source = Source::Subscription(Arc::clone(subscription));
-    let found = broker.peek(&source, None, position, 1).await?;
-    let Some(found) = found.first().filter(|found| found.position == position) else {
-        let say = format!("subscription {key} has no message to settle at position {position}");
-        return Err(Error::new(Reason::NoMessage, say));
-    };
-    let next = broker.peek(&source, None, 0, 1).await?;
-    let topic = broker.topic(&key.topic)?;
-    let end = broker.topic_view(&topic).end;
-    let view = broker.subscription_view(subscription);
-    let touched = u64::from(matches!(found.state, State::Leased | State::Waiting(_)));
-    if next.first().is_some_and(|next| next.position == position)
-        && view.lag == end - position
-        && view.leased + view.waiting == touched
-    {
-        return broker.seek(subscription, SeekTo::Position(position + 1)).await;
-    }
-    if found.state == State::Ready {
-        let options = ConsumerOptions { prefetch: TAKEN_MAX, ..ConsumerOptions::default() };
-        let mut consumer = broker.consume(source, options)?;
-        loop {
-            let taken = consumer.try_batch(TAKEN_MAX).await?;
-            if taken.is_empty() {
-                break;
-            }
-            let wanted = taken.iter().find(|taken| taken.lease.position == position);
-            if let Some(wanted) = wanted {
-                consumer
-                    .settler()
-                    .settle_durably(&[(wanted.lease.clone(), Verdict::Accept)])
-                    .await?;
-                return Ok(());
-            }
-        }
-    }
-    let say = format!(
-        "the message at position {position} is held, waits, or stands behind others: it is passed over \
-         once it can be handed out"
-    );
-    Err(Error::new(Reason::VersionConflict, say))
 }
 
 fn view(broker: &Broker, subscription: &Subscription) -> Value {
@@ -244,10 +182,13 @@ fn view(broker: &Broker, subscription: &Subscription) -> Value {
         "cursor": stats.cursor,
         "consumers": stats.consumers,
         "topics": stats.topics,
+        "dead_letters_waiting": stats.dead_letters_waiting,
         "parked_keys": stats.parked,
         "delivered": counts.delivered,
         "accepted": counts.accepted,
         "failed": counts.failed,
         "dead_lettered": counts.dead_lettered,
+        "filtered": counts.filtered,
+        "filter_failed": counts.filter_failed,
     })
 }

@@ -165,7 +165,7 @@ metrics! {
     QueueDropped = "weft_queue_dropped_total", Counter, "", ["queue", "cause"],
         "Messages of a queue that expired or were given up with nowhere for dead letters, by cause (expired, given_up).";
     QueueMessages = "weft_queue_messages", Gauge, "", ["queue", "state"],
-        "Messages of a queue by state (ready, leased, waiting).";
+        "Messages of a queue by state (ready, leased, waiting, and dead_letter for those given up that wait for room among the dead letters).";
     QueueOldest = "weft_queue_oldest_ready_seconds", Gauge, "seconds", ["queue"],
         "Age of the oldest message of a queue that is ready.";
     QueueConsumers = "weft_queue_consumers", Gauge, "", ["queue"],
@@ -176,8 +176,10 @@ metrics! {
         "Deliveries of a subscription settled, by how (accepted, released, failed, rejected).";
     SubscriptionDead = "weft_subscription_dead_lettered_total", Counter, "", ["topic", "subscription"],
         "Messages of a subscription that became dead letters.";
+    SubscriptionFilterFailed = "weft_subscription_filter_failed_total", Counter, "", ["topic", "subscription"],
+        "Messages on which the filter of a subscription failed, so that it did not take them.";
     SubscriptionMessages = "weft_subscription_messages", Gauge, "", ["topic", "subscription", "state"],
-        "Messages of a subscription by state (ready, leased, waiting).";
+        "Messages of a subscription by state (ready, leased, waiting, and dead_letter for those given up that wait for room among the dead letters).";
     SubscriptionLag = "weft_subscription_lag_seconds", Gauge, "seconds", ["topic", "subscription"],
         "Age of the oldest message that a subscription has not settled.";
     SubscriptionConsumers = "weft_subscription_consumers", Gauge, "", ["topic", "subscription"],

@@ -146,6 +146,10 @@ impl Messages {
         key: &SubscriptionKey,
         options: &weft_broker::SubscriptionOptions,
     ) -> anyhow::Result<()> {
+        // Whether it is paused is no part of a configuration: who has paused it resumes it.
+        let there = self.broker.subscription(key).ok();
+        let paused = there.is_some_and(|there| there.options().paused);
+        let options = &weft_broker::SubscriptionOptions { paused, ..options.clone() };
         match self.broker.declare_subscription(key, options.clone()).await {
             Err(error) if error.reason() == Reason::DefinitionConflict => {
                 self.broker.alter_subscription(key, options.clone()).await.map_err(described)
@@ -154,20 +158,11 @@ impl Messages {
         }
     }
 
-    /// Makes a schedule. One that is there as it should be is left alone, so that what it missed while the
-    /// node was down is known.
+    /// Makes a schedule. One that is there as it should be goes on, so that what it missed while the node
+    /// was down is known.
     async fn schedule(&self, key: &Key, wanted: &plan::Schedule) -> anyhow::Result<()> {
-        let known = self.broker.schedule_of(key).await.map_err(described)?;
-        let same = known.is_some_and(|known| {
-            known.target == wanted.target
-                && known.when == wanted.when
-                && known.publish.key == wanted.publish.key
-                && known.publish.message.body() == wanted.publish.message.body()
-        });
-        if !same {
-            let (target, when) = (wanted.target.clone(), wanted.when.clone());
-            self.broker.schedule(key, target, when, &wanted.publish).await.map_err(described)?;
-        }
+        let (target, when) = (wanted.target.clone(), wanted.when.clone());
+        self.broker.schedule(key, target, when, &wanted.publish).await.map_err(described)?;
         Ok(())
     }
 

@@ -224,8 +224,8 @@ fn subscription(
     };
     Some(SubscriptionOptions {
         ephemeral: section.expires.on().map(|span| span.0),
-        start: start(&section.start, cx)?,
-        filter: filter(&section.filter),
+        start: start(&section.start, section.topic.contains(['*', '>']), cx)?,
+        filter: filter(&section.filter, cx)?,
         target,
         lease: section.lease.0,
         failures_max: Some(section.retry.failures_max.u32()),
@@ -238,7 +238,7 @@ fn subscription(
 }
 
 /// Where a subscription begins.
-fn start(text: &At<String>, cx: &mut Cx) -> Option<Start> {
+fn start(text: &At<String>, several: bool, cx: &mut Cx) -> Option<Start> {
     let start = match text.as_str() {
         "first" => Some(Start::First),
         "last" => Some(Start::Last),
@@ -248,6 +248,11 @@ fn start(text: &At<String>, cx: &mut Cx) -> Option<Start> {
             u64::try_from(at.as_millisecond()).ok().map(Start::Time)
         }),
     };
+    if several && matches!(start, Some(Start::Position(_))) {
+        let say = "a position is one of a single topic, and this subscription reads several";
+        cx.report(Problem::error(text.place, say).help("write first, last, next, or a time"));
+        return None;
+    }
     if start.is_none() {
         cx.report(
             Problem::error(text.place, format!("`{}` is no place in a topic", text.value)).help(
@@ -301,12 +306,13 @@ fn schedule(
     })
 }
 
-fn filter(section: &At<messages::Filter>) -> FilterOptions {
+/// What a subscription takes; a fault of its expression is told where that stands.
+fn filter(section: &At<messages::Filter>, cx: &mut Cx) -> Option<FilterOptions> {
     let compare = |value: &str| match value.strip_suffix('*') {
         Some(prefix) => Compare::Prefix(prefix.to_owned()),
         None => Compare::Equal(value.to_owned()),
     };
-    FilterOptions {
+    let options = FilterOptions {
         types: section.types.to_vec(),
         attributes: section
             .attributes
@@ -315,7 +321,13 @@ fn filter(section: &At<messages::Filter>) -> FilterOptions {
             .map(|(name, value)| (name.clone(), compare(value)))
             .collect(),
         expression: section.expression.as_ref().map(|expression| expression.value.clone()),
+    };
+    if let Err(error) = options.compile() {
+        let place = section.expression.as_ref().map_or(section.place, |text| text.place);
+        cx.report(Problem::error(place, error.said().to_owned()));
+        return None;
     }
+    Some(options)
 }
 
 fn backoff(section: &Redelivery) -> Backoff {

@@ -45,6 +45,7 @@ impl Messages {
                 sum.ready += view.ready;
                 sum.leased += view.leased;
                 sum.waiting += view.waiting;
+                sum.dead_letters_waiting += view.dead_letters_waiting;
                 sum.consumers += view.consumers;
                 sum.oldest_ms = match (sum.oldest_ms, view.oldest_ms) {
                     (0, oldest) | (oldest, 0) => oldest,
@@ -70,8 +71,13 @@ impl Messages {
             to.counter(Metric::SubscriptionDelivered, &of, view.counts.delivered);
             settled(Metric::SubscriptionSettled, &of, &view.counts, to);
             to.counter(Metric::SubscriptionDead, &of, view.counts.dead_lettered);
-            let states =
-                [("ready", view.ready), ("leased", view.leased), ("waiting", view.waiting)];
+            to.counter(Metric::SubscriptionFilterFailed, &of, view.counts.filter_failed);
+            let states = [
+                ("ready", view.ready),
+                ("leased", view.leased),
+                ("waiting", view.waiting),
+                ("dead_letter", view.dead_letters_waiting),
+            ];
             for (state, count) in states {
                 to.gauge(
                     Metric::SubscriptionMessages,
@@ -124,9 +130,12 @@ fn counted(name: &str, counts: &Counts, to: &mut Writer) {
 /// What a queue holds now.
 fn held(name: &str, view: &QueueView, now_ms: u128, to: &mut Writer) {
     let of = [("queue", name)];
-    for (state, count) in
-        [("ready", view.ready), ("leased", view.leased), ("waiting", view.waiting)]
-    {
+    for (state, count) in [
+        ("ready", view.ready),
+        ("leased", view.leased),
+        ("waiting", view.waiting),
+        ("dead_letter", view.dead_letters_waiting),
+    ] {
         to.gauge(Metric::QueueMessages, &[of[0], ("state", state)], count as f64);
     }
     to.gauge(Metric::QueueOldest, &of, age(now_ms, view.oldest_ms));

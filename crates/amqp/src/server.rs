@@ -12,7 +12,9 @@ use std::{
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weft_broker::{
-    Broker, Cause, DeadLetterRoute, Durability, Grave, Message, MessageBuilder, Publish, Queue,
+    Broker, Cause, DeadLetterRoute, Durability, Grave, Key, Message, MessageBuilder, Publish,
+    Queue,
+    source::{Aftermath, QueueWatcher},
 };
 use weft_kernel::Result;
 use weft_net::Stop;
@@ -68,6 +70,7 @@ impl Server {
             broker: broker.clone(),
         });
         broker.set_dead_letter_route(Arc::new(DeadLetters(Arc::downgrade(&inner))))?;
+        broker.set_queue_watcher(Arc::new(Bindings(Arc::downgrade(&inner))))?;
         Ok(Self(inner))
     }
 
@@ -159,6 +162,27 @@ impl Inner {
 /// Whether a dead letter would come back to a queue with nobody ever having rejected it.
 fn goes_round(earlier: weft_wire::amqp::Table<'_>, from: &Entry, to: &Entry) -> bool {
     from.name == to.name || is_cycle(earlier, &to.name)
+}
+
+/// Takes the bindings of queues along that are deleted, by whomever.
+struct Bindings(Weak<Inner>);
+
+impl QueueWatcher for Bindings {
+    fn deleted(&self, key: &Key) -> Aftermath {
+        let inner = self.0.upgrade();
+        let vhost = inner
+            .and_then(|inner| inner.vhosts.values().find(|vhost| vhost.owns(key)).map(Arc::clone));
+        let Some(vhost) = vhost else { return Box::pin(std::future::ready(())) };
+        vhost.queue_deleted(&key.name);
+        Box::pin(async move {
+            if let Err(error) = vhost.erase_deleted().await {
+                tracing::warn!(
+                    error = %error.detail(),
+                    "bindings of a deleted queue stay on the disk until something is declared"
+                );
+            }
+        })
+    }
 }
 
 /// Routes what dies in queues that were declared over AMQP.

@@ -92,7 +92,7 @@ struct Exchange {
 }
 
 /// What became of removing a binding.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
     /// The bindings that went, each with its exchange.
     pub(crate) bindings: Vec<(Arc<str>, Binding)>,
@@ -236,6 +236,19 @@ impl Topology {
         }
         if sources.is_empty() {
             self.sources.remove(to);
+        }
+    }
+
+    /// What of something that was removed has not been made anew.
+    pub(crate) fn without(&self, removed: &Removed) -> Removed {
+        let is_bound = |source: &str, binding: &Binding| {
+            self.exchanges.get(source).is_some_and(|exchange| exchange.bindings.contains(binding))
+        };
+        let bindings = removed.bindings.iter();
+        let exchanges = removed.exchanges.iter();
+        Removed {
+            bindings: bindings.filter(|(source, of)| !is_bound(source, of)).cloned().collect(),
+            exchanges: exchanges.filter(|name| self.get(name).is_none()).cloned().collect(),
         }
     }
 

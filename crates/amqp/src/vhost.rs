@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use weft_broker::{Broker, Key, Queue};
 use weft_kernel::{Reason, Result};
 use weft_ledger::MapId;
@@ -50,6 +50,8 @@ pub(crate) struct Vhost {
     topology: RwLock<Topology>,
     queues: RwLock<HashMap<Arc<str>, Arc<Entry>>>,
     version: AtomicU64,
+    /// Bindings and exchanges that went with a queue, and are to be erased yet.
+    gone: Mutex<Vec<Removed>>,
     /// Held by who changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -72,6 +74,7 @@ impl Vhost {
             topology: RwLock::new(stored::load(broker, map, name).await?),
             queues: RwLock::default(),
             version: AtomicU64::new(1),
+            gone: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
         };
         // Queues may have gone while nobody was there to take their bindings along.
@@ -156,6 +159,7 @@ impl Vhost {
         }
         let arguments = declared.arguments(name, &self.name)?;
         self.forget_queue(name).await?;
+        self.erase_gone().await?;
         let owner = declared.exclusive.then_some(owner);
         let options = declared.options(&arguments, owner, self.message_bytes_max);
         self.broker.declare_queue(&self.key(name)?, options).await?;
@@ -171,15 +175,50 @@ impl Vhost {
         }
     }
 
-    /// Deletes a queue and its bindings.
+    /// Deletes a queue; its bindings go with it ([`Vhost::queue_deleted`]).
     pub(crate) async fn delete_queue(&self, entry: &Entry, owner: u64) -> Result<(), Fault> {
-        let _one = self.changing.lock().await;
         match self.broker.delete_queue(entry.queue.key(), Some(owner)).await {
-            Err(error) if error.reason() != Reason::NoQueue => return Err(error.into()),
-            _ => {}
+            Err(error) if error.reason() != Reason::NoQueue => Err(error.into()),
+            _ => Ok(()),
         }
-        self.queues.write().remove(&entry.name);
-        self.forget_queue(&entry.name).await?;
+    }
+
+    /// The broker has deleted a queue, for whomever. Its bindings go at once, so that the next queue of
+    /// its name begins without; from the disk they go by [`Vhost::erase_deleted`].
+    pub(crate) fn queue_deleted(&self, name: &str) {
+        {
+            let mut queues = self.queues.write();
+            if queues.get(name).is_some_and(|entry| entry.queue.is_deleted()) {
+                queues.remove(name);
+            }
+        }
+        let removed = self.topology.write().forget_queue(name);
+        self.changed();
+        if removed != Removed::default() {
+            self.gone.lock().push(removed);
+        }
+    }
+
+    /// Erases what went with queues that were deleted.
+    pub(crate) async fn erase_deleted(&self) -> Result<()> {
+        if self.gone.lock().is_empty() {
+            return Ok(());
+        }
+        let _one = self.changing.lock().await;
+        self.erase_gone().await
+    }
+
+    /// As [`Vhost::erase_deleted`], for who changes something. What cannot be erased now is later.
+    async fn erase_gone(&self) -> Result<()> {
+        let gone = std::mem::take(&mut *self.gone.lock());
+        for (at, removed) in gone.iter().enumerate() {
+            // What was made anew meanwhile has an entry again.
+            let left = self.topology.read().without(removed);
+            if let Err(error) = self.erase(left).await {
+                self.gone.lock().extend(gone.into_iter().skip(at));
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -250,10 +289,13 @@ impl Vhost {
         let _one = self.changing.lock().await;
         let exchange =
             self.exchange(source).ok_or_else(|| Fault::no_exchange(source, &self.name))?;
+        let mut bound = None;
         let durable = match &binding.to {
             Destination::Queue(name) => {
                 let entry = self.entry(name).ok_or_else(|| Fault::no_queue(name, &self.name))?;
-                entry.declared.durable && !entry.declared.exclusive
+                let durable = entry.declared.durable && !entry.declared.exclusive;
+                bound = Some(entry);
+                durable
             }
             Destination::Exchange(name) => {
                 self.exchange(name).ok_or_else(|| Fault::no_exchange(name, &self.name))?.durable
@@ -262,8 +304,15 @@ impl Vhost {
         if exchange.durable && durable {
             stored::put_binding(&self.broker, self.map, &self.name, source, &binding).await?;
         }
-        self.topology.write().bind(source, binding, matcher);
+        self.topology.write().bind(source, binding.clone(), matcher);
         self.changed();
+        // Its queue may have gone while the binding was being written.
+        if let Some(entry) = bound.filter(|entry| entry.queue.is_deleted()) {
+            let removed = self.topology.write().unbind(source, &binding);
+            self.changed();
+            self.erase(removed).await?;
+            return Err(Fault::no_queue(&entry.name, &self.name));
+        }
         Ok(())
     }
 

@@ -26,7 +26,7 @@ use crate::{
     name::{Key, SubscriptionKey},
     request::Inbox,
     schedule::Schedules,
-    source::{Queue, Source, Subscription, Topic, WeakSource},
+    source::{Queue, QueueWatcher, Source, Subscription, Topic, WeakSource},
 };
 
 /// The broker; a handle that is cheap to clone.
@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     /// Held by who declares or deletes, so that one change of definitions happens at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) route: OnceLock<Arc<dyn DeadLetterRoute>>,
+    pub(crate) watcher: OnceLock<Arc<dyn QueueWatcher>>,
     next_consumer: AtomicU64,
     pub(crate) held: Mutex<HashMap<ConsumerId, Weak<Held>>>,
     pub(crate) chores: Mutex<Chores>,
@@ -96,6 +97,7 @@ impl Broker {
             registry: RwLock::default(),
             changing: tokio::sync::Mutex::new(()),
             route: OnceLock::new(),
+            watcher: OnceLock::new(),
             next_consumer: AtomicU64::new(1),
             held: Mutex::default(),
             chores: Mutex::default(),
@@ -151,6 +153,16 @@ impl Broker {
     pub fn set_dead_letter_route(&self, route: Arc<dyn DeadLetterRoute>) -> Result<()> {
         self.0.route.set(route).map_err(|_route| {
             Error::new(Reason::DefinitionConflict, "dead letters have a route already")
+        })
+    }
+
+    /// Says who is told of queues that are deleted; once.
+    ///
+    /// # Errors
+    /// [`Reason::DefinitionConflict`] when it was said before.
+    pub fn set_queue_watcher(&self, watcher: Arc<dyn QueueWatcher>) -> Result<()> {
+        self.0.watcher.set(watcher).map_err(|_watcher| {
+            Error::new(Reason::DefinitionConflict, "deleted queues are watched already")
         })
     }
 

@@ -203,12 +203,18 @@ impl Broker {
         loop {
             let Some(queue) = self.inner().chores.lock().abandoned.pop() else { return Ok(()) };
             let Some(queue) = queue.upgrade() else { continue };
-            let _one = self.inner().changing.lock().await;
-            if !queue.is_deleted()
-                && queue.consumers() == 0
-                && queue.usage.had_consumer()
-                && let Err(error) = gone_is_fine(self.delete_queue_alone(&queue).await)
-            {
+            let mut aftermath = None;
+            let deleted = {
+                let _one = self.inner().changing.lock().await;
+                if queue.is_deleted() || queue.consumers() > 0 || !queue.usage.had_consumer() {
+                    continue;
+                }
+                gone_is_fine(self.delete_queue_alone(&queue, &mut aftermath).await)
+            };
+            if let Some(aftermath) = aftermath {
+                aftermath.await;
+            }
+            if let Err(error) = deleted {
                 // It is still to be done.
                 self.inner().chores.lock().abandoned.push(Arc::downgrade(&queue));
                 return Err(error);
@@ -281,16 +287,22 @@ impl Broker {
             chores.fades_at = chores.fades_at.min(next.unwrap_or(Tick::NEVER));
         }
         for source in gone {
-            let _one = self.inner().changing.lock().await;
-            if source.usage().consumers() > 0 || source.usage().is_deleted() {
-                continue;
-            }
-            let deleted = match &source {
-                Source::Queue(queue) => self.delete_queue_alone(queue).await,
-                Source::Subscription(subscription) => {
-                    self.delete_subscription_alone(subscription).await
+            let mut aftermath = None;
+            let deleted = {
+                let _one = self.inner().changing.lock().await;
+                if source.usage().consumers() > 0 || source.usage().is_deleted() {
+                    continue;
+                }
+                match &source {
+                    Source::Queue(queue) => self.delete_queue_alone(queue, &mut aftermath).await,
+                    Source::Subscription(subscription) => {
+                        self.delete_subscription_alone(subscription).await
+                    }
                 }
             };
+            if let Some(aftermath) = aftermath {
+                aftermath.await;
+            }
             gone_is_fine(deleted)?;
         }
         Ok(next)

@@ -144,6 +144,31 @@ fn bindings_of_a_queue_that_went_while_nobody_looked_go_at_the_next_start() {
 }
 
 #[test]
+fn bindings_go_with_a_queue_that_another_front_end_deletes() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        for queue in ["gone", "kept"] {
+            client.queue(queue, true, b"").await;
+            assert_eq!(client.call(1, to_all(queue)).await.method(), Method::QueueBindOk {});
+        }
+        let key = weft_broker::Key::plain("gone").unwrap();
+        node.broker.delete_queue(&key, None).await.unwrap();
+        // Another of the same name is another queue, also after a crash.
+        let options = weft_broker::QueueOptions::default();
+        node.broker.declare_queue(&key, options).await.unwrap();
+        client.publish("amq.fanout", "", &PERSISTENT, b"m").await;
+        assert_eq!(client.get("kept").await.body, b"m");
+        assert!(client.look("gone").await.is_none(), "nothing leads to it");
+        let node = node.crash(1).await;
+        let mut client = node.connect().await;
+        client.publish("amq.fanout", "", &PERSISTENT, b"n").await;
+        assert_eq!(client.get("kept").await.body, b"n");
+        assert!(client.look("gone").await.is_none());
+    });
+}
+
+#[test]
 fn a_disk_that_is_full_blocks_publishers_until_there_is_room() {
     run(|| async {
         let node = Node::new().await;

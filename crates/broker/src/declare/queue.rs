@@ -12,7 +12,7 @@ use crate::{
     name::{Key, stored},
     options::{Dedupe, Order, QueueOptions},
     publish::{drops, storage},
-    source::{Queue, QueueSettings, Source},
+    source::{Aftermath, Queue, QueueSettings, Source},
 };
 
 pub(super) fn window(dedupe: Option<Dedupe>) -> Option<DedupeWindow> {
@@ -186,21 +186,35 @@ impl Broker {
     /// # Errors
     /// [`Reason::NoQueue`], and [`Reason::QueueLocked`] if it belongs to another connection than `owner`.
     pub async fn delete_queue(&self, key: &Key, owner: Option<u64>) -> Result<()> {
-        let _one = self.inner().changing.lock().await;
-        let queue = self.queue(key)?;
-        queue.check_owner(owner)?;
-        self.delete_queue_alone(&queue).await
+        let mut aftermath = None;
+        let deleted = {
+            let _one = self.inner().changing.lock().await;
+            let queue = self.queue(key)?;
+            queue.check_owner(owner)?;
+            self.delete_queue_alone(&queue, &mut aftermath).await
+        };
+        if let Some(aftermath) = aftermath {
+            aftermath.await;
+        }
+        deleted
     }
 
-    pub(crate) async fn delete_queue_alone(&self, queue: &Arc<Queue>) -> Result<()> {
+    /// Deletes a queue while nobody else changes definitions. What it leaves to be done is done once that
+    /// is over: the watcher of queues may wait for one who waits for it.
+    pub(crate) async fn delete_queue_alone(
+        &self,
+        queue: &Arc<Queue>,
+        aftermath: &mut Option<Aftermath>,
+    ) -> Result<()> {
         if !queue.settings().options.transient {
             self.undefine(stored::queue(&queue.key)).await?;
         }
-        self.detach_queue(queue).await?;
+        *aftermath = self.detach_queue(queue);
+        self.store().drop_log(queue.log).await?;
         self.forget_parked(&Source::Queue(Arc::clone(queue))).await
     }
 
-    async fn detach_queue(&self, queue: &Arc<Queue>) -> Result<()> {
+    fn detach_queue(&self, queue: &Arc<Queue>) -> Option<Aftermath> {
         queue.usage.delete();
         {
             let mut registry = self.inner().registry.write();
@@ -209,6 +223,6 @@ impl Broker {
                 registry.queues.remove(&queue.key);
             }
         }
-        self.store().drop_log(queue.log).await
+        self.inner().watcher.get().map(|watcher| watcher.deleted(&queue.key))
     }
 }

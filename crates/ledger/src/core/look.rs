@@ -126,8 +126,8 @@ impl Core {
                 continue;
             };
             match self.time_of(log, position) {
-                0 => low = position + 1,
-                time if time < time_ms => low = position + 1,
+                // One whose time memory does not tell may be the first: whoever reads from here finds it.
+                time if time != 0 && time < time_ms => low = position + 1,
                 _ => high = middle,
             }
         }

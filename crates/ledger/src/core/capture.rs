@@ -8,6 +8,13 @@ use crate::{
     format::varint,
 };
 
+impl Gone {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// Set in the time of a chunk of ids that has the time of each; earlier ones have only that of the first.
 pub(super) const TIMED: u64 = 1 << 62;
 
@@ -115,7 +122,7 @@ impl Core {
             }
         }
         for (&id, map) in &mut self.maps {
-            for key in std::mem::take(&mut map.dirty_keys) {
+            for (key, _) in std::mem::take(&mut map.dirty_keys) {
                 let value = map.stored(&key).map(|stored| {
                     let mut value = Vec::with_capacity(stored.data.len() + 12);
                     varint::put(&mut value, stored.version);
@@ -197,4 +204,60 @@ fn put_chunk(chunk: &Chunk) -> Vec<u8> {
         varint::put(&mut value, at_ms.saturating_sub(chunk.began_ms));
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        options::{GroupOptions, LogOptions, Options, Storage},
+        record::Value,
+        transaction::{ExpectValue, Transaction},
+        wal::Cursor,
+    };
+
+    /// Tables of the rows of a capture that are not of the core itself.
+    fn rows(core: &mut Core) -> usize {
+        core.capture().rows.len() - 1
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_nothing_behind() {
+        let mut core = Core::new(Options::default(), Cursor::new(0, 64 << 20, 2), false);
+        let (map, _) = core.create_map("schedules").unwrap();
+        let now = super::super::Now { wall_ms: 1, ..Default::default() };
+        let put = |core: &mut Core, key: &'static [u8]| {
+            let put = Transaction::default().put(map, key, Bytes::new(), ExpectValue::Any);
+            core.submit(put, &[], now).unwrap();
+        };
+        let delete = |core: &mut Core, key: &'static [u8]| {
+            let delete = Transaction::default().delete(map, key, ExpectValue::Present);
+            core.submit(delete, &[], now).unwrap();
+        };
+        assert_eq!(rows(&mut core), 1, "the map");
+        for _ in 0..1_000 {
+            put(&mut core, b"once");
+            put(&mut core, b"once");
+            delete(&mut core, b"once");
+            let memory = LogOptions { storage: Storage::Memory, ..LogOptions::default() };
+            let (log, _) = core.create_log("transient", memory).unwrap();
+            core.create_group("transient", GroupOptions::owning(log)).unwrap();
+            core.drop_log(log).unwrap().1.wake();
+        }
+        assert_eq!(core.gone.len(), 0);
+        assert!(core.map(map).unwrap().dirty_keys.is_empty());
+        assert_eq!(rows(&mut core), 0);
+        // What a checkpoint has is taken out of it.
+        put(&mut core, b"kept");
+        assert_eq!(rows(&mut core), 1);
+        delete(&mut core, b"kept");
+        put(&mut core, b"kept");
+        delete(&mut core, b"kept");
+        let captured = core.capture().rows;
+        assert!(captured.iter().any(|row| row.table == Table::Entries && row.value.is_none()));
+        let old = Value { data: Bytes::new(), version: 1, expires_ms: 0 };
+        core.maps.get_mut(&map.0).unwrap().restore(b"old"[..].into(), old);
+        delete(&mut core, b"old");
+        assert_eq!(rows(&mut core), 1, "also what a restart found in it");
+    }
 }

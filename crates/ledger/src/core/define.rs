@@ -148,7 +148,11 @@ impl Core {
         for group in &log.groups {
             self.dropped_group(*group, wakes);
         }
-        self.gone.log(id.0, log.dedupe.as_ref().map(|dedupe| dedupe.rows()).unwrap_or_default());
+        // Of what lives in memory no checkpoint has anything.
+        if !log.is_memory() {
+            let generations = log.dedupe.as_ref().map(|dedupe| dedupe.rows());
+            self.gone.log(id.0, generations.unwrap_or_default());
+        }
     }
 
     /// The log of a name.
@@ -305,7 +309,9 @@ impl Core {
             }
         }
         wakes.0.extend(queue.group.consumers.dismiss());
-        self.gone.group(id.0, queue.group.retried());
+        if !queue.memory {
+            self.gone.group(id.0, queue.group.retried());
+        }
     }
 
     /// The group of a name.

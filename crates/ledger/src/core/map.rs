@@ -1,10 +1,6 @@
 //! Maps: ordered keys with versions, wholly in memory.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
@@ -20,7 +16,8 @@ pub(crate) struct Map {
     /// The number of the last transaction that changed anything, so that readers wait for it.
     pub(crate) changed: u64,
     pub(crate) dirty: bool,
-    pub(crate) dirty_keys: BTreeSet<Bytes>,
+    /// Keys that have changed since the last capture, each with whether a checkpoint may have it.
+    pub(crate) dirty_keys: BTreeMap<Bytes, bool>,
     /// What the transaction under check has put (true) or deleted.
     pub(crate) staged: BTreeMap<Bytes, bool>,
     pub(crate) attempt: u64,
@@ -35,7 +32,7 @@ impl Map {
             bytes: 0,
             changed: 0,
             dirty: true,
-            dirty_keys: BTreeSet::new(),
+            dirty_keys: BTreeMap::new(),
             staged: BTreeMap::new(),
             attempt: 0,
         }
@@ -122,9 +119,10 @@ impl Map {
     pub(crate) fn put(&mut self, key: Bytes, value: Value) {
         self.bytes += (key.len() + value.data.len()) as u64;
         self.changed = self.changed.max(value.version);
-        self.dirty_keys.insert(key.clone());
         let len = key.len();
-        if let Some(old) = self.entries.insert(key, value) {
+        let old = self.entries.insert(key.clone(), value);
+        self.dirty_keys.entry(key).or_insert(old.is_some());
+        if let Some(old) = old {
             self.bytes = self.bytes.saturating_sub((len + old.data.len()) as u64);
         }
     }
@@ -134,7 +132,12 @@ impl Map {
         self.changed = self.changed.max(seq);
         if let Some((key, old)) = self.entries.remove_entry(key) {
             self.bytes = self.bytes.saturating_sub((key.len() + old.data.len()) as u64);
-            self.dirty_keys.insert(key);
+            // What came and went since the last capture leaves nothing behind.
+            if self.dirty_keys.get(&key) == Some(&false) {
+                self.dirty_keys.remove(&key);
+            } else {
+                self.dirty_keys.insert(key, true);
+            }
         }
     }
 

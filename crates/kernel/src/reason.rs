@@ -27,9 +27,14 @@ macro_rules! reasons {
                 match self { $(Self::$name => Code::$code,)+ }
             }
 
-            /// The HTTP status: the code's, but for a header section that is too large (RFC 6585).
+            /// The HTTP status: the code's, but where HTTP has one of its own for it (RFC 9110, RFC 6585).
             pub const fn http(self) -> u16 {
-                match self { Self::HeadersTooLarge => 431, _ => self.code().http() }
+                match self {
+                    Self::HeadersTooLarge => 431,
+                    Self::VersionNotSupported => 505,
+                    Self::ExpectationFailed => 417,
+                    _ => self.code().http(),
+                }
             }
 
             /// Whose fault it is.
@@ -76,6 +81,10 @@ reasons! {
     CallerGone = "caller_gone", Cancelled, Caller, No, "connection_terminated";
     /// The protocol or method is not offered here.
     NotSupported = "not_supported", Unimplemented, Caller, No, "http_request_denied";
+    /// The version of the protocol is not offered here.
+    VersionNotSupported = "version_not_supported", Unimplemented, Caller, No, "http_request_error";
+    /// The request expects what nobody here can promise.
+    ExpectationFailed = "expectation_failed", Invalid, Caller, No, "http_request_denied";
     /// Weft sheds load: too much is in flight for what the service can do now.
     Overload = "overload", Overloaded, Weft, Safe, "http_request_denied";
     /// The bulkhead of the policy is full, and so is its queue.

@@ -28,6 +28,8 @@ pub(crate) fn sender(
             head.fields.set(Known::Host, host.as_bytes());
         }
         head.upgrade = None;
+        // The copy is whole and has no trailers.
+        head.fields.remove(Known::Trailer);
         let tasks = local.tasks.clone();
         tasks.spawn_local(async move { send(local, upstream, head, body, is_grpc).await });
     }

@@ -322,9 +322,45 @@ impl Fields {
         }
     }
 
+    /// Removes what may not come after a body (RFC 9110 sections 6.5.1 and 7.6.1), in either direction: what
+    /// frames, routes or controls a message, belongs to a connection, or says who somebody is and which way
+    /// a request came. A name is taken for what it reads as to those to whom `_` is `-`.
+    pub fn keep_trailers(&mut self) {
+        let text = &self.text;
+        let mut present = 0;
+        self.lines.retain(|line| {
+            let start = line.start as usize;
+            let name = &text[start..start + line.name_len as usize];
+            let stays = if memchr::memchr(b'_', name).is_some() {
+                let hyphens: Vec<u8> =
+                    name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+                may_trail(&hyphens)
+            } else {
+                may_trail(name)
+            };
+            if stays && line.known != UNKNOWN {
+                present |= 1 << line.known;
+            }
+            stays
+        });
+        self.present = present;
+    }
+
     /// Writes all fields in HTTP/1.1 form, without the empty line that ends a head.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for line in &self.lines {
+            let start = line.start as usize;
+            let end = start + line.name_len as usize + line.value_len as usize + 4;
+            out.extend_from_slice(&self.text[start..end]);
+        }
+    }
+
+    /// Writes all fields but those of these known names.
+    pub fn encode_without(&self, left_out: &[Known], out: &mut Vec<u8>) {
+        for line in &self.lines {
+            if left_out.iter().any(|known| line.known == *known as u8) {
+                continue;
+            }
             let start = line.start as usize;
             let end = start + line.name_len as usize + line.value_len as usize + 4;
             out.extend_from_slice(&self.text[start..end]);
@@ -392,6 +428,39 @@ impl fmt::Debug for Fields {
 impl PartialEq for Fields {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
+    }
+}
+
+/// Whether a field of this name may come after a body. Of the names that the request path looks for, those
+/// that tell how a call ended may.
+fn may_trail(name: &[u8]) -> bool {
+    const UNNAMED: &[&[u8]] = &[
+        b"age",
+        b"content-range",
+        b"expires",
+        b"max-forwards",
+        b"pragma",
+        b"range",
+        b"true-client-ip",
+        b"vary",
+        b"warning",
+        b"www-authenticate",
+        b"x-client-ip",
+        b"x-real-ip",
+    ];
+    match Known::of(name) {
+        Some(known) => matches!(
+            known,
+            Known::GrpcStatus | Known::GrpcMessage | Known::GrpcRetryPushback | Known::ProxyStatus
+        ),
+        None => {
+            let begins = |prefix: &[u8]| name.starts_with(prefix);
+            !(begins(b"x-forwarded-")
+                || begins(b"proxy-")
+                || begins(b"sec-")
+                || begins(b"if-")
+                || UNNAMED.contains(&name))
+        }
     }
 }
 
@@ -483,6 +552,52 @@ mod tests {
             ["host", "x-forwarded-for", "te"]
         );
         assert_eq!(fields.get(Known::Te), Some(&b"trailers"[..]));
+    }
+
+    #[test]
+    fn trailers_hold_nothing_that_belongs_before_a_body() {
+        let mut fields = Fields::new();
+        for name in [
+            "Host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "upgrade",
+            "proxy-connection",
+            "proxy-authorization",
+            "authorization",
+            "cookie",
+            "set-cookie",
+            "content-type",
+            "content-encoding",
+            "expect",
+            "forwarded",
+            "via",
+            "x-forwarded-for",
+            "X-Forwarded-Prefix",
+            "x_forwarded_for",
+            "x-real-ip",
+            "X_Real_IP",
+            "x-forwarded-client-cert",
+            "x-request-id",
+            "traceparent",
+            "grpc-timeout",
+            "if-match",
+            "sec-websocket-key",
+            "www-authenticate",
+        ] {
+            fields.push_checked(name.as_bytes(), b"1");
+        }
+        let stay = ["grpc-status", "grpc-message", "x-sum", "x_sum", "content-digest", "hosts"];
+        for name in stay {
+            fields.push_checked(name.as_bytes(), b"1");
+        }
+        fields.keep_trailers();
+        assert_eq!(fields.iter().map(|(name, _)| name).collect::<Vec<_>>(), stay);
+        assert!(fields.has(Known::GrpcStatus) && !fields.has(Known::Host));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod request;
 mod response;
 
 pub use chunked::{ChunkedDecoder, Decoded, encode_chunk_head};
-pub use request::{ParsedRequest, encode_request, is_authority, parse_request};
+pub use request::{ParsedRequest, encode_request, expects_continue, is_authority, parse_request};
 pub use response::{ParsedResponse, encode_response, parse_response, reason_phrase};
 
 use crate::{
@@ -28,6 +28,9 @@ pub struct HeadLimits {
     /// Most field lines; 256 at most.
     pub count_max: usize,
 }
+
+/// The longest name of a method; the longest that is registered has 17 bytes.
+pub const METHOD_MAX: usize = 32;
 
 /// The most field lines that any limit can allow.
 pub const COUNT_CEILING: usize = 256;
@@ -50,6 +53,12 @@ pub enum HeadError {
     /// A version that is not offered.
     #[error("only HTTP/1.0 and HTTP/1.1 are supported on this connection")]
     Version,
+    /// A method with a name that is too long to be one.
+    #[error("the name of the method is longer than {METHOD_MAX} bytes")]
+    Method,
+    /// An expectation that nobody here can meet.
+    #[error("an expectation other than 100-continue")]
+    Expectation,
 }
 
 /// How a body is framed.
@@ -146,11 +155,7 @@ fn declared(fields: &Fields, is_http10: bool) -> Result<Option<Framing>, HeadErr
                 "both Transfer-Encoding and Content-Length are there",
             ));
         }
-        let mut codings = fields.all(Known::TransferEncoding);
-        let one = codings.next().unwrap_or_default();
-        if codings.next().is_some() || !one.eq_ignore_ascii_case(b"chunked") {
-            return Err(HeadError::Coding);
-        }
+        check_codings(fields)?;
         framing = Some(Framing::Chunked);
     }
     if fields.has(Known::ContentLength) {
@@ -164,7 +169,54 @@ fn declared(fields: &Fields, is_http10: bool) -> Result<Option<Framing>, HeadErr
     Ok(framing)
 }
 
-fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
+/// Makes sure that `chunked` is the only coding. One before it is well formed and not offered; one after
+/// it, or without it, leaves the end of the message unknown (RFC 9112 section 6.3).
+fn check_codings(fields: &Fields) -> Result<(), HeadError> {
+    let mut codings =
+        fields.all(Known::TransferEncoding).flat_map(|value| value.split(|b| *b == b','));
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let (mut count, mut chunked, mut last) = (0, 0, false);
+    for coding in &mut codings {
+        last = is_chunked(coding);
+        count += 1;
+        chunked += usize::from(last);
+    }
+    match (count, chunked, last) {
+        (1, 1, true) => Ok(()),
+        (_, 1, true) => Err(HeadError::Coding),
+        _ => Err(HeadError::Malformed("the transfer coding does not end in `chunked`, once")),
+    }
+}
+
+/// Writes the fields of a head with `length` as the one length that they declare, whatever they say
+/// themselves: what frames a message is the body that is sent with it, not what came with another.
+fn encode_fields(fields: &Fields, length: Option<u64>, out: &mut Vec<u8>) {
+    let says = fields.has(Known::ContentLength);
+    let agrees = match length {
+        None => !says,
+        Some(length) => says && states(fields, length),
+    };
+    if agrees && !fields.has(Known::TransferEncoding) {
+        return fields.encode(out);
+    }
+    fields.encode_without(&[Known::ContentLength, Known::TransferEncoding], out);
+    if let Some(length) = length {
+        out.extend_from_slice(b"content-length: ");
+        push_decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Whether there is one `Content-Length`, and it is this number as anybody would write it.
+fn states(fields: &Fields, length: u64) -> bool {
+    let mut all = fields.all(Known::ContentLength);
+    let one = all.next().unwrap_or_default();
+    let plain = one.len() == 1 || one.first().is_some_and(|digit| *digit != b'0');
+    plain && parse_length(one) == Ok(length) && all.next().is_none()
+}
+
+/// The value of a `Content-Length` field: digits alone.
+pub fn parse_length(text: &[u8]) -> Result<u64, HeadError> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
         return Err(HeadError::Malformed("Content-Length is not a number"));
     }

@@ -70,6 +70,11 @@ impl Method {
         )
     }
 
+    /// Whether the method gives a meaning to a body, or may do so.
+    pub const fn may_have_body(&self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch | Self::Other(_))
+    }
+
     /// Whether the request is meant to change nothing (RFC 9110 section 9.2.1).
     pub const fn is_safe(&self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)

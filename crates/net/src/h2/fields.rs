@@ -82,11 +82,23 @@ pub(super) fn append_from(map: &HeaderMap, fields: &mut Fields) {
     }
 }
 
-/// Declares the length of a body that is known and not declared yet.
+/// Declares the length of a body as it is, whatever the fields said of the one that they came with.
 pub(super) fn declare(length: Length, headers: &mut HeaderMap) {
-    if let Length::Exact(length @ 1..) = length
-        && !headers.contains_key(header::CONTENT_LENGTH)
-    {
+    let length = match length {
+        Length::Unknown => {
+            headers.remove(header::CONTENT_LENGTH);
+            return;
+        }
+        Length::Exact(0) if !headers.contains_key(header::CONTENT_LENGTH) => return,
+        Length::Exact(length) => length,
+    };
+    let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
+    let agrees = said.next().is_some_and(|one| {
+        let one = one.as_bytes();
+        let plain = one.len() == 1 || one.first().is_some_and(|digit| *digit != b'0');
+        plain && weft_wire::h1::parse_length(one) == Ok(length) && said.next().is_none()
+    });
+    if !agrees {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
@@ -139,14 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_declared_once_and_only_where_there_is_one() {
+    fn the_length_that_is_declared_is_that_of_the_body() {
         let mut map = HeaderMap::new();
         for length in [Length::Unknown, Length::Exact(0)] {
             declare(length, &mut map);
             assert!(map.is_empty());
         }
         declare(Length::Exact(7), &mut map);
-        declare(Length::Exact(8), &mut map);
         assert_eq!(map["content-length"], "7");
+        for said in [&["8"][..], &["7", "7"], &["07"], &[""], &["7, 7"]] {
+            map.remove("content-length");
+            for one in said {
+                map.append("content-length", HeaderValue::from_static(one));
+            }
+            declare(Length::Exact(7), &mut map);
+            let all: Vec<_> = map.get_all("content-length").iter().collect();
+            assert_eq!(all, ["7"], "{said:?}");
+        }
+        declare(Length::Exact(0), &mut map);
+        assert_eq!(map["content-length"], "0");
+        declare(Length::Unknown, &mut map);
+        assert!(map.is_empty());
     }
 }

@@ -120,3 +120,39 @@ routes:
     assert_eq!(copied.text(), "one");
     assert_eq!(mirror.wait_seen(1)[0].text(), "body");
 }
+
+/// A copy is framed by the body that is held, however the request that it is made of was framed: else its
+/// body would be the mirror's next request.
+#[test]
+fn a_copy_of_a_chunked_request_is_one_request() {
+    let (one, mirror) = (Upstream::saying("one"), Upstream::saying("dropped"));
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: off
+listeners: {{ web: {{ address: '@web' }} }}
+services:
+  one: {{ endpoints: '{}' }}
+  mirror: {{ endpoints: '{}' }}
+routes: [{{ name: copied, to: one, mirror: mirror }}]
+",
+            one.address(),
+            mirror.address()
+        ),
+    );
+    let inner = "DELETE /admin HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n";
+    let chunks = format!("{:x}\r\n{inner}\r\n0\r\nx-sum: 1\r\n\r\n", inner.len());
+    let asked =
+        "POST /copied HTTP/1.1\r\nhost: t\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n";
+    assert_eq!(weft.ask(format!("{asked}{chunks}")).text(), "one");
+    let without = weft.ask("POST /none HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(without.text(), "one");
+    let mut seen = mirror.wait_seen(2);
+    seen.sort_by_key(|copy| copy.target().to_owned());
+    assert_eq!((seen[0].method(), seen[0].text().as_str()), ("POST", inner));
+    let length = inner.len().to_string();
+    assert_eq!(seen[0].get("content-length"), Some(length.as_str()));
+    assert_eq!(seen[0].get("trailer"), None, "a copy has no trailers");
+    assert_eq!((seen[1].target(), seen[1].get("content-length")), ("/none", Some("0")));
+    assert_eq!(mirror.seen().len(), 2);
+}

@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 section 7.1), decoded strictly and a piece at a time.
 
 use super::{COUNT_CEILING, HeadError, HeadLimits, check_line_ends, collect, malformed};
-use crate::fields::{Fields, Known};
+use crate::fields::{Fields, is_token};
 
 /// The longest line that states a chunk's size, with its extensions, which are ignored.
 const SIZE_LINE_MAX: usize = 4096;
@@ -134,9 +134,7 @@ fn parse_size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, HeadError> {
         Some(end) => match &bytes[end..] {
             [b'\r'] => Ok(None),
             [b'\r', b'\n', ..] => {
-                // White space may stand before an extension alone.
-                let gap = bytes[digits..end].trim_ascii_start();
-                if gap.is_empty() && end != digits || !gap.is_empty() && gap[0] != b';' {
+                if end != digits && !are_extensions(&bytes[digits..end]) {
                     return Err(HeadError::Malformed("a chunk size is followed by something else"));
                 }
                 Ok(Some((size, end + 2)))
@@ -144,6 +142,53 @@ fn parse_size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, HeadError> {
             _ => Err(HeadError::Malformed("a chunk size does not end in CRLF")),
         },
     }
+}
+
+/// Whether bytes are chunk extensions (RFC 9112 section 7.1.1), each with its name, and perhaps a value. They
+/// are not passed on, but a reader that takes what is none may see another end of the line.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    let token = |bytes: &[u8]| bytes.iter().take_while(|b| is_token(**b)).count();
+    while !rest.is_empty() {
+        let Some(after) = after_blanks(rest).strip_prefix(b";") else { return false };
+        let name = after_blanks(after);
+        let length = token(name);
+        if length == 0 {
+            return false;
+        }
+        rest = &name[length..];
+        let Some(value) = after_blanks(rest).strip_prefix(b"=") else { continue };
+        let value = after_blanks(value);
+        let length = match value.first() {
+            Some(b'"') => quoted(value),
+            _ => token(value),
+        };
+        if length == 0 {
+            return false;
+        }
+        rest = &value[length..];
+    }
+    true
+}
+
+fn after_blanks(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
+}
+
+/// The length of the quoted string that bytes begin with; 0 if it does not end or holds what it may not.
+fn quoted(bytes: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 1,
+            _ => {}
+        }
+        match bytes.get(at) {
+            Some(b'\t' | b' '..=b'~' | 0x80..) => at += 1,
+            _ => return 0,
+        }
+    }
+    0
 }
 
 fn parse_trailers(bytes: &[u8]) -> Result<Option<(Option<Fields>, usize)>, HeadError> {
@@ -158,18 +203,8 @@ fn parse_trailers(bytes: &[u8]) -> Result<Option<(Option<Fields>, usize)>, HeadE
         Ok(httparse::Status::Complete((used, headers))) => {
             check_line_ends(&seen[..used])?;
             let mut fields = collect(headers, used);
-            // What frames or routes a message may not come after its body (RFC 9110 section 6.5.1).
-            for known in [
-                Known::TransferEncoding,
-                Known::ContentLength,
-                Known::Host,
-                Known::Trailer,
-                Known::Te,
-                Known::Connection,
-            ] {
-                fields.remove(known);
-            }
-            Ok(Some((Some(fields), used)))
+            fields.keep_trailers();
+            Ok(Some(((!fields.is_empty()).then_some(fields), used)))
         }
         Ok(httparse::Status::Partial) if bytes.len() >= TRAILER_LIMITS.bytes_max => {
             Err(HeadError::TooLarge(TRAILER_LIMITS.bytes_max))

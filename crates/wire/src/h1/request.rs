@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    COUNT_CEILING, Framing, HeadError, HeadLimits, collect, declared, head_len, keeps_alive,
-    version_of,
+    COUNT_CEILING, Framing, HeadError, HeadLimits, METHOD_MAX, collect, declared, encode_fields,
+    head_len, keeps_alive, version_of,
 };
 use crate::{
     fields::Known,
@@ -39,9 +39,16 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
     let room = &mut room[..limits.count_max.min(COUNT_CEILING)];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(seen, room);
+    if parsed == Err(httparse::Error::Version) && !names_version(seen) {
+        return Err(HeadError::Malformed("the request line is not method, target and version"));
+    }
     let Some(used) = head_len(parsed, seen, limits)? else { return Ok(None) };
     let version = version_of(request.version);
-    let method = Method::of(request.method.unwrap_or_default());
+    let method = request.method.unwrap_or_default();
+    if method.len() > METHOD_MAX {
+        return Err(HeadError::Method);
+    }
+    let method = Method::of(method);
     let mut fields = collect(request.headers, used);
     let is_http10 = version == Version::Http10;
     let framing = declared(&fields, is_http10)?.unwrap_or(Framing::None);
@@ -53,11 +60,7 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
         }
         _ => None,
     };
-    let expects_continue = match fields.get(Known::Expect) {
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => !is_http10,
-        Some(_) => return Err(HeadError::Malformed("an expectation other than 100-continue")),
-        None => false,
-    };
+    let expects_continue = expects_continue(&fields)? && !is_http10;
     Ok(Some(ParsedRequest {
         head: RequestHead { method, target, version, fields, upgrade },
         used: used + skipped,
@@ -65,6 +68,25 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
         keep_alive,
         expects_continue,
     }))
+}
+
+/// Whether a request line that names no version that is offered has the form of one that does.
+fn names_version(seen: &[u8]) -> bool {
+    let end = memchr::memchr2(b'\r', b'\n', seen).unwrap_or(seen.len());
+    let mut parts = seen[..end].split(|b| *b == b' ');
+    let version = parts.nth(2).and_then(|version| version.strip_prefix(b"HTTP/"));
+    parts.next().is_none()
+        && version.is_some_and(|version| version.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
+}
+
+/// Whether a request waits for `100 Continue`; an error for any other expectation (RFC 9110 section
+/// 10.1.1).
+pub fn expects_continue(fields: &crate::fields::Fields) -> Result<bool, HeadError> {
+    let mut all = fields.all(Known::Expect);
+    match all.all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        true => Ok(fields.has(Known::Expect)),
+        false => Err(HeadError::Expectation),
+    }
 }
 
 /// Brings the four forms of a request target (RFC 9112 section 3.2) to path and query, and makes sure
@@ -120,11 +142,8 @@ fn check_target(
 
 /// Whether bytes are a host with an optional port: no user, no path, no space.
 pub fn is_authority(bytes: &[u8]) -> bool {
-    if bytes.len() > 255 + 6 {
+    if bytes.is_empty() || bytes.len() > 255 + 6 {
         return false;
-    }
-    if bytes.is_empty() {
-        return true;
     }
     let (host, port) = if bytes[0] == b'[' {
         let Some(end) = memchr::memchr(b']', bytes) else { return false };
@@ -153,15 +172,24 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     !host.is_empty() && port_is_fine
 }
 
-/// Writes a request head for an HTTP/1.1 peer. The fields are written as they are: hop-by-hop fields are
-/// the caller's to strip, and `framing` decides what is said about the body.
+/// Writes a request head for an HTTP/1.1 peer. The fields are written as they are, since hop-by-hop fields
+/// are the caller's to strip, but for those that frame the body: `framing` alone decides what is said of
+/// it. A request that could have a body and has none says so (RFC 9110 section 8.6).
 pub fn encode_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     out.reserve(head.target.len() + head.fields.wire_len() + 96);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    head.fields.encode(out);
+    let length = match framing {
+        Framing::Length(length) => Some(length),
+        Framing::None => {
+            let says = head.fields.has(Known::ContentLength) || head.method.may_have_body();
+            (says && head.upgrade.is_none()).then_some(0)
+        }
+        Framing::Chunked | Framing::Close => None,
+    };
+    encode_fields(&head.fields, length, out);
     if let Some(protocol) = &head.upgrade {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
         out.extend_from_slice(protocol.as_bytes());

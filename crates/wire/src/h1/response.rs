@@ -3,9 +3,10 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    COUNT_CEILING, Framing, HeadError, HeadLimits, collect, declared, head_len, keeps_alive,
-    version_of,
+    COUNT_CEILING, Framing, HeadError, HeadLimits, collect, declared, encode_fields, head_len,
+    keeps_alive, version_of,
 };
+use crate::fields::Known;
 use crate::head::{Method, ResponseHead, Version};
 
 /// A response head that was read, with its length and how its body is framed.
@@ -62,8 +63,9 @@ pub fn parse_response(
     }))
 }
 
-/// Writes a response head for an HTTP/1.1 client. The fields are written as they are; `framing` decides
-/// what is said about the body, and `connection` what becomes of the connection.
+/// Writes a response head for an HTTP/1.1 client. The fields are written as they are, but for those that
+/// frame the body: `framing` decides what is said of it, and `connection` what becomes of the connection.
+/// Without a body the length that the fields declare stays, as for HEAD (RFC 9110 section 8.6).
 pub fn encode_response(
     head: &ResponseHead,
     framing: Framing,
@@ -80,7 +82,11 @@ pub fn encode_response(
         out.extend_from_slice(reason_phrase(head.status).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    head.fields.encode(out);
+    match framing {
+        Framing::None => head.fields.encode_without(&[Known::TransferEncoding], out),
+        Framing::Length(length) => encode_fields(&head.fields, Some(length), out),
+        Framing::Chunked | Framing::Close => encode_fields(&head.fields, None, out),
+    }
     if let Some(option) = connection {
         out.extend_from_slice(b"connection: ");
         out.extend_from_slice(option.as_bytes());

@@ -1,7 +1,7 @@
 //! What the strict reader takes, what it refuses, and that it holds at every cut.
 
 use super::*;
-use crate::head::{Method, ResponseHead, Version};
+use crate::head::{Method, RequestHead, ResponseHead, Version};
 
 const LIMITS: HeadLimits = HeadLimits { bytes_max: 4096, count_max: 16 };
 
@@ -78,18 +78,29 @@ fn what_two_readers_could_read_differently_is_refused() {
         ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
-            "only the transfer coding",
+            "does not end in",
         ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
-            "only the transfer coding",
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "does not end in"),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
-            "only the transfer coding",
+            "does not end in",
         ),
         ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.0"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked,\r\n\r\n", "does not end in"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "only the transfer coding",
+        ),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "HTTP/1.0 and HTTP/1.1"),
+        ("GET / HTTP/1.9\r\nHost: a\r\n\r\n", "HTTP/1.0 and HTTP/1.1"),
+        ("GET / HTTP/11\r\nHost: a\r\n\r\n", ""),
+        ("GET / http/1.1\r\nHost: a\r\n\r\n", "request line"),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "request line"),
+        ("GET /a HTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "not a host"),
+        ("GET / HTTP/1.0\r\nHost:\r\n\r\n", "not a host"),
+        ("AMETHODWITHANAMETHATISLONGERTHANANY / HTTP/1.1\r\nHost: a\r\n\r\n", "the method"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: x\r\n\r\n", "expectation"),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", "control"),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", ""),
         ("GET foo HTTP/1.1\r\nHost: a\r\n\r\n", "neither a path nor a URL"),
@@ -183,6 +194,89 @@ fn responses_are_framed_by_status_and_method() {
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 418 \r\nx-tea: pot\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
     );
+}
+
+#[test]
+fn a_message_is_framed_by_its_body_whatever_its_fields_say() {
+    let written = |method: &str, fields: &[(&str, &str)], framing| {
+        let mut head = RequestHead {
+            method: Method::of(method),
+            target: "/".into(),
+            version: Version::Http2,
+            fields: Fields::new(),
+            upgrade: None,
+        };
+        let mut answer = ResponseHead::new(200);
+        for (name, value) in fields {
+            head.fields.append(name, value.as_bytes());
+            answer.fields.append(name, value.as_bytes());
+        }
+        let (mut request, mut response) = (Vec::new(), Vec::new());
+        encode_request(&head, framing, &mut request);
+        encode_response(&answer, framing, None, &mut response);
+        [request, response].map(|bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.split_once("\r\n").unwrap().1.trim_end().replace("\r\n", " | ")
+        })
+    };
+    for said in [
+        &[][..],
+        &[("content-length", "4")],
+        &[("content-length", "05")],
+        &[("content-length", "5"), ("content-length", "5")],
+        &[("content-length", "5, 5")],
+        &[("content-length", "")],
+        &[("transfer-encoding", "chunked")],
+        &[("transfer-encoding", "gzip"), ("content-length", "5")],
+    ] {
+        let length = written("POST", said, Framing::Length(5));
+        assert_eq!(length, ["content-length: 5", "content-length: 5"], "{said:?}");
+        let chunked = written("POST", said, Framing::Chunked);
+        assert_eq!(chunked, ["transfer-encoding: chunked"; 2], "{said:?}");
+    }
+    let plain = [("content-length", "5"), ("x", "1")];
+    assert_eq!(written("PUT", &plain, Framing::Length(5))[0], "content-length: 5 | x: 1");
+    for (method, said, expect) in [
+        ("POST", &[][..], "content-length: 0"),
+        ("PUT", &[("content-length", "7")], "content-length: 0"),
+        ("PROPFIND", &[], "content-length: 0"),
+        ("GET", &[], ""),
+        ("DELETE", &[], ""),
+        ("GET", &[("content-length", "0")], "content-length: 0"),
+        ("GET", &[("transfer-encoding", "chunked")], ""),
+    ] {
+        assert_eq!(written(method, said, Framing::None)[0], expect, "{method} {said:?}");
+    }
+    let told = written("HEAD", &[("content-length", "5")], Framing::None);
+    assert_eq!(told[1], "content-length: 5", "HEAD may be told a length without a body");
+}
+
+#[test]
+fn chunk_extensions_are_passed_over_only_if_they_are_extensions() {
+    for (line, fine) in [
+        ("2;a", true),
+        ("2;a=b", true),
+        ("2 ; a = b ; c", true),
+        ("2;a=\"b c;\\\"d\"", true),
+        ("2;a=\"\";b", true),
+        ("2;", false),
+        ("2;;a", false),
+        ("2;a=", false),
+        ("2;=a", false),
+        ("2;a b", false),
+        ("2;a ", false),
+        ("2;a=\"b", false),
+        ("2;a=\"b\"c", false),
+        ("2;a=\"\u{1}\"", false),
+        ("2;a\u{0}", false),
+        ("2 a", false),
+        ("2 ", false),
+    ] {
+        let text = format!("{line}\r\nhi\r\n0\r\n\r\n");
+        for step in [1, 64] {
+            assert_eq!(unchunk(text.as_bytes(), step).is_ok(), fine, "{line:?} by {step}");
+        }
+    }
 }
 
 /// Feeds `text` in steps of `step` bytes and gives back the body and trailers.

@@ -146,7 +146,9 @@ fn inspect(bytes: &[u8], limits: HeadLimits) -> Result<Option<Found>, HeadError>
 fn refused(error: HeadError) -> Head {
     let reason = match error {
         HeadError::TooLarge(_) | HeadError::TooMany(_) => Reason::HeadersTooLarge,
-        HeadError::Coding | HeadError::Version => Reason::NotSupported,
+        HeadError::Coding | HeadError::Method => Reason::NotSupported,
+        HeadError::Version => Reason::VersionNotSupported,
+        HeadError::Expectation => Reason::ExpectationFailed,
         HeadError::Malformed(_) => Reason::MalformedRequest,
     };
     Head::Refused(reason, error.to_string())

@@ -27,7 +27,7 @@ routes: [{{ name: all, to: it }}]
     conn.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
     let answer = conn.rest();
     let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
 }
 
 #[test]

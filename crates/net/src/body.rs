@@ -29,6 +29,8 @@ pub trait Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>>;
     /// How long it will be.
     fn length(&self) -> Length;
+    /// See [`Body::read_ahead`]; passed on by what is made of another body.
+    fn read_ahead(&mut self, _cx: &mut Context<'_>) {}
 }
 
 /// The body of a message.
@@ -69,6 +71,16 @@ impl Body {
             Self::H1Response(body) => body.poll_frame(cx),
             Self::H2(body) => body.poll_frame(cx),
             Self::Source(body) => body.poll_frame(cx),
+        }
+    }
+
+    /// Gathers what has come in small pieces while its reader cannot take it, so that it costs no more than
+    /// its bytes, which flow control bounds. Called instead of [`Body::poll_frame`] by who is held up.
+    pub fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::H2(body) => body.read_ahead(cx),
+            Self::Source(body) => body.read_ahead(cx),
+            Self::Empty | Self::Full(_) | Self::H1Request(_) | Self::H1Response(_) => {}
         }
     }
 

@@ -13,10 +13,12 @@ mod sending;
 pub mod server;
 
 use std::{
+    collections::VecDeque,
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
@@ -32,7 +34,22 @@ pub struct Incoming {
     length: Length,
     from: From,
     all_data: bool,
+    /// What was read while nobody could take it.
+    ahead: VecDeque<Piece>,
+    /// Why nothing comes after that.
+    broken: Option<h2::Error>,
 }
+
+/// What was read ahead.
+enum Piece {
+    /// Small frames, put together.
+    Small(BytesMut),
+    /// A frame as it came.
+    Large(Bytes),
+}
+
+/// A frame of fewer bytes is put together with others: each costs more than its bytes.
+const SMALL: usize = 1024;
 
 /// Who sends a body, and what is kept while it comes.
 enum From {
@@ -47,7 +64,7 @@ enum From {
         /// Keeps the count of the connection's streams.
         _stream: client::Stream,
         /// What is left of the request, which is sent meanwhile.
-        _pipe: Option<client::Pipe>,
+        pipe: Option<client::Pipe>,
     },
 }
 
@@ -63,7 +80,8 @@ impl Incoming {
                 .map_or(Length::Unknown, Length::Exact),
             None => Length::Unknown,
         };
-        Self { stream, length, from, all_data: false }
+        let ahead = VecDeque::new();
+        Self { stream, length, from, all_data: false, ahead, broken: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
@@ -72,19 +90,23 @@ impl Incoming {
         {
             inform.go_on();
         }
+        if let Some(piece) = self.ahead.pop_front() {
+            let data = match piece {
+                Piece::Small(bytes) => bytes.freeze(),
+                Piece::Large(bytes) => bytes,
+            };
+            return Poll::Ready(Some(Ok(self.taken(data))));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(self.broken(error));
+        }
         while !self.all_data {
             match self.stream.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    // Room for as much again: the reader has taken this.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
                     if data.is_empty() {
                         continue;
                     }
-                    self.stir();
-                    if let Length::Exact(left) = &mut self.length {
-                        *left = left.saturating_sub(data.len() as u64);
-                    }
-                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    return Poll::Ready(Some(Ok(self.taken(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
                 Poll::Ready(None) => self.all_data = true,
@@ -94,11 +116,43 @@ impl Incoming {
         match self.stream.poll_trailers(cx) {
             Poll::Ready(Ok(Some(trailers))) => {
                 self.stir();
-                Poll::Ready(Some(Ok(Frame::Trailers(from_header_map(&trailers)))))
+                let mut fields = from_header_map(&trailers);
+                fields.keep_trailers();
+                Poll::Ready((!fields.is_empty()).then_some(Ok(Frame::Trailers(fields))))
             }
             Poll::Ready(Ok(None)) => Poll::Ready(None),
             Poll::Ready(Err(error)) => Poll::Ready(self.broken(error)),
             Poll::Pending => self.poll_silence(cx),
+        }
+    }
+
+    /// A piece that its reader takes: there is room for as much again.
+    fn taken(&mut self, data: Bytes) -> Frame {
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        self.stir();
+        if let Length::Exact(left) = &mut self.length {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+        Frame::Data(data)
+    }
+
+    /// Takes from the library what has come, in as few pieces as may be, and gives no room for more: what
+    /// the library holds in small frames is bounded for the whole connection, and would end it.
+    pub(crate) fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        while !self.all_data && self.broken.is_none() {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) if data.len() >= SMALL => {
+                    self.ahead.push_back(Piece::Large(data));
+                }
+                Poll::Ready(Some(Ok(data))) => match self.ahead.back_mut() {
+                    Some(Piece::Small(bytes)) => bytes.extend_from_slice(&data),
+                    _ if data.is_empty() => {}
+                    _ => self.ahead.push_back(Piece::Small(BytesMut::from(&data[..]))),
+                },
+                Poll::Ready(Some(Err(error))) => self.broken = Some(error),
+                Poll::Ready(None) => self.all_data = true,
+                Poll::Pending => return,
+            }
         }
     }
 
@@ -125,14 +179,12 @@ impl Incoming {
     fn broken(&self, error: h2::Error) -> Option<Result<Frame>> {
         let made = match &self.from {
             From::Client { .. } => Error::new(Reason::CallerGone, "the client reset the stream"),
-            // A service that wants no more of the request may say so once its response is whole.
-            From::Service { .. }
-                if error.reason() == Some(h2::Reason::NO_ERROR)
-                    && error.is_reset()
-                    && matches!(self.length, Length::Unknown | Length::Exact(0)) =>
-            {
-                return None;
+            // It was reset from here, since the rest of the request cannot come.
+            From::Service { pipe: Some(pipe), .. } if let Some(failed) = pipe.failed() => {
+                return Some(Err(failed));
             }
+            // Whatever the code: before END_STREAM the response is not whole (RFC 9113 section 8.1), and
+            // after it the library tells of no reset.
             From::Service { .. } => Error::new(
                 Reason::UpstreamIncomplete,
                 "the service reset the stream within its response",
@@ -142,6 +194,9 @@ impl Incoming {
     }
 
     pub(crate) fn length(&self) -> Length {
-        if self.stream.is_end_stream() { Length::Exact(0) } else { self.length }
+        match self.stream.is_end_stream() && self.ahead.is_empty() {
+            true => Length::Exact(0),
+            false => self.length,
+        }
     }
 }

@@ -171,6 +171,34 @@ impl Io {
         }
     }
 
+    /// The TCP socket beneath, if there is one.
+    fn tcp(&self) -> Option<&TcpStream> {
+        let socket = match self {
+            Self::Tcp(tcp) => return Some(tcp),
+            Self::Unix(_) | Self::Memory(_) => return None,
+            Self::Rewound(rewound) => rewound.get_ref(),
+            Self::ServerTls(tls) => tls.get_ref().0.get_ref(),
+            Self::ClientTls(tls) => tls.get_ref().0,
+        };
+        match socket {
+            Socket::Tcp(tcp) => Some(tcp),
+            Socket::Unix(_) | Socket::Memory(_) => None,
+        }
+    }
+
+    /// Whether the other end has reset the connection, as far as is known without reading or writing.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.tcp().is_some_and(|tcp| !matches!(tcp.take_error(), Ok(None)))
+    }
+
+    /// Has the connection end with a reset, so that the other end cannot take its end for a regular one.
+    pub(crate) fn reset_on_drop(&self) {
+        if let Some(tcp) = self.tcp() {
+            // If that cannot be, it ends as every connection does.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// What the TLS handshake found out; `None` without TLS. It copies: ask once for a connection.
     pub fn tls_info(&self) -> Option<TlsInfo> {
         match self {

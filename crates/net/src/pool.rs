@@ -206,7 +206,7 @@ impl Slot {
         let connection = shared
             .iter()
             .filter(|(connection, _)| {
-                connection.streams() < options.streams_max
+                connection.streams() < options.streams_max.min(connection.streams_max)
                     && !is_old(connection.opened, options.age_max, now)
                     && options.requests_max.is_none_or(|most| connection.served.get() < most)
             })
@@ -365,8 +365,13 @@ impl Pool {
             connection.lease = Some(lease);
             return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
         }
-        let settings =
-            h2::client::Settings { header_bytes_max: slot.options.borrow().head.bytes_max };
+        let settings = {
+            let options = slot.options.borrow();
+            h2::client::Settings {
+                header_bytes_max: options.head.bytes_max,
+                streams_max: options.streams_max,
+            }
+        };
         let opened = h2::client::Connection::open(connected.io, settings, &self.stop);
         let connection = match tokio::time::timeout(timeout, opened).await {
             Ok(opened) => opened?,

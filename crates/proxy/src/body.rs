@@ -135,6 +135,10 @@ impl Source for Reader {
         }
     }
 
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.kept.borrow_mut().body.read_ahead(cx);
+    }
+
     fn length(&self) -> Length {
         self.kept.borrow().length
     }
@@ -194,6 +198,10 @@ impl Source for Watched {
         })
     }
 
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -251,6 +259,10 @@ impl<F: FnOnce(Bytes) + 'static> Source for Copied<F> {
         Poll::Ready(frame)
     }
 
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -278,6 +290,10 @@ impl Source for Timed {
             self.body = Body::Empty;
             Some(Err(Error::new(Reason::RequestTimeout, "the deadline passed within the response")))
         })
+    }
+
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
     }
 
     fn length(&self) -> Length {

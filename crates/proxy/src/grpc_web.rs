@@ -90,6 +90,10 @@ impl Source for FromText {
         }
     }
 
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
+    }
+
     fn length(&self) -> Length {
         Length::Unknown
     }
@@ -140,6 +144,10 @@ impl Source for ToWeb {
                 None
             }
         })
+    }
+
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
     }
 
     fn length(&self) -> Length {

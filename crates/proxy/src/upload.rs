@@ -209,6 +209,10 @@ impl Source for Limited {
         Poll::Ready(frame)
     }
 
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -241,6 +245,10 @@ impl Source for Answering {
             return Poll::Ready(Some(Err(fault)));
         }
         frame
+    }
+
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.read_ahead(cx);
     }
 
     fn length(&self) -> Length {

@@ -147,11 +147,18 @@ impl Upload {
                 }
                 Sending::Body => {}
             }
-            if link.is_full()
-                && let Err(error) = std::task::ready!(link.poll_flush(cx))
-            {
-                self.state = Sending::Done;
-                return Poll::Ready(Ok(Err(error)));
+            if link.is_full() {
+                match link.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        self.state = Sending::Done;
+                        return Poll::Ready(Ok(Err(error)));
+                    }
+                    Poll::Pending => {
+                        self.body.read_ahead(cx);
+                        return Poll::Pending;
+                    }
+                }
             }
             match self.body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
@@ -383,6 +390,7 @@ fn answer(
         },
         connection: Some(connection),
         upload: Some(upload),
+        failed: None,
         home: (keep_alive && clean).then_some(home),
     };
     if matches!(body.decoding, Decoding::Done) {
@@ -413,6 +421,8 @@ pub struct ResponseBody {
     decoding: Decoding,
     length: Length,
     upload: Option<Upload>,
+    /// Why the rest of the request cannot come: what has come of the response is given first.
+    failed: Option<Error>,
     home: Option<Home>,
 }
 
@@ -447,9 +457,15 @@ impl ResponseBody {
             if let Some(upload) = &mut self.upload {
                 match upload.poll(link, cx) {
                     Poll::Ready(Ok(Ok(()))) => self.upload = None,
-                    Poll::Ready(Ok(Err(_)) | Err(_)) => {
+                    // The service wants no more of it, and may answer all the same.
+                    Poll::Ready(Ok(Err(_))) => {
                         self.upload = None;
                         self.home = None;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.upload = None;
+                        self.home = None;
+                        self.failed = Some(error);
                     }
                     Poll::Pending => {}
                 }
@@ -499,7 +515,15 @@ impl ResponseBody {
                     u64::MAX
                 }
             };
-            match std::task::ready!(link.poll_read_body(cx, want)) {
+            let read = match link.poll_read_body(cx, want) {
+                Poll::Ready(read) => read,
+                Poll::Pending => {
+                    let Some(error) = self.failed.take() else { return Poll::Pending };
+                    self.drop_connection();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            match read {
                 Ok(1..) => {}
                 Ok(0) if matches!(self.decoding, Decoding::Close) => {
                     self.drop_connection();

@@ -8,6 +8,7 @@
 mod closing;
 mod head;
 mod incoming;
+mod watch;
 mod writer;
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
@@ -24,9 +25,10 @@ use self::{
     closing::{drain_body, linger},
     head::{Head, read_head},
     incoming::{Incoming, check_waiting},
-    writer::Writer,
+    watch::End,
+    writer::{Then, Writer},
 };
-use super::link::{Link, Read};
+use super::link::Link;
 use crate::{
     alarm::Alarm,
     body::Body,
@@ -74,6 +76,8 @@ pub async fn serve<H: Handler>(
         waiting: None,
         responding: false,
         informable: true,
+        end: End::Open,
+        watcher: None,
     }));
     let alarm = Alarm::default();
     let began = SystemClock::tick();
@@ -127,22 +131,30 @@ pub async fn serve<H: Handler>(
         };
         // Who waits for the end of a tunnel is not told of the head that opens it.
         let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
-        let stays = keep_alive && !stop.is_draining() && SystemClock::tick() < retires;
+        let more = {
+            let state = shared.borrow();
+            state.end == End::Open || !state.link.inbuf.is_empty()
+        };
+        let stays = keep_alive && more && !stop.is_draining() && SystemClock::tick() < retires;
         let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };
-        let kept = writer.write(response, stays || tunnel.is_some(), version).await;
+        let then = writer.write(response, stays || tunnel.is_some(), version).await;
         if let Some((tunnel, done)) = tunnel {
-            if kept {
+            if then == Then::Stays {
                 join(shared, *tunnel, done, stop).await;
             }
             return Ended::Closed;
         }
-        if !kept || !drain_body(&shared, &alarm).await {
-            linger(&shared, &alarm).await;
-            return Ended::Closed;
+        if then == Then::Stays && drain_body(&shared, &alarm).await {
+            continue;
         }
+        if then != Then::Cut {
+            linger(&shared, &alarm).await;
+        }
+        return Ended::Closed;
     }
 }
-/// Lets the handler work, watching the client meanwhile; `None` if the client has gone.
+/// Lets the handler work, watching the client meanwhile; `None` if the client has gone. One that has ended
+/// its direction has not: it is answered.
 async fn handle<H: Handler>(
     handler: &H,
     request: Request,
@@ -151,7 +163,6 @@ async fn handle<H: Handler>(
     alarm: &Alarm,
 ) -> Option<Response> {
     let mut work = pin!(handler.call(request));
-    let mut watch = true;
     poll_fn(|cx| {
         if let Poll::Ready(response) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
@@ -160,13 +171,8 @@ async fn handle<H: Handler>(
         if !state.link.is_flushed() && matches!(state.link.poll_flush(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(None);
         }
-        if watch && matches!(state.incoming, Incoming::Done) {
-            match state.link.poll_read_head::<()>(cx, |_| None) {
-                // Requests sent ahead wait in the buffer; enough to know that the client is there.
-                Poll::Ready(Ok(Read::More | Read::Found(()))) => watch = false,
-                Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(None),
-                Poll::Pending => {}
-            }
+        if watch::is_gone(&mut state, cx) {
+            return Poll::Ready(None);
         }
         check_waiting(&mut state, settings, alarm, cx);
         Poll::Pending

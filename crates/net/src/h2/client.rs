@@ -1,7 +1,7 @@
 //! The client side of a connection to a service that speaks HTTP/2.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
@@ -20,6 +20,7 @@ use super::{
     fields::{declare, from_header_map, to_header_map},
     keep_alive::KeepAlive,
     sending::{Broken, Sending},
+    server::connection_window,
 };
 use crate::{alarm::Alarm, body::Body, io::Io, message::Inform, tasks::Stop};
 
@@ -28,12 +29,12 @@ use crate::{alarm::Alarm, body::Body, io::Io, message::Inform, tasks::Stop};
 pub struct Settings {
     /// Largest header section of a response.
     pub header_bytes_max: usize,
+    /// Most concurrent streams.
+    pub streams_max: usize,
 }
 
 /// How many bytes of one stream a service may send ahead.
-const STREAM_WINDOW: u32 = 512 * 1024;
-/// How many bytes of all streams a service may send ahead.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
 /// the connection. Two streams' windows full of the smallest gRPC messages fit.
 const SMALL_FRAMES_MAX: usize = 64 * 1024 * 1024;
@@ -53,6 +54,8 @@ pub struct Connection {
     pub idle_since: Rc<Cell<Tick>>,
     /// How many streams it has carried.
     pub served: Rc<Cell<u64>>,
+    /// As many streams as its window has room for, though nobody reads them.
+    pub streams_max: usize,
     secure: bool,
 }
 
@@ -70,11 +73,21 @@ impl Drop for Stream {
 }
 
 /// The rest of a request that goes on while its response comes; ends with that.
-pub(super) struct Pipe(AbortHandle);
+pub(super) struct Pipe {
+    task: AbortHandle,
+    failed: Rc<RefCell<Option<Error>>>,
+}
+
+impl Pipe {
+    /// Why the rest could not be sent, if that was the client's doing, which reset the stream.
+    pub(super) fn failed(&self) -> Option<Error> {
+        self.failed.borrow_mut().take()
+    }
+}
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -91,7 +104,7 @@ impl Connection {
         let (send, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(connection_window(STREAM_WINDOW, settings.streams_max))
             .data_frame_budget(SMALL_FRAMES_MAX)
             .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER_MAX)
@@ -113,6 +126,7 @@ impl Connection {
             opened: now,
             idle_since: Rc::new(Cell::new(now)),
             served: Rc::default(),
+            streams_max: settings.streams_max,
             secure,
         })
     }
@@ -159,10 +173,11 @@ impl Connection {
             if let Some(sending) = &mut pipe
                 && let Poll::Ready(sent) = sending.poll(cx)
             {
-                pipe = None;
                 if let Err(Broken::Body(error)) = sent {
+                    sending.fail(&error);
                     return Poll::Ready(Err(error));
                 }
+                pipe = None;
             }
             while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
                 let (parts, ()) = interim.into_parts();
@@ -181,13 +196,19 @@ impl Connection {
             return Ok((head, Body::Empty));
         }
         let pipe = pipe.map(|mut sending| {
+            let failed = Rc::<RefCell<Option<Error>>>::default();
+            let tell = failed.clone();
             let rest = tokio::task::spawn_local(async move {
-                // What becomes of it shows in the response.
-                let _ = poll_fn(|cx| sending.poll(cx)).await;
+                // What the service makes of it shows in the response.
+                let sent = poll_fn(|cx| sending.poll(cx)).await;
+                if let Err(Broken::Body(error)) = sent {
+                    sending.fail(&error);
+                    *tell.borrow_mut() = Some(error);
+                }
             });
-            Pipe(rest.abort_handle())
+            Pipe { task: rest.abort_handle(), failed }
         });
-        let from = From::Service { _stream: stream, _pipe: pipe };
+        let from = From::Service { _stream: stream, pipe };
         Ok((head, Body::H2(Incoming::new(received, &parts.headers, from))))
     }
 

@@ -40,22 +40,40 @@ pub(super) struct Guard {
     tripped: Tripped,
 }
 
-/// Whether the client was cut off.
+/// Whether the client was cut off, and what else the connection's task and its streams tell each other.
 #[derive(Clone, Default)]
-pub(super) struct Tripped(Rc<(Cell<bool>, Cell<Option<Waker>>)>);
+pub(super) struct Tripped(Rc<Told>);
+
+#[derive(Default)]
+struct Told {
+    tripped: Cell<bool>,
+    /// What was last to be written was not taken.
+    blocked: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
 
 impl Tripped {
     /// Whether GOAWAY has left, and the connection is to be dropped.
     pub(super) fn closed(&self, cx: &Context<'_>) -> bool {
-        self.0.1.set(Some(cx.waker().clone()));
-        self.0.0.get()
+        self.0.waker.set(Some(cx.waker().clone()));
+        self.0.tripped.get()
+    }
+
+    /// Whether the client takes no more bytes for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.0.blocked.get()
+    }
+
+    /// Has the connection's task go on.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
     }
 
     fn trip(&self) {
-        self.0.0.set(true);
-        if let Some(waker) = self.0.1.take() {
-            waker.wake();
-        }
+        self.0.tripped.set(true);
+        self.wake();
     }
 }
 
@@ -198,7 +216,9 @@ impl AsyncWrite for Guard {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.tripped.0.blocked.set(written.is_pending());
+        let written = std::task::ready!(written)?;
         self.outward.see(&buf[..written], |_, _| true);
         Poll::Ready(Ok(written))
     }
@@ -208,7 +228,9 @@ impl AsyncWrite for Guard {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.tripped.0.blocked.set(written.is_pending());
+        let written = std::task::ready!(written)?;
         let mut left = written;
         for buf in bufs {
             let seen = left.min(buf.len());

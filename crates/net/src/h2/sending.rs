@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::SendStream;
-use weft_kernel::{Error, Reason};
+use weft_kernel::{Error, Side};
 
 use super::fields::to_header_map;
 use crate::body::{Body, Frame};
@@ -27,7 +27,7 @@ pub(super) struct Sending {
 /// Why a body was not sent to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// It broke off by itself; the stream has been reset.
+    /// It broke off by itself: the stream is to be reset, which drops what has not left yet.
     Body(Error),
     /// The peer wants no more, or has gone.
     Peer,
@@ -43,6 +43,14 @@ impl Sending {
         !self.data.is_empty()
     }
 
+    /// Breaks it off because of what became of its body.
+    pub(super) fn fail(&mut self, error: &Error) {
+        self.reset(match error.side() {
+            Side::Caller => h2::Reason::CANCEL,
+            _ => h2::Reason::INTERNAL_ERROR,
+        });
+    }
+
     /// Breaks it off.
     pub(super) fn reset(&mut self, reason: h2::Reason) {
         self.stream.send_reset(reason);
@@ -53,6 +61,7 @@ impl Sending {
         loop {
             if !self.data.is_empty() {
                 if self.poll_data(cx)?.is_pending() {
+                    self.body.read_ahead(cx);
                     return self.poll_reset(cx);
                 }
                 if matches!(self.next, Some(None)) {
@@ -76,13 +85,7 @@ impl Sending {
                     let sent = self.stream.send_data(Bytes::new(), true);
                     return Poll::Ready(sent.map_err(|_error| Broken::Peer));
                 }
-                Some(Err(error)) => {
-                    self.reset(match error.reason() {
-                        Reason::CallerGone => h2::Reason::CANCEL,
-                        _ => h2::Reason::INTERNAL_ERROR,
-                    });
-                    return Poll::Ready(Err(Broken::Body(error)));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(Broken::Body(error))),
             }
         }
     }

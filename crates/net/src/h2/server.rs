@@ -4,20 +4,24 @@ mod head;
 mod stream;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
-use weft_wire::ResponseHead;
+use weft_wire::{ResponseHead, h1::HeadLimits};
 
-use super::{fields::to_header_map, guard::Guard, keep_alive::KeepAlive};
+use super::{
+    fields::to_header_map,
+    guard::{Guard, Tripped},
+    keep_alive::KeepAlive,
+};
 use crate::{
     alarm::Alarm,
     io::Io,
@@ -47,8 +51,16 @@ pub struct Settings {
 
 /// How many bytes of one stream a client may send ahead.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// How many bytes of all streams a client may send ahead.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What the window of a connection has beyond those of all its streams, so that streams which nobody reads
+/// never hold up another.
+const WINDOW_SPARE: u32 = 1024 * 1024;
+/// How often the limit of a header section its fields may count in HPACK's way, by which each crumb of a
+/// cookie is a field with 32 bytes of its own; by the fields' own bytes the limit is held exactly.
+const HEADER_LIST_FACTOR: usize = 4;
+/// How long a client may take to hear of GOAWAY while it has no stream.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
+/// How long a broken response waits for what came of it to leave.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
 /// the connection. One stream's window full of the smallest gRPC messages fits: it is held back.
 const SMALL_FRAMES_MAX: usize = 16 * 1024 * 1024;
@@ -62,10 +74,46 @@ struct Shared<H> {
     handler: Rc<H>,
     peer: Rc<Peer>,
     stop: Stop,
-    count_max: usize,
+    head: HeadLimits,
     idle: Duration,
     open: Cell<usize>,
     last_end: Cell<Tick>,
+    tripped: Tripped,
+    /// How often all that waited has been written.
+    flushes: Cell<u64>,
+    flushing: RefCell<Vec<Waker>>,
+}
+
+impl<H> Shared<H> {
+    /// Ready once what is queued now has been written.
+    async fn flushed(&self) {
+        let before = self.flushes.get();
+        poll_fn(|cx| {
+            if self.flushes.get() != before {
+                return Poll::Ready(());
+            }
+            self.flushing.borrow_mut().push(cx.waker().clone());
+            self.tripped.wake();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Tells those who wait that all has been written.
+    fn tell_flushed(&self) {
+        let flushing = std::mem::take(&mut *self.flushing.borrow_mut());
+        if !flushing.is_empty() {
+            self.flushes.set(self.flushes.get() + 1);
+            flushing.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// The window of a connection whose every stream has this one.
+pub(super) fn connection_window(stream_window: u32, streams_max: usize) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    let streams = u32::try_from(streams_max).unwrap_or(u32::MAX);
+    stream_window.saturating_mul(streams).saturating_add(WINDOW_SPARE).min(MOST)
 }
 
 /// Serves a connection until it ends; an error if the client broke the rules. `early` are bytes that have
@@ -85,11 +133,17 @@ pub async fn serve<H: Handler>(
     let mut handshake = pin!(
         h2::server::Builder::new()
             .max_concurrent_streams(settings.streams_max)
-            .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(settings.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR))
+                    .unwrap_or(u32::MAX),
+            )
             .max_pending_accept_reset_streams(settings.resets_max.min(1000) as usize)
             .max_local_error_reset_streams(Some(settings.resets_max as usize))
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(connection_window(
+                STREAM_WINDOW,
+                settings.streams_max as usize,
+            ))
             .data_frame_budget(SMALL_FRAMES_MAX)
             .max_send_buffer_size(SEND_BUFFER_MAX)
             .enable_connect_protocol()
@@ -115,14 +169,20 @@ pub async fn serve<H: Handler>(
         handler,
         peer,
         stop: stop.clone(),
-        count_max: settings.header_count_max,
+        head: HeadLimits {
+            bytes_max: settings.header_bytes_max,
+            count_max: settings.header_count_max,
+        },
         idle: settings.stream_idle_timeout,
         open: Cell::new(0),
         last_end: Cell::new(SystemClock::tick()),
+        tripped: tripped.clone(),
+        flushes: Cell::new(0),
+        flushing: RefCell::default(),
     });
     let mut keep_alive = KeepAlive::new(connection.ping_pong(), alarm.clone(), PING);
     let retires = settings.age_max.map_or(Tick::NEVER, |age| began.plus(age));
-    let mut leaving = false;
+    let mut leaving = None;
     poll_fn(|cx| {
         loop {
             let accepted = connection.poll_accept(cx);
@@ -144,10 +204,19 @@ pub async fn serve<H: Handler>(
                 Poll::Pending => break,
             }
         }
+        if !tripped.is_blocked() {
+            shared.tell_flushed();
+        }
         if keep_alive.poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if !leaving {
+        if let Some(since) = leaving {
+            // The library waits for the client to acknowledge that it has heard; not every client does.
+            let grace = shared.last_end.get().max(since).plus(GOAWAY_GRACE);
+            if shared.open.get() == 0 && alarm.poll(cx, grace).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+        } else {
             let silent = if shared.open.get() == 0 {
                 shared.last_end.get().plus(settings.idle_timeout)
             } else {
@@ -155,7 +224,7 @@ pub async fn serve<H: Handler>(
             };
             let rings = alarm.poll(cx, silent.min(retires)).is_ready();
             if rings || Pin::new(&mut draining).poll(cx).is_ready() {
-                leaving = true;
+                leaving = Some(SystemClock::tick());
                 connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
             }
@@ -201,5 +270,8 @@ impl<H> Drop for Counted<H> {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.last_end.set(SystemClock::tick());
+        if self.0.open.get() == 0 && self.0.stop.is_draining() {
+            self.0.tripped.wake();
+        }
     }
 }

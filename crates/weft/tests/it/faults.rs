@@ -335,7 +335,7 @@ fn a_client_that_goes_away_ends_the_work() {
     let mut conn = weft.connect("web");
     conn.send("GET /bad/gone HTTP/1.1\r\nhost: t\r\n\r\n");
     weft_testkit::until("the service is asked", || (bad.connections() > 0).then_some(()));
-    drop(conn);
+    conn.reset();
     assert!(told.recv_timeout(weft_testkit::PATIENCE).unwrap());
     assert!(weft.wait_line("/bad/gone").contains("caller_gone"));
     is_unharmed(&weft);

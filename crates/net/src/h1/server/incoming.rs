@@ -12,7 +12,7 @@ use weft_wire::{
     h1::{ChunkedDecoder, Decoded, Framing, encode_response},
 };
 
-use super::Settings;
+use super::{Settings, watch::End};
 use crate::{alarm::Alarm, body::Frame, h1::link::Link};
 
 pub(super) enum Incoming {
@@ -36,6 +36,10 @@ pub(crate) struct Shared {
     pub(super) responding: bool,
     /// The client can read interim responses.
     pub(super) informable: bool,
+    /// Whether the client has ended its direction.
+    pub(super) end: End,
+    /// Who watches the client once the body has ended.
+    pub(super) watcher: Option<Waker>,
 }
 
 impl Shared {
@@ -46,8 +50,21 @@ impl Shared {
         encode_response(head, Framing::None, None, self.link.queue());
     }
 
+    /// Notes that the client has ended its direction.
+    pub(super) fn ended(&mut self) {
+        self.end = if self.responding { End::Answered } else { End::Asking };
+    }
+
+    /// Notes that nothing more of the body is to be read.
+    fn end_body(&mut self, end: Incoming) {
+        self.incoming = end;
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+    }
+
     fn fail_body(&mut self, reason: Reason) {
-        self.incoming = Incoming::Broken(reason);
+        self.end_body(Incoming::Broken(reason));
         if let Some((_, waker)) = self.waiting.take() {
             waker.wake();
         }
@@ -77,7 +94,7 @@ impl Shared {
                         let data = self.link.inbuf.split_to(len).freeze();
                         *left -= len as u64;
                         if *left == 0 {
-                            self.incoming = Incoming::Done;
+                            self.end_body(Incoming::Done);
                         }
                         return Poll::Ready(Some(Ok(Frame::Data(data))));
                     }
@@ -91,7 +108,7 @@ impl Shared {
                     }
                     Ok(Decoded::End { skip, trailers }) => {
                         let _ = self.link.inbuf.split_to(skip);
-                        self.incoming = Incoming::Done;
+                        self.end_body(Incoming::Done);
                         return Poll::Ready(trailers.map(|fields| Ok(Frame::Trailers(fields))));
                     }
                     Ok(Decoded::More { skip }) => {
@@ -99,7 +116,7 @@ impl Shared {
                         u64::MAX
                     }
                     Err(_) => {
-                        self.incoming = Incoming::Broken(Reason::MalformedRequest);
+                        self.end_body(Incoming::Broken(Reason::MalformedRequest));
                         continue;
                     }
                 },
@@ -115,7 +132,7 @@ impl Shared {
                 Poll::Ready(Ok(1..)) => self.waiting = None,
                 Poll::Ready(Ok(0) | Err(_)) => {
                     self.waiting = None;
-                    self.incoming = Incoming::Broken(Reason::CallerGone);
+                    self.end_body(Incoming::Broken(Reason::CallerGone));
                 }
             }
         }

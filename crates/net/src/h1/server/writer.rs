@@ -3,7 +3,7 @@
 use std::{cell::RefCell, future::poll_fn, io, task::Poll};
 
 use bytes::Bytes;
-use weft_kernel::{Reason, SystemClock};
+use weft_kernel::{Reason, SystemClock, Tick};
 use weft_wire::{
     Known, Length, Method, ResponseHead, Version,
     h1::{Framing, encode_response},
@@ -12,12 +12,24 @@ use weft_wire::{
 use super::{
     Settings,
     incoming::{Shared, check_waiting},
+    watch,
 };
 use crate::{
     alarm::Alarm,
     body::{Body, Frame},
     message::Response,
 };
+
+/// What becomes of a connection after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It goes on.
+    Stays,
+    /// It is closed with care, so that what was written is read.
+    Closes,
+    /// It is dropped at once.
+    Cut,
+}
 
 pub(super) struct Writer<'a> {
     pub(super) shared: &'a RefCell<Shared>,
@@ -27,8 +39,8 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes a response; says whether the connection can go on.
-    pub(super) async fn write(&self, response: Response, stays: bool, version: Version) -> bool {
+    /// Writes a response; says what becomes of the connection.
+    pub(super) async fn write(&self, response: Response, stays: bool, version: Version) -> Then {
         let Response { mut head, mut body, done, .. } = response;
         let bodiless = !ResponseHead::may_have_body(head.status, self.method);
         let length = body.length();
@@ -42,13 +54,7 @@ impl Writer<'_> {
         {
             let mut state = self.shared.borrow_mut();
             state.responding = true;
-            if let Framing::Length(length) = framing {
-                if !head.fields.has(Known::ContentLength) {
-                    let mut text = Vec::with_capacity(20);
-                    weft_wire::h1::push_decimal(&mut text, length);
-                    head.fields.add(Known::ContentLength, &text);
-                }
-            } else if !bodiless || head.status == 204 || head.status < 200 {
+            if head.status == 204 || head.status < 200 {
                 head.fields.remove(Known::ContentLength);
             }
             let connection = match (stays, version) {
@@ -61,15 +67,22 @@ impl Writer<'_> {
         }
         let mut sent = 0;
         let outcome = if bodiless {
-            drop(body);
             self.flush().await.map_err(|_error: io::Error| Reason::CallerGone)
         } else {
             self.write_body(&mut body, framing, &mut sent).await
         };
+        let mut then = if stays && outcome.is_ok() { Then::Stays } else { Then::Closes };
+        if framing == Framing::Close && outcome.is_err() {
+            // The end of the connection would be read as that of the response.
+            self.shared.borrow().link.io.reset_on_drop();
+            then = Then::Cut;
+        }
+        // Before it is told of, so that what it holds is free when that is heard.
+        drop(body);
         if let Some(done) = done {
             done.end(sent, outcome);
         }
-        stays && outcome.is_ok()
+        then
     }
 
     async fn flush(&self) -> io::Result<()> {
@@ -96,16 +109,20 @@ impl Writer<'_> {
         let mut over = left == 0;
         let mut limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
         let mut progress = u64::MAX;
+        let mut still = Tick::NEVER;
         poll_fn(|cx| {
             loop {
                 let full = self.shared.borrow().link.is_full();
                 if full || over {
-                    let mut state = self.shared.borrow_mut();
-                    match state.link.poll_flush(cx) {
+                    let flushed = self.shared.borrow_mut().link.poll_flush(cx);
+                    match flushed {
                         Poll::Ready(Ok(())) if over => return Poll::Ready(Ok(())),
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::CallerGone)),
-                        Poll::Pending => break,
+                        Poll::Pending => {
+                            body.read_ahead(cx);
+                            break;
+                        }
                     }
                 }
                 // The body may read from this very connection: it must not be borrowed here.
@@ -158,7 +175,18 @@ impl Writer<'_> {
             let now_at = state.link.sent + *sent;
             if now_at != progress {
                 progress = now_at;
-                limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+                still = SystemClock::tick();
+                limit = still.plus(self.settings.stream_idle_timeout);
+            }
+            let before = state.end;
+            if watch::is_gone(&mut state, cx) {
+                return Poll::Ready(Err(Reason::CallerGone));
+            }
+            if state.end != before {
+                still = SystemClock::tick();
+            }
+            if let Poll::Ready(gone) = watch::poll_still(&state, self.alarm, &mut still, cx) {
+                return Poll::Ready(Err(gone));
             }
             check_waiting(&mut state, self.settings, self.alarm, cx);
             if self.alarm.poll(cx, limit).is_ready() {

@@ -1,8 +1,6 @@
 //! One stream of a client: a request, handled, and its response.
 
-use std::{
-    cell::RefCell, future::Future, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration,
-};
+use std::{cell::RefCell, future::Future, future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
@@ -10,7 +8,7 @@ use http::HeaderMap;
 use weft_kernel::{Reason, SystemClock};
 use weft_wire::{Fields, Known, Length, Method, ResponseHead};
 
-use super::{Counted, head::request_head};
+use super::{Counted, FLUSH_TIME, Shared, head::request_head};
 use crate::{
     alarm::Alarm,
     body::Body,
@@ -37,7 +35,7 @@ pub(super) async fn serve<H: Handler>(
     let alarm = Alarm::default();
     let mut tunnelled = None;
     let mut method = Method::Get;
-    let response = match request_head(&parts, shared.count_max) {
+    let response = match request_head(&parts, shared.head) {
         Ok(head) => {
             method = head.method.clone();
             let inform = Inform::h2(&respond);
@@ -83,16 +81,21 @@ pub(super) async fn serve<H: Handler>(
         }
         return;
     }
-    // HEAD may be told a length without the body (RFC 9110 section 8.6).
-    let length = if matches!(status, 204 | 304) { Length::Unknown } else { body.length() };
-    let ends = body.is_empty() || !ResponseHead::may_have_body(status, &method);
-    let Some(stream) = begin(&respond, status, &head.fields, |map| declare(length, map), ends)
-    else {
+    // Without a body a length may be told all the same (RFC 9110 section 8.6), as HEAD and 304 do.
+    let may_have_body = ResponseHead::may_have_body(status, &method);
+    let ends = body.is_empty() || !may_have_body;
+    let length = body.length();
+    let more = |map: &mut HeaderMap| match status {
+        204 => declare(Length::Unknown, map),
+        _ if may_have_body || !length.is_none() => declare(length, map),
+        _ => {}
+    };
+    let Some(stream) = begin(&respond, status, &head.fields, more, ends) else {
         return;
     };
     let (sent, outcome) = match ends {
         true => (0, Ok(())),
-        false => send(Sending::new(stream, body), &alarm, shared.idle).await,
+        false => send(Sending::new(stream, body), &alarm, shared).await,
     };
     if let Some(done) = done {
         done.end(sent, outcome);
@@ -116,13 +119,19 @@ fn begin(
 }
 
 /// Sends the body, as long as something moves; says how much has left, and why that was not all.
-async fn send(mut sending: Sending, alarm: &Alarm, idle: Duration) -> (u64, Result<(), Reason>) {
+async fn send<H>(
+    mut sending: Sending,
+    alarm: &Alarm,
+    shared: &Shared<H>,
+) -> (u64, Result<(), Reason>) {
+    let idle = shared.idle;
+    let mut broken = None;
     let mut limit = SystemClock::tick().plus(idle);
     let mut progress = 0;
     let outcome = poll_fn(|cx| {
         if let Poll::Ready(sent) = sending.poll(cx) {
-            return Poll::Ready(sent.map_err(|broken| match broken {
-                Broken::Body(error) => error.reason(),
+            return Poll::Ready(sent.map_err(|why| match why {
+                Broken::Body(error) => broken.insert(error).reason(),
                 Broken::Peer => Reason::CallerGone,
             }));
         }
@@ -138,6 +147,12 @@ async fn send(mut sending: Sending, alarm: &Alarm, idle: Duration) -> (u64, Resu
         Poll::Pending
     })
     .await;
+    if let Some(error) = broken {
+        // A reset overtakes what has not left: the head and what came of the body go first.
+        let flushed = pin!(shared.flushed());
+        let _ = alarm.within(SystemClock::tick().plus(FLUSH_TIME), flushed).await;
+        sending.fail(&error);
+    }
     (sending.sent, outcome)
 }
 

@@ -1,0 +1,223 @@
+//! Clients that leave, end their direction or break their upload once the response has begun.
+
+use std::{net::Shutdown, sync::mpsc};
+
+use weft_testkit::{
+    Conn, PATIENCE, Upstream, Weft,
+    http2::{self, Client, Service, request},
+    until,
+    upstream::ok,
+};
+
+const BIN: &str = env!("CARGO_BIN_EXE_weft");
+
+/// The head of an event stream and its first event.
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+    transfer-encoding: chunked\r\n\r\n7\r\ndata: 1\r\n";
+
+fn node(service: &str, more: &str) -> Weft {
+    Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{service}'{more} }} }}
+routes: [{{ name: all, to: it, body_max: 64KiB, timeout: {{ idle: 60s }} }}]
+"
+        ),
+    )
+}
+
+/// A service that begins a stream for each request and says nothing more; it tells when each has ended.
+fn quiet() -> (Upstream, mpsc::Receiver<()>) {
+    let (tell, told) = mpsc::sync_channel(1024);
+    let service = Upstream::raw(move |mut conn| {
+        if conn.head().is_none() {
+            return;
+        }
+        conn.send(STREAM);
+        while !conn.take(1).is_empty() {}
+        let _ = tell.try_send(());
+    });
+    (service, told)
+}
+
+/// A client that has begun a stream with these bytes and has read its first event.
+fn begun(weft: &Weft, asked: &str) -> Conn {
+    let mut conn = weft.connect("web");
+    conn.send(asked);
+    let head = conn.head().unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(conn.take(12), b"7\r\ndata: 1\r\n");
+    conn
+}
+
+const GET: &str = "GET /stream HTTP/1.1\r\nhost: t\r\n\r\n";
+
+#[test]
+fn a_client_that_leaves_a_quiet_stream_is_noticed() {
+    let (service, told) = quiet();
+    let weft = node(&service.address().to_string(), "");
+    let many: Vec<Conn> = (0..20).map(|_| begun(&weft, GET)).collect();
+    drop(many);
+    // One that has sent more requests ahead, and one that is reset.
+    drop(begun(&weft, &GET.repeat(3)));
+    begun(&weft, GET).reset();
+    for _ in 0..22 {
+        told.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!(weft.wait_line("/stream").contains("caller_gone"));
+    until("nothing is in progress", || {
+        (weft.metric("weft_endpoint_active_requests", &[]) == 0.0).then_some(())
+    });
+}
+
+/// One that leaves before the head is out is noticed by the reset that answers the head.
+#[test]
+fn a_client_that_leaves_before_the_head_is_noticed_after_it() {
+    let (go, may_go) = mpsc::sync_channel::<()>(1);
+    let may_go = std::sync::Mutex::new(may_go);
+    let (tell, told) = mpsc::sync_channel(1);
+    let service = Upstream::raw(move |mut conn| {
+        if conn.head().is_some() && may_go.lock().unwrap().recv().is_ok() {
+            conn.send(STREAM);
+            while !conn.take(1).is_empty() {}
+            let _ = tell.try_send(());
+        }
+    });
+    let weft = node(&service.address().to_string(), "");
+    let mut conn = weft.connect("web");
+    conn.send(GET);
+    until("the service is asked", || (service.connections() > 0).then_some(()));
+    drop(conn);
+    go.send(()).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_client_that_ends_its_direction_is_answered() {
+    let (go, may_go) = mpsc::sync_channel::<()>(8);
+    let may_go = std::sync::Mutex::new(may_go);
+    let service = Upstream::answering(move |request| {
+        may_go.lock().unwrap().recv().unwrap();
+        ok(&format!("{} {}", request.method(), request.text()))
+    });
+    let weft = node(&service.address().to_string(), "");
+    for asked in [
+        "GET / HTTP/1.1\r\nhost: t\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: t\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    ] {
+        let mut conn = weft.connect("web");
+        conn.send(asked);
+        conn.stream().shutdown(Shutdown::Write).unwrap();
+        go.send(()).unwrap();
+        let response = conn.response();
+        assert_eq!(response.status(), 200, "{asked:?}");
+        assert!(conn.is_closed(), "{asked:?}");
+    }
+    // What was sent ahead of the end is answered too.
+    let mut conn = weft.connect("web");
+    conn.send(GET.repeat(2));
+    conn.stream().shutdown(Shutdown::Write).unwrap();
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert_eq!((conn.response().status(), conn.response().status()), (200, 200));
+    assert!(conn.is_closed());
+}
+
+/// A client that has ended its direction still gets a response that comes in pieces.
+#[test]
+fn a_client_that_ended_its_direction_gets_the_whole_of_a_slow_response() {
+    let (go, may_go) = mpsc::sync_channel::<()>(8);
+    let may_go = std::sync::Mutex::new(may_go);
+    let service = Upstream::raw(move |mut conn| {
+        let may_go = may_go.lock().unwrap();
+        if conn.head().is_some() && may_go.recv().is_ok() {
+            conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
+            let _ = may_go.recv();
+            conn.send("2\r\ncd\r\n0\r\n\r\n");
+        }
+    });
+    let weft = node(&service.address().to_string(), "");
+    let mut conn = weft.connect("web");
+    conn.send(GET);
+    conn.stream().shutdown(Shutdown::Write).unwrap();
+    until("the service is asked", || (service.connections() > 0).then_some(()));
+    go.send(()).unwrap();
+    assert_eq!(conn.head().unwrap().status(), 200);
+    assert_eq!(conn.take(7), b"2\r\nab\r\n");
+    go.send(()).unwrap();
+    assert_eq!(conn.rest(), b"2\r\ncd\r\n0\r\n\r\n");
+}
+
+/// What breaks an upload after the head of the response ends that response, whoever the service is.
+#[test]
+fn an_upload_that_breaks_within_the_response_ends_it() {
+    let (service, told) = quiet();
+    let old = node(&service.address().to_string(), "");
+    let modern = Service::new(|asked, mut respond| async move {
+        let mut out = respond.send_response(http::Response::new(()), false)?;
+        out.send_data("data: 1".into(), false)?;
+        let mut body = asked.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            body.flow_control().release_capacity(data.len())?;
+        }
+        // Held until the stream is over.
+        std::future::poll_fn(|cx| out.poll_reset(cx)).await.map(drop)
+    });
+    let new = node(&modern.address().to_string(), ", protocol: http2");
+    let large = format!("12000\r\n{}\r\n", "x".repeat(0x12000));
+    for weft in [&old, &new] {
+        for (name, more, ends) in [
+            ("malformed_request", "zz\r\n", false),
+            ("malformed_request", "2;\r\nhi\r\n", false),
+            ("body_too_large", large.as_str(), false),
+            ("caller_gone", "5\r\nab", true),
+        ] {
+            let asked =
+                "POST /up HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
+            let mut conn = begun(weft, asked);
+            conn.send(more);
+            if ends {
+                conn.stream().shutdown(Shutdown::Write).unwrap();
+            }
+            assert_eq!(conn.rest(), b"", "{name}: the response ends without its last chunk");
+            until(name, || weft.output().lines().any(|line| line.contains(name)).then_some(()));
+        }
+        assert_eq!(weft.metric("weft_service_ejections_total", &[]), 0.0);
+    }
+    for _ in 0..4 {
+        told.recv_timeout(PATIENCE).unwrap();
+    }
+    http2::run(async {
+        let client = Client::to(old.address("web")).await;
+        let (response, mut out) =
+            client.begin(request("POST", "/h2").body(()).unwrap()).await.unwrap();
+        out.send_data("a".into(), false).unwrap();
+        let body = response.await.unwrap().into_body();
+        let _ = http2::send(&mut out, vec![b'x'; 0x12000].into()).await;
+        assert!(http2::gather(body).await.is_err());
+    });
+    assert!(old.wait_line("/h2").contains("body_too_large"));
+}
+
+/// A client of HTTP/1.0 reads the end of the connection as that of the response: a cut one must not end so.
+#[test]
+fn a_cut_response_to_an_old_client_ends_in_a_reset() {
+    let service = Upstream::raw(|mut conn| {
+        if conn.head().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
+        }
+    });
+    let weft = node(&service.address().to_string(), "");
+    let conn = weft.connect("web");
+    let mut stream = conn.stream();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.0\r\nhost: t\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    let error = std::io::Read::read_to_end(&mut stream, &mut all).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}

@@ -5,7 +5,8 @@
 //! can be walked without errors. Everything that is written goes straight into the caller's buffer.
 //!
 //! Invariants: no input makes it panic; nothing is allocated for what a length merely claims; tables
-//! nest [`TABLE_DEPTH_MAX`] deep at most; a frame is never taken beyond the size that was agreed on.
+//! nest [`TABLE_DEPTH_MAX`] deep at most; a frame is never taken beyond the size that was agreed on, but
+//! for the [`FRAME_OVERHEAD`] that some clients leave out of their count and RabbitMQ tolerates.
 //!
 //! Reading order: [`frame`], [`Method`], [`table`], [`Properties`], [`content`], [`ReplyCode`].
 
@@ -22,7 +23,7 @@ pub use frame::{Frame, FrameKind};
 pub use method::Method;
 pub use properties::Properties;
 pub use reply::ReplyCode;
-pub use table::{Array, Table, TableWriter, Value};
+pub use table::{Array, Entry, Table, TableWriter, Value};
 
 /// The port of AMQP without TLS.
 pub const PORT: u16 = 5672;
@@ -43,19 +44,26 @@ pub const SHORT_STRING_BYTES_MAX: usize = 255;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A frame of a type that does not exist.
-    #[error("type {0}")]
+    #[error("type {0}, all octets = <<>>: unknown_frame")]
     FrameKind(u8),
-    /// A frame that is longer than was agreed on.
-    #[error("frame of {bytes} bytes, larger than the {max} that were agreed on")]
+    /// A frame whose payload is longer than was agreed on, and than is tolerated.
+    #[error("type {kind}, all octets = <<>>: {{frame_too_large,{bytes},{max}}}")]
     FrameSize {
-        /// How long it says it is, the overhead included.
-        bytes: u64,
-        /// How long it may be.
+        /// Its type.
+        kind: u8,
+        /// How long it says its payload is.
+        bytes: u32,
+        /// How long that may be.
         max: u32,
     },
     /// A frame that does not end with the end octet.
-    #[error("frame does not end with the frame-end octet but {0}")]
-    FrameEnd(u8),
+    #[error("type {kind}, all octets = <<>>: {{invalid_frame_end_marker,{octet}}}")]
+    FrameEnd {
+        /// Its type.
+        kind: u8,
+        /// What stands in place of the end octet.
+        octet: u8,
+    },
     /// A field that ends beyond its frame, or bytes after the last field.
     #[error("{0} does not fit its frame")]
     Length(&'static str),
@@ -77,7 +85,7 @@ pub enum DecodeError {
         method: u16,
     },
     /// A content header of another class than basic.
-    #[error("content header of class {0}, not basic")]
+    #[error("expected content header for class 60, got one for class {0} instead")]
     Class(u16),
     /// Property flags that do not exist.
     #[error("unknown property flags {0:#06x}")]
@@ -88,7 +96,7 @@ impl DecodeError {
     /// The reply code the connection is closed with.
     pub const fn reply(&self) -> ReplyCode {
         match self {
-            Self::FrameKind(_) | Self::FrameSize { .. } | Self::FrameEnd(_) => {
+            Self::FrameKind(_) | Self::FrameSize { .. } | Self::FrameEnd { .. } => {
                 ReplyCode::FrameError
             }
             Self::Method { .. } => ReplyCode::NotImplemented,

@@ -46,9 +46,9 @@ fn counted(raw: &[u8], failures: u32) -> Option<Vec<u8>> {
     {
         let mut table = TableWriter::new(&mut table);
         table.entry("x-delivery-count", Value::I64(failures.into()));
-        for (name, value) in properties.headers.unwrap_or_default().iter() {
-            if name != "x-delivery-count" {
-                table.entry(name, value);
+        for entry in properties.headers.unwrap_or_default().entries() {
+            if entry.name != b"x-delivery-count" {
+                table.copy(entry);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Matching by headers: the arguments of a binding against the headers of a message.
 
-use weft_wire::amqp::{Table, Value};
+use weft_wire::amqp::{Entry, Table, Value};
 
 /// How many of a binding's arguments a message must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,12 @@ impl Matcher {
     /// Whether a message with these headers is wanted.
     pub(crate) fn takes(&self, headers: Table<'_>) -> bool {
         let Ok(arguments) = Table::parse(&self.arguments) else { return false };
-        let mut wanted = arguments
-            .iter()
-            .filter(|(name, _)| *name != "x-match" && (self.with_x || !name.starts_with("x-")));
-        let fits = |(name, want): (&str, Value<'_>)| match headers.get(name) {
+        let mut wanted = arguments.entries().filter(|entry| {
+            entry.name != b"x-match" && (self.with_x || !entry.name.starts_with(b"x-"))
+        });
+        let fits = |want: Entry<'_>| match headers.entries().find(|entry| entry.name == want.name) {
             None => false,
-            Some(given) => want == Value::Void || equal(want, given),
+            Some(given) => want.value == Value::Void || equal(want.value, given.value),
         };
         match self.mode {
             Mode::All => wanted.all(fits),

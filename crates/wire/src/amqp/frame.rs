@@ -35,7 +35,8 @@ pub struct Frame<'a> {
 
 /// Reads the frame that `bytes` begin with, and how many bytes it takes up; `None` if it is not all
 /// there yet. A frame above `bytes_max` (overhead included; 0 stands for no bound but the length's own)
-/// is an error as soon as its length is seen.
+/// is an error as soon as its length is seen; a payload of `bytes_max` is let pass, because clients that
+/// forget the overhead are many.
 #[inline]
 pub fn parse(bytes: &[u8], bytes_max: u32) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
     let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD>() else {
@@ -48,14 +49,14 @@ pub fn parse(bytes: &[u8], bytes_max: u32) -> Result<Option<(Frame<'_>, usize)>,
     let kind = kind(head[0])?;
     let channel = u16::from_be_bytes([head[1], head[2]]);
     let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-    let whole = u64::from(length) + FRAME_OVERHEAD as u64;
-    if bytes_max != 0 && whole > u64::from(bytes_max) {
-        return Err(DecodeError::FrameSize { bytes: whole, max: bytes_max });
+    if bytes_max != 0 && length > bytes_max {
+        let max = bytes_max.saturating_sub(FRAME_OVERHEAD as u32);
+        return Err(DecodeError::FrameSize { kind: kind as u8, bytes: length, max });
     }
     let length = length as usize;
     let Some(end) = rest.get(length) else { return Ok(None) };
     if *end != FRAME_END {
-        return Err(DecodeError::FrameEnd(*end));
+        return Err(DecodeError::FrameEnd { kind: kind as u8, octet: *end });
     }
     Ok(Some((Frame { kind, channel, payload: &rest[..length] }, length + FRAME_OVERHEAD)))
 }

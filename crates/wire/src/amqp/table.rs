@@ -1,7 +1,9 @@
 //! Field tables: names and typed values, as RabbitMQ types them.
 //!
 //! A [`Table`] and an [`Array`] are bytes that were checked when they were read; walking them allocates
-//! nothing. A [`TableWriter`] appends entries in place and sets the length at the end.
+//! nothing. A [`TableWriter`] appends entries in place and sets the length at the end. What is only passed
+//! on is copied as it came, because a value can be written in more than one way: numbers of 64 bits have
+//! two types, and any octet but zero is true.
 
 use super::{
     DecodeError, TABLE_DEPTH_MAX,
@@ -14,7 +16,7 @@ pub struct Table<'a>(&'a [u8]);
 
 /// An array of values. Its bytes have been checked.
 #[derive(Clone, Copy, Default, PartialEq)]
-pub struct Array<'a>(&'a [u8]);
+pub struct Array<'a>(pub(super) &'a [u8]);
 
 /// A value of a table or an array.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub enum Value<'a> {
     I32(i32),
     /// `i`
     U32(u32),
-    /// `l`
+    /// `l`, or `L` as some clients write it
     I64(i64),
     /// `f`
     F32(f32),
@@ -53,6 +55,17 @@ pub enum Value<'a> {
     Void,
     /// `x`
     Bytes(&'a [u8]),
+}
+
+/// An entry of a table as it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entry<'a> {
+    /// The name: text by convention, bytes by what clients write.
+    pub name: &'a [u8],
+    /// The value.
+    pub value: Value<'a>,
+    /// Name, type and value as they came, for [`TableWriter::copy`].
+    raw: &'a [u8],
 }
 
 impl<'a> Table<'a> {
@@ -75,18 +88,27 @@ impl<'a> Table<'a> {
         self.0.is_empty()
     }
 
-    /// The entries in order. Names may repeat.
+    /// The entries in order, but for those whose name is no text. Names may repeat.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        self.entries()
+            .filter_map(|entry| Some((std::str::from_utf8(entry.name).ok()?, entry.value)))
+    }
+
+    /// Every entry in order, as it stands.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let mut reader = Reader::new(self.0, "table");
         std::iter::from_fn(move || {
-            let name = reader.short().ok()?;
-            Some((name, value(&mut reader).ok()?))
+            let before = reader.rest();
+            let name = reader.short_bytes().ok()?;
+            let value = value(&mut reader).ok()?;
+            let raw = &before[..before.len() - reader.rest().len()];
+            Some(Entry { name, value, raw })
         })
     }
 
     /// The value of a name; the first if it repeats.
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
-        self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.entries().find(|entry| entry.name == name.as_bytes()).map(|entry| entry.value)
     }
 }
 
@@ -198,7 +220,8 @@ fn value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
         b'u' => Value::U16(u16::from_be_bytes(reader.array()?)),
         b'I' => Value::I32(i32::from_be_bytes(reader.array()?)),
         b'i' => Value::U32(reader.u32()?),
-        b'l' => Value::I64(i64::from_be_bytes(reader.array()?)),
+        // RabbitMQ reads both as signed: the specification's types and those of its clients disagree.
+        b'l' | b'L' => Value::I64(i64::from_be_bytes(reader.array()?)),
         b'f' => Value::F32(f32::from_be_bytes(reader.array()?)),
         b'd' => Value::F64(f64::from_be_bytes(reader.array()?)),
         b'D' => {
@@ -218,7 +241,7 @@ fn value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
 fn check_table(bytes: &[u8], depth: usize) -> Result<(), DecodeError> {
     let mut reader = Reader::new(bytes, "table");
     while !reader.is_empty() {
-        reader.short()?;
+        reader.short_bytes()?;
         check_value(value(&mut reader)?, depth)?;
     }
     Ok(())
@@ -262,6 +285,12 @@ impl<'o> TableWriter<'o> {
     pub fn entry(&mut self, name: &str, value: Value<'_>) -> &mut Self {
         put_short(name, self.out);
         value.write(self.out);
+        self
+    }
+
+    /// Appends an entry of another table byte for byte.
+    pub fn copy(&mut self, entry: Entry<'_>) -> &mut Self {
+        self.out.extend_from_slice(entry.raw);
         self
     }
 

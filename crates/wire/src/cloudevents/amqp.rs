@@ -68,9 +68,9 @@ pub fn write(event: &Event<'_>, others: &Properties<'_>, out: &mut Vec<u8>) {
     let mut table = Vec::with_capacity(256);
     {
         let mut table = TableWriter::new(&mut table);
-        for (name, value) in others.headers.iter().flat_map(|headers| headers.iter()) {
-            if attribute_of(name).is_none() {
-                table.entry(name, value);
+        for entry in others.headers.iter().flat_map(|headers| headers.entries()) {
+            if std::str::from_utf8(entry.name).ok().and_then(attribute_of).is_none() {
+                table.copy(entry);
             }
         }
         let mut name = String::from(PREFIX);

@@ -22,7 +22,7 @@ use weft_wire::amqp::Properties;
 
 use crate::{
     connection,
-    death::{Death, copies, is_cycle},
+    death::{Death, Story, copies, is_cycle},
     options::{Options, User},
     reply::Replies,
     session::Peer,
@@ -131,10 +131,16 @@ impl Inner {
             time: wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             rekeyed: entry.arguments.dead_key.is_some(),
         };
-        let raw = death.properties(amqp.properties).ok()?;
+        let body = message.body();
+        let key = entry.arguments.dead_key.as_deref().unwrap_or(amqp.routing_key);
+        // One whose own headers leave no room for its story is told less of it, and never lost for that.
+        let (raw, built) = Story::ALL.into_iter().find_map(|story| {
+            let raw = death.properties(amqp.properties, story).ok()?;
+            let built = MessageBuilder::amqp(exchange, key, &raw, body.len()).ok()?;
+            Some((raw, built.body(&body).finish().ok()?))
+        })?;
         let properties = Properties::parse(&raw).ok()?;
         let headers = properties.headers.unwrap_or_default();
-        let key = entry.arguments.dead_key.as_deref().unwrap_or(amqp.routing_key);
         let mut targets = Vec::new();
         for key in std::iter::once(key).chain(copies(headers, "CC")) {
             vhost.route(exchange, key, headers, &mut targets);
@@ -143,12 +149,6 @@ impl Inner {
         targets.dedup_by(|one, other| one.name == other.name);
         let earlier = Properties::parse(amqp.properties).ok()?.headers.unwrap_or_default();
         targets.retain(|target| reason == "rejected" || !goes_round(earlier, entry, target));
-        let body = message.body();
-        let built = MessageBuilder::amqp(exchange, key, &raw, body.len())
-            .ok()?
-            .body(&body)
-            .finish()
-            .ok()?;
         let durability = (properties.delivery_mode != Some(2)).then_some(Durability::Memory);
         let dead = targets.into_iter().map(|target| {
             let priority = target.arguments.priority(properties.priority);

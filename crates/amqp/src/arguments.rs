@@ -15,7 +15,7 @@ use weft_wire::amqp::{Table, Value};
 use crate::fault::Fault;
 
 /// How long a delivery may go unacknowledged, unless the queue says otherwise: RabbitMQ's 30 minutes.
-const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
+pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
 /// What the lease is longer, so that the channel is told before the message is given to somebody else.
 const LEASE_GRACE: Duration = Duration::from_mins(2);
 

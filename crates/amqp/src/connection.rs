@@ -2,8 +2,13 @@
 //!
 //! One task a connection. Each turn works off what was read, hands publishes and settlements to the
 //! broker together, fetches for consumers, and writes everything that came of it at once. While much
-//! waits to be sent, or publishes wait for the disk, nothing is read: the client's own socket is what
-//! slows it down.
+//! waits to be sent, or publishes wait for the disk, nothing is followed and little is read: the client's
+//! own socket is what slows it down.
+//!
+//! A connection ends that was agreed to beat and is silent for twice that time, whether it reads or not;
+//! and one that takes nothing of what waits for it for as long as a delivery may go unacknowledged. Its
+//! last frame reaches the client: the direction to it is closed first, and what it still sends is read and
+//! dropped for a while, because a socket that is closed on unread bytes takes back what was sent.
 
 use std::{
     future::{Future, poll_fn},
@@ -25,6 +30,7 @@ use weft_net::Stop;
 use weft_wire::amqp::{ReplyCode, frame};
 
 use crate::{
+    arguments::CONSUMER_TIMEOUT,
     fault::Fault,
     server::Inner,
     session::{Flight, OUT_BYTES_MAX, Peer, Phase, Session},
@@ -42,6 +48,12 @@ const OVERDUE_EVERY: Duration = Duration::from_secs(10);
 const UNREAD_EVERY: Duration = Duration::from_secs(1);
 /// How often publishes that found the disk full are tried again.
 const STALLED_EVERY: Duration = Duration::from_millis(250);
+/// How long a client may take nothing of what waits for it: as long as a delivery may go unacknowledged.
+const UNTAKEN_TIME: Duration = CONSUMER_TIMEOUT;
+/// How much is read and not followed while much waits to be sent: enough to hear that a client lives.
+const AHEAD_BYTES_MAX: usize = 128 << 10;
+/// What buffers keep of their room while a connection rests.
+const RESTING_BYTES_MAX: usize = 4 << 10;
 
 /// What a turn begins with.
 enum Happened {
@@ -78,6 +90,8 @@ struct Shell<IO> {
     last_read: Instant,
     last_written: Instant,
     last_look: Instant,
+    /// Since when the client takes nothing of what waits.
+    untaken_since: Option<Instant>,
     closing_since: Option<Instant>,
     ended: bool,
 }
@@ -102,6 +116,7 @@ pub(crate) async fn run(
         last_read: now,
         last_written: now,
         last_look: now,
+        untaken_since: None,
         closing_since: None,
         ended: false,
     };
@@ -163,6 +178,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         let mut whole = true;
         while whole && self.session.phase != Phase::Over && !self.session.is_stalled() {
             let bytes = &self.input[used..];
+            if self.is_full() {
+                // A beat is heard all the same, so that many of them do not add up.
+                if !bytes.starts_with(&frame::HEARTBEAT) {
+                    break;
+                }
+                used += frame::HEARTBEAT.len();
+                continue;
+            }
             if self.session.phase == Phase::Greeting {
                 match self.session.greeting(bytes) {
                     Some(taken) => used += taken,
@@ -184,9 +207,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
                     whole = false;
                 }
             }
-            if self.session.out.len() - self.written >= OUT_BYTES_MAX {
-                break;
-            }
         }
         self.input.advance(used);
         self.unfinished = whole;
@@ -200,7 +220,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Happened> {
         let mut progress = false;
         match self.poll_write(context) {
-            Poll::Ready(Err(_error)) => return Poll::Ready(Happened::Gone),
+            Poll::Ready(Err(_error)) => self.deafened(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         if let Poll::Ready(done) = self.poll_landed(context) {
@@ -221,19 +241,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             self.session.replied(reply);
             progress = true;
         }
-        let reads = !self.ended && self.takes_more();
+        let reads = !self.ended && self.hears();
         if reads {
             match self.poll_read(context) {
-                Poll::Ready(Ok(0)) if self.session.out.is_empty() => {
-                    return Poll::Ready(Happened::Gone);
-                }
-                // The client may still read what is on its way.
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => progress = true,
                 Poll::Ready(Err(_error)) => return Poll::Ready(Happened::Gone),
                 Poll::Pending => {}
             }
-        } else if self.ended && self.session.out.is_empty() {
+        }
+        // The client may still read what is on its way, and what it has sent is followed.
+        if self.ended && self.session.out.is_empty() && !self.unfinished {
             return Poll::Ready(Happened::Gone);
         }
         if progress {
@@ -242,9 +260,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         self.timer.as_mut().poll(context).map(|()| Happened::Time)
     }
 
+    /// Whether much waits to be sent.
+    fn is_full(&self) -> bool {
+        self.session.out.len() - self.written >= OUT_BYTES_MAX
+    }
+
     /// Whether more may be read and followed: not while much waits to be sent or to be stored.
     fn takes_more(&self) -> bool {
-        !self.session.is_stalled() && self.session.out.len() - self.written < OUT_BYTES_MAX
+        !self.session.is_stalled() && !self.is_full()
+    }
+
+    /// Whether more is read, if only to know that the client lives.
+    fn hears(&self) -> bool {
+        self.takes_more() || !self.session.is_stalled() && self.input.len() < AHEAD_BYTES_MAX
+    }
+
+    /// The client takes nothing more. What it has sent is followed all the same.
+    fn deafened(&mut self) {
+        self.session.deaf = true;
+        self.session.out.clear();
+        self.written = 0;
+        self.closing_since.get_or_insert_with(Instant::now);
     }
 
     fn poll_landed(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -281,14 +317,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
 
     /// Writes what waits; ready when nothing does.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.session.deaf {
+            self.session.out.clear();
+        }
         while self.written < self.session.out.len() {
             let rest = &self.session.out[self.written..];
-            let count = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
+            let Poll::Ready(count) = Pin::new(&mut self.io).poll_write(context, rest)? else {
+                self.untaken_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += count;
             self.last_written = Instant::now();
+            self.untaken_since = None;
             if self.written >= OUT_BYTES_MAX {
                 // It would grow for ever under a client that never catches up.
                 self.session.out.drain(..self.written);
@@ -297,13 +340,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         }
         self.written = 0;
         self.session.out.clear();
+        if self.session.out.capacity() > 2 * OUT_BYTES_MAX {
+            // A large message went through; its room is not kept for the next.
+            self.session.out.shrink_to(READ_BYTES);
+        }
+        if self.session.deaf {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_flush(context)
     }
 
-    /// Sends what is left, and says that nothing more follows.
+    /// Sends what is left, says that nothing more follows, and drops what still comes until the client
+    /// closes as well.
     async fn finish(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_write(context)).await?;
-        poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context)).await
+        poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context)).await?;
+        loop {
+            self.input.clear();
+            if poll_fn(|context| self.poll_read(context)).await? == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// The half of the agreed heartbeat; `None` without one.
@@ -311,6 +368,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         match self.session.tuned.heartbeat {
             0 => None,
             seconds => Some(Duration::from_millis(u64::from(seconds) * 500)),
+        }
+    }
+
+    /// When the client gave its last sign of life. One that sends so much that its beats are stuck behind
+    /// it lives as long as it takes something.
+    fn heard(&self) -> Instant {
+        if self.hears() { self.last_read } else { self.last_read.max(self.last_written) }
+    }
+
+    /// Gives back the room of buffers in which nothing is.
+    fn rest(&mut self) {
+        if self.session.out.is_empty() {
+            self.session.out.shrink_to(RESTING_BYTES_MAX);
+        }
+        if self.input.is_empty() && self.input.capacity() > READ_BYTES {
+            self.input = BytesMut::new();
         }
     }
 
@@ -328,9 +401,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
             let quiet =
                 if self.session.out.is_empty() { self.last_written } else { Instant::now() };
             next = next.min(quiet + beat);
-            if self.takes_more() {
-                next = next.min(self.last_read + beat * 4);
+            if !self.session.is_stalled() {
+                next = next.min(self.heard() + beat * 4);
             }
+        }
+        if let Some(since) = self.untaken_since {
+            next = next.min(since + UNTAKEN_TIME);
         }
         if self.session.is_stalled() {
             next = next.min(Instant::now() + STALLED_EVERY);
@@ -354,13 +430,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         if self.closing_since.is_some_and(|since| now >= since + CLOSING_TIME) {
             return true;
         }
-        if !self.takes_more() {
+        if self.session.is_stalled() {
             // What is not read cannot be missed.
             self.last_read = now;
         }
+        if self.untaken_since.is_some_and(|since| now >= since + UNTAKEN_TIME) {
+            tracing::debug!(peer = self.session.peer.address, "nothing is taken, closing");
+            return true;
+        }
         if let Some(beat) = self.beat() {
-            if now >= self.last_read + beat * 4 {
-                tracing::info!(peer = self.session.peer.address, "missed heartbeats, closing");
+            if now >= self.heard() + beat * 4 {
+                tracing::debug!(peer = self.session.peer.address, "missed heartbeats, closing");
                 return true;
             }
             if now >= self.last_written + beat && self.session.out.is_empty() {
@@ -373,6 +453,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         self.session.read_again();
         if now >= self.last_look + OVERDUE_EVERY {
             self.last_look = now;
+            self.rest();
             if let Some((channel, timeout)) = self.session.overdue(now) {
                 self.session.time_out(channel, timeout).await;
             }

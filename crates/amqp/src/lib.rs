@@ -6,8 +6,9 @@
 //!
 //! Invariants: a publish is confirmed when it is as durable as it asked to be, not before; a queue that
 //! cannot take a message has it refused, never dropped unseen; what a client does not read, and what it
-//! sends faster than the disk takes it, is bounded by its own socket; what
-//! was published is seen by what the same channel asks next; a transaction happens whole or not at all.
+//! sends faster than the disk takes it, is bounded by its own socket, and so is the time for which it reads
+//! nothing; what was published is seen by what the same channel asks next; a transaction happens whole or
+//! not at all.
 //!
 //! Reading order: [`options`], [`server`](Server), `connection` (the shell), `session` (what is known of
 //! a connection), `vhost`, `topology` (exchanges and bindings, pure).

@@ -100,12 +100,41 @@ fn sha256(parts: &[&[u8]]) -> digest::Digest {
 pub struct Grant {
     /// The virtual host.
     pub vhost: String,
-    /// What may be declared, deleted and bound.
+    /// What may be declared and deleted.
     pub configure: Pattern,
-    /// What may be published to.
+    /// What may be published to, bound to something, and named as the exchange for dead letters or for
+    /// what finds no way.
     pub write: Pattern,
-    /// What may be consumed and purged.
+    /// What may be consumed and purged, bound from, and given an exchange for dead letters or for what
+    /// finds no way.
     pub read: Pattern,
+}
+
+/// What a permission is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource<'a> {
+    /// A queue.
+    Queue(&'a str),
+    /// An exchange; the one without a name is `amq.default` to permissions.
+    Exchange(&'a str),
+}
+
+impl<'a> Resource<'a> {
+    /// The name that patterns are held against.
+    pub(crate) fn name(self) -> &'a str {
+        match self {
+            Self::Exchange("") => "amq.default",
+            Self::Queue(name) | Self::Exchange(name) => name,
+        }
+    }
+
+    /// What it is.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Self::Queue(_) => "queue",
+            Self::Exchange(_) => "exchange",
+        }
+    }
 }
 
 impl Grant {
@@ -139,8 +168,8 @@ impl Pattern {
         Ok(Self(Some(regex)))
     }
 
-    pub(crate) fn allows(&self, name: &str) -> bool {
-        self.0.as_ref().is_none_or(|regex| regex.is_match(name))
+    pub(crate) fn allows(&self, of: Resource<'_>) -> bool {
+        self.0.as_ref().is_none_or(|regex| regex.is_match(of.name()))
     }
 }
 
@@ -179,11 +208,15 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_permissions() {
-        assert!(Pattern::default().allows("anything"));
+        let queue = Resource::Queue;
+        assert!(Pattern::default().allows(queue("anything")));
         let own = Pattern::new("^app\\.").unwrap();
-        assert!(own.allows("app.q") && !own.allows("other.app.q"));
+        assert!(own.allows(queue("app.q")) && !own.allows(queue("other.app.q")));
         let none = Pattern::new("").unwrap();
-        assert!(none.allows("") && !none.allows("x"));
+        assert!(none.allows(queue("")) && !none.allows(queue("x")));
         assert!(Pattern::new("(").is_err());
+        // The exchange without a name has one here.
+        assert!(!none.allows(Resource::Exchange("")));
+        assert!(Pattern::new("^amq\\.default$").unwrap().allows(Resource::Exchange("")));
     }
 }

@@ -6,7 +6,7 @@ use weft_wire::amqp::Table;
 
 use crate::{
     fault::Fault,
-    options::Grant,
+    options::{Grant, Resource},
     vhost::{Entry, Vhost},
 };
 
@@ -85,12 +85,9 @@ impl Routes {
 
 /// Whether a user may publish to an exchange.
 fn allowed(vhost: &Vhost, grant: &Grant, user: &str, exchange: &str) -> Result<(), Fault> {
-    let shown = if exchange.is_empty() { "amq.default" } else { exchange };
-    if !grant.write.allows(shown) {
-        return Err(Fault::refused(format_args!(
-            "access to exchange '{shown}' in vhost '{}' refused for user '{user}'",
-            vhost.name
-        )));
+    let resource = Resource::Exchange(exchange);
+    if !grant.write.allows(resource) {
+        return Err(Fault::no_access(resource, &vhost.name, user));
     }
     if exchange.is_empty() {
         return Ok(());

@@ -64,6 +64,21 @@ pub(crate) enum Phase {
     Over,
 }
 
+impl Phase {
+    /// The name that RabbitMQ has for it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Greeting => "pre_init",
+            Self::Starting => "starting",
+            Self::Tuning => "tuning",
+            Self::Opening => "opening",
+            Self::Running => "running",
+            Self::Closing => "closing",
+            Self::Over => "closed",
+        }
+    }
+}
+
 /// Who is at the other end, and how it got here.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -126,6 +141,8 @@ pub(crate) struct Session {
     pub(crate) inbox: mpsc::Receiver<Reply>,
     /// Whether the client was told that publishes are not taken now.
     pub(crate) blocked: bool,
+    /// Whether the client takes nothing more: nothing is fetched for its consumers.
+    pub(crate) deaf: bool,
 }
 
 impl Session {
@@ -163,35 +180,31 @@ impl Session {
             replies,
             inbox,
             blocked: false,
+            deaf: false,
         }
     }
 
     /// Follows a frame. `rest` is what was read behind it; answers how much of that was used up too.
     pub(crate) async fn frame(&mut self, frame: Frame<'_>, rest: &[u8]) -> usize {
         let result = match (frame.kind, frame.channel) {
-            (FrameKind::Heartbeat, 0) => Ok(0),
-            (FrameKind::Heartbeat, _) => Err(Fault::new(
-                ReplyCode::UnexpectedFrame,
-                "a heartbeat belongs to the connection, not to a channel",
-            )),
+            (FrameKind::Heartbeat, _) if frame.payload.is_empty() && frame.channel == 0 => Ok(0),
             _ if matches!(self.phase, Phase::Closing | Phase::Over) => {
                 self.closing(frame);
                 Ok(0)
             }
+            (FrameKind::Heartbeat, _) if !frame.payload.is_empty() => Err(Fault::unknown(frame)),
             (FrameKind::Method, 0) => self.connection_method(frame.payload).await.map(|()| 0),
-            (_, 0) => Err(Fault::new(
-                ReplyCode::UnexpectedFrame,
-                "only methods and heartbeats belong to the connection",
-            )),
-            _ if self.phase != Phase::Running => {
-                Err(Fault::new(ReplyCode::CommandInvalid, "the connection is not open"))
-            }
+            (FrameKind::Heartbeat, _) | (_, 0) => Err(Fault::out_of_place(frame)),
+            _ if self.phase != Phase::Running => Err(Fault::out_of_place(frame)),
             _ => return self.channel_frame(frame, rest).await,
         };
         match result {
             Ok(used) => used,
             Err(fault) => {
-                self.end_connection(&fault, method_id(frame)).await;
+                let framing =
+                    matches!(fault.code, ReplyCode::UnexpectedFrame | ReplyCode::FrameError);
+                let at = if framing { (0, 0) } else { method_id(frame) };
+                self.end_connection(&fault, at).await;
                 0
             }
         }

@@ -40,9 +40,10 @@ impl Session {
     pub(super) async fn channel_frame(&mut self, frame: Frame<'_>, rest: &[u8]) -> usize {
         let number = frame.channel;
         let result = match frame.kind {
+            _ if self.has_no_room_for(number) => Err(self.channels_exhausted()),
             FrameKind::Method => match Method::parse(frame.payload) {
                 Ok(method) => self.channel_method(number, method, rest).await,
-                Err(error) => Err(error.into()),
+                Err(error) => Err(Fault::of_method(error, frame.payload)),
             },
             FrameKind::Header => self.content_header(number, frame.payload).await.map(|()| 0),
             FrameKind::Body => self.content_body(number, frame.payload).await.map(|()| 0),
@@ -52,7 +53,9 @@ impl Session {
             Ok(used) => used,
             Err(fault) => {
                 let at = match frame.kind {
+                    _ if fault.code == ReplyCode::NotAllowed && !self.is_live(number) => (0, 0),
                     FrameKind::Method => method_id(frame),
+                    _ if !self.is_live(number) => (0, 0),
                     _ => (60, 40),
                 };
                 self.fail(number, &fault, at).await;
@@ -112,6 +115,10 @@ impl Session {
             }
             Some(channel) if channel.closing => {
                 match method {
+                    Method::ChannelOpen { .. } => {
+                        let seen = "second 'channel.open' seen";
+                        return Err(Fault::new(ReplyCode::ChannelError, seen));
+                    }
                     Method::ChannelCloseOk {} => {
                         self.channels.remove(&number);
                     }
@@ -123,12 +130,7 @@ impl Session {
                 }
                 return Ok(0);
             }
-            Some(channel) if channel.assembly.is_some() => {
-                return Err(Fault::new(
-                    ReplyCode::UnexpectedFrame,
-                    "expected content header for class 60, got non content header frame instead",
-                ));
-            }
+            Some(Channel { assembly: Some(assembly), .. }) => return Err(assembly.awaited()),
             Some(_) => {}
         }
         match method {
@@ -204,24 +206,28 @@ impl Session {
             Method::TxSelect {} => self.tx_select(number),
             Method::TxCommit {} => self.tx_commit(number).await,
             Method::TxRollback {} => self.tx_rollback(number),
-            method => Err(Fault::new(
-                ReplyCode::CommandInvalid,
-                format_args!("{} is out of turn", method.name()),
-            )),
+            _ => Err(Fault::new(ReplyCode::CommandInvalid, "unimplemented method")),
         }
     }
 
-    fn open_channel(&mut self, number: u16) -> Result<(), Fault> {
+    /// Whether a channel is not there, and must not be opened either. As in RabbitMQ the limit is one of
+    /// how many there are, whatever numbers they have.
+    fn has_no_room_for(&self, number: u16) -> bool {
         let max = self.tuned.channels_max;
-        if max != 0 && (number > max || self.channels.len() >= usize::from(max)) {
-            let open = self.channels.len();
-            return Err(Fault::new(
-                ReplyCode::NotAllowed,
-                format_args!(
-                    "number of channels opened ({open}) has reached the negotiated channel_max ({max})"
-                ),
-            ));
-        }
+        max != 0 && self.channels.len() >= usize::from(max) && !self.channels.contains_key(&number)
+    }
+
+    fn channels_exhausted(&self) -> Fault {
+        let (open, max) = (self.channels.len(), self.tuned.channels_max);
+        Fault::new(
+            ReplyCode::NotAllowed,
+            format_args!(
+                "number of channels opened ({open}) has reached the negotiated channel_max ({max})"
+            ),
+        )
+    }
+
+    fn open_channel(&mut self, number: u16) -> Result<(), Fault> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let channel = Channel {

@@ -7,7 +7,7 @@ use weft_kernel::Reason;
 use weft_wire::amqp::{Method, ReplyCode};
 
 use super::{OUT_BYTES_MAX, Session, settle::Holder};
-use crate::{fault::Fault, reply, vhost::Entry};
+use crate::{fault::Fault, options::Resource, reply, vhost::Entry};
 
 /// How many messages are fetched at a time.
 const FETCH_MAX: u32 = 256;
@@ -116,7 +116,7 @@ impl Session {
         arguments: weft_wire::amqp::Table<'_>,
     ) -> Result<(), Fault> {
         let vhost = self.vhost()?;
-        self.may_read(name)?;
+        self.may_read(Resource::Queue(name))?;
         let entry = vhost.usable(name, self.id)?;
         let priority = arguments.get("x-priority").and_then(|value| value.integer());
         let options = ConsumerOptions {
@@ -217,6 +217,11 @@ impl Session {
 
     /// Fetches for the consumers that were woken or may take again.
     pub(crate) async fn feed(&mut self) {
+        if self.deaf {
+            self.hungry.clear();
+            self.ready.take();
+            return;
+        }
         let mut turn = std::mem::take(&mut self.hungry);
         for number in self.ready.take() {
             if !turn.contains(&number) {
@@ -263,7 +268,9 @@ impl Session {
                 self.deliver(number, batch).await;
                 true
             }
-            Err(error) if error.reason() == Reason::NoQueue => {
+            Err(error)
+                if error.reason() == Reason::NoQueue || slot.holder.entry.queue.is_deleted() =>
+            {
                 self.queue_went(number).await;
                 false
             }
@@ -299,7 +306,7 @@ impl Session {
         no_ack: bool,
     ) -> Result<(), Fault> {
         let name = self.queue_name(number, queue)?;
-        self.may_read(&name)?;
+        self.may_read(Resource::Queue(&name))?;
         let vhost = self.vhost()?;
         let entry = vhost.usable(&name, self.id)?;
         vhost.touch(&entry).await;
@@ -340,20 +347,27 @@ impl Session {
             .ok_or_else(|| Fault::new(ReplyCode::NotFound, "no previously declared queue"))
     }
 
-    pub(super) fn may_read(&self, name: &str) -> Result<(), Fault> {
-        self.may(self.grant.read.allows(name), "queue", name)
+    /// Refuses what the user may not declare or delete.
+    pub(super) fn may_configure(&self, of: Resource<'_>) -> Result<(), Fault> {
+        self.may(self.grant.configure.allows(of), of)
     }
 
-    /// Refuses what a permission does not allow.
-    pub(super) fn may(&self, allowed: bool, what: &str, name: &str) -> Result<(), Fault> {
+    /// Refuses what the user may not publish to.
+    pub(super) fn may_write(&self, of: Resource<'_>) -> Result<(), Fault> {
+        self.may(self.grant.write.allows(of), of)
+    }
+
+    /// Refuses what the user may not consume.
+    pub(super) fn may_read(&self, of: Resource<'_>) -> Result<(), Fault> {
+        self.may(self.grant.read.allows(of), of)
+    }
+
+    fn may(&self, allowed: bool, of: Resource<'_>) -> Result<(), Fault> {
         if allowed {
             return Ok(());
         }
         let vhost = self.vhost.as_ref().map_or("", |vhost| &vhost.name);
-        Err(Fault::refused(format_args!(
-            "access to {what} '{name}' in vhost '{vhost}' refused for user '{}'",
-            self.user_name()
-        )))
+        Err(Fault::no_access(of, vhost, self.user_name()))
     }
 
     /// An answer came for a channel that waits for direct replies.

@@ -7,6 +7,7 @@ use crate::{
     arguments::shown_both,
     fault::Fault,
     name::RESERVED,
+    options::Resource,
     topology::{Binding, Definition, Destination, Kind, Matcher, WrongMatch},
     vhost::Vhost,
 };
@@ -68,7 +69,7 @@ impl Session {
                 let vhost = self.vhost()?;
                 not_default(exchange)?;
                 reserved(exchange)?;
-                self.may(self.grant.configure.allows(exchange), "exchange", exchange)?;
+                self.may_configure(Resource::Exchange(exchange))?;
                 if !vhost.delete_exchange(exchange, if_unused).await? {
                     return Err(Fault::precondition(format_args!(
                         "exchange '{exchange}' in vhost '{}' in use",
@@ -89,8 +90,8 @@ impl Session {
                 let vhost = self.vhost()?;
                 not_default(destination)?;
                 not_default(source)?;
-                self.may(self.grant.write.allows(destination), "exchange", destination)?;
-                self.may(self.grant.read.allows(source), "exchange", source)?;
+                self.may_write(Resource::Exchange(destination))?;
+                self.may_read(Resource::Exchange(source))?;
                 let to = Destination::Exchange(destination.into());
                 let binding = binding(to, routing_key, arguments);
                 vhost.unbind(source, &binding).await?;
@@ -111,7 +112,7 @@ impl Session {
     async fn declare_exchange(&mut self, name: &str, definition: Definition) -> Result<(), Fault> {
         let vhost = self.vhost()?;
         not_default(name)?;
-        self.may(self.grant.configure.allows(name), "exchange", name)?;
+        self.may_configure(Resource::Exchange(name))?;
         let there = match vhost.exchange(name) {
             Some(there) => there,
             None => {
@@ -124,8 +125,8 @@ impl Session {
                             vhost.name
                         ))
                     })?;
-                    self.may(self.grant.read.allows(name), "exchange", name)?;
-                    self.may(self.grant.write.allows(alternate), "exchange", alternate)?;
+                    self.may_read(Resource::Exchange(name))?;
+                    self.may_write(Resource::Exchange(alternate))?;
                 }
                 vhost.declare_exchange(name, definition.clone()).await?
             }
@@ -143,8 +144,8 @@ impl Session {
         let vhost = self.vhost()?;
         not_default(destination)?;
         not_default(source)?;
-        self.may(self.grant.write.allows(destination), "exchange", destination)?;
-        self.may(self.grant.read.allows(source), "exchange", source)?;
+        self.may_write(Resource::Exchange(destination))?;
+        self.may_read(Resource::Exchange(source))?;
         for name in [source, destination] {
             if vhost.exchange(name).is_none() {
                 return Err(Fault::no_exchange(name, &vhost.name));

@@ -6,17 +6,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weft_broker::{Durability, Message, MessageBuilder, Publish};
+use weft_broker::{Durability, Message, MessageBuilder, Publish, message::HEAD_BYTES_MAX};
 use weft_wire::amqp::{
     ContentHeader, FrameKind, Method, Properties, ReplyCode, TableWriter, frame, write_content,
 };
 
 use super::{
     Session,
+    channel::Channel,
     submit::{Mark, Pending},
     transaction::Said,
 };
-use crate::{death::copies, fault::Fault, reply, route::Routed};
+use crate::{death::copies, fault::Fault, options::Resource, reply, route::Routed};
 
 /// Publishes are submitted when so many bytes have gathered, even within one read.
 const GATHER_BYTES_MAX: usize = 4 << 20;
@@ -24,6 +25,9 @@ const GATHER_BYTES_MAX: usize = 4 << 20;
 const GATHER_COPIES_MAX: usize = 4096;
 /// What is reserved for a body on the word of its header alone.
 const EARLY_BODY_BYTES_MAX: u64 = 1 << 20;
+/// The most properties of a message: what one may have, with room for the names that it gets when it is
+/// dead-lettered.
+const PROPERTIES_BYTES_MAX: usize = HEAD_BYTES_MAX - (4 << 10);
 /// The longest time to live that RabbitMQ takes, in milliseconds.
 const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
 
@@ -34,6 +38,21 @@ pub(crate) struct Assembly {
     key: Box<str>,
     mandatory: bool,
     body: Option<(MessageBuilder, u64)>,
+}
+
+impl Assembly {
+    /// Something else came than what is awaited.
+    pub(super) fn awaited(&self) -> Fault {
+        Fault::new(
+            ReplyCode::UnexpectedFrame,
+            match self.body {
+                None => {
+                    "expected content header for class 60, got non content header frame instead"
+                }
+                Some(_) => "expected content body, got non content body frame instead",
+            },
+        )
+    }
 }
 
 /// The header and body of a content, and how many bytes their frames take up.
@@ -74,16 +93,17 @@ impl Session {
     /// The header and the one body frame of a publish, if both are there; and their length.
     fn whole_content<'b>(&self, number: u16, rest: &'b [u8]) -> Result<Option<Whole<'b>>, Fault> {
         let bytes_max = self.tuned.frame_bytes_max;
-        let Some((head, head_used)) = frame::parse(rest, bytes_max)? else { return Ok(None) };
+        // Frames that cannot be read are told of when it is their turn.
+        let Ok(Some((head, head_used))) = frame::parse(rest, bytes_max) else { return Ok(None) };
         if head.kind != FrameKind::Header || head.channel != number {
             return Ok(None);
         }
         let header = ContentHeader::parse(head.payload)?;
-        self.check_size(header.body_bytes)?;
+        self.check_size(&header)?;
         if header.body_bytes == 0 {
             return Ok(Some((header, &[], head_used)));
         }
-        let Some((body, body_used)) = frame::parse(&rest[head_used..], bytes_max)? else {
+        let Ok(Some((body, body_used))) = frame::parse(&rest[head_used..], bytes_max) else {
             return Ok(None);
         };
         let whole = body.kind == FrameKind::Body
@@ -92,11 +112,18 @@ impl Session {
         Ok(whole.then_some((header, body.payload, head_used + body_used)))
     }
 
-    fn check_size(&self, bytes: u64) -> Result<(), Fault> {
-        let max = self.server.options.message_bytes_max;
+    fn check_size(&self, header: &ContentHeader<'_>) -> Result<(), Fault> {
+        let (bytes, max) = (header.body_bytes, self.server.options.message_bytes_max);
         if bytes > max {
             return Err(Fault::precondition(format_args!(
                 "message size {bytes} is larger than configured max size {max}"
+            )));
+        }
+        let bytes = header.raw.len();
+        if bytes > PROPERTIES_BYTES_MAX {
+            return Err(Fault::precondition(format_args!(
+                "properties of {bytes} bytes are larger than the {PROPERTIES_BYTES_MAX} that a \
+                 message may have"
             )));
         }
         Ok(())
@@ -111,13 +138,11 @@ impl Session {
         if !self.expects_content(number)? {
             return Ok(());
         }
-        self.check_size(header.body_bytes)?;
-        let unexpected =
-            || Fault::new(ReplyCode::UnexpectedFrame, "expected content body, got content header");
+        self.check_size(&header)?;
         let channel = self.channel(number)?;
-        let assembly = channel.assembly.as_mut().ok_or_else(unexpected)?;
+        let Some(assembly) = channel.assembly.as_mut() else { return Ok(()) };
         if assembly.body.is_some() {
-            return Err(unexpected());
+            return Err(assembly.awaited());
         }
         let room = header.body_bytes.min(EARLY_BODY_BYTES_MAX) as usize;
         let builder = MessageBuilder::amqp(&assembly.exchange, &assembly.key, header.raw, room)?;
@@ -133,13 +158,8 @@ impl Session {
             return Ok(());
         }
         let channel = self.channel(number)?;
-        let body = channel.assembly.as_mut().and_then(|assembly| assembly.body.as_mut());
-        let Some((builder, left)) = body else {
-            return Err(Fault::new(
-                ReplyCode::UnexpectedFrame,
-                "expected content header for class 60, got content body instead",
-            ));
-        };
+        let Some(assembly) = channel.assembly.as_mut() else { return Ok(()) };
+        let Some((builder, left)) = &mut assembly.body else { return Err(assembly.awaited()) };
         let Some(less) = left.checked_sub(payload.len() as u64) else {
             return Err(Fault::new(
                 ReplyCode::FrameError,
@@ -156,12 +176,10 @@ impl Session {
 
     /// Whether a channel waits for content; nothing is said about content of a channel that is closing.
     fn expects_content(&mut self, number: u16) -> Result<bool, Fault> {
-        let channel = self.channel(number)?;
-        if channel.assembly.is_some() {
-            return Ok(true);
-        }
-        if !self.is_live(number) {
-            return Ok(false);
+        match self.channels.get(&number) {
+            Some(Channel { assembly: Some(_), .. }) => return Ok(true),
+            Some(_) if !self.is_live(number) => return Ok(false),
+            _ => {}
         }
         Err(Fault::new(
             ReplyCode::UnexpectedFrame,
@@ -186,6 +204,7 @@ impl Session {
         let properties = Properties::parse(amqp.properties)?;
         let headers = properties.headers.unwrap_or_default();
         if exchange.is_empty() && key.starts_with(reply::QUEUE) {
+            self.may_write(Resource::Exchange(""))?;
             return self.answered(number, &message, &properties, mandatory);
         }
         let vhost = self.vhost()?;
@@ -299,8 +318,8 @@ impl Session {
         if let Some(headers) = blind {
             {
                 let mut table = TableWriter::new(&mut table);
-                for (name, value) in headers.iter().filter(|(name, _)| *name != "BCC") {
-                    table.entry(name, value);
+                for entry in headers.entries().filter(|entry| entry.name != b"BCC") {
+                    table.copy(entry);
                 }
             }
             properties.headers = Some(weft_wire::amqp::Table::parse(&table[4..])?);

@@ -9,6 +9,7 @@ use crate::{
     arguments::Declared,
     fault::Fault,
     name::{RESERVED, generated},
+    options::Resource,
     reply,
     topology::{Binding, Destination},
     vhost::{Entry, Vhost},
@@ -49,7 +50,7 @@ impl Session {
             }
             Method::QueuePurge { queue, no_wait, .. } => {
                 let name = self.queue_name(number, queue)?;
-                self.may_read(&name)?;
+                self.may_read(Resource::Queue(&name))?;
                 let entry = self.vhost()?.usable(&name, self.id)?;
                 let count = self.server.broker.purge(&Arc::clone(&entry.queue).into()).await?;
                 let message_count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -107,7 +108,7 @@ impl Session {
         } else {
             queue
         };
-        self.may(self.grant.configure.allows(name), "queue", name)?;
+        self.may_configure(Resource::Queue(name))?;
         if !queue.is_empty() && name.starts_with(RESERVED) && vhost.entry(name).is_none() {
             return Err(Fault::refused(format_args!(
                 "queue name '{name}' contains reserved prefix 'amq.*'"
@@ -116,9 +117,10 @@ impl Session {
         let table = Table::parse(&declared.arguments)?;
         if let Some(to) =
             table.get("x-dead-letter-exchange").and_then(|value: Value<'_>| value.text())
+            && vhost.entry(name).is_none()
         {
-            self.may_read(name)?;
-            self.may(self.grant.write.allows(to), "exchange", to)?;
+            self.may_read(Resource::Queue(name))?;
+            self.may_write(Resource::Exchange(to))?;
         }
         let exclusive = declared.exclusive;
         let entry = vhost.declare_queue(name, declared, self.id).await?;
@@ -176,8 +178,8 @@ impl Session {
         if exchange.is_empty() {
             return Err(Fault::refused("operation not permitted on the default exchange"));
         }
-        self.may(self.grant.write.allows(&name), "queue", &name)?;
-        self.may(self.grant.read.allows(exchange), "exchange", exchange)?;
+        self.may_write(Resource::Queue(&name))?;
+        self.may_read(Resource::Exchange(exchange))?;
         // A queue that is named by saying nothing is bound by its name, unless a key is given.
         let key = if queue.is_empty() && key.is_empty() { &name } else { key };
         let to = Destination::Queue(Arc::clone(&name));
@@ -193,7 +195,7 @@ impl Session {
         if_empty: bool,
     ) -> Result<u32, Fault> {
         let vhost = self.vhost()?;
-        self.may(self.grant.configure.allows(name), "queue", name)?;
+        self.may_configure(Resource::Queue(name))?;
         if vhost.entry(name).is_none() {
             return Ok(0);
         }

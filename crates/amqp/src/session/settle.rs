@@ -193,6 +193,8 @@ impl Session {
                     Err(error) if error.reason() == weft_kernel::Reason::StorageBusy => {
                         self.server.broker.room().await;
                     }
+                    // It went with its messages, and with them what was to be said of them.
+                    Err(_error) if holder.entry.queue.is_deleted() => break,
                     Err(error) => {
                         tracing::warn!(queue = %holder.entry.name, error = %error.detail(),
                             "deliveries could not be settled and will be handed out again");

@@ -26,7 +26,8 @@ fn guest_comes_from_this_machine_alone() {
         assert!(text.contains("user 'guest' can only connect via localhost"), "{text}");
         let mut client = node.dial(near());
         client.log_in("EXTERNAL", b"").await;
-        client.closed_with(530).await;
+        let text = client.closed_with(503).await;
+        assert!(text.contains("authentication mechanism 'EXTERNAL'"), "{text}");
     });
 }
 

@@ -5,9 +5,12 @@
 mod client;
 mod durability;
 mod exchange;
+mod frames;
 mod hostile;
 mod life;
 mod node;
 mod order;
+mod permissions;
+mod quiet;
 mod slow;
 mod transactions;

@@ -55,6 +55,11 @@ pub(crate) struct Arguments {
     pub(crate) consumer_timeout: Option<Duration>,
 }
 
+/// The largest message of a queue: the broker bounds head and body together.
+pub(crate) const fn message_bytes_max(body_bytes_max: u64) -> u64 {
+    body_bytes_max.saturating_add(HEAD_BYTES_MAX as u64)
+}
+
 /// Whose arguments they are; only for what is said about them.
 struct Of<'a> {
     queue: &'a str,
@@ -256,8 +261,7 @@ impl Declared {
                 Some(_) => DeadLetter::Hook(String::new()),
                 None => DeadLetter::None,
             },
-            // The broker bounds head and body together.
-            message_bytes_max: body_bytes_max.saturating_add(HEAD_BYTES_MAX as u64),
+            message_bytes_max: message_bytes_max(body_bytes_max),
             annotation: self.annotation(),
             ..QueueOptions::default()
         }

@@ -26,7 +26,7 @@ use weft_wire::amqp::Table;
 
 pub(crate) use crate::topology::Destination;
 use crate::{
-    arguments::{Arguments, Declared},
+    arguments::{Arguments, Declared, message_bytes_max},
     fault::Fault,
     topology::{Binding, Definition, Matcher, Removed, Topology},
 };
@@ -155,6 +155,7 @@ impl Vhost {
             }
             entry.declared.same(&declared, name, &self.name)?;
             self.touch(&entry).await;
+            self.widen(&entry).await?;
             return Ok(entry);
         }
         let arguments = declared.arguments(name, &self.name)?;
@@ -165,6 +166,17 @@ impl Vhost {
         self.broker.declare_queue(&self.key(name)?, options).await?;
         self.changed();
         self.entry(name).ok_or_else(|| Fault::no_queue(name, &self.name))
+    }
+
+    /// Lets a queue that was declared under another limit take messages as large as may be published now.
+    async fn widen(&self, entry: &Entry) -> Result<(), Fault> {
+        let mut options = entry.queue.options();
+        let bytes_max = message_bytes_max(self.message_bytes_max);
+        if !options.annotation.starts_with("amqp:") || options.message_bytes_max == bytes_max {
+            return Ok(());
+        }
+        options.message_bytes_max = bytes_max;
+        Ok(self.broker.alter_queue(entry.queue.key(), options).await?)
     }
 
     /// Notes that a queue was looked at, which puts off its expiry.

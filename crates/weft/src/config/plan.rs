@@ -103,6 +103,8 @@ pub struct Amqp {
     pub frame_max: u32,
     /// Seconds between heartbeats; 0 for none.
     pub heartbeat: u16,
+    /// The largest body of a message in bytes.
+    pub message_max: u64,
 }
 
 /// Somebody who may log in.
@@ -112,8 +114,23 @@ pub struct AmqpUser {
     pub name: String,
     /// The password.
     pub password: Secret,
-    /// The virtual hosts that may be used; empty for all.
+    /// The virtual hosts in which everything may be done; all of them if there are no permissions either.
     pub vhosts: Vec<String>,
+    /// What may be done in further virtual hosts.
+    pub permissions: Vec<AmqpPermissions>,
+}
+
+/// What may be done in a virtual host: regular expressions over names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AmqpPermissions {
+    /// The virtual host.
+    pub vhost: String,
+    /// What may be declared and deleted.
+    pub configure: String,
+    /// What may be published to.
+    pub write: String,
+    /// What may be consumed.
+    pub read: String,
 }
 
 /// The socket of a listener.

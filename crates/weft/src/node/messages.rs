@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use weft_amqp::{Grant, Password, Server, User};
+use weft_amqp::{Grant, Password, Pattern, Server, User};
 use weft_broker::{Broker, Key, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
@@ -62,7 +62,8 @@ impl Messages {
             .await
             .map_err(described)
             .with_context(place)?;
-        let amqp = Server::open(broker.clone(), amqp(&plan.amqp), env!("CARGO_PKG_NAME"))
+        let options = amqp(&plan.amqp).map_err(described).context("AMQP")?;
+        let amqp = Server::open(broker.clone(), options, env!("CARGO_PKG_NAME"))
             .await
             .map_err(described)
             .context("AMQP")?;
@@ -195,21 +196,32 @@ fn described(error: Error) -> anyhow::Error {
 }
 
 /// How AMQP is spoken.
-fn amqp(plan: &plan::Amqp) -> weft_amqp::Options {
-    let user = |user: &plan::AmqpUser| User {
-        name: user.name.clone(),
-        password: Password::Plain(user.password.reveal().to_owned()),
-        grants: user.vhosts.iter().map(|vhost| Grant::all(vhost)).collect(),
-        remote: true,
+fn amqp(plan: &plan::Amqp) -> Result<weft_amqp::Options> {
+    let grant = |of: &plan::AmqpPermissions| {
+        Ok(Grant {
+            vhost: of.vhost.clone(),
+            configure: Pattern::new(&of.configure)?,
+            write: Pattern::new(&of.write)?,
+            read: Pattern::new(&of.read)?,
+        })
     };
-    weft_amqp::Options {
-        users: plan.users.iter().map(user).collect(),
+    let user = |user: &plan::AmqpUser| {
+        let all = user.vhosts.iter().map(|vhost| Ok(Grant::all(vhost)));
+        Ok(User {
+            name: user.name.clone(),
+            password: Password::Plain(user.password.reveal().to_owned()),
+            grants: all.chain(user.permissions.iter().map(grant)).collect::<Result<_>>()?,
+            remote: true,
+        })
+    };
+    Ok(weft_amqp::Options {
+        users: plan.users.iter().map(user).collect::<Result<_>>()?,
         vhosts: plan.vhosts.iter().filter(|vhost| *vhost != "/").cloned().collect(),
         channels_max: plan.channels_max,
         frame_bytes_max: plan.frame_max,
         heartbeat_seconds: plan.heartbeat,
-        ..weft_amqp::Options::default()
-    }
+        message_bytes_max: plan.message_max,
+    })
 }
 
 /// Backups and checkpoints of the embedded ledger, off the runtime: they take their time.

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admin;
+mod amqp;
 mod blame;
 mod change;
 mod config;

@@ -16,13 +16,25 @@ use crate::config::{
     source::Place,
 };
 
-/// The largest message that any topic or queue can be told to take: what RabbitMQ takes, with its head.
-const RECORD_BYTES_MAX: ByteSize = ByteSize(17 << 20);
-/// The most of one transaction: one message of the largest, or a batch of as much.
-const TRANSACTION_BYTES_MAX: ByteSize = ByteSize(24 << 20);
+/// What a record has beside the body of its message: the head, and the story of a dead letter.
+const BESIDE_BYTES: u64 = 1 << 20;
+/// What a transaction has beside its largest record.
+const AROUND_BYTES: u64 = 7 << 20;
 
-/// The folder and the options of the ledger.
-pub(super) fn build(section: &Ledger, cx: &mut Cx) -> plan::Ledger {
+/// The folder and the options of the ledger, which takes messages of `message_max`.
+pub(super) fn build(section: &Ledger, message_max: ByteSize, cx: &mut Cx) -> plan::Ledger {
+    let record_max = ByteSize(message_max.0.saturating_add(BESIDE_BYTES));
+    let transaction_max = ByteSize(record_max.0.saturating_add(AROUND_BYTES));
+    let (wal_file, least) = (section.wal_file.value, ByteSize(transaction_max.0 + BESIDE_BYTES));
+    if wal_file < least && message_max.0 > 16 << 20 {
+        cx.report(
+            Problem::error(
+                section.wal_file.place,
+                format!("a message of {message_max} does not fit one file of {wal_file}"),
+            )
+            .help(format!("set `wal_file` of the ledger to {least} or more")),
+        );
+    }
     let keys = match &section.encryption {
         Switch::On(encryption) => keys(encryption, cx),
         Switch::Off => Keys::none(),
@@ -30,11 +42,11 @@ pub(super) fn build(section: &Ledger, cx: &mut Cx) -> plan::Ledger {
     plan::Ledger {
         path: section.path.0.clone(),
         options: Options {
-            wal_file_bytes: section.wal_file,
+            wal_file_bytes: wal_file,
             recent_bytes: section.cache,
             pending_bytes_max: section.pending_max,
-            record_bytes_max: RECORD_BYTES_MAX,
-            transaction_bytes_max: TRANSACTION_BYTES_MAX,
+            record_bytes_max: record_max,
+            transaction_bytes_max: transaction_max,
             keys,
             ..Options::default()
         },

@@ -30,23 +30,26 @@ use crate::config::{
 /// What is said of messages; their push routes are added to the others. `None` if nothing is to be kept.
 pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option<Messages> {
     let said = &read.messages;
+    let amqp_section = said.amqp.as_ref()?;
+    keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);
+    let largest = MESSAGE_MAX.max(amqp_section.message_max.value);
     let mut messages = Messages {
-        ledger: ledger::build(said.ledger.as_ref()?, cx),
+        ledger: ledger::build(said.ledger.as_ref()?, largest, cx),
         topics: Vec::new(),
         queues: Vec::new(),
         subscriptions: Vec::new(),
         schedules: Vec::new(),
         push: Vec::new(),
-        amqp: amqp(said.amqp.as_ref()?),
+        amqp: amqp(amqp_section, cx),
     };
     for (name, section) in &said.topics {
-        keepable(&section.message_max, cx);
+        keepable(&section.message_max, MESSAGE_MAX, cx);
         let options = topic(section);
         fits(name, options.check(), cx);
         messages.topics.push((name.value.clone(), options));
     }
     for (name, section) in &said.queues {
-        keepable(&section.message_max, cx);
+        keepable(&section.message_max, MESSAGE_MAX, cx);
         let options = queue(section, &read.names, cx);
         fits(name, options.check(), cx);
         messages.queues.push((name.value.clone(), options));
@@ -89,8 +92,23 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
 }
 
 /// How AMQP is spoken.
-fn amqp(section: &Amqp) -> plan::Amqp {
+fn amqp(section: &Amqp, cx: &mut Cx) -> plan::Amqp {
     let vhosts = section.vhosts.to_vec();
+    for (_, user) in &section.users.0 {
+        for (vhost, _) in &user.permissions.0 {
+            if **vhost != "/" && !vhosts.contains(vhost) {
+                let say = format!("there is no virtual host `{}`", vhost.value);
+                cx.report(
+                    Problem::error(vhost.place, say).near(vhost, vhosts.iter().map(String::as_str)),
+                );
+            } else if user.vhosts.contains(vhost) {
+                let say = format!("everything may be done in `{}` already", vhost.value);
+                cx.report(
+                    Problem::error(vhost.place, say).help("take it out of the user's `vhosts`"),
+                );
+            }
+        }
+    }
     plan::Amqp {
         users: section
             .users
@@ -100,23 +118,36 @@ fn amqp(section: &Amqp) -> plan::Amqp {
                 name: name.clone(),
                 password: user.password.value.clone(),
                 vhosts: user.vhosts.to_vec(),
+                permissions: user.permissions.0.iter().map(permissions).collect(),
             })
             .collect(),
         vhosts: if vhosts.is_empty() { vec!["/".to_owned()] } else { vhosts },
         channels_max: section.channels_max.u16(),
         frame_max: section.frame_max.u32(),
         heartbeat: u16::try_from(section.heartbeat.0).unwrap_or(u16::MAX),
+        message_max: section.message_max.value.0,
     }
 }
 
-/// The largest message that any topic or queue takes; a dead letter has its story beside it.
+fn permissions((vhost, of): &(At<String>, messages::Permissions)) -> plan::AmqpPermissions {
+    plan::AmqpPermissions {
+        vhost: vhost.value.clone(),
+        configure: of.configure.0.clone(),
+        write: of.write.0.clone(),
+        read: of.read.0.clone(),
+    }
+}
+
+/// The largest message of a topic or of a queue of the configuration, which speak HTTP.
 const MESSAGE_MAX: ByteSize = ByteSize(16 << 20);
+/// The largest message of AMQP: what RabbitMQ took before it was at 16 MiB.
+const AMQP_MESSAGE_MAX: ByteSize = ByteSize(128 << 20);
 
 /// Reports a size that the ledger could not keep.
-fn keepable(size: &At<ByteSize>, cx: &mut Cx) {
-    if size.value > MESSAGE_MAX {
+fn keepable(size: &At<ByteSize>, most: ByteSize, cx: &mut Cx) {
+    if size.value > most {
         cx.report(
-            Problem::error(size.place, format!("a message has at most {MESSAGE_MAX}"))
+            Problem::error(size.place, format!("a message has at most {most}"))
                 .help("keep what is larger elsewhere, and publish where it is"),
         );
     }

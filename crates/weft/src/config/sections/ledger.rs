@@ -13,7 +13,7 @@ settings! {
         /// The folder of its files.
         path: FilePath = "weft-data",
         /// The size of one file of the write-ahead log; a few of them are kept.
-        wal_file: ByteSize = "64MiB",
+        wal_file: At<ByteSize> = "64MiB",
         /// How much of what was written last stays in memory to be read from there.
         cache: ByteSize = "16MiB",
         /// How much may wait to be written before publishers are slowed down.

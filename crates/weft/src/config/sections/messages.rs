@@ -6,7 +6,7 @@ use crate::config::{
     leaf::{Count, Factor, Int, Many, Number, Pairs, Share, Span, Switch},
     sections::target::PublishTo,
     setting::{At, settings, words},
-    text::PlainPath,
+    text::{Pattern, PlainPath},
 };
 
 words! {
@@ -213,13 +213,29 @@ settings! {
         frame_max: Int<4_096, 16_777_216> = "131072",
         /// After which half the silence a heartbeat is sent, and after which twice a connection is given up.
         heartbeat: Number = "60",
+        /// The largest body of a message; at most 128MiB.
+        message_max: At<ByteSize> = "16MiB",
     }
 
     /// Somebody who may log in.
     pub struct AmqpUser = "user", short "password" {
         /// The password; `file:PATH`.
         password: At<crate::config::leaf::Secret>,
-        /// The virtual hosts that may be used; all of them otherwise.
+        /// The virtual hosts in which everything may be done. All of them if neither these nor permissions
+        /// are named.
         vhosts: Many<String>,
+        /// What may be done in further virtual hosts, by name.
+        permissions: Pairs<At<String>, Permissions>,
+    }
+
+    /// Permissions in one virtual host, as in RabbitMQ: regular expressions that the name of a queue or an
+    /// exchange must match somewhere. What is not named is not allowed.
+    pub struct Permissions = "permissions" {
+        /// What may be declared and deleted.
+        configure: Pattern = "^$",
+        /// What may be published to, and bound to something. The exchange without a name is `amq.default`.
+        write: Pattern = "^$",
+        /// What may be consumed and purged, and bound from.
+        read: Pattern = "^$",
     }
 }

@@ -35,8 +35,9 @@ use crate::{
 
 /// The field in which a client says where the answer is to be told.
 const CALLBACK: &str = "weft-callback";
-/// How often answers are looked for that need not be kept any longer.
-const SWEEP: Duration = Duration::from_secs(30);
+/// The shortest and the longest pause between two looks for answers that need not be kept any longer.
+const SWEEP_MIN: Duration = Duration::from_secs(1);
+const SWEEP_MAX: Duration = Duration::from_secs(10);
 
 /// Takes a request that is to be answered later, and answers in its stead.
 ///
@@ -224,10 +225,25 @@ pub(crate) async fn keep_house(desk: Desk, local: Rc<Local>, left: Vec<Id>) {
 async fn sweep(shelf: &Arc<Shelf>, stop: &Stop) {
     let mut draining = std::pin::pin!(stop.draining());
     loop {
-        if let Err(error) = shelf.sweep(time::now_ms()).await {
+        let swept = async {
+            while shelf.sweep(time::now_ms()).await? {
+                // What was asked meanwhile is answered first.
+                tokio::task::yield_now().await;
+            }
+            Ok::<(), Error>(())
+        };
+        // A store that answers no more must not hold the end of the node up.
+        let swept = tokio::select! {
+            biased;
+            () = draining.as_mut() => return,
+            swept = swept => swept,
+        };
+        if let Err(error) = swept {
             tracing::warn!(error = %error.detail(), "old answers could not be forgotten");
         }
-        if tokio::time::timeout(SWEEP, draining.as_mut()).await.is_ok() {
+        let next = shelf.next_expiry().map_or(u64::MAX, |at| at.saturating_sub(time::now_ms()));
+        let pause = Duration::from_millis(next).clamp(SWEEP_MIN, SWEEP_MAX);
+        if tokio::time::timeout(pause, draining.as_mut()).await.is_ok() {
             return;
         }
     }

@@ -24,6 +24,8 @@ use super::record::{Head, Id, Outcome, PIECE_BYTES, Pieces, unknown};
 const OPEN_MAX: usize = 4096;
 /// How many heads are read at once.
 const PAGE: usize = 256;
+/// How many operations one transaction forgets.
+const SWEPT_AT_ONCE: usize = 256;
 
 /// How an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,32 +257,48 @@ impl Shelf {
         Ok(parts.concat().into())
     }
 
-    /// Forgets what has been kept long enough.
+    /// Forgets some of what has been kept long enough, in one transaction; whether there is more. Dropped
+    /// while it waits, it forgets them the next time.
     ///
     /// # Errors
-    /// What the store says.
-    pub(crate) async fn sweep(&self, now_ms: u64) -> Result<()> {
-        loop {
-            let due = self.inner.lock().expiries.first().copied();
-            let Some((_, id)) = due.filter(|(expiry, _)| *expiry <= now_ms) else { return Ok(()) };
-            match self.head(id).await {
-                Ok(head) => {
-                    let mut gone = Transaction::new(Durability::Os).delete(
-                        self.heads,
-                        id.key(),
-                        ExpectValue::Any,
-                    );
-                    let body = head.outcome.map(|outcome| outcome.body).unwrap_or_default();
-                    gone.ops.extend(self.removal(body));
-                    self.store.commit(gone).await?;
-                }
-                Err(error) if error.reason() == Reason::NoMessage => {}
-                Err(error) => return Err(error),
-            }
-            if let Some(due) = due {
-                self.inner.lock().expiries.remove(&due);
-            }
+    /// What the store says; nothing is forgotten then.
+    pub(crate) async fn sweep(&self, now_ms: u64) -> Result<bool> {
+        let due: Vec<(u64, Id)> = {
+            let inner = self.inner.lock();
+            let due = inner.expiries.iter().take_while(|(expiry, _)| *expiry <= now_ms);
+            due.take(SWEPT_AT_ONCE).copied().collect()
+        };
+        if due.is_empty() {
+            return Ok(false);
         }
+        let mut gone = Transaction::new(Durability::Os);
+        for (_, id) in &due {
+            let body = match self.head(*id).await {
+                Ok(head) => head.outcome.map(|outcome| outcome.body).unwrap_or_default(),
+                Err(error) if error.reason() == Reason::NoMessage => continue,
+                Err(error) if error.reason() == Reason::StorageCorrupt => {
+                    tracing::error!(%id, error = %error.detail(), "an operation that is damaged is forgotten");
+                    Pieces::default()
+                }
+                Err(error) => return Err(error),
+            };
+            gone = gone.delete(self.heads, id.key(), ExpectValue::Any);
+            gone.ops.extend(self.removal(body));
+        }
+        if !gone.ops.is_empty() {
+            room(&*self.store).await;
+            self.store.commit(gone).await?;
+        }
+        let mut inner = self.inner.lock();
+        for due in &due {
+            inner.expiries.remove(due);
+        }
+        Ok(due.len() == SWEPT_AT_ONCE)
+    }
+
+    /// When the next answer is to be forgotten, in wall milliseconds.
+    pub(crate) fn next_expiry(&self) -> Option<u64> {
+        self.inner.lock().expiries.first().map(|(expiry, _)| *expiry)
     }
 
     fn removal(&self, pieces: Pieces) -> impl Iterator<Item = Op> {

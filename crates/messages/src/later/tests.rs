@@ -247,6 +247,43 @@ async fn answers_are_forgotten_in_time_and_their_bodies_with_them() {
     assert_eq!(rig.broker.store().log_stats(log).unwrap().records, 0);
 }
 
+#[tokio::test]
+async fn many_answers_are_forgotten_in_few_transactions() {
+    let rig = Rig::new(Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let script = Script::new(&[CREATED]);
+    let one = async || {
+        let id = shelf.keep(head(None), &Bytes::from_static(b"x")).await.unwrap();
+        carry::out(&rig.desk, &script, &rig.stop, id).await;
+    };
+    futures_util::future::join_all((0..600).map(|_| one())).await;
+    let later = time::now_ms() + 2_000;
+    let mut batches = 1;
+    while shelf.sweep(later).await.unwrap() {
+        batches += 1;
+    }
+    assert_eq!(batches, 3);
+    assert_eq!(shelf.next_expiry(), None);
+    let store = rig.broker.store();
+    let heads = store.create_map("messages/operations").await.unwrap();
+    assert_eq!(store.scan(heads, b"", None, 10).await.unwrap().len(), 0);
+    let (log, _) = store.find_log("messages/operation-bodies").await.unwrap().unwrap();
+    assert_eq!(store.log_stats(log).unwrap().records, 0);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_answers_to_be_forgotten() {
+    let disk = SimulatedDisk::new();
+    let rig = Rig::on(disk.clone(), Hooks::default()).await;
+    let shelf = rig.desk.shelf();
+    let short = Head { keep_ms: 0, ..head(None) };
+    let id = shelf.keep(short, &Bytes::from_static(b"x")).await.unwrap();
+    carry::out(&rig.desk, &Script::new(&[CREATED]), &rig.stop, id).await;
+    rig.stop.drain(weft_kernel::Tick::NEVER);
+    let swept = tokio::time::timeout(Duration::from_secs(30), sweep(shelf, &rig.stop));
+    swept.await.unwrap();
+}
+
 /// Takes what it is posted, and answers by a list.
 #[derive(Default)]
 struct Hook {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use weft_broker::SubscriptionKey;
 use weft_kernel::{Name, Result};
-use weft_proxy::{Answered, Origin, inside::LocalFuture};
+use weft_proxy::{Answered, Origin, Reading, inside::LocalFuture};
 use weft_wire::RequestHead;
 
 /// A subscription whose messages are pushed.
@@ -33,13 +33,13 @@ pub struct Push {
 
 /// Sends requests by a route; in tests, a script.
 pub trait Sender {
-    /// Sends a request and reads the answer, up to `bytes_max` of its body.
+    /// Sends a request and reads the answer within bounds.
     fn send<'a>(
         &'a self,
         route: &'a Name,
         head: RequestHead,
         body: Bytes,
-        bytes_max: usize,
+        reading: Reading,
     ) -> LocalFuture<'a, Result<Answered>>;
 }
 
@@ -49,9 +49,9 @@ impl Sender for Origin {
         route: &'a Name,
         head: RequestHead,
         body: Bytes,
-        bytes_max: usize,
+        reading: Reading,
     ) -> LocalFuture<'a, Result<Answered>> {
-        Box::pin(Self::send(self, route, head, body, bytes_max))
+        Box::pin(Self::send(self, route, head, body, reading))
     }
 }
 

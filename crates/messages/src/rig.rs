@@ -5,10 +5,10 @@ use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use weft_broker::Broker;
-use weft_kernel::{ByteSize, Error, Name, Reason, Result, Rng, SystemClock};
+use weft_kernel::{ByteSize, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
 use weft_net::Stop;
-use weft_proxy::{Answered, inside::LocalFuture};
+use weft_proxy::{Answered, BodyEnd, Reading, inside::LocalFuture};
 use weft_wire::{Fields, RequestHead};
 
 use crate::{Desk, Hooks, Sender};
@@ -66,8 +66,8 @@ pub(crate) enum Line {
     Status(u16, &'static [(&'static str, &'static str)], &'static str),
     /// Weft's own.
     Weft(Reason),
-    /// None that could be read.
-    Broken,
+    /// A service's answer whose body does not end well.
+    Ends(u16, BodyEnd),
     /// Never.
     Silent,
 }
@@ -107,7 +107,7 @@ impl Sender for Script {
         route: &'a Name,
         head: RequestHead,
         body: Bytes,
-        _bytes_max: usize,
+        _reading: Reading,
     ) -> LocalFuture<'a, Result<Answered>> {
         self.sent.borrow_mut().push(Sent { route: route.clone(), head, body });
         self.told.notify_one();
@@ -120,15 +120,28 @@ impl Sender for Script {
                     for (name, value) in given {
                         fields.append(name, value.as_bytes());
                     }
-                    Ok(Answered { status, fields, body: body.into(), reason: None })
+                    Ok(Answered {
+                        status,
+                        fields,
+                        body: body.into(),
+                        end: BodyEnd::Whole,
+                        reason: None,
+                    })
                 }
                 Line::Weft(reason) => Ok(Answered {
                     status: reason.http(),
                     fields: Fields::new(),
                     body: Bytes::new(),
+                    end: BodyEnd::Whole,
                     reason: Some(reason),
                 }),
-                Line::Broken => Err(Error::new(Reason::UpstreamIncomplete, "it broke off")),
+                Line::Ends(status, end) => Ok(Answered {
+                    status,
+                    fields: Fields::new(),
+                    body: Bytes::from_static(b"some"),
+                    end,
+                    reason: None,
+                }),
                 Line::Silent => std::future::pending().await,
             }
         })

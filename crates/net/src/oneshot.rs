@@ -51,6 +51,39 @@ pub async fn request(
     body_bytes_max: usize,
     timeout: Duration,
 ) -> Result<Answer> {
+    send(target, version, request, (body_bytes_max, Longer::Refused), timeout).await
+}
+
+/// Sends one request for the sake of its status, all within `timeout`. The body of the answer is read to
+/// its end, so that the peer is known to have done its work, but no further than `body_bytes_max`.
+///
+/// # Errors
+/// As [`request`], but not for a long body.
+pub async fn status(
+    target: &Target,
+    version: Version,
+    request: Request<Bytes>,
+    body_bytes_max: usize,
+    timeout: Duration,
+) -> Result<StatusCode> {
+    let answer = send(target, version, request, (body_bytes_max, Longer::Cut), timeout).await?;
+    Ok(answer.status)
+}
+
+/// What becomes of a body that is longer than its bound.
+#[derive(Clone, Copy)]
+enum Longer {
+    Refused,
+    Cut,
+}
+
+async fn send(
+    target: &Target,
+    version: Version,
+    request: Request<Bytes>,
+    bound: (usize, Longer),
+    timeout: Duration,
+) -> Result<Answer> {
     let until = Instant::now() + timeout;
     let connected = connect(target, timeout).await?;
     let settled = connected.alpn.unwrap_or(match (version, &target.tls) {
@@ -71,7 +104,7 @@ pub async fn request(
                 let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
                 let answer = async {
                     let response = sender.send_request(request).await.map_err(broken)?;
-                    collect(response, body_bytes_max).await
+                    collect(response, bound).await
                 };
                 driven(answer, connection).await
             }
@@ -83,7 +116,7 @@ pub async fn request(
                     .map_err(broken)?;
                 let answer = async {
                     let response = sender.send_request(request).await.map_err(broken)?;
-                    collect(response, body_bytes_max).await
+                    collect(response, bound).await
                 };
                 driven(answer, connection).await
             }
@@ -111,7 +144,10 @@ async fn driven(
     }
 }
 
-async fn collect(response: Response<Incoming>, body_bytes_max: usize) -> Result<Answer> {
+async fn collect(
+    response: Response<Incoming>,
+    (body_bytes_max, longer): (usize, Longer),
+) -> Result<Answer> {
     let (parts, mut incoming) = response.into_parts();
     let mut body = BytesMut::new();
     let mut trailers = None;
@@ -121,6 +157,10 @@ async fn collect(response: Response<Incoming>, body_bytes_max: usize) -> Result<
         })?;
         match frame.into_data() {
             Ok(data) if data.len() > body_bytes_max - body.len() => {
+                if let Longer::Cut = longer {
+                    body.extend_from_slice(&data[..body_bytes_max - body.len()]);
+                    break;
+                }
                 return Err(Error::new(
                     Reason::UpstreamMalformed,
                     format!("the answer's body is longer than {body_bytes_max} bytes"),

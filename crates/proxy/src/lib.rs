@@ -43,6 +43,6 @@ pub mod upstream;
 pub use front::Front;
 pub use inside::{Call, Inside, Reply};
 pub use local::{Local, Observers};
-pub use origin::{Answered, Origin};
+pub use origin::{Answered, BodyEnd, Origin, Reading};
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

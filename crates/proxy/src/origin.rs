@@ -3,14 +3,14 @@
 //! They go the way of every other request, policies and accounts included; only there is no client whose
 //! connection they came by. They belong to the pseudo-listener [`LISTENER`], which has no socket.
 
-use std::{rc::Rc, sync::Arc};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_kernel::{Error, Name, Reason, Result, SystemClock};
+use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
 use weft_net::{
     Address,
     alarm::Alarm,
-    body::Body,
+    body::{Body, Frame},
     message::{Inform, Peer},
 };
 use weft_wire::{Fields, Known, RequestHead, h1};
@@ -28,17 +28,50 @@ use crate::{
 /// The name of the listener under which such requests are counted and logged.
 pub const LISTENER: &str = "internal";
 
-/// A whole response.
+/// A response that has been read.
 #[derive(Clone, Debug)]
 pub struct Answered {
     /// The status; Weft's own if no service answered.
     pub status: u16,
     /// The fields.
     pub fields: Fields,
-    /// The body.
+    /// The body, as far as it was read.
     pub body: Bytes,
+    /// How the reading of the body ended.
+    pub end: BodyEnd,
     /// Why Weft itself answered, if it did.
     pub reason: Option<Reason>,
+}
+
+/// How the reading of a response's body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The body is whole.
+    Whole,
+    /// The body is longer than was to be read, and the rest was not waited for.
+    Cut,
+    /// The body broke off, or did not end in time.
+    Broken(Reason),
+}
+
+/// Bounds within which a response is read. A route's own timeout ends with the head of the response;
+/// these end with its body, since nobody waits for a stream here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The most bytes of the body that are read.
+    pub bytes_max: usize,
+    /// The time for request and response together.
+    pub whole_max: Option<Duration>,
+    /// The time for the body, once the head has come.
+    pub body_max: Duration,
+}
+
+impl Reading {
+    /// The instant at which a response that began at `began`, and whose head came at `head`, is given up.
+    fn until(&self, began: Tick, head: Tick) -> Tick {
+        let whole = self.whole_max.map_or(Tick::NEVER, |span| began.plus(span));
+        whole.min(head.plus(self.body_max))
+    }
 }
 
 /// The head as HTTP wants it: with the length of its body, and a host.
@@ -72,16 +105,17 @@ impl Origin {
         Ok(Self { local, window: Window::new(name), peer })
     }
 
-    /// Sends a request by a route, and reads the answer up to `bytes_max`.
+    /// Sends a request by a route, and reads the answer within bounds.
     ///
     /// The head's target is a normal path. Not sending is an answer too, with a
-    /// [`reason`](Answered::reason); an error is only what kept the answer from being read.
+    /// [`reason`](Answered::reason), and so is one whose body does not end well; an error is only what
+    /// kept the request from being led along its route.
     pub async fn send(
         &self,
         route: &Name,
         head: RequestHead,
         body: Bytes,
-        bytes_max: usize,
+        reading: Reading,
     ) -> Result<Answered> {
         let gone = || Error::new(Reason::Draining, "no request can begin here any more");
         let view = self.window.look(&self.local).ok_or_else(gone)?;
@@ -107,18 +141,45 @@ impl Origin {
         let reason = exchange.reason;
         let mut response = answer.send(exchange);
         let done = response.done.take();
-        let read = response.body.collect(bytes_max).await;
+        let until = reading.until(now, SystemClock::tick());
+        let mut read = Vec::new();
+        let end = {
+            let bytes_max = reading.bytes_max;
+            let reads = pin!(read_body(response.body, bytes_max, &mut read));
+            // The body goes with the future that reads it, and its connection with the body.
+            alarm.within(until, reads).await.unwrap_or(BodyEnd::Broken(Reason::RequestTimeout))
+        };
         if let Some(done) = done {
-            match &read {
-                Ok(body) => done.end(body.len() as u64, Ok(())),
-                Err(error) => done.end(0, Err(error.reason())),
-            }
+            let outcome = match end {
+                BodyEnd::Whole | BodyEnd::Cut => Ok(()),
+                BodyEnd::Broken(reason) => Err(reason),
+            };
+            done.end(read.len() as u64, outcome);
         }
         Ok(Answered {
             status: response.head.status,
             fields: response.head.fields,
-            body: read?,
+            body: read.into(),
+            end,
             reason,
         })
     }
+}
+
+/// Reads a body up to so many bytes.
+async fn read_body(mut body: Body, bytes_max: usize, into: &mut Vec<u8>) -> BodyEnd {
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(Frame::Data(bytes)) => {
+                let room = bytes_max - into.len();
+                into.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                if bytes.len() > room {
+                    return BodyEnd::Cut;
+                }
+            }
+            Ok(Frame::Trailers(_)) => {}
+            Err(error) => return BodyEnd::Broken(error.reason()),
+        }
+    }
+    BodyEnd::Whole
 }

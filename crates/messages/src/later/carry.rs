@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use weft_kernel::{Error, Name, Reason, Result, Retry, Rng};
 use weft_net::Stop;
-use weft_proxy::Answered;
+use weft_proxy::{Answered, BodyEnd, Reading};
 use weft_wire::{Known, RequestHead, Version};
 
 use super::{
@@ -19,6 +19,8 @@ use crate::{desk::Desk, push::Sender, response::Response, time};
 const LEFT_AT_ONCE: usize = 32;
 /// How long an operation is tried again that has reached nobody.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The time for the body of a response once its head has come: it is kept whole or not at all.
+const BODY_MAX: Duration = Duration::from_secs(300);
 /// The first wait between such tries, and the longest.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -101,7 +103,8 @@ async fn outcome(
             fields: kept_fields(&head.fields),
             upgrade: None,
         };
-        let answered = sender.send(&route, request, body.clone(), BODY_BYTES_MAX).await;
+        let reading = Reading { bytes_max: BODY_BYTES_MAX, whole_max: None, body_max: BODY_MAX };
+        let answered = sender.send(&route, request, body.clone(), reading).await;
         let untouched = match &answered {
             Ok(Answered { reason: Some(Reason::Draining), .. }) => {
                 shelf.put_back(id);
@@ -124,7 +127,7 @@ async fn outcome(
         pause = pause.saturating_mul(2).min(AGAIN_MAX);
         let _ = tokio::time::timeout(wait, stop.draining()).await;
     };
-    let (status, mut fields, body) = match answered {
+    let (status, mut fields, body) = match answered.and_then(whole) {
         Ok(answered) => (answered.status, answered.fields, answered.body),
         Err(error) => Response::problem(&error).into_whole(),
     };
@@ -138,4 +141,19 @@ async fn outcome(
         told: false,
     };
     Ok(Some((outcome, body)))
+}
+
+/// An answer, if its body was read to the end: a part of it is no answer.
+fn whole(answered: Answered) -> Result<Answered> {
+    match answered.end {
+        BodyEnd::Whole => Ok(answered),
+        BodyEnd::Cut => {
+            let say = format!("the service's response is larger than {BODY_BYTES_MAX} bytes");
+            Err(Error::new(Reason::UpstreamMalformed, say))
+        }
+        BodyEnd::Broken(reason) => {
+            let say = "the service's response did not end as it should";
+            Err(Error::new(reason, say).note(format!("status {}", answered.status)))
+        }
+    }
 }

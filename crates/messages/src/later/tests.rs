@@ -9,6 +9,7 @@ use std::{
 
 use weft_kernel::Rng;
 use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
+use weft_proxy::BodyEnd;
 
 use super::{record::Pieces, *};
 use crate::{
@@ -178,7 +179,10 @@ async fn an_answer_that_may_have_had_an_effect_is_the_answer() {
     let shelf = rig.desk.shelf();
     for (line, status) in [
         (Line::Weft(Reason::RequestTimeout), 504),
-        (Line::Broken, 502),
+        (Line::Ends(200, BodyEnd::Broken(Reason::UpstreamIncomplete)), 502),
+        (Line::Ends(200, BodyEnd::Broken(Reason::RequestTimeout)), 504),
+        // It is the service's fault, and not the client's, who sent what was taken.
+        (Line::Ends(200, BodyEnd::Cut), 502),
         (Line::Status(503, &[("content-length", "9")], "too much!"), 503),
     ] {
         let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, Verdict};
+use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, Source, Verdict};
 use weft_kernel::{Reason, Result, Rng, SystemClock, Tick};
 use weft_net::Stop;
+use weft_proxy::Reading;
 use weft_wire::{
     Fields, Known, Method, RequestHead, Version,
     cloudevents::{Attribute, http},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::event;
 
-/// How much of a subscriber's answer is read; nobody looks at it.
+/// How much of a subscriber's answer is read; nobody looks at it, and what is longer is cut.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What a lease has beyond the time for one delivery.
 const LEASE_MORE: Duration = Duration::from_secs(15);
@@ -114,8 +115,13 @@ async fn take(consumer: &mut Consumer, room: Room) -> Result<Vec<Delivery>> {
 
 async fn deliver(push: &Push, sender: &dyn Sender, delivery: Delivery, begun: Begun) -> Done {
     let lease = delivery.lease.clone();
+    let reading = Reading {
+        bytes_max: ANSWER_BYTES_MAX,
+        whole_max: Some(push.timeout),
+        body_max: push.timeout,
+    };
     let (verdict, ended) = match request(push, &delivery) {
-        Ok((head, body)) => judge(&sender.send(&push.route, head, body, ANSWER_BYTES_MAX).await),
+        Ok((head, body)) => judge(&sender.send(&push.route, head, body, reading).await),
         // What cannot be written as a request never can.
         Err(error) => (Verdict::Reject { reason: error.said().to_owned().into() }, Ended::Answered),
     };
@@ -163,8 +169,16 @@ async fn settle(
     let now = now();
     let was_down = pace.is_down();
     let mut verdicts = Vec::with_capacity(done.len());
-    for Done { begun, ended, lease, verdict } in done {
+    let retry = match consumer.source() {
+        Source::Queue(queue) => queue.options().retry,
+        Source::Subscription(subscription) => subscription.options().retry,
+    };
+    for Done { begun, ended, lease, mut verdict } in done {
         pace.end(begun, ended, now, rng);
+        if let Verdict::Fail { delay: Some(hint), .. } = &mut verdict {
+            // A hint may make the back-off longer, and never shorter.
+            *hint = retry.wait(lease.failures.saturating_add(1), rng).max(*hint);
+        }
         verdicts.push((lease, verdict));
     }
     if was_down != pace.is_down() {

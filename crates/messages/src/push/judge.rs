@@ -1,36 +1,42 @@
 //! What a subscriber's answer says about a delivery.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use weft_broker::Verdict;
 use weft_kernel::{Reason, Result, Retry};
-use weft_proxy::Answered;
+use weft_proxy::{Answered, BodyEnd};
 use weft_wire::Known;
 
 use super::pace::Ended;
-use crate::time;
 
 /// The longest wait that a subscriber can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// What is to be done with a delivery, and what its end says of the subscriber.
 ///
-/// 2xx accepts; 408, 425, 429 and 5xx fail, and `Retry-After` says when to come again; any other status
-/// rejects, also a redirect, since nothing says that it would be safe to follow. If nothing has reached
-/// the subscriber, the message is given back and no failure is counted against it.
+/// 2xx accepts if its body ends, or is longer than anybody would read; 408, 425, 429 and 5xx fail, and
+/// `Retry-After` may say to come again later than the back-off would; any other status rejects, also a
+/// redirect, since nothing says that it would be safe to follow. If nothing has reached the subscriber,
+/// the message is given back and no failure is counted against it.
+///
+/// The delay of a failure is the subscriber's hint alone, and not longer than [`RETRY_AFTER_MAX`].
 pub(super) fn judge(answer: &Result<Answered>) -> (Verdict, Ended) {
     let answer = match answer {
         Ok(answer) => answer,
-        // The answer broke off: what the subscriber did is not known.
         Err(error) => return by_reason(error.reason()),
     };
     if let Some(reason) = answer.reason {
         return by_reason(reason);
     }
     let status = answer.status;
-    match status {
-        200..300 => (Verdict::Accept, Ended::Answered),
-        408 | 425 | 429 | 500.. => {
+    match (status, answer.end) {
+        // It broke off, or did not end in time: what the subscriber did is not known.
+        (200..300, BodyEnd::Broken(reason)) => by_reason(reason),
+        (200..300, _) => (Verdict::Accept, Ended::Answered),
+        (408 | 425 | 429 | 500.., _) => {
             let reason = Cow::Owned(format!("status {status}"));
             let delay = answer.fields.get_str(Known::RetryAfter).and_then(retry_after);
             (Verdict::Fail { reason, delay }, Ended::Strained)
@@ -55,15 +61,15 @@ fn by_reason(reason: Reason) -> (Verdict, Ended) {
     }
 }
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3).
+/// `Retry-After`: seconds, or an HTTP date in any of its three forms (RFC 9110 sections 5.6.7 and 10.2.3).
 fn retry_after(text: &str) -> Option<Duration> {
-    let span = match text.parse::<u64>() {
-        Ok(secs) => Duration::from_secs(secs),
-        Err(_not_a_number) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
-            let now = i64::try_from(time::now_ms()).ok()?;
-            Duration::from_millis(u64::try_from(date.saturating_sub(now)).unwrap_or(0))
-        }
+    let text = text.trim();
+    let span = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than a number holds is longer than the longest.
+        text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
     };
     Some(span.min(RETRY_AFTER_MAX))
 }
@@ -71,7 +77,6 @@ fn retry_after(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use weft_kernel::Error;
     use weft_wire::Fields;
 
     use super::*;
@@ -81,7 +86,7 @@ mod tests {
         if let Some(text) = retry_after {
             fields.add(Known::RetryAfter, text.as_bytes());
         }
-        Ok(Answered { status, fields, body: Bytes::new(), reason })
+        Ok(Answered { status, fields, body: Bytes::new(), end: BodyEnd::Whole, reason })
     }
 
     fn failed(reason: &'static str, delay: Option<u64>) -> Verdict {
@@ -140,8 +145,59 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_breaks_off_is_a_failure() {
-        let broken = Err(Error::new(Reason::UpstreamIncomplete, "broke off"));
-        assert_eq!(judge(&broken), (failed("upstream_incomplete", None), Ended::Strained));
+    fn an_answer_that_does_not_end_is_a_failure_and_one_that_is_too_long_is_not() {
+        let ended = |status, end| {
+            judge(&Ok(Answered {
+                status,
+                fields: Fields::new(),
+                body: Bytes::new(),
+                end,
+                reason: None,
+            }))
+        };
+        assert_eq!(ended(200, BodyEnd::Cut), (Verdict::Accept, Ended::Answered));
+        for reason in [Reason::UpstreamIncomplete, Reason::RequestTimeout, Reason::StreamIdle] {
+            let broken = BodyEnd::Broken(reason);
+            assert_eq!(ended(204, broken), (failed(reason.word(), None), Ended::Strained));
+            // What another status says, it says without a body.
+            for end in [broken, BodyEnd::Cut] {
+                assert_eq!(ended(503, end), (failed("status 503", None), Ended::Strained));
+                let rejected = Verdict::Reject { reason: "status 400".into() };
+                assert_eq!(ended(400, end), (rejected, Ended::Answered));
+            }
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_hint_is_read() {
+        let in_90_s = SystemTime::now() + Duration::from_secs(90);
+        let time = jiff::Timestamp::try_from(in_90_s).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
+        for form in
+            ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+        {
+            let text = time.strftime(form).to_string();
+            let span = retry_after(&text).unwrap_or_else(|| panic!("{text}")).as_secs();
+            assert!((80..=90).contains(&span), "{text}: {span}");
+        }
+        let max = Some(RETRY_AFTER_MAX);
+        for (text, span) in [
+            ("0", Some(Duration::ZERO)),
+            (" 7 ", Some(Duration::from_secs(7))),
+            ("3601", max),
+            ("18446744073709551615", max),
+            ("99999999999999999999999999", max),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", max),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(Duration::ZERO)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(Duration::ZERO)),
+            ("Sun Nov  6 08:49:37 1994", Some(Duration::ZERO)),
+            ("", None),
+            ("+5", None),
+            ("-5", None),
+            ("1.5", None),
+            ("5s", None),
+            ("1994-11-06T08:49:37Z", None),
+        ] {
+            assert_eq!(retry_after(text), span, "{text}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod leaving;
 mod ledger;
 mod messages;
 mod proxy_protocol;
+mod push;
 mod reload;
 mod resilience;
 mod routing;

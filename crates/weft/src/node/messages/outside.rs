@@ -15,7 +15,7 @@ use weft_wire::Fields;
 
 /// The time for one callback.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Most of the answer that is read; nobody looks at it.
+/// Most of the answer that is read; nobody looks at it, and what is longer is cut.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Posts by HTTP and HTTPS, the latter to whom this machine believes.
@@ -62,7 +62,7 @@ impl weft_messages::Outside for Callbacks {
         fields: Fields,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Result<u16>> + Send + 'a>> {
-        Box::pin(async move {
+        let told = async move {
             let wrong = || Error::new(Reason::MalformedRequest, "the callback is no URL");
             let url: Uri = url.parse().map_err(|error| wrong().because(error))?;
             let target = self.target(&url).await?;
@@ -80,9 +80,14 @@ impl weft_messages::Outside for Callbacks {
                     request.headers_mut().append(name, value);
                 }
             }
-            let answer =
-                oneshot::request(&target, Version::Http1, request, ANSWER_BYTES_MAX, LIMIT).await?;
-            Ok(answer.status.as_u16())
+            let told = oneshot::status(&target, Version::Http1, request, ANSWER_BYTES_MAX, LIMIT);
+            Ok(told.await?.as_u16())
+        };
+        Box::pin(async {
+            // Looking the host up takes its time too.
+            tokio::time::timeout(LIMIT, told).await.unwrap_or_else(|_elapsed| {
+                Err(Error::new(Reason::RequestTimeout, "the callback did not answer in time"))
+            })
         })
     }
 }

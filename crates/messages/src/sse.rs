@@ -11,6 +11,19 @@ pub(crate) const ALIVE: Bytes = Bytes::from_static(b": alive\n\n");
 /// What a stream begins with: clients come again after three seconds.
 pub(crate) const HELLO: Bytes = Bytes::from_static(b"retry: 3000\n\n");
 
+/// The type of the event that stands for a message whose bytes are damaged.
+pub(crate) const DAMAGED: &str = "weft.damaged";
+/// The type of the event that tells of messages that are no longer kept.
+const GAP: &str = "weft.gap";
+
+/// The event that tells a client that what it has not seen yet begins at `next`, and what is still kept
+/// only at `first`.
+pub(crate) fn gap(next: u64, first: u64) -> Bytes {
+    let mut out = Vec::with_capacity(80);
+    write(&mut out, "", GAP, format!("{{\"from\":{next},\"first\":{first}}}").as_bytes());
+    out.into()
+}
+
 /// Appends an event. `id` and `kind` lose what would end their line; `data` is split into lines.
 pub(crate) fn write(out: &mut Vec<u8>, id: &str, kind: &str, data: &[u8]) {
     field(out, b"id: ", id);

@@ -82,10 +82,13 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     // A client that comes again knows best where it was.
     let resumed = if tails { ask.request.text("last-event-id") } else { None };
     let broker = ask.desk.broker().clone();
+    let mut gap = None;
     let next = match resumed.map(str::parse::<u64>) {
         Some(Ok(last)) => {
             let next = last.saturating_add(1);
             broker.check_position(&topic, next).map_err(|_beyond| ahead(&broker, &topic, last))?;
+            let first = broker.topic_view(&topic).first;
+            gap = (next < first).then(|| sse::gap(next, first));
             next
         }
         Some(Err(_)) => {
@@ -103,7 +106,8 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     };
     let reader = Reader { broker, topic, next, looked: 0, filter };
     if tails {
-        let ready = VecDeque::from([sse::HELLO]);
+        let mut ready = VecDeque::from([sse::HELLO]);
+        ready.extend(gap);
         let tail = Tail { reader, ready, stop: ask.desk.stop().clone() };
         let chunks = stream::unfold(Some(tail), |tail| async {
             let mut tail = tail?;
@@ -278,12 +282,16 @@ impl Tail {
 }
 
 /// Messages as server-sent events: the position as the id, the type as the event, the structured event as
-/// the data.
+/// the data. Of one that is damaged that is told, in its place.
 fn events(messages: &[Browsed]) -> Result<Bytes> {
     let mut out = Vec::with_capacity(messages.len() * 256);
     let mut data = Vec::with_capacity(256);
     for stored in messages {
-        let Some(message) = &stored.message else { continue };
+        let Some(message) = &stored.message else {
+            let told = format!("{{\"position\":{},\"damaged\":true}}", stored.position);
+            sse::write(&mut out, &stored.position.to_string(), sse::DAMAGED, told.as_bytes());
+            continue;
+        };
         event::with(message, stored.position, |event, _| {
             data.clear();
             weft_wire::cloudevents::json::write(event, &mut data);

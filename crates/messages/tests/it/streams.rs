@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use weft_ledger::{Durability, Op, Transaction};
 use weft_messages::{Chunks, Content, Request};
 use weft_wire::{Known, Method};
 
@@ -53,6 +54,64 @@ async fn a_tail_follows_and_resumes_where_it_was() {
     assert_eq!(got[0].0, "3");
     node.stop.drain(weft_kernel::Tick::NEVER);
     assert!(tail.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_reader_beyond_the_end_is_told() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.publish("/v1/topics/t", 0..2).await;
+    let ask = |target: &str, accept: &str, last: Option<&str>| {
+        let request = Request::new(Method::Get, target).with_field("accept", accept);
+        match last {
+            Some(last) => request.with_field("last-event-id", last),
+            None => request,
+        }
+    };
+    let (sse, lines, json) = ("text/event-stream", "application/x-ndjson", "application/json");
+    // The end itself is where the next message will be.
+    for (target, accept, last, status) in [
+        ("/v1/topics/t/messages", sse, Some("1"), 200),
+        ("/v1/topics/t/messages", sse, Some("2"), 409),
+        ("/v1/topics/t/messages", sse, Some("18446744073709551615"), 409),
+        ("/v1/topics/t/messages?from=2", sse, None, 200),
+        ("/v1/topics/t/messages?from=3", sse, None, 400),
+        ("/v1/topics/t/messages?from=2", lines, None, 200),
+        ("/v1/topics/t/messages?from=3", lines, None, 400),
+        ("/v1/topics/t/messages?from=2", json, None, 200),
+        ("/v1/topics/t/messages?from=3", json, None, 400),
+        ("/v1/topics/t/messages?from=3&wait=1s", json, None, 400),
+    ] {
+        let response = node.send(ask(target, accept, last)).await;
+        assert_eq!(response.status, status, "{target} {accept} {last:?}");
+        if status != 200 {
+            let reason = if status == 409 { "position_conflict" } else { "malformed_request" };
+            let detail = crate::node::Answer::of(response).await.refused(status, reason);
+            assert!(detail.contains("ends at 2"), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_too_late_is_told_what_is_gone() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    node.publish("/v1/topics/t", 0..6).await;
+    // What retention does in its time.
+    let store = node.broker.shared_store();
+    let (log, _) = store.find_log("t//t").await.unwrap().unwrap();
+    let trim = Transaction::new(Durability::Fsync).with(Op::Trim { log, before: 3 });
+    store.commit(trim).await.unwrap();
+    let first = node.get("/v1/topics/t").await.expect(200)["first"].as_u64().unwrap();
+    assert_eq!(first, 3);
+    let mut tail = open(&node, "/v1/topics/t/messages", Some("0")).await;
+    let told = events(&tail.next().await.unwrap().unwrap());
+    assert_eq!(told, [(String::new(), "weft.gap".into(), json!({"from": 1, "first": first}))]);
+    let got = events(&tail.next().await.unwrap().unwrap());
+    assert_eq!(got[0].0, first.to_string());
+    // Who has missed nothing is told of nothing.
+    let mut tail = open(&node, "/v1/topics/t/messages", Some(&(first - 1).to_string())).await;
+    assert_eq!(events(&tail.next().await.unwrap().unwrap())[0].0, first.to_string());
 }
 
 #[tokio::test(start_paused = true)]

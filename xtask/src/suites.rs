@@ -6,6 +6,7 @@
 
 mod amqp;
 mod front;
+mod messages;
 
 use anyhow::{Context, Result, bail};
 
@@ -49,7 +50,7 @@ const GRPCURL: Need = Need {
 
 const NODE: Need = Need {
     name: "Node.js",
-    why: "grpc-js as a client",
+    why: "clients as Node.js has them",
     check: &["node", "--version"],
     source: Source::Apt(&["nodejs", "npm"]),
 };
@@ -86,6 +87,7 @@ pub(crate) const SUITES: &[Suite] = &[
         run: grpc_matrix,
     },
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
+    Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
 ];
 

@@ -33,6 +33,7 @@ macro_rules! reasons {
                     Self::HeadersTooLarge => 431,
                     Self::VersionNotSupported => 505,
                     Self::ExpectationFailed => 417,
+                    Self::UpgradeRequired => 426,
                     _ => self.code().http(),
                 }
             }
@@ -67,6 +68,8 @@ reasons! {
     MethodNotAllowed = "method_not_allowed", MethodNotAllowed, Caller, No, "http_request_denied";
     /// The request breaks the grammar or the framing rules of its protocol.
     MalformedRequest = "malformed_request", Invalid, Caller, No, "http_request_error";
+    /// What was asked for needs another protocol, or another version of it.
+    UpgradeRequired = "upgrade_required", Invalid, Caller, No, "http_request_denied";
     /// The path holds an encoded slash, backslash or NUL, or leaves the root.
     UnsafePath = "unsafe_path", Invalid, Caller, No, "http_request_error";
     /// The header section is larger than allowed.

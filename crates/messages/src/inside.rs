@@ -103,12 +103,16 @@ impl Desk {
         let Call { head, body, client, traceparent, .. } = call;
         let path =
             head.path().strip_prefix(prefix.trim_end_matches('/')).unwrap_or_default().to_owned();
+        let upgrades = head.upgrade.as_deref().is_some_and(|to| {
+            to.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+        });
         let mut request = Request {
             query: head.query().unwrap_or_default().to_owned(),
             method: head.method,
             path,
             fields: head.fields,
             body: Bytes::new(),
+            upgrades,
             peer: request::Peer { client, traceparent: Some(traceparent) },
         };
         let response = match api::find(Surface::Route, &request.method, &request.path) {

@@ -18,6 +18,9 @@ pub struct Request {
     pub fields: Fields,
     /// The body.
     pub body: Bytes,
+    /// Whether its connection is asked to become a WebSocket, and can: `Upgrade` of HTTP/1.1, or extended
+    /// CONNECT of HTTP/2.
+    pub upgrades: bool,
     /// Who sent it.
     pub peer: Peer,
 }
@@ -48,6 +51,7 @@ impl Request {
             query: query.to_owned(),
             fields: Fields::new(),
             body: Bytes::new(),
+            upgrades: false,
             peer: Peer::default(),
         }
     }
@@ -63,6 +67,12 @@ impl Request {
     pub fn with_field(mut self, name: &str, value: &str) -> Self {
         self.fields.append(name, value.as_bytes());
         self
+    }
+
+    /// The same over a connection that is asked to become a WebSocket.
+    #[must_use]
+    pub fn upgrading(self) -> Self {
+        Self { upgrades: true, ..self }
     }
 
     /// A field as text, if it is there and is text.

@@ -13,7 +13,7 @@ use weft_net::{
     message::{Handler, Inform, Peer, Request, Response},
 };
 use weft_telemetry::access;
-use weft_wire::{Known, grpc};
+use weft_wire::{Known, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
@@ -194,15 +194,31 @@ async fn to_inside(
     if !ops.is_empty() {
         route::apply(ops, &mut exchange.head.fields);
     }
+    let no_socket = || Error::new(Reason::NotSupported, "this path is no WebSocket");
+    if key.is_some() && matches!(target, plan::Inside::Publish(_)) {
+        // Extended CONNECT asks for a WebSocket and for nothing else.
+        return Err(no_socket());
+    }
     let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
     let call = call(exchange, route, body, alarm);
     let mut answer = Answer::from(inside.call(&local, target, call).await?);
-    if let Some(key) = key
-        && answer.tunnel.is_some()
-    {
-        tunnel::check(&mut answer.head.fields, &key)?;
+    // What names another protocol is Weft's own word to its client, and not that of a service.
+    let protocol = answer.head.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
+    if let Some(key) = key {
+        if answer.tunnel.is_some() {
+            tunnel::check(&mut answer.head.fields, &key)?;
+        } else if (200..300).contains(&answer.head.status) {
+            // A client would take it for consent (RFC 8441 section 5).
+            return Err(no_socket());
+        }
     }
     answer::hand_back(exchange, &mut answer.head);
+    if let Some(protocol) = protocol
+        && exchange.head.version == Version::Http11
+    {
+        answer.head.fields.add(Known::Connection, b"upgrade");
+        answer.head.fields.add(Known::Upgrade, &protocol);
+    }
     Ok(answer)
 }
 

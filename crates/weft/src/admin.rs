@@ -160,7 +160,9 @@ pub async fn serve(
 
 /// Answers the requests of one connection.
 async fn converse(connection: Box<dyn Connection>, router: Router, token: Option<Secret>) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let handover = messages::Handover::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(handover.clone());
         let refused = refuse(&request, token.as_ref());
         let router = router.clone();
         async move {
@@ -174,9 +176,11 @@ async fn converse(connection: Box<dyn Connection>, router: Router, token: Option
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades()
         .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection of the admin API broke off");
+    match served {
+        Ok(()) => handover.talk().await,
+        Err(error) => tracing::debug!(%error, "a connection of the admin API broke off"),
     }
 }
 

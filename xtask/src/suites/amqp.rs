@@ -140,12 +140,12 @@ fn url(address: SocketAddr) -> String {
     format!("amqp://guest:guest@{address}/%2F")
 }
 
-fn target() -> PathBuf {
+pub(super) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
 }
 
 /// A folder for a suite, with nothing in it.
-fn emptied(name: &str) -> Result<PathBuf> {
+pub(super) fn emptied(name: &str) -> Result<PathBuf> {
     let folder = target().join("suites").join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;

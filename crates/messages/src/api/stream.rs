@@ -35,9 +35,12 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
     };
     let lease = asked.unwrap_or_else(|| receive::lease_of(&source));
     if socket::is_asked_for(ask.request) {
-        let accept = socket::accept(ask.request)?;
+        let handshake = match socket::handshake(ask.request) {
+            Ok(handshake) => handshake,
+            Err(refusal) => return refusal.response(),
+        };
         let consumer = ask.desk.broker().consume(source, options)?;
-        return Ok(socket::upgrade(ask.desk.clone(), consumer, lease, credit, &accept));
+        return Ok(socket::upgrade(ask.desk.clone(), consumer, lease, credit, &handshake));
     }
     if !ask.request.accepts(EVENT_STREAM) {
         let say = "a stream is `Accept: text/event-stream`, or a WebSocket";

@@ -87,7 +87,7 @@ fn call(request: Request) -> Call {
             target,
             version: Version::Http11,
             fields: request.fields,
-            upgrade: None,
+            upgrade: request.upgrades.then(|| "websocket".into()),
         },
         body: Body::full(request.body),
         client: None,
@@ -174,7 +174,8 @@ async fn the_api_stands_below_a_path() {
         node.put("/v1/queues/q", "{}").await.expect(201);
         let request = Request::new(Method::Get, "/v1/queues/q/stream")
             .with_field("sec-websocket-version", "13")
-            .with_field("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+            .with_field("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .upgrading();
         let reply = node.desk.call(&local, &target, call(request)).await.unwrap();
         assert_eq!(reply.head.status, 101);
         assert!(reply.tunnel.is_some());

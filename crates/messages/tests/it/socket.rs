@@ -22,6 +22,7 @@ fn request(target: &str) -> Request {
         .with_field("sec-websocket-version", "13")
         .with_field("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
         .with_field("sec-websocket-protocol", "weft.messages.v1")
+        .upgrading()
 }
 
 /// Talks over a socket of `target` while the node serves it.
@@ -136,11 +137,86 @@ async fn a_socket_ends_at_the_drain_and_with_its_queue() {
 async fn a_handshake_that_is_not_ours_is_refused() {
     let node = Node::new().await;
     node.put("/v1/queues/q", "{}").await.expect(201);
-    for (field, value) in
-        [("sec-websocket-version", "8"), ("sec-websocket-protocol", "chat, superchat")]
-    {
+    for (field, value, status) in [
+        ("sec-websocket-version", "8", 426),
+        ("sec-websocket-version", "", 426),
+        ("sec-websocket-key", "", 400),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ", 400),
+        ("sec-websocket-protocol", "chat, superchat", 400),
+    ] {
         let mut request = request("/v1/queues/q/stream");
         request.fields.set_named(field, value.as_bytes());
-        assert_eq!(node.send(request).await.status, 400, "{field}");
+        let refused = node.send(request).await;
+        assert_eq!(refused.status, status, "{field}: {value}");
+        let spoken = refused.fields.named("sec-websocket-version");
+        assert_eq!(spoken, (status == 426).then_some(&b"13"[..]), "{field}: {value}");
     }
+    // Without an upgrade of the connection there is none, whatever the other fields say.
+    let plain = Request { upgrades: false, ..request("/v1/queues/q/stream") };
+    assert_eq!(node.send(plain).await.status, 426);
+    let seen = node.get("/v1/queues/q").await.expect(200);
+    assert_eq!(seen["consumers"], 0);
+}
+
+#[tokio::test]
+async fn a_client_is_told_the_subprotocol_that_it_has_named_and_no_other() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    for (named, told) in [
+        (None, None),
+        (Some(""), None),
+        (Some("weft.messages.v1"), Some(&b"weft.messages.v1"[..])),
+        (Some("chat, weft.messages.v1"), Some(&b"weft.messages.v1"[..])),
+    ] {
+        let mut request = request("/v1/queues/q/stream");
+        request.fields.remove_named("sec-websocket-protocol");
+        if let Some(named) = named {
+            request = request.with_field("sec-websocket-protocol", named);
+        }
+        let response = node.send(request).await;
+        assert_eq!(response.status, 101, "{named:?}");
+        assert_eq!(response.fields.named("sec-websocket-protocol"), told, "{named:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_close_of_a_client_is_answered() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    talk(&node, "/v1/queues/q/stream", async |mut client| {
+        client.close(None).await.unwrap();
+        loop {
+            match client.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                Some(Ok(Message::Close(_))) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(client.next().await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_or_reads_nothing_holds_nothing() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    node.publish("/v1/queues/q", 0..3).await;
+    // It reads no byte, and so answers nothing.
+    talk(&node, "/v1/queues/q/stream", async |client| {
+        let gone = async {
+            while node.get("/v1/queues/q").await.expect(200)["consumers"] != 0 {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        let began = tokio::time::Instant::now();
+        gone.await;
+        let took = began.elapsed().as_secs();
+        assert!((60..200).contains(&took), "{took}");
+        drop(client);
+    })
+    .await;
+    // What it held when it went is there for others.
+    let seen = node.get("/v1/queues/q").await.expect(200);
+    assert_eq!(seen["leased"], 0);
 }

@@ -1,16 +1,24 @@
 //! The API of messages on the admin API: the desk answers, here it is only put into axum's words.
+//!
+//! What becomes a WebSocket is left in the [`Handover`] of its connection, whose own task then speaks:
+//! so it counts as a connection like any other, and ends with it.
 
 mod described;
+
+use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::LengthLimitError;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use weft_kernel::Code;
-use weft_messages::{Content, OPERATIONS, Request as Asked, Surface, request::Peer};
+use weft_messages::{Content, OPERATIONS, Request as Asked, Session, Surface, request::Peer};
 use weft_wire::{Fields, Method};
 
 use super::{operations::App, problem::Problem};
@@ -19,6 +27,22 @@ pub(super) use described::describe;
 
 /// The largest body of any operation.
 const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// What speaks over a connection once it has left HTTP.
+#[derive(Clone, Default)]
+pub(super) struct Handover(Arc<Mutex<Option<(OnUpgrade, Session)>>>);
+
+impl Handover {
+    /// Speaks until one of both sides ends it; returns at once for a connection that stayed with HTTP.
+    pub(super) async fn talk(&self) {
+        let left = self.0.lock().take();
+        let Some((upgrade, session)) = left else { return };
+        match upgrade.await {
+            Ok(io) => session.talk(Box::new(TokioIo::new(io))).await,
+            Err(error) => tracing::debug!(%error, "a WebSocket of the admin API did not begin"),
+        }
+    }
+}
 
 /// Answers what the node's own operations do not.
 pub(super) async fn answer(State(node): State<App>, request: Request) -> Response {
@@ -37,11 +61,11 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
     if !request.uri().path().starts_with("/v1/") {
         return nowhere().into_response();
     }
-    let (parts, body) = request.into_parts();
-    // Before anything is done: whoever opens a stream joins as a consumer.
-    if parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
-        return no_sockets().into_response();
-    }
+    let (mut parts, body) = request.into_parts();
+    let handover = parts.extensions.get::<Handover>().cloned();
+    let upgrade = handover.zip(parts.extensions.remove::<OnUpgrade>());
+    let upgrade =
+        upgrade.filter(|_| parts.version == http::Version::HTTP_11 && upgrades(&parts.headers));
     let body = match whole(body).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
@@ -56,13 +80,19 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
         query: parts.uri.query().unwrap_or_default().to_owned(),
         fields,
         body,
+        upgrades: upgrade.is_some(),
         peer: Peer::default(),
     };
     let answer = messages.desk.answer(Surface::Admin, asked).await;
     let body = match answer.content {
         Content::Whole(body) => Body::from(body),
         Content::Stream(chunks) => Body::from_stream(chunks),
-        Content::Socket(_) => return no_sockets().into_response(),
+        Content::Socket(session) => {
+            if let Some((handover, upgrade)) = upgrade {
+                *handover.0.lock() = Some((upgrade, session));
+            }
+            Body::empty()
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() =
@@ -78,9 +108,15 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
     response
 }
 
-fn no_sockets() -> Problem {
-    let what = "WebSockets are spoken on a listener, by a route with `messages`";
-    Problem::new(Code::Unimplemented, what)
+/// Whether a request asks for a WebSocket.
+fn upgrades(headers: &HeaderMap) -> bool {
+    let lists =
+        |name, wanted: &str| {
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+                value.split(',').any(|option| option.trim().eq_ignore_ascii_case(wanted))
+            })
+        };
+    lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket")
 }
 
 /// The whole body of a request.
@@ -97,6 +133,23 @@ async fn whole(body: Body) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upgrade_is_asked_for_in_two_fields() {
+        for (connection, upgrade, asks) in [
+            ("Upgrade", "websocket", true),
+            ("keep-alive, upgrade", "WebSocket", true),
+            ("keep-alive", "websocket", false),
+            ("upgrade", "h2c", false),
+            ("upgrade", "", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+            assert_eq!(upgrades(&headers), asks, "{connection} {upgrade}");
+        }
+        assert!(!upgrades(&HeaderMap::new()));
+    }
 
     #[tokio::test]
     async fn a_body_that_broke_off_is_not_one_that_is_too_large() {

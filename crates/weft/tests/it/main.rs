@@ -19,6 +19,7 @@ mod http2;
 mod idle;
 mod leaving;
 mod ledger;
+mod message_sockets;
 mod messages;
 mod proxy_protocol;
 mod push;

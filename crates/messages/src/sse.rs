@@ -13,6 +13,8 @@ pub(crate) const HELLO: Bytes = Bytes::from_static(b"retry: 3000\n\n");
 
 /// The type of the event that stands for a message whose bytes are damaged.
 pub(crate) const DAMAGED: &str = "weft.damaged";
+/// The type of the event that stands for a message that cannot be shown as an event.
+pub(crate) const UNREADABLE: &str = "weft.unreadable";
 /// The type of the event that tells of messages that are no longer kept.
 const GAP: &str = "weft.gap";
 

@@ -162,7 +162,7 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                         out.push(b',');
                     }
                     left -= 1;
-                    message(&mut out, stored)?;
+                    message(&mut out, stored);
                 }
                 let late = !wait.is_zero() && tokio::time::Instant::now() >= until;
                 if left == 0
@@ -202,7 +202,7 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
 }
 
 /// Appends a message of a topic.
-fn message(out: &mut Vec<u8>, stored: &Browsed) -> Result<()> {
+fn message(out: &mut Vec<u8>, stored: &Browsed) {
     out.push(b'{');
     receive::stored(
         out,
@@ -210,9 +210,8 @@ fn message(out: &mut Vec<u8>, stored: &Browsed) -> Result<()> {
         stored.published_ms,
         &stored.key,
         stored.message.as_ref(),
-    )?;
+    );
     out.push(b'}');
-    Ok(())
 }
 
 /// One message per line, up to the present end.
@@ -227,9 +226,7 @@ fn replay(reader: Reader, max: u64) -> impl stream::Stream<Item = Result<Bytes>>
             };
             let mut out = Vec::with_capacity(messages.len() * 256);
             for stored in &messages {
-                if let Err(error) = message(&mut out, stored) {
-                    return Some((Err(error), None));
-                }
+                message(&mut out, stored);
                 out.push(b'\n');
             }
             left = left.saturating_sub(messages.len() as u64);
@@ -263,7 +260,7 @@ impl Tail {
             }
             match self.reader.read(READ_RECORDS, READ_BYTES).await? {
                 Some(messages) if messages.is_empty() => {}
-                Some(messages) => return events(&messages).map(Some),
+                Some(messages) => return Ok(Some(events(&messages))),
                 None => {
                     let more =
                         self.reader.broker.until_beyond(&self.reader.topic, self.reader.next);
@@ -283,22 +280,28 @@ impl Tail {
 
 /// Messages as server-sent events: the position as the id, the type as the event, the structured event as
 /// the data. Of one that is damaged that is told, in its place.
-fn events(messages: &[Browsed]) -> Result<Bytes> {
+fn events(messages: &[Browsed]) -> Bytes {
     let mut out = Vec::with_capacity(messages.len() * 256);
     let mut data = Vec::with_capacity(256);
     for stored in messages {
-        let Some(message) = &stored.message else {
-            let told = format!("{{\"position\":{},\"damaged\":true}}", stored.position);
-            sse::write(&mut out, &stored.position.to_string(), sse::DAMAGED, told.as_bytes());
-            continue;
+        let id = stored.position.to_string();
+        let shown = stored.message.as_ref().map(|message| {
+            event::with(message, stored.position, |event, _| {
+                data.clear();
+                weft_wire::cloudevents::json::write(event, &mut data);
+                sse::write(&mut out, &id, &event.kind, &data);
+            })
+        });
+        let kind = match shown {
+            Some(Ok(())) => continue,
+            Some(Err(_)) => sse::UNREADABLE,
+            None => sse::DAMAGED,
         };
-        event::with(message, stored.position, |event, _| {
-            data.clear();
-            weft_wire::cloudevents::json::write(event, &mut data);
-            sse::write(&mut out, &stored.position.to_string(), &event.kind, &data);
-        })?;
+        data.clear();
+        message(&mut data, stored);
+        sse::write(&mut out, &id, kind, &data);
     }
-    Ok(out.into())
+    out.into()
 }
 
 /// `GET /v1/topics/{topic}/last`
@@ -319,7 +322,7 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
                 found.published_ms,
                 &found.key,
                 Some(&found.message),
-            )?;
+            );
         }
         None => {
             let at = position_of(broker, &topic, Start::Last).await?;
@@ -334,7 +337,7 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
                 found.published_ms,
                 &found.key,
                 found.message.as_ref(),
-            )?;
+            );
         }
     }
     out.push(b'}');

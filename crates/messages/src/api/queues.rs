@@ -94,7 +94,7 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
             out.push(b',');
         }
         first = false;
-        write(&mut out, message, false)?;
+        write(&mut out, message, false);
     }
     out.extend_from_slice(b"],\"next\":");
     out.extend_from_slice(next.to_string().as_bytes());
@@ -113,7 +113,7 @@ pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
     let peeked = ask.desk.broker().peek(&Source::Queue(queue), None, position, 1).await?;
     let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
     let mut out = Vec::with_capacity(1024);
-    write(&mut out, message, true)?;
+    write(&mut out, message, true);
     Ok(Response::of(200, JSON, out))
 }
 
@@ -202,7 +202,7 @@ fn word(state: State) -> &'static str {
 }
 
 /// Appends a message as it stands in a queue; with each attempt that failed if `whole`.
-fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) -> Result<()> {
+fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) {
     out.extend_from_slice(b"{\"state\":");
     text(word(peeked.state), out);
     for (name, ms) in [
@@ -222,7 +222,7 @@ fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) -> Result<()> {
     );
     out.extend_from_slice(numbers.as_bytes());
     let message = peeked.message.as_ref();
-    receive::stored(out, peeked.position, peeked.published_ms, &peeked.key, message)?;
+    receive::stored(out, peeked.position, peeked.published_ms, &peeked.key, message);
     let burial = message.and_then(|message| message.burial());
     let mut more = serde_json::Map::new();
     if let Some(burial) = &burial {
@@ -249,7 +249,6 @@ fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) -> Result<()> {
         out.extend_from_slice(value.to_string().as_bytes());
     }
     out.push(b'}');
-    Ok(())
 }
 
 /// What happened to a dead letter.

@@ -74,7 +74,7 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
         if index > 0 {
             out.push(b',');
         }
-        write(&mut out, delivery, &until)?;
+        write(&mut out, delivery, &until);
     }
     out.extend_from_slice(b"]}");
     // From here on they are the client's; before, they would have gone back. What was leased and is not
@@ -100,10 +100,7 @@ pub(super) fn until(lease: Duration) -> String {
 }
 
 /// Appends a delivery whose lease is over at `until`.
-///
-/// # Errors
-/// If its message cannot be shown as an event.
-pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, until: &str) -> Result<()> {
+pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, until: &str) {
     out.extend_from_slice(b"{\"id\":");
     text(&delivery.lease.to_text(), out);
     if let Some(topic) = &delivery.topic {
@@ -121,20 +118,20 @@ pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, until: &str) -> Resu
         delivery.published_ms,
         &delivery.key,
         Some(&delivery.message),
-    )?;
+    );
     out.push(b'}');
-    Ok(())
 }
 
 /// Appends what is the same for every message that is shown: position, time, key, headers and event,
-/// without the braces around. Of one whose bytes are damaged there is no more than that.
+/// without the braces around. Of one whose bytes are damaged there is no more than that; one that cannot
+/// be shown as an event says why, so that a consumer can get past it.
 pub(super) fn stored(
     out: &mut Vec<u8>,
     position: u64,
     published_ms: u64,
     key: &[u8],
     message: Option<&Message>,
-) -> Result<()> {
+) {
     out.extend_from_slice(b"\"position\":");
     out.extend_from_slice(itoa::Buffer::new().format(position).as_bytes());
     out.extend_from_slice(b",\"time\":");
@@ -145,7 +142,7 @@ pub(super) fn stored(
     }
     let Some(message) = message else {
         out.extend_from_slice(b",\"damaged\":true");
-        return Ok(());
+        return;
     };
     let headers = event::headers(message);
     if !headers.is_empty() {
@@ -161,7 +158,10 @@ pub(super) fn stored(
         out.push(b'}');
     }
     out.extend_from_slice(b",\"event\":");
-    event::with(message, position, |event, _| json::write(event, out))
+    if let Err(error) = event::with(message, position, |event, _| json::write(event, out)) {
+        out.extend_from_slice(b"null,\"unreadable\":");
+        text(error.said(), out);
+    }
 }
 
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {

@@ -273,9 +273,7 @@ async fn exchange(
                 let until = receive::until(lease);
                 for delivery in &taken {
                     let mut out = Vec::with_capacity(512);
-                    if let Err(error) = receive::write(&mut out, delivery, &until) {
-                        return fail(socket, &stop, &error).await;
-                    }
+                    receive::write(&mut out, delivery, &until);
                     texts.push(out);
                 }
                 if let Err(end) = send(socket, &stop, texts).await {

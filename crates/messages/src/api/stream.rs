@@ -92,12 +92,15 @@ impl State {
         let until = receive::until(self.lease);
         for delivery in &taken {
             data.clear();
-            receive::write(&mut data, delivery, &until)?;
+            receive::write(&mut data, delivery, &until);
             let id = delivery.lease.to_text();
             let position = delivery.lease.position;
-            event::with(&delivery.message, position, |event, _| {
+            let shown = event::with(&delivery.message, position, |event, _| {
                 sse::write(&mut out, &id, &event.kind, &data);
-            })?;
+            });
+            if shown.is_err() {
+                sse::write(&mut out, &id, sse::UNREADABLE, &data);
+            }
         }
         Ok(Some(out.into()))
     }

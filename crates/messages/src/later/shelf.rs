@@ -151,7 +151,8 @@ impl Shelf {
 
     /// Marks an operation as not begun after all, so that it can begin anew.
     pub(crate) fn put_back(&self, id: Id) {
-        if let Some(standing) = self.inner.lock().open.get(&id) {
+        let inner = self.inner.lock();
+        if let Some(standing) = inner.open.get(&id) {
             standing.send_replace(Standing::Waiting);
         }
     }

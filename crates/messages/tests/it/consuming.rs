@@ -1,8 +1,10 @@
 //! Receiving and settling without a connection.
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use weft_broker::{Key, MessageBuilder, Publish, Target};
-use weft_wire::amqp::Properties;
+use weft_messages::{Content, Request};
+use weft_wire::{Method, amqp::Properties};
 
 use crate::node::{Node, data};
 
@@ -127,4 +129,34 @@ async fn a_message_that_claims_to_be_an_event_and_is_none_holds_up_nobody() {
         (&json!("amqp.message"), &json!("aGVsbG8="))
     );
     assert_eq!(got["deliveries"][1]["event"]["data"], 1);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_shown_stands_in_nobodys_way() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    // A table of headers that ends in its middle.
+    let broken = [0x20, 0x00, 0x00, 0x00, 0x00, 0x09, 0x01];
+    let message = MessageBuilder::amqp("", "q", &broken, 5).unwrap().body(b"hello");
+    let queue = Target::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
+    let publish = Publish::new(message.finish().unwrap());
+    node.broker.publish(&queue, &[publish], None).await.unwrap();
+    node.publish("/v1/queues/q", 1..2).await;
+    let peeked = node.get("/v1/queues/q/messages").await.expect(200);
+    assert!(peeked["messages"][0]["unreadable"].is_string(), "{peeked}");
+    let stream = Request::new(Method::Get, "/v1/queues/q/stream?prefetch=1")
+        .with_field("accept", "text/event-stream");
+    let Content::Stream(mut chunks) = node.send(stream).await.content else { panic!() };
+    let mut text = String::new();
+    while !text.contains("\ndata: ") {
+        text += std::str::from_utf8(&chunks.next().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(text.contains("event: weft.unreadable"), "{text}");
+    drop(chunks);
+    let got = node.post("/v1/queues/q/receive", "").await.expect(200);
+    let one = &got["deliveries"][0];
+    assert!(one["event"].is_null() && one["unreadable"].is_string(), "{one}");
+    assert_eq!(got["deliveries"][1]["event"]["data"], 1);
+    let reject = settle(&ids(&got)[..1], "reject");
+    node.post("/v1/queues/q/settle", &reject).await.expect(200);
 }

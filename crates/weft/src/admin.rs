@@ -3,12 +3,13 @@
 //! It is served on the control runtime, so that no scrape or question ever meets a request. One table of
 //! operations makes the router and the OpenAPI document. What was not done is told as problem+json.
 //!
-//! Invariants: a body has at most [`BODY_BYTES_MAX`], and at most [`CONNECTIONS_MAX`] connections are
-//! open; with a token, everything but liveness and readiness needs it; without one, what only a browser
-//! sends is refused; no secret is ever shown.
+//! Invariants: a body has at most [`BODY_BYTES_MAX`] and ends in time, and at most [`CONNECTIONS_MAX`]
+//! connections are open; with a token, everything but liveness and readiness needs it; without one, what
+//! only a browser sends is refused; no secret is ever shown.
 //!
-//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `problem`, `openapi`.
+//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `body`, `problem`, `openapi`.
 
+mod body;
 pub mod explain;
 mod guard;
 mod messages;
@@ -168,7 +169,10 @@ async fn converse(connection: Box<dyn Connection>, router: Router, token: Option
         async move {
             match refused {
                 Some(response) => Ok(response),
-                None => router.oneshot(request).await as Result<Response, Infallible>,
+                None => {
+                    router.oneshot(request.map(body::Timed::new)).await
+                        as Result<Response, Infallible>
+                }
             }
         }
     });

@@ -28,6 +28,9 @@ use crate::{
 /// The name of the listener under which such requests are counted and logged.
 pub const LISTENER: &str = "internal";
 
+/// The time that a route's own limits have to end a request, which say more, before it is given up.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// A response that has been read.
 #[derive(Clone, Debug)]
 pub struct Answered {
@@ -134,7 +137,13 @@ impl Origin {
         let captures = Captures::default();
         let way = front::Walk { route: found, found: whole, captures: &captures };
         let body = Body::full(body);
-        let answer = match front::follow(&mut exchange, way, body, &alarm, &inform).await {
+        let followed = {
+            let until = reading.whole_max.map_or(Tick::NEVER, |span| now.plus(span).plus(GRACE));
+            let follows = pin!(front::follow(&mut exchange, way, body, &alarm, &inform));
+            alarm.within(until, follows).await
+        };
+        let late = || Error::new(Reason::RequestTimeout, "there was no answer in time");
+        let answer = match followed.unwrap_or_else(|_elapsed| Err(late())) {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
         };

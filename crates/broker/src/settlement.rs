@@ -93,12 +93,12 @@ impl Broker {
                 history: &history,
                 keyed: settlement.lease.keyed,
             };
-            if policy.buries
-                && matches!(settlement.event, Event::Unburied)
-                && let Some(decided) = source.unburied().lock().decided(settlement.lease)
-            {
-                outcomes.push(decided);
-                continue;
+            if policy.buries && matches!(settlement.event, Event::Unburied) {
+                let decided = source.unburied().lock().decided(settlement.lease);
+                if let Some(decided) = decided {
+                    outcomes.push(decided);
+                    continue;
+                }
             }
             let rng = rng.get_or_insert_with(|| self.rng());
             outcomes.push(decide(&policy, known, settlement.event, now_ms, rng));

@@ -228,11 +228,11 @@ mod tests {
         let now = super::super::Now { wall_ms: 1, ..Default::default() };
         let put = |core: &mut Core, key: &'static [u8]| {
             let put = Transaction::default().put(map, key, Bytes::new(), ExpectValue::Any);
-            core.submit(put, &[], now).unwrap();
+            core.submit(put, &[], now).unwrap().1.wake();
         };
         let delete = |core: &mut Core, key: &'static [u8]| {
             let delete = Transaction::default().delete(map, key, ExpectValue::Present);
-            core.submit(delete, &[], now).unwrap();
+            core.submit(delete, &[], now).unwrap().1.wake();
         };
         assert_eq!(rows(&mut core), 1, "the map");
         for _ in 0..1_000 {

@@ -58,7 +58,7 @@ fn files() -> tempfile::TempDir {
     for name in ["shop", "api", "weft"] {
         Authority::new("here").issue(&["shop.example"]).write(&tls, name);
     }
-    for name in ["admin.token", "shop.password"] {
+    for name in ["admin.token", "shop.password", "audit.password"] {
         fs::write(folder.path().join(name), "a-token-that-is-long-enough-for-anybody").unwrap();
     }
     folder

@@ -310,8 +310,7 @@ impl Arguments {
     pub(crate) fn priority(&self, asked: Option<u8>) -> u8 {
         match self.priority_max {
             None => 0,
-            // The ledger knows 32 levels; the few who ask for more are given the upper ones as one.
-            Some(max) => asked.unwrap_or(0).min(max).min(31),
+            Some(max) => asked.unwrap_or(0).min(max),
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Publish {
     pub due_ms: u64,
     /// How long it may wait to be handed out, from `due_ms` on.
     pub ttl: Option<Duration>,
-    /// 0 to 31; the higher the sooner in a queue with priorities.
+    /// The higher the sooner in a queue with priorities.
     pub priority: u8,
     /// When it counts as done; `None` for what the queue or topic says.
     pub durability: Option<Durability>,

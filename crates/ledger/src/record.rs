@@ -55,7 +55,7 @@ pub struct Record {
     pub due_ms: u64,
     /// Not to be handed out from then on: wall-clock milliseconds, 0 for never.
     pub expires_ms: u64,
-    /// 0 to 31, the higher the sooner in a prioritized group.
+    /// 0 to 255, the higher the sooner in a prioritized group.
     pub priority: u8,
     /// Its place in the gapless order over all ordered logs; `None` in a log that is not ordered.
     pub global: Option<u64>,

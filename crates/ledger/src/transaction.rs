@@ -19,8 +19,6 @@ pub const NOTE_BYTES_MAX: usize = 4096;
 pub const MAP_KEY_BYTES_MAX: usize = 1024;
 /// The largest value of a map entry, in bytes.
 pub const MAP_VALUE_BYTES_MAX: usize = 1 << 20;
-/// The highest priority of a record.
-pub const PRIORITY_MAX: u8 = 31;
 
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -33,7 +31,7 @@ pub struct NewRecord {
     pub due_ms: u64,
     /// Not handed out as ready from then on: wall-clock milliseconds, 0 for never.
     pub expires_ms: u64,
-    /// 0 to [`PRIORITY_MAX`], the higher the sooner in a prioritized group.
+    /// The higher the sooner in a prioritized group.
     pub priority: u8,
     /// Who it is, for a log with a dedupe window.
     pub dedupe: Option<u128>,

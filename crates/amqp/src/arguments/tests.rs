@@ -98,7 +98,7 @@ fn declarations_come_back_from_the_broker() {
     assert_eq!(options.limit.overflow, Overflow::DropOldest { dead_letter: true });
     assert_eq!(options.dead_letter, DeadLetter::Hook(String::new()));
     assert_eq!(Declared::of_queue(&options), declared);
-    assert_eq!(arguments.priority(Some(255)), 31);
+    assert_eq!(arguments.priority(Some(255)), 200);
     assert_eq!(arguments.priority(None), 0);
     let foreign = Declared::of_queue(&QueueOptions::default());
     assert!(foreign.durable && !foreign.exclusive && foreign.arguments.is_empty());

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Durability, Expect, LogId, NewRecord, Op, Transaction,
-    transaction::{KEY_BYTES_MAX, PRIORITY_MAX},
+    Durability, Expect, LogId, NewRecord, Op, Transaction, transaction::KEY_BYTES_MAX,
 };
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -249,9 +248,6 @@ fn check(publish: &Publish, bytes_max: u64) -> Result<()> {
     }
     if publish.key.len() > KEY_BYTES_MAX {
         return Err(Error::new(Reason::MalformedMessage, "a key has at most 1 KiB"));
-    }
-    if publish.priority > PRIORITY_MAX {
-        return Err(Error::new(Reason::MalformedMessage, "a priority is from 0 to 31"));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     record::{GroupId, LogId},
     transaction::{
         Expect, KEY_BYTES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, NOTE_BYTES_MAX, NewRecord,
-        Op, PRIORITY_MAX, Refused, Settle, Transaction,
+        Op, Refused, Settle, Transaction,
     },
 };
 
@@ -201,10 +201,6 @@ impl Core {
         }
         if record.key.len() > KEY_BYTES_MAX {
             return Err(too_large("the record's key", record.key.len(), KEY_BYTES_MAX));
-        }
-        if record.priority > PRIORITY_MAX {
-            let given = record.priority;
-            return Err(invalid(format!("a priority is 0 to {PRIORITY_MAX}, not {given}")));
         }
         if log.staged.attempt != self.check.attempt {
             log.staged = super::log::Staged { attempt: self.check.attempt, records: 0, bytes: 0 };

@@ -31,9 +31,9 @@ pub(crate) struct Extent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     file: u32,
-    /// 27 bits of the frame's offset in units of eight, 5 bits of priority.
+    /// 27 bits of the frame's offset in units of eight, the lower 5 bits of the priority.
     frame: u32,
-    /// 25 bits of the image's offset in the frame, flags above.
+    /// 25 bits of the image's offset in the frame, whether it has a key, the upper 3 bits of the priority.
     record: u32,
     /// 0 for a hole.
     len: u32,
@@ -42,6 +42,10 @@ pub(crate) struct Slot {
 const FRAME_BITS: u32 = 27;
 const RECORD_BITS: u32 = 25;
 const KEYED: u32 = 1 << RECORD_BITS;
+/// How many bits of the priority stand above the frame's offset; the others stand above [`KEYED`].
+const LOWER_BITS: u32 = u32::BITS - FRAME_BITS;
+const UPPER_AT: u32 = RECORD_BITS + 1;
+const UPPER: u32 = 0b111;
 
 impl Slot {
     /// Nothing is there (any more).
@@ -51,7 +55,9 @@ impl Slot {
         Self {
             file: place.file,
             frame: (place.frame / 8) | ((priority as u32) << FRAME_BITS),
-            record: place.record | if keyed { KEYED } else { 0 },
+            record: place.record
+                | if keyed { KEYED } else { 0 }
+                | ((priority as u32) >> LOWER_BITS << UPPER_AT),
             len: place.len,
         }
     }
@@ -70,7 +76,8 @@ impl Slot {
     }
 
     pub(crate) const fn priority(self) -> u8 {
-        (self.frame >> FRAME_BITS) as u8
+        let upper = (self.record >> UPPER_AT) & UPPER;
+        ((self.frame >> FRAME_BITS) | (upper << LOWER_BITS)) as u8
     }
 
     pub(crate) const fn keyed(self) -> bool {
@@ -380,5 +387,28 @@ fn shrink<T>(queue: &mut VecDeque<T>) {
         queue.shrink_to(queue.len() * 2);
     } else if queue.is_empty() && queue.capacity() > 64 {
         queue.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small_and_keeps_what_it_is_given() {
+        assert_eq!(size_of::<Slot>(), 16);
+        let least = Place { file: 1, frame: 0, record: 0, len: 1 };
+        let most = Place {
+            file: u32::MAX,
+            frame: ((1 << FRAME_BITS) - 1) * 8,
+            record: (1 << RECORD_BITS) - 1,
+            len: u32::MAX,
+        };
+        for priority in 0..=u8::MAX {
+            for (place, keyed) in [(least, false), (least, true), (most, false), (most, true)] {
+                let slot = Slot::new(place, priority, keyed);
+                assert_eq!((slot.place(), slot.priority(), slot.keyed()), (place, priority, keyed));
+            }
+        }
     }
 }

@@ -18,6 +18,8 @@ use crate::fault::Fault;
 pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
 /// What the lease is longer, so that the channel is told before the message is given to somebody else.
 const LEASE_GRACE: Duration = Duration::from_mins(2);
+/// How often a quorum queue hands a message out again, unless it says otherwise: RabbitMQ's default.
+const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
 /// A queue as it was declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +114,7 @@ impl Declared {
     pub(crate) fn arguments(&self, queue: &str, vhost: &str) -> Result<Arguments, Fault> {
         let of = Of { queue, vhost };
         let mut found = Arguments::default();
+        let mut unlimited = false;
         let span = |name: &str, value, min| {
             of.number(name, value, min, SPAN_MS_MAX).map(|ms| Some(Duration::from_millis(ms)))
         };
@@ -127,6 +130,8 @@ impl Declared {
                 "x-max-priority" => {
                     found.priority_max = Some(of.number(name, value, 0, 255)? as u8);
                 }
+                // Without a limit, as RabbitMQ has it since 4.0.
+                "x-delivery-limit" if value.integer() == Some(-1) => unlimited = true,
                 "x-delivery-limit" => {
                     found.delivery_limit = Some(of.number(name, value, 0, 1 << 31)? as u32);
                 }
@@ -170,6 +175,9 @@ impl Declared {
         }
         if found.quorum {
             self.check_quorum(&found, &of)?;
+            if !unlimited {
+                found.delivery_limit.get_or_insert(QUORUM_DELIVERY_LIMIT);
+            }
         }
         Ok(found)
     }

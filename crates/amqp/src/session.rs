@@ -134,6 +134,8 @@ pub(crate) struct Session {
     publishing: Publishing,
     pub(crate) flights: VecDeque<Flight>,
     settling: Settling,
+    /// The server ends the connection: what is unsettled is given back without fault.
+    forgives: bool,
     /// What open transactions hold.
     transactions_bytes: usize,
     exclusive: Vec<Arc<str>>,
@@ -175,6 +177,7 @@ impl Session {
             publishing: Publishing::default(),
             flights: VecDeque::new(),
             settling: Settling::default(),
+            forgives: false,
             transactions_bytes: 0,
             exclusive: Vec::new(),
             replies,
@@ -230,6 +233,7 @@ impl Session {
         if matches!(self.phase, Phase::Closing | Phase::Over) {
             return;
         }
+        self.forgives |= fault.code == ReplyCode::ConnectionForced;
         let opened = matches!(self.phase, Phase::Running | Phase::Opening | Phase::Tuning);
         if opened || self.abilities.failure_close {
             Method::ConnectionClose {

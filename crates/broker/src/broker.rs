@@ -27,6 +27,7 @@ use crate::{
     request::Inbox,
     schedule::Schedules,
     source::{Queue, QueueWatcher, Source, Subscription, Topic, WeakSource},
+    suspect::Suspects,
 };
 
 /// The broker; a handle that is cheap to clone.
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) chores: Mutex<Chores>,
     /// Told when the keeper has something new to do.
     pub(crate) stir: Notify,
+    pub(crate) suspects: Suspects,
     pub(crate) inbox: Inbox,
     pub(crate) schedules: Mutex<Schedules>,
     /// What the keeper consumes subscriptions with that lead to a queue.
@@ -62,6 +64,8 @@ pub(crate) struct Maps {
     pub(crate) definitions: MapId,
     pub(crate) schedules: MapId,
     pub(crate) parked: MapId,
+    /// What has handed out something in a life that did not end in order.
+    pub(crate) taken: MapId,
 }
 
 /// What exists.
@@ -85,6 +89,7 @@ impl Broker {
             definitions: store.create_map("broker/definitions").await?,
             schedules: store.create_map("broker/schedules").await?,
             parked: store.create_map("broker/parked").await?,
+            taken: store.create_map("broker/taken").await?,
         };
         let secret = secret(&*store, maps.definitions, &mut rng).await?;
         let node = rng.next_u64();
@@ -102,11 +107,13 @@ impl Broker {
             held: Mutex::default(),
             chores: Mutex::default(),
             stir: Notify::new(),
+            suspects: Suspects::default(),
             inbox: Inbox::new(node),
             schedules: Mutex::default(),
             forwarders: tokio::sync::Mutex::default(),
         }));
         broker.load().await?;
+        broker.load_suspects().await?;
         broker.load_schedules().await?;
         broker.begin_anew(broker.now_ms()).await?;
         Ok(broker)

@@ -2,7 +2,7 @@
 //!
 //! A [`Consumer`] takes; its [`Settler`], which can be cloned and sent elsewhere, settles. A delivery
 //! counts against the prefetch until it is settled or its lease has run out. Dropping the consumer gives
-//! back what is not settled, without fault.
+//! back what is not settled; whether that counts against the messages is said when it joins.
 
 mod held;
 mod lease;
@@ -16,7 +16,7 @@ use std::{
 };
 
 use weft_kernel::{Code, Error, Reason, Result};
-use weft_ledger::{Ask, ConsumerId, GroupId, Record};
+use weft_ledger::{Ask, ConsumerId, GroupId, Record, Seen};
 
 pub(crate) use held::Held;
 pub use lease::{Delivery, Lease, lease_lost};
@@ -48,6 +48,10 @@ pub struct ConsumerOptions {
     pub exclusive: bool,
     /// The connection it belongs to, for queues that belong to one.
     pub owner: Option<u64>,
+    /// Whether what is unsettled when it is dropped was lost with its client: a failure of each message
+    /// ([`Verdict::Lost`]), so that one that ends its client again and again dies. Else it is given back
+    /// without fault.
+    pub counts_loss: bool,
 }
 
 impl Default for ConsumerOptions {
@@ -59,6 +63,7 @@ impl Default for ConsumerOptions {
             priority: 0,
             exclusive: false,
             owner: None,
+            counts_loss: false,
         }
     }
 }
@@ -311,6 +316,7 @@ impl Consumer {
             }
             looked = true;
             self.stash = self.sort_out(group, leased);
+            self.broker.note_taken(group).await;
             // At once, and not when more is asked for: who asked may take its time, or not come again,
             // and what it never sees must not stay leased until then.
             self.clear_aside().await?;
@@ -334,7 +340,8 @@ impl Consumer {
         let parks = self.source.policy().parks;
         let mut taken = Vec::with_capacity(leased.len());
         for delivery in leased {
-            let lease = lease_of(&delivery);
+            let mut lease = lease_of(&delivery);
+            self.broker.suspect(&mut lease);
             let record = delivery.record;
             if parks && !record.key.is_empty() && self.source.parked().lock().contains(&record.key)
             {
@@ -353,7 +360,8 @@ impl Consumer {
                 }
             }
             let bytes = record.key.len() + record.data.len();
-            self.held.hold(&lease, u32::try_from(bytes).unwrap_or(u32::MAX));
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.held.hold(&lease, bytes, self.options.counts_loss);
             taken.push(Delivery {
                 message,
                 lease,
@@ -411,6 +419,27 @@ impl Consumer {
         self.detached = true;
     }
 
+    /// What is unsettled when it leaves counts for nothing: its client was told to go.
+    pub fn forgive(&mut self) {
+        self.options.counts_loss = false;
+    }
+
+    /// What is to be settled of what it holds because its client went away.
+    fn lost(&mut self) -> Vec<(Lease, Verdict)> {
+        if !self.options.counts_loss || self.detached {
+            return Vec::new();
+        }
+        let unseen: Vec<u64> = self.stash.drain(..).map(|delivery| delivery.lease.id()).collect();
+        let held = self.held.take().into_iter().map(|lease| {
+            // What it never was given does not count.
+            let verdict =
+                if unseen.contains(&lease.id()) { Verdict::Release } else { Verdict::Lost };
+            (lease, verdict)
+        });
+        let aside = self.passed.drain(..).chain(self.parked.drain(..).map(|(lease, _)| lease));
+        held.chain(aside.map(|lease| (lease, Verdict::Release))).collect()
+    }
+
     /// Leaves at once, giving back what is not settled; what dropping does too, but an auto-delete queue
     /// is gone when this answers.
     ///
@@ -434,8 +463,14 @@ fn members(source: &Source) -> Vec<GroupId> {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        let lost = self.lost();
         for group in &self.groups {
-            self.broker.store().leave(*group, self.id, !self.detached);
+            self.broker.store().leave(*group, self.id, !self.detached && lost.is_empty());
+        }
+        if !lost.is_empty() {
+            self.broker.lost(&self.source, lost);
+        } else if let Source::Queue(queue) = &self.source {
+            self.broker.may_be_full(queue, Seen::default());
         }
         self.broker.inner().held.lock().remove(&self.id);
         if !self.joined {

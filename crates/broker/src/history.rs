@@ -28,6 +28,8 @@ pub enum Ended {
     LeaseExpired,
     /// The consumer rejected it.
     Rejected,
+    /// The consumer went away without a word.
+    ConsumerLost,
 }
 
 impl Ended {
@@ -37,6 +39,7 @@ impl Ended {
             Self::Failed => "failed",
             Self::LeaseExpired => "lease_expired",
             Self::Rejected => "rejected",
+            Self::ConsumerLost => "consumer_lost",
         }
     }
 }
@@ -110,6 +113,7 @@ impl History {
                 Ended::Failed => 1,
                 Ended::LeaseExpired => 2,
                 Ended::Rejected => 3,
+                Ended::ConsumerLost => 4,
             });
             varint::put_bytes(&mut bytes, attempt.reason.as_bytes());
         }
@@ -125,6 +129,7 @@ fn read<'a>(from: &mut &'a [u8]) -> Option<Attempt<'a>> {
         1 => Ended::Failed,
         2 => Ended::LeaseExpired,
         3 => Ended::Rejected,
+        4 => Ended::ConsumerLost,
         _ => return None,
     };
     Some(Attempt { at_ms, ended, reason: varint::take_text(from)? })

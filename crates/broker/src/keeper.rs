@@ -11,20 +11,20 @@ use std::{
 };
 
 use weft_kernel::{Code, Reason, Result, Tick};
-use weft_ledger::{Ask, ConsumerId, Due, Durability, Settle, Transaction, Why, due_changed};
+use weft_ledger::{Due, Durability, Settle, Transaction, Why, due_changed};
 
 use crate::{
     broker::Broker,
     consume::{Lease, lease_of},
     options::SubscriptionTarget,
-    publish::drops,
-    settle::Event,
+    settle::{Event, Verdict},
     settlement::Settlement,
     source::{Queue, Source, Subscription, WeakSource},
+    trim::Full,
 };
 
 /// How much is done in one go before others get their turn.
-const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
 /// The longest time without a look at the wall clock, which may jump.
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest time without a look while nothing depends on the wall clock.
@@ -38,11 +38,13 @@ pub(crate) struct Chores {
     /// Auto-delete queues whose last consumer has left.
     abandoned: Vec<Weak<Queue>>,
     /// Queues that may hold more than they should.
-    full: Vec<Weak<Queue>>,
+    pub(crate) full: Vec<Full>,
     /// What is deleted when it is not used for its time.
     fading: Vec<WeakSource>,
     /// Before this none of it goes, because use only puts that off; zero when something is new.
     fades_at: Tick,
+    /// What consumers held that went away without a word.
+    lost: Vec<(Source, Vec<(Lease, Verdict)>)>,
     /// Subscriptions that lead to a queue and are not consumed yet.
     pub(crate) forwarded: Vec<Weak<Subscription>>,
 }
@@ -81,6 +83,7 @@ impl Broker {
                 () = due_changed(self.store()) => {}
                 () = stirred => {}
                 () = self.forwardable() => {}
+                () = self.fuller() => {}
             }
         }
     }
@@ -95,6 +98,7 @@ impl Broker {
             self.overdue().await,
             self.fire_schedules().await,
             self.delete_unused().await,
+            self.settle_lost().await,
             self.trim_full().await,
             self.forward().await,
         ];
@@ -167,7 +171,7 @@ impl Broker {
     }
 
     /// Gives back what was handed to the system, without fault.
-    fn give_back(&self, deliveries: &[weft_ledger::Delivery], due: Due) -> Result<()> {
+    pub(crate) fn give_back(&self, deliveries: &[weft_ledger::Delivery], due: Due) -> Result<()> {
         for delivery in deliveries {
             let how = Settle::Retry { due, failed: false, note: delivery.note.clone() };
             let settle = Transaction::new(Durability::Memory).settle(
@@ -183,6 +187,36 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Notes what a consumer held that went away, to be settled.
+    pub(crate) fn lost(&self, source: &Source, held: Vec<(Lease, Verdict)>) {
+        self.inner().chores.lock().lost.push((source.clone(), held));
+        self.inner().stir.notify_one();
+    }
+
+    /// Settles what consumers held that went away.
+    ///
+    /// # Errors
+    /// The first error; what could not be settled is tried again.
+    async fn settle_lost(&self) -> Result<()> {
+        let mut done = Ok(());
+        let all = std::mem::take(&mut self.inner().chores.lock().lost);
+        let mut left = Lost { broker: self, all };
+        while let Some((source, held)) = left.all.last() {
+            let settlements: Vec<_> = held
+                .iter()
+                .map(|(lease, verdict)| {
+                    let event = Event::Said(verdict);
+                    Settlement { lease, event, record: None }
+                })
+                .collect();
+            let settled = gone_is_fine(self.settle_all(source, &settlements).await);
+            // At the worst their leases run out, which counts as well.
+            left.all.pop();
+            done = done.and(settled.map(|_| ()));
+        }
+        done
     }
 
     /// Lets a consumer take another message for one whose lease ran out.
@@ -307,112 +341,17 @@ impl Broker {
         }
         Ok(next)
     }
-
-    /// Notes a queue that gives up its oldest and may have to.
-    pub(crate) fn may_be_full(&self, queue: &Arc<Queue>) {
-        if !drops(&queue.settings.read().options) || self.excess(queue) == 0 {
-            return;
-        }
-        let mut chores = self.inner().chores.lock();
-        if !chores.full.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(queue))) {
-            chores.full.push(Arc::downgrade(queue));
-            drop(chores);
-            self.inner().stir.notify_one();
-        }
-    }
-
-    /// How many of its oldest messages a queue holds beyond its limit.
-    fn excess(&self, queue: &Queue) -> u64 {
-        let limit = queue.settings.read().options.limit;
-        let Ok(log) = self.store().log_stats(queue.log) else { return 0 };
-        let Ok(group) = self.store().group_stats(queue.group) else { return 0 };
-        // What somebody holds cannot be given up, and does not count.
-        let ready = group.ready;
-        let by_count = limit.messages.map_or(0, |max| ready.saturating_sub(max));
-        let by_bytes = limit.bytes.map_or(0, |max| {
-            let each = (log.bytes / log.records.max(1)).max(1);
-            let bytes = each.saturating_mul(ready).min(log.bytes);
-            bytes.saturating_sub(max).div_ceil(each)
-        });
-        by_count.max(by_bytes).min(ready)
-    }
-
-    /// Brings queues that give up their oldest within their limits. What fails, or is cut short, stays to
-    /// be done.
-    ///
-    /// # Errors
-    /// The first error; the other queues are trimmed all the same.
-    pub(crate) async fn trim_full(&self) -> Result<()> {
-        let mut done = Ok(());
-        let mut unfinished = Unfinished { broker: self, queues: Vec::new() };
-        loop {
-            let Some(weak) = self.inner().chores.lock().full.pop() else { return done };
-            let Some(queue) = weak.upgrade() else { continue };
-            unfinished.queues.push(weak);
-            match gone_is_fine(self.trim(&queue).await) {
-                Ok(_) => {
-                    unfinished.queues.pop();
-                }
-                Err(error) => done = done.and(Err(error)),
-            }
-        }
-    }
-
-    async fn trim(&self, queue: &Arc<Queue>) -> Result<()> {
-        let _one = queue.trimming.lock().await;
-        let source = Source::Queue(Arc::clone(queue));
-        loop {
-            let excess = self.excess(queue);
-            let records = u32::try_from(excess).unwrap_or(u32::MAX).min(AT_ONCE as u32);
-            if records == 0 || queue.is_deleted() {
-                return Ok(());
-            }
-            let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
-            let taken = self.store().lease(queue.group, ask)?.wait().await?;
-            let mut oldest = Taken { broker: self, deliveries: taken };
-            if oldest.deliveries.is_empty() {
-                return Ok(());
-            }
-            let leases: Vec<_> = oldest.deliveries.iter().map(lease_of).collect();
-            let settlements: Vec<_> = leases
-                .iter()
-                .zip(&oldest.deliveries)
-                .map(|(lease, delivery)| Settlement {
-                    lease,
-                    event: Event::Overflowed,
-                    record: Some(&delivery.record),
-                })
-                .collect();
-            self.settle_all(&source, &settlements).await?;
-            oldest.deliveries.clear();
-        }
-    }
 }
 
-/// Full queues of which the oldest are being given up: put back where they are still full.
-struct Unfinished<'a> {
+/// What consumers held that went away; put back if this is cut short.
+struct Lost<'a> {
     broker: &'a Broker,
-    queues: Vec<Weak<Queue>>,
+    all: Vec<(Source, Vec<(Lease, Verdict)>)>,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Lost<'_> {
     fn drop(&mut self) {
-        for queue in self.queues.iter().filter_map(Weak::upgrade) {
-            self.broker.may_be_full(&queue);
-        }
-    }
-}
-
-/// Messages taken to be given up; what is not done with them when this is dropped is given back.
-struct Taken<'a> {
-    broker: &'a Broker,
-    deliveries: Vec<weft_ledger::Delivery>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        // At the worst they count as failed once their leases run out.
-        let _given = self.broker.give_back(&self.deliveries, Due::Now);
+        self.broker.inner().chores.lock().lost.append(&mut self.all);
     }
 }
 

@@ -45,6 +45,8 @@ pub mod schedule;
 pub mod settle;
 mod settlement;
 pub mod source;
+mod suspect;
+mod trim;
 mod unburied;
 mod varint;
 
@@ -67,4 +69,4 @@ pub use retry::Backoff;
 pub use schedule::{Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;
 pub use source::{Queue, Source, Subscription, Topic};
-pub use weft_ledger::{Durability, Seen, until_seen};
+pub use weft_ledger::{Durability, Seen};

@@ -264,6 +264,17 @@ impl Broker {
         Ok(())
     }
 
+    /// Waits until what was settled is seen where it became a dead letter, and queues that drop their
+    /// oldest are within their limits again with what was given back. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Reason::StoragePoisoned`] if it never will be.
+    pub async fn until_seen(&self, seen: Seen) -> Result<()> {
+        until_seen(self.store(), seen).await?;
+        self.trim_published().await;
+        Ok(())
+    }
+
     /// Trims queues after a publish. An error is none of the publisher's: its message is stored, and
     /// would be stored twice if it came again. The keeper tries again, and warns.
     async fn trim_published(&self) {
@@ -318,7 +329,7 @@ impl Broker {
             add(&counters.published, 1);
             add(&counters.published_bytes, u64::from(*bytes));
             match target {
-                Target::Queue(queue) => self.may_be_full(queue),
+                Target::Queue(queue) => self.may_be_full(queue, receipt.seen),
                 Target::Topic(topic) => topic.newest.tell(receipt.seq, receipt.durability),
             }
         }

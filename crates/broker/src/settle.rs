@@ -4,9 +4,10 @@
 //! go in, an `Outcome` comes out. Consumers, the keeper (leases that ran out, messages that expired)
 //! and limits (the oldest of a full queue) all go through it.
 //!
-//! Only a failure counts against a message: being released, or given back because its consumer went
-//! away, does not. A lease that runs out counts, because a consumer that is killed by the message it
-//! handles never says so.
+//! Only a failure counts against a message: being released does not. A lease that runs out counts, and so
+//! does a consumer that goes away without a word, because one that is killed by the message it handles
+//! never says so. The first time that is no reason to wait: consumers are restarted. Where failures have no
+//! bound, nothing is counted either.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -33,6 +34,8 @@ pub enum Verdict {
         /// When to try again; `None` for the back-off of the queue or subscription.
         delay: Option<Duration>,
     },
+    /// Its consumer went away without a word: a failure where failures have a bound, else given back.
+    Lost,
     /// It will never work: a dead letter at once.
     Reject {
         /// Why.
@@ -177,6 +180,14 @@ pub(crate) fn decide(
         Event::Said(Verdict::Accept) => Outcome::Done(Gone::Accepted),
         Event::Said(Verdict::Release) => {
             Outcome::Again { after: Duration::ZERO, failed: false, history: known.history.clone() }
+        }
+        Event::Said(Verdict::Lost) => {
+            if policy.failures_max.is_none() {
+                let history = known.history.clone();
+                return Outcome::Again { after: Duration::ZERO, failed: false, history };
+            }
+            let delay = (known.failures == 0).then_some(Duration::ZERO);
+            failed("the consumer went away", Ended::ConsumerLost, delay, rng)
         }
         Event::Said(Verdict::Fail { reason, delay }) => failed(reason, Ended::Failed, *delay, rng),
         Event::Said(Verdict::Reject { reason }) => {

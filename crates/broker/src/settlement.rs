@@ -20,7 +20,7 @@ use crate::{
     dead::Grave,
     history::History,
     message::{Burial, Cause},
-    publish::Batch,
+    publish::{Batch, Target},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
     source::Source,
 };
@@ -128,10 +128,16 @@ impl Broker {
                 return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
             }
             let durability = batch.transaction.durability;
-            let appends = batch.appends_at();
+            let (appends, targets) = (batch.appends_at(), batch.appends);
             let refused = match self.store().submit(batch.transaction) {
                 Ok(Receipt { seq, seen, .. }) => {
                     parking.keep();
+                    self.given_back(source, &outcomes, seen);
+                    for (target, _) in &targets {
+                        if let Target::Queue(queue) = target {
+                            self.may_be_full(queue, seen);
+                        }
+                    }
                     self.count(source, settlements, &outcomes, &lost);
                     self.hold_unburied(source, leases_of(settlements, held));
                     lost.sort_unstable();
@@ -176,6 +182,15 @@ impl Broker {
                 }
                 _ => return Err(refused.into()),
             }
+        }
+    }
+
+    /// What is given back, or has become a dead letter, may be too much for its queue.
+    fn given_back(&self, source: &Source, outcomes: &[Outcome], seen: Seen) {
+        if let Source::Queue(queue) = source
+            && outcomes.iter().any(|outcome| matches!(outcome, Outcome::Again { .. }))
+        {
+            self.may_be_full(queue, seen);
         }
     }
 
@@ -305,7 +320,14 @@ impl Broker {
             match settlement.event {
                 Event::Said(Verdict::Accept) => accepted += 1,
                 Event::Said(Verdict::Release) => add(&counters.released, 1),
-                Event::Said(Verdict::Fail { .. }) | Event::LeaseExpired => add(&counters.failed, 1),
+                Event::Said(Verdict::Lost)
+                    if matches!(outcome, Outcome::Again { failed: false, .. }) =>
+                {
+                    add(&counters.released, 1);
+                }
+                Event::Said(Verdict::Fail { .. } | Verdict::Lost) | Event::LeaseExpired => {
+                    add(&counters.failed, 1);
+                }
                 Event::Said(Verdict::Reject { .. }) => add(&counters.rejected, 1),
                 Event::Expired => add(&counters.expired, 1),
                 Event::Overflowed | Event::Parked | Event::Unburied => {}

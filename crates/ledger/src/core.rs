@@ -37,6 +37,15 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result, Tick};
 
+pub(crate) use self::{
+    apply::is_instant,
+    cold::{Cold, Want},
+    consume::{Item, Source, Unfit},
+    loading::{Load, Whereabouts},
+    now::Now,
+    plan::{Compactable, Live, LiveRuns},
+    progress::{WriteGroup, poisoned},
+};
 use self::{
     check::Check,
     due::Timer,
@@ -46,14 +55,6 @@ use self::{
     log::Log,
     map::Map,
     progress::{PendingBytes, Visible},
-};
-pub(crate) use self::{
-    cold::{Cold, Want},
-    consume::{Item, Source, Unfit},
-    loading::{Load, Whereabouts},
-    now::Now,
-    plan::{Compactable, Live, LiveRuns},
-    progress::{WriteGroup, poisoned},
 };
 use crate::{
     format::Place,
@@ -225,6 +226,11 @@ impl Core {
             record_bytes: self.logs.values().map(|log| log.bytes).sum(),
             ..self.stats
         }
+    }
+
+    /// Nobody is handed anything any more: what is out is remembered as handed out.
+    pub(crate) fn requeue_all(&mut self) {
+        self.queues.values_mut().for_each(|queue| queue.group.requeue_all());
     }
 
     /// The bytes of a record's image, if memory has them.

@@ -200,6 +200,7 @@ impl Service {
         self.end_threads()?;
         // From here on nothing more is taken, so that what was taken can be written to its end.
         self.shared.core.lock().close();
+        self.shared.core.lock().requeue_all();
         let done = self.write_all().and_then(|()| self.prove()).and_then(|_| self.checkpoint());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
         let wakes = self.shared.core.lock().poison("the ledger was closed");

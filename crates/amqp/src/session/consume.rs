@@ -128,6 +128,7 @@ impl Session {
                 .map_or(0, |priority| priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
             exclusive,
             owner: Some(self.id),
+            counts_loss: false,
         };
         let consumer =
             self.server.broker.consume(Arc::clone(&entry.queue), options).map_err(|error| {

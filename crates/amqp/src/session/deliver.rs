@@ -3,7 +3,7 @@
 use std::{borrow::Cow, rc::Rc};
 
 use tokio::time::Instant;
-use weft_broker::{Delivery, Message, Verdict};
+use weft_broker::{Delivery, Lease, Message, Verdict};
 use weft_wire::amqp::{Method, Properties, Table, TableWriter, Value, write_content};
 
 use super::{
@@ -39,6 +39,12 @@ fn shown<'a>(message: &'a Message, queue: &str) -> Shown<'a> {
     }
 }
 
+/// How often a message was delivered before and came back, as a quorum queue counts: at least once if it may
+/// have been.
+fn deliveries(lease: &Lease) -> u32 {
+    lease.failures.max(u32::from(lease.handouts > 1))
+}
+
 /// The properties with the count of failed deliveries among the headers.
 fn counted(raw: &[u8], failures: u32) -> Option<Vec<u8>> {
     let properties = Properties::parse(raw).ok()?;
@@ -70,8 +76,8 @@ impl Session {
             let Delivery { message, lease, .. } = delivery;
             let mut shown = shown(&message, &entry.name);
             if entry.arguments.quorum
-                && lease.failures > 0
-                && let Some(raw) = counted(&shown.properties, lease.failures)
+                && let count @ 1.. = deliveries(&lease)
+                && let Some(raw) = counted(&shown.properties, count)
             {
                 shown.properties = Cow::Owned(raw);
             }
@@ -117,8 +123,8 @@ impl Session {
         let Delivery { message, lease, .. } = delivery;
         let mut shown = shown(&message, &holder.entry.name);
         if holder.entry.arguments.quorum
-            && lease.failures > 0
-            && let Some(raw) = counted(&shown.properties, lease.failures)
+            && let count @ 1.. = deliveries(&lease)
+            && let Some(raw) = counted(&shown.properties, count)
         {
             shown.properties = Cow::Owned(raw);
         }

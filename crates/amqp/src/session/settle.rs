@@ -143,9 +143,13 @@ impl Session {
         }
     }
 
-    /// Gives a delivery back whose channel ends.
+    /// Gives a delivery back whose channel ends: lost, unless it is the server that ends it.
     pub(super) fn give_back(&mut self, held: Held) {
-        let verdict = returned(&held.holder.entry);
+        let verdict = match returned(&held.holder.entry) {
+            _ if self.forgives => Verdict::Release,
+            Verdict::Release => Verdict::Lost,
+            counted => counted,
+        };
         self.settling.add(&held.holder, held.lease, verdict);
     }
 
@@ -208,7 +212,7 @@ impl Session {
     /// Waits until the dead letters of what was settled are seen.
     pub(super) async fn until_buried(&mut self) -> weft_kernel::Result<()> {
         let seen = std::mem::take(&mut self.settling.seen);
-        weft_broker::until_seen(self.server.broker.store(), seen).await
+        self.server.broker.until_seen(seen).await
     }
 
     /// The channel with a delivery that is unsettled for longer than its queue allows.

@@ -8,6 +8,8 @@ mod exchange;
 mod frames;
 mod hostile;
 mod life;
+mod limits;
+mod lost;
 mod node;
 mod order;
 mod permissions;

@@ -145,4 +145,22 @@ impl Node {
         disk.restart(&mut Rng::seeded(seed));
         Self::with(disk, Options::default()).await
     }
+
+    /// Stops in order, and starts again.
+    pub(crate) async fn restart(self) -> Self {
+        self.drain();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.alive.set(false);
+        self.broker.close();
+        self.ledger.close().unwrap();
+        self.tasks.stop().close();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let disk = self.disk.clone();
+        drop(self);
+        Self::with(disk, Options::default()).await
+    }
 }

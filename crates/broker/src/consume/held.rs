@@ -18,24 +18,37 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct Leases {
-    /// By group and position: the lease's number and the bytes of its message.
-    running: HashMap<(GroupId, u64), (u64, u32)>,
+    /// By group and position.
+    running: HashMap<(GroupId, u64), One>,
     bytes: u64,
+}
+
+/// A lease that runs.
+#[derive(Debug)]
+struct One {
+    number: u64,
+    /// The bytes of its message.
+    bytes: u32,
+    /// The whole of it, if it is to be settled when its consumer goes away.
+    lease: Option<Box<Lease>>,
 }
 
 impl Leases {
     fn remove(&mut self, group: GroupId, position: u64) {
-        if let Some((_, bytes)) = self.running.remove(&(group, position)) {
+        if let Some(One { bytes, .. }) = self.running.remove(&(group, position)) {
             self.bytes -= u64::from(bytes);
         }
     }
 }
 
 impl Held {
-    pub(super) fn hold(&self, lease: &Lease, bytes: u32) {
+    /// Holds a lease; with `whole` all of it is kept for [`Held::take`].
+    pub(super) fn hold(&self, lease: &Lease, bytes: u32, whole: bool) {
         let mut leases = self.leases.lock();
         leases.remove(lease.group, lease.position);
-        leases.running.insert((lease.group, lease.position), (lease.token.lease, bytes));
+        let number = lease.token.lease;
+        let kept = whole.then(|| Box::new(lease.clone()));
+        leases.running.insert((lease.group, lease.position), One { number, bytes, lease: kept });
         leases.bytes += u64::from(bytes);
     }
 
@@ -44,7 +57,7 @@ impl Held {
         let mut leases = self.leases.lock();
         for lease in settled {
             let running = leases.running.get(&(lease.group, lease.position));
-            if running.is_some_and(|(number, _)| *number == lease.token.lease) {
+            if running.is_some_and(|one| one.number == lease.token.lease) {
                 leases.remove(lease.group, lease.position);
             }
         }
@@ -67,6 +80,13 @@ impl Held {
             return (0, 0);
         }
         (options.prefetch.saturating_sub(held), bytes.max(1))
+    }
+
+    /// Lets all go, and gives those that were kept whole.
+    pub(super) fn take(&self) -> Vec<Lease> {
+        let mut leases = self.leases.lock();
+        leases.bytes = 0;
+        leases.running.drain().filter_map(|(_, one)| one.lease.map(|lease| *lease)).collect()
     }
 
     pub(super) fn len(&self) -> usize {

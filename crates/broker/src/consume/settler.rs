@@ -12,6 +12,7 @@ use crate::{
     settle::{Event, Verdict},
     settlement::Settlement,
     source::{Queue, Source},
+    trim::Taken,
 };
 
 /// Settles what a consumer took; cheap to clone.
@@ -59,7 +60,14 @@ impl Broker {
         };
         let leased = leased
             .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
-        let taken: Vec<Delivery> = leased.iter().map(|one| delivery(one, None)).collect();
+        // Given back if nobody waits for the answer any more.
+        let mut leased = Taken { broker: self, deliveries: leased };
+        if !leased.deliveries.is_empty() {
+            self.note_taken(queue.group).await;
+        }
+        let mut taken: Vec<Delivery> =
+            leased.deliveries.drain(..).map(|one| delivery(&one, None)).collect();
+        taken.iter_mut().for_each(|one| self.suspect(&mut one.lease));
         add(&queue.counters.delivered, taken.len() as u64);
         Ok((
             taken,
@@ -115,7 +123,7 @@ impl Settler {
         if settled.seq != 0 {
             weft_ledger::until_durable(self.broker.store(), settled.seq, settled.durability)
                 .await?;
-            weft_ledger::until_seen(self.broker.store(), settled.seen).await?;
+            self.broker.until_seen(settled.seen).await?;
         }
         Ok(settled)
     }

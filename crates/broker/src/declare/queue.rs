@@ -223,6 +223,7 @@ impl Broker {
                 registry.queues.remove(&queue.key);
             }
         }
+        self.forget_taken(queue.group);
         self.inner().watcher.get().map(|watcher| watcher.deleted(&queue.key))
     }
 }

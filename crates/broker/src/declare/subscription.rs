@@ -205,6 +205,7 @@ impl Broker {
                 continue;
             };
             self.inner().registry.write().groups.remove(&member.group);
+            self.forget_taken(member.group);
             let rest: Vec<_> =
                 members.iter().filter(|other| other.group != member.group).cloned().collect();
             *subscription.members.write() = Arc::new(rest);
@@ -298,6 +299,7 @@ impl Broker {
         }
         subscription.changed.notify_waiters();
         for group in groups {
+            self.forget_taken(group);
             self.store().drop_group(group).await?;
         }
         Ok(())

@@ -87,7 +87,11 @@ impl Broker {
             let refused = match self.store().submit(batch.transaction.clone()) {
                 Ok(receipt) => {
                     parkings.into_iter().for_each(Parking::keep);
-                    parts.into_iter().for_each(|part| self.settled(part));
+                    for part in parts {
+                        let source = part.settler.source();
+                        self.given_back(source, &part.outcomes, receipt.seen);
+                        self.settled(part);
+                    }
                     return Ok(Some(self.taken(receipt, &batch.appends)));
                 }
                 Err(refused) => refused,

@@ -6,6 +6,7 @@ mod conformance;
 mod consuming;
 mod dead;
 mod defining;
+mod lost;
 mod node;
 mod scheduling;
 mod simulation;

@@ -67,6 +67,11 @@ impl Writing<'_> {
     }
 }
 
+/// Whether a record was over from the first moment on: for nobody but who waits.
+pub(crate) const fn is_instant(time_ms: u64, due_ms: u64, expires_ms: u64) -> bool {
+    expires_ms != 0 && due_ms <= time_ms && expires_ms <= time_ms
+}
+
 impl Core {
     /// Checks, applies and encodes a transaction. `crcs` has [`payload_crc`] of each append, so that
     /// it is not computed under the lock.
@@ -222,6 +227,10 @@ impl Core {
         writing.receipt.appended.push(Appended { position, duplicate: false });
         self.stats.appended += 1;
         let NewRecord { key, data, due_ms, expires_ms, priority, dedupe } = record;
+        let instant = is_instant(time_ms, due_ms, expires_ms);
+        if instant {
+            log.instant = position + 1;
+        }
         match (&mut writing.frame, log.is_memory()) {
             (Some(frame), false) => {
                 let image = NewImage {
@@ -262,6 +271,9 @@ impl Core {
                 });
                 log.visible = log.next;
                 for group in &log.groups {
+                    if instant && let Some(queue) = self.queues.get_mut(&group.0) {
+                        queue.group.offer(position, position + 1, writing.now);
+                    }
                     writing.touch(group.0);
                 }
             }

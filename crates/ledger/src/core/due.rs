@@ -9,6 +9,8 @@ use crate::record::GroupId;
 
 /// After so many milliseconds a record is looked at again that could not expire when its time came.
 const AGAIN_MS: u64 = 1000;
+/// And after so many one that is about to be seen, or to be taken.
+const SOON_MS: u64 = 20;
 
 /// An entry in the order of timers; the earliest is the greatest, for a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +104,11 @@ impl Core {
         if queue.group.options.owner
             && let Some(expiring) = &mut log.expiring
         {
-            // What is leased, or not visible yet, cannot expire now: it is looked at again.
+            // What is leased, offered or not visible yet cannot expire now: it is looked at again.
             while let Some(position) = expiring.pop(now.wall_ms) {
-                if position >= log.visible || queue.group.lease(position).is_some() {
+                if position >= log.visible || queue.group.offered(position, now) {
+                    expiring.again(now.wall_ms + SOON_MS, position);
+                } else if queue.group.lease(position).is_some() {
                     expiring.again(now.wall_ms + AGAIN_MS, position);
                 } else {
                     queue.group.expire(position);

@@ -11,6 +11,7 @@ mod cursor;
 mod expiry;
 mod keys;
 mod lease;
+mod offer;
 mod priority;
 mod retry;
 
@@ -28,7 +29,7 @@ pub(crate) use self::{
     lease::{Lease, Picked, Tokens, Wanted},
     retry::Retry,
 };
-use self::{keys::Keys, priority::Levels, retry::Waiting};
+use self::{keys::Keys, offer::Offers, priority::Levels, retry::Waiting};
 use super::{fast::Numbers, now::Now, runs::Runs};
 use crate::options::GroupOptions;
 
@@ -59,6 +60,7 @@ pub(crate) struct Group {
     waiting: Waiting,
     ahead: BTreeSet<u64>,
     expired: BTreeMap<u64, u8>,
+    offers: Offers,
     pub(crate) consumers: Consumers,
     pub(crate) counts: Counts,
     /// What the next checkpoint has to write: the group's own row, and rows of retries.
@@ -89,6 +91,7 @@ impl Group {
             waiting: Waiting::default(),
             ahead: BTreeSet::new(),
             expired: BTreeMap::new(),
+            offers: Offers::default(),
             counts: Counts::default(),
             dirty: true,
             dirty_retries: BTreeSet::new(),

@@ -131,6 +131,8 @@ pub(crate) struct Log {
     pub(crate) moved: bool,
     /// The transaction that is being checked, and what it would append.
     pub(crate) staged: Staged,
+    /// The position behind the newest record whose time was over when it was appended: it is for who waits.
+    pub(crate) instant: u64,
     /// The newest transaction that has appended here and counts as done once it is synced.
     pub(crate) unsynced: u64,
 }
@@ -184,6 +186,7 @@ impl Log {
             dirty: true,
             moved: false,
             staged: Staged::default(),
+            instant: 0,
             unsynced: 0,
         }
     }

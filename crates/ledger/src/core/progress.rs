@@ -182,11 +182,15 @@ impl Core {
         if end <= log.visible {
             return;
         }
-        log.visible = end;
+        let from = std::mem::replace(&mut log.visible, end);
+        let instant = log.instant > from;
         for index in 0..log.groups.len() {
             let Some(group) = self.logs.get(&id.0).and_then(|log| log.groups.get(index)) else {
                 return;
             };
+            if instant && let Some(queue) = self.queues.get_mut(&group.0) {
+                queue.group.offer(from, end, now);
+            }
             self.rouse(group.0, now, wakes);
         }
     }

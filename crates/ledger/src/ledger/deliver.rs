@@ -5,7 +5,7 @@ use weft_kernel::{Error, Result};
 
 use super::Shared;
 use crate::{
-    core::{Item, Now, Source, Unfit, Want},
+    core::{Item, Now, Source, Unfit, Want, is_instant},
     format::Image,
     record::{Delivery, GroupId, LogId, ReadItem, Record, Token, Told, Why},
 };
@@ -15,6 +15,10 @@ use crate::{
 const COPY_MAX: usize = 256 << 10;
 /// So much is copied in one piece.
 const CHUNK: usize = 16 << 10;
+
+fn instant(record: &Record) -> bool {
+    is_instant(record.time_ms, record.due_ms, record.expires_ms)
+}
 
 /// Copies small payloads together, a few to an allocation.
 #[derive(Default)]
@@ -104,6 +108,7 @@ impl Sorted {
         let unfit = match &record {
             None => Some(Unfit::Lost),
             Some(_) if picked.why != Why::Ready => None,
+            Some(record) if picked.offered && instant(record) => None,
             Some(record) if record.expires_ms != 0 && record.expires_ms <= now.wall_ms => {
                 Some(Unfit::Expired)
             }

@@ -229,7 +229,10 @@ async fn exchange(
             credit.map_or(AT_ONCE, |left| u32::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE));
         tokio::select! {
             biased;
-            () = stop.draining() => return Some(End(CloseCode::Away, "draining".into())),
+            () = stop.draining() => {
+                consumer.forgive();
+                return Some(End(CloseCode::Away, "draining".into()));
+            }
             said = socket.next() => {
                 heard = Instant::now();
                 let answer = match said? {

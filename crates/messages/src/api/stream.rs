@@ -31,6 +31,7 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
     let options = ConsumerOptions {
         prefetch: u32::try_from(prefetch).unwrap_or(32),
         lease: asked,
+        counts_loss: true,
         ..ConsumerOptions::default()
     };
     let lease = asked.unwrap_or_else(|| receive::lease_of(&source));
@@ -82,7 +83,10 @@ impl State {
         }
         let taken = tokio::select! {
             biased;
-            () = self.stop.draining() => return Ok(None),
+            () = self.stop.draining() => {
+                self.consumer.forgive();
+                return Ok(None);
+            }
             taken = tokio::time::timeout(sse::HEARTBEAT, self.consumer.next_batch(AT_ONCE)) => taken,
         };
         let Ok(taken) = taken else { return Ok(Some(sse::ALIVE)) };

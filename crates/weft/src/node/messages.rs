@@ -176,6 +176,7 @@ impl Messages {
 
     /// Writes what waits, and lets go of the ledger.
     pub fn close(&self) {
+        self.broker.close();
         if let Err(error) = self.ledger.close() {
             tracing::error!("the ledger could not be closed in order: {}", error.detail());
         }

@@ -44,6 +44,8 @@ pub(crate) struct Picked {
     pub(crate) note: Bytes,
     pub(crate) why: Why,
     pub(crate) consumer: ConsumerId,
+    /// Whether it goes to somebody who was there when it came, although its time may be over.
+    pub(crate) offered: bool,
 }
 
 /// What is asked for.
@@ -93,7 +95,9 @@ impl Group {
             let lease =
                 Lease { lease: tokens.next(), until, consumer, handouts, level, settled_by: 0 };
             self.counts.handouts += 1;
-            picked.push(self.hand_out(position, lease, Why::Ready, consumer, tokens));
+            let offered = consumer != ConsumerId::SYSTEM && self.offered(position, now);
+            let handed = self.hand_out(position, lease, Why::Ready, consumer, tokens);
+            picked.push(Picked { offered, ..handed });
         }
         None
     }
@@ -168,7 +172,8 @@ impl Group {
         self.leases.insert(position, lease);
         self.earliest = self.earliest.min(lease.until);
         let token = Token { epoch: tokens.epoch, lease: lease.lease };
-        Picked { position, token, handouts: lease.handouts, failures, note, why, consumer }
+        let (handouts, offered) = (lease.handouts, false);
+        Picked { position, token, handouts, failures, note, why, consumer, offered }
     }
 
     /// Starts a lease anew; `false` if the token is not that of the running one.
@@ -258,6 +263,18 @@ impl Group {
         Some(lease)
     }
 
+    /// Makes everything ready again that anybody has, so that a store that is closed remembers that it
+    /// was handed out.
+    pub(crate) fn requeue_all(&mut self) {
+        let had: Vec<u64> = self.leases.keys().copied().collect();
+        for position in had {
+            let Some(lease) = self.leases.remove(&position) else { continue };
+            self.retries.entry(position).or_default().handouts = lease.handouts;
+            self.dirty_retries.insert(position);
+            self.give_back(position, lease.level);
+        }
+    }
+
     /// Makes everything ready again that a consumer has; how much it was.
     pub(crate) fn requeue(&mut self, consumer: ConsumerId) -> usize {
         let mut had: Vec<u64> = Vec::new();
@@ -265,6 +282,7 @@ impl Group {
         for &position in &had {
             let Some(lease) = self.leases.remove(&position) else { continue };
             self.retries.entry(position).or_default().handouts = lease.handouts;
+            self.dirty_retries.insert(position);
             self.give_back(position, lease.level);
         }
         had.len()

@@ -65,6 +65,8 @@ enum From {
         _stream: client::Stream,
         /// What is left of the request, which is sent meanwhile.
         pipe: Option<client::Pipe>,
+        /// What the service did not want of the request; to drop it would end the stream.
+        _unsent: Option<Box<sending::Sending>>,
     },
 }
 

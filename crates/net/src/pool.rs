@@ -25,10 +25,15 @@ use crate::{
     tasks::Stop,
 };
 
+/// How many may wait for a place at an endpoint, for each connection that it may have.
+const WAITERS_PER_CONNECTION: usize = 16;
+/// How many may wait however few connections there may be.
+const WAITERS_MIN: usize = 1024;
+
 /// How many connections there may be to one endpoint, and for how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Most open connections; who needs another waits for one up to the connect timeout.
+    /// Most open connections; who needs another waits for one, as long as its request may.
     pub connections_max: usize,
     /// Most idle connections that are kept.
     pub idle_max: usize,
@@ -174,6 +179,35 @@ impl Slot {
         }
     }
 
+    /// Waits for a place at the end of the queue; at its head, if it has waited already and another was
+    /// faster. Whether there may be one now: `false` after `until`.
+    async fn queue(self: &Rc<Self>, until: Tick, again: bool) -> bool {
+        let (call, called) = oneshot::channel();
+        {
+            let mut waiters = self.waiters.borrow_mut();
+            if again {
+                waiters.push_front(call);
+            } else {
+                // Who has given up leaves a dead entry behind.
+                if waiters.len() >= self.waiters_max() {
+                    waiters.retain(|waiter| !waiter.is_closed());
+                }
+                if waiters.len() >= self.waiters_max() {
+                    return false;
+                }
+                waiters.push_back(call);
+            }
+        }
+        let mut place = Place { slot: self.clone(), called };
+        let left = until.since(SystemClock::tick());
+        matches!(tokio::time::timeout(left, &mut place.called).await, Ok(Ok(())))
+    }
+
+    fn waiters_max(&self) -> usize {
+        let connections = self.options.borrow().connections_max;
+        connections.saturating_mul(WAITERS_PER_CONNECTION).max(WAITERS_MIN)
+    }
+
     fn take_back(&self, connection: Box<h1::client::Connection>) {
         let options = self.options.borrow().clone();
         let worn = self.destination.is_gone()
@@ -185,6 +219,10 @@ impl Slot {
         }
         self.idle.borrow_mut().push(connection);
         self.call_next();
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.get() >= self.options.borrow().connections_max
     }
 
     fn take_idle(&self, now: Tick) -> Option<Box<h1::client::Connection>> {
@@ -214,6 +252,35 @@ impl Slot {
             .map(|(connection, _)| connection.clone())?;
         let stream = connection.begin();
         Some(Lent::H2 { connection, stream })
+    }
+}
+
+/// One who waits. A call that comes when it has given up goes to the next.
+struct Place {
+    slot: Rc<Slot>,
+    called: oneshot::Receiver<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.called.close();
+        if self.called.try_recv().is_ok() {
+            self.slot.call_next();
+        }
+    }
+}
+
+/// Tells the pool that a stream of a shared connection has ended.
+#[derive(Clone, Default)]
+pub(crate) struct Freed(Weak<Slot>);
+
+impl Freed {
+    pub(crate) fn tell(&self) {
+        if let Some(slot) = self.0.upgrade()
+            && !slot.waiters.borrow().is_empty()
+        {
+            slot.call_next();
+        }
     }
 }
 
@@ -248,13 +315,13 @@ impl Pool {
     }
 
     /// Lends a connection to an endpoint: an idle one, or a fresh one to `target` within `timeout`.
-    /// `fresh` passes over those that are there.
+    /// `fresh` passes over those that are there. If there may be no more, waits for one until `patience`.
     pub async fn lend<D: Destination + 'static>(
         &self,
         endpoint: &Arc<D>,
         wanted: Wanted,
         options: &Arc<Options>,
-        timeout: Duration,
+        (timeout, patience): (Duration, Tick),
         fresh: bool,
         target: impl FnOnce() -> Target,
     ) -> Result<Lent> {
@@ -273,10 +340,9 @@ impl Pool {
         }
         // Rare, and large: boxed, so that the future of every request need not have room for it.
         if wants_h2 {
-            Box::pin(self.lend_shared(&slot, now.plus(timeout), timeout, target)).await
+            Box::pin(self.lend_shared(&slot, (timeout, patience), target)).await
         } else {
-            Box::pin(self.lend_own(&slot, wanted, options, now.plus(timeout), timeout, target))
-                .await
+            Box::pin(self.lend_own(&slot, wanted, (timeout, patience), target)).await
         }
     }
 
@@ -285,21 +351,15 @@ impl Pool {
         &self,
         slot: &Rc<Slot>,
         wanted: Wanted,
-        options: &Options,
-        limit: Tick,
-        timeout: Duration,
+        (timeout, patience): (Duration, Tick),
         target: impl FnOnce() -> Target,
     ) -> Result<Lent> {
-        while slot.open.get() >= options.connections_max {
-            let (call, called) = oneshot::channel();
-            if slot.waiters.borrow().len() >= options.connections_max {
-                return Err(exhausted(options));
+        let mut again = false;
+        while slot.is_full() {
+            if !slot.queue(patience, again).await {
+                return Err(exhausted(&slot.options.borrow()));
             }
-            slot.waiters.borrow_mut().push_back(call);
-            let left = limit.since(SystemClock::tick());
-            if tokio::time::timeout(left, called).await.is_err() {
-                return Err(exhausted(options));
-            }
+            again = true;
             if let Some(connection) = slot.take_idle(SystemClock::tick()) {
                 return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
             }
@@ -307,29 +367,36 @@ impl Pool {
         self.open(slot, wanted, timeout, target).await
     }
 
-    /// Waits for the connection that is being opened, or opens one.
+    /// Waits for the connection that is being opened, for a stream of one that is there, or opens one.
     async fn lend_shared(
         &self,
         slot: &Rc<Slot>,
-        limit: Tick,
-        timeout: Duration,
+        (timeout, patience): (Duration, Tick),
         target: impl FnOnce() -> Target,
     ) -> Result<Lent> {
-        while slot.opening.get() {
-            let left = limit.since(SystemClock::tick());
-            if tokio::time::timeout(left, slot.opened.notified()).await.is_err() {
-                return Err(Error::new(
-                    Reason::ConnectTimeout,
-                    format!("no connection was there within {timeout:?}"),
-                ));
+        let mut limit = SystemClock::tick().plus(timeout);
+        let mut again = false;
+        loop {
+            if slot.opening.get() {
+                let left = limit.since(SystemClock::tick());
+                if tokio::time::timeout(left, slot.opened.notified()).await.is_err() {
+                    return Err(Error::new(
+                        Reason::ConnectTimeout,
+                        format!("no connection was there within {timeout:?}"),
+                    ));
+                }
+            } else if slot.is_full() {
+                if !slot.queue(patience, again).await {
+                    return Err(exhausted(&slot.options.borrow()));
+                }
+                again = true;
+                limit = SystemClock::tick().plus(timeout);
+            } else {
+                break;
             }
             if let Some(lent) = slot.take_shared(SystemClock::tick()) {
                 return Ok(lent);
             }
-        }
-        let most = slot.options.borrow().connections_max;
-        if slot.open.get() >= most {
-            return Err(exhausted(&slot.options.borrow()));
         }
         slot.opening.set(true);
         let _opening = Opening(slot.clone());
@@ -373,7 +440,7 @@ impl Pool {
             }
         };
         let opened = h2::client::Connection::open(connected.io, settings, &self.stop);
-        let connection = match tokio::time::timeout(timeout, opened).await {
+        let mut connection = match tokio::time::timeout(timeout, opened).await {
             Ok(opened) => opened?,
             Err(_) => {
                 return Err(Error::new(
@@ -382,6 +449,7 @@ impl Pool {
                 ));
             }
         };
+        connection.freed = Freed(Rc::downgrade(slot));
         slot.shared.borrow_mut().push((connection.clone(), Rc::new(lease)));
         let stream = connection.begin();
         Ok(Lent::H2 { connection, stream })

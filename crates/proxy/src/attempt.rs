@@ -59,6 +59,11 @@ pub(crate) struct Success {
     pub(crate) failure: Option<Failure>,
 }
 
+/// How long a place among the connections is waited for at most.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How much earlier than the request the wait for a place ends.
+const WAIT_MARGIN: Duration = Duration::from_millis(100);
+
 /// No response.
 pub(crate) struct Miss {
     pub(crate) error: Error,
@@ -227,10 +232,21 @@ impl Try<'_> {
         }
     }
 
+    /// Until when a place among the connections may be waited for: nearly as long as the request may, so
+    /// that it is told of the wait and the service is not.
+    fn patience(&self, now: Tick) -> Tick {
+        let spans = [self.times.request, self.times.per_try, Some(WAIT_MAX)];
+        let span = spans.into_iter().flatten().min().unwrap_or(WAIT_MAX);
+        let until = self.times.deadline(now).tick().min(now.plus(span));
+        let left = until.since(now);
+        now.plus(left - (left / 10).min(WAIT_MARGIN))
+    }
+
     async fn lend(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lent, Error> {
         let pool = &self.local.pool;
         let upstream = self.upstream;
-        pool.lend(endpoint, self.wanted, &upstream.pool, self.connect, fresh, || {
+        let times = (self.connect, self.patience(SystemClock::tick()));
+        pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
             upstream.target(endpoint, self.wanted, self.ends)
         })
         .await

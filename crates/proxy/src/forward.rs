@@ -80,13 +80,16 @@ impl Forward<'_> {
         exchange.endpoint = Some(endpoint);
         exchange.in_flight = Some(in_flight);
         exchange.outcome = outcome;
+        let protocol = match then {
+            Then::Tunnel(..) => head.fields.get(Known::Upgrade).map(<[u8]>::to_vec),
+            Then::Body(_) => None,
+        };
         answer::hand_back(exchange, &mut head);
         Ok(match then {
             Then::Tunnel(io, early) => {
                 // The fields of the handshake were the connection's, and are the client's now.
-                let protocol = exchange.head.upgrade.clone().unwrap_or_default();
                 head.fields.add(Known::Connection, b"upgrade");
-                head.fields.add(Known::Upgrade, protocol.as_bytes());
+                head.fields.add(Known::Upgrade, &protocol.unwrap_or_default());
                 let tunnel = Tunnel { io, early, idle_timeout: timeout.idle };
                 Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) }
             }
@@ -337,13 +340,17 @@ impl Forward<'_> {
     fn address(&self, exchange: &mut Exchange, endpoint: &Endpoint, deadline: Deadline, now: Tick) {
         prepare::pass_deadline(exchange, deadline, now);
         if exchange.attempts > 1 {
+            // The first try has asked.
+            exchange.head.fields.remove(Known::Expect);
             let mut text = Vec::new();
             weft_wire::h1::push_decimal(&mut text, u64::from(exchange.attempts));
             exchange.head.fields.set(Known::XAttempt, &text);
         }
-        if self.route.plan.rewrite.host == Some(HostRewrite::Endpoint) {
-            let name = endpoint.hostname().unwrap_or_else(|| endpoint.label());
-            exchange.head.fields.set(Known::Host, name.as_bytes());
+        // A client of HTTP/1.0 need not say a host; HTTP/1.1 must.
+        if self.route.plan.rewrite.host == Some(HostRewrite::Endpoint)
+            || !exchange.head.fields.has(Known::Host)
+        {
+            exchange.head.fields.set(Known::Host, host_of(endpoint).as_bytes());
         }
     }
 
@@ -361,6 +368,12 @@ impl Forward<'_> {
         };
         Some(Ends { source, destination })
     }
+}
+
+/// What an endpoint is called where a request names no host.
+pub(crate) fn host_of(endpoint: &Endpoint) -> &str {
+    let name = endpoint.hostname().unwrap_or_else(|| endpoint.label());
+    if weft_wire::h1::is_authority(name.as_bytes()) { name } else { "localhost" }
 }
 
 /// Most tries of a request that reached nobody and are not counted against its retries.

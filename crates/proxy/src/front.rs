@@ -79,10 +79,17 @@ impl Handler for Front {
             let read = || prepare::client_certificate(&exchange.peer);
             exchange.certificate = self.certificate.get_or_init(read).clone();
         }
-        let answer = match lead(&mut exchange, body, &alarm, &inform).await {
+        let connects = exchange.head.version == Version::Http2 && exchange.head.upgrade.is_some();
+        let mut answer = match lead(&mut exchange, body, &alarm, &inform).await {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
         };
+        if connects && answer.tunnel.is_none() && (200..300).contains(&answer.head.status) {
+            answer = {
+                let why = tunnel::refused(exchange.answered.is_some());
+                answer::problem(&mut exchange, &why, None)
+            };
+        }
         answer.send(exchange)
     }
 
@@ -235,6 +242,7 @@ async fn defer(
     let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
     // The service is told of the client, though it will be asked by Weft.
     prepare::hand_on(exchange);
+    exchange.head.fields.remove(Known::Expect);
     exchange.head.fields.remove(Known::Via);
     let call = call(exchange, &route, body, alarm);
     Ok(Answer::from(Box::pin(inside.defer(&local, how, call)).await?))

@@ -8,7 +8,10 @@ use weft_kernel::{Deadline, SystemClock};
 use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
-use crate::{attempt::Try, exchange::Exchange, local::Local, upload::Times, upstream::Upstream};
+use crate::{
+    attempt::Try, exchange::Exchange, forward::host_of, local::Local, upload::Times,
+    upstream::Upstream,
+};
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -30,6 +33,10 @@ pub(crate) fn sender(
         head.upgrade = None;
         // The copy is whole and has no trailers.
         head.fields.remove(Known::Trailer);
+        head.fields.remove(Known::Expect);
+        // Nobody waits for it.
+        head.fields.remove(Known::GrpcTimeout);
+        head.fields.remove(Known::XRequestTimeout);
         let tasks = local.tasks.clone();
         tasks.spawn_local(async move { send(local, upstream, head, body, is_grpc).await });
     }
@@ -39,7 +46,7 @@ pub(crate) fn sender(
 async fn send(
     local: Rc<Local>,
     upstream: Arc<Upstream>,
-    head: RequestHead,
+    mut head: RequestHead,
     body: Bytes,
     is_grpc: bool,
 ) {
@@ -57,6 +64,9 @@ async fn send(
         upstream.discovered.pick(&mut pick)
     };
     let Ok(endpoint) = endpoint else { return };
+    if !head.fields.has(Known::Host) {
+        head.fields.add(Known::Host, host_of(&endpoint).as_bytes());
+    }
     let (alarm, inform) = (Alarm::default(), Inform::default());
     let times = Times {
         began: now,

@@ -117,7 +117,10 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     let trusted = exchange.depth > 0;
     let head = &mut exchange.head;
     head.fields.strip_hop_by_hop(is_grpc);
-    head.fields.remove(Known::Expect);
+    // Whether a body is to come is for the service to decide, if there is one.
+    if exchange.bodiless || head.version == weft_wire::Version::Http10 {
+        head.fields.remove(Known::Expect);
+    }
     // How often Weft has tried is Weft's to say.
     head.fields.remove(Known::XAttempt);
     let mut text = Vec::with_capacity(64);
@@ -198,16 +201,25 @@ pub(crate) fn asked(exchange: &Exchange) -> Deadline {
     deadline
 }
 
-/// Tells the service how much time is left.
+/// Tells the service how much time is left, in the field of its protocol; what the caller said in another,
+/// or in words that say nothing, goes no further.
 pub(crate) fn pass_deadline(exchange: &mut Exchange, deadline: Deadline, now: Tick) {
-    let Some(left) = deadline.left(now) else { return };
+    let is_grpc = exchange.grpc.is_some();
     let fields = &mut exchange.head.fields;
+    let (own, other) = match is_grpc {
+        true => (Known::GrpcTimeout, Known::XRequestTimeout),
+        false => (Known::XRequestTimeout, Known::GrpcTimeout),
+    };
+    fields.remove(other);
+    let Some(left) = deadline.left(now) else {
+        fields.remove(own);
+        return;
+    };
     let mut text = Vec::with_capacity(12);
-    if exchange.grpc.is_some() {
+    if is_grpc {
         grpc::format_timeout(left, &mut text);
-        fields.set(Known::GrpcTimeout, &text);
     } else {
         h1::push_decimal(&mut text, u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        fields.set(Known::XRequestTimeout, &text);
     }
+    fields.set(own, &text);
 }

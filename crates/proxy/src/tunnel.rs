@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use weft_kernel::{Error, Reason, Result, Rng};
+use weft_kernel::{Error, Reason, Result, Retry, Rng};
 use weft_wire::{Fields, Known, Method, RequestHead, Version};
 
 /// What RFC 6455 section 1.3 appends to a key.
@@ -39,6 +39,16 @@ pub(crate) fn prepare(head: &mut RequestHead, rng: &mut Rng) -> Result<Option<St
         head.fields.add(Known::SecWebSocketVersion, b"13");
     }
     Ok(Some(key))
+}
+
+/// Why an answer that switches no protocol is kept from a client that asked by extended CONNECT: to that any
+/// 2xx says that the tunnel stands (RFC 8441 section 5).
+pub(crate) fn refused(by_service: bool) -> Error {
+    if by_service {
+        let say = "the service answered a handshake as done without switching protocols";
+        return Error::new(Reason::UpstreamMalformed, say).retry(Retry::No);
+    }
+    Error::new(Reason::NotSupported, "no protocol is switched to here")
 }
 
 /// Checks the service's answer to a key that Weft made.

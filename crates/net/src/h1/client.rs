@@ -18,21 +18,19 @@ use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
 use weft_wire::{
     Known, Length, Method, RequestHead, ResponseHead,
     h1::{
-        ChunkedDecoder, Decoded, Framing, HeadError, HeadLimits, ParsedResponse, encode_request,
-        parse_response,
+        ChunkedDecoder, Decoded, Framing, HeadError, HeadLimits, ParsedResponse, connection_has,
+        encode_request, parse_response,
     },
 };
 
 use super::link::{Link, Read};
 use crate::{
     body::{Body, Frame},
+    expect::{INTERIM_MAX, Waits},
     io::Io,
     message::Inform,
     pool::{Home, Lease},
 };
-
-/// Most interim responses before a final one; more is a fault of the service.
-const INTERIM_MAX: u32 = 16;
 
 /// A connection to a service, between exchanges.
 pub struct Connection {
@@ -118,6 +116,8 @@ struct Upload {
     framing: Framing,
     left: u64,
     state: Sending,
+    /// Whether the service is still to say that it wants the body.
+    waits: Waits,
     /// Whether any of the body was taken.
     touched: bool,
 }
@@ -132,6 +132,13 @@ enum Sending {
 impl Upload {
     /// Moves the request on; an error is the caller's, one of the service shows when reading.
     fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<io::Result<()>>> {
+        if self.waits.poll(cx).is_pending() {
+            if let Poll::Ready(Err(error)) = link.poll_flush(cx) {
+                self.state = Sending::Done;
+                return Poll::Ready(Ok(Err(error)));
+            }
+            return Poll::Pending;
+        }
         loop {
             match self.state {
                 Sending::Done => return Poll::Ready(Ok(Ok(()))),
@@ -236,25 +243,34 @@ pub async fn send(
             _ => u64::MAX,
         },
         state: if framing == Framing::None { Sending::Flush } else { Sending::Body },
+        waits: Waits::of(head, framing == Framing::None),
         touched: false,
     };
     let mut interim = 0;
     let mut broken: Option<io::Error> = None;
     let parsed = poll_fn(|cx| {
-        if upload.state != Sending::Done {
-            match upload.poll(&mut connection.link, cx) {
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // The service may have answered before it stopped reading: that answer counts.
-                Poll::Ready(Ok(Err(error))) => broken = Some(error),
-                _ => {}
+        loop {
+            if upload.state != Sending::Done {
+                match upload.poll(&mut connection.link, cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    // The service may have answered before it stopped reading: that answer counts.
+                    Poll::Ready(Ok(Err(error))) => broken = Some(error),
+                    _ => {}
+                }
+            }
+            let (link, waits) = (&mut connection.link, &mut upload.waits);
+            let waited = waits.is_waiting();
+            let inform = Interim { inform, seen: &mut interim, waits };
+            let head = poll_response_head(link, &head.method, settings, inform, cx);
+            if head.is_ready() || waited == upload.waits.is_waiting() {
+                return head;
             }
         }
-        poll_response_head(&mut connection.link, &head.method, settings, inform, &mut interim, cx)
     })
     .await;
     match parsed {
-        Ok(parsed) if parsed.head.status == 101 && head.upgrade.is_none() => {
-            let say = "the service switched protocols without being asked to";
+        Ok(parsed) if parsed.head.status == 101 && !consents(&parsed.head, head) => {
+            let say = "the service switched to a protocol that it was not asked for";
             let error = Error::new(Reason::UpstreamMalformed, say).retry(Retry::No);
             Err(Failed { error, stale: false, body: None })
         }
@@ -275,12 +291,34 @@ pub async fn send(
     }
 }
 
+/// Whether a 101 says that the protocol is one of those that the request asked for (RFC 9110 section 7.8),
+/// and for a WebSocket with the fields that its client will look for (RFC 6455 section 4.1).
+fn consents(answer: &ResponseHead, request: &RequestHead) -> bool {
+    fn parts(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+        list.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+    }
+    let Some(asked) = &request.upgrade else { return false };
+    let mut said = answer.fields.all(Known::Upgrade).flat_map(parts).peekable();
+    let mut switches = said.peek().is_some()
+        && said.all(|one| parts(asked.as_bytes()).any(|asked| asked.eq_ignore_ascii_case(one)));
+    if asked.eq_ignore_ascii_case("websocket") {
+        switches &= connection_has(&answer.fields, "upgrade");
+    }
+    switches
+}
+
+/// What becomes of interim responses.
+struct Interim<'a> {
+    inform: &'a Inform,
+    seen: &'a mut u32,
+    waits: &'a mut Waits,
+}
+
 fn poll_response_head(
     link: &mut Link,
     method: &Method,
     settings: Settings,
-    inform: &Inform,
-    interim: &mut u32,
+    interim: Interim<'_>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<ParsedResponse>> {
     loop {
@@ -334,19 +372,24 @@ fn poll_response_head(
         if parsed.head.status >= 200 || parsed.head.status == 101 {
             return Poll::Ready(Ok(parsed));
         }
-        *interim += 1;
-        if *interim > INTERIM_MAX {
+        *interim.seen += 1;
+        if *interim.seen > INTERIM_MAX {
             return Poll::Ready(Err(Error::new(
                 Reason::UpstreamMalformed,
                 format!("the service sent more than {INTERIM_MAX} interim responses"),
             )));
         }
-        // 100 answers what Weft itself asked for, or would have: it goes no further.
-        if parsed.head.status != 100 {
-            let mut head = parsed.head;
-            head.fields.strip_hop_by_hop(false);
-            inform.send(&head);
+        if parsed.head.status == 100 {
+            if interim.waits.is_waiting() {
+                // The body may go. The client is told when that is taken from it.
+                *interim.waits = Waits::No;
+                return Poll::Pending;
+            }
+            continue;
         }
+        let mut head = parsed.head;
+        head.fields.strip_hop_by_hop(false);
+        interim.inform.send(&head);
     }
 }
 
@@ -361,7 +404,7 @@ fn malformed(error: HeadError) -> Error {
 fn answer(
     mut connection: Box<Connection>,
     parsed: ParsedResponse,
-    upload: Upload,
+    mut upload: Upload,
     clean: bool,
     home: Home,
     method: &Method,
@@ -372,6 +415,11 @@ fn answer(
     if joined {
         let Connection { link, .. } = *connection;
         return Answer { head, then: Then::Tunnel(link.io, link.inbuf.freeze()) };
+    }
+    match &mut upload.waits {
+        // Refused: the body is not sent any more.
+        Waits::Until(until, _) if head.status >= 400 => *until = Tick::NEVER,
+        waits => *waits = Waits::No,
     }
     if let Some(text) = head.fields.get_str(Known::KeepAlive) {
         connection.kept = kept_for(text);

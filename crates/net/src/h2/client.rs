@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::task::AbortHandle;
 use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
-use weft_wire::{Known, Method, RequestHead, ResponseHead};
+use weft_wire::{Fields, Known, Method, RequestHead, ResponseHead, h1};
 
 use super::{
     From, Incoming,
@@ -22,7 +22,15 @@ use super::{
     sending::{Broken, Sending},
     server::connection_window,
 };
-use crate::{alarm::Alarm, body::Body, io::Io, message::Inform, tasks::Stop};
+use crate::{
+    alarm::Alarm,
+    body::Body,
+    expect::{INTERIM_MAX, Waits},
+    io::Io,
+    message::Inform,
+    pool::Freed,
+    tasks::Stop,
+};
 
 /// How a connection to a service is spoken.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +64,8 @@ pub struct Connection {
     pub served: Rc<Cell<u64>>,
     /// As many streams as its window has room for, though nobody reads them.
     pub streams_max: usize,
+    /// Whom to tell of a stream that has ended.
+    pub(crate) freed: Freed,
     secure: bool,
 }
 
@@ -63,12 +73,14 @@ pub struct Connection {
 pub struct Stream {
     streams: Rc<Cell<usize>>,
     idle_since: Rc<Cell<Tick>>,
+    freed: Freed,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.streams.set(self.streams.get().saturating_sub(1));
         self.idle_since.set(SystemClock::tick());
+        self.freed.tell();
     }
 }
 
@@ -127,6 +139,7 @@ impl Connection {
             idle_since: Rc::new(Cell::new(now)),
             served: Rc::default(),
             streams_max: settings.streams_max,
+            freed: Freed::default(),
             secure,
         })
     }
@@ -146,7 +159,11 @@ impl Connection {
     pub fn begin(&self) -> Stream {
         self.streams.set(self.streams.get() + 1);
         self.served.set(self.served.get() + 1);
-        Stream { streams: self.streams.clone(), idle_since: self.idle_since.clone() }
+        Stream {
+            streams: self.streams.clone(),
+            idle_since: self.idle_since.clone(),
+            freed: self.freed.clone(),
+        }
     }
 
     /// Sends a request and reads the head of its response.
@@ -169,8 +186,28 @@ impl Connection {
         let ends = body.is_empty();
         let (mut response, out) = self.send.send_request(request, ends).map_err(unsent)?;
         let mut pipe = (!ends).then(|| Sending::new(out, body));
+        let mut waits = Waits::of(head, ends);
+        let mut interims = 0;
         let received = poll_fn(|cx| {
-            if let Some(sending) = &mut pipe
+            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                let (parts, ()) = interim.into_parts();
+                interims += 1;
+                if interims > INTERIM_MAX {
+                    let say = format!("the service sent more than {INTERIM_MAX} interim responses");
+                    return Poll::Ready(Err(Error::new(Reason::UpstreamMalformed, say)));
+                }
+                let status = parts.status.as_u16();
+                if status == 100 {
+                    // What it says was said to Weft, which tells the client when it takes the body.
+                    waits = Waits::No;
+                } else {
+                    let mut fields = from_header_map(&parts.headers);
+                    fields.strip_hop_by_hop(false);
+                    inform.send(&ResponseHead { status, fields });
+                }
+            }
+            if waits.poll(cx).is_ready()
+                && let Some(sending) = &mut pipe
                 && let Poll::Ready(sent) = sending.poll(cx)
             {
                 if let Err(Broken::Body(error)) = sent {
@@ -179,22 +216,22 @@ impl Connection {
                 }
                 pipe = None;
             }
-            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-                let (parts, ()) = interim.into_parts();
-                let fields = from_header_map(&parts.headers);
-                inform.send(&ResponseHead { status: parts.status.as_u16(), fields });
-            }
             Pin::new(&mut response).poll(cx).map_err(failure)
         })
         .await
         .map_err(|error| Failed { error })?;
         let (parts, received) = received.into_parts();
         let fields = from_header_map(&parts.headers);
+        check_length(&fields).map_err(|error| Failed { error })?;
         let head = ResponseHead { status: parts.status.as_u16(), fields };
         if received.is_end_stream() {
             // What is left of the request, if anything, is dropped, which resets the stream.
             return Ok((head, Body::Empty));
         }
+        // A body that was waited with, and is refused by the answer, stays unsent: to give up its half of
+        // the stream now would end the other.
+        let refused = waits.is_waiting() && head.status >= 400;
+        let (pipe, unsent) = if refused { (None, pipe) } else { (pipe, None) };
         let pipe = pipe.map(|mut sending| {
             let failed = Rc::<RefCell<Option<Error>>>::default();
             let tell = failed.clone();
@@ -208,7 +245,7 @@ impl Connection {
             });
             Pipe { task: rest.abort_handle(), failed }
         });
-        let from = From::Service { _stream: stream, pipe };
+        let from = From::Service { _stream: stream, pipe, _unsent: unsent.map(Box::new) };
         Ok((head, Body::H2(Incoming::new(received, &parts.headers, from))))
     }
 
@@ -237,6 +274,18 @@ impl Connection {
         declare(body.length(), &mut headers);
         *request.headers_mut() = headers;
         Ok(request)
+    }
+}
+
+/// The length that a response declares must be one number, as by HTTP/1.1.
+fn check_length(fields: &Fields) -> Result<()> {
+    let mut lengths = fields.all(Known::ContentLength);
+    match lengths.next() {
+        Some(one) if h1::parse_length(one).is_err() || lengths.next().is_some() => {
+            let say = "the Content-Length of the response is not one number";
+            Err(Error::new(Reason::UpstreamMalformed, say).retry(Retry::No))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ mod leaving;
 mod ledger;
 mod message_sockets;
 mod messages;
+mod plain;
 mod proxy_protocol;
 mod push;
 mod reload;

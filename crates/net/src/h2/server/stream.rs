@@ -93,6 +93,8 @@ pub(super) async fn serve<H: Handler>(
     let Some(stream) = begin(&respond, status, &head.fields, more, ends) else {
         return;
     };
+    // Nothing may come before the response any more.
+    drop(respond);
     let (sent, outcome) = match ends {
         true => (0, Ok(())),
         false => send(Sending::new(stream, body), &alarm, shared).await,

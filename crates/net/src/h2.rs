@@ -34,9 +34,14 @@ pub struct Incoming {
     length: Length,
     from: From,
     all_data: bool,
-    /// What was read while nobody could take it.
-    ahead: VecDeque<Piece>,
-    /// Why nothing comes after that.
+    /// What was read while nobody could take it; rare, and bodies are moved often.
+    ahead: Option<Box<Ahead>>,
+}
+
+#[derive(Default)]
+struct Ahead {
+    pieces: VecDeque<Piece>,
+    /// Why nothing comes after them.
     broken: Option<h2::Error>,
 }
 
@@ -82,8 +87,7 @@ impl Incoming {
                 .map_or(Length::Unknown, Length::Exact),
             None => Length::Unknown,
         };
-        let ahead = VecDeque::new();
-        Self { stream, length, from, all_data: false, ahead, broken: None }
+        Self { stream, length, from, all_data: false, ahead: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
@@ -92,15 +96,19 @@ impl Incoming {
         {
             inform.go_on();
         }
-        if let Some(piece) = self.ahead.pop_front() {
-            let data = match piece {
-                Piece::Small(bytes) => bytes.freeze(),
-                Piece::Large(bytes) => bytes,
-            };
-            return Poll::Ready(Some(Ok(self.taken(data))));
-        }
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(self.broken(error));
+        if let Some(ahead) = &mut self.ahead {
+            if let Some(piece) = ahead.pieces.pop_front() {
+                let data = match piece {
+                    Piece::Small(bytes) => bytes.freeze(),
+                    Piece::Large(bytes) => bytes,
+                };
+                return Poll::Ready(Some(Ok(self.taken(data))));
+            }
+            let broken = ahead.broken.take();
+            self.ahead = None;
+            if let Some(error) = broken {
+                return Poll::Ready(self.broken(error));
+            }
         }
         while !self.all_data {
             match self.stream.poll_data(cx) {
@@ -141,17 +149,20 @@ impl Incoming {
     /// Takes from the library what has come, in as few pieces as may be, and gives no room for more: what
     /// the library holds in small frames is bounded for the whole connection, and would end it.
     pub(crate) fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        while !self.all_data && self.broken.is_none() {
+        while !self.all_data && self.ahead.as_ref().is_none_or(|ahead| ahead.broken.is_none()) {
             match self.stream.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) if data.len() >= SMALL => {
-                    self.ahead.push_back(Piece::Large(data));
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                Poll::Ready(Some(Ok(data))) => {
+                    let pieces = &mut self.ahead.get_or_insert_default().pieces;
+                    match pieces.back_mut() {
+                        _ if data.len() >= SMALL => pieces.push_back(Piece::Large(data)),
+                        Some(Piece::Small(bytes)) => bytes.extend_from_slice(&data),
+                        _ => pieces.push_back(Piece::Small(BytesMut::from(&data[..]))),
+                    }
                 }
-                Poll::Ready(Some(Ok(data))) => match self.ahead.back_mut() {
-                    Some(Piece::Small(bytes)) => bytes.extend_from_slice(&data),
-                    _ if data.is_empty() => {}
-                    _ => self.ahead.push_back(Piece::Small(BytesMut::from(&data[..]))),
-                },
-                Poll::Ready(Some(Err(error))) => self.broken = Some(error),
+                Poll::Ready(Some(Err(error))) => {
+                    self.ahead.get_or_insert_default().broken = Some(error);
+                }
                 Poll::Ready(None) => self.all_data = true,
                 Poll::Pending => return,
             }
@@ -196,7 +207,7 @@ impl Incoming {
     }
 
     pub(crate) fn length(&self) -> Length {
-        match self.stream.is_end_stream() && self.ahead.is_empty() {
+        match self.stream.is_end_stream() && self.ahead.is_none() {
             true => Length::Exact(0),
             false => self.length,
         }

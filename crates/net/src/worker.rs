@@ -195,7 +195,8 @@ impl<W: 'static> Workers<W> {
                 .map_err(|error| broken("a worker ended meanwhile").because(error))
                 .flatten();
             if let Err(error) = result {
-                if let Some(listed) = self.listeners().remove(name) {
+                let listed = self.listeners().remove(name);
+                if let Some(listed) = listed {
                     listed.stop.close();
                 }
                 return Err(error.at(place()));

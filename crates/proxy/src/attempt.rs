@@ -102,7 +102,8 @@ impl Try<'_> {
                     return Poll::Ready(result);
                 }
                 let limit = self.times.limit(began, &mut pace);
-                self.alarm.poll(cx, limit.at).map(|()| Err(self.too_late(limit)))
+                std::task::ready!(self.alarm.poll(cx, limit.at));
+                Poll::Ready(Err(self.too_late(limit)))
             })
             .await
         };

@@ -36,6 +36,9 @@ pub struct QueueView {
     pub consumers: u32,
     /// Messages that were given up, and wait for room among the dead letters.
     pub dead_letters_waiting: u64,
+    /// Messages that could not be read from the disk when they were to be handed out, since the broker was
+    /// opened.
+    pub lost: u64,
     /// How many keys are parked.
     pub parked: usize,
     /// What has happened since the broker was opened.
@@ -84,6 +87,9 @@ pub struct SubscriptionView {
     pub consumers: u32,
     /// Messages that were given up, and wait for room among the dead letters.
     pub dead_letters_waiting: u64,
+    /// Messages that could not be read from the disk when they were to be handed out, since the broker was
+    /// opened.
+    pub lost: u64,
     /// Whether it hands out nothing until it is resumed.
     pub paused: bool,
     /// How many keys are parked.
@@ -171,6 +177,7 @@ impl Broker {
             ready: group.ready,
             leased: group.leased.saturating_sub(dead_letters_waiting),
             dead_letters_waiting,
+            lost: group.lost,
             waiting: group.waiting,
             bytes: log.bytes,
             oldest_ms: log.oldest_ms,
@@ -212,6 +219,7 @@ impl Broker {
             view.ready += group.ready;
             view.leased += group.leased;
             view.waiting += group.waiting;
+            view.lost += group.lost;
             view.lag += group.ready + group.leased + group.waiting;
             if index == 0 {
                 view.cursor = group.cursor;

@@ -11,12 +11,14 @@ mod tables;
 use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
-use weft_kernel::{Error, Reason, Result};
+use weft_kernel::{Error, Reason, Result, SystemClock};
 
 use crate::{
     crypt::Keys,
     disk::{Disk, RealDisk},
+    ledger::Ledger,
     manifest::{self, Copying},
+    options::Options,
     recover::{lock, lock_shared},
 };
 
@@ -160,6 +162,22 @@ pub fn verify_disk(
 ) -> Result<Verification> {
     let _lock = lock_shared(&*disk)?;
     look::verify(&disk, keys, progress)
+}
+
+/// Goes on knowingly without what is missing or damaged in `folder`, so that a node starts on it again;
+/// gives what was lost, a sentence each. What can be looked at of it is kept under `quarantine/`.
+///
+/// # Errors
+/// `misconfigured` without a ledger, or for a version or key that is not understood; `storage_busy`
+/// while a process has it open; what the disk says.
+pub fn repair(folder: &Path, keys: &Keys) -> Result<Vec<String>> {
+    let disk = open_to_read(folder)?;
+    look::refuse_empty(&*disk)?;
+    let options = Options { keys: keys.clone(), accept_loss: true, ..Options::default() };
+    let clock = Arc::new(SystemClock);
+    let (ledger, recovered) = Ledger::open(open(folder)?, options, clock)?;
+    ledger.close()?;
+    Ok(recovered.damage)
 }
 
 /// Copies the backup in `from`, or the ledger that nobody has open there, into the folder `to`, which must

@@ -30,7 +30,11 @@ pub(crate) const HEADER: &str = "checkpoint/header";
 /// How the header begins.
 pub(crate) const MAGIC: &[u8; 8] = b"WEFTCKP\0";
 const CONTEXT: &[u8] = b"weft checkpoint";
-const CACHE_BYTES: usize = 16 << 20;
+/// What redb keeps in memory: pages are read once at a start, and written once a minute or so.
+const CACHE_BYTES: usize = 2 << 20;
+/// Kept for a full disk: given free, it is room for a checkpoint, by which other files can go.
+const RESERVE: &str = "checkpoint/reserve";
+const RESERVE_BYTES: u64 = 4 << 20;
 
 macro_rules! tables {
     ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
@@ -110,6 +114,16 @@ pub(crate) trait Tables {
 
 const SEQ: &[u8] = b"seq";
 const FIRST_FILE: &[u8] = b"first_file";
+const BEFORE: &[u8] = b"before";
+
+/// Where the write-ahead log that a checkpoint needs begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogStart {
+    /// The number of the first file; 0 as long as the ledger is being made.
+    pub(crate) file: u32,
+    /// The last transaction before that file; 0 if it is not known.
+    pub(crate) before: u64,
+}
 
 /// The stored state.
 ///
@@ -156,17 +170,42 @@ fn reason(error: &redb::Error, otherwise: Reason) -> Reason {
     }
 }
 
+/// Calls redb, which panics where it meets what it never wrote.
+fn guarded<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+    done.unwrap_or_else(|_| {
+        Err(redb::Error::Corrupted("the tables are not what was written".to_owned()))
+    })
+}
+
 impl Checkpoint {
+    /// Whether there are tables.
+    pub(crate) fn there(disk: &dyn Disk) -> Result<bool> {
+        let there = disk.list(FOLDER).map_err(|error| unreadable("cannot list", FOLDER, error))?;
+        Ok(there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))))
+    }
+
+    /// Sets what is there of the tables aside, where somebody can look at it.
+    pub(crate) fn set_aside(disk: &dyn Disk) -> Result<()> {
+        let cannot = |error| failed("cannot set the checkpoint aside", FOLDER, error);
+        for name in disk.list(FOLDER).map_err(cannot)? {
+            let to = format!("{}/checkpoint-{name}", crate::service::QUARANTINE);
+            // The folder is made with its first file.
+            disk.open(&to, true).map_err(cannot)?;
+            disk.rename(&format!("{FOLDER}/{name}"), &to).map_err(cannot)?;
+        }
+        disk.sync_dir(FOLDER).map_err(cannot)
+    }
+
     /// Opens the tables, or makes them when they are missing.
     ///
     /// # Errors
     /// `misconfigured` for a version or key that is not understood, and `storage_corrupt` for tables that are damaged.
     pub(crate) fn open(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self> {
-        let there = disk.list(FOLDER).map_err(|error| unreadable("cannot list", FOLDER, error))?;
-        if !there.iter().any(|name| DATABASE.ends_with(&format!("/{name}"))) {
+        if !Self::there(&*disk)? {
             Self::make(&*disk, &keys)?;
         }
-        let database = open_at(&*disk, DATABASE, &keys)?;
+        let database = open_at(&*disk, DATABASE, &keys, false)?;
         let database = RwLock::new(Some(database));
         Ok(Self { disk, keys, database, closed: AtomicBool::new(false) })
     }
@@ -176,13 +215,15 @@ impl Checkpoint {
         let cannot = |error| failed("cannot make the checkpoint", DATABASE, error);
         let (_, key) = keys.fresh(CONTEXT)?;
         let file = disk.open(HEADER, true).map_err(cannot)?;
-        file.write_at(0, &header::block(MAGIC, 0, &key)).map_err(cannot)?;
+        file.write_at(0, &header::block(MAGIC, 0, 0, &key)).map_err(cannot)?;
         file.sync_data().map_err(cannot)?;
         let new = disk.open(NEW, true).map_err(cannot)?;
         new.set_len(0).map_err(cannot)?;
         drop(new);
-        let made = open_at(disk, NEW, keys)?;
-        write(&made, &Capture::default(), 0).map_err(broken("cannot make the checkpoint"))?;
+        let made = open_at(disk, NEW, keys, true)?;
+        let empty = Capture::default();
+        guarded(|| write(&made, &empty, LogStart::default()))
+            .map_err(broken("cannot make the checkpoint"))?;
         drop(made);
         disk.rename(NEW, DATABASE).map_err(cannot)?;
         disk.sync_dir(FOLDER).map_err(cannot)
@@ -206,7 +247,7 @@ impl Checkpoint {
         let Some(key) = keys.rewrap(&key, CONTEXT)? else { return Ok(false) };
         let cannot = |error| failed("cannot rewrite the checkpoint's header", HEADER, error);
         let file = disk.open(HEADER, false).map_err(cannot)?;
-        let sector = header::sector(MAGIC, 0, &key);
+        let sector = header::sector(MAGIC, 0, 0, &key);
         for at in [header::COPY_AT as u64, 0] {
             file.write_at(at, &sector).and_then(|()| file.sync_data()).map_err(cannot)?;
         }
@@ -216,22 +257,49 @@ impl Checkpoint {
     /// Lets go of the tables: nothing more is written to their file, also not when this is dropped.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        *self.database.write() = None;
+        let database = self.database.write().take();
+        // It writes a last time.
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
     }
 
-    /// Stores what changed, the transaction that it reflects, and the first write-ahead file that is needed from then on; durable on return.
+    /// Sees to it that there is room for a checkpoint on a full disk.
+    ///
+    /// # Errors
+    /// `storage_full` where there is none for it either.
+    pub(crate) fn reserve(&self) -> Result<()> {
+        let cannot = |error| failed("cannot reserve room for a checkpoint", RESERVE, error);
+        let there = self.disk.list(FOLDER).map_err(cannot)?;
+        if there.iter().any(|name| RESERVE.ends_with(&format!("/{name}"))) {
+            return Ok(());
+        }
+        let file = self.disk.open(RESERVE, true).map_err(cannot)?;
+        file.allocate_zeroed(RESERVE_BYTES).map_err(cannot).inspect_err(|_| {
+            // Half a reserve only takes room away.
+            let _ = self.disk.remove(RESERVE);
+        })
+    }
+
+    /// Gives the reserve free; whether there was one.
+    pub(crate) fn give_reserve(&self) -> bool {
+        self.disk.remove(RESERVE).is_ok()
+    }
+
+    /// Stores what changed, the transaction that it reflects, and where the write-ahead log begins that is needed from then on; durable on return.
     ///
     /// Of rows with the same key the last one counts.
     ///
     /// # Errors
     /// `storage_full` when there is no room: nothing was stored, and it may be tried again.
-    pub(crate) fn store(&self, capture: &Capture, first_file: u32) -> Result<()> {
+    pub(crate) fn store(&self, capture: &Capture, start: LogStart) -> Result<()> {
         // A full disk has ended the last time, and kept it from being opened again.
         self.reopen()?;
         let stored = {
             let database = self.database.read();
             match &*database {
-                Some(database) => write(database, capture, first_file),
+                Some(database) => guarded(|| write(database, capture, start)),
                 None => Err(redb::Error::PreviousIo),
             }
         };
@@ -240,7 +308,7 @@ impl Checkpoint {
                 let mut database = self.database.write();
                 // The file has one owner: the former one goes before it is opened again.
                 *database = None;
-                *database = open_at(&*self.disk, DATABASE, &self.keys).ok();
+                *database = open_at(&*self.disk, DATABASE, &self.keys, false).ok();
             }
         })
     }
@@ -248,7 +316,7 @@ impl Checkpoint {
     /// Opens the tables again if a failed call has ended them.
     fn reopen(&self) -> Result<()> {
         if self.database.read().is_none() && !self.closed.load(Ordering::Acquire) {
-            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys)?);
+            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys, false)?);
         }
         Ok(())
     }
@@ -260,7 +328,7 @@ impl Checkpoint {
         let found = {
             let database = self.database.read();
             match &*database {
-                Some(database) => read(database),
+                Some(database) => guarded(|| read(database)),
                 None => Err(redb::Error::PreviousIo),
             }
         };
@@ -278,27 +346,37 @@ impl Checkpoint {
         Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes))
     }
 
+    /// Where the write-ahead log begins that is needed.
+    pub(crate) fn start(&self) -> Result<LogStart> {
+        let file = self.get(Table::Meta, FIRST_FILE)?.and_then(|bytes| bytes.try_into().ok());
+        let before = self.get(Table::Meta, BEFORE)?.and_then(|bytes| bytes.try_into().ok());
+        Ok(LogStart {
+            file: file.map_or(0, u32::from_le_bytes),
+            before: before.map_or(0, u64::from_le_bytes),
+        })
+    }
+
     /// The first write-ahead file that is needed.
     pub(crate) fn first_file(&self) -> Result<u32> {
-        let stored = self.get(Table::Meta, FIRST_FILE)?;
-        Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes))
+        Ok(self.start()?.file)
     }
 }
 
-fn open_at(disk: &dyn Disk, path: &str, keys: &Keys) -> Result<Database> {
+fn open_at(disk: &dyn Disk, path: &str, keys: &Keys, new: bool) -> Result<Database> {
     let cannot = |error| unreadable("cannot open the checkpoint", path, error);
     let file = disk.open(path, false).map_err(cannot)?;
     let sealer = match Checkpoint::key(disk)? {
         None => None,
         Some(key) => keys.open(&key, CONTEXT).map_err(|error| error.at(HEADER))?,
     };
-    Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(Backend::new(file, sealer))
-        .map_err(|error| unread("cannot open the checkpoint")(error.into()))
+    guarded(|| {
+        let backend = Backend::new(file, sealer, new).map_err(redb::Error::Io)?;
+        Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+    })
+    .map_err(unread("cannot open the checkpoint"))
 }
 
-fn write(database: &Database, capture: &Capture, first_file: u32) -> Result<(), redb::Error> {
+fn write(database: &Database, capture: &Capture, start: LogStart) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {
@@ -316,7 +394,8 @@ fn write(database: &Database, capture: &Capture, first_file: u32) -> Result<(), 
         }
         let mut meta = transaction.open_table(Table::Meta.definition())?;
         meta.insert(SEQ, &capture.seq.to_le_bytes()[..])?;
-        meta.insert(FIRST_FILE, &first_file.to_le_bytes()[..])?;
+        meta.insert(FIRST_FILE, &start.file.to_le_bytes()[..])?;
+        meta.insert(BEFORE, &start.before.to_le_bytes()[..])?;
     }
     transaction.commit()?;
     Ok(())

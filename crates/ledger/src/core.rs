@@ -134,6 +134,8 @@ pub(crate) struct Core {
     stats: Stats,
     /// Rows of checkpoints that belong to what was dropped.
     gone: capture::Gone,
+    /// Records that a recovery met and knows no log for, by log.
+    homeless: BTreeMap<u32, u64>,
 }
 
 /// What is told of a log, group or map that is not there.
@@ -177,6 +179,7 @@ impl Core {
             check: Check::default(),
             stats: Stats::default(),
             gone: capture::Gone::default(),
+            homeless: BTreeMap::new(),
         }
     }
 

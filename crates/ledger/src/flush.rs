@@ -13,22 +13,24 @@ use std::collections::{HashMap, hash_map::Entry};
 use weft_kernel::{Error, Reason, Result, Tick};
 
 use crate::{
-    checkpoint::{Capture, Row, Table},
+    checkpoint::{Capture, LogStart, Row, Table},
     core::{Live, Now},
     disk::Disk,
     format::{Image, varint},
     ledger::Shared,
     options::Durability,
+    record::LogId,
     segment::{Segment, SegmentWriter, Sizes, Visited},
-    service::{Files, Service},
+    service::{Files, LostRecord, Service},
     transaction::{Op, Transaction},
 };
 use scrub::Scrub;
 
 /// The most bytes of segments that are written anew in one round.
 const REWRITE_BYTES_MAX: u64 = 64 << 20;
-/// Spare write-ahead files that are kept to be used again.
-const SPARES_MAX: usize = 4;
+/// Spare write-ahead files that are kept to be used again. With the file that is written, the two that
+/// are ready, those that are kept and the one that is being written behind, that is all of the log.
+const SPARES_MAX: usize = 1;
 /// What has to be free before a checkpoint is begun: it does not fail half way for want of a page.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// How often retention looks at the logs.
@@ -60,8 +62,8 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Flusher {
     next_segment: u32,
-    /// The first write-ahead file that is needed once the next checkpoint is stored.
-    first_file: u32,
+    /// Where the write-ahead log begins that is needed once the next checkpoint is stored.
+    start: LogStart,
     /// Rows that no checkpoint has yet.
     rows: Vec<Row>,
     /// Segments that nothing points to once the next checkpoint is stored.
@@ -110,12 +112,13 @@ fn row(number: u32, sizes: Option<Sizes>) -> Row {
 }
 
 impl Flusher {
-    /// The next segment gets number `next_segment`; `first_file` is the first write-ahead file there is.
-    pub(crate) fn new(next_segment: u32, first_file: u32) -> Self {
+    /// The next segment gets number `next_segment`; `start` is the first write-ahead file there is.
+    /// Segments in `gone` are missing, and no longer known once the next checkpoint is stored.
+    pub(crate) fn new(next_segment: u32, start: LogStart, gone: &[u32]) -> Self {
         Self {
             next_segment,
-            first_file,
-            rows: Vec::new(),
+            start,
+            rows: gone.iter().map(|number| row(*number, None)).collect(),
             doomed: Vec::new(),
             retained: Tick::ZERO,
             rewritten: Tick::ZERO,
@@ -133,10 +136,13 @@ impl Flusher {
         if !live.is_empty() {
             self.write_behind(house, &live)?;
         }
-        self.first_file = self.first_file.max(file + 1);
+        if file >= self.start.file {
+            let before = house.files.wal.get(file).map_or(0, |file| file.last());
+            self.start = LogStart { file: file + 1, before };
+        }
         self.store(house)?;
         for number in house.files.wal.numbers() {
-            if number < self.first_file {
+            if number < self.start.file {
                 house.files.wal.recycle(number, SPARES_MAX)?;
             }
         }
@@ -168,13 +174,8 @@ impl Flusher {
                 }
                 _ => {
                     lost += 1;
-                    self.set_aside(
-                        house,
-                        &format!("wal-{}-{from}", place.file),
-                        image,
-                        *log,
-                        *position,
-                    );
+                    house.files.set_aside(&format!("wal-{}-{from}", place.file), image);
+                    tell(house, *log, *position, "its bytes in the log do not fit their checksum");
                 }
             }
         }
@@ -184,22 +185,6 @@ impl Flusher {
         self.finish(house, writer, number, Source::Log)?;
         partial.keep();
         Ok(())
-    }
-
-    /// Keeps damaged bytes and says so; that they cannot be kept is no reason to stop.
-    fn set_aside(
-        &self,
-        house: &House<'_>,
-        name: &str,
-        bytes: &[u8],
-        log: crate::record::LogId,
-        position: u64,
-    ) {
-        house.service.count_damaged(1);
-        tracing::error!(%log, position, "a record does not fit its checksum and is lost");
-        if let Err(error) = crate::service::quarantine(&*house.files.disk, name, bytes) {
-            tracing::error!(error = %error.detail(), "damaged bytes could not be set aside");
-        }
     }
 
     /// Ends a segment and lets the core know.
@@ -227,7 +212,9 @@ impl Flusher {
     /// # Errors
     /// `storage_full` when there is no room: what was to be stored is kept for the next time.
     pub(crate) fn store(&mut self, house: &House<'_>) -> Result<()> {
-        room(house, 0)?;
+        if room(house, 0).is_err() && !house.files.checkpoint.give_reserve() {
+            room(house, 0)?;
+        }
         let captured = house.shared.core.lock().capture();
         self.rows.extend(captured.rows);
         // What the rows reflect must not be seen after a crash unless it was durable.
@@ -235,7 +222,7 @@ impl Flusher {
         let doomed = std::mem::take(&mut self.doomed);
         self.rows.extend(doomed.iter().map(|number| row(*number, None)));
         let capture = Capture { seq: captured.seq, rows: std::mem::take(&mut self.rows) };
-        if let Err(error) = house.files.checkpoint.store(&capture, self.first_file) {
+        if let Err(error) = house.files.checkpoint.store(&capture, self.start) {
             self.rows = capture.rows;
             self.doomed = doomed;
             return Err(error);
@@ -263,7 +250,7 @@ impl Flusher {
             self.rewritten = tick;
             did |= self.rewrite(house)?;
         }
-        house.service.count_damaged(self.scrub.step(house));
+        self.scrub.step(house);
         Ok(did)
     }
 
@@ -353,7 +340,7 @@ impl Flusher {
         writer: &mut SegmentWriter,
     ) -> Result<()> {
         let mut result = Ok(());
-        let mut lost = Vec::new();
+        let (mut lost, mut torn) = (Vec::new(), Vec::new());
         segment.visit(log, first, last, u64::MAX, &mut |visited| {
             match visited {
                 Visited::Record(image) => {
@@ -362,21 +349,29 @@ impl Flusher {
                     });
                     result = found.and_then(|found| writer.push(&found, &image));
                 }
-                Visited::Lost { position, .. } => lost.push(position),
+                Visited::Lost { position, why } => lost.push((position, why)),
+                Visited::Torn(range) => torn.push(range),
             }
             result.is_ok()
         })?;
-        for position in lost {
-            self.set_aside(
-                house,
-                &format!("log-{log}-{position}"),
-                b"",
-                crate::record::LogId(log),
-                position,
-            );
+        torn.into_iter().for_each(|range| house.files.set_segment_aside(segment, range));
+        for (position, why) in lost {
+            tell(house, LogId(log), position, &why);
         }
         result
     }
+}
+
+/// Tells of a record that is damaged, if it is still there.
+fn tell(house: &House<'_>, log: LogId, position: u64, why: &str) {
+    let name = {
+        let core = house.shared.core.lock();
+        if !core.is_there(log, position) {
+            return;
+        }
+        core.log(log).map(|log| log.name.to_string()).unwrap_or_default()
+    };
+    house.files.damages.tell_record(&LostRecord { log, name, position, why: why.to_owned() });
 }
 
 /// Fails unless `needed` bytes and some more are free.

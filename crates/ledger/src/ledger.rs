@@ -23,7 +23,7 @@ use crate::{
     options::{Durability, GroupOptions, LogOptions, Options, Start},
     record::{GroupId, LogId, MapId},
     recover::Recovered,
-    service::{Health, Service},
+    service::{Damages, Health, Service},
     store::Stats,
     transaction::{Op, Receipt, Refused, Transaction},
 };
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) kick: OnceLock<Kick>,
     /// How it is, for those who must not wait for the lock of the state.
     pub(crate) health: Health,
+    pub(crate) damages: Arc<Damages>,
     waiters: Waiters,
 }
 
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     /// Wraps a state that was recovered.
-    pub(crate) fn new(core: Core, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(core: Core, clock: Arc<dyn Clock>, damages: Arc<Damages>) -> Self {
         let waiters = Waiters::new(core.seq());
         Self {
             core: Mutex::new(core),
@@ -59,6 +60,7 @@ impl Shared {
             cold: OnceLock::new(),
             kick: OnceLock::new(),
             health: Health::default(),
+            damages,
             waiters,
         }
     }

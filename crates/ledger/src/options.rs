@@ -52,11 +52,14 @@ pub struct Options {
     pub recent_bytes: ByteSize,
     /// The size of one write-ahead file (64 MiB).
     pub wal_file_bytes: ByteSize,
-    /// How many full write-ahead files are kept before the oldest is written into a segment (3).
+    /// How many full write-ahead files are kept before the oldest is written into a segment (2).
     pub wal_files_kept: usize,
     /// How long a thread may be at one piece of work, a write or a sync, before the ledger counts as
     /// stalled, and how long its end is waited for (10 s).
     pub stall: Duration,
+    /// Whether to open a ledger of which files are missing, or whose checkpoint is damaged, without what
+    /// they held; refused otherwise.
+    pub accept_loss: bool,
     /// The keys that files are encrypted with; none by default, and files are plain.
     pub keys: Keys,
 }
@@ -70,8 +73,9 @@ impl Default for Options {
             pending_bytes_max: ByteSize(16 << 20),
             recent_bytes: ByteSize(16 << 20),
             wal_file_bytes: ByteSize(64 << 20),
-            wal_files_kept: 3,
+            wal_files_kept: 2,
             stall: Duration::from_secs(10),
+            accept_loss: false,
             keys: Keys::default(),
         }
     }

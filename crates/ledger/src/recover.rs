@@ -10,15 +10,15 @@ use std::{any::Any, fmt, io, sync::Arc};
 use weft_kernel::{Error, Reason, Result};
 
 use crate::{
-    checkpoint::{Checkpoint, Table, Tables},
+    checkpoint::{Capture, Checkpoint, LogStart, Table, Tables},
     core::{Core, Now},
     disk::{Disk, failed, unreadable},
     format::{Entry, RecordAt, frame, varint::Reader},
     manifest,
     options::Options,
     segment::{self, SegmentSet, Sizes},
-    service::{Files, quarantine},
-    wal::{self, Cursor, Damage, FrameAt, WalFile, WalSet, Writer},
+    service::{Damages, Files, QUARANTINE, quarantine},
+    wal::{self, Closed, Cursor, Damage, FrameAt, WalFile, WalSet, Writer},
 };
 
 /// What was found when the ledger was opened.
@@ -53,7 +53,9 @@ pub(crate) struct Found {
     pub(crate) files: Files,
     pub(crate) writer: Writer,
     pub(crate) next_segment: u32,
-    pub(crate) first_file: u32,
+    pub(crate) start: LogStart,
+    /// Segments that are missing, knowingly gone on without.
+    pub(crate) gone: Vec<u32>,
     pub(crate) lock: DiskLock,
     pub(crate) report: Recovered,
 }
@@ -74,33 +76,172 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
     let lock = lock(&*disk)?;
     manifest::adopt(&*disk)?;
     let keys = options.keys.clone();
-    let checkpoint = Checkpoint::open(disk.clone(), keys.clone())?;
-    let first_file = checkpoint.first_file()?;
     let mut report = Recovered::default();
-    let (segments, next_segment) = find_segments(&disk, options, &checkpoint, &mut report)?;
+    let (checkpoint, mut core, without) = load(&disk, options, &mut report)?;
+    let mut start = checkpoint.start()?;
+    let survey = wal::survey(&*disk, &keys, start.file)?;
+    let known = segments_known(&checkpoint)?;
+    let missing_segments = segments_missing(&*disk, &known)?;
+    let missing = missing(&survey, start, &missing_segments);
+    if !missing.is_empty() && !options.accept_loss {
+        return Err(incomplete(&missing));
+    }
+    report.damage.extend(missing.iter().map(|path| format!("{path} is missing")));
+    let (segments, next_segment) = find_segments(&disk, options, &known, without)?;
     let wal = WalSet::new(disk.clone(), keys.clone(), capacity);
     let seq = checkpoint.seq()?;
-    // Its place is known once the files are: nothing is written before.
-    let mut core = Core::new(options.clone(), Cursor::new(0, 0, 0), keys.encrypt());
-    core.load(&checkpoint, seq)?;
-    let last = replay(&*disk, &wal, options, first_file, seq, &mut core, &mut report)?;
-    wal.find_spares()?;
-    let number = last.max(first_file.saturating_sub(1)) + 1;
-    for ahead in number..=number + 1 {
-        wal.prepare(ahead)?;
+    for (log, records) in core.without_segments(&missing_segments) {
+        report
+            .damage
+            .push(format!("{records} records of `{log}` were in segments that are missing"));
     }
-    let file = wal.get(number).ok_or_else(|| Error::new(Reason::Internal, "a file is missing"))?;
-    let bytes = u32::try_from(capacity).unwrap_or(u32::MAX);
-    *core.cursor() = Cursor::new(number, bytes, number + 1);
+    let log = replay(&*disk, survey, start, seq, &mut core, &mut report)?;
+    for (id, records) in core.homeless() {
+        report.damage.push(format!(
+            "{records} records of {id} are lost: its definition was in a transaction that is damaged"
+        ));
+    }
+    wal.find_spares()?;
+    for number in log.missing {
+        // So that numbers are gapless again.
+        wal.prepare(number)?;
+    }
+    for number in log.stale {
+        let path = wal::name(number);
+        disk.remove(&path).map_err(|error| failed("cannot remove", &path, error))?;
+    }
+    let last = log.used.last().map(|file| (file.number, log.end));
+    for file in log.used {
+        wal.insert(file);
+    }
+    let (cursor, writer) = begin(&wal, options, start, last, &log.unused)?;
+    if start.file == 0 {
+        // From here on what is missing is missed.
+        start.file = wal.numbers().first().copied().unwrap_or(1);
+        checkpoint.store(&Capture { seq, rows: Vec::new() }, start)?;
+    }
+    *core.cursor() = cursor;
     core.recovered(now);
     report.seq = core.seq();
     core.begin_life()?;
-    for damage in &report.damage {
-        tracing::error!(damage, "stored bytes are damaged");
+    let damages = Arc::<Damages>::default();
+    report.damage.iter().cloned().for_each(|damage| damages.tell(damage));
+    let files = Files { disk, keys, wal, segments, checkpoint, damages };
+    let gone = missing_segments;
+    Ok(Found { core, files, writer, next_segment, start, gone, lock, report })
+}
+
+/// The tables and the state that they hold, and whether they had to be made anew although a ledger was
+/// there.
+fn load(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    report: &mut Recovered,
+) -> Result<(Checkpoint, Core, bool)> {
+    let load = || -> Result<(Checkpoint, Core)> {
+        let checkpoint = Checkpoint::open(disk.clone(), options.keys.clone())?;
+        // Its place is known once the files are: nothing is written before.
+        let mut core = Core::new(options.clone(), Cursor::new(0, 0, 0), options.keys.encrypt());
+        core.load(&checkpoint, checkpoint.seq()?)?;
+        Ok((checkpoint, core))
+    };
+    let cannot = |error| unreadable("cannot list the files of the ledger", "", error);
+    let mut without = false;
+    if !Checkpoint::there(&**disk)? {
+        let log = disk.list(wal::FOLDER).map_err(cannot)?;
+        let segments = disk.list(segment::FOLDER).map_err(cannot)?;
+        without = !log.is_empty() || !segments.is_empty();
+        if without && !options.accept_loss {
+            return Err(incomplete(&["checkpoint/tables".to_owned()]));
+        }
+        if without {
+            report
+                .damage
+                .push("the checkpoint is missing, and with it what was defined".to_owned());
+        }
     }
-    let files = Files { disk, keys, wal, segments, checkpoint };
-    let writer = Writer::new(file);
-    Ok(Found { core, files, writer, next_segment, first_file, lock, report })
+    let loaded = match load() {
+        Err(error) if error.reason() == Reason::StorageCorrupt && options.accept_loss => {
+            report.damage.push(format!("the checkpoint is damaged: {}", error.detail()));
+            Checkpoint::set_aside(&**disk)?;
+            without = true;
+            load()
+        }
+        Err(error) if error.reason() == Reason::StorageCorrupt => Err(error.note(GO_ON)),
+        loaded => loaded,
+    };
+    loaded.map(|(checkpoint, core)| (checkpoint, core, without))
+}
+
+/// What an operator can do about a loss.
+const GO_ON: &str = "put back what is missing, restore a backup, or go on without what is lost: \
+                     `weft ledger repair --accept-loss`";
+
+/// The error of a ledger of which files are missing.
+fn incomplete(missing: &[String]) -> Error {
+    const NAMED_MAX: usize = 10;
+    let mut named = missing.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    if missing.len() > NAMED_MAX {
+        named.push_str(&format!(" and {} more", missing.len() - NAMED_MAX));
+    }
+    Error::new(Reason::StorageCorrupt, format!("files of the ledger are missing: {named}"))
+        .note(GO_ON)
+}
+
+/// What has to be there and is not.
+pub(crate) fn missing(survey: &wal::Survey, start: LogStart, segments: &[u32]) -> Vec<String> {
+    let mut missing: Vec<String> = survey.missing.iter().map(|number| wal::name(*number)).collect();
+    if survey.end_unknown && start.file > 0 {
+        missing.push("wal/made".to_owned());
+    }
+    missing.extend(segments.iter().map(|number| segment::name(*number)));
+    missing
+}
+
+/// The place where the log goes on: a file that is ready, a new one, or, on a full disk, the rest of the
+/// last one (its number and where it ends).
+fn begin(
+    wal: &WalSet,
+    options: &Options,
+    start: LogStart,
+    last: Option<(u32, u32)>,
+    unused: &[u32],
+) -> Result<(Cursor, Writer)> {
+    let capacity = u32::try_from(options.wal_file_bytes.0).unwrap_or(u32::MAX);
+    let ready = |number: u32| {
+        if unused.contains(&number) { wal.prepare_again(number) } else { wal.prepare(number) }
+    };
+    let missing = || Error::new(Reason::Internal, "a write-ahead file is missing");
+    let number = last.map_or(start.file.max(1), |(number, _)| number + 1);
+    match ready(number) {
+        Err(error) if error.reason() == Reason::StorageFull => {
+            let Some((number, end)) = last else { return Err(error) };
+            let file = wal.get(number).ok_or_else(missing)?;
+            if file.size() != u64::from(capacity) || end >= capacity {
+                return Err(error);
+            }
+            tracing::error!("the disk is full: appends are refused until there is room");
+            file.reopen(end)?;
+            return Ok((Cursor::resume(number, end, capacity), Writer::resume(file, end)));
+        }
+        made => made?,
+    }
+    let file = wal.get(number).ok_or_else(missing)?;
+    let mut cursor = Cursor::new(number, capacity, number);
+    for ahead in number + 1.. {
+        if ahead > number + 1 && !unused.contains(&ahead) {
+            break;
+        }
+        match ready(ahead) {
+            Err(error) if error.reason() == Reason::StorageFull => {
+                cursor.set_full(true);
+                break;
+            }
+            made => made?,
+        }
+        cursor.ready(ahead);
+    }
+    Ok((cursor, Writer::new(file)))
 }
 
 /// Takes the disk for this opener alone.
@@ -128,95 +269,98 @@ fn not_taken(disk: &dyn Disk, error: io::Error) -> Error {
     }
 }
 
-/// The segments that the checkpoint knows; others were never finished, or are no longer needed.
-fn find_segments(
-    disk: &Arc<dyn Disk>,
-    options: &Options,
-    checkpoint: &Checkpoint,
-    report: &mut Recovered,
-) -> Result<(SegmentSet, u32)> {
-    let set = SegmentSet::new(disk.clone(), options.keys.clone());
+/// The segments that the checkpoint knows.
+pub(crate) fn segments_known(checkpoint: &Checkpoint) -> Result<Vec<(u32, Sizes)>> {
     let mut known = Vec::new();
     checkpoint.each(Table::Segments, &mut |key, value| {
         let mut reader = Reader::new(value);
-        if let (Ok(key), Ok(file), Ok(records)) =
+        let (Ok(key), Ok(file), Ok(records)) =
             (<[u8; 4]>::try_from(key), reader.varint(), reader.varint())
-        {
-            known.push((u32::from_be_bytes(key), Sizes { file, records }));
-        }
+        else {
+            return Err(Error::new(Reason::StorageCorrupt, "the row of a segment is damaged"));
+        };
+        known.push((u32::from_be_bytes(key), Sizes { file, records }));
         Ok(())
     })?;
+    Ok(known)
+}
+
+/// Which of them are not there.
+pub(crate) fn segments_missing(disk: &dyn Disk, known: &[(u32, Sizes)]) -> Result<Vec<u32>> {
+    let names = disk.list(segment::FOLDER);
+    let names = names.map_err(|error| unreadable("cannot list", segment::FOLDER, error))?;
+    let there: Vec<u32> = names.iter().filter_map(|name| segment::number(name)).collect();
+    Ok(known.iter().map(|(number, _)| *number).filter(|number| !there.contains(number)).collect())
+}
+
+/// Opens the segments that are known. Others were never finished, or are no longer needed, and are
+/// removed; but they are set aside where the checkpoint that knew them is lost.
+fn find_segments(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    known: &[(u32, Sizes)],
+    without: bool,
+) -> Result<(SegmentSet, u32)> {
+    let set = SegmentSet::new(disk.clone(), options.keys.clone());
     let cannot = |error| unreadable("cannot list", segment::FOLDER, error);
-    let mut there = Vec::new();
+    let mut next = 1;
     for name in disk.list(segment::FOLDER).map_err(cannot)? {
+        let path = format!("{}/{name}", segment::FOLDER);
+        let cannot = |error| failed("cannot remove", &path, error);
         match segment::number(&name) {
-            Some(number) if known.iter().any(|(known, _)| *known == number) => there.push(number),
-            _ => {
-                let path = format!("{}/{name}", segment::FOLDER);
-                disk.remove(&path).map_err(|error| failed("cannot remove", &path, error))?;
+            Some(number) if known.iter().any(|(known, _)| *known == number) => {
+                segment::check(&**disk, number, &options.keys)?;
             }
+            number if without => {
+                next = next.max(number.unwrap_or_default() + 1);
+                let to = format!("{QUARANTINE}/{name}");
+                // The folder is made with its first file.
+                disk.open(&to, true).and_then(|_| disk.rename(&path, &to)).map_err(cannot)?;
+            }
+            _ => disk.remove(&path).map_err(cannot)?,
         }
     }
-    for &(number, sizes) in &known {
-        if there.contains(&number) {
-            segment::check(&**disk, number, &options.keys)?;
-        } else {
-            report.damage.push(format!("{} is missing", segment::name(number)));
+    let missing = segments_missing(&**disk, known)?;
+    for &(number, sizes) in known {
+        next = next.max(number + 1);
+        if !missing.contains(&number) {
+            set.insert(number, sizes);
         }
-        set.insert(number, sizes);
     }
-    let next = known.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
     Ok((set, next))
 }
 
-/// Reads all write-ahead files that are needed; gives the number of the last one that there is.
+/// What of the log a recovery leaves to go on with.
+struct Replayed {
+    used: Vec<WalFile>,
+    /// Where the last of them ends.
+    end: u32,
+    missing: Vec<u32>,
+    unused: Vec<u32>,
+    stale: Vec<u32>,
+}
+
+/// Reads all write-ahead files that are needed.
 fn replay(
     disk: &dyn Disk,
-    wal: &WalSet,
-    options: &Options,
-    first_file: u32,
+    survey: wal::Survey,
+    start: LogStart,
     checkpoint: u64,
     core: &mut Core,
     report: &mut Recovered,
-) -> Result<u32> {
-    let cannot = |error| unreadable("cannot list", wal::FOLDER, error);
-    let names = disk.list(wal::FOLDER).map_err(cannot)?;
-    let numbers: Vec<u32> = names.iter().filter_map(|name| wal::number(name)).collect();
-    let last = numbers.last().copied().unwrap_or(0);
-    let mut files = Vec::new();
-    for number in numbers {
-        let file = if number < first_file {
-            None
-        } else {
-            let (file, whole) = WalFile::open(disk, number, &options.keys)?;
-            let first = wal::first_seq(&file.read_all()?, number);
-            first.map(|first| (file, whole, first))
-        };
-        match file {
-            Some(found) => files.push(found),
-            // Written behind already, or made ready and never used.
-            None => {
-                let path = wal::name(number);
-                disk.remove(&path).map_err(|error| failed("cannot remove", &path, error))?;
-            }
-        }
-    }
-    let mut before = 0;
-    let firsts: Vec<u64> = files.iter().map(|(_, _, first)| *first).collect();
-    for (index, (file, whole, _)) in files.into_iter().enumerate() {
-        if !whole {
-            report.damage.push(format!("the header of {} is damaged", wal::name(file.number)));
-        }
-        let mut bytes = file.read_all()?;
-        let next = firsts.get(index + 1).copied();
-        let scan = wal::scan(&bytes, file.number, before, next);
+) -> Result<Replayed> {
+    let (mut before, mut end) = (start.before, wal::HEADER_LEN);
+    for index in 0..survey.used.len() {
+        let file = &survey.used[index].file;
+        report.damage.extend(survey.faults(index));
+        let (mut bytes, scan) = survey.scan(index, before)?;
         for damage in &scan.damage {
-            set_aside(disk, &file, &bytes, damage, report)?;
+            set_aside(disk, file, &bytes, damage, report)?;
         }
         for whole in &scan.frames {
             let body = &mut bytes[whole.body.clone()];
             let at = FrameAt { file: file.number, offset: whole.offset };
-            match read(&file, at.offset, body) {
+            match read(file, at.offset, body) {
                 Some(entries) => {
                     // A marker repeats the number of what it proves.
                     if !matches!(entries[..], [(Entry::Marker, _)]) {
@@ -225,22 +369,25 @@ fn replay(
                     }
                 }
                 None => {
-                    let lost = whole.seq..whole.seq + 1;
+                    let lost = Some(whole.seq..whole.seq + 1);
                     let to = (whole.body.end) as u32;
                     let damage = Damage { bytes: whole.offset..to, lost };
                     let bytes = file.read_all()?;
-                    set_aside(disk, &file, &bytes, &damage, report)?;
+                    set_aside(disk, file, &bytes, &damage, report)?;
                 }
             }
             before = whole.seq;
         }
+        file.set_last(before);
         report.torn_bytes += u64::from(scan.torn);
-        if next.is_none() {
-            file.close(scan.end)?;
+        end = scan.end;
+        if index + 1 == survey.used.len() {
+            file.close(Closed { end, seq: before })?;
         }
-        wal.insert(file);
     }
-    Ok(last)
+    let wal::Survey { used, missing, unused, stale, .. } = survey;
+    let used = used.into_iter().map(|at| at.file).collect();
+    Ok(Replayed { used, end, missing, unused, stale })
 }
 
 type Entries<'a> = Vec<(Entry<'a>, RecordAt)>;
@@ -258,14 +405,21 @@ fn set_aside(
     report: &mut Recovered,
 ) -> Result<()> {
     let range = damage.bytes.start as usize..(damage.bytes.end as usize).min(bytes.len());
-    let name = format!("wal-{}-{}", file.number, damage.bytes.start);
-    quarantine(disk, &name, bytes.get(range).unwrap_or_default())?;
-    let lost = damage.lost.end - damage.lost.start;
-    report.damage.push(format!(
-        "{}: bytes {}..{} had been safe and do not fit their checksums; {lost} transactions are lost",
-        wal::name(file.number),
+    let found = bytes.get(range).unwrap_or_default();
+    if !found.is_empty() {
+        quarantine(disk, &format!("wal-{}-{}", file.number, damage.bytes.start), found)?;
+    }
+    report.damage.push(describe(file.number, damage));
+    Ok(())
+}
+
+/// Damage to a write-ahead file, in words.
+pub(crate) fn describe(file: u32, damage: &Damage) -> String {
+    format!(
+        "{}: bytes {}..{} had been safe and do not fit their checksums; {}",
+        wal::name(file),
         damage.bytes.start,
         damage.bytes.end,
-    ));
-    Ok(())
+        damage.lost(),
+    )
 }

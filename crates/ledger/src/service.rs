@@ -4,6 +4,7 @@
 //! simulation runs the very same code without any thread. Locks are taken in one order: the writer,
 //! then the core; nobody waits for the disk while holding the core.
 
+mod damage;
 mod files;
 mod keeper;
 mod readers;
@@ -13,7 +14,7 @@ mod watchdog;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use weft_kernel::{Clock, Error, Reason, Result};
 
 use crate::{
-    core::Now,
+    core::{Now, WriteGroup},
     disk::Disk,
     flush::Flusher,
     ledger::Shared,
@@ -32,7 +33,8 @@ use crate::{
     store::Stats,
     wal::Writer,
 };
-pub(crate) use files::{Files, quarantine};
+pub(crate) use damage::{Damages, LostRecord};
+pub(crate) use files::{Files, QUARANTINE, quarantine};
 use readers::Readers;
 pub(crate) use watchdog::Health;
 use watchdog::Pulses;
@@ -78,6 +80,8 @@ struct Writing {
     last_seq: u64,
     /// Whether something was synced that no later frame proves.
     unproven: bool,
+    /// What a full disk has no room for; it is written again before anything else.
+    held: Option<WriteGroup>,
 }
 
 /// The service of one ledger.
@@ -95,7 +99,6 @@ pub(crate) struct Service {
     pulses: Pulses,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    damaged: AtomicU64,
     /// Whether housekeeping stands still because something cannot be read.
     unread: AtomicBool,
     /// Held from the opening to the stop.
@@ -115,7 +118,8 @@ impl Service {
         let now = Now::read(&*clock);
         let found = recover::recover(disk, &options, now)?;
         let files = Arc::new(found.files);
-        let shared = Arc::new(Shared::new(found.core, clock));
+        let damages = files.damages.clone();
+        let shared = Arc::new(Shared::new(found.core, clock, damages));
         let readers = Arc::new(Readers::new(files.clone()));
         let work = Arc::new(Signal::default());
         let kick = work.clone();
@@ -130,8 +134,9 @@ impl Service {
                 writer: found.writer,
                 last_seq: found.report.seq,
                 unproven: false,
+                held: None,
             }),
-            flusher: Mutex::new(Flusher::new(found.next_segment, found.first_file)),
+            flusher: Mutex::new(Flusher::new(found.next_segment, found.start, &found.gone)),
             readers,
             work,
             house: Signal::default(),
@@ -139,7 +144,6 @@ impl Service {
             pulses: Pulses::default(),
             stopping: AtomicBool::new(false),
             threads: Mutex::default(),
-            damaged: AtomicU64::new(found.report.damage.len() as u64),
             unread: AtomicBool::new(false),
             lock: Mutex::new(Some(found.lock)),
         });
@@ -201,7 +205,11 @@ impl Service {
         // From here on nothing more is taken, so that what was taken can be written to its end.
         self.shared.core.lock().close();
         self.shared.core.lock().requeue_all();
-        let done = self.write_all().and_then(|()| self.prove()).and_then(|_| self.checkpoint());
+        let done = self
+            .write_all()
+            .and_then(|()| self.prove())
+            .and_then(|_| self.checkpoint())
+            .and_then(|()| self.mark_end());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
         let wakes = self.shared.core.lock().poison("the ledger was closed");
         wakes.wake();
@@ -260,15 +268,10 @@ impl Service {
         stats.wal_bytes = self.files.wal.bytes();
         stats.segment_bytes = self.files.segments.bytes();
         stats.index_bytes = self.files.checkpoint_bytes();
-        stats.damaged = self.damaged.load(Ordering::Relaxed);
+        stats.damaged = self.files.damages.count();
         let mut core = self.shared.core.lock();
         stats.full = core.cursor().is_full();
         stats.poisoned = core.poisoned().is_some();
-    }
-
-    /// Counts records that were found damaged.
-    pub(crate) fn count_damaged(&self, records: u64) {
-        self.damaged.fetch_add(records, Ordering::Relaxed);
     }
 
     /// The files, for those who look at them.

@@ -204,7 +204,7 @@ pub struct Stats {
     pub wal_bytes: u64,
     /// Bytes of all segments.
     pub segment_bytes: u64,
-    /// Records that were found damaged.
+    /// Damage that was found: records and files.
     pub damaged: u64,
 }
 
@@ -449,6 +449,10 @@ pub trait Store: Send + Sync {
     fn poisoned(&self) -> Option<String>;
     /// Whether the disk has no room for appends.
     fn full(&self) -> bool;
+    /// The newest damage that was found since the store was opened, a sentence each.
+    fn damage(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// What was done and is held.
     fn stats(&self) -> Stats;
 }

@@ -7,18 +7,22 @@
 //!
 //! Files are zeroed when they are made and used again when what they hold is kept elsewhere, so that
 //! a sync writes no metadata. After each recovery a new file is begun, and the one before is marked
-//! as closed where its good bytes end: nothing that the crash left behind can come back.
+//! as closed where its good bytes end: nothing that the crash left behind can come back. Their numbers
+//! are gapless, and the newest is on record ([`made`]), so that [`survey`] names what is missing.
 
 mod cursor;
 mod file;
+pub(crate) mod made;
 mod recent;
 mod scan;
+mod survey;
 mod writer;
 
 pub(crate) use cursor::{Cursor, FrameAt, Refused};
-pub(crate) use file::{MAGIC, WalFile, name, number};
+pub(crate) use file::{Closed, MAGIC, WalFile, name, number};
 pub(crate) use recent::Recent;
-pub(crate) use scan::{Damage, first_seq, scan};
+pub(crate) use scan::{Damage, Known, Scan, first_seq, scan};
+pub(crate) use survey::{Survey, survey};
 pub(crate) use writer::{WalSet, Writer};
 
 /// Where the files lie.

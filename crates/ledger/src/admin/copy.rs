@@ -19,7 +19,7 @@ use crate::{
     recover::lock,
     segment,
     service::Service,
-    wal,
+    wal::{self, Closed, WalFile},
 };
 
 const CHUNK: usize = 1 << 20;
@@ -81,16 +81,50 @@ fn copy_out(service: &Service, to: &Arc<dyn Disk>) -> Result<Manifest> {
         }
         // Of the file that is being written no more than is there now: of what comes meanwhile a later
         // part might be copied without an earlier one.
-        let (current, end) = service.written_to();
+        let (current, end, seq) = service.written_to();
         for number in files.wal.numbers().into_iter().filter(|number| *number <= current) {
             let most = if number == current { u64::from(end) } else { u64::MAX };
             let path = wal::name(number);
             let listed = copy_file(&*files.disk, &**to, &path, most, &mut |_| {})?;
             manifest.files.insert(path, listed);
         }
+        end_log(&**to, current, Closed { end, seq }, service, &mut manifest)?;
         sync_folders(&**to)?;
         Ok(manifest)
     })
+}
+
+/// Marks in a copy where its log ends, and which file is the last.
+fn end_log(
+    to: &dyn Disk,
+    number: u32,
+    end: Closed,
+    service: &Service,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    let mark = || {
+        let (last, _) = WalFile::open(to, number, &service.files().keys)?;
+        last.close(end)?;
+        wal::made::write(to, number)
+    };
+    mark().map_err(of_the_copy)?;
+    for path in [wal::name(number), wal::made::PATH.to_owned()] {
+        let cannot = |error| failed_copy(&path, error);
+        let file = to.open(&path, false).map_err(cannot)?;
+        let listed = manifest::sum(&*file).map_err(cannot)?;
+        manifest.files.insert(path, listed);
+    }
+    Ok(())
+}
+
+/// That a write to a copy has failed poisons nothing here.
+fn of_the_copy(error: Error) -> Error {
+    match error.reason() {
+        Reason::StoragePoisoned => {
+            Error::new(Reason::StorageUnavailable, "the copy cannot be written").because(error)
+        }
+        _ => error,
+    }
 }
 
 /// Copies the checkpoint, row by row.
@@ -104,18 +138,12 @@ fn copy_tables(service: &Service, to: &Arc<dyn Disk>, manifest: &mut Manifest) -
         })?;
     }
     let seq = files.checkpoint.seq()?;
-    let first_file = files.checkpoint.first_file()?;
+    let start = files.checkpoint.start()?;
     let store = || {
         let copy = Checkpoint::open(to.clone(), files.keys.clone())?;
-        copy.store(&Capture { seq, rows }, first_file)
+        copy.store(&Capture { seq, rows }, start)
     };
-    // That a write there has failed poisons nothing here.
-    store().map_err(|error| match error.reason() {
-        Reason::StoragePoisoned => {
-            Error::new(Reason::StorageUnavailable, "the copy cannot be written").because(error)
-        }
-        _ => error,
-    })?;
+    store().map_err(of_the_copy)?;
     let folder = FOLDERS[0];
     let cannot = |error| failed_copy(folder, error);
     for name in to.list(folder).map_err(cannot)? {

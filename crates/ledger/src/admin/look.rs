@@ -10,14 +10,14 @@ use weft_kernel::{Error, Reason, Result, SystemClock};
 
 use super::{FileView, Inspection, Quarantined, Verification, tables};
 use crate::{
-    checkpoint::{self, Checkpoint, HEADER, Table, Tables},
+    checkpoint::{self, Checkpoint, HEADER, LogStart, Table, Tables},
     core::{LiveRuns, Now},
     crypt::{self, Keys},
     disk::{Disk, Overlay, read_up_to, unreadable},
     format::{Entry, VERSION, frame, header},
     manifest::{self, FOLDERS, MANIFEST, MARKER, Manifest},
     options::Options,
-    recover::{Found, recover},
+    recover::{Found, describe, recover},
     segment::{self, Segment, Sizes, Visited},
     wal::{self, WalFile},
 };
@@ -147,7 +147,7 @@ fn file_of(
     } else if let Some(number) = wal::number(name) {
         kind = "wal";
         let (file, _) = WalFile::open(disk, number, keys)?;
-        let scan = wal::scan(&file.read_all()?, number, 0, None);
+        let scan = wal::scan(&file.read_all()?, number, wal::Known::default());
         entries = scan.frames.len() as u64;
         *last_seq = (*last_seq).max(scan.frames.last().map_or(0, |whole| whole.seq));
     }
@@ -163,7 +163,7 @@ fn key(disk: &dyn Disk, path: &str, kind: &str) -> Result<Option<String>> {
     let cannot = |error| unreadable("cannot read a file", path, error);
     let file = disk.open(path, false).map_err(cannot)?;
     let block = read_up_to(&*file, 0, header::SECTOR).map_err(cannot)?;
-    Ok(block.get(16..).and_then(crypt::key_id))
+    Ok(block.get(header::KEY_AT..).and_then(crypt::key_id))
 }
 
 /// Verifies whatever the folder is: a copy that did not end is never whole, and a backup is held to its
@@ -204,17 +204,17 @@ pub(super) fn verify_ledger(
         found.tell(format!("{HEADER} is damaged"));
     }
     let recovered = recovered(disk, keys, &mut found)?;
-    let (known, first) = match &recovered {
+    let (known, start) = match &recovered {
         Some(Found { files, .. }) => {
             tables::check(&files.checkpoint, &mut found.damage);
             let known = tables::segments(&files.checkpoint, &mut found.damage);
-            (known, files.checkpoint.first_file().unwrap_or_default())
+            (known, files.checkpoint.start().unwrap_or_default())
         }
         None => blindly(disk, keys, &mut found)?,
     };
     let files = {
         let mut files = numbers(&**disk, wal::FOLDER, wal::number)?;
-        files.retain(|number| *number >= first);
+        files.retain(|number| *number >= start.file);
         files
     };
     let there = numbers(&**disk, segment::FOLDER, segment::number)?;
@@ -237,7 +237,7 @@ pub(super) fn verify_ledger(
         progress(found.bytes, of);
     }
     let told = recovered.is_some();
-    verify_wal(&**disk, &files, keys, told, &mut found, &mut |bytes| progress(bytes, of))?;
+    verify_wal(&**disk, start, keys, told, &mut found, &mut |bytes| progress(bytes, of))?;
     Ok(found)
 }
 
@@ -276,21 +276,21 @@ fn blindly(
     disk: &Arc<dyn Disk>,
     keys: &Keys,
     found: &mut Verification,
-) -> Result<(tables::Known, u32)> {
+) -> Result<(tables::Known, LogStart)> {
     if is_there(&**disk, TABLES)? {
         let opened = Checkpoint::open(over(disk)?, keys.clone());
-        let first = opened.and_then(|checkpoint| Ok((checkpoint.first_file()?, checkpoint)));
-        match first {
-            Ok((first, checkpoint)) => {
+        let opened = opened.and_then(|checkpoint| Ok((checkpoint.start()?, checkpoint)));
+        match opened {
+            Ok((start, checkpoint)) => {
                 tables::check(&checkpoint, &mut found.damage);
-                return Ok((tables::segments(&checkpoint, &mut found.damage), first));
+                return Ok((tables::segments(&checkpoint, &mut found.damage), start));
             }
             Err(error) if blind(&error) => return Err(error),
             Err(error) => found.tell(error.detail()),
         }
     }
     let there = numbers(&**disk, segment::FOLDER, segment::number)?;
-    Ok((there.into_iter().map(|number| (number, None)).collect(), 0))
+    Ok((there.into_iter().map(|number| (number, None)).collect(), LogStart::default()))
 }
 
 /// Whether the block that a file begins with is as it was written, both copies of its header included.
@@ -376,44 +376,36 @@ fn verify_segment(
 /// Reads every frame. What does not fit is told only if recovery has not told it already (`told`).
 fn verify_wal(
     disk: &dyn Disk,
-    numbers: &[u32],
+    start: LogStart,
     keys: &Keys,
     told: bool,
     found: &mut Verification,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let mut files = Vec::new();
-    for &number in numbers {
-        let path = wal::name(number);
-        let opened = WalFile::open(disk, number, keys).and_then(|(file, whole)| {
-            let first = wal::first_seq(&file.read_all()?, number);
-            Ok((file, whole, first))
-        });
-        match opened {
-            Ok((file, whole, Some(first))) => files.push((file, whole, first)),
-            Ok((_, _, None)) => found.bytes += length(disk, &path)?,
-            Err(error) if blind(&error) => return Err(error),
-            Err(error) => found.tell(format!("{path} cannot be read: {}", error.detail())),
+    let survey = match wal::survey(disk, keys, start.file) {
+        Ok(survey) => survey,
+        Err(error) if blind(&error) => return Err(error),
+        Err(error) => {
+            found.tell(format!("the log cannot be read: {}", error.detail()));
+            return Ok(());
         }
+    };
+    for number in &survey.unused {
+        found.bytes += length(disk, &wal::name(*number))?;
     }
-    let firsts: Vec<u64> = files.iter().map(|(_, _, first)| *first).collect();
-    let mut before = 0;
-    for (index, (file, whole, _)) in files.into_iter().enumerate() {
+    let mut before = start.before;
+    for index in 0..survey.used.len() {
+        let file = &survey.used[index].file;
         let path = wal::name(file.number);
-        if !whole || !intact(disk, &path, wal::MAGIC, file.number)? {
+        if !intact(disk, &path, wal::MAGIC, file.number)? {
             found.tell(format!("the header of {path} is damaged"));
         }
-        let mut bytes = file.read_all()?;
-        found.bytes += bytes.len() as u64;
-        let scan = wal::scan(&bytes, file.number, before, firsts.get(index + 1).copied());
+        let (mut bytes, scan) = survey.scan(index, before)?;
+        found.bytes += length(disk, &path)?;
         if !told {
-            for damage in scan.damage {
-                found.tell(format!(
-                    "{path}: bytes {}..{} do not fit their checksums; {} transactions are lost",
-                    damage.bytes.start,
-                    damage.bytes.end,
-                    damage.lost.end - damage.lost.start,
-                ));
+            survey.faults(index).into_iter().for_each(|fault| found.tell(fault));
+            for damage in &scan.damage {
+                found.tell(describe(file.number, damage));
             }
             found.torn_bytes += u64::from(scan.torn);
         }

@@ -99,7 +99,12 @@ fn exception(value: &[u8]) -> Result<(), Malformed> {
 fn chunk(value: &[u8]) -> Result<(), Malformed> {
     let mut reader = Reader::new(value);
     reader.varint()?;
-    if reader.left().is_multiple_of(24) { Ok(()) } else { Err(Malformed("a part of an id")) }
+    while reader.left() > 0 {
+        reader.array::<16>()?;
+        reader.u64()?;
+        reader.varint()?;
+    }
+    Ok(())
 }
 
 fn entry(value: &[u8]) -> Result<(), Malformed> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weft_kernel::Rng;
 
-use super::{Capture, Checkpoint, Row, Table, Tables};
+use super::{Capture, Checkpoint, LogStart, Row, Table, Tables};
 use crate::{
     crypt::Keys,
     disk::{Disk, SimulatedDisk, simulated::Faults},
@@ -21,6 +21,10 @@ fn capture(seq: u64, rows: &[(Table, &str, Option<&str>)]) -> Capture {
         value: value.map(|value| value.as_bytes().to_vec()),
     };
     Capture { seq, rows: rows.iter().map(row).collect() }
+}
+
+fn from(file: u32) -> LogStart {
+    LogStart { file, before: 0 }
 }
 
 fn all(checkpoint: &Checkpoint, table: Table) -> Vec<(String, String)> {
@@ -49,9 +53,9 @@ fn rows_come_back_sorted_and_the_last_word_counts() {
             (Table::Entries, "x", Some(&big[..])),
             (Table::Logs, "a", Some("1")),
         ];
-        checkpoint.store(&capture(7, &rows), 3).unwrap();
+        checkpoint.store(&capture(7, &rows), from(3)).unwrap();
         checkpoint
-            .store(&capture(9, &[(Table::Logs, "b", None), (Table::Logs, "c", Some("3"))]), 4)
+            .store(&capture(9, &[(Table::Logs, "b", None), (Table::Logs, "c", Some("3"))]), from(4))
             .unwrap();
         drop(checkpoint);
         let checkpoint = open(&disk, &keys).unwrap();
@@ -89,7 +93,7 @@ fn a_crash_at_any_sync_leaves_the_state_before_or_after() {
             for seq in 1..10 {
                 let value = seq.to_string().repeat(seq as usize * 300);
                 let rows = [(Table::Logs, "a", Some(&value[..])), (Table::Maps, "b", Some(&value))];
-                if checkpoint.store(&capture(seq, &rows), seq as u32).is_err() {
+                if checkpoint.store(&capture(seq, &rows), from(seq as u32)).is_err() {
                     break;
                 }
                 stored = seq;
@@ -116,7 +120,7 @@ fn a_failed_sync_is_told() {
     let disk = SimulatedDisk::new();
     let checkpoint = open(&disk, &Keys::none()).unwrap();
     disk.set_faults(Faults { fail_sync_from: Some(0), ..Faults::default() });
-    let error = checkpoint.store(&capture(1, &[]), 1).unwrap_err();
+    let error = checkpoint.store(&capture(1, &[]), from(1)).unwrap_err();
     assert_eq!(error.reason(), weft_kernel::Reason::StoragePoisoned);
     assert!(disk.list("checkpoint").is_ok());
 }
@@ -125,15 +129,15 @@ fn a_failed_sync_is_told() {
 fn a_full_disk_is_told_and_what_was_not_stored_is_stored_when_there_is_room() {
     let disk = SimulatedDisk::new();
     let checkpoint = open(&disk, &Keys::none()).unwrap();
-    checkpoint.store(&capture(1, &[(Table::Logs, "a", Some("1"))]), 1).unwrap();
+    checkpoint.store(&capture(1, &[(Table::Logs, "a", Some("1"))]), from(1)).unwrap();
     let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
     disk.set_faults(Faults { bytes_max: Some(used + 100), ..Faults::default() });
     let big = "x".repeat(8 << 20);
     let rows = [(Table::Entries, "big", Some(&big[..])), (Table::Logs, "a", Some("2"))];
-    let error = checkpoint.store(&capture(2, &rows), 2).unwrap_err();
+    let error = checkpoint.store(&capture(2, &rows), from(2)).unwrap_err();
     assert_eq!(error.reason(), weft_kernel::Reason::StorageFull, "{}", error.detail());
     assert_eq!(checkpoint.get(Table::Logs, b"a").unwrap().unwrap(), b"1");
     disk.set_faults(Faults::default());
-    checkpoint.store(&capture(2, &rows), 2).unwrap();
+    checkpoint.store(&capture(2, &rows), from(2)).unwrap();
     assert_eq!(checkpoint.get(Table::Logs, b"a").unwrap().unwrap(), b"2");
 }

@@ -261,7 +261,11 @@ impl Core {
     }
 
     fn replay_append(&mut self, image: &Image<'_>, slot: Slot) {
-        let Some(log) = self.logs.get_mut(&image.log) else { return };
+        let Some(log) = self.logs.get_mut(&image.log) else {
+            // The definition was in a transaction that is damaged.
+            *self.homeless.entry(image.log).or_default() += 1;
+            return;
+        };
         if image.position < log.next {
             return;
         }
@@ -409,6 +413,14 @@ impl Core {
             }
             Kind::Map => self.add_map(MapId(id), name.into()),
         }
+    }
+
+    /// Records that were replayed of logs that nothing defines: (log, how many).
+    pub(crate) fn homeless(&mut self) -> Vec<(LogId, u64)> {
+        std::mem::take(&mut self.homeless)
+            .into_iter()
+            .map(|(id, count)| (LogId(id), count))
+            .collect()
     }
 
     /// Ends a recovery: everything is visible, and what waits for its time is entered.

@@ -9,7 +9,10 @@ use super::{
     Core, Now, Wakes, Want,
     log::{At, Log},
 };
-use crate::record::{ConsumerId, GroupId, Limits, ReadItem, Record, Told};
+use crate::{
+    record::{ConsumerId, GroupId, Limits, ReadItem, Record, Told},
+    service::LostRecord,
+};
 
 /// How much is loaded for a group at once.
 const LOAD: Limits = Limits { records: 256, bytes: 1 << 20 };
@@ -56,7 +59,8 @@ pub(crate) enum Whereabouts {
 }
 
 impl Core {
-    /// What was to be loaded is here, in the order of the wants, or is given up (no answers).
+    /// What was to be loaded is here, in the order of the wants, or is given up (no answers). What is lost
+    /// of it was the group's to hand out, and is to be told.
     ///
     /// # Errors
     /// What the disk says, if it gave nothing.
@@ -67,9 +71,10 @@ impl Core {
         load: &Load,
         answers: Vec<Result<Told>>,
         now: Now,
-    ) -> (Result<()>, Wakes) {
+    ) -> (Result<()>, Wakes, Vec<LostRecord>) {
         let mut wakes = Wakes::default();
-        let Some(queue) = self.queues.get_mut(&id.0) else { return (Ok(()), wakes) };
+        let mut lost = Vec::new();
+        let Some(queue) = self.queues.get_mut(&id.0) else { return (Ok(()), wakes, lost) };
         queue.loading = false;
         let mut loaded = Loaded { from: load.from, to: load.from, records: VecDeque::new() };
         let mut failed = Ok(());
@@ -88,14 +93,23 @@ impl Core {
             for item in told.items {
                 match item {
                     ReadItem::Record(record) => loaded.records.push_back(record),
-                    ReadItem::Lost { position, .. } => {
-                        if !queue.group.remove(position) {
+                    ReadItem::Lost { position, why, .. } => {
+                        let Some(log) = self.logs.get_mut(&queue.group.options.log.0) else {
+                            continue;
+                        };
+                        // What was removed before it was damaged is no loss.
+                        let there = !matches!(log.at(position), At::Hole(_));
+                        if !queue.group.remove(position) || !there {
                             continue;
                         }
                         queue.group.counts.lost += 1;
-                        if queue.group.options.owner
-                            && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
-                        {
+                        lost.push(LostRecord {
+                            log: log.id,
+                            name: log.name.to_string(),
+                            position,
+                            why,
+                        });
+                        if queue.group.options.owner {
                             log.drop_record(position);
                             log.advance(queue.group.low());
                         }
@@ -119,7 +133,36 @@ impl Core {
             queue.group.consumers.stand_down(consumer);
         }
         self.rouse(id.0, now, &mut wakes);
-        (failed, wakes)
+        (failed, wakes, lost)
+    }
+
+    /// Segments that are missing, knowingly gone on without: what was in them is no longer waited for.
+    /// Gives how many records each log has lost by that.
+    pub(crate) fn without_segments(&mut self, missing: &[u32]) -> Vec<(String, u64)> {
+        let mut lost = Vec::new();
+        for log in self.logs.values_mut() {
+            let gone: Vec<_> =
+                log.extents.iter().filter(|at| missing.contains(&at.segment)).copied().collect();
+            if gone.is_empty() {
+                continue;
+            }
+            log.extents.retain(|at| !missing.contains(&at.segment));
+            let records = gone.iter().map(|at| at.records).sum();
+            log.records = log.records.saturating_sub(records);
+            log.bytes = log.bytes.saturating_sub(gone.iter().map(|at| at.bytes).sum());
+            log.dirty = true;
+            lost.push((log.name.to_string(), records));
+            for id in log.groups.clone() {
+                let Some(queue) = self.queues.get_mut(&id.0) else { continue };
+                let runs: Vec<_> = gone.iter().map(|at| (at.first, at.last)).collect();
+                queue.group.settle_runs(&runs);
+                queue.group.dirty = true;
+                if queue.group.options.owner {
+                    log.advance(queue.group.low());
+                }
+            }
+        }
+        lost
     }
 
     /// Where something is that could not be read at its place.

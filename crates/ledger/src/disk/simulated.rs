@@ -174,6 +174,36 @@ impl SimulatedDisk {
         true
     }
 
+    /// Another disk with the same files, all of them safe.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let world = self.0.lock();
+        let mut fork = World::default();
+        for (name, &index) in &world.names {
+            let seen = world.files[index].seen.clone();
+            fork.names.insert(name.clone(), fork.files.len());
+            fork.files.push(Contents { safe: seen.clone(), seen, ..Contents::default() });
+        }
+        fork.safe_names.clone_from(&fork.names);
+        Self(Arc::new(Mutex::new(fork)))
+    }
+
+    /// Cuts a file, in what is seen and in what is safe.
+    pub fn cut(&self, path: &str, len: u64) {
+        let mut world = self.0.lock();
+        if let Some(&index) = world.names.get(path) {
+            world.files[index].seen.truncate(len as usize);
+            world.files[index].safe.truncate(len as usize);
+        }
+    }
+
+    /// Takes a file away, in what is seen and in what is safe.
+    pub fn lose(&self, path: &str) {
+        let mut world = self.0.lock();
+        world.names.remove(path);
+        world.safe_names.remove(path);
+    }
+
     /// The bytes of a file as the process sees them.
     pub fn contents(&self, path: &str) -> Option<Vec<u8>> {
         let world = self.0.lock();

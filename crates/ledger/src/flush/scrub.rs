@@ -5,7 +5,7 @@ use std::time::Duration;
 use weft_kernel::Tick;
 
 use super::House;
-use crate::segment::Visited;
+use crate::{record::LogId, segment::Visited};
 
 /// How long between two segments.
 const EVERY: Duration = Duration::from_secs(60);
@@ -18,37 +18,40 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
-    /// Reads one segment if it is time; gives how many of its records are damaged.
-    pub(crate) fn step(&mut self, house: &House<'_>) -> u64 {
+    /// Reads one segment if it is time, and tells of the records in it that are damaged.
+    pub(crate) fn step(&mut self, house: &House<'_>) {
         if house.now.tick.since(self.last) < EVERY {
-            return 0;
+            return;
         }
         self.last = house.now.tick;
         let all = house.files.segments.all();
         let next = all.iter().map(|(number, _)| *number).find(|number| *number >= self.next);
         let Some(number) = next else {
             self.next = 0;
-            return 0;
+            return;
         };
         self.next = number + 1;
-        let mut damaged = 0;
         let read = house.files.segments.get(number).and_then(|segment| {
             let extents: Vec<_> = segment.extents().copied().collect();
+            let mut torn = Vec::new();
             for extent in extents {
                 segment.visit(extent.log, extent.first, extent.last, u64::MAX, &mut |visited| {
-                    if let Visited::Lost { position, why } = visited {
-                        damaged += 1;
-                        tracing::error!(log = extent.log, position, segment = number, why);
+                    match visited {
+                        Visited::Record(_) => {}
+                        Visited::Torn(range) => torn.push(range),
+                        Visited::Lost { position, why } => {
+                            super::tell(house, LogId(extent.log), position, &why);
+                        }
                     }
                     true
                 })?;
             }
+            torn.into_iter().for_each(|range| house.files.set_segment_aside(&segment, range));
             Ok(())
         });
         if let Err(error) = read {
-            damaged += 1;
-            tracing::error!(segment = number, error = %error.detail(), "a segment cannot be read");
+            let path = crate::segment::name(number);
+            house.files.damages.tell(format!("{path} cannot be read: {}", error.detail()));
         }
-        damaged
     }
 }

@@ -13,36 +13,77 @@ pub(crate) const COPY_AT: usize = 2048;
 /// Where the checksum of a sector lies.
 pub(crate) const CRC_AT: usize = SECTOR - 4;
 
-/// The header's sector.
-pub(crate) fn sector(magic: &[u8; 8], number: u32, key: &[u8]) -> Vec<u8> {
+/// Where the key lies; before it stand magic, version, number and size.
+pub(crate) const KEY_AT: usize = 24;
+
+/// The header's sector. `size` is the length that the file was made with, 0 where that is not fixed.
+pub(crate) fn sector(magic: &[u8; 8], number: u32, size: u64, key: &[u8]) -> Vec<u8> {
     let mut sector = vec![0; SECTOR];
     sector[..8].copy_from_slice(magic);
     sector[8..12].copy_from_slice(&VERSION.to_le_bytes());
     sector[12..16].copy_from_slice(&number.to_le_bytes());
-    sector[16..16 + key.len()].copy_from_slice(key);
+    sector[16..24].copy_from_slice(&size.to_le_bytes());
+    sector[KEY_AT..KEY_AT + key.len()].copy_from_slice(key);
     let crc = crc32c::crc32c(&sector[..CRC_AT]);
     sector[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     sector
 }
 
 /// The whole block.
-pub(crate) fn block(magic: &[u8; 8], number: u32, key: &[u8]) -> Vec<u8> {
+pub(crate) fn block(magic: &[u8; 8], number: u32, size: u64, key: &[u8]) -> Vec<u8> {
     let mut block = vec![0; LEN];
-    let sector = sector(magic, number, key);
+    let sector = sector(magic, number, size, key);
     block[..SECTOR].copy_from_slice(&sector);
     block[COPY_AT..COPY_AT + SECTOR].copy_from_slice(&sector);
     block
 }
 
-/// The key that the header or its copy names; `None` if neither is whole.
+/// What a header says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header<'a> {
+    /// The length that the file was made with; 0 where that is not fixed.
+    pub(crate) size: u64,
+    /// The key, as [`Keys::fresh`](crate::crypt::Keys::fresh) wrote it.
+    pub(crate) key: &'a [u8],
+}
+
+/// What the header or its copy says; `None` if neither is whole.
 ///
 /// # Errors
 /// `misconfigured` for a format version that is not understood.
-pub(crate) fn key<'a>(block: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'a [u8]>> {
-    match check(block, magic, number)? {
-        None => check(block.get(COPY_AT..).unwrap_or_default(), magic, number),
-        found => Ok(found),
+pub(crate) fn read<'a>(
+    block: &'a [u8],
+    magic: &[u8; 8],
+    number: u32,
+) -> Result<Option<Header<'a>>> {
+    let copies = [block, block.get(COPY_AT..).unwrap_or_default()];
+    let mut other = None;
+    for copy in copies {
+        match check(copy, magic, number) {
+            Found::Whole(header) => return Ok(Some(header)),
+            Found::Version(version) => other = Some(version),
+            Found::Bad => {}
+        }
     }
+    // One copy alone may have been damaged in its version; of another version both say so.
+    match other {
+        None => Ok(None),
+        Some(version) => {
+            let text = format!(
+                "the file has format version {version}, this program reads version {VERSION}: \
+                 run the program that wrote it, or one that says it can read it"
+            );
+            Err(Error::new(Reason::Misconfigured, text))
+        }
+    }
+}
+
+/// The key that the header or its copy names; `None` if neither is whole.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn key<'a>(block: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'a [u8]>> {
+    Ok(read(block, magic, number)?.map(|header| header.key))
 }
 
 /// Whether the header and its copy are both whole, and what was zero still is. The sector behind the header
@@ -50,7 +91,7 @@ pub(crate) fn key<'a>(block: &'a [u8], magic: &[u8; 8], number: u32) -> Result<O
 pub(crate) fn intact(block: &[u8], magic: &[u8; 8], number: u32) -> bool {
     let whole = |at: usize| {
         let sector = block.get(at..).unwrap_or_default();
-        matches!(check(sector, magic, number), Ok(Some(_)))
+        matches!(check(sector, magic, number), Found::Whole(_))
     };
     let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
     block.len() == LEN
@@ -60,20 +101,28 @@ pub(crate) fn intact(block: &[u8], magic: &[u8; 8], number: u32) -> bool {
         && zero(&block[COPY_AT + SECTOR..])
 }
 
-fn check<'a>(header: &'a [u8], magic: &[u8; 8], number: u32) -> Result<Option<&'a [u8]>> {
+/// What a sector is.
+enum Found<'a> {
+    Whole(Header<'a>),
+    /// Of another version, whose checksum may lie elsewhere.
+    Version(u32),
+    Bad,
+}
+
+fn check<'a>(header: &'a [u8], magic: &[u8; 8], number: u32) -> Found<'a> {
     if header.len() < SECTOR || header[..8] != *magic {
-        return Ok(None);
+        return Found::Bad;
     }
     let mut reader = Reader::new(&header[8..]);
-    let (Ok(version), Ok(found)) = (reader.u32(), reader.u32()) else { return Ok(None) };
-    // The version is looked at first: another one may have its checksum elsewhere.
+    let (Ok(version), Ok(found), Ok(size)) = (reader.u32(), reader.u32(), reader.u64()) else {
+        return Found::Bad;
+    };
     if version != VERSION {
-        let text = format!(
-            "the file has format version {version}, this program reads version {VERSION}: \
-             run the program that wrote it, or one that says it can read it"
-        );
-        return Err(Error::new(Reason::Misconfigured, text));
+        return Found::Version(version);
     }
     let whole = crc32c::crc32c(&header[..CRC_AT]).to_le_bytes() == header[CRC_AT..SECTOR];
-    Ok((whole && found == number).then(|| &header[16..CRC_AT]))
+    if !whole || found != number {
+        return Found::Bad;
+    }
+    Found::Whole(Header { size, key: &header[KEY_AT..CRC_AT] })
 }

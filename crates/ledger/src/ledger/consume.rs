@@ -44,9 +44,10 @@ impl Loading<'_> {
         let Some(load) = self.load.take() else { return Ok(()) };
         let now = self.shared.now();
         let mut core = self.shared.core.lock();
-        let (done, wakes) = core.loaded(self.group, self.consumer, &load, answers, now);
+        let (done, wakes, lost) = core.loaded(self.group, self.consumer, &load, answers, now);
         drop(core);
         wakes.wake();
+        lost.iter().for_each(|lost| self.shared.damages.tell_record(lost));
         done
     }
 }
@@ -92,6 +93,9 @@ impl Shared {
             let wakes = self.core.lock().unfit(group, &sorted.unfit, now);
             wakes.wake();
             sorted.unfit.clear();
+        }
+        for (log, position, why) in std::mem::take(&mut sorted.lost) {
+            self.tell_lost(log, position, why);
         }
     }
 
@@ -400,6 +404,10 @@ impl Store for Ledger {
         limit: usize,
     ) -> Pending<'a, Result<Vec<(Bytes, Value)>>> {
         Box::pin(self.scan(map, prefix, after, limit))
+    }
+
+    fn damage(&self) -> Vec<String> {
+        self.shared.damages.sentences()
     }
 
     fn poisoned(&self) -> Option<String> {

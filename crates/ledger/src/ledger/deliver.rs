@@ -69,6 +69,8 @@ pub(super) struct Sorted {
     pub(super) unfit: Vec<(u64, Token, Unfit)>,
     /// Still to be read, with what to read.
     pub(super) cold: Vec<(Item, Want)>,
+    /// What is there and cannot be read, and why.
+    pub(super) lost: Vec<(LogId, u64, String)>,
 }
 
 impl Sorted {
@@ -151,6 +153,10 @@ impl Sorted {
                 Some(Ok(told)) => {
                     let record = told.items.into_iter().find_map(|found| match found {
                         ReadItem::Record(record) if record.position == position => Some(record),
+                        ReadItem::Lost { log, position: at, why } if at == position => {
+                            self.lost.push((log, position, why));
+                            None
+                        }
                         _ => None,
                     });
                     self.take(group, item, record, now);

@@ -8,6 +8,7 @@ use crate::{
     core::{Source, Want, Whereabouts},
     options::Durability,
     record::{GroupId, Limits, LogId, MapId, ReadItem, Told, Value},
+    service::LostRecord,
     store::Exception,
 };
 
@@ -46,6 +47,12 @@ impl Shared {
             }
         }
         told
+    }
+
+    /// Tells of a record that is there and cannot be read.
+    pub(super) fn tell_lost(&self, log: LogId, position: u64, why: String) {
+        let name = self.core.lock().log(log).map(|log| log.name.to_string()).unwrap_or_default();
+        self.damages.tell_record(&LostRecord { log, name, position, why });
     }
 
     /// The records of sources, in order, and up to where they are told of; what was removed meanwhile
@@ -94,6 +101,11 @@ impl Shared {
         let core = self.core.lock();
         found.items.retain(|item| core.is_there(log, item.position()));
         drop(core);
+        for item in &found.items {
+            if let ReadItem::Lost { log, position, why } = item {
+                self.tell_lost(*log, *position, why.clone());
+            }
+        }
         found.items.sort_by_key(ReadItem::position);
         Ok(found)
     }

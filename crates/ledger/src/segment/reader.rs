@@ -1,6 +1,6 @@
 //! Reads ranges of a log out of a segment; what does not fit its checksum comes as lost, and what follows is found again.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use weft_kernel::{Error, Reason, Result};
@@ -102,8 +102,27 @@ impl Segment {
         self.rebuilt
     }
 
-    /// The records of `log` from `from` to `to`, both included, up to `limits`; what is lost of them as [`ReadItem::Lost`].
-    pub(crate) fn read(&self, log: u32, from: u64, to: u64, limits: Limits) -> Result<Told> {
+    /// Its number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Bytes of the file as they are.
+    pub(crate) fn bytes(&self, from: u64, len: usize) -> Result<Vec<u8>> {
+        read_up_to(&*self.file, from, len)
+            .map_err(|error| unreadable("cannot read a segment", &name(self.number), error))
+    }
+
+    /// The records of `log` from `from` to `to`, both included, up to `limits`; what is lost of them as
+    /// [`ReadItem::Lost`], and where the bytes lie that do not fit their checksums.
+    pub(crate) fn read(
+        &self,
+        log: u32,
+        from: u64,
+        to: u64,
+        limits: Limits,
+        torn: &mut dyn FnMut(Range<u64>),
+    ) -> Result<Told> {
         let mut told = Told { items: Vec::new(), to: to + 1 };
         let mut bytes = 0;
         self.visit(log, from, to, limits.bytes, &mut |visited| {
@@ -114,6 +133,10 @@ impl Segment {
                 },
                 Visited::Lost { position, why } => {
                     (position, ReadItem::Lost { log: LogId(log), position, why })
+                }
+                Visited::Torn(range) => {
+                    torn(range);
+                    return true;
                 }
             };
             if let ReadItem::Record(record) = &item {
@@ -161,8 +184,8 @@ impl Segment {
         let mut cursor = Chunks::new(self, placed.sparse[at].1, placed.to, hint);
         // The position that is due next: what comes before a whole record was lost.
         let mut due = placed.sparse[at].0;
-        // Whether bytes since the last whole record were none: what is missing there was lost.
-        let mut broken = false;
+        // Where bytes since the last whole record were none: what is missing there was lost.
+        let mut broken: Option<u64> = None;
         while let Some(step) = cursor.next()? {
             let whole = match &step {
                 Step::Whole { image, .. } => Image::checked(image)
@@ -172,8 +195,8 @@ impl Segment {
                 Step::Broken { .. } => None,
             };
             let Some(position) = whole else {
-                broken = true;
-                let (Step::Whole { from: broken, .. } | Step::Broken { from: broken }) = step;
+                let (Step::Whole { from: at, .. } | Step::Broken { from: at }) = step;
+                broken = broken.or(Some(at));
                 if let Step::Whole { to: next, .. } = step
                     && next < placed.to
                     && cursor.peeks_whole(log, due)?
@@ -181,31 +204,35 @@ impl Segment {
                     continue;
                 }
                 // Its length cannot be trusted either: go on at the next place of the index.
-                match placed.sparse.iter().find(|(_, place)| *place > broken) {
+                match placed.sparse.iter().find(|(_, place)| *place > at) {
                     Some(&(_, place)) => cursor.seek(place),
                     None => break,
                 }
                 continue;
             };
-            if position > to {
-                if broken {
-                    lost(due.max(from), to + 1, visit);
+            let Step::Whole { from: whole_at, image, .. } = step else { continue };
+            if let Some(at) = broken.take() {
+                visit(Visited::Torn(at..whole_at));
+                if !lost(due.max(from), position.min(to + 1), visit) {
+                    return Ok(());
                 }
+            }
+            if position > to {
                 return Ok(());
             }
-            if broken && !lost(due.max(from), position, visit) {
-                return Ok(());
-            }
-            broken = false;
             due = position + 1;
-            if position >= from
-                && let Step::Whole { image, .. } = step
-                && !visit(Visited::Record(image))
-            {
+            if position >= from && !visit(Visited::Record(image)) {
                 return Ok(());
             }
         }
-        if !broken || lost(due.max(from), to + 1, visit) {
+        let more = match broken {
+            None => true,
+            Some(at) => {
+                visit(Visited::Torn(at..placed.to));
+                lost(due.max(from), to + 1, visit)
+            }
+        };
+        if more {
             lost(placed.extent.last + 1, beyond, visit);
         }
         Ok(())
@@ -254,7 +281,7 @@ pub(crate) fn rewrap(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<bool> 
     let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
     let Some(key) = header::key(&block, MAGIC, number)? else { return Ok(false) };
     let Some(key) = keys.rewrap(key, &context(number))? else { return Ok(false) };
-    let sector = header::sector(MAGIC, number, &key);
+    let sector = header::sector(MAGIC, number, 0, &key);
     // One after the other, so that a crash leaves one of them whole.
     for at in [header::COPY_AT as u64, 0] {
         file.write_at(at, &sector).and_then(|()| file.sync_data()).map_err(cannot)?;
@@ -262,13 +289,10 @@ pub(crate) fn rewrap(disk: &dyn Disk, number: u32, keys: &Keys) -> Result<bool> 
     Ok(true)
 }
 
-/// The most positions of one gap that are named.
-const NAMED_MAX: usize = 1024;
-
 /// Reports the positions `from..to` as lost; false to stop. Some of them may have been gone before:
 /// who knows which ones were alive tells them apart.
 fn lost(from: u64, to: u64, visit: &mut dyn FnMut(Visited) -> bool) -> bool {
-    (from..to).take(NAMED_MAX).all(|position| {
+    (from..to).all(|position| {
         let why = "its bytes in the segment do not fit their checksum".to_owned();
         visit(Visited::Lost { position, why })
     })
@@ -281,6 +305,8 @@ pub(crate) enum Visited {
     Record(Bytes),
     /// A record that was there.
     Lost { position: u64, why: String },
+    /// Bytes of the file that do not fit their checksums; the records that they held follow as lost.
+    Torn(Range<u64>),
 }
 
 #[derive(Debug)]

@@ -36,7 +36,7 @@ impl SegmentWriter {
         let (sealer, key) = keys.fresh(&context(number))?;
         let file = disk.open(&path, true).map_err(cannot)?;
         file.set_len(0).map_err(cannot)?;
-        let buffer = header::block(MAGIC, number, &key);
+        let buffer = header::block(MAGIC, number, 0, &key);
         Ok(Self { number, file, sealer, index: Index::default(), buffer, written: 0 })
     }
 

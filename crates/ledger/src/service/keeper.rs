@@ -29,6 +29,7 @@ impl Service {
         if self.shared.core.lock().poisoned().is_some() {
             return false;
         }
+        self.wake_held();
         match self.keep() {
             Ok(did) => {
                 self.unread.store(false, Ordering::Relaxed);
@@ -53,12 +54,15 @@ impl Service {
         }
     }
 
-    fn keep(&self) -> Result<bool> {
-        let prepared = self.prepare();
-        let full = matches!(&prepared, Err(error) if error.reason() == Reason::StorageFull);
-        if !full {
-            prepared?;
+    /// What waits for room is tried again by the writer.
+    fn wake_held(&self) {
+        if self.holds_back() {
+            self.work.set();
         }
+    }
+
+    fn keep(&self) -> Result<bool> {
+        let full = out_of_room(self.prepare())?;
         let mut flusher = self.flusher.lock();
         let kept = if full { 0 } else { self.options.wal_files_kept };
         let written = self.written_files();
@@ -67,19 +71,21 @@ impl Service {
         if written.len() > kept
             && let Some(&oldest) = written.first()
         {
-            flusher.flush(&house, oldest)?;
-            did = true;
+            // Without room for what lives of it there may still be some for less.
+            did = !out_of_room(flusher.flush(&house, oldest))?;
         }
-        did |= flusher.tidy(&house)?;
+        let mut tidied = false;
+        out_of_room(flusher.tidy(&house).map(|did| tidied = did))?;
+        if !full {
+            // On a disk that is nearly full everything goes on without it.
+            out_of_room(self.files.checkpoint.reserve())?;
+        }
         drop(flusher);
-        if full {
-            // What was given free may be what was missing.
-            match self.prepare() {
-                Err(error) if error.reason() == Reason::StorageFull => self.set_full(true),
-                prepared => prepared?,
-            }
+        if full && out_of_room(self.prepare())? {
+            // What was given free was not what is missing.
+            self.set_full(true);
         }
-        Ok(did)
+        Ok(did || tidied)
     }
 
     /// Sees to it that enough files are ready.
@@ -91,7 +97,7 @@ impl Service {
                 (cursor.file(), cursor.last_ready())
             };
             if ready >= current + AHEAD {
-                self.set_full(false);
+                self.set_full(self.holds_back());
                 return Ok(());
             }
             self.files.wal.prepare(ready + 1)?;
@@ -103,7 +109,7 @@ impl Service {
         }
     }
 
-    fn set_full(&self, full: bool) {
+    pub(super) fn set_full(&self, full: bool) {
         let mut core = self.shared.core.lock();
         if core.cursor().is_full() == full {
             return;
@@ -148,5 +154,14 @@ impl Service {
     /// Makes safe what was submitted, for the flusher.
     pub(crate) fn make_safe(&self) -> Result<()> {
         self.write_all()
+    }
+}
+
+/// Whether something failed for want of room; any other failure stays one.
+fn out_of_room(done: Result<()>) -> Result<bool> {
+    match done {
+        Ok(()) => Ok(false),
+        Err(error) if error.reason() == Reason::StorageFull => Ok(true),
+        Err(error) => Err(error),
     }
 }

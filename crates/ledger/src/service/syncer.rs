@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 
-use super::{IDLE, Service, Writing};
+use super::{IDLE, KEEP, Service, Writing};
 use crate::{
     core::WriteGroup,
     format::{FrameWriter, frame},
@@ -33,7 +33,11 @@ impl Service {
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
-            let idle = if self.unproven() { IDLE } else { LONG };
+            let idle = match (self.holds_back(), self.unproven()) {
+                (true, _) => KEEP,
+                (false, true) => IDLE,
+                (false, false) => LONG,
+            };
             self.pulses.syncer.rest();
             let told = self.work.wait(idle);
             self.pulses.syncer.beat();
@@ -66,35 +70,60 @@ impl Service {
     /// Writes one group, and syncs it if any of its transactions asks for that; whether there was one.
     pub(super) fn sync_step(&self) -> bool {
         let mut writing = self.writing.lock();
-        let taken = {
-            let mut core = self.shared.core.lock();
-            if core.poisoned().is_some() { None } else { core.take_group() }
+        let group = match writing.held.take() {
+            Some(group) => group,
+            None => {
+                let taken = {
+                    let mut core = self.shared.core.lock();
+                    if core.poisoned().is_some() { None } else { core.take_group() }
+                };
+                let Some((group, wakes)) = taken else { return false };
+                wakes.wake();
+                group
+            }
         };
-        let Some((group, wakes)) = taken else { return false };
-        wakes.wake();
-        if let Err(error) = self.put(&mut writing, group) {
+        if let Err((error, group)) = self.put(&mut writing, group) {
+            if error.reason() == Reason::StorageFull {
+                // It may be written again, and nothing before it.
+                writing.held = group;
+                drop(writing);
+                self.set_full(true);
+                return false;
+            }
             drop(writing);
             self.poison(&error);
         }
         true
     }
 
-    fn put(&self, writing: &mut Writing, group: WriteGroup) -> Result<()> {
+    /// Writes a group at its place.
+    ///
+    /// # Errors
+    /// What the disk says, with the group if it can be written again.
+    fn put(
+        &self,
+        writing: &mut Writing,
+        group: WriteGroup,
+    ) -> std::result::Result<(), (Error, Option<WriteGroup>)> {
+        let for_good = |error| (error, None);
         let WriteGroup { file, offset, mut bytes, last_seq, level } = group;
         if file != writing.writer.number() {
-            let next = self.files.wal.get(file).ok_or_else(|| gap(file, offset))?;
-            writing.writer.turn_to(next)?;
+            let next = self.files.wal.get(file).ok_or_else(|| for_good(gap(file, offset)))?;
+            let last = writing.last_seq;
+            writing.writer.turn_to(next, last).map_err(for_good)?;
             self.house.set();
         }
         if offset != writing.writer.offset() {
-            return Err(gap(file, offset));
+            return Err(for_good(gap(file, offset)));
         }
-        writing.writer.write(&mut bytes)?;
+        if let Err(error) = writing.writer.write(&mut bytes) {
+            return Err((error, Some(WriteGroup { file, offset, bytes, last_seq, level })));
+        }
         writing.last_seq = last_seq;
         let bytes = fitted(bytes);
         if level == Durability::Fsync {
             let begun = Instant::now();
-            writing.writer.sync()?;
+            writing.writer.sync().map_err(for_good)?;
             let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             writing.unproven = true;
             let now = self.now();
@@ -130,7 +159,8 @@ impl Service {
     /// Syncs what is written and proves it; nothing while something waits to be written, which proves it as well.
     pub(super) fn prove(&self) -> Result<bool> {
         let mut writing = self.writing.lock();
-        if self.shared.core.lock().poisoned().is_some() {
+        // What waits for room lies where a marker would go.
+        if writing.held.is_some() || self.shared.core.lock().poisoned().is_some() {
             return Ok(false);
         }
         let mut did = false;
@@ -156,10 +186,32 @@ impl Service {
                 return Ok(did);
             }
         }
-        writing.writer.write(&mut bytes)?;
+        if let Err(error) = writing.writer.write(&mut bytes) {
+            if error.reason() != Reason::StorageFull {
+                return Err(error);
+            }
+            let (file, offset) = (writing.writer.number(), writing.writer.offset());
+            let (last_seq, level) = (writing.last_seq, Durability::Os);
+            writing.held = Some(WriteGroup { file, offset, bytes, last_seq, level });
+            drop(writing);
+            self.set_full(true);
+            return Ok(did);
+        }
         writing.writer.sync()?;
         writing.unproven = false;
         Ok(true)
+    }
+
+    /// Marks where the log ends, so that a file that is cut later is told from one that never had more.
+    pub(super) fn mark_end(&self) -> Result<()> {
+        let mut writing = self.writing.lock();
+        let last = writing.last_seq;
+        writing.writer.close(last)
+    }
+
+    /// Whether something waits for room on the disk.
+    pub(super) fn holds_back(&self) -> bool {
+        self.writing.lock().held.is_some()
     }
 
     fn sync(&self, writing: &mut Writing) -> Result<()> {
@@ -177,10 +229,13 @@ impl Service {
     /// Writes and syncs all that was submitted so far.
     ///
     /// # Errors
-    /// `storage_poisoned` when that failed, now or before.
+    /// `storage_poisoned` when that failed, now or before; `storage_full` while there is no room.
     pub(super) fn write_all(&self) -> Result<()> {
         while self.sync_step() {}
         self.sync_rest();
+        if self.holds_back() {
+            return Err(Error::new(Reason::StorageFull, "the disk has no room to write the log"));
+        }
         match self.shared.core.lock().poisoned() {
             Some(why) => Err(crate::core::poisoned(why)),
             None => Ok(()),
@@ -199,10 +254,10 @@ impl Service {
         }
     }
 
-    /// The file that is being written, and where it ends now.
-    pub(crate) fn written_to(&self) -> (u32, u32) {
+    /// The file that is being written, where it ends now, and the last transaction in it.
+    pub(crate) fn written_to(&self) -> (u32, u32, u64) {
         let writing = self.writing.lock();
-        (writing.writer.number(), writing.writer.offset())
+        (writing.writer.number(), writing.writer.offset(), writing.last_seq)
     }
 
     /// The file that is being written.

@@ -25,7 +25,8 @@ pub(crate) enum Refused {
 /// The place of the next frame, and how many files are ready to take what comes then.
 ///
 /// Of the files that are ready the last is held back when the disk is full: only what frees room
-/// (settling, trimming, deleting) may enter it.
+/// (settling, trimming, deleting) may enter it, and its last [`START_BYTES`] not even that: a start on a
+/// full disk goes on in them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
     file: u32,
@@ -35,10 +36,19 @@ pub(crate) struct Cursor {
     full: bool,
 }
 
+/// What is left of the last file for a start on a full disk, which makes no new one: some thousand
+/// starts, or as many settlements.
+pub(crate) const START_BYTES: u32 = 128 << 10;
+
 impl Cursor {
     /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
     pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
         Self { file, offset: HEADER_LEN, capacity, ready, full: false }
+    }
+
+    /// The place behind what `file` holds already, where no other file can be made.
+    pub(crate) const fn resume(file: u32, offset: u32, capacity: u32) -> Self {
+        Self { file, offset, capacity, ready: file, full: true }
     }
 
     /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
@@ -53,8 +63,13 @@ impl Cursor {
         if file > self.ready {
             return Err(if self.full { Refused::Full } else { Refused::Busy });
         }
-        if self.full && !essential && file == self.ready {
-            return Err(Refused::Full);
+        if self.full && file == self.ready {
+            let held_back = START_BYTES.min(room / 4);
+            // Who begins in what was held back has nothing else.
+            let entered = file == self.file && self.offset > self.capacity - held_back;
+            if !essential || (!entered && offset + len > self.capacity - held_back) {
+                return Err(Refused::Full);
+            }
         }
         (self.file, self.offset) = (file, offset + len);
         Ok(FrameAt { file, offset })

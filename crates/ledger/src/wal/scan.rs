@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::HEADER_LEN;
+use super::{Closed, HEADER_LEN};
 use crate::format::{
     frame::{self, ALIGN, Found},
     varint::Reader,
@@ -25,13 +25,40 @@ pub(crate) struct Whole {
     pub(crate) body: Range<usize>,
 }
 
-/// Bytes that had been safe and do not fit their checksum.
+/// Bytes that had been safe and do not fit their checksum, or are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// Where they lie.
     pub(crate) bytes: Range<u32>,
-    /// The transactions that they held.
-    pub(crate) lost: Range<u64>,
+    /// The transactions that they held; `None` if nothing tells.
+    pub(crate) lost: Option<Range<u64>>,
+}
+
+impl Damage {
+    /// The transactions that are lost, in words.
+    pub(crate) fn lost(&self) -> String {
+        match &self.lost {
+            None => "how many transactions are lost is not known".to_owned(),
+            Some(lost) => match lost.end - lost.start {
+                0 => "no transaction is lost".to_owned(),
+                1 => "1 transaction is lost".to_owned(),
+                count => format!("{count} transactions are lost"),
+            },
+        }
+    }
+}
+
+/// What is known of a file besides its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// The number of the last transaction before the file; 0 if that is not known.
+    pub(crate) before: u64,
+    /// The number of the first transaction in a later file, if there is one: then all of this file had been safe.
+    pub(crate) next: Option<u64>,
+    /// Where it was closed.
+    pub(crate) closed: Option<Closed>,
+    /// How many bytes it is shorter than it was made.
+    pub(crate) cut: u64,
 }
 
 /// What a file holds.
@@ -48,14 +75,14 @@ pub(crate) struct Scan {
 }
 
 /// What file `number` holds.
-///
-/// `before` is the number of the last transaction before the file, 0 if that is not known; `next` that of the first one in a
-/// later file, if there is one: then all of this file had been safe.
-pub(crate) fn scan(bytes: &[u8], number: u32, before: u64, next: Option<u64>) -> Scan {
+pub(crate) fn scan(bytes: &[u8], number: u32, known: Known) -> Scan {
+    let Known { before, next, closed, cut } = known;
     let found: Vec<_> = frames(bytes, number, before).collect();
-    let safe = match next {
-        Some(_) => u32::MAX,
-        None => found.iter().map(|whole| whole.1).max().unwrap_or(HEADER_LEN),
+    let proven = found.iter().map(|whole| whole.1).max().unwrap_or(HEADER_LEN);
+    let safe = match (next, closed) {
+        (Some(_), _) => u32::MAX,
+        (None, Some(closed)) => proven.max(closed.end),
+        (None, None) => proven,
     };
     let mut result = Scan { end: HEADER_LEN, ..Scan::default() };
     let mut last = before;
@@ -65,27 +92,42 @@ pub(crate) fn scan(bytes: &[u8], number: u32, before: u64, next: Option<u64>) ->
                 result.torn = whole.offset + size - result.end;
                 break;
             }
-            let from = if last == 0 { whole.seq } else { last + 1 };
-            let lost = from..whole.seq.max(from);
+            // A marker repeats the number of what it proves.
+            let lost = (last != 0).then(|| last + 1..whole.seq.max(last + 1));
             result.damage.push(Damage { bytes: result.end..whole.offset, lost });
+        } else if last != 0 && whole.seq > last + 1 {
+            // A file before, or its end, is missing.
+            let at = whole.offset..whole.offset;
+            result.damage.push(Damage { bytes: at, lost: Some(last + 1..whole.seq) });
         }
         result.end = whole.offset + size;
         last = whole.seq;
         result.frames.push(whole);
     }
-    if next.is_none() && safe > result.end && safe != u32::MAX {
-        // The proof itself lies behind a tear; what it proves safe is lost all the same.
-        result.damage.push(Damage { bytes: result.end..safe, lost: last + 1..last + 1 });
+    let to = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if let Some(next) = next {
+        if last != 0 && next > last + 1 {
+            let lost = Some(last + 1..next);
+            result.damage.push(Damage { bytes: result.end..to.max(result.end), lost });
+        } else if last == 0 && closed.is_none_or(|closed| closed.end > HEADER_LEN) {
+            // Not one frame of a file that was full.
+            result.damage.push(Damage { bytes: result.end..to.max(result.end), lost: None });
+        }
+        return result;
+    }
+    if safe > result.end {
+        // The proof lies behind a tear; what it proves safe is lost all the same.
+        let lost = closed.filter(|closed| closed.end == safe && last != 0);
+        let lost = lost.map(|closed| last + 1..closed.seq.max(last) + 1);
+        result.damage.push(Damage { bytes: result.end..safe, lost });
         result.end = safe;
+    } else if closed.is_none() && cut > 0 {
+        // Nothing tells where the log ended: it may have been in what is missing.
+        let most = u32::try_from(u64::from(to) + cut).unwrap_or(u32::MAX);
+        result.damage.push(Damage { bytes: to.max(result.end)..most, lost: None });
     }
-    if let Some(next) = next
-        && next > last + 1
-    {
-        let to = u32::try_from(bytes.len()).unwrap_or(u32::MAX).max(result.end);
-        result.damage.push(Damage { bytes: result.end..to, lost: last + 1..next });
-    }
-    if result.torn == 0 && next.is_none() {
-        result.torn = written(bytes, result.end);
+    if result.torn == 0 {
+        result.torn = written(bytes, result.end, last);
     }
     result
 }
@@ -152,9 +194,15 @@ fn plausible(bytes: &[u8], at: usize, last: u64) -> bool {
         && (synced as usize).is_multiple_of(ALIGN)
 }
 
-/// How many bytes from `end` on are not zero, in one run.
-fn written(bytes: &[u8], end: u32) -> u32 {
+/// How many bytes from `end` on were being written when the crash came, as far as the header of a frame
+/// tells: it follows on `last`. Stale bytes of what the file held before do not.
+fn written(bytes: &[u8], end: u32, last: u64) -> u32 {
     let rest = bytes.get(end as usize..).unwrap_or_default();
-    let blank = rest.chunks(frame::HEADER).position(|chunk| chunk.iter().all(|&byte| byte == 0));
-    (blank.map_or(rest.len(), |chunks| chunks * frame::HEADER)) as u32
+    let mut reader = Reader::new(rest);
+    let (Ok(_), Ok(len), Ok(seq)) = (reader.u32(), reader.u32(), reader.u64()) else { return 0 };
+    let follows = seq == last || seq == last + 1 || (last == 0 && seq != 0);
+    if !follows || !plausible(rest, end as usize, last) {
+        return 0;
+    }
+    u32::try_from(frame::padded(len as usize).min(rest.len())).unwrap_or(u32::MAX)
 }

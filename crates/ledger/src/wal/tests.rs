@@ -6,7 +6,10 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use weft_kernel::{Reason, Rng};
 
-use super::{Cursor, FrameAt, HEADER_LEN, Recent, Refused, WalFile, WalSet, Writer, name, scan};
+use super::{
+    Closed, Cursor, FrameAt, HEADER_LEN, Known, Recent, Refused, WalFile, WalSet, Writer, name,
+    scan,
+};
 use crate::{
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
@@ -40,6 +43,10 @@ fn three_groups(disk: &SimulatedDisk) -> Vec<u8> {
         writer.sync().unwrap();
     }
     set.get(1).unwrap().read_all().unwrap()
+}
+
+fn known(before: u64, next: Option<u64>) -> Known {
+    Known { before, next, ..Known::default() }
 }
 
 fn seqs(scan: &scan::Scan) -> Vec<u64> {
@@ -84,37 +91,37 @@ fn recent_groups_are_read_as_slices_until_they_are_pushed_out() {
 fn a_bad_frame_below_a_later_sync_is_damage_and_what_follows_is_kept() {
     let disk = SimulatedDisk::new();
     let mut bytes = three_groups(&disk);
-    assert_eq!(seqs(&scan(&bytes, 1, 0, None)), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    let whole = scan(&bytes, 1, 0, None);
+    assert_eq!(seqs(&scan(&bytes, 1, Known::default())), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let whole = scan(&bytes, 1, Known::default());
     let third = whole.frames[2].offset as usize;
     bytes[third + frame::HEADER] ^= 1;
-    let found = scan(&bytes, 1, 0, None);
+    let found = scan(&bytes, 1, Known::default());
     assert_eq!(seqs(&found), [1, 2, 4, 5, 6, 7, 8, 9]);
     assert_eq!(found.damage.len(), 1);
-    assert_eq!(found.damage[0].lost, 3..4);
+    assert_eq!(found.damage[0].lost, Some(3..4));
     assert_eq!(found.damage[0].bytes, whole.frames[2].offset..whole.frames[3].offset);
     // Also when the damaged frame's length leads nowhere.
     bytes[third + 5] ^= 0xff;
-    assert_eq!(seqs(&scan(&bytes, 1, 0, None)), [1, 2, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(seqs(&scan(&bytes, 1, Known::default())), [1, 2, 4, 5, 6, 7, 8, 9]);
 }
 
 #[test]
 fn a_bad_frame_of_the_last_group_ends_the_file_unless_a_later_file_proves_it_safe() {
     let mut bytes = three_groups(&SimulatedDisk::new());
-    let whole = scan(&bytes, 1, 0, None);
+    let whole = scan(&bytes, 1, Known::default());
     let eighth = whole.frames[7].offset as usize;
     bytes[eighth + frame::HEADER] ^= 1;
-    let torn = scan(&bytes, 1, 0, None);
+    let torn = scan(&bytes, 1, Known::default());
     assert_eq!((seqs(&torn), torn.damage.len()), (vec![1, 2, 3, 4, 5, 6, 7], 0));
     assert_eq!((torn.end, torn.torn), (eighth as u32, whole.end - eighth as u32));
-    let proven = scan(&bytes, 1, 0, Some(10));
+    let proven = scan(&bytes, 1, known(0, Some(10)));
     assert_eq!(seqs(&proven), [1, 2, 3, 4, 5, 6, 7, 9]);
-    assert_eq!(proven.damage[0].lost, 8..9);
+    assert_eq!(proven.damage[0].lost, Some(8..9));
     // The very last frame, of which only the numbers tell that it is missing.
     let mut bytes = three_groups(&SimulatedDisk::new());
     bytes[whole.frames[8].offset as usize + 1] ^= 1;
-    let proven = scan(&bytes, 1, 0, Some(10));
-    assert_eq!((seqs(&proven).len(), proven.damage[0].lost.clone()), (8, 9..10));
+    let proven = scan(&bytes, 1, known(0, Some(10)));
+    assert_eq!((seqs(&proven).len(), proven.damage[0].lost.clone()), (8, Some(9..10)));
 }
 
 #[test]
@@ -144,16 +151,16 @@ fn nothing_of_a_former_life_fits_and_a_closed_file_ends_where_it_was_closed() {
     assert!(set.get(1).is_none() && disk.contents(&name(1)).is_none());
     set.prepare(2).unwrap();
     let file = set.get(2).unwrap();
-    assert_eq!(disk.files().len(), 1, "the spare was used");
-    assert_eq!(seqs(&scan(&file.read_all().unwrap(), 2, 0, None)), Vec::<u64>::new());
+    assert_eq!(disk.files().len(), 2, "the spare was used");
+    assert_eq!(seqs(&scan(&file.read_all().unwrap(), 2, Known::default())), Vec::<u64>::new());
     let mut writer = Writer::new(file.clone());
     writer.write(&mut group(50..60, false)).unwrap();
     writer.sync().unwrap();
-    let end = scan(&file.read_all().unwrap(), 2, 49, None).frames[5].offset;
-    file.close(end).unwrap();
+    let end = scan(&file.read_all().unwrap(), 2, known(49, None)).frames[5].offset;
+    file.close(Closed { end, seq: 54 }).unwrap();
     let (file, whole) = WalFile::open(&disk, 2, &Keys::none()).unwrap();
     assert!(whole);
-    let found = scan(&file.read_all().unwrap(), 2, 49, Some(55));
+    let found = scan(&file.read_all().unwrap(), 2, known(49, Some(55)));
     assert_eq!((seqs(&found), found.damage.len(), found.torn), (vec![50, 51, 52, 53, 54], 0, 0));
 }
 
@@ -201,7 +208,9 @@ fn an_encrypted_file_is_read_with_its_key_and_by_its_copy_of_the_header() {
     let (file, _) = WalFile::open(&disk, 1, &new).unwrap();
     assert_eq!(file.read(&place).unwrap().len(), record.len as usize);
     // Another version is refused with a text that says what to do.
-    disk.flip(&name(1), 8 * 8 + 1);
+    disk.flip(&name(1), 8 * 8);
+    assert!(WalFile::open(&disk, 1, &new).unwrap().1, "one copy is enough");
+    disk.flip(&name(1), (2048 + 8) * 8);
     let refused = WalFile::open(&disk, 1, &new).unwrap_err();
     assert!(refused.said().contains("format version 3"), "{refused}");
 }
@@ -210,18 +219,19 @@ fn an_encrypted_file_is_read_with_its_key_and_by_its_copy_of_the_header() {
 fn a_full_disk_refuses_a_new_file_and_leaves_nothing_behind() {
     let disk = SimulatedDisk::new();
     disk.set_faults(crate::disk::simulated::Faults {
-        bytes_max: Some(FILE + 10),
+        bytes_max: Some(FILE + 8192),
         ..Default::default()
     });
     let set = set(&disk, &Keys::none());
     set.prepare(1).unwrap();
     let full = set.prepare(2).unwrap_err();
     assert_eq!(full.reason(), weft_kernel::Reason::StorageFull);
-    assert_eq!(disk.files().len(), 1);
+    let names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [name(1), "wal/made".to_owned()]);
 }
 
 #[test]
-fn a_file_of_format_version_1_is_these_bytes() {
+fn a_file_of_format_version_2_is_these_bytes() {
     let disk = SimulatedDisk::new();
     let set = WalSet::new(Arc::new(disk.clone()), Keys::none(), 16 << 10);
     set.prepare(7).unwrap();
@@ -267,10 +277,10 @@ fn a_file_of_format_version_1_is_these_bytes() {
     frame.finish();
     writer.write(&mut marker).unwrap();
     let end = writer.offset();
-    set.get(7).unwrap().close(end).unwrap();
+    set.get(7).unwrap().close(Closed { end, seq: 101 }).unwrap();
     let stored = disk.contents(&name(7)).unwrap();
-    crate::format::tests::golden("wal-1.txt", &stored);
-    let found = scan(&stored, 7, 99, None);
+    crate::format::tests::golden("wal-2.txt", &stored);
+    let found = scan(&stored, 7, known(99, None));
     assert_eq!((seqs(&found), found.end), (vec![100, 101, 101], end));
 }
 
@@ -298,7 +308,7 @@ proptest! {
         disk.restart(&mut Rng::seeded(seed));
         let (file, whole) = WalFile::open(&disk, 1, &Keys::none()).unwrap();
         prop_assert!(whole);
-        let found = scan(&file.read_all().unwrap(), 1, 0, None);
+        let found = scan(&file.read_all().unwrap(), 1, Known::default());
         let kept = found.frames.len() as u64;
         prop_assert_eq!(seqs(&found), (1..=kept).collect::<Vec<_>>());
         prop_assert!(kept >= safe && kept < next, "{kept} of {safe} safe and {next}");
@@ -307,7 +317,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_scanned_without_a_panic(bytes in vec(any::<u8>(), 0..9000), later in any::<bool>()) {
-        let found = scan(&bytes, 1, 0, later.then_some(9));
+        let found = scan(&bytes, 1, known(0, later.then_some(9)));
         prop_assert!(found.frames.len() <= bytes.len());
     }
 }

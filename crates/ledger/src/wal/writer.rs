@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use parking_lot::Mutex;
 use weft_kernel::{Error, Reason, Result};
 
-use super::{FOLDER, HEADER_LEN, WalFile, file::name};
+use super::{Closed, FOLDER, HEADER_LEN, WalFile, file::name, made};
 use crate::{
     crypt::Keys,
     disk::{Disk, failed, unreadable},
@@ -101,6 +101,29 @@ impl WalSet {
         let file = self.disk.open(&path, false).map_err(cannot)?;
         let file = WalFile::begin(file, number, &self.keys)?;
         self.disk.sync_dir(FOLDER).map_err(cannot)?;
+        // From here on it is missed when it is not there.
+        made::write(&*self.disk, number)?;
+        self.insert(file);
+        Ok(())
+    }
+
+    /// Puts file `number`, which was made ready in a former life and never used, to use; makes it anew if
+    /// it is not as it should be.
+    ///
+    /// # Errors
+    /// As [`WalSet::prepare`].
+    pub(crate) fn prepare_again(&self, number: u32) -> Result<()> {
+        let path = name(number);
+        let cannot = |error| failed("cannot make a write-ahead file", &path, error);
+        let file = self.disk.open(&path, false).map_err(cannot)?;
+        if file.len().map_err(cannot)? != self.capacity {
+            return self.prepare(number);
+        }
+        let file = WalFile::begin(file, number, &self.keys)?;
+        if made::read(&*self.disk)?.is_none_or(|newest| newest < number) {
+            self.disk.sync_dir(FOLDER).map_err(cannot)?;
+            made::write(&*self.disk, number)?;
+        }
         self.insert(file);
         Ok(())
     }
@@ -147,7 +170,12 @@ pub(crate) struct Writer {
 impl Writer {
     /// Begins with a file that has no frames yet.
     pub(crate) fn new(file: Arc<WalFile>) -> Self {
-        Self { file, written: HEADER_LEN, synced: HEADER_LEN, failed: false }
+        Self::resume(file, HEADER_LEN)
+    }
+
+    /// Goes on at `offset` of a file; what is before is safe, and nothing is behind.
+    pub(crate) fn resume(file: Arc<WalFile>, offset: u32) -> Self {
+        Self { file, written: offset, synced: offset, failed: false }
     }
 
     /// The number of the file that is written.
@@ -165,20 +193,28 @@ impl Writer {
         self.synced < self.written
     }
 
-    /// Goes on in `file`; what was written so far is made safe first.
-    pub(crate) fn turn_to(&mut self, file: Arc<WalFile>) -> Result<()> {
+    /// Goes on in `file`; what was written so far, up to transaction `last`, is made safe first.
+    pub(crate) fn turn_to(&mut self, file: Arc<WalFile>, last: u64) -> Result<()> {
         if self.unsynced() {
             self.sync()?;
         }
+        self.file.set_last(last);
         *self = Self::new(file);
         Ok(())
+    }
+
+    /// Marks the end of the log for good: `last` was the last transaction, and all is safe.
+    pub(crate) fn close(&mut self, last: u64) -> Result<()> {
+        self.refuse_if_failed()?;
+        self.file.close(Closed { end: self.written, seq: last })
     }
 
     /// Writes a group of frames where the last one ended. An encrypted file gets a copy that is
     /// encrypted, so that `bytes` can be kept for readers.
     ///
     /// # Errors
-    /// What the disk says; from then on everything is refused.
+    /// What the disk says; from then on everything is refused. But for `storage_full`: the same group
+    /// may be written again, at the same place.
     pub(crate) fn write(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.refuse_if_failed()?;
         let (offset, synced) = (self.written, self.synced);
@@ -191,6 +227,13 @@ impl Writer {
             self.file.seal(bytes, offset, synced)?;
             self.file.file().write_at(at, bytes)
         };
+        if let Err(error) = &written
+            && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        {
+            // Nothing of it counts before it is written whole.
+            return written
+                .map_err(|error| failed("no room to write the log", &name(self.number()), error));
+        }
         self.outcome(written, "a write to the log failed")?;
         self.written += bytes.len() as u32;
         Ok(())

@@ -162,9 +162,30 @@ fn a_segment_that_is_gone_is_told_and_does_not_stop_the_queue() {
     for name in queue.disk.list("segments").unwrap() {
         queue.disk.remove(&format!("segments/{name}")).unwrap();
     }
+    let refused = queue.reopen().unwrap_err();
+    assert_eq!(refused.reason(), Reason::StorageCorrupt);
+    assert!(refused.said().contains("segments/0000000001.seg"), "{refused}");
+    assert!(refused.detail().contains("--accept-loss"), "{}", refused.detail());
+    queue.options.accept_loss = true;
     queue.reopen().unwrap();
+    assert!(queue.ledger.damage().iter().any(|told| told.contains("1000 records of `queue`")));
+    assert_eq!(queue.lease(10).len(), 0);
+    queue.ledger.close().unwrap();
+    queue.options.accept_loss = false;
+    queue.reopen().unwrap();
+    assert_eq!(queue.ledger.damage(), Vec::<String>::new());
+}
+
+#[test]
+fn a_segment_that_vanishes_is_told_and_does_not_stop_the_queue() {
+    use weft_ledger::disk::Disk;
+    let queue = queue(1000, 100);
+    for name in queue.disk.list("segments").unwrap() {
+        queue.disk.remove(&format!("segments/{name}")).unwrap();
+    }
     assert_eq!(queue.lease(10).len(), 0);
     assert_eq!(queue.ledger.group_stats(queue.group).unwrap().lost, 1000);
+    assert_eq!(queue.ledger.stats().damaged, 1000);
 }
 
 #[test]

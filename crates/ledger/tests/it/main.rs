@@ -6,6 +6,7 @@ mod clock;
 mod cold;
 mod conformance;
 mod copies;
+mod flips;
 mod lives;
 mod looking;
 mod simulation;

@@ -19,11 +19,16 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
         &json!({
             "poisoned": store.poisoned(),
             "full": store.full(),
+            "damaged": stats.damaged,
+            "damage": store.damage(),
             "transactions": stats.transactions,
             "syncs": stats.syncs,
             "logs": stats.logs,
             "groups": stats.groups,
             "maps": stats.maps,
+            "wal_bytes": stats.wal_bytes,
+            "segment_bytes": stats.segment_bytes,
+            "index_bytes": stats.index_bytes,
         }),
     )
 }

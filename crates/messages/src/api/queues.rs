@@ -279,6 +279,7 @@ fn view(broker: &Broker, queue: &Queue) -> Value {
         "oldest": if stats.oldest_ms == 0 { Value::Null } else { time::text(stats.oldest_ms).into() },
         "consumers": stats.consumers,
         "dead_letters_waiting": stats.dead_letters_waiting,
+        "lost": stats.lost,
         "parked_keys": stats.parked,
         "published": counts.published,
         "duplicates": counts.duplicates,

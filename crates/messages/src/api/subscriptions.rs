@@ -183,6 +183,7 @@ fn view(broker: &Broker, subscription: &Subscription) -> Value {
         "consumers": stats.consumers,
         "topics": stats.topics,
         "dead_letters_waiting": stats.dead_letters_waiting,
+        "lost": stats.lost,
         "parked_keys": stats.parked,
         "delivered": counts.delivered,
         "accepted": counts.accepted,

@@ -23,7 +23,7 @@ use crate::config::{Loader, report};
 
 /// Look at where messages are kept, verify it, copy it out and back.
 ///
-/// `inspect`, `verify`, `restore` and `rewrap` work on files that no node has open; `show`, `backup` and
+/// `inspect`, `verify`, `restore`, `repair` and `rewrap` work on files that no node has open; `show`, `backup` and
 /// `checkpoint` ask a running node.
 #[derive(Debug, Args)]
 pub struct Ledger {
@@ -60,6 +60,17 @@ enum Action {
     Restore {
         /// The folder of the backup.
         from: PathBuf,
+        #[command(flatten)]
+        of: Files,
+    },
+    /// Go on without what is missing or damaged, so that a node starts again.
+    ///
+    /// A node refuses to start where files of its ledger are missing or its checkpoint is damaged. Put them
+    /// back if you can, or restore a backup. This goes on with what is left, and tells what is lost.
+    Repair {
+        /// Says that what is missing is lost for good.
+        #[arg(long, required = true)]
+        accept_loss: bool,
         #[command(flatten)]
         of: Files,
     },
@@ -151,6 +162,16 @@ impl Ledger {
                 let found =
                     files::restore(&from, path, keys, &mut progress()).map_err(described)?;
                 show(admin.output, &json!(found), verified)?;
+                Ok(ExitCode::SUCCESS)
+            }),
+            Action::Repair { accept_loss: _, of } => on(&of, |path, keys| {
+                let lost = files::repair(path, keys).map_err(described)?;
+                show(admin.output, &json!({ "lost": lost }), |found| {
+                    let line =
+                        |what: &Value| format!("lost: {}\n", what.as_str().unwrap_or_default());
+                    let lost: String = list(found, "lost").iter().map(line).collect();
+                    if lost.is_empty() { "nothing is missing\n".to_owned() } else { lost }
+                })?;
                 Ok(ExitCode::SUCCESS)
             }),
             Action::Rewrap { of } => on(&of, |path, keys| {

@@ -192,3 +192,29 @@ fn a_second_process_says_whom_it_waits_for_also_without_the_lock_file() {
     assert!(weft.wait().success());
     second.wait_line("weft is up");
 }
+
+#[test]
+fn a_node_does_not_start_without_what_belongs_to_its_ledger() {
+    let mut weft = Weft::start(BIN, NODE);
+    publish(&weft, 20);
+    weft.kill();
+    let data = weft.folder().join("data");
+    let lost: Vec<_> =
+        names(&data.join("wal")).into_iter().filter(|name| name.ends_with(".wal")).collect();
+    std::fs::remove_file(data.join("wal").join(&lost[0])).unwrap();
+    let config = weft.folder().join("weft.yaml");
+    let mut up = Command::new(BIN);
+    let refused = up.args(["up", "--config"]).arg(&config).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    for word in [&*lost[0], "missing", "weft ledger repair --accept-loss"] {
+        assert!(text(&refused).contains(word), "{word}: {}", text(&refused));
+    }
+    assert!(text(&on(&data, &["verify"])).contains(&lost[0]));
+    let asked = on(&data, &["repair"]);
+    assert_eq!(asked.status.code(), Some(2), "a loss is accepted in words: {}", text(&asked));
+    let repaired = on(&data, &["repair", "--accept-loss"]);
+    assert!(repaired.status.success(), "{}", text(&repaired));
+    assert!(text(&repaired).contains(&format!("lost: wal/{} is missing", lost[0])));
+    let verified = on(&data, &["verify"]);
+    assert!(verified.status.success(), "{}", text(&verified));
+}

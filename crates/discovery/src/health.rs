@@ -10,6 +10,7 @@ mod pulse;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use weft_net::Address;
+use weft_wire::proxy_protocol::Header;
 
 pub use probe::NetProbe;
 pub use pulse::Pulse;
@@ -27,6 +28,8 @@ pub struct Checkup {
     pub hostname: Option<Arc<str>>,
     /// How the connection is secured.
     pub tls: Option<ProbeTls>,
+    /// The PROXY header that opens the connection.
+    pub proxy_header: Option<Header>,
     /// For the whole check.
     pub timeout: Duration,
 }

@@ -41,6 +41,8 @@ pub struct ServiceOptions {
     pub dns: Dns,
     /// TLS for checks; `None` checks in clear text.
     pub tls: Option<ProbeTls>,
+    /// The form of the PROXY protocol header that opens each connection, if one does.
+    pub proxy_protocol: Option<weft_wire::proxy_protocol::Version>,
 }
 
 impl ServiceOptions {
@@ -59,6 +61,7 @@ impl ServiceOptions {
             ejection: Some(ejection::Options::default()),
             dns: Dns::default(),
             tls: None,
+            proxy_protocol: None,
         }
     }
 }

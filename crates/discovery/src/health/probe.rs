@@ -131,6 +131,7 @@ async fn ask(
 
 fn target(checkup: &Checkup, protocol: Option<&[u8]>) -> Result<Target, String> {
     let mut target = Target::plain(checkup.address.clone());
+    target.proxy_header = checkup.proxy_header;
     if let Some(tls) = &checkup.tls {
         let name = match (&tls.name, &checkup.hostname, &checkup.address) {
             (Some(name), ..) => name.clone(),
@@ -181,6 +182,7 @@ mod tests {
             address: address.parse().unwrap(),
             hostname: hostname.map(Arc::from),
             tls: None,
+            proxy_header: None,
             timeout: Duration::from_secs(1),
         };
         for (hostname, address, host, expect) in [

@@ -6,6 +6,8 @@ use tokio::task::JoinSet;
 use weft_kernel::Tick;
 
 use super::{Ask, Inner, Registry, asks, health};
+use weft_wire::proxy_protocol::Header;
+
 use crate::{
     endpoint::Verdict,
     health::{Checkup, Finding},
@@ -187,6 +189,9 @@ impl Inner {
                     address,
                     hostname: ward.endpoint.hostname().cloned(),
                     tls: ward.options.tls.clone(),
+                    // What is checked by a port of its own is not what traffic meets.
+                    proxy_header: (ward.options.proxy_protocol.filter(|_| health.port.is_none()))
+                        .map(|version| Header { version, ends: None }),
                     timeout: health.timeout,
                 }),
             });

@@ -129,6 +129,7 @@ async fn probe(address: &str, check: Check) -> Finding {
         address: address.parse().unwrap(),
         hostname: Some(Arc::from("orders.internal")),
         tls: None,
+        proxy_header: None,
         timeout: Duration::from_secs(5),
     };
     NetProbe.probe(checkup).await
@@ -193,6 +194,7 @@ async fn a_silent_endpoint_is_given_up_in_time() {
         address: listener.local_addr().unwrap().into(),
         hostname: None,
         tls: None,
+        proxy_header: None,
         timeout: Duration::from_millis(50),
     };
     let said = NetProbe.probe(checkup).await.unwrap_err();
@@ -241,6 +243,7 @@ async fn a_check_over_tls_verifies_the_name_and_speaks_its_own_protocol() {
             address: address.into(),
             hostname: Some(hostname.into()),
             tls: Some(ProbeTls { config: Arc::clone(&config), name: None }),
+            proxy_header: None,
             timeout: Duration::from_secs(5),
         };
         assert_eq!(NetProbe.probe(checkup("orders.internal")).await, Ok("status 200".into()));

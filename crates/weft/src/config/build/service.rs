@@ -89,6 +89,10 @@ pub(super) fn build(
                 config: Arc::clone(&tls.config),
                 name: tls.server_name.clone().and_then(|name| name.try_into().ok()),
             }),
+            proxy_protocol: section.proxy_protocol.on().map(|header| match header {
+                service::ProxyHeader::V1 => weft_wire::proxy_protocol::Version::V1,
+                service::ProxyHeader::V2 => weft_wire::proxy_protocol::Version::V2,
+            }),
         },
         protocol,
         tls: upstream,

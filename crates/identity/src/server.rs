@@ -23,7 +23,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use weft_kernel::Clock;
 
 use crate::{
@@ -89,9 +89,17 @@ pub struct Server {
     options: ServerOptions,
     clock: Wall,
     resolver: Arc<Resolver>,
-    config: ArcSwap<ServerConfig>,
+    config: ArcSwap<InForce>,
     /// What is in use; held through a reload, so that two do not cross.
     current: Mutex<Material>,
+}
+
+/// What handshakes go by now.
+#[derive(Debug)]
+struct InForce {
+    config: Arc<ServerConfig>,
+    /// Who judges the certificates of clients, if they show any.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// All that was read.
@@ -124,7 +132,23 @@ impl Server {
 
     /// The configuration for the next handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        Arc::clone(&self.config.load().config)
+    }
+
+    /// Judges the chain of a client that resumed its session, leaf first, by what is in force now: the
+    /// handshake itself does not look at it again, and time has passed since it did.
+    ///
+    /// # Errors
+    ///
+    /// What a full handshake with it would be refused for.
+    pub fn vet(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let in_force = self.config.load();
+        let (Some(verifier), Some((leaf, rest))) = (&in_force.verifier, chain.split_first()) else {
+            return Ok(());
+        };
+        let since = self.clock.0.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since);
+        verifier.verify_client_cert(leaf, rest, now).map(|_verified| ())
     }
 
     /// Reads the files again and takes into use what they hold. It reads files and takes locks: not for
@@ -215,7 +239,7 @@ fn build(
     material: &Material,
     clock: &Wall,
     resolver: &Arc<Resolver>,
-) -> Result<ServerConfig, Faults> {
+) -> Result<InForce, Faults> {
     let mut faults = Gather::default();
     let config = assemble(options, material, clock, resolver, &mut faults);
     faults.finish(config)
@@ -227,13 +251,17 @@ fn assemble(
     clock: &Wall,
     resolver: &Arc<Resolver>,
     faults: &mut Gather,
-) -> Option<ServerConfig> {
+) -> Option<InForce> {
     let time = Arc::new(Wall(Arc::clone(&clock.0)));
     let builder = ServerConfig::builder_with_details(provider(), time)
         .with_protocol_versions(options.min_version.versions());
     let builder = faults.take("tls", builder.map_err(What::Settings))?;
-    let builder = match &options.client_auth {
-        Some(auth) => builder.with_client_cert_verifier(verifier(auth, material, faults)?),
+    let verifier = match &options.client_auth {
+        Some(auth) => Some(verifier(auth, material, faults)?),
+        None => None,
+    };
+    let builder = match &verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::clone(resolver) as Arc<_>);
@@ -246,7 +274,7 @@ fn assemble(
     } else {
         config.send_tls13_tickets = 0;
     }
-    Some(config)
+    Some(InForce { config: Arc::new(config), verifier })
 }
 
 fn verifier(

@@ -211,6 +211,14 @@ impl Io {
         }
     }
 
+    /// Whether a client may have come back to a session that it had before, so that its certificates were
+    /// not looked at again.
+    pub fn may_be_resumed(&self) -> bool {
+        let Self::ServerTls(tls) = self else { return false };
+        // A handshake with a second hello does not say which of the two it was.
+        tls.get_ref().1.handshake_kind() != Some(rustls::HandshakeKind::Full)
+    }
+
     /// The protocol that was settled on by ALPN; `None` without TLS or without an agreement.
     pub fn alpn(&self) -> Option<Alpn> {
         match self {

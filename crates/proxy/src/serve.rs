@@ -38,8 +38,8 @@ const CONNECT_TRIES: usize = 3;
 /// How long one of them may take.
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 
-/// Where the certificates of a listener come from, at the moment of a handshake.
-pub type ServerTls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+/// What a listener shows, and whom it lets in, at the moment of a handshake.
+pub type ServerTls = Arc<weft_identity::Server>;
 
 /// What stands before a listener's protocol.
 #[derive(Clone)]
@@ -151,7 +151,9 @@ async fn run(
     let io = match &entry.tls {
         None => Io::from(stream),
         Some(tls) => {
-            let io = accept::tls(stream, accept::TLS_HANDSHAKE_TIME, |_| Some(tls())).await;
+            let io = accept::tls(stream, accept::TLS_HANDSHAKE_TIME, |_| Some(tls.config()))
+                .await
+                .and_then(|io| vet(tls, io));
             listener.meter.handshake(local.index, io.is_ok());
             io?
         }
@@ -182,6 +184,19 @@ async fn run(
     Box::pin(h2::server::serve(io, early, peer, &listener.h2, front, &stop))
         .await
         .inspect_err(|_| listener.meter.protocol_error(worker))
+}
+
+/// Holds a session that was resumed to what a full handshake would ask now.
+fn vet(tls: &ServerTls, io: Io) -> Result<Io> {
+    if io.may_be_resumed()
+        && let Some(info) = io.tls_info()
+    {
+        tls.vet(&info.peer_certificates).map_err(|error| {
+            let say = "the certificate of the client that resumed its session is good no more";
+            Error::new(Reason::MalformedRequest, say).because(error)
+        })?;
+    }
+    Ok(io)
 }
 
 /// Whether the first bytes are those of a PROXY protocol header; a client that stays silent has none.

@@ -69,6 +69,7 @@ impl Table {
 
     fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         let Some(name) = name else { return &self.first };
+        let name = name.strip_suffix('.').unwrap_or(name);
         let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Cow::Owned(name.to_ascii_lowercase())
         } else {

@@ -9,7 +9,7 @@ use weft_net::{
     Address, Workers,
     listen::{self, Bound},
 };
-use weft_proxy::{Entry, Local, ProxyProtocol, ServerTls};
+use weft_proxy::{Entry, Local, ProxyProtocol};
 
 use crate::config::plan::{ProxyMode, Socket};
 
@@ -194,7 +194,7 @@ fn entry(socket: &Socket, server: Option<&Arc<Server>>) -> Entry {
     let from = socket.proxy_protocol_from.clone();
     Entry {
         listener: socket.listener.clone(),
-        tls: server.cloned().map(|server| Arc::new(move || server.config()) as ServerTls),
+        tls: server.cloned(),
         proxy_protocol: match socket.proxy_protocol {
             ProxyMode::Off => ProxyProtocol::Off,
             ProxyMode::Accept => ProxyProtocol::Accepted(from),

@@ -285,7 +285,13 @@ impl PathRule {
 
 /// Normalises a path that was made, or refuses it.
 fn finish(made: String) -> Result<String> {
-    if made.len() > PATH_BYTES_MAX || !made.starts_with('/') || made.contains('?') {
+    // What came had no dot segments any more, so those that are here the rewrite made, out of the
+    // client's text: to resolve them would lead where nobody meant to.
+    if made.len() > PATH_BYTES_MAX
+        || !made.starts_with('/')
+        || made.contains('?')
+        || made.split('/').any(is_dots)
+    {
         return Err(refused().note(made.chars().take(200).collect::<String>()));
     }
     // The listener has decided about encoded slashes when the request came in.
@@ -295,6 +301,21 @@ fn finish(made: String) -> Result<String> {
         Ok(std::borrow::Cow::Borrowed(_)) => Ok(made),
         Err(_) => Err(refused().note(made.chars().take(200).collect::<String>())),
     }
+}
+
+/// Whether a segment is one or two dots to anybody: as they stand, escaped, or with parameters behind.
+fn is_dots(segment: &str) -> bool {
+    let mut rest = segment;
+    let mut dots = 0;
+    loop {
+        rest = match rest.as_bytes() {
+            [b'.', ..] => &rest[1..],
+            [b'%', b'2', b'e' | b'E', ..] => &rest[3..],
+            _ => break,
+        };
+        dots += 1;
+    }
+    (1..=2).contains(&dots) && (rest.is_empty() || rest.starts_with(';'))
 }
 
 fn refused() -> Error {
@@ -348,6 +369,9 @@ fn check_replacement(regex: &Regex, replace: &str) -> Result<(), String> {
     let plain = |byte: u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'?' | b'#' | b'\\');
     if !replace.bytes().all(plain) {
         return Err(format!("`{replace}` holds what cannot stand in a path"));
+    }
+    if replace.split('/').any(is_dots) {
+        return Err(format!("`{replace}` has a dot segment, which no path may get"));
     }
     let mut rest = replace;
     while let Some(dollar) = rest.find('$') {

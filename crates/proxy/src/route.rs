@@ -162,7 +162,38 @@ impl Route {
     }
 }
 
+/// Whether a field, its name in lower case, frames a message or belongs to one connection, so that who
+/// changed it would break what is around it.
+pub fn is_framing(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "connection",
+        "content-length",
+        "expect",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name)
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || !name.bytes().all(fields::is_token) {
+        return Err(format!("`{name}` is not a header name"));
+    }
+    if is_framing(&name.to_ascii_lowercase()) {
+        return Err(format!("`{name}` frames a message or belongs to its connection"));
+    }
+    Ok(())
+}
+
 fn check_field(name: &str, value: &str) -> Result<(), String> {
+    check_name(name)?;
     let mut probe = Fields::new();
     if !probe.append(&name.to_ascii_lowercase(), value.as_bytes()) {
         return Err(format!("`{name}: {value}` is not a header field"));
@@ -174,10 +205,7 @@ fn check_ops(ops: &HeaderOps) -> Result<(), String> {
     for (name, value) in ops.set.iter().chain(&ops.add) {
         check_field(name, value)?;
     }
-    match ops.remove.iter().find(|name| name.is_empty() || !name.bytes().all(fields::is_token)) {
-        Some(name) => Err(format!("`{name}` is not a header name")),
-        None => Ok(()),
-    }
+    ops.remove.iter().try_for_each(|name| check_name(name))
 }
 
 fn check_respond(respond: &plan::Respond) -> Result<(), String> {

@@ -94,7 +94,8 @@ pub fn merge(roots: Vec<Node>, cx: &mut Cx) -> Node {
             );
             continue;
         };
-        for (key, value) in above {
+        // What begins with `x-` is the user's own: anchors, notes, what other tools read.
+        for (key, value) in above.into_iter().filter(|(key, _)| !key.text.starts_with("x-")) {
             match entries.iter_mut().find(|(other, _)| other.text == key.text) {
                 None => entries.push((key, value)),
                 Some((first, below)) => combine(first, below, &key, value, cx),

@@ -208,17 +208,13 @@ impl Cx {
             Kind::Map(entries) => {
                 for (key, _) in entries {
                     if table.field(&key.text).is_none() {
-                        let problem = if &*key.text == "<<" {
-                            Problem::error(key.place, "merge keys are not read")
-                                .help("name what is shared under `policies`, and list the policy")
-                        } else {
+                        self.report(
                             Problem::error(
                                 key.place,
                                 format!("{} has no key `{}`", table.name, key.text),
                             )
-                            .near(&key.text, table.keys())
-                        };
-                        self.report(problem);
+                            .near(&key.text, table.keys()),
+                        );
                     }
                 }
                 // Only sections are cloned lazily: callers look fields up in the original.

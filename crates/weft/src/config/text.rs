@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use weft_discovery::Source;
 use weft_net::Address;
 use weft_proxy::plan;
+use weft_wire::path;
 
 use super::{
     leaf::{Many, Pairs},
@@ -36,6 +37,11 @@ pub struct HostPattern(pub Option<plan::Host>);
 /// The name of a header field, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(pub String);
+
+/// The name of a header field that a configuration may change, in lower case: not one that frames a
+/// message or belongs to its connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldName(pub String);
 
 /// The value of a header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +82,15 @@ texts! {
             .map(|name| Self(name.as_str().to_owned()))
             .map_err(|_error| format!("`{}` is not the name of a header field", shown(text)))
     };
-    HeaderValue, "header value", None, |text| match http::HeaderValue::from_str(text) {
-        Ok(_) if text.trim() == text => Ok(Self(text.to_owned())),
-        Ok(_) => Err("a header value neither begins nor ends with a space".into()),
-        Err(_) => Err(format!(
-            "`{}` cannot be a header value: only visible ASCII characters, spaces and tabs can",
-            shown(text)
-        )),
+    FieldName, "header name", Some(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), |text| {
+        let name = http::HeaderName::from_bytes(text.as_bytes())
+            .map_err(|_error| format!("`{}` is not the name of a header field", shown(text)))?;
+        if weft_proxy::route::is_framing(name.as_str()) {
+            return Err(format!(
+                "`{name}` frames a message or belongs to its connection: Weft writes it itself"
+            ));
+        }
+        Ok(Self(name.as_str().to_owned()))
     };
     Method, "method", Some("^[A-Z][A-Z-]*$"), |text| {
         let known = text.parse::<http::Method>().is_ok();
@@ -108,10 +116,25 @@ texts! {
         let good = !text.is_empty()
             && text.parse::<http::uri::Authority>().is_ok_and(|authority| authority.as_str() == text)
             && !text.contains('@');
-        if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(format!("`{}` is not a host", shown(text))) }
+        match beyond_scheme(text) {
+            _ if good => Ok(Self(text.to_ascii_lowercase())),
+            Some(rest) => Err(format!(
+                "`{}` is a URL, and a host is wanted: write `{}`",
+                shown(text),
+                shown(authority_of(rest))
+            )),
+            None => Err(format!("`{}` is not a host", shown(text))),
+        }
     };
     Address, "address", None, |text| {
         text.parse().map_err(|_error| {
+            if let Some(rest) = beyond_scheme(text) {
+                return format!(
+                    "`{}` is a URL, and an address to listen on is wanted: write `{}`",
+                    shown(text),
+                    shown(authority_of(rest))
+                );
+            }
             format!(
                 "`{}` is not an address to listen on: write 0.0.0.0:8080, [::]:8080 or unix:/run/weft.sock",
                 shown(text)
@@ -119,7 +142,25 @@ texts! {
         })
     };
     Source, "endpoint", None, |text| {
-        text.parse().map_err(|error: weft_discovery::options::ParseSourceError| error.to_string())
+        text.parse().map_err(|error: weft_discovery::options::ParseSourceError| match beyond_scheme(text) {
+            None => error.to_string(),
+            Some(rest) => {
+                let authority = authority_of(rest);
+                let secure = text.starts_with("https:") || text.starts_with("grpcs:");
+                let port = if secure { 443 } else { 80 };
+                let whole = if authority.len() > bare_host(rest).len() {
+                    authority.to_owned()
+                } else {
+                    format!("{authority}:{port}")
+                };
+                let tls = if secure { ", and `tls: on` for the service" } else { "" };
+                format!(
+                    "`{}` is a URL, and an endpoint is wanted: write `{}`{tls}",
+                    shown(text),
+                    shown(&whole)
+                )
+            }
+        })
     };
     IpNet, "network", None, |text| {
         let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
@@ -127,6 +168,68 @@ texts! {
             format!("`{}` is not a network: write 10.0.0.0/8, or a single address", shown(text))
         })
     };
+}
+
+impl Setting for HeaderValue {
+    fn shape() -> Shape {
+        Shape::Text { what: "header value", pattern: None }
+    }
+
+    fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let text = cx.text(node, "a header value")?;
+        match http::HeaderValue::from_str(text) {
+            Ok(_) if text.trim() == text => {}
+            Ok(_) => {
+                let what = "a header value neither begins nor ends with a space";
+                cx.report(Problem::error(node.place, what));
+                return None;
+            }
+            Err(_) => {
+                let what = format!(
+                    "`{}` cannot be a header value: only visible ASCII characters, spaces and tabs can",
+                    shown(text)
+                );
+                cx.report(Problem::error(node.place, what));
+                return None;
+            }
+        }
+        if let Some(name) = foreign_variable(text) {
+            cx.report(
+                Problem::warning(
+                    node.place,
+                    format!(
+                        "`{}` is sent as it is written: nothing is put in its place",
+                        shown(name)
+                    ),
+                )
+                .help(
+                    "services are told of the client by X-Forwarded-For, -Proto and -Host anyway",
+                ),
+            );
+        }
+        Some(Self(text.to_owned()))
+    }
+}
+
+/// A variable as other proxies have them in header values: `$remote_addr`, `%REQ(…)%`, `%[src]`.
+fn foreign_variable(text: &str) -> Option<&str> {
+    if let Some((at, _)) = text
+        .match_indices('$')
+        .find(|(at, _)| text[at + 1..].starts_with(|c: char| c.is_ascii_lowercase()))
+    {
+        let name = &text[at + 1..];
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        return Some(&text[at..at + 1 + end.unwrap_or(name.len())]);
+    }
+    let at = text.find("%[").or_else(|| {
+        text.match_indices('%').map(|(at, _)| at).find(|at| {
+            let rest = &text[at + 1..];
+            let end =
+                rest.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(rest.len());
+            end > 2 && rest[end..].starts_with(['(', '%'])
+        })
+    })?;
+    Some(&text[at..])
 }
 
 fn shown(text: &str) -> String {
@@ -139,11 +242,45 @@ fn last_line(error: &regex::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
+/// What follows the scheme of a URL, if this is one.
+fn beyond_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let legal = !scheme.is_empty()
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    legal.then_some(rest)
+}
+
+/// The host of what follows a scheme, with its port.
+fn authority_of(rest: &str) -> &str {
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
+/// The host of what follows a scheme, without its port.
+fn bare_host(rest: &str) -> &str {
+    let authority = authority_of(rest);
+    match authority.rfind(':') {
+        Some(colon) if !authority.ends_with(']') => &authority[..colon],
+        _ => authority,
+    }
+}
+
 fn host_pattern(text: &str) -> Result<HostPattern, String> {
     if text == "*" {
         return Ok(HostPattern(None));
     }
+    if let Some(rest) = beyond_scheme(text) {
+        return Err(format!(
+            "`{}` is a URL, and a host is wanted: write `{}`",
+            shown(text),
+            shown(bare_host(rest))
+        ));
+    }
     let lower = text.to_ascii_lowercase();
+    // The dot of the root names the same host.
+    let lower = match lower.strip_suffix('.') {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
+        _ => lower,
+    };
     let (wildcard, name) = match lower.strip_prefix("*.") {
         Some(rest) => (true, rest),
         None => (false, lower.as_str()),
@@ -221,7 +358,19 @@ fn plain_path(text: &str) -> Result<String, String> {
             shown(text)
         ));
     }
-    Ok(text.to_owned())
+    let rules = path::Rules { encoded_slash: path::EncodedSlash::Keep, ..path::Rules::default() };
+    match path::normalise(text, rules) {
+        Ok(normal) if normal == text => Ok(text.to_owned()),
+        Ok(normal) => Err(format!(
+            "`{}`: requests have their paths normalised, so write `{}`",
+            shown(text),
+            shown(&normal)
+        )),
+        Err(_) => Err(format!(
+            "`{}`: no request has such a path, since an escape in it is broken or not let in",
+            shown(text)
+        )),
+    }
 }
 
 fn template(text: &str) -> Result<String, String> {
@@ -416,18 +565,18 @@ settings! {
     /// Changes to the fields of a message: first removed, then set, then added.
     pub struct HeaderOps = "header changes" {
         /// Fields that replace all of their name.
-        set: Pairs<HeaderName, HeaderValue>,
+        set: Pairs<FieldName, HeaderValue>,
         /// Fields that are added to those of their name.
-        add: Pairs<HeaderName, Many<HeaderValue>>,
+        add: Pairs<FieldName, Many<HeaderValue>>,
         /// Names whose fields are removed.
-        remove: Many<HeaderName>,
+        remove: Many<FieldName>,
     }
 }
 
 impl HeaderOps {
     /// As the request path wants them.
     pub fn plan(&self) -> plan::HeaderOps {
-        let pair = |(name, value): &(HeaderName, HeaderValue)| (name.0.clone(), value.0.clone());
+        let pair = |(name, value): &(FieldName, HeaderValue)| (name.0.clone(), value.0.clone());
         plan::HeaderOps {
             remove: self.remove.iter().map(|name| name.0.clone()).collect(),
             set: self.set.0.iter().map(pair).collect(),

@@ -228,10 +228,12 @@ pub(super) fn parse_cut(
             Ok((event, span)) => builder.event(event, &span),
             Err(error) => {
                 let at = cut.start(error.marker().byte_offset().unwrap_or(0));
-                let problem = Problem::error(
-                    builder.at_line(at),
-                    format!("this is not YAML: {}", error.info()),
-                );
+                let place = builder.at_line(at);
+                let mut problem =
+                    Problem::error(place, format!("this is not YAML: {}", error.info()));
+                if let Some(help) = unquoted(sources.text(place).unwrap_or_default()) {
+                    problem = problem.help(help);
+                }
                 builder.problems.push(problem);
                 Err(())
             }
@@ -258,6 +260,26 @@ pub(super) fn parse_built_in(text: &str) -> Node {
         parse(&sources, file, &mut Vec::new()).unwrap_or_else(|| Node::built_in(Kind::Null));
     detach(&mut node);
     node
+}
+
+/// What is likely meant by a line that is not YAML.
+fn unquoted(line: &str) -> Option<&'static str> {
+    let bytes = line.as_bytes();
+    // Where a value begins: after a blank, a bracket or a comma.
+    let begins = |at: usize| at == 0 || matches!(bytes[at - 1], b' ' | b'[' | b'{' | b',' | b':');
+    let has = |what: &[u8]| (0..bytes.len()).any(|at| bytes[at..].starts_with(what) && begins(at));
+    if has(b"*.") || has(b"*") {
+        return Some(
+            "a value that begins with `*` is an alias to YAML: write it in quotes, as in '*.example.com'",
+        );
+    }
+    if has(b"${") && line.contains(['[', '{']) {
+        return Some("within brackets a variable is written in quotes, as in [\"${NAME}\"]");
+    }
+    if has(b"@") || has(b"`") || has(b"%") {
+        return Some("a value that begins so is written in quotes");
+    }
+    None
 }
 
 fn detach(node: &mut Node) {
@@ -353,9 +375,44 @@ impl Builder<'_> {
         let place = self.first_line(Place { end, ..open.place });
         let kind = match open.what {
             Container::List(items) => Kind::List(items),
-            Container::Map { entries, .. } => Kind::Map(entries),
+            Container::Map { entries, .. } => Kind::Map(self.merged(entries)?),
         };
         self.value(Node { place, kind }, open.anchor)
+    }
+
+    /// The entries of a map with those of its merge key (`<<`): a map or a list of maps, of which an
+    /// earlier one wins and what the map says itself wins over all.
+    fn merged(&mut self, entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, ()> {
+        let Some(at) = entries.iter().position(|(key, _)| &*key.text == "<<") else {
+            return Ok(entries);
+        };
+        let mut own = entries;
+        let (key, value) = own.remove(at);
+        let maps = match value.kind {
+            Kind::List(items) => items,
+            _ => vec![value],
+        };
+        let mut seen = Seen::default();
+        for (key, _) in &own {
+            seen.insert(&key.text, key.place);
+        }
+        for map in maps {
+            match map.kind {
+                Kind::Map(more) => {
+                    for (key, value) in more {
+                        if seen.insert(&key.text, key.place).is_none() {
+                            own.push((key, value));
+                        }
+                    }
+                }
+                Kind::Null | Kind::Bad => {}
+                _ => {
+                    let what = format!("`<<` takes in maps, and this is {}", map.about());
+                    self.problems.push(Problem::error(key.place, what));
+                }
+            }
+        }
+        Ok(own)
     }
 
     fn value(&mut self, node: Node, anchor: usize) -> Result<(), ()> {

@@ -3,14 +3,19 @@
 use std::{collections::HashMap, sync::Arc};
 
 use weft_proxy::plan::{self, Field, HostRewrite, Inside, Match, PathRewrite, Rewrite, Target};
+use weft_proxy::{
+    rewrite::{Redirector, Rewriter},
+    router::Table,
+};
 
 use super::{hosts, messages, targets};
 use crate::config::{
     merge::Names,
-    problem::Problem,
+    problem::{Problem, Severity},
     routes::Around,
     sections::{Policy, Route, listener::Protocol, route, target},
     setting::{At, Cx},
+    source::Place,
     text::TemplatePath,
 };
 
@@ -29,7 +34,7 @@ pub(in super::super) fn build(
     let target = target(route, &matches, names, cx);
     combinations(route, section, cx);
     let (target, policy) = target.zip(policy)?;
-    Some(plan::Route {
+    let built = plan::Route {
         name: route.name.value.clone(),
         listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
         is_internal: false,
@@ -37,7 +42,14 @@ pub(in super::super) fn build(
         policy,
         rewrite,
         target,
-    })
+    };
+    // What the request path would refuse is told here, where it stands.
+    if let Err(errors) = Table::compile([(0, &built)]) {
+        for error in errors {
+            cx.report(Problem::error(route.name.place, error.what));
+        }
+    }
+    Some(built)
 }
 
 fn listeners(route: &Route, names: &Names, protocols: &HashMap<&str, Protocol>, cx: &mut Cx) {
@@ -192,7 +204,7 @@ fn redirect_target(
         cx.report(Problem::error(section.place, "the port of a redirect is said with `port`"));
         return None;
     }
-    Some(plan::Redirect {
+    let redirect = plan::Redirect {
         scheme: section.scheme.map(|scheme| match scheme {
             target::Scheme::Http => "http".to_owned(),
             target::Scheme::Https => "https".to_owned(),
@@ -202,7 +214,18 @@ fn redirect_target(
         path: paths.pop(),
         status,
         strip_query: section.strip_query,
-    })
+    };
+    refused(section.place, Redirector::compile(&redirect, matches), cx);
+    Some(redirect)
+}
+
+/// Reports what the request path would refuse, unless it was told better already.
+fn refused<T>(place: Place, compiled: Result<T, String>, cx: &mut Cx) {
+    if let Err(what) = compiled
+        && !cx.problems.iter().any(|problem| problem.severity == Severity::Error)
+    {
+        cx.report(Problem::error(place, what));
+    }
 }
 
 fn rewrite(route: &Route, matches: &[Match], cx: &mut Cx) -> Rewrite {
@@ -224,13 +247,15 @@ fn rewrite(route: &Route, matches: &[Match], cx: &mut Cx) -> Rewrite {
             "keep one of `prefix`, `path`, `regex`, `template`",
         ));
     }
-    Rewrite {
+    let rewrite = Rewrite {
         path: paths.pop(),
         host: section.host.as_ref().map(|host| match host.0.as_str() {
             "endpoint" => HostRewrite::Endpoint,
             host => HostRewrite::Literal(host.to_owned()),
         }),
-    }
+    };
+    refused(section.place, Rewriter::compile(&rewrite, matches), cx);
+    rewrite
 }
 
 /// The captures of a template.

@@ -6,7 +6,9 @@ use crate::config::{
     leaf::Pairs,
     leaf::{Number, Port, Some1},
     setting::{At, settings},
-    text::{Authority, HeaderName, HeaderValue, Pattern, PlainPath, Status, TemplatePath},
+    text::{
+        Authority, FieldName, HeaderName, HeaderValue, Pattern, PlainPath, Status, TemplatePath,
+    },
 };
 
 /// One or more services.
@@ -68,7 +70,7 @@ settings! {
         /// Its body.
         body: Option<String>,
         /// Its fields.
-        headers: Pairs<HeaderName, HeaderValue>,
+        headers: Pairs<FieldName, HeaderValue>,
     }
 
     /// A change of path and host before a request is sent on; one of the four for the path.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use http::Method;
 
 use super::admin::{self, Admin};
@@ -10,17 +10,37 @@ use crate::admin::view::RouteView;
 
 /// The routes of a running node, or one of them.
 #[derive(Debug, Args)]
+#[command(subcommand_precedence_over_arg = true)]
 pub struct Route {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The route; all of them otherwise.
     name: Option<String>,
     #[command(flatten)]
     admin: Admin,
 }
 
+/// What is shown, said in a word.
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Every route.
+    List,
+    /// One route: its matches, target and limits.
+    Show {
+        /// The route.
+        name: String,
+    },
+}
+
 impl Route {
     /// Exits with 0 if it is there, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match &self.name {
+        let name = match &self.verb {
+            Some(Verb::List) => None,
+            Some(Verb::Show { name }) => Some(name),
+            None => self.name.as_ref(),
+        };
+        match name {
             None => {
                 self.admin.ask(&Method::GET, "/v1/routes", None, |all: &Vec<RouteView>| list(all))
             }

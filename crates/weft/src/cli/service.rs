@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 
 use super::admin::{self, Admin, or_dash};
@@ -10,7 +10,10 @@ use crate::admin::view::{EndpointView, ServiceSummary, ServiceView};
 
 /// The services of a running node, or one of them; or take one of its endpoints out and back.
 #[derive(Debug, Args)]
+#[command(subcommand_precedence_over_arg = true)]
 pub struct Service {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The service; all of them otherwise.
     name: Option<String>,
     /// What is done to an endpoint of it.
@@ -20,6 +23,18 @@ pub struct Service {
     endpoint: Option<String>,
     #[command(flatten)]
     admin: Admin,
+}
+
+/// What is shown, said in a word.
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Every service.
+    List,
+    /// One service: its endpoints, breaker and limits.
+    Show {
+        /// The service.
+        name: String,
+    },
 }
 
 /// What is done to an endpoint.
@@ -49,7 +64,12 @@ impl Action {
 impl Service {
     /// Exits with 0 if it is there or was done, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Some(name) = &self.name else {
+        let name = match &self.verb {
+            Some(Verb::List) => None,
+            Some(Verb::Show { name }) => Some(name),
+            None => self.name.as_ref(),
+        };
+        let Some(name) = name else {
             return self.admin.ask(
                 &Method::GET,
                 "/v1/services",

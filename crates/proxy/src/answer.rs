@@ -27,8 +27,15 @@ impl Answer {
         Self { head, body, tunnel: None }
     }
 
-    /// The response, with the exchange to be told of its end.
-    pub(crate) fn send(self, mut exchange: Box<Exchange>) -> Response {
+    /// The response, with the exchange to be told of its end. Whoever has answered, the service or Weft
+    /// itself, what the route changes is changed.
+    pub(crate) fn send(mut self, mut exchange: Box<Exchange>) -> Response {
+        if let Some(route) = &exchange.route {
+            let ops = &route.policy.response_headers;
+            if !ops.is_empty() {
+                route::apply(ops, &mut self.head.fields);
+            }
+        }
         exchange.status = self.head.status;
         Response {
             head: self.head,
@@ -155,15 +162,8 @@ pub(crate) fn refuse(reason: Reason, detail: &str, request_id: &str) -> Response
     Response::new(head, Body::full(text))
 }
 
-/// Makes a service's response the client's: without what belongs to the service's connection, and with
-/// what the route changes.
-pub(crate) fn hand_back(exchange: &Exchange, head: &mut ResponseHead) {
+/// Makes a service's response the client's: without what belongs to the service's connection.
+pub(crate) fn hand_back(head: &mut ResponseHead) {
     head.fields.strip_hop_by_hop(false);
     head.fields.remove(Known::Trailer);
-    if let Some(route) = &exchange.route {
-        let ops = &route.policy.response_headers;
-        if !ops.is_empty() {
-            route::apply(ops, &mut head.fields);
-        }
-    }
 }

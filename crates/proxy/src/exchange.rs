@@ -26,7 +26,7 @@ use weft_telemetry::{
     span::{self, SpanRecord, Value},
     trace::{self, request_id},
 };
-use weft_wire::{Known, Method, RequestHead, grpc};
+use weft_wire::{Known, Method, RequestHead, forwarded, grpc};
 
 use crate::{
     connection,
@@ -51,6 +51,8 @@ pub(crate) struct Exchange {
     pub(crate) client: Option<IpAddr>,
     /// How many trusted proxies stand before Weft.
     pub(crate) depth: usize,
+    /// What trusted proxies say of it in `Forwarded`.
+    pub(crate) forwarded: Option<Box<forwarded::Told>>,
     /// Whether the client came by TLS.
     pub(crate) secure: bool,
     /// What the service is to be told of the client's certificate.
@@ -105,6 +107,7 @@ impl Exchange {
             original: None,
             client: None,
             depth: 0,
+            forwarded: None,
             secure,
             certificate: None,
             grpc: None,

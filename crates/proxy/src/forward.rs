@@ -84,7 +84,7 @@ impl Forward<'_> {
             Then::Tunnel(..) => head.fields.get(Known::Upgrade).map(<[u8]>::to_vec),
             Then::Body(_) => None,
         };
-        answer::hand_back(exchange, &mut head);
+        answer::hand_back(&mut head);
         Ok(match then {
             Then::Tunnel(io, early) => {
                 // The fields of the handshake were the connection's, and are the client's now.
@@ -350,7 +350,7 @@ impl Forward<'_> {
         if self.route.plan.rewrite.host == Some(HostRewrite::Endpoint)
             || !exchange.head.fields.has(Known::Host)
         {
-            exchange.head.fields.set(Known::Host, host_of(endpoint).as_bytes());
+            exchange.head.fields.set(Known::Host, self.upstream.host(endpoint).as_bytes());
         }
     }
 
@@ -368,12 +368,6 @@ impl Forward<'_> {
         };
         Some(Ends { source, destination })
     }
-}
-
-/// What an endpoint is called where a request names no host.
-pub(crate) fn host_of(endpoint: &Endpoint) -> &str {
-    let name = endpoint.hostname().unwrap_or_else(|| endpoint.label());
-    if weft_wire::h1::is_authority(name.as_bytes()) { name } else { "localhost" }
 }
 
 /// Most tries of a request that reached nobody and are not counted against its retries.

@@ -219,7 +219,7 @@ async fn to_inside(
             return Err(no_socket());
         }
     }
-    answer::hand_back(exchange, &mut answer.head);
+    answer::hand_back(&mut answer.head);
     if let Some(protocol) = protocol
         && exchange.head.version == Version::Http11
     {
@@ -268,7 +268,9 @@ type Refusal = (Error, Option<String>);
 fn find(exchange: &Exchange, captures: &mut Captures) -> Result<(Arc<Route>, Found), Refusal> {
     let head = &exchange.head;
     let host = head.fields.get_str(Known::Host).unwrap_or_default();
+    // The dot of the root names the same host (RFC 3986 section 3.2.2).
     let host = without_port(host);
+    let host = host.strip_suffix('.').unwrap_or(host);
     let lower;
     let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
         lower = host.to_ascii_lowercase();

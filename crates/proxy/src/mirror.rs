@@ -8,10 +8,7 @@ use weft_kernel::{Deadline, SystemClock};
 use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
-use crate::{
-    attempt::Try, exchange::Exchange, forward::host_of, local::Local, upload::Times,
-    upstream::Upstream,
-};
+use crate::{attempt::Try, exchange::Exchange, local::Local, upload::Times, upstream::Upstream};
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -26,8 +23,7 @@ pub(crate) fn sender(
     is_grpc: bool,
 ) -> impl FnOnce(Bytes) + 'static {
     move |body| {
-        if let Some(host) = head.fields.get_str(Known::Host) {
-            let host = format!("{host}-shadow");
+        if let Some(host) = head.fields.get_str(Known::Host).and_then(shadow) {
             head.fields.set(Known::Host, host.as_bytes());
         }
         head.upgrade = None;
@@ -40,6 +36,20 @@ pub(crate) fn sender(
         let tasks = local.tasks.clone();
         tasks.spawn_local(async move { send(local, upstream, head, body, is_grpc).await });
     }
+}
+
+/// The host of a copy: the name with `-shadow` after it, before the dot of the root and the port. An
+/// address has no name to change.
+fn shadow(host: &str) -> Option<String> {
+    if host.starts_with('[') {
+        return None;
+    }
+    let (name, port) = host.find(':').map_or((host, ""), |colon| host.split_at(colon));
+    let (name, dot) = name.strip_suffix('.').map_or((name, ""), |name| (name, "."));
+    if name.is_empty() || name.parse::<std::net::IpAddr>().is_ok() {
+        return None;
+    }
+    Some(format!("{name}-shadow{dot}{port}"))
 }
 
 /// Sends a copy. Nobody waits for it, so whatever goes wrong is told by the service's metrics alone.
@@ -65,7 +75,7 @@ async fn send(
     };
     let Ok(endpoint) = endpoint else { return };
     if !head.fields.has(Known::Host) {
-        head.fields.add(Known::Host, host_of(&endpoint).as_bytes());
+        head.fields.add(Known::Host, upstream.host(&endpoint).as_bytes());
     }
     let (alarm, inform) = (Alarm::default(), Inform::default());
     let times = Times {
@@ -99,5 +109,23 @@ async fn send(
             success.outcome,
             SystemClock::tick(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_name_of_a_copy_stands_before_its_port() {
+        for (host, copy) in [
+            ("t.example", Some("t.example-shadow")),
+            ("t.example:8080", Some("t.example-shadow:8080")),
+            ("t.example.", Some("t.example-shadow.")),
+            ("t.example.:80", Some("t.example-shadow.:80")),
+            ("10.0.0.1:80", None),
+            ("[::1]:80", None),
+            ("", None),
+        ] {
+            assert_eq!(super::shadow(host).as_deref(), copy, "{host}");
+        }
     }
 }

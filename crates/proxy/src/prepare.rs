@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, time::Duration};
 use weft_kernel::{Deadline, Error, Reason, Result, Tick};
 use weft_net::{Address, message::Peer};
 use weft_telemetry::trace;
-use weft_wire::{Known, Method, forwarded, grpc, h1, path};
+use weft_wire::{Fields, Known, Method, forwarded, grpc, h1, path};
 
 use crate::{
     exchange::{Exchange, RequestId},
@@ -28,9 +28,18 @@ pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
         exchange.head.fields.add(Known::XForwardedClientCert, certificate.as_bytes());
     }
     let head = &mut exchange.head;
-    if !listener.http.underscores
-        && head.fields.iter().any(|(name, _)| name.as_bytes().contains(&b'_'))
-    {
+    let (mut underscore, mut forwarded) = (false, false);
+    let text = head.fields.text();
+    // No name that is known has an underscore, or speaks of a way that strangers could make up.
+    for (_, name, _) in head.fields.places().filter(|(known, ..)| known.is_none()) {
+        let name = &text[name];
+        underscore |= name.contains(&b'_');
+        forwarded |= tells_of_a_way(name);
+    }
+    if forwarded && exchange.depth == 0 {
+        forget_way(&mut head.fields);
+    }
+    if underscore && !listener.http.underscores {
         return Err(Error::new(
             Reason::MalformedRequest,
             "a header name holds an underscore, which servers may read as a hyphen",
@@ -66,6 +75,23 @@ pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
     Ok(())
 }
 
+/// Whether a field speaks of the way that a request came, which only a trusted proxy may.
+fn tells_of_a_way(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded") || name == b"x-real-ip"
+}
+
+/// Takes off what a stranger says of its way.
+#[cold]
+fn forget_way(fields: &mut Fields) {
+    let told =
+        |name: &&str| Known::of(name.as_bytes()).is_none() && tells_of_a_way(name.as_bytes());
+    let names: Vec<String> =
+        fields.iter().map(|(name, _)| name).filter(told).map(str::to_owned).collect();
+    for name in names {
+        fields.remove_named(&name);
+    }
+}
+
 /// The value of `x-forwarded-client-cert` for a connection; `None` if the client showed no certificate.
 pub(crate) fn client_certificate(peer: &Peer) -> Option<Rc<str>> {
     let shown = peer.tls.as_ref()?.peer_certificates.first()?;
@@ -86,12 +112,21 @@ pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
         };
         exchange.client = Some(client.address);
         exchange.depth = client.depth;
+        if client.depth > 0 && !fields.has(Known::XForwardedFor) && fields.has(Known::Forwarded) {
+            exchange.forwarded =
+                Some(Box::new(forwarded::told(client.depth, fields.all(Known::Forwarded))));
+        }
     }
     if exchange.depth > 0
         && let Some(secure) =
             forwarded::is_secure(exchange.depth, fields.all(Known::XForwardedProto))
     {
         exchange.secure = secure;
+    }
+    match exchange.forwarded.as_deref().and_then(|told| told.proto.as_deref()) {
+        Some("https" | "wss") => exchange.secure = true,
+        Some("http" | "ws") => exchange.secure = false,
+        _ => {}
     }
     let local = exchange.local.clone();
     let mut rng = local.rng.borrow_mut();
@@ -101,7 +136,8 @@ pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
     };
     const TRACE: [Known; 3] = [Known::Traceparent, Known::B3, Known::XB3TraceId];
     let incoming = if TRACE.iter().any(|known| fields.has(*known)) {
-        trace::Context::extract(|name| fields.named(name))
+        let states = fields.all(Known::Tracestate);
+        trace::Context::extract(|name| fields.only_named(name), states)
     } else {
         trace::Context::default()
     };
@@ -115,6 +151,7 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     let view = exchange.view.clone();
     let is_grpc = exchange.grpc.is_some();
     let trusted = exchange.depth > 0;
+    let told = exchange.forwarded.take();
     let head = &mut exchange.head;
     head.fields.strip_hop_by_hop(is_grpc);
     // Whether a body is to come is for the service to decide, if there is one.
@@ -125,7 +162,9 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     head.fields.remove(Known::XAttempt);
     let mut text = Vec::with_capacity(64);
     if let Some(peer) = peer_ip(&exchange.peer.address) {
-        if trusted {
+        if let Some(told) = &told {
+            forwarded::write_chain(&told.chain, peer, &mut text);
+        } else if trusted {
             forwarded::write_x_forwarded_for(
                 head.fields.all(Known::XForwardedFor),
                 peer,
@@ -140,10 +179,12 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     // Forwarded would have to agree with the fields above; one way of telling is enough.
     head.fields.remove(Known::Forwarded);
     let proto: &[u8] = if exchange.secure { b"https" } else { b"http" };
-    if !(trusted && head.fields.has(Known::XForwardedProto)) {
+    if told.is_some() || !(trusted && head.fields.has(Known::XForwardedProto)) {
         head.fields.set(Known::XForwardedProto, proto);
     }
-    if !(trusted && head.fields.has(Known::XForwardedHost))
+    if let Some(host) = told.as_ref().and_then(|told| told.host.as_ref()) {
+        head.fields.set(Known::XForwardedHost, host.as_bytes());
+    } else if !(trusted && head.fields.has(Known::XForwardedHost))
         && let Some(host) = head.fields.get(Known::Host)
     {
         text.extend_from_slice(host);
@@ -163,6 +204,10 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
         head.fields.remove(known);
     }
     head.fields.set(Known::Traceparent, &exchange.trace.traceparent());
+    // One that is good belongs to the trace that goes on, and stays as it came.
+    if exchange.trace.tracestate.is_none() {
+        head.fields.remove(Known::Tracestate);
+    }
 }
 
 fn via(

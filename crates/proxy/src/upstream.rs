@@ -197,6 +197,24 @@ impl Upstream {
         ServerName::try_from(name).ok()
     }
 
+    /// The host of an endpoint, as `Host` has it: with the port, but for the usual one of the scheme.
+    pub(crate) fn host(&self, endpoint: &Endpoint) -> String {
+        let name = endpoint.hostname().map(|name| name.strip_suffix('.').unwrap_or(name));
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        match (name, endpoint.address()) {
+            (Some(name), Address::Tcp(address)) if address.port() != usual => {
+                format!("{name}:{}", address.port())
+            }
+            (None, Address::Tcp(address)) if address.port() != usual => address.to_string(),
+            (None, Address::Tcp(address)) => match address.ip() {
+                std::net::IpAddr::V4(ip) => ip.to_string(),
+                std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            },
+            (Some(name), _) => name.to_owned(),
+            (None, Address::Unix(_)) => "localhost".to_owned(),
+        }
+    }
+
     /// Whether TLS is spoken to it.
     pub const fn is_secure(&self) -> bool {
         self.tls.is_some()

@@ -34,11 +34,15 @@ impl Context {
     /// Reads the context that a request carries; `get` gives the value of a header by its lower-case name.
     ///
     /// `traceparent` wins over `b3`, which wins over the `x-b3-` headers. A B3 caller may send a decision
-    /// alone, without ids: then [`Self::sampled`] is set and [`Self::trace_id`] is 0. If a request has
-    /// several `tracestate` fields, `get` gives them joined by commas, or the first.
-    pub fn extract<'a>(get: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
+    /// alone, without ids: then [`Self::sampled`] is set and [`Self::trace_id`] is 0. A field that comes
+    /// more than once is as good as none, so `get` gives `None` for it; only `tracestate` may be spread
+    /// over several, which are one list in the order of `states`.
+    pub fn extract<'a>(
+        get: impl Fn(&str) -> Option<&'a [u8]>,
+        states: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
         if let Some(mut context) = get("traceparent").and_then(w3c::parse) {
-            context.tracestate = get("tracestate").and_then(w3c::tracestate).map(Into::into);
+            context.tracestate = w3c::join(states);
             return context;
         }
         get("b3").and_then(b3::single).or_else(|| b3::multi(get)).unwrap_or_default()
@@ -138,9 +142,16 @@ mod tests {
     const SPAN: u64 = 0xb7ad_6b71_6920_3331;
 
     fn extract(headers: &[(&str, &str)]) -> Context {
-        Context::extract(|name| {
-            headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes())
-        })
+        Context::extract(
+            |name| {
+                let mut of = headers.iter().filter(|(key, _)| *key == name);
+                of.next().filter(|_| of.next().is_none()).map(|(_, value)| value.as_bytes())
+            },
+            headers
+                .iter()
+                .filter(|(key, _)| *key == "tracestate")
+                .map(|(_, value)| value.as_bytes()),
+        )
     }
 
     #[test]
@@ -164,6 +175,19 @@ mod tests {
         assert_eq!(extract(&[good, state]).tracestate.as_deref(), Some(state.1));
         assert_eq!(extract(&[state]).tracestate, None);
         assert_eq!(extract(&[("traceparent", "nonsense"), state]).tracestate, None);
+    }
+
+    #[test]
+    fn two_traceparents_are_none_and_tracestates_are_one_list() {
+        let good = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let other = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203332-01");
+        let (one, two) = (("tracestate", "foo=1"), ("tracestate", "bar=2, baz=3"));
+        assert_eq!(extract(&[good, other, one]), Context::default());
+        assert_eq!(extract(&[good, good, one]), Context::default());
+        let joined = extract(&[good, one, two]).tracestate;
+        assert_eq!(joined.as_deref(), Some("foo=1,bar=2, baz=3"));
+        assert_eq!(extract(&[good, one, ("tracestate", "bar")]).tracestate, None);
+        assert_eq!(extract(&[good, ("tracestate", ""), one]).tracestate.as_deref(), Some(",foo=1"));
     }
 
     #[test]

@@ -185,6 +185,14 @@ impl Fields {
         Some(self.value_of(line))
     }
 
+    /// The value of a name in lower case, if there is one field of it alone.
+    pub fn only_named(&self, name: &str) -> Option<&[u8]> {
+        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
+        let mut lines = self.lines.iter().filter(|line| self.is(line, name.as_bytes(), known));
+        let line = lines.next()?;
+        if lines.next().is_some() { None } else { Some(self.value_of(line)) }
+    }
+
     /// Every value of a name in lower case, in order.
     pub fn all_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);

@@ -11,7 +11,7 @@
 mod element;
 mod node;
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 pub use element::{Element, Malformed, elements, write_element};
 use ipnet::IpNet;
@@ -116,6 +116,49 @@ pub fn client_by_forwarded<'a>(
     walk(peer, trust, (0..kept).map(|back| ring[(count - 1 - back) % HOPS_MAX]))
 }
 
+/// What the trusted proxies say of the client in `Forwarded`, for a client found at `depth` in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The addresses from the client to the proxy before the last, as `X-Forwarded-For` has them.
+    pub chain: Vec<IpAddr>,
+    /// The scheme that the client spoke.
+    pub proto: Option<String>,
+    /// The host that the client asked for.
+    pub host: Option<String>,
+}
+
+/// What the outermost trusted proxy says of its client in `Forwarded`, and the addresses up to it.
+/// Nothing without trust.
+pub fn told<'a>(depth: usize, lines: impl IntoIterator<Item = &'a [u8]>) -> Told {
+    let mut told = Told::default();
+    let depth = depth.min(HOPS_MAX);
+    if depth == 0 {
+        return told;
+    }
+    let mut last: std::collections::VecDeque<Element<'_>> = std::collections::VecDeque::new();
+    for line in lines {
+        for element in elements(line) {
+            let Ok(element) = element else {
+                last.clear();
+                break;
+            };
+            if last.len() == depth {
+                last.pop_front();
+            }
+            last.push_back(element);
+        }
+    }
+    if last.len() < depth {
+        return told;
+    }
+    told.chain.extend(last.iter().filter_map(|element| element.for_?.address()));
+    if let Some(first) = last.pop_front() {
+        told.proto = first.proto.map(|proto| proto.to_ascii_lowercase());
+        told.host = first.host.map(Cow::into_owned);
+    }
+    told
+}
+
 /// Follows the addresses of a chain outwards from a trusted peer; `None` is no address.
 fn walk(peer: IpAddr, trust: &Trust, hops: impl Iterator<Item = Option<IpAddr>>) -> Client {
     let mut client = Client { address: peer, depth: 0, broken: true };
@@ -209,6 +252,15 @@ pub fn write_x_forwarded_for<'a>(
             out.extend_from_slice(line);
             out.extend_from_slice(b", ");
         }
+    }
+    node::write_address(peer.to_canonical(), out);
+}
+
+/// Appends the `X-Forwarded-For` value to send on for a chain that came as `Forwarded`, then the peer.
+pub fn write_chain(chain: &[IpAddr], peer: IpAddr, out: &mut Vec<u8>) {
+    for address in chain {
+        node::write_address(*address, out);
+        out.extend_from_slice(b", ");
     }
     node::write_address(peer.to_canonical(), out);
 }

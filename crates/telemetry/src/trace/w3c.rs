@@ -41,26 +41,56 @@ pub(super) fn write(context: &Context) -> [u8; 55] {
     value
 }
 
+/// The most members of a list (section 3.3.1.1).
+const MEMBERS_MAX: usize = 32;
+
+/// The list that the `tracestate` fields of a request are together; `None` if it may not be taken along.
+pub(super) fn join<'a>(mut fields: impl Iterator<Item = &'a [u8]>) -> Option<Box<str>> {
+    let first = fields.next()?;
+    let Some(second) = fields.next() else { return tracestate(first).map(Into::into) };
+    let mut all = first.to_vec();
+    for field in std::iter::once(second).chain(fields) {
+        if all.len() > TRACESTATE_BYTES_MAX {
+            return None;
+        }
+        all.push(b',');
+        all.extend_from_slice(field);
+    }
+    tracestate(&all).map(Into::into)
+}
+
 /// Checks that a `tracestate` is a list that may be taken along; what is inside is other people's.
 pub(super) fn tracestate(value: &[u8]) -> Option<&str> {
     let text = str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
-    let fits = !text.is_empty()
-        && text.len() <= TRACESTATE_BYTES_MAX
+    let members = || text.split(',').map(|member| member.trim_matches([' ', '\t']));
+    let fits = text.len() <= TRACESTATE_BYTES_MAX
         && text.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b))
-        && text.split(',').map(|member| member.trim_matches([' ', '\t'])).all(member);
+        && members().all(member)
+        && (1..=MEMBERS_MAX).contains(&members().filter(|member| !member.is_empty()).count());
     fits.then_some(text)
 }
 
 /// `key=value`, or nothing, as empty members are allowed between commas.
 fn member(member: &str) -> bool {
     let Some((key, value)) = member.split_once('=') else { return member.is_empty() };
-    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    key.len() <= 256
-        && key.bytes().next().is_some_and(letter)
-        && key.bytes().all(|b| letter(b) || b"_-*/@".contains(&b))
+    is_key(key)
         && !value.is_empty()
         && value.len() <= 256
-        && !value.contains('=')
+        && !value.bytes().any(|b| b == b'=' || b == b'\t')
+}
+
+/// A simple key, or `tenant@system` (section 3.3.1.3.1). A digit may come first, as level 2 lets it.
+fn is_key(key: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |part: &str, most: usize| {
+        (1..=most).contains(&part.len())
+            && part.bytes().next().is_some_and(letter)
+            && part.bytes().all(|b| letter(b) || b"_-*/".contains(&b))
+    };
+    match key.split_once('@') {
+        None => part(key, 256),
+        Some((tenant, system)) => part(tenant, 241) && part(system, 14),
+    }
 }
 
 #[cfg(test)]
@@ -110,8 +140,38 @@ mod tests {
         {
             assert_eq!(tracestate(good.as_bytes()), Some(good));
         }
+        let most = vec!["a=1"; 32].join(",");
+        let tenant = format!("{}@{}=1", "t".repeat(241), "v".repeat(14));
+        for good in [&most, &tenant, &format!("{}=1", "z".repeat(256))] {
+            assert_eq!(tracestate(good.as_bytes()), Some(good.as_str()));
+        }
         let long = format!("a={}", "x".repeat(511));
-        for bad in ["", " ", "a", "A=1", "=1", "a=", "a=1=2", "a=\u{e9}", "a=1\r\nx: y", &long] {
+        let many = vec!["a=1"; 33].join(",");
+        let tenant = format!("{}@v=1", "t".repeat(242));
+        let system = format!("t@{}=1", "v".repeat(15));
+        for bad in [
+            "",
+            " ",
+            ",",
+            "a",
+            "A=1",
+            "=1",
+            "a=",
+            "a=1=2",
+            "a=\u{e9}",
+            "a=1\r\nx: y",
+            "a =1",
+            "a@=1",
+            "@a=1",
+            "a@b@c=1",
+            "a@@b=1",
+            "a.b=1",
+            "a=1\t2",
+            &long,
+            &many,
+            &tenant,
+            &system,
+        ] {
             assert_eq!(tracestate(bad.as_bytes()), None, "{bad:?}");
         }
     }

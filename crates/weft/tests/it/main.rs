@@ -10,6 +10,7 @@ mod config;
 mod docs;
 mod drain;
 mod faults;
+mod forwarding;
 mod grpc;
 mod h2_abuse;
 mod h2_conformance;

@@ -15,6 +15,7 @@ pub mod address;
 pub mod alarm;
 pub mod body;
 pub mod connect;
+pub mod descriptors;
 mod expect;
 pub mod h1;
 pub mod h2;

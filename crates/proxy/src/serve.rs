@@ -9,7 +9,7 @@ use weft_kernel::{Error, Name, Reason, Result, SystemClock};
 use weft_net::{
     Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
     alarm::Alarm,
-    connect, h1, h2,
+    connect, descriptors, h1, h2,
     message::Peer,
     pool::Wanted,
     relay::{self, Relayed},
@@ -107,10 +107,11 @@ pub async fn serve(local: Rc<Local>, connection: Connection, entry: Arc<Entry>) 
         return;
     };
     let meter = listener.meter.clone();
-    if meter.active() >= listener.http.connections_max as u64 {
+    let full = meter.active() >= listener.http.connections_max as u64;
+    let Some(_place) = (!full).then(descriptors::Place::take).flatten() else {
         meter.refused(local.index);
         return;
-    }
+    };
     meter.opened(local.index);
     let _counted = Counted(&meter, local.index);
     let Connection { socket, peer, stop } = connection;

@@ -65,6 +65,7 @@ impl Up {
             super::print_error(&report::text(&loaded.warnings, &loaded.sources, false))?;
         }
         weft_telemetry::log::init(&loaded.plan.telemetry.log)?;
+        limit_of_descriptors(&loaded.plan);
         let options = node::Options {
             config: self.config.path,
             workers: self.workers.map(usize::from),
@@ -79,6 +80,23 @@ impl Up {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, run(options, watcher, loader, loaded))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Takes as many file descriptors as there may be, and says what holds if they are fewer than the
+/// listeners may want.
+fn limit_of_descriptors(plan: &config::Plan) {
+    let share = weft_net::descriptors::claim();
+    let wanted = plan.proxy.listeners.iter().map(|listener| listener.http.connections_max);
+    let wanted = wanted.fold(0, usize::saturating_add);
+    if wanted > share.clients {
+        tracing::warn!(
+            descriptors = share.all,
+            clients_max = share.clients,
+            connections_max = wanted,
+            "the process may open too few files for its listeners: clients beyond `clients_max` are \
+             closed at once; raise `ulimit -n` (LimitNOFILE), or lower `limits.connections_max`"
+        );
     }
 }
 

@@ -102,3 +102,47 @@ services: {{ it: {{ endpoints: ['@nowhere', '{}'], balancer: round_robin }} }}
     assert!(other.is_closed());
     assert!(weft.wait().success());
 }
+
+#[test]
+fn clients_that_take_every_descriptor_are_refused_and_those_before_them_are_served() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("limited");
+    std::fs::write(&script, format!("#!/bin/sh\nulimit -n 300\nexec {BIN} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let service = Upstream::saying("served");
+    let weft = Weft::start(
+        script.to_str().unwrap(),
+        &format!(
+            "admin: off
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}', protocol: http1 }} }}
+routes: [{{ name: all, to: it }}]
+",
+            service.address()
+        ),
+    );
+    assert!(weft.wait_line("ulimit").contains("clients_max=86"), "{}", weft.output());
+    // Three times as many as there is room for; each of those that came first can reach the service.
+    let mut all: Vec<Conn> = (0..260).map(|_| weft.connect("web")).collect();
+    let request = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
+    let (served, refused): (Vec<usize>, Vec<usize>) = (0..all.len()).partition(|at| {
+        let conn = &mut all[*at];
+        conn.send(request);
+        let head = conn.head();
+        head.is_some_and(|mut head| {
+            conn.body(&mut head, false);
+            (head.status(), head.text()) == (200, "served".to_owned())
+        })
+    });
+    assert_eq!((served.len(), refused.len()), (86, 174));
+    for at in served {
+        assert_eq!(all[at].ask(request).text(), "served");
+    }
+    drop(all);
+    weft_testkit::wait::until("there is room again", || {
+        let mut conn = weft.connect("web");
+        conn.send(request);
+        conn.head().map(drop)
+    });
+}

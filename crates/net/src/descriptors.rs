@@ -1,0 +1,93 @@
+//! The file descriptors of the process: as many as the system lets it have, and shared so that clients
+//! cannot take those that are needed to serve them.
+//!
+//! A descriptor is a connection, and nearly nothing else. When clients may take all of them, none is left
+//! to reach a service with, and everybody is refused instead of those who came last. So clients have half
+//! of what is there, and who comes when that is used up is closed at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that are neither a client's connection nor a service's: sockets that listen, files, timers.
+const OTHERS: usize = 128;
+
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+static CLIENTS_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// What the process may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Altogether.
+    pub all: usize,
+    /// Connections of clients.
+    pub clients: usize,
+}
+
+impl Share {
+    /// The share of clients among this many descriptors.
+    pub const fn of(all: usize) -> Self {
+        let half = all.saturating_sub(OTHERS) / 2;
+        // However few there are, somebody is served.
+        let least = all / 4;
+        let clients = if all == usize::MAX {
+            all
+        } else if half > least {
+            half
+        } else {
+            least
+        };
+        Self { all, clients }
+    }
+}
+
+/// Raises the limit of the process as far as it may be raised, and holds clients to their share from now
+/// on. To be called once, at the start.
+pub fn claim() -> Share {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // Without a number there is no limit.
+    let share =
+        Share::of(current.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX)));
+    CLIENTS_MAX.store(share.clients, Relaxed);
+    share
+}
+
+/// The place of one client's connection, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place(());
+
+impl Place {
+    /// A place, if one is left.
+    pub fn take() -> Option<Self> {
+        if CLIENTS.fetch_add(1, Relaxed) < CLIENTS_MAX.load(Relaxed) {
+            return Some(Self(()));
+        }
+        CLIENTS.fetch_sub(1, Relaxed);
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_half_for_services() {
+        for (all, clients) in
+            [(64, 16), (1024, 448), (1_048_576, 524_224), (usize::MAX, usize::MAX)]
+        {
+            assert_eq!(Share::of(all), Share { all, clients });
+        }
+    }
+}

@@ -111,7 +111,8 @@ impl Upstream {
         };
         let head = HeadLimits {
             bytes_max: weft_kernel::limits::HEADER_BYTES_MAX,
-            count_max: weft_kernel::limits::HEADER_COUNT_MAX,
+            // What services answer is bounded by its bytes; a line has four at least.
+            count_max: weft_kernel::limits::HEADER_BYTES_MAX / 4,
         };
         let pool = pool::Options {
             connections_max: plan.pool.connections_max,

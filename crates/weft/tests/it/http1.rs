@@ -281,3 +281,29 @@ fn a_response_without_length_ends_with_its_connection() {
         assert!(response.complete);
     }
 }
+
+#[test]
+fn a_response_may_have_as_many_fields_as_its_bytes_allow() {
+    let service = Upstream::answering(|request| {
+        let count: usize = request.get("x-count").unwrap().parse().unwrap();
+        let fields: String = (0..count).map(|at| format!("x-{at}: v\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{fields}\r\nok")
+    });
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: off
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}', protocol: http1 }} }}
+routes: [{{ name: all, to: it }}]
+",
+            service.address()
+        ),
+    );
+    for count in [99, 101, 300, 3000] {
+        let response = weft.get("/", &format!("x-count: {count}\r\n"));
+        assert_eq!((response.status(), response.text()), (200, "ok".to_owned()), "{count}");
+        assert_eq!(response.get(&format!("x-{}", count - 1)), Some("v"));
+    }
+    assert_eq!(weft.get("/", "x-count: 8000\r\n").status(), 502);
+}

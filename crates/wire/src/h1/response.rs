@@ -34,6 +34,23 @@ pub fn parse_response(
     let seen = &bytes[..bytes.len().min(limits.bytes_max)];
     let mut room = [const { MaybeUninit::uninit() }; COUNT_CEILING];
     let room = &mut room[..limits.count_max.min(COUNT_CEILING)];
+    match parse_within(seen, room, method, limits) {
+        Err(HeadError::TooMany(_)) if limits.count_max > COUNT_CEILING => {
+            // A line takes at least four bytes, so that the bytes bound their number too.
+            let most = limits.count_max.min(seen.len() / 4 + 1);
+            let mut room: Vec<_> = (0..most).map(|_| MaybeUninit::uninit()).collect();
+            parse_within(seen, &mut room, method, limits)
+        }
+        parsed => parsed,
+    }
+}
+
+fn parse_within<'a>(
+    seen: &'a [u8],
+    room: &mut [MaybeUninit<httparse::Header<'a>>],
+    method: &Method,
+    limits: HeadLimits,
+) -> Result<Option<ParsedResponse>, HeadError> {
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut response,

@@ -294,12 +294,23 @@ impl Inner {
     ) -> Moved {
         let wanted = self.wanted(&options);
         let moved = service.install(Arc::clone(&options), wanted, now);
+        service.note_unresolved(self.has_unresolved(&options));
         if options.health.is_some() {
             for member in service.set().members() {
                 self.watch(service, &member.endpoint, &options, now);
             }
         }
         moved
+    }
+
+    /// Whether a name of these options has no answer to stand on: none yet, or none at all.
+    fn has_unresolved(&self, options: &ServiceOptions) -> bool {
+        asks(options).iter().any(|ask| {
+            let asked = self.ids.get(ask).and_then(|id| self.asked.get(id));
+            asked.is_none_or(|asked| {
+                matches!(asked.resolution.state(), State::Pending | State::Failed)
+            })
+        })
     }
 
     /// The members that options and answers make.

@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use arc_swap::ArcSwap;
@@ -61,6 +61,8 @@ pub struct Service {
     /// Held by whoever changes members, verdicts or drains; never on the request path.
     control: Mutex<()>,
     refused: AtomicU64,
+    /// A name of it has no answer to stand on.
+    unresolved: AtomicBool,
 }
 
 /// A member that a service should have.
@@ -89,6 +91,7 @@ impl Service {
             home,
             control: Mutex::new(()),
             refused: AtomicU64::new(0),
+            unresolved: AtomicBool::new(false),
         })
     }
 
@@ -118,6 +121,7 @@ impl Service {
     }
 
     /// Chooses who takes a request: [`Reason::NoEndpoint`] if the service has none at all,
+    /// [`Reason::DnsFailed`] if that is because a name of it has not been resolved,
     /// [`Reason::NoHealthyEndpoint`] if none of them may be used now.
     ///
     /// An ejected endpoint whose time is up is handed to exactly one pick, which should send its
@@ -125,7 +129,11 @@ impl Service {
     pub fn pick(&self, pick: &mut Pick<'_>) -> Result<Arc<Endpoint>, Reason> {
         let view = self.view.load();
         if view.set.members().is_empty() {
-            return Err(self.refuse(Reason::NoEndpoint));
+            let reason = match self.unresolved.load(Relaxed) {
+                true => Reason::DnsFailed,
+                false => Reason::NoEndpoint,
+            };
+            return Err(self.refuse(reason));
         }
         let options = &*view.options;
         let hash = match pick.hash {
@@ -208,6 +216,11 @@ impl Service {
                     (1..=RESTART_MISSES_MAX).contains(&ejection.unreached())
                 })
         })
+    }
+
+    /// Notes whether a name of it has no answer to stand on.
+    pub(crate) fn note_unresolved(&self, unresolved: bool) {
+        self.unresolved.store(unresolved, Relaxed);
     }
 
     fn refuse(&self, reason: Reason) -> Reason {

@@ -330,6 +330,7 @@ impl Forward<'_> {
         self.upstream.discovered.pick(&mut pick).map_err(|reason| {
             let say = match reason {
                 Reason::NoEndpoint => "the service has no endpoint",
+                Reason::DnsFailed => "the names of the service's endpoints are not resolved",
                 _ => "no endpoint of the service may be used now",
             };
             Error::new(reason, say).at(format!("service {}", self.upstream.name))

@@ -122,7 +122,22 @@ impl Registry {
         match done {
             Done::Lookup { id, result } => {
                 inner.asks.ended();
-                if let Some(ask) = inner.resolved(id, result, now) {
+                let asked = |inner: &Inner| {
+                    inner.asked.get(&id).map(|asked| (asked.ask.clone(), asked.resolution.state()))
+                };
+                let before = asked(&inner).map(|(_, state)| state);
+                let changed = inner.resolved(id, result, now);
+                if let Some((ask, state)) = asked(&inner).filter(|_| changed.is_none())
+                    && Some(state) != before
+                {
+                    for service in self.services.load().values() {
+                        let options = service.options();
+                        if asks(&options).contains(&ask) {
+                            service.note_unresolved(inner.has_unresolved(&options));
+                        }
+                    }
+                }
+                if let Some(ask) = changed {
                     for service in self.services.load().values() {
                         let options = service.options();
                         if asks(&options).contains(&ask) {

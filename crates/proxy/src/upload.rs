@@ -87,8 +87,9 @@ impl Upload {
 
     /// Why a response ended, by whoever is answerable for it.
     pub(crate) fn blame(&self, reason: Reason) -> Reason {
-        match (&*self.fault.borrow(), reason) {
-            (Some((fault, _)), _) => *fault,
+        let fault = self.fault.borrow().as_ref().map(|(fault, _)| *fault);
+        match (fault, reason) {
+            (Some(fault), _) => fault,
             // Who waits for its caller cannot speak.
             (None, Reason::StreamIdle) if self.stage() == Stage::Waiting => Reason::BodyTimeout,
             (None, reason) => reason,

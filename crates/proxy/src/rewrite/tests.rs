@@ -120,12 +120,9 @@ fn each_match_has_captures_of_its_own() {
 #[test]
 fn what_is_not_safe_is_refused() {
     for (rewrite, target) in [
-        (replace("x", "/../.."), "/a/x"),
-        (replace("b", ".."), "/a/b/c"),
         (replace("^/files", "/static/"), "/files../admin"),
         (replace("^/files", "/static/"), "/files."),
         (replace("^/files", "/static/"), "/files..;x/admin"),
-        (replace("b", "%2E%2e"), "/a/b/c"),
         (replace("^/", ""), "/a/b"),
         (replace("(.)x", "%2e"), "/axxx%41/%2"),
         (replace("x", "%"), "/x"),
@@ -145,6 +142,9 @@ fn what_cannot_work_is_refused_when_compiled() {
         PathRewrite::Prefix("/a?b".into()),
         PathRewrite::Prefix("/a\r\n".into()),
         PathRewrite::Full(String::new()),
+        replace("x", "/../.."),
+        replace("b", ".."),
+        replace("b", "a/%2E%2e"),
         PathRewrite::Full("/a/../b".into()),
         PathRewrite::Full("//a".into()),
         PathRewrite::Full("/a#b".into()),

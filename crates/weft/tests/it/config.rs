@@ -1,5 +1,6 @@
 //! Configuration: what is accepted, what is refused and how that is told.
 
+mod agree;
 mod compiled;
 mod files;
 mod fuzz;

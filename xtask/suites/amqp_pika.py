@@ -1404,6 +1404,47 @@ def delivery_limit():
             ch.exchange_delete(x)
 
 
+# ---- transactions
+
+
+@case("a commit publishes and settles together, a rollback forgets both")
+def transactions():
+    with connected() as connection:
+        ch, looking = connection.channel(), connection.channel()
+        source, target = queue(looking), queue(looking)
+        for body in (b"1", b"2"):
+            put(looking, source, body)
+        ch.tx_select()
+        for ending in (ch.tx_rollback, ch.tx_commit):
+            method, _, _ = get(ch, source, ack=False)
+            put(ch, target, b"answer", delivery_mode=2)
+            ch.basic_ack(method.delivery_tag)
+            same(looking.queue_declare(target, passive=True).method.message_count, 0)
+            ending()
+        settles(looking, target, 1)
+        ch.close()
+        # What was rolled back was unsettled when its channel ended.
+        settles(looking, source, 1)
+
+
+@case("transactions are held to their rules")
+def transaction_rules():
+    with connected() as connection:
+        ch = connection.channel()
+        refused(406, "PRECONDITION_FAILED - channel is not transactional", ch.tx_commit)
+        ch = connection.channel()
+        refused(406, "PRECONDITION_FAILED - channel is not transactional", ch.tx_rollback)
+        ch = connection.channel()
+        ch.confirm_delivery()
+        text = "PRECONDITION_FAILED - cannot switch from confirm to tx mode"
+        refused(406, text, ch.tx_select)
+        ch = connection.channel()
+        ch.tx_select()
+        ch.tx_select()
+        text = "PRECONDITION_FAILED - cannot switch from tx to confirm mode"
+        refused(406, text, ch.confirm_delivery)
+
+
 # ---- request and reply
 
 

@@ -33,14 +33,14 @@ pub(crate) struct Slot {
     file: u32,
     /// 27 bits of the frame's offset in units of eight, the lower 5 bits of the priority.
     frame: u32,
-    /// 25 bits of the image's offset in the frame, whether it has a key, the upper 3 bits of the priority.
+    /// 28 bits of the image's offset in the frame, whether it has a key, the upper 3 bits of the priority.
     record: u32,
     /// 0 for a hole.
     len: u32,
 }
 
 const FRAME_BITS: u32 = 27;
-const RECORD_BITS: u32 = 25;
+const RECORD_BITS: u32 = 28;
 const KEYED: u32 = 1 << RECORD_BITS;
 /// How many bits of the priority stand above the frame's offset; the others stand above [`KEYED`].
 const LOWER_BITS: u32 = u32::BITS - FRAME_BITS;

@@ -10,7 +10,8 @@ pub(crate) use life::block;
 use model::Model;
 use weft_kernel::{ManualClock, Reason, Rng};
 use weft_ledger::{
-    Durability, Ledger, LogOptions, NewRecord, Op, Options, Store, Transaction,
+    Ask, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, NewRecord, Op, Options, Settle,
+    Store, Transaction,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -215,6 +216,64 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     life::block(&ledger, ledger.commit(Transaction::new(Durability::Fsync).append(log, record)))
         .unwrap();
     assert_eq!(ledger.log_stats(log).unwrap().records, taken - 3 + 1);
+}
+
+#[test]
+fn a_node_starts_on_a_full_disk_drains_and_takes_appends_again() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let open = || Ledger::open(Arc::new(disk.clone()), options(false), clock.clone()).unwrap().0;
+    let ledger = open();
+    let log = life::block(&ledger, ledger.create_log("log", LogOptions::default())).unwrap();
+    let group = GroupOptions::owning(log);
+    let group = life::block(&ledger, ledger.create_group("group", group)).unwrap();
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used + 5_000_000), ..Faults::default() });
+    let append = |ledger: &Ledger| {
+        let record = NewRecord::new(vec![7; 10_000]);
+        ledger.submit(Transaction::new(Durability::Fsync).append(log, record))
+    };
+    let mut taken = 0u64;
+    while !append(&ledger).is_err_and(|refused| refused.error.reason() == Reason::StorageFull) {
+        ledger.step();
+        taken = ledger.log_stats(log).unwrap().records;
+    }
+    // Again and again, with not one byte free.
+    let mut ledger = ledger;
+    for _ in 0..5 {
+        drop(ledger);
+        disk.reopen();
+        let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+        disk.set_faults(Faults { bytes_max: Some(used), ..Faults::default() });
+        ledger = open();
+        assert!(append(&ledger).is_err(), "there is no room");
+        assert_eq!(ledger.log_stats(log).unwrap().records, taken);
+    }
+    let mut drained = 0;
+    for _ in 0..10_000 {
+        let ask = Ask { consumer: ConsumerId::SYSTEM, records: 10, bytes: u64::MAX, lease: None };
+        let leased = life::block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
+        if leased.is_empty() {
+            break;
+        }
+        let mut settle = Transaction::new(Durability::Fsync);
+        settle.ops.extend(leased.iter().map(|delivery| Op::Settle {
+            group,
+            position: delivery.position,
+            token: delivery.token,
+            how: Settle::Done,
+        }));
+        drained += leased.len() as u64;
+        life::block(&ledger, ledger.commit(settle)).unwrap();
+    }
+    assert_eq!(drained, taken);
+    for _ in 0..50 {
+        ledger.step();
+    }
+    assert!(!ledger.stats().full, "what was consumed gives room");
+    let record = NewRecord::new(vec![8; 10_000]);
+    life::block(&ledger, ledger.commit(Transaction::new(Durability::Fsync).append(log, record)))
+        .unwrap();
 }
 
 #[test]

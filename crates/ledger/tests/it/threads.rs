@@ -98,6 +98,8 @@ fn every_mixture_of_levels_is_answered() {
 struct Faults {
     hangs: AtomicBool,
     panics: AtomicBool,
+    /// Writes find no room, also where there are bytes already.
+    full: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,9 @@ impl File for FaultyFile {
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(!self.1.panics.load(Ordering::Acquire), "a fault of the test's disk");
+        if self.1.full.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.0.write_at(offset, bytes)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -179,6 +184,22 @@ fn a_disk_that_hangs_is_seen_and_forgiven_when_it_goes_on() {
     wait("a disk that goes on is not seen", || ledger.health().is_ok());
     wait("it does not go on", || ledger.durable(Durability::Fsync) >= receipt.seq);
     // With so short a time a busy machine alone can make a thread late.
+    let _ = ledger.close();
+}
+
+#[test]
+fn a_write_in_place_that_finds_no_room_is_tried_again() {
+    let (ledger, log, faults) = faulty();
+    faults.full.store(true, Ordering::Release);
+    let publish = Transaction::new(Durability::Fsync).append(log, NewRecord::new(&b"hello"[..]));
+    let receipt = ledger.submit(publish).unwrap();
+    wait("a full disk is not seen", || ledger.stats().full);
+    assert!(ledger.poisoned().is_none(), "a full disk is no disk that fails");
+    assert!(ledger.durable(Durability::Fsync) < receipt.seq);
+    faults.full.store(false, Ordering::Release);
+    wait("it does not go on", || ledger.durable(Durability::Fsync) >= receipt.seq);
+    wait("it stays full", || !ledger.stats().full);
+    assert_eq!(ledger.log_stats(log).unwrap().records, 1);
     let _ = ledger.close();
 }
 

@@ -105,20 +105,23 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                Projected::Waiting { wait, held } => match ready!(wait.as_mut().poll(cx)) {
-                    Ok(permit) => {
-                        let Some((mut service, request)) = held.take() else {
-                            return Poll::Pending;
-                        };
-                        let future = service.call(request);
-                        state.set(State::Called { future, permit: Some(permit) });
+                Projected::Waiting { wait, held } => {
+                    let permit = ready!(wait.as_mut().poll(cx));
+                    match permit {
+                        Ok(permit) => {
+                            let Some((mut service, request)) = held.take() else {
+                                return Poll::Pending;
+                            };
+                            let future = service.call(request);
+                            state.set(State::Called { future, permit: Some(permit) });
+                        }
+                        Err(refused) => {
+                            state.set(State::Over);
+                            let error = Error::new(Reason::BulkheadFull, "too many calls at once");
+                            return Poll::Ready(Err(error.because(refused).into()));
+                        }
                     }
-                    Err(refused) => {
-                        state.set(State::Over);
-                        let error = Error::new(Reason::BulkheadFull, "too many calls at once");
-                        return Poll::Ready(Err(error.because(refused).into()));
-                    }
-                },
+                }
                 Projected::Called { future, permit } => {
                     let result = ready!(future.poll(cx));
                     drop(permit.take());

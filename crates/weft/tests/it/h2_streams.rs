@@ -264,7 +264,8 @@ fn goaway(conn: &mut Conn) -> Option<u32> {
 fn fields_are_held_to_the_rules_of_either_version() {
     let service = Upstream::saying("ok");
     let weft = node(&service.address().to_string(), "");
-    let refused: &[(&str, &[(&str, &str)], u16)] = &[
+    type Fields = &'static [(&'static str, &'static str)];
+    let refused: &[(&str, Fields, u16)] = &[
         ("POST", &[("content-length", "")], 400),
         ("POST", &[("content-length", "+0")], 400),
         ("POST", &[("content-length", "0"), ("content-length", "0")], 400),

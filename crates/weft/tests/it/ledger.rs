@@ -195,7 +195,7 @@ fn a_second_process_says_whom_it_waits_for_also_without_the_lock_file() {
 
 #[test]
 fn a_node_does_not_start_without_what_belongs_to_its_ledger() {
-    let mut weft = Weft::start(BIN, NODE);
+    let weft = Weft::start(BIN, NODE);
     publish(&weft, 20);
     weft.kill();
     let data = weft.folder().join("data");

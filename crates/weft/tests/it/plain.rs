@@ -276,7 +276,7 @@ fn a_full_pool_is_waited_for() {
 /// Who waits in vain is told so, and the service is not blamed for it.
 #[test]
 fn a_full_pool_is_waited_for_no_longer_than_the_request_may() {
-    let (go, may_go) = mpsc::channel::<()>();
+    let (go, may_go) = mpsc::sync_channel::<()>(16);
     let may_go = Arc::new(std::sync::Mutex::new(may_go));
     let service = Upstream::answering(move |_| {
         let _ = may_go.lock().unwrap().recv_timeout(PATIENCE);

@@ -285,6 +285,36 @@ fn deadlines_are_kept_and_passed_on() {
 }
 
 #[test]
+fn a_request_with_a_small_body_is_hedged_once_the_body_is_here() {
+    let slow = Upstream::raw(|mut conn| {
+        conn.request();
+        conn.is_closed();
+    });
+    let fast = Upstream::answering(|request| ok(&request.text()));
+    let weft = node(
+        &format!(
+            "  it: {{ endpoints: ['{}', '{}'], balancer: round_robin, ejection: off }}",
+            slow.address(),
+            fast.address()
+        ),
+        "  - { name: all, to: it, retry: off, hedge: { delay: 50ms, budget: 100% }, timeout: 10s }",
+    );
+    for turn in 0..8 {
+        // At once, and in two pieces of which the second comes later than a hedge is due.
+        for pause in [0, 120] {
+            let began = Instant::now();
+            let mut conn = weft.connect("web");
+            conn.send("PUT / HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nab");
+            std::thread::sleep(Duration::from_millis(pause));
+            conn.send("cd");
+            assert_eq!(conn.response().text(), "abcd", "{turn} {pause}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{turn} {pause}");
+        }
+    }
+    assert!(slow.connections() > 0, "some began at the slow one");
+}
+
+#[test]
 fn a_slow_try_is_hedged_and_the_faster_one_counts() {
     let stuck = Arc::new(AtomicBool::new(false));
     let sticks = stuck.clone();

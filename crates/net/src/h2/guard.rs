@@ -17,12 +17,15 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_kernel::{SystemClock, Tick};
 
-use crate::io::Io;
+use crate::{alarm::Alarm, io::Io};
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
 /// What a window of counting lasts.
 const WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a connection that is closed is still read from, and how much.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
 /// GOAWAY, last stream 2^31-1, ENHANCE_YOUR_CALM (RFC 9113 sections 6.8 and 7).
 const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
@@ -37,6 +40,8 @@ pub(super) struct Guard {
     outward: Walk,
     /// How much of GOAWAY has left.
     goaway: usize,
+    /// Until when a connection that is closed is still read from, and how much has been.
+    lingers: Option<(Tick, Alarm, usize)>,
     tripped: Tripped,
 }
 
@@ -162,7 +167,19 @@ impl Guard {
         let tripped = Tripped::default();
         let frames = Frames { began: SystemClock::tick(), resets: 0, control: 0, resets_max };
         let (inward, outward) = (Walk::after(PREFACE_LEN), Walk::after(0));
-        (Self { io, early, inward, frames, outward, goaway: 0, tripped: tripped.clone() }, tripped)
+        (
+            Self {
+                io,
+                early,
+                inward,
+                frames,
+                outward,
+                goaway: 0,
+                lingers: None,
+                tripped: tripped.clone(),
+            },
+            tripped,
+        )
     }
 
     /// Looks at bytes that were read; false once there was too much.
@@ -248,7 +265,27 @@ impl AsyncWrite for Guard {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// Closes the way out and reads on for a moment: what the client has just sent, if nobody read it,
+    /// would reset the connection, and could take what it was told last with it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let Self { io, lingers, .. } = &mut *self;
+        let (until, alarm, read) = match lingers {
+            Some(lingers) => lingers,
+            None => {
+                std::task::ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
+                lingers.insert((SystemClock::tick().plus(LINGER), Alarm::default(), 0))
+            }
+        };
+        let mut room = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *read < LINGER_BYTES => {
+                    *read += buf.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return alarm.poll(cx, *until).map(Ok),
+            }
+        }
     }
 }

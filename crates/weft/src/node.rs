@@ -127,6 +127,7 @@ impl Node {
             .unwrap_or(1);
         let shards = metrics::Shards::new(count);
         let metrics = metrics::Registry::new(shards, env!("CARGO_PKG_VERSION"));
+        status::count_tasks(&metrics, "control".to_owned());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let lookup = Hickory::system().context("the resolver configuration cannot be read")?;
         let registry = Arc::new(Registry::new(
@@ -180,7 +181,9 @@ impl Node {
         let workers = Workers::start(count, stop.clone(), {
             let current = current.clone();
             let desk = messages.as_ref().map(|messages| messages.desk.clone());
+            let metrics = metrics.clone();
             move |worker| {
+                status::count_tasks(&metrics, worker.index().to_string());
                 let inside = desk.clone().map(|desk| Arc::new(desk) as Arc<dyn Inside>);
                 let local = Rc::new(Local::new(
                     worker.index(),

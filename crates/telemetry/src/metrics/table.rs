@@ -142,6 +142,8 @@ metrics! {
         "Bytes sent to clients by TCP relaying and upgraded connections, counted when these end.";
     WorkerConnections = "weft_worker_connections_active", Gauge, "", ["worker"],
         "Client connections open on each worker, which shows an uneven spread.";
+    Tasks = "weft_tasks", Gauge, "", ["thread"],
+        "Tasks alive on each thread that runs them: each worker by its number, and control.";
     TopicPublished = "weft_topic_published_total", Counter, "", ["topic"],
         "Messages that a topic took.";
     TopicDuplicates = "weft_topic_duplicates_total", Counter, "", ["topic"],

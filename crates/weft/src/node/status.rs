@@ -17,7 +17,7 @@ use weft_resilience::{
     breaker::{Breaker, Mode, State as BreakerState},
     ejection::Forced,
 };
-use weft_telemetry::metrics::{Metric, Writer};
+use weft_telemetry::metrics::{Metric, Registry, Writer};
 
 use super::{Node, age};
 
@@ -281,6 +281,14 @@ pub(super) fn publish(node: &Arc<Node>) {
                 messages.write(to);
             }
         }
+    });
+}
+
+/// Lets each scrape count the tasks of the runtime that this is called in, all that are alive there.
+pub(super) fn count_tasks(metrics: &Registry, thread: String) {
+    let runtime = tokio::runtime::Handle::current().metrics();
+    metrics.source(move |to| {
+        to.gauge(Metric::Tasks, &[("thread", &*thread)], runtime.num_alive_tasks() as f64);
     });
 }
 

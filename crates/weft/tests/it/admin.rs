@@ -136,6 +136,8 @@ fn every_operation_is_served_and_answers_as_described() {
     for line in [
         "weft_service_endpoints{weft_service=\"orders\",state=\"available\"} 1",
         "weft_service_breaker_state{weft_service=\"orders\"} 0",
+        "weft_tasks{thread=\"control\"} ",
+        "weft_tasks{thread=\"0\"} ",
         "weft_endpoint_healthy{weft_service=\"orders\",endpoint=\"",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -4,7 +4,6 @@
 //! politely and then not, whichever way the tour ends.
 
 mod fleet;
-mod http;
 mod messages;
 mod steps;
 mod traffic;

@@ -8,27 +8,27 @@ use std::{
     time::Duration,
 };
 
-/// Longer than any deadline of the tour.
+/// Longer than any deadline of what is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HEAD_MAX: u64 = 64 * 1024;
 const BODY_MAX: u64 = 16 * 1024 * 1024;
 
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     fields: Vec<(String, String)>,
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The value of a header field, by its lower-case name.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     /// The instance of the shop that answered.
-    pub(super) fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         self.field("x-shop-instance").unwrap_or("nobody of the shop")
     }
 
@@ -39,20 +39,31 @@ impl Answer {
 
 /// One connection, opened when it is first needed and kept while it can be.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     to: SocketAddr,
     stream: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
-    pub(super) fn new(to: SocketAddr) -> Self {
+    pub(crate) fn new(to: SocketAddr) -> Self {
         Self { to, stream: None }
     }
 
     /// Sends a request and reads the whole answer.
-    pub(super) fn send(&mut self, method: &str, path: &str, json: &str) -> io::Result<Answer> {
+    pub(crate) fn send(&mut self, method: &str, path: &str, json: &str) -> io::Result<Answer> {
+        self.send_with(method, path, "", json)
+    }
+
+    /// As [`Client::send`], with more header fields, each with its line's end.
+    pub(crate) fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        fields: &str,
+        json: &str,
+    ) -> io::Result<Answer> {
         let mut stream = self.open()?;
-        write(stream.get_mut(), method, path, "", json)?;
+        write(stream.get_mut(), method, path, fields, json)?;
         let mut answer = head(&mut stream)?;
         answer.body = body(&mut stream, &answer)?;
         if answer.field("connection").is_none_or(|word| !word.eq_ignore_ascii_case("close")) {
@@ -61,12 +72,12 @@ impl Client {
         Ok(answer)
     }
 
-    pub(super) fn get(&mut self, path: &str) -> io::Result<Answer> {
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Answer> {
         self.send("GET", path, "")
     }
 
     /// Asks for an event stream and gives its lines as they come; the connection is used up.
-    pub(super) fn events(mut self, path: &str) -> io::Result<Events> {
+    pub(crate) fn events(mut self, path: &str) -> io::Result<Events> {
         let mut stream = self.open()?;
         write(stream.get_mut(), "GET", path, "accept: text/event-stream\r\n", "")?;
         let answer = head(&mut stream)?;
@@ -74,6 +85,19 @@ impl Client {
             return Err(bad(&format!("status {}", answer.status)));
         }
         Ok(Events(stream))
+    }
+
+    /// Asks for a WebSocket and gives the connection once it is one.
+    pub(crate) fn web_socket(mut self, path: &str) -> io::Result<TcpStream> {
+        let mut stream = self.open()?;
+        let fields = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        write(stream.get_mut(), "GET", path, fields, "")?;
+        let answer = head(&mut stream)?;
+        if answer.status != 101 {
+            return Err(bad(&format!("status {}", answer.status)));
+        }
+        Ok(stream.into_inner())
     }
 
     fn open(&mut self) -> io::Result<BufReader<TcpStream>> {
@@ -89,11 +113,11 @@ impl Client {
 
 /// An event stream.
 #[derive(Debug)]
-pub(super) struct Events(BufReader<TcpStream>);
+pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {
     /// Waits for the data of the next event.
-    pub(super) fn next(&mut self) -> io::Result<String> {
+    pub(crate) fn next(&mut self) -> io::Result<String> {
         // Lines that frame chunks never begin like this.
         loop {
             let line = line(&mut self.0)?;

@@ -6,9 +6,11 @@
 
 mod demo;
 mod gate;
+mod http;
 mod need;
 mod process;
 mod shell;
+mod soak;
 mod suites;
 mod tidy;
 
@@ -61,6 +63,12 @@ const TASKS: &[Task] = &[
         about: "run a benchmark of bench/, side by side with its peers",
         run: bench,
     },
+    Task {
+        name: "soak",
+        arguments: "[--minutes N] …",
+        about: "do each kind of operation again and again; fails if one of them leaves something behind",
+        run: soak::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -84,7 +92,7 @@ fn main() -> ExitCode {
 
 fn usage() -> String {
     let lines = TASKS.iter().map(|task| {
-        format!("  cargo xtask {:<7}{:<16}{}\n", task.name, task.arguments, task.about)
+        format!("  cargo xtask {:<7}{:<18}{}\n", task.name, task.arguments, task.about)
     });
     lines.collect()
 }

@@ -10,11 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{
-    Stop,
-    http::{Answer, Client},
-};
+use super::Stop;
 use crate::{
+    http::{Answer, Client},
     process::{Process, free_ports},
     shell,
 };

@@ -256,7 +256,7 @@ fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
     let (good, services) = fleet.weft(&["service", "--admin", &admin])?;
     ensure!(good, "`weft service` failed:\n{services}");
     ensure!(services.contains("inventory"), "`weft service` names no service:\n{services}");
-    let metrics = super::http::Client::new(fleet.admin()).get("/metrics")?;
+    let metrics = crate::http::Client::new(fleet.admin()).get("/metrics")?;
     ensure!(metrics.status == 200, "/metrics gave {}", metrics.status);
     let name = "http_server_request_duration_seconds_count";
     let lines: Vec<&str> = metrics.body.lines().filter(|line| line.starts_with(name)).collect();

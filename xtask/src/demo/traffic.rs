@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::http::Client;
+use crate::http::Client;
 
 const CALLERS: usize = 4;
 /// A pause after each answer: the tour shows behaviour, not speed.

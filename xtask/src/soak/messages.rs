@@ -1,0 +1,69 @@
+//! Operations of the messages API.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
+
+use super::rig::Rig;
+use crate::http::Client;
+
+/// A message that is put into an empty queue, handed out and accepted.
+pub(super) fn passes(rig: &mut Rig, queue: &str) -> Result<()> {
+    let queue = format!("/messages/v1/queues/{queue}");
+    rig.ask("POST", &format!("{queue}/messages"), r#"{"total": 9.5}"#, &[200, 201])?;
+    let answer = rig.client.send("POST", &format!("{queue}/receive"), r#"{"wait": "5s"}"#)?;
+    let id = answer.body.split_once(r#""id":""#).and_then(|(_, rest)| rest.split('"').next());
+    let id = id.with_context(|| format!("nothing was handed out: {answer:?}"))?;
+    let settle = format!(r#"{{"settle": [{{"id": "{id}", "how": "accept"}}]}}"#);
+    let answer = rig.client.send("POST", &format!("{queue}/settle"), &settle)?;
+    ensure!(answer.body.contains(r#""ok":true"#), "not settled: {answer:?}");
+    Ok(())
+}
+
+/// A queue that is declared and deleted.
+pub(super) fn queue(rig: &mut Rig) -> Result<()> {
+    made_and_deleted(rig, "queues", "{}")
+}
+
+/// A schedule that is cancelled before it fires.
+pub(super) fn schedule(rig: &mut Rig) -> Result<()> {
+    let what = r#"{"delay": "1h", "to": {"queue": "memory"}, "type": "soak", "data": {"a": 1}}"#;
+    made_and_deleted(rig, "schedules", what)
+}
+
+/// A subscription that is made and deleted.
+pub(super) fn subscription(rig: &mut Rig) -> Result<()> {
+    made_and_deleted(rig, "subscriptions", r#"{"topic": "news"}"#)
+}
+
+fn made_and_deleted(rig: &mut Rig, what: &str, body: &str) -> Result<()> {
+    // Another name each time, as clients that make names up do.
+    let path = format!("/messages/v1/{what}/soak-{}", rig.next());
+    rig.ask("PUT", &path, body, &[201])?;
+    rig.ask("DELETE", &path, "", &[200, 204])
+}
+
+/// An event stream that its client leaves.
+pub(super) fn events(rig: &mut Rig) -> Result<()> {
+    Client::new(rig.web).events("/messages/v1/queues/idle/stream")?;
+    Ok(())
+}
+
+/// A WebSocket that its client leaves, with a goodbye or, every other time, without.
+pub(super) fn web_socket(rig: &mut Rig) -> Result<()> {
+    let mut socket = Client::new(rig.web).web_socket("/messages/v1/queues/idle/stream")?;
+    if rig.next().is_multiple_of(2) {
+        // A close frame with code 1000 and a mask of zeros.
+        socket.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])?;
+    }
+    Ok(())
+}
+
+/// A response that is kept for a client that never asks for it.
+pub(super) fn deferred(rig: &mut Rig) -> Result<()> {
+    // While 4,096 have no response yet, more are refused.
+    let answer =
+        rig.client.send_with("POST", "/later", "prefer: respond-async\r\n", r#"{"a": 1}"#)?;
+    ensure!(matches!(answer.status, 202 | 503), "{answer:?}");
+    Ok(())
+}

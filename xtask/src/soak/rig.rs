@@ -1,0 +1,189 @@
+//! The Weft that is soaked, with a service behind it and clients before it.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{amqp::Connection, measure::Sample, service};
+use crate::{
+    http::Client,
+    process::{Process, free_ports},
+};
+
+/// How long Weft may take until it accepts connections.
+const START: Duration = Duration::from_secs(60);
+
+/// Everything that runs, and what the operations share.
+pub(super) struct Rig {
+    pub(super) web: SocketAddr,
+    amqp: SocketAddr,
+    admin_at: SocketAddr,
+    weft: Process,
+    /// To where requests go.
+    pub(super) client: Client,
+    /// To the admin API.
+    pub(super) admin: Client,
+    /// Opened when it is first needed.
+    connection: Option<Connection>,
+    count: u64,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Rig {
+    /// Starts a binary with a ledger of its own and waits until it takes connections.
+    pub(super) fn start(binary: &Path) -> Result<Self> {
+        let folder = target().join("soak");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let [web, amqp, admin, nobody] = free_ports(4)?[..] else { bail!("four free ports") };
+        let config = folder.join("weft.yaml");
+        let text = configuration(&folder, [web, amqp, admin], service::start()?, nobody);
+        fs::write(&config, text)?;
+        let mut command = Command::new(binary);
+        command.args(["up", "--workers", "2", "--config"]).arg(&config);
+        let weft = Process::start(command, &folder.join("weft.log"))?;
+        let mut rig = Self {
+            web,
+            amqp,
+            admin_at: admin,
+            weft,
+            client: Client::new(web),
+            admin: Client::new(admin),
+            connection: None,
+            count: 0,
+            interrupted: Arc::default(),
+        };
+        // Weft is in a process group of its own: a Ctrl-C reaches this process alone, which ends it.
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&rig.interrupted))?;
+        }
+        let until = Instant::now() + START;
+        while TcpStream::connect(admin).is_err() || TcpStream::connect(web).is_err() {
+            if rig.weft.ended().is_some() || Instant::now() > until {
+                bail!("weft did not start; its last words:\n{}", rig.last_words());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(rig)
+    }
+
+    /// Fails once somebody asks the soak to end.
+    pub(super) fn goes_on(&self) -> Result<()> {
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        Ok(())
+    }
+
+    /// A number that was not given before.
+    pub(super) fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// Sends a request on the one connection, and fails unless the answer has one of these statuses.
+    pub(super) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        json: &str,
+        expect: &[u16],
+    ) -> Result<()> {
+        let answer = self.client.send(method, path, json)?;
+        ensure!(expect.contains(&answer.status), "{method} {path}: {answer:?}");
+        Ok(())
+    }
+
+    /// A further AMQP connection.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        Connection::open(self.amqp)
+    }
+
+    /// The one AMQP connection, with channel 1 open.
+    pub(super) fn amqp(&mut self) -> Result<&mut Connection> {
+        if self.connection.is_none() {
+            let mut connection = self.connect()?;
+            connection.open_channel(1)?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().context("a connection")
+    }
+
+    /// Closes every connection that is kept.
+    pub(super) fn disconnect(&mut self) {
+        self.client = Client::new(self.web);
+        self.admin = Client::new(self.admin_at);
+        self.connection = None;
+    }
+
+    /// What Weft holds now.
+    pub(super) fn sample(&mut self) -> Result<Sample> {
+        let scrape = self.admin.get("/metrics")?;
+        ensure!(scrape.status == 200, "{scrape:?}");
+        Sample::of(self.weft.id(), &scrape.body)
+    }
+
+    pub(super) fn last_words(&self) -> String {
+        self.weft.last_words()
+    }
+
+    /// Ends Weft.
+    pub(super) fn end(mut self) {
+        self.weft.end();
+    }
+}
+
+/// Where cargo builds.
+pub(super) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+fn configuration(
+    folder: &Path,
+    [web, amqp, admin]: [SocketAddr; 3],
+    service: SocketAddr,
+    nobody: SocketAddr,
+) -> String {
+    let folder = folder.display();
+    format!(
+        "admin: '{admin}'
+telemetry: {{ access_log: none }}
+ledger: {{ path: '{folder}/data' }}
+listeners:
+  web: {{ address: '{web}' }}
+  amqp: {{ address: '{amqp}', protocol: amqp }}
+queues:
+  memory: {{ durability: memory }}
+  os: {{ durability: os }}
+  fsync: {{}}
+  idle: {{}}
+topics: {{ news: {{}} }}
+services:
+  it: {{ endpoints: '{service}' }}
+  flaky: {{ endpoints: '{service}', retry_budget: {{ ratio: 100%, per_second: 1000, window: 10s }} }}
+  nobody: {{ endpoints: '{nobody}' }}
+routes:
+  - {{ name: hello, match: /hello, respond: {{ status: 200, body: hello }} }}
+  - {{ name: messages, match: /messages/*, messages: /messages }}
+  - {{ name: service, match: /service, to: it }}
+  - {{ name: later, match: /later, respond_async: {{ keep: 1s }}, to: it }}
+  - name: flaky
+    match: /flaky
+    retry: {{ retries: 2, on: [5xx], backoff: {{ base: 1ms, max: 2ms }} }}
+    to: flaky
+  - {{ name: nobody, match: /nobody, timeout: {{ connect: 20ms }}, retry: off, to: nobody }}
+"
+    )
+}

@@ -128,6 +128,13 @@ impl Rig {
         self.connection = None;
     }
 
+    /// Has the ledger write a checkpoint.
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        let answer = self.admin.send("POST", "/v1/ledger/checkpoint", "")?;
+        ensure!(matches!(answer.status, 200 | 204), "{answer:?}");
+        Ok(())
+    }
+
     /// What Weft holds now.
     pub(super) fn sample(&mut self) -> Result<Sample> {
         let scrape = self.admin.get("/metrics")?;

@@ -92,7 +92,7 @@ pub struct Queue {
     /// Messages whose dead letters wait for room.
     pub(crate) unburied: Mutex<Unburied>,
     /// Held while the oldest messages of a full queue are given up.
-    pub(crate) trimming: tokio::sync::Mutex<()>,
+    pub(crate) trimming: parking_lot::Mutex<crate::trim::Running>,
 }
 
 /// The options of a queue, and what follows from them.

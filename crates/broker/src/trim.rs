@@ -7,7 +7,11 @@
 
 use std::sync::{Arc, Weak};
 
-use weft_kernel::Result;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Ask, ConsumerId, Due, Durability, Seen, until_seen};
 
 use crate::{
@@ -19,6 +23,19 @@ use crate::{
     settlement::Settlement,
     source::{Queue, Source},
 };
+
+/// The trimming of a queue, to be waited for by many; what failed of it.
+type Trimming = Shared<BoxFuture<'static, Result<(), (Reason, String)>>>;
+
+/// The trimming of a queue that is under way, if one is.
+#[derive(Default)]
+pub(crate) struct Running(Option<WeakShared<BoxFuture<'static, Result<(), (Reason, String)>>>>);
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running")
+    }
+}
 
 /// A queue that may hold more than it should.
 #[derive(Clone, Debug)]
@@ -135,8 +152,41 @@ impl Broker {
         }
     }
 
+    /// Brings a queue within its limit; one at a time, however many ask for it.
     async fn trim(&self, queue: &Arc<Queue>) -> Result<()> {
-        let _one = queue.trimming.lock().await;
+        loop {
+            let (begun, trimming) = self.trimming(queue);
+            if let Err((reason, detail)) = trimming.await {
+                let text = "a queue could not give up its oldest";
+                return Err(Error::new(reason, text).note(detail));
+            }
+            // What was under way may have looked before what is to be trimmed now was seen.
+            if begun {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The trimming of a queue that is under way, or one that is begun by this. Whoever waits drives it:
+    /// a caller that rests with it half done, as a connection does that waits for something else first,
+    /// holds nobody up. It ends with the last who waits.
+    fn trimming(&self, queue: &Arc<Queue>) -> (bool, Trimming) {
+        let mut running = queue.trimming.lock();
+        if let Some(trimming) = running.0.as_ref().and_then(WeakShared::upgrade)
+            && trimming.peek().is_none()
+        {
+            return (false, trimming);
+        }
+        let (broker, queue) = (self.clone(), Arc::clone(queue));
+        let trim = async move {
+            broker.trim_now(&queue).await.map_err(|error| (error.reason(), error.detail()))
+        };
+        let trimming: Trimming = trim.boxed().shared();
+        running.0 = trimming.downgrade();
+        (true, trimming)
+    }
+
+    async fn trim_now(&self, queue: &Arc<Queue>) -> Result<()> {
         let source = Source::Queue(Arc::clone(queue));
         loop {
             let excess = self.excess(queue, false);

@@ -282,9 +282,10 @@ impl Checkpoint {
         })
     }
 
-    /// Gives the reserve free; whether there was one.
-    pub(crate) fn give_reserve(&self) -> bool {
-        self.disk.remove(RESERVE).is_ok()
+    /// Gives the reserve free, if there is one.
+    pub(crate) fn give_reserve(&self) {
+        // It may have been given before, and not made again for want of room.
+        let _ = self.disk.remove(RESERVE);
     }
 
     /// Stores what changed, the transaction that it reflects, and where the write-ahead log begins that is needed from then on; durable on return.

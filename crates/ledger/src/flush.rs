@@ -212,8 +212,9 @@ impl Flusher {
     /// # Errors
     /// `storage_full` when there is no room: what was to be stored is kept for the next time.
     pub(crate) fn store(&mut self, house: &House<'_>) -> Result<()> {
-        if room(house, 0).is_err() && !house.files.checkpoint.give_reserve() {
-            room(house, 0)?;
+        if room(house, 0).is_err() {
+            // Without it there may still be pages in the tables that are free; if not, nothing is stored.
+            house.files.checkpoint.give_reserve();
         }
         let captured = house.shared.core.lock().capture();
         self.rows.extend(captured.rows);

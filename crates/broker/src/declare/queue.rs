@@ -124,7 +124,7 @@ impl Broker {
             usage: Default::default(),
             parked: Default::default(),
             unburied: Default::default(),
-            trimming: tokio::sync::Mutex::new(()),
+            trimming: parking_lot::Mutex::default(),
         });
         queue.usage.touch(self.clock().now());
         let mut registry = self.inner().registry.write();

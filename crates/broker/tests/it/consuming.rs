@@ -501,3 +501,42 @@ fn a_request_is_answered_or_told_that_nobody_listens() {
     let late = node.run(node.broker.request(&target, publish("2"), passed));
     assert_eq!(late.unwrap_err().reason(), Reason::ReplyTimeout);
 }
+
+/// A caller that rests with a half done publish, as a connection does that has something else to wait for
+/// first, holds nobody up: neither other callers nor itself.
+#[test]
+fn a_publish_that_nobody_polls_holds_up_no_other() {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+    for polls in 0..30 {
+        let node = Node::new();
+        let limit = QueueLimit {
+            messages: Some(3),
+            overflow: Overflow::DropOldest { dead_letter: true },
+            ..QueueLimit::default()
+        };
+        let options = QueueOptions { limit, ..QueueOptions::default() };
+        let full = node.run(node.broker.declare_queue(&key("full"), options)).unwrap();
+        let other = QueueOptions::default();
+        let other = node.run(node.broker.declare_queue(&key("other"), other)).unwrap();
+        let mut batch = node.broker.batch();
+        for number in 0..40 {
+            batch.queue(&full, &publish(&format!("m{number}"))).unwrap();
+        }
+        let receipt = node.broker.submit(batch).unwrap();
+        let mut resting = pin!(node.broker.until_durable(&receipt));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..polls {
+            if resting.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+            node.ledger.step();
+        }
+        let publish = [publish("other")];
+        let target = Target::Queue(other);
+        let published = node.try_run(node.broker.publish(&target, &publish, None));
+        assert!(published.is_some(), "after {polls} polls another publish hangs");
+    }
+}

@@ -29,7 +29,7 @@ pub(crate) struct Surveyed {
 pub(crate) struct Survey {
     /// Those with transactions in them, in order.
     pub(crate) used: Vec<Surveyed>,
-    /// The numbers that must be there and are not.
+    /// The numbers that must be there and are not, or of which nothing is left.
     pub(crate) missing: Vec<u32>,
     /// The numbers of those that were made ready and never used.
     pub(crate) unused: Vec<u32>,
@@ -66,11 +66,16 @@ pub(crate) fn survey(disk: &dyn Disk, keys: &Keys, first_file: u32) -> Result<Su
         let (file, header) = WalFile::open(disk, number, keys)?;
         let first = super::first_seq(&file.read_all()?, number);
         let (closed, cut) = (file.closed()?, file.cut()?);
-        // One that is on record had a whole header, and all its bytes.
-        let damaged = (!header && newest.is_some_and(|newest| number <= newest)) || cut > 0;
-        let touched = first.is_some() || closed.is_some() || damaged;
+        // One that is on record had a whole header. Without it, and with nothing whole behind it, it
+        // might as well not be there.
+        if !header && first.is_none() && newest.is_some_and(|newest| number <= newest) {
+            found.missing.push(number);
+            continue;
+        }
+        let touched = first.is_some() || closed.is_some() || cut > 0;
         found.used.push(Surveyed { file, header, closed, cut, first, touched });
     }
+    found.missing.sort_unstable();
     // Behind the last file with a transaction nothing was ever written.
     let used = found.used.iter().rposition(|at| at.touched);
     let unused = found.used.split_off(used.map_or(0, |last| last + 1));

@@ -167,7 +167,8 @@ fn configuration(
     format!(
         "admin: '{admin}'
 telemetry: {{ access_log: none }}
-ledger: {{ path: '{folder}/data' }}
+# What stays in memory for readers fills up to its bound first: a small one, so that it is full soon.
+ledger: {{ path: '{folder}/data', cache: 256KiB }}
 listeners:
   web: {{ address: '{web}' }}
   amqp: {{ address: '{amqp}', protocol: amqp }}

@@ -24,12 +24,14 @@ use crate::{
     source::{Queue, Source},
 };
 
-/// The trimming of a queue, to be waited for by many; what failed of it.
-type Trimming = Shared<BoxFuture<'static, Result<(), (Reason, String)>>>;
+/// The trimming of a queue; what failed of it.
+type Trim = BoxFuture<'static, Result<(), (Reason, String)>>;
+/// The same, to be waited for by many.
+type Trimming = Shared<Trim>;
 
 /// The trimming of a queue that is under way, if one is.
 #[derive(Default)]
-pub(crate) struct Running(Option<WeakShared<BoxFuture<'static, Result<(), (Reason, String)>>>>);
+pub(crate) struct Running(Option<WeakShared<Trim>>);
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long after the drain the rest may take: closing the ledger, mostly.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Ends the process with status 1 when it is still there `drain` and [`GRACE`] after SIGTERM or SIGINT.
+/// Ends the process with status 1 when it is still there fifteen seconds after SIGTERM or SIGINT and `drain`.
 pub fn bound(drain: Duration) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -153,6 +153,7 @@ async fn a_message_that_cannot_be_shown_stands_in_nobodys_way() {
     }
     assert!(text.contains("event: weft.unreadable"), "{text}");
     drop(chunks);
+    node.broker.keep_once().await.unwrap();
     let got = node.post("/v1/queues/q/receive", "").await.expect(200);
     let one = &got["deliveries"][0];
     assert!(one["event"].is_null() && one["unreadable"].is_string(), "{one}");

@@ -91,7 +91,8 @@ async fn deliveries_come_by_credit_and_are_settled() {
         client.close(None).await.unwrap();
     })
     .await;
-    // What was not settled went back.
+    // What was not settled goes back, as what has lost its consumer.
+    node.broker.keep_once().await.unwrap();
     let seen = node.get("/v1/queues/q").await.expect(200);
     assert_eq!((&seen["ready"], &seen["leased"]), (&json!(4), &json!(0)));
 }
@@ -217,6 +218,7 @@ async fn a_client_that_answers_no_ping_or_reads_nothing_holds_nothing() {
     })
     .await;
     // What it held when it went is there for others.
+    node.broker.keep_once().await.unwrap();
     let seen = node.get("/v1/queues/q").await.expect(200);
     assert_eq!(seen["leased"], 0);
 }

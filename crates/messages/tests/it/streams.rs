@@ -137,8 +137,9 @@ async fn a_stream_of_deliveries_is_bounded_and_goes_on_as_they_are_settled() {
     node.post("/v1/queues/q/settle", &json!({"settle": settle}).to_string()).await.expect(200);
     let more = events(&stream.next().await.unwrap().unwrap());
     assert_eq!(more[0].2["event"]["data"], 2);
-    // What it holds goes back when it ends.
+    // What it holds goes back when it ends, as what has lost its consumer.
     drop(stream);
+    node.broker.keep_once().await.unwrap();
     let seen = node.get("/v1/queues/q").await.expect(200);
     assert_eq!((&seen["ready"], &seen["leased"]), (&json!(3), &json!(0)));
     let request = Request::new(Method::Get, "/v1/queues/q/stream");

@@ -169,10 +169,12 @@ fn everything(registry: &Registry) -> impl Sized {
     (route, service, listener)
 }
 
-/// What the rooms that keep messages tell.
+/// What the rooms that keep messages tell, and the node.
 fn messages(to: &mut Writer) {
-    const ROOMS: [&str; 4] = ["weft_topic_", "weft_queue_", "weft_subscription_", "weft_ledger_"];
-    const OF: [(&str, &str); 7] = [
+    const ROOMS: [&str; 5] =
+        ["weft_topic_", "weft_queue_", "weft_subscription_", "weft_ledger_", "weft_tasks"];
+    const OF: [(&str, &str); 8] = [
+        ("thread", "control"),
         ("topic", "order.placed"),
         ("queue", "emails"),
         ("subscription", "billing"),

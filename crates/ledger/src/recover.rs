@@ -87,7 +87,8 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         return Err(incomplete(&missing));
     }
     report.damage.extend(missing.iter().map(|path| format!("{path} is missing")));
-    let (segments, next_segment) = find_segments(&disk, options, &known, without)?;
+    let (segments, next_segment) =
+        find_segments(&disk, options, &known, &missing_segments, without)?;
     let wal = WalSet::new(disk.clone(), keys.clone(), capacity);
     let seq = checkpoint.seq()?;
     for (log, records) in core.without_segments(&missing_segments) {
@@ -299,6 +300,7 @@ fn find_segments(
     disk: &Arc<dyn Disk>,
     options: &Options,
     known: &[(u32, Sizes)],
+    missing: &[u32],
     without: bool,
 ) -> Result<(SegmentSet, u32)> {
     let set = SegmentSet::new(disk.clone(), options.keys.clone());
@@ -320,7 +322,6 @@ fn find_segments(
             _ => disk.remove(&path).map_err(cannot)?,
         }
     }
-    let missing = segments_missing(&**disk, known)?;
     for &(number, sizes) in known {
         next = next.max(number + 1);
         if !missing.contains(&number) {

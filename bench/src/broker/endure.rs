@@ -1,4 +1,4 @@
-//! What is measured once on servers of their own: recovery after a crash, and the cost of queues that idle.
+//! What is measured once on servers of their own: recovery after a crash, and the cost of idling.
 
 use std::{
     path::Path,
@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::{
-    client::{Mode, Place},
+    client::{Mode, Place, Reach},
     flow::{self, Extent},
     rounds::name,
     server::{Programs, Running},
@@ -28,6 +28,11 @@ const DECLARE: Duration = Duration::from_secs(90);
 const WATCH: Duration = Duration::from_secs(5);
 /// Queues that idle.
 const QUEUES: usize = 10_000;
+/// For how long messages pass before a server rests, and how many at a time.
+const LOAD: Duration = Duration::from_secs(20);
+const WINDOW: u64 = 256;
+/// After it, what is kept for readers and writers that may come back is let go.
+const REST: Duration = Duration::from_secs(15);
 
 /// What a crash came to.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -107,7 +112,11 @@ pub(super) struct Idle {
     /// As many as could be declared in time.
     pub(super) queues: usize,
     pub(super) seconds_to_declare: f64,
+    /// Before anything was done.
     pub(super) one_mib: f64,
+    /// At rest after so many messages have passed.
+    pub(super) passed: u64,
+    pub(super) rested_mib: f64,
     pub(super) many_mib: f64,
     pub(super) kib_per_queue: f64,
     /// Milliseconds of processor time a second.
@@ -115,12 +124,16 @@ pub(super) struct Idle {
     pub(super) many_ms: f64,
 }
 
-/// Watches a server with one queue, then with many.
+/// Watches a server with one queue, after a load on it, then with many.
 pub(super) fn idle(programs: &Programs, target: Target, folder: &Path) -> Result<Idle> {
     let server = Running::start(programs, target.server(), folder.join(name("idle")))?;
     let reach = server.reach(target);
-    reach.create(Place::Queue, &name("idle"))?;
+    let queue = name("idle");
+    reach.create(Place::Queue, &queue)?;
     let (one_kib, one_ms) = watch(&server)?;
+    let passed = pass(&reach, &queue)?;
+    wait(REST)?;
+    let (rested_kib, _) = watch(&server)?;
     let began = Instant::now();
     let mut queues = 1;
     while queues < QUEUES && began.elapsed() < DECLARE {
@@ -131,13 +144,15 @@ pub(super) fn idle(programs: &Programs, target: Target, folder: &Path) -> Result
     }
     let seconds_to_declare = began.elapsed().as_secs_f64();
     let (many_kib, many_ms) = watch(&server)?;
-    let more = many_kib.saturating_sub(one_kib) as f64;
+    let more = many_kib.saturating_sub(rested_kib) as f64;
     Ok(Idle {
         at: record::now(),
         idle: target.name(),
         queues,
         seconds_to_declare,
         one_mib: one_kib as f64 / 1024.0,
+        passed,
+        rested_mib: rested_kib as f64 / 1024.0,
         many_mib: many_kib as f64 / 1024.0,
         kib_per_queue: more / (queues.max(2) - 1) as f64,
         one_ms,
@@ -145,15 +160,34 @@ pub(super) fn idle(programs: &Programs, target: Target, folder: &Path) -> Result
     })
 }
 
-/// Memory, and milliseconds of processor time a second.
-fn watch(server: &Running) -> Result<(u64, f64)> {
-    server.quiet()?;
-    let before = server.cpu();
-    let until = Instant::now() + WATCH;
+/// Has messages pass through a queue; how many did.
+fn pass(reach: &Reach, queue: &str) -> Result<u64> {
+    let names = [queue.to_owned()];
+    let mut outlet = reach.consumer(Mode::Take, queue, 1_000)?;
+    let mut inlet = reach.publisher(Place::Queue, &names, BODY)?;
+    let (_, consumed) = flow::end_to_end(&mut inlet, &mut outlet, BODY, WINDOW, LOAD)?;
+    ensure!(
+        consumed.wrong == 0,
+        "{} messages were lost, doubled, cut or out of order",
+        consumed.wrong
+    );
+    Ok(consumed.count)
+}
+
+fn wait(time: Duration) -> Result<()> {
+    let until = Instant::now() + time;
     while Instant::now() < until {
         stop::check()?;
         thread::sleep(Duration::from_millis(100));
     }
+    Ok(())
+}
+
+/// Memory, and milliseconds of processor time a second.
+fn watch(server: &Running) -> Result<(u64, f64)> {
+    server.quiet()?;
+    let before = server.cpu();
+    wait(WATCH)?;
     let spent = server.cpu().saturating_sub(before);
     Ok((server.memory_kib(), spent.as_secs_f64() * 1e3 / WATCH.as_secs_f64()))
 }

@@ -31,6 +31,8 @@ const ACKNOWLEDGED: &[&str] = &["publish_1", "publish_64"];
 /// Milliseconds of processor time a second that 10,000 idle queues may take more than one: two ticks of
 /// the clock by which it is counted, in five seconds.
 const IDLE_MS: f64 = 4.0;
+/// MiB of a node with a ledger that has nothing to do, before and after a load.
+const IDLE_MIB: f64 = 40.0;
 /// Bytes written per byte of payload with at least 64 in flight.
 const DISK: f64 = 2.5;
 /// Seconds from the start after a crash to the first message, with a GiB in the ledger.
@@ -79,6 +81,13 @@ pub(super) fn all(records: &Records, endured: &Endured) -> Vec<Gate> {
         bound: IDLE_MS,
         unit: "ms/s",
     });
+    for (when, mib) in [
+        ("at the start", idle.map(|line| line.one_mib)),
+        ("at rest after a load", idle.map(|line| line.rested_mib)),
+    ] {
+        let what = format!("a node with a ledger, {when}");
+        gates.push(Gate { what, found: mib, bound: IDLE_MIB, unit: "MiB" });
+    }
     let is_ours =
         |record: &Record| [WeftAmqp, WeftHttp].iter().any(|ours| record.target == ours.name());
     let ran = records.0.iter().any(is_ours) || recovery.is_some();

@@ -71,12 +71,14 @@ pub(super) fn recovery(line: &Recovery) -> String {
 
 pub(super) fn idle(line: &Idle) -> String {
     format!(
-        "  {:<16} {:>6} queues declared in {:>5.1} s: {:>6.1} → {:>7.1} MiB ({:.2} KiB each), \
-         CPU {:.1} → {:.1} ms/s",
+        "  {:<16} {:>6.1} MiB, at rest after {} messages {:>6.1}; {:>6} queues declared in {:>5.1} s: \
+         {:>7.1} MiB ({:.2} KiB each), CPU {:.1} → {:.1} ms/s",
         line.idle,
+        line.one_mib,
+        line.passed,
+        line.rested_mib,
         line.queues,
         line.seconds_to_declare,
-        line.one_mib,
         line.many_mib,
         line.kib_per_queue,
         line.one_ms,

@@ -224,7 +224,7 @@ impl Death<'_> {
                 });
             }
         }
-        for row in told.iter().filter(|row| !self.is(row)) {
+        for row in told.iter().filter(|row| !self.is(row)).take(ROWS_MAX - 1) {
             row.write(self.time, out);
         }
     }

@@ -5,10 +5,11 @@
 //! is built from them can be replayed from a seed.
 //!
 //! Reading order: [`error`] and [`reason`] (what can go wrong, and how it is named everywhere),
-//! [`time`], [`rng`], [`units`], [`name`], [`limits`].
+//! [`time`], [`rng`], [`units`], [`name`], [`limits`], [`memory`].
 
 pub mod error;
 pub mod limits;
+pub mod memory;
 pub mod name;
 pub mod reason;
 pub mod rng;

@@ -245,8 +245,8 @@ impl Flusher {
             self.retain(house);
             compact::compact(house);
         }
-        self.forget(house);
-        let mut did = expiry::look(house);
+        let mut did = self.forget(house);
+        did |= expiry::look(house);
         if tick.since(self.rewritten) >= REWRITE {
             self.rewritten = tick;
             did |= self.rewrite(house)?;
@@ -255,13 +255,14 @@ impl Flusher {
         Ok(did)
     }
 
-    /// Lets go of what was written last once nothing more is written.
-    fn forget(&mut self, house: &House<'_>) {
+    /// Lets go of what was written last once nothing more is written; whether there was anything.
+    fn forget(&mut self, house: &House<'_>) -> bool {
         let mut core = house.shared.core.lock();
         if core.seq() != self.quiet.0 {
             self.quiet = (core.seq(), house.now.tick);
-        } else if house.now.tick.since(self.quiet.1) >= QUIET {
-            core.recent.clear();
+            false
+        } else {
+            house.now.tick.since(self.quiet.1) >= QUIET && core.recent.clear()
         }
     }
 

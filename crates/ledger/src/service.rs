@@ -43,6 +43,8 @@ use watchdog::Pulses;
 const IDLE: Duration = Duration::from_millis(20);
 /// How often the keeper looks whether there is something to do when nobody tells it.
 const KEEP: Duration = Duration::from_millis(250);
+/// How long a thread sleeps that waits for nothing but being told.
+const LONG: Duration = Duration::from_secs(3600);
 /// Threads that read what is not in memory.
 const READERS: usize = 2;
 

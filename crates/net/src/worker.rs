@@ -7,6 +7,7 @@
 //! signal of its own; other listeners' connections never notice. A panic ends its task alone.
 
 mod load;
+mod rest;
 mod run;
 
 use std::{
@@ -24,6 +25,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
 
+pub use self::rest::watch_rest;
 use self::{
     load::Loads,
     run::{Handed, Listening, Local},

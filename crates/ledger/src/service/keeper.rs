@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weft_kernel::{Reason, Result};
+use weft_kernel::{Reason, Result, SystemClock, memory::Spare};
 
 use super::{KEEP, Service};
 use crate::flush::House;
@@ -13,9 +13,13 @@ const AHEAD: u32 = 2;
 impl Service {
     /// Keeps house until it is told to stop.
     pub(super) fn run_keeper(&self) {
+        let mut spare = Spare::default();
         while !self.stopping.load(Ordering::Acquire) {
             self.pulses.keeper.beat();
-            if !self.keep_step() {
+            if self.keep_step() {
+                spare.worked(SystemClock::tick());
+            } else {
+                spare.look(SystemClock::tick());
                 self.pulses.keeper.rest();
                 self.house.wait(KEEP);
             }

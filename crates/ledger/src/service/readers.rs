@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
-use weft_kernel::{Error, Reason, Result};
+use weft_kernel::{Error, Reason, Result, SystemClock, memory::Spare};
 
-use super::Files;
+use super::{Files, LONG};
 use crate::{
     core::{Cold, Want},
     record::Told,
@@ -51,17 +51,20 @@ impl Readers {
 
     /// Reads until it is told to stop, and what waits then.
     pub(crate) fn run(&self) {
+        let mut spare = Spare::default();
         let mut state = self.state.lock();
         loop {
             if let Some((wants, answer)) = state.waiting.pop_front() {
                 drop(state);
+                spare.worked(SystemClock::tick());
                 // Who no longer waits needs no answer.
                 if !answer.is_closed() {
                     let _ = answer.send(self.files.read(&wants));
                 }
                 state = self.state.lock();
             } else if state.running {
-                self.changed.wait(&mut state);
+                let _ = self.changed.wait_for(&mut state, spare.sleep(LONG));
+                MutexGuard::unlocked(&mut state, || spare.look(SystemClock::tick()));
             } else {
                 return;
             }

@@ -1,22 +1,16 @@
 //! The writer: takes what has gathered, writes it with one call, syncs it, and tells the core.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use bytes::Bytes;
-use weft_kernel::{Error, Reason, Result};
+use weft_kernel::{Error, Reason, Result, SystemClock, memory::Spare};
 
-use super::{IDLE, KEEP, Service, Writing};
+use super::{IDLE, KEEP, LONG, Service, Writing};
 use crate::{
     core::WriteGroup,
     format::{FrameWriter, frame},
     options::Durability,
 };
-
-/// How long the writer sleeps when it has nothing to prove.
-const LONG: Duration = Duration::from_secs(3600);
 
 impl Service {
     /// Writes and syncs until it is told to stop.
@@ -24,9 +18,11 @@ impl Service {
         // Since when something is written and not safe. Records that are behind one that is to be safe
         // are not seen before it is, so that it must not wait for a moment without work.
         let mut unsafe_since = None;
+        let mut spare = Spare::default();
         loop {
             self.pulses.syncer.beat();
             while self.sync_step() {
+                spare.worked(SystemClock::tick());
                 self.pulses.syncer.beat();
                 unsafe_since = self.sync_what_waits(unsafe_since);
             }
@@ -39,8 +35,9 @@ impl Service {
                 (false, false) => LONG,
             };
             self.pulses.syncer.rest();
-            let told = self.work.wait(idle);
+            let told = self.work.wait(spare.sleep(idle));
             self.pulses.syncer.beat();
+            spare.look(SystemClock::tick());
             if !told {
                 self.idle_step();
             }

@@ -42,10 +42,10 @@ impl Recent {
         }
     }
 
-    /// Lets go of everything; readers find it in the files.
-    pub(crate) fn clear(&mut self) {
-        self.groups = VecDeque::new();
+    /// Lets go of everything, which readers find in the files; whether there was anything.
+    pub(crate) fn clear(&mut self) -> bool {
         self.bytes = 0;
+        !std::mem::take(&mut self.groups).is_empty()
     }
 
     /// The image at `place`, if it is still here.
@@ -73,7 +73,7 @@ mod tests {
             recent.push(1, number * 8, Bytes::from_static(b"12345678"));
         }
         assert!(recent.groups.len() <= 10_000 / EXTRA, "{}", recent.groups.len());
-        recent.clear();
+        assert!(recent.clear() && !recent.clear());
         assert_eq!((recent.groups.len(), recent.bytes), (0, 0));
     }
 }

@@ -13,6 +13,7 @@ use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
 use super::{
     Command, Connection, Worker,
     load::{Counted, Loads},
+    rest::watch_rest,
 };
 use crate::{
     Address, Phase, Socket, Stop,
@@ -98,7 +99,10 @@ pub(super) fn thread<W, F, Fut>(
         };
         let _ = up.send(Ok(()));
         let local = Rc::new(Local { worker, state, loads, others });
-        serve(local, commands, handed).await;
+        tokio::select! {
+            () = serve(local, commands, handed) => {}
+            never = watch_rest() => match never {},
+        }
     });
 }
 

@@ -78,7 +78,12 @@ impl Up {
             .build()
             .context("the control runtime could not be started")?;
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run(options, watcher, loader, loaded))?;
+        local.block_on(&runtime, async {
+            tokio::select! {
+                ended = run(options, watcher, loader, loaded) => ended,
+                never = weft_net::worker::watch_rest() => match never {},
+            }
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

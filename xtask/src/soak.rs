@@ -28,7 +28,7 @@ use measure::{Growth, Sample};
 use rig::{Rig, target};
 
 /// How long all kinds take together when nothing is said.
-const MINUTES: f64 = 10.0;
+const MINUTES: f64 = 20.0;
 /// The parts of a kind's time that go to the first round, and to begin again in the second.
 const WARM_UP: f64 = 0.4;
 const BEGIN: f64 = 0.1;
@@ -37,7 +37,7 @@ const ROUND_MIN: Duration = Duration::from_millis(500);
 
 const HELP: &str = "\
 cargo xtask soak [--minutes N] [--only WORD] [--release] [--weft BINARY]
-  --minutes N      how long all kinds take together, 10 if nothing is said; hours find what minutes do not
+  --minutes N      how long all kinds take together, 20 if nothing is said; hours find what minutes do not
   --only WORD      only the kinds whose name holds the word
   --release        build Weft as it is shipped; what is resident is then what users see
   --weft BINARY    soak this binary and build none";

@@ -16,15 +16,16 @@ pub(super) struct Kind {
     pub(super) bound: Bound,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-/// Responses are kept for a second and swept within ten.
-const SWEPT: Duration = Duration::from_secs(13);
+/// A thread gives the memory that it has freed back when it has rested for five seconds, and looks every five.
+const RESTED: Duration = Duration::from_secs(12);
+/// Responses are kept for a second and swept within ten; then comes the rest.
+const SWEPT: Duration = Duration::from_secs(25);
 
 /// What an operation that leaves nothing may seem to: less than any record of it would take.
 const NOTHING: Bound = Bound { memory_bytes_max: 16.0, things_max: 0.001 };
 
 const fn kind(name: &'static str, run: fn(&mut Rig) -> Result<()>) -> Kind {
-    Kind { name, run, rest: SECOND, bound: NOTHING }
+    Kind { name, run, rest: RESTED, bound: NOTHING }
 }
 
 /// Every kind, in the order of the soak.
@@ -32,13 +33,17 @@ pub(super) const KINDS: &[Kind] = &[
     kind("HTTP connection", requests::connection),
     kind("HTTP request", requests::request),
     kind("HTTP request to a service", requests::to_service),
+    kind("HTTP request mirrored", requests::mirrored),
     kind("HTTP request tried again", requests::tried_again),
     kind("HTTP request refused", requests::refused),
     kind("HTTP request without a route", requests::without_route),
+    kind("HTTP/2 connection", requests::http2),
+    kind("TCP connection", requests::tunnel),
     kind("reload", requests::reload),
     kind("message, durability memory", |rig| messages::passes(rig, "memory")),
     kind("message, durability os", |rig| messages::passes(rig, "os")),
     kind("message, durability fsync", |rig| messages::passes(rig, "fsync")),
+    kind("message, pushed", messages::pushed),
     kind("queue declared, deleted", messages::queue),
     kind("schedule made, cancelled", messages::schedule),
     kind("subscription made, deleted", messages::subscription),

@@ -20,6 +20,11 @@ pub(super) fn passes(rig: &mut Rig, queue: &str) -> Result<()> {
     Ok(())
 }
 
+/// A message that is pushed to a service.
+pub(super) fn pushed(rig: &mut Rig) -> Result<()> {
+    rig.ask("POST", "/messages/v1/topics/pushed/messages", r#"{"total": 9.5}"#, &[200, 201])
+}
+
 /// A queue that is declared and deleted.
 pub(super) fn queue(rig: &mut Rig) -> Result<()> {
     made_and_deleted(rig, "queues", "{}")

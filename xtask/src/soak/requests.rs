@@ -1,5 +1,7 @@
 //! Requests that are proxied, answered or refused.
 
+use std::io::{self, BufReader, Read, Write};
+
 use anyhow::{Result, ensure};
 
 use super::rig::Rig;
@@ -20,6 +22,41 @@ pub(super) fn request(rig: &mut Rig) -> Result<()> {
 /// A request that a service answers.
 pub(super) fn to_service(rig: &mut Rig) -> Result<()> {
     rig.ask("GET", "/service", "", &[200])
+}
+
+/// A request of which the service gets a copy.
+pub(super) fn mirrored(rig: &mut Rig) -> Result<()> {
+    rig.ask("POST", "/mirrored", r#"{"a": 1}"#, &[200])
+}
+
+/// A connection by HTTP/2 for one request, without TLS.
+pub(super) fn http2(rig: &mut Rig) -> Result<()> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // HEADERS that end stream 1: GET, http, and as literals the path and the authority.
+    let fields = [&[0x82, 0x86, 0x04, 6], &b"/hello"[..], &[0x01, 4], b"soak"].concat();
+    let head = [0, 0, u8::try_from(fields.len())?, 1, 0x05, 0, 0, 0, 1];
+    let mut stream = BufReader::new(rig.stream(rig.web)?);
+    let said = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &SETTINGS, &head, &fields].concat();
+    stream.get_mut().write_all(&said)?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let [l1, l2, l3, kind, flags, .., id] = head;
+        let length = u64::from(u32::from_be_bytes([0, l1, l2, l3]));
+        io::copy(&mut (&mut stream).take(length), &mut io::sink())?;
+        ensure!(kind != 3 && kind != 7, "frame {kind}: the stream or the connection is refused");
+        // The response ends with HEADERS or DATA.
+        if id == 1 && kind <= 1 && flags & 1 == 1 {
+            return Ok(());
+        }
+    }
+}
+
+/// A connection that is passed on to the service as it comes.
+pub(super) fn tunnel(rig: &mut Rig) -> Result<()> {
+    let answer = Client::new(rig.tcp).get("/service")?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
 }
 
 /// A request whose first try fails; its budget may be spent.

@@ -28,6 +28,7 @@ const START: Duration = Duration::from_secs(60);
 /// Everything that runs, and what the operations share.
 pub(super) struct Rig {
     pub(super) web: SocketAddr,
+    pub(super) tcp: SocketAddr,
     amqp: SocketAddr,
     admin_at: SocketAddr,
     weft: Process,
@@ -49,15 +50,16 @@ impl Rig {
             fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let [web, amqp, admin, nobody] = free_ports(4)?[..] else { bail!("four free ports") };
+        let [web, tcp, amqp, admin, nobody] = free_ports(5)?[..] else { bail!("five free ports") };
         let config = folder.join("weft.yaml");
-        let text = configuration(&folder, [web, amqp, admin], service::start()?, nobody);
+        let text = configuration(&folder, [web, tcp, amqp, admin], service::start()?, nobody);
         fs::write(&config, text)?;
         let mut command = Command::new(binary);
         command.args(["up", "--workers", "2", "--config"]).arg(&config);
         let weft = Process::start(command, &folder.join("weft.log"))?;
         let mut rig = Self {
             web,
+            tcp,
             amqp,
             admin_at: admin,
             weft,
@@ -85,6 +87,13 @@ impl Rig {
     pub(super) fn goes_on(&self) -> Result<()> {
         ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
         Ok(())
+    }
+
+    /// A connection to a port of Weft.
+    pub(super) fn stream(&self, to: SocketAddr) -> Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&to, START)?;
+        stream.set_read_timeout(Some(START))?;
+        Ok(stream)
     }
 
     /// A number that was not given before.
@@ -159,7 +168,7 @@ pub(super) fn target() -> PathBuf {
 
 fn configuration(
     folder: &Path,
-    [web, amqp, admin]: [SocketAddr; 3],
+    [web, tcp, amqp, admin]: [SocketAddr; 4],
     service: SocketAddr,
     nobody: SocketAddr,
 ) -> String {
@@ -171,21 +180,26 @@ telemetry: {{ access_log: none }}
 ledger: {{ path: '{folder}/data', cache: 256KiB }}
 listeners:
   web: {{ address: '{web}' }}
+  tcp: {{ address: '{tcp}', protocol: tcp, to: it }}
   amqp: {{ address: '{amqp}', protocol: amqp }}
 queues:
   memory: {{ durability: memory }}
   os: {{ durability: os }}
   fsync: {{}}
   idle: {{}}
-topics: {{ news: {{}} }}
+topics: {{ news: {{}}, pushed: {{ retention: 1s }} }}
+subscriptions:
+  pushed: {{ topic: pushed, push: {{ service: it, path: /pushed }} }}
 services:
-  it: {{ endpoints: '{service}' }}
-  flaky: {{ endpoints: '{service}', retry_budget: {{ ratio: 100%, per_second: 1000, window: 10s }} }}
+  # Connections that nobody needs go before they are counted.
+  it: {{ endpoints: '{service}', pool: {{ idle_timeout: 1s }} }}
+  flaky: {{ endpoints: '{service}', pool: {{ idle_timeout: 1s }}, retry_budget: {{ ratio: 100%, per_second: 1000, window: 10s }} }}
   nobody: {{ endpoints: '{nobody}' }}
 routes:
   - {{ name: hello, match: /hello, respond: {{ status: 200, body: hello }} }}
   - {{ name: messages, match: /messages/*, messages: /messages }}
   - {{ name: service, match: /service, to: it }}
+  - {{ name: mirrored, match: /mirrored, mirror: {{ to: it, share: 100% }}, to: it }}
   - {{ name: later, match: /later, respond_async: {{ keep: 1s }}, to: it }}
   - name: flaky
     match: /flaky

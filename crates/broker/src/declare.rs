@@ -83,12 +83,12 @@ impl Broker {
         Ok(())
     }
 
-    async fn undefine(&self, stored: String) -> Result<()> {
-        let delete = Transaction::new(Durability::Fsync).delete(
-            self.inner().maps.definitions,
-            stored,
-            ExpectValue::Any,
-        );
+    /// Takes definitions back, all at once.
+    async fn undefine(&self, stored: impl IntoIterator<Item = String>) -> Result<()> {
+        let map = self.inner().maps.definitions;
+        let delete = stored.into_iter().fold(Transaction::new(Durability::Fsync), |delete, one| {
+            delete.delete(map, one, ExpectValue::Any)
+        });
         self.store().commit(delete).await?;
         Ok(())
     }

@@ -36,8 +36,8 @@ const FREE_BYTES_MIN: u64 = 1 << 20;
 /// How often retention looks at the logs.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long nothing is written before what memory keeps of the log is let go: who reads it now reads
-/// something old.
-const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
+/// something old. It is before the threads give back what they have freed (`weft_kernel::memory`).
+const QUIET: std::time::Duration = std::time::Duration::from_secs(3);
 /// How often it is looked what of the segments is dead, which goes through all logs.
 const REWRITE: std::time::Duration = std::time::Duration::from_secs(1);
 

@@ -207,7 +207,7 @@ impl Broker {
         aftermath: &mut Option<Aftermath>,
     ) -> Result<()> {
         if !queue.settings().options.transient {
-            self.undefine(stored::queue(&queue.key)).await?;
+            self.undefine([stored::queue(&queue.key)]).await?;
         }
         *aftermath = self.detach_queue(queue);
         self.store().drop_log(queue.log).await?;

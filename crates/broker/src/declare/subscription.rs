@@ -270,12 +270,18 @@ impl Broker {
         self.delete_subscription_alone(&subscription).await
     }
 
+    /// Deletes a subscription while nobody else changes definitions.
     pub(crate) async fn delete_subscription_alone(
         &self,
         subscription: &Arc<Subscription>,
     ) -> Result<()> {
         let key = &subscription.key;
-        self.undefine(stored::subscription(&key.topic, &key.name)).await?;
+        self.undefine([stored::subscription(&key.topic, &key.name)]).await?;
+        self.remove_subscription(subscription).await
+    }
+
+    /// Removes a subscription that is no longer defined.
+    pub(super) async fn remove_subscription(&self, subscription: &Arc<Subscription>) -> Result<()> {
         self.detach_subscription(subscription).await?;
         self.forget_parked(&Source::Subscription(Arc::clone(subscription))).await
     }

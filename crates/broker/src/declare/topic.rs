@@ -10,7 +10,7 @@ use crate::{
     broker::Broker,
     name::{Key, Pattern, stored},
     options::TopicOptions,
-    source::Topic,
+    source::{Subscription, Topic},
 };
 
 fn log_options(options: &TopicOptions) -> LogOptions {
@@ -130,11 +130,13 @@ impl Broker {
     pub async fn delete_topic(&self, key: &Key) -> Result<()> {
         let _one = self.inner().changing.lock().await;
         let topic = self.topic(key)?;
-        self.undefine(stored::topic(key)).await?;
-        for subscription in self.subscriptions() {
-            if subscription.key.topic == *key && subscription.pattern.is_none() {
-                self.delete_subscription_alone(&subscription).await?;
-            }
+        let mut subscriptions = self.subscriptions();
+        subscriptions.retain(|one| one.key.topic == *key && one.pattern.is_none());
+        let named = |one: &Arc<Subscription>| stored::subscription(&one.key.topic, &one.key.name);
+        let of_it = subscriptions.iter().map(named);
+        self.undefine(std::iter::once(stored::topic(key)).chain(of_it)).await?;
+        for subscription in &subscriptions {
+            self.remove_subscription(subscription).await?;
         }
         self.detach_topic(&topic).await
     }

@@ -382,8 +382,29 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
+/// The priority that a consumer asks for.
+pub(crate) fn consumer_priority(
+    arguments: Table<'_>,
+    queue: &str,
+    vhost: &str,
+) -> Result<i64, Fault> {
+    let invalid = |name: &str, value| {
+        let why = format_args!("{{unacceptable_type,{}}}", type_name(value));
+        Err(Of { queue, vhost }.invalid(name, why))
+    };
+    if let Some(value) = arguments.get("x-cancel-on-ha-failover")
+        && !matches!(value, Value::Bool(_))
+    {
+        return invalid("x-cancel-on-ha-failover", value);
+    }
+    match arguments.get("x-priority") {
+        None => Ok(0),
+        Some(value) => value.integer().map_or_else(|| invalid("x-priority", value), Ok),
+    }
+}
+
 /// The name RabbitMQ has for a type.
-fn type_name(value: Value<'_>) -> &'static str {
+pub(crate) fn type_name(value: Value<'_>) -> &'static str {
     match value {
         Value::Bool(_) => "bool",
         Value::I8(_) => "byte",

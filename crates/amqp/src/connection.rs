@@ -7,8 +7,9 @@
 //!
 //! A connection ends that was agreed to beat and is silent for twice that time, whether it reads or not;
 //! and one that takes nothing of what waits for it for as long as a delivery may go unacknowledged. Its
-//! last frame reaches the client: the direction to it is closed first, and what it still sends is read and
-//! dropped for a while, because a socket that is closed on unread bytes takes back what was sent.
+//! last frame reaches the client: what that still sends is read and dropped for a while, because a socket
+//! that is closed on unread bytes takes back what was sent. Who has asked for the end closes the socket: a
+//! client that finds it closed before it has followed the answer takes that for a failure.
 
 use std::{
     future::{Future, poll_fn},
@@ -350,11 +351,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         Pin::new(&mut self.io).poll_flush(context)
     }
 
-    /// Sends what is left, says that nothing more follows, and drops what still comes until the client
-    /// closes as well.
+    /// Sends what is left, says that nothing more follows if the end is not the client's own, and drops
+    /// what still comes until the client closes as well.
     async fn finish(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_write(context)).await?;
-        poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context)).await?;
+        if !self.session.left {
+            poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context)).await?;
+        }
         loop {
             self.input.clear();
             if poll_fn(|context| self.poll_read(context)).await? == 0 {

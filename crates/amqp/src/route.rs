@@ -35,12 +35,13 @@ struct Exchange {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Routed<'a> {
     pub(crate) exchange: &'a str,
-    pub(crate) key: &'a str,
+    /// Its own, and those of its copies.
+    pub(crate) keys: &'a [&'a str],
     pub(crate) headers: Table<'a>,
 }
 
 impl Routes {
-    /// The queues that a message reaches by its key; an error if it may not be published there.
+    /// The queues that a message reaches by its keys; an error if it may not be published there.
     pub(crate) fn find(
         &mut self,
         vhost: &Vhost,
@@ -48,15 +49,15 @@ impl Routes {
         user: &str,
         message: Routed<'_>,
     ) -> Result<Targets, Fault> {
-        let Routed { exchange, key, headers } = message;
+        let Routed { exchange, keys, headers } = message;
         let version = vhost.version();
         if version != self.version || self.count > ROUTES_MAX {
             self.known.clear();
             self.count = 0;
             self.version = version;
         }
-        if let Some(known) = self.known.get(exchange)
-            && let Some(targets) = known.keys.get(key)
+        if let ([key], Some(known)) = (keys, self.known.get(exchange))
+            && let Some(targets) = known.keys.get(*key)
             && targets.iter().all(|entry| !entry.queue.is_deleted())
         {
             return Ok(Arc::clone(targets));
@@ -67,16 +68,17 @@ impl Routes {
             self.known.insert(exchange.into(), Exchange { by_headers, keys: HashMap::new() });
         }
         self.found.clear();
-        if !vhost.route(exchange, key, headers, &mut self.found) {
+        if !vhost.route(exchange, keys, headers, &mut self.found) {
             self.known.remove(exchange);
             return Err(Fault::no_exchange(exchange, &vhost.name));
         }
         let targets: Targets = self.found.drain(..).collect();
         // What leads nowhere is not remembered: a queue may be made that the version does not tell of.
-        if !targets.is_empty()
+        if let [key] = keys
+            && !targets.is_empty()
             && let Some(known) = self.known.get_mut(exchange).filter(|known| !known.by_headers)
         {
-            known.keys.insert(key.into(), Arc::clone(&targets));
+            known.keys.insert((*key).into(), Arc::clone(&targets));
             self.count += 1;
         }
         Ok(targets)

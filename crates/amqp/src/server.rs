@@ -142,9 +142,8 @@ impl Inner {
         let properties = Properties::parse(&raw).ok()?;
         let headers = properties.headers.unwrap_or_default();
         let mut targets = Vec::new();
-        for key in std::iter::once(key).chain(copies(headers, "CC")) {
-            vhost.route(exchange, key, headers, &mut targets);
-        }
+        let keys: Vec<&str> = std::iter::once(key).chain(copies(headers, "CC")).collect();
+        vhost.route(exchange, &keys, headers, &mut targets);
         targets.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         targets.dedup_by(|one, other| one.name == other.name);
         let earlier = Properties::parse(amqp.properties).ok()?.headers.unwrap_or_default();

@@ -128,6 +128,8 @@ pub(crate) struct Session {
     pub(crate) ready: Ready,
     /// Consumers that could not be served for want of room in `out`.
     hungry: Vec<usize>,
+    /// How often consumers were given something.
+    feeds: u64,
     /// Consumers whose queue could not be read; it is tried again.
     unread: Vec<usize>,
     routes: Routes,
@@ -145,6 +147,8 @@ pub(crate) struct Session {
     pub(crate) blocked: bool,
     /// Whether the client takes nothing more: nothing is fetched for its consumers.
     pub(crate) deaf: bool,
+    /// Whether the client has ended the connection: closing the socket is left to it.
+    pub(crate) left: bool,
 }
 
 impl Session {
@@ -172,6 +176,7 @@ impl Session {
             consumers: Slab::new(),
             ready: Ready::default(),
             hungry: Vec::new(),
+            feeds: 0,
             unread: Vec::new(),
             routes: Routes::default(),
             publishing: Publishing::default(),
@@ -184,6 +189,7 @@ impl Session {
             inbox,
             blocked: false,
             deaf: false,
+            left: false,
         }
     }
 

@@ -261,11 +261,12 @@ impl Topology {
         self.sources.keys().filter_map(queue).collect()
     }
 
-    /// Appends the queues that a message reaches, each once. `false` if the exchange does not exist.
+    /// Appends the queues that a message reaches by any of its keys, each once. `false` if the exchange
+    /// does not exist. An exchange goes on to its alternate if none of the keys leads anywhere.
     pub(crate) fn route(
         &self,
         exchange: &str,
-        key: &str,
+        keys: &[&str],
         headers: Table<'_>,
         out: &mut Vec<Arc<str>>,
     ) -> bool {
@@ -278,7 +279,9 @@ impl Topology {
         self.walk(exchange, &mut seen, &mut next);
         while let Some(exchange) = next.pop() {
             found.clear();
-            exchange.index.matches(key, headers, &mut found);
+            for key in keys {
+                exchange.index.matches(key, headers, &mut found);
+            }
             if found.is_empty()
                 && let Some(alternate) = &exchange.alternate
             {

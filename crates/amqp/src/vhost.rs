@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -38,6 +38,31 @@ pub(crate) struct Entry {
     pub(crate) queue: Arc<Queue>,
     pub(crate) declared: Declared,
     pub(crate) arguments: Arguments,
+    /// How many connections fetch from it at this moment.
+    fetching: AtomicU32,
+}
+
+/// A connection fetches from a queue while this is there.
+#[derive(Debug)]
+pub(crate) struct Fetching(Arc<Entry>);
+
+impl Entry {
+    /// Begins to fetch.
+    pub(crate) fn fetch(self: &Arc<Self>) -> Fetching {
+        self.fetching.fetch_add(1, Ordering::AcqRel);
+        Fetching(Arc::clone(self))
+    }
+
+    /// Whether anybody fetches from it.
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.fetching.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.fetching.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A virtual host.
@@ -126,7 +151,9 @@ impl Vhost {
         let declared = Declared::of_queue(&queue.options());
         let arguments = declared.arguments(name, &self.name).unwrap_or_default();
         let name: Arc<str> = name.into();
-        let entry = Arc::new(Entry { name: Arc::clone(&name), queue, declared, arguments });
+        let fetching = AtomicU32::new(0);
+        let entry =
+            Arc::new(Entry { name: Arc::clone(&name), queue, declared, arguments, fetching });
         queues.insert(name, Arc::clone(&entry));
         Some(entry)
     }
@@ -336,21 +363,23 @@ impl Vhost {
         self.erase(removed).await
     }
 
-    /// Appends the queues that a message reaches by one key, each once. `false` if there is no such
-    /// exchange. The default exchange, without a name, reaches the queue that the key names.
+    /// Appends the queues that a message reaches by its keys, each once. `false` if there is no such
+    /// exchange. The default exchange, without a name, reaches the queues that the keys name.
     pub(crate) fn route(
         &self,
         exchange: &str,
-        key: &str,
+        keys: &[&str],
         headers: Table<'_>,
         out: &mut Vec<Arc<Entry>>,
     ) -> bool {
         if exchange.is_empty() {
-            out.extend(self.entry(key));
+            let first = |at: usize| !keys[..at].contains(&keys[at]);
+            let keys = keys.iter().enumerate().filter(|(at, _)| first(*at));
+            out.extend(keys.filter_map(|(_, key)| self.entry(key)));
             return true;
         }
         let mut names = Vec::new();
-        if !self.topology.read().route(exchange, key, headers, &mut names) {
+        if !self.topology.read().route(exchange, keys, headers, &mut names) {
             return false;
         }
         out.extend(names.iter().filter_map(|name| self.entry(name)));

@@ -207,6 +207,12 @@ impl Consumer {
         }
     }
 
+    /// How many messages to take at a time, so that others that wait as well have their part.
+    pub fn share(&self) -> u32 {
+        let shares = self.groups.iter().map(|group| self.broker.store().share(*group, self.id));
+        shares.min().unwrap_or(u32::MAX)
+    }
+
     /// Takes up to `max` messages that are ready now, as far as the prefetch allows; empty if none is.
     ///
     /// Dropped while it waits for the disk, it gives back what it had leased.

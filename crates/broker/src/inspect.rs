@@ -232,6 +232,11 @@ impl Broker {
         view
     }
 
+    /// Whether something is ready in a queue for a consumer that waits: it is about to be handed out.
+    pub fn is_awaited(&self, queue: &Queue) -> bool {
+        self.group_stats(queue.group).awaited
+    }
+
     /// What is deleted meanwhile has no numbers.
     fn group_stats(&self, group: GroupId) -> GroupStats {
         self.store().group_stats(group).unwrap_or_default()

@@ -123,6 +123,8 @@ pub struct GroupStats {
     pub consumers: u32,
     /// Whether it is paused.
     pub paused: bool,
+    /// Whether something is ready and a consumer waits that may have it: it is about to be handed out.
+    pub awaited: bool,
 }
 
 /// How one record of a group stands.
@@ -377,6 +379,9 @@ pub trait Store: Send + Sync {
         consumer: ConsumerId,
         context: &mut Context<'_>,
     ) -> Poll<()>;
+    /// How many records a consumer should lease at a time, so that all that wait have their part: one by
+    /// one while little is ready, more of much; without a bound while no other waits.
+    fn share(&self, group: GroupId, consumer: ConsumerId) -> u32;
     /// Gives up waiting; if the consumer had been woken, another one is.
     fn pass_turn(&self, group: GroupId, consumer: ConsumerId);
     /// Starts the lease of a delivery anew, `span` from now.

@@ -85,6 +85,7 @@ impl Session {
                 self.release().await;
                 Method::ConnectionCloseOk {}.write(0, &mut self.out);
                 self.phase = Phase::Over;
+                self.left = true;
                 Ok(())
             }
             // Passwords and certificates do not expire while a connection lasts, so that a new secret

@@ -1,13 +1,14 @@
 //! Consumers: beginning and ending them, fetching for them, and fetching single messages.
 
-use std::{rc::Rc, sync::Arc, task::Context};
+use std::{rc::Rc, sync::Arc, task::Context, time::Duration};
 
+use tokio::time::Instant;
 use weft_broker::{Consumer, ConsumerOptions};
 use weft_kernel::Reason;
 use weft_wire::amqp::{Method, ReplyCode};
 
 use super::{OUT_BYTES_MAX, Session, settle::Holder};
-use crate::{fault::Fault, options::Resource, reply, vhost::Entry};
+use crate::{arguments::consumer_priority, fault::Fault, options::Resource, reply, vhost::Entry};
 
 /// How many messages are fetched at a time.
 const FETCH_MAX: u32 = 256;
@@ -15,6 +16,11 @@ const FETCH_MAX: u32 = 256;
 const FETCH_BYTES_MAX: u64 = 256 << 10;
 /// The most deliveries that a consumer without a prefetch may hold unsettled.
 const UNSETTLED_MAX: u32 = 200_000;
+/// How long somebody who looks at a queue waits at most for consumers that are about to take from it.
+const HANDING_TIME: Duration = Duration::from_millis(250);
+/// How often other tasks are let through before it is waited by time.
+const HANDING_TURNS: u32 = 64;
+
 /// A consumer of the connection.
 pub(crate) struct Slot {
     pub(super) channel: u16,
@@ -28,6 +34,8 @@ pub(crate) struct Slot {
     pub(super) in_flight: u32,
     /// It may take nothing until something is settled.
     pub(super) starved: bool,
+    /// When it was given something last, by the connection's count.
+    pub(super) fed: u64,
     pub(super) holder: Rc<Holder>,
     consumer: Consumer,
     waker: std::task::Waker,
@@ -118,14 +126,13 @@ impl Session {
         let vhost = self.vhost()?;
         self.may_read(Resource::Queue(name))?;
         let entry = vhost.usable(name, self.id)?;
-        let priority = arguments.get("x-priority").and_then(|value| value.integer());
+        let priority = consumer_priority(arguments, name, &vhost.name)?;
         let options = ConsumerOptions {
             // What may be unsettled is counted here, where channels are known.
             prefetch: u32::MAX,
             prefetch_bytes: u64::MAX,
             lease: None,
-            priority: priority
-                .map_or(0, |priority| priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
+            priority: priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
             exclusive,
             owner: Some(self.id),
             counts_loss: false,
@@ -158,6 +165,7 @@ impl Session {
             },
             in_flight: 0,
             starved: false,
+            fed: 0,
             holder: Rc::new(Holder { settler, entry, fetched: false }),
             consumer,
             waker: self.ready.waker(slot),
@@ -177,8 +185,14 @@ impl Session {
         if channel.reply.as_ref().is_some_and(|(of, _)| **of == *tag) {
             channel.reply = None;
         }
+        if let Some(&slot) = channel.consumers.get(tag)
+            && let Some(slot) = self.consumers.get(slot)
+        {
+            let entry = Arc::clone(&slot.holder.entry);
+            self.hand_out(&entry).await;
+        }
         // What the consumer holds stays with the channel until it is settled.
-        let slot = channel.consumers.remove(tag);
+        let slot = self.channel(number)?.consumers.remove(tag);
         if let Some(slot) = slot.and_then(|slot| self.consumers.try_remove(slot)) {
             self.end_consumer(slot).await;
         }
@@ -218,11 +232,6 @@ impl Session {
 
     /// Fetches for the consumers that were woken or may take again.
     pub(crate) async fn feed(&mut self) {
-        if self.deaf {
-            self.hungry.clear();
-            self.ready.take();
-            return;
-        }
         let mut turn = std::mem::take(&mut self.hungry);
         for number in self.ready.take() {
             if !turn.contains(&number) {
@@ -230,7 +239,35 @@ impl Session {
             }
         }
         for number in turn {
+            let Some(slot) = self.consumers.get(number) else { continue };
+            if self.deaf {
+                // Somebody else has it.
+                slot.consumer.pass_turn();
+                continue;
+            }
+            let _fetching = slot.holder.entry.fetch();
             while self.fetch(number).await {}
+        }
+    }
+
+    /// Lets the consumers that wait have what is ready in a queue, before anybody else looks at it: what
+    /// was published is theirs, and neither counted nor fetched, emptied or deleted.
+    pub(super) async fn hand_out(&mut self, entry: &Entry) {
+        if entry.queue.consumers() == 0 {
+            return;
+        }
+        let end = Instant::now() + HANDING_TIME;
+        for turn in 0u32.. {
+            self.feed().await;
+            let others = entry.is_fetched() || self.server.broker.is_awaited(&entry.queue);
+            if !others || Instant::now() >= end {
+                return;
+            }
+            if turn < HANDING_TURNS {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
     }
 
@@ -248,21 +285,29 @@ impl Session {
             return false;
         }
         let mut credit = FETCH_MAX;
+        let left = match channel.prefetch_all {
+            0 => u32::MAX,
+            all => u32::from(all).saturating_sub(channel.in_flight),
+        };
         if !slot.no_ack {
-            credit = credit.min(slot.prefetch.saturating_sub(slot.in_flight));
-            if channel.prefetch_all != 0 {
-                let all = u32::from(channel.prefetch_all);
-                credit = credit.min(all.saturating_sub(channel.in_flight));
-            }
+            credit = credit.min(slot.prefetch.saturating_sub(slot.in_flight)).min(left);
+        } else if left == 0 {
+            // What needs no ack does not count, but waits with the others while the channel is full.
+            credit = 0;
         }
         if credit == 0 {
             slot.starved = true;
             slot.consumer.pass_turn();
             return false;
         }
+        // Who has just taken stands behind those that wait, and leaves them their part.
+        let waker = slot.waker.clone();
+        if slot.consumer.poll_ready(&mut Context::from_waker(&waker)).is_pending() {
+            return false;
+        }
+        credit = credit.min(slot.consumer.share());
         match slot.consumer.try_batch_within(credit, FETCH_BYTES_MAX).await {
             Ok(batch) if batch.is_empty() => {
-                let waker = slot.waker.clone();
                 slot.consumer.poll_ready(&mut Context::from_waker(&waker)).is_ready()
             }
             Ok(batch) => {
@@ -311,6 +356,7 @@ impl Session {
         let vhost = self.vhost()?;
         let entry = vhost.usable(&name, self.id)?;
         vhost.touch(&entry).await;
+        self.hand_out(&entry).await;
         let (mut found, settler) =
             self.server.broker.take_ready(&entry.queue, 1, Some(self.id)).await.map_err(
                 |error| match error.reason() {

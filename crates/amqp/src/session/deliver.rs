@@ -71,6 +71,8 @@ impl Session {
         let bytes_max = self.tuned.frame_bytes_max;
         let Some(slot) = self.consumers.get_mut(number) else { return };
         let Some(channel) = self.channels.get_mut(&slot.channel) else { return };
+        self.feeds += 1;
+        slot.fed = self.feeds;
         let entry = &slot.holder.entry;
         for delivery in batch {
             let Delivery { message, lease, .. } = delivery;

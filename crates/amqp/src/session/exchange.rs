@@ -6,7 +6,7 @@ use super::Session;
 use crate::{
     arguments::shown_both,
     fault::Fault,
-    name::RESERVED,
+    name::{RESERVED, in_one_line},
     options::Resource,
     topology::{Binding, Definition, Destination, Kind, Matcher, WrongMatch},
     vhost::Vhost,
@@ -38,6 +38,7 @@ impl Session {
         match method {
             Method::ExchangeDeclare { exchange, passive: true, no_wait, .. } => {
                 let vhost = self.vhost()?;
+                let exchange = &*in_one_line(exchange);
                 not_default(exchange)?;
                 if vhost.exchange(exchange).is_none() {
                     return Err(Fault::no_exchange(exchange, &vhost.name));
@@ -62,11 +63,12 @@ impl Session {
                 })?;
                 let arguments = arguments.bytes().into();
                 let definition = Definition { kind, durable, auto_delete, internal, arguments };
-                self.declare_exchange(exchange, definition).await?;
+                self.declare_exchange(&in_one_line(exchange), definition).await?;
                 self.answer(number, no_wait, &Method::ExchangeDeclareOk {});
             }
             Method::ExchangeDelete { exchange, if_unused, no_wait, .. } => {
                 let vhost = self.vhost()?;
+                let exchange = &*in_one_line(exchange);
                 not_default(exchange)?;
                 reserved(exchange)?;
                 self.may_configure(Resource::Exchange(exchange))?;
@@ -81,13 +83,15 @@ impl Session {
             Method::ExchangeBind {
                 destination, source, routing_key, no_wait, arguments, ..
             } => {
-                self.bind_exchange(destination, source, routing_key, arguments).await?;
+                let (to, from) = (in_one_line(destination), in_one_line(source));
+                self.bind_exchange(&to, &from, routing_key, arguments).await?;
                 self.answer(number, no_wait, &Method::ExchangeBindOk {});
             }
             Method::ExchangeUnbind {
                 destination, source, routing_key, no_wait, arguments, ..
             } => {
                 let vhost = self.vhost()?;
+                let (destination, source) = (&*in_one_line(destination), &*in_one_line(source));
                 not_default(destination)?;
                 not_default(source)?;
                 self.may_write(Resource::Exchange(destination))?;

@@ -4,11 +4,13 @@
 //! single time; only one that is cut is put together piece by piece. What is whole is routed at once and
 //! gathered; `submit` takes it from there.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
 use weft_broker::{Durability, Message, MessageBuilder, Publish, message::HEAD_BYTES_MAX};
 use weft_wire::amqp::{
-    ContentHeader, FrameKind, Method, Properties, ReplyCode, TableWriter, frame, write_content,
+    ContentHeader, FrameKind, Method, Properties, ReplyCode, Table, TableWriter, Value, frame,
+    write_content,
 };
 
 use super::{
@@ -17,7 +19,9 @@ use super::{
     submit::{Mark, Pending},
     transaction::Said,
 };
-use crate::{death::copies, fault::Fault, options::Resource, reply, route::Routed};
+use crate::{
+    arguments::type_name, death::copies, fault::Fault, options::Resource, reply, route::Routed,
+};
 
 /// Publishes are submitted when so many bytes have gathered, even within one read.
 const GATHER_BYTES_MAX: usize = 4 << 20;
@@ -134,10 +138,10 @@ impl Session {
         number: u16,
         payload: &[u8],
     ) -> Result<(), Fault> {
-        let header = ContentHeader::parse(payload)?;
         if !self.expects_content(number)? {
             return Ok(());
         }
+        let header = ContentHeader::parse(payload)?;
         self.check_size(&header)?;
         let channel = self.channel(number)?;
         let Some(assembly) = channel.assembly.as_mut() else { return Ok(()) };
@@ -209,20 +213,11 @@ impl Session {
         }
         let vhost = self.vhost()?;
         let user = self.server.users.get(self.user).map_or("", |user| &user.name);
-        let routed = Routed { exchange, key, headers };
-        let mut targets = self.routes.find(&vhost, &self.grant, user, routed)?;
-        if !headers.is_empty() && (headers.get("CC").is_some() || headers.get("BCC").is_some()) {
-            let mut all = targets.to_vec();
-            for copy in copies(headers, "CC").chain(copies(headers, "BCC")) {
-                let routed = Routed { key: copy, ..routed };
-                for entry in self.routes.find(&vhost, &self.grant, user, routed)?.iter() {
-                    if !all.iter().any(|there| Arc::ptr_eq(there, entry)) {
-                        all.push(Arc::clone(entry));
-                    }
-                }
-            }
-            targets = all.into();
-        }
+        let targets = {
+            let keys = keys(key, headers)?;
+            let routed = Routed { exchange, keys: &keys, headers };
+            self.routes.find(&vhost, &self.grant, user, routed)?
+        };
         check_user(&properties, user)?;
         let ttl = properties.expiration.map(expiration).transpose()?;
         let durability = (properties.delivery_mode != Some(2)).then_some(Durability::Memory);
@@ -243,7 +238,7 @@ impl Session {
         let publish = Publish { ttl, durability, ..Publish::new(message) };
         let pending = Pending { channel: number, serial, tag, targets, publish, priority };
         if self.is_transactional(number) {
-            return self.hold_publish(number, Said::Routed(pending));
+            return self.hold_publish(number, Said::Routed { one: pending, mandatory });
         }
         self.publishing.bytes += pending.publish.message.len() * pending.targets.len();
         self.publishing.copies += pending.targets.len();
@@ -322,7 +317,7 @@ impl Session {
                     table.copy(entry);
                 }
             }
-            properties.headers = Some(weft_wire::amqp::Table::parse(&table[4..])?);
+            properties.headers = Some(Table::parse(&table[4..])?);
         }
         let mut raw = Vec::new();
         properties.write(&mut raw);
@@ -353,6 +348,27 @@ impl Session {
             self.flush_publishes().await;
         }
     }
+}
+
+/// All keys that a message is routed by.
+fn keys<'a>(key: &'a str, headers: Table<'a>) -> Result<SmallVec<[&'a str; 4]>, Fault> {
+    let mut keys = smallvec![key];
+    if headers.is_empty() {
+        return Ok(keys);
+    }
+    for name in ["CC", "BCC"] {
+        match headers.get(name) {
+            None => {}
+            Some(Value::Array(_)) => keys.extend(copies(headers, name)),
+            Some(other) => {
+                return Err(Fault::precondition(format_args!(
+                    "invalid message: {{unacceptable_type_in_header,<<\"{name}\">>,{}}}",
+                    type_name(other)
+                )));
+            }
+        }
+    }
+    Ok(keys)
 }
 
 fn check_user(properties: &Properties<'_>, user: &str) -> Result<(), Fault> {

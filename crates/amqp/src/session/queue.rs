@@ -8,7 +8,7 @@ use super::{Session, exchange::binding};
 use crate::{
     arguments::Declared,
     fault::Fault,
-    name::{RESERVED, generated},
+    name::{RESERVED, generated, in_one_line},
     options::Resource,
     reply,
     topology::{Binding, Destination},
@@ -23,7 +23,7 @@ impl Session {
     ) -> Result<(), Fault> {
         match method {
             Method::QueueDeclare { queue, passive: true, no_wait, .. } => {
-                self.look(number, queue, no_wait).await
+                self.look(number, &in_one_line(queue), no_wait).await
             }
             Method::QueueDeclare {
                 queue,
@@ -36,14 +36,16 @@ impl Session {
             } => {
                 let arguments = arguments.bytes().into();
                 let declared = Declared { durable, exclusive, auto_delete, arguments };
-                self.declare(number, queue, declared, no_wait).await
+                self.declare(number, &in_one_line(queue), declared, no_wait).await
             }
             Method::QueueBind { queue, exchange, routing_key, no_wait, arguments, .. } => {
+                let (queue, exchange) = (&*in_one_line(queue), &*in_one_line(exchange));
                 self.bind_queue(number, queue, exchange, routing_key, arguments).await?;
                 self.answer(number, no_wait, &Method::QueueBindOk {});
                 Ok(())
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
+                let (queue, exchange) = (&*in_one_line(queue), &*in_one_line(exchange));
                 self.unbind_queue(number, queue, exchange, routing_key, arguments).await?;
                 self.answer(number, false, &Method::QueueUnbindOk {});
                 Ok(())
@@ -52,13 +54,14 @@ impl Session {
                 let name = self.queue_name(number, queue)?;
                 self.may_read(Resource::Queue(&name))?;
                 let entry = self.vhost()?.usable(&name, self.id)?;
+                self.hand_out(&entry).await;
                 let count = self.server.broker.purge(&Arc::clone(&entry.queue).into()).await?;
                 let message_count = u32::try_from(count).unwrap_or(u32::MAX);
                 self.answer(number, no_wait, &Method::QueuePurgeOk { message_count });
                 Ok(())
             }
             Method::QueueDelete { queue, if_unused, if_empty, no_wait, .. } => {
-                let name = self.queue_name(number, queue)?;
+                let name = self.queue_name(number, &in_one_line(queue))?;
                 let message_count = self.delete_queue(&name, if_unused, if_empty).await?;
                 self.answer(number, no_wait, &Method::QueueDeleteOk { message_count });
                 Ok(())
@@ -79,10 +82,11 @@ impl Session {
         }
         let entry = vhost.usable(&name, self.id)?;
         vhost.touch(&entry).await;
-        self.declared(number, &entry, no_wait)
+        self.declared(number, &entry, no_wait).await
     }
 
-    fn declared(&mut self, number: u16, entry: &Entry, no_wait: bool) -> Result<(), Fault> {
+    async fn declared(&mut self, number: u16, entry: &Entry, no_wait: bool) -> Result<(), Fault> {
+        self.hand_out(entry).await;
         self.channel(number)?.last_queue = Some(Arc::clone(&entry.name));
         let method = Method::QueueDeclareOk {
             queue: &entry.name,
@@ -127,7 +131,7 @@ impl Session {
         if exclusive && !self.exclusive.iter().any(|known| *known == entry.name) {
             self.exclusive.push(Arc::clone(&entry.name));
         }
-        self.declared(number, &entry, no_wait)
+        self.declared(number, &entry, no_wait).await
     }
 
     async fn bind_queue(
@@ -200,6 +204,7 @@ impl Session {
             return Ok(0);
         }
         let entry = vhost.usable(name, self.id)?;
+        self.hand_out(&entry).await;
         let depth = self.depth(&entry);
         let refused = |why: &str| {
             Fault::precondition(format_args!("queue '{name}' in vhost '{}' {why}", vhost.name))

@@ -117,30 +117,36 @@ impl Session {
     /// A delivery does not count against what may be unsettled any more.
     pub(super) fn let_go(&mut self, number: u16, held: &Held) {
         let Some((consumer, serial)) = held.to else { return };
+        let mut together = false;
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.in_flight = channel.in_flight.saturating_sub(1);
+            together = channel.prefetch_all != 0;
         }
         if let Some(slot) = self.consumers.get_mut(consumer).filter(|slot| slot.serial == serial) {
             slot.in_flight = slot.in_flight.saturating_sub(1);
-            if std::mem::take(&mut slot.starved) {
+            if !together && std::mem::take(&mut slot.starved) {
                 self.hungry.push(consumer);
             }
         }
     }
 
-    /// With a prefetch of the whole channel any of its consumers may have waited for what was let go.
+    /// With a prefetch of the whole channel any of its consumers may have waited for what was let go: who
+    /// was given nothing for longest comes first.
     pub(super) fn wake_starved(&mut self, number: u16) {
         let Some(channel) = self.channels.get(&number) else { return };
         if channel.prefetch_all == 0 {
             return;
         }
+        let mut woken = Vec::new();
         for number in channel.consumers.values() {
             if let Some(slot) = self.consumers.get_mut(*number)
                 && std::mem::take(&mut slot.starved)
             {
-                self.hungry.push(*number);
+                woken.push((slot.fed, *number));
             }
         }
+        woken.sort_unstable();
+        self.hungry.extend(woken.into_iter().map(|(_, number)| number));
     }
 
     /// Gives a delivery back whose channel ends: lost, unless it is the server that ends it.

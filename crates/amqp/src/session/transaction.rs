@@ -1,11 +1,12 @@
 //! Transactions of a channel (class `tx`): what was published and settled since the last commit happens
 //! together or not at all.
 //!
-//! A publish is routed when it comes and held; a settlement takes its delivery out of what may be settled
-//! and holds it. A commit is one transaction of the ledger and is answered once that is on disk and seen;
-//! what could not be routed and is mandatory goes back then. One that is refused changes nothing and
-//! closes the channel, as RabbitMQ closes it. A rollback, and the end of the channel, forget the publishes
-//! and put the deliveries back among the unsettled.
+//! A publish is routed when it comes and held, for the queues that have those names at the commit; a
+//! settlement takes its delivery out of what may be settled and holds it. A commit is one transaction of
+//! the ledger and is answered once that is on disk and seen; what could not be routed and is mandatory
+//! goes back then. One that is refused changes nothing and closes the channel, as RabbitMQ closes it. A
+//! rollback, and the end of the channel, forget the publishes and put the deliveries back among the
+//! unsettled.
 //!
 //! Invariant: what the open transactions of a connection hold is bounded by [`HELD_BYTES_MAX`].
 
@@ -47,8 +48,8 @@ pub(crate) struct Transaction {
 /// A publish that waits for the commit.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// For queues.
-    Routed(Pending),
+    /// For queues; what is mandatory goes back if none of them is there any more.
+    Routed { one: Pending, mandatory: bool },
     /// For no queue, and mandatory: it goes back.
     Unrouted(Message),
     /// For somebody who waits for a direct reply.
@@ -132,13 +133,14 @@ impl Session {
 
     pub(super) async fn tx_commit(&mut self, number: u16) -> Result<(), Fault> {
         let open = self.channel(number)?.transaction.as_mut();
-        let open = open.map(std::mem::take).ok_or_else(not_transactional)?;
+        let mut open = open.map(std::mem::take).ok_or_else(not_transactional)?;
+        self.find_again(&mut open.publishes)?;
         let broker = self.server.broker.clone();
         let mut batch = broker.batch();
         let mut parts: Vec<(Rc<Holder>, Part)> = Vec::new();
         let mut done = Ok(());
         for said in &open.publishes {
-            if let Said::Routed(one) = said {
+            if let Said::Routed { one, .. } = said {
                 let queues = one.targets.iter();
                 let queues = queues.map(|to| (&to.queue, to.arguments.priority(one.priority)));
                 done = done.and_then(|()| batch.publish(queues, &one.publish));
@@ -185,12 +187,29 @@ impl Session {
         }
         for said in open.publishes {
             match said {
-                Said::Routed(_) => {}
+                Said::Routed { .. } => {}
                 Said::Unrouted(message) => self.give_back_unrouted(number, &message),
                 Said::Reply { message, mandatory } => self.reply(number, &message, mandatory),
             }
         }
         Method::TxCommitOk {}.write(number, &mut self.out);
+        Ok(())
+    }
+
+    /// Finds the queues of held publishes by their names again where one was deleted since: who made a
+    /// queue of that name meanwhile gets the message.
+    fn find_again(&self, publishes: &mut [Said]) -> Result<(), Fault> {
+        let vhost = self.vhost()?;
+        for said in publishes {
+            let Said::Routed { one, mandatory } = said else { continue };
+            if !one.targets.iter().any(|to| to.queue.is_deleted()) {
+                continue;
+            }
+            one.targets = one.targets.iter().filter_map(|to| vhost.entry(&to.name)).collect();
+            if one.targets.is_empty() && *mandatory {
+                *said = Said::Unrouted(one.publish.message.clone());
+            }
+        }
         Ok(())
     }
 
@@ -202,7 +221,7 @@ impl Session {
     /// Holds a publish until the commit.
     pub(super) fn hold_publish(&mut self, number: u16, said: Said) -> Result<(), Fault> {
         let (entries, written, held) = match &said {
-            Said::Routed(one) => {
+            Said::Routed { one, .. } => {
                 let (copies, bytes) = (one.targets.len(), one.publish.message.len());
                 (copies, bytes.saturating_mul(copies), bytes)
             }

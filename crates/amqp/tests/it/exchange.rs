@@ -1,6 +1,7 @@
 //! Messages between front-ends: an event is an AMQP message, and an AMQP message is read as it came.
 
 use weft_broker::{Key, MessageBuilder, Publish, message::Value};
+use weft_wire::amqp::{Method, Table};
 
 use crate::{
     client::{PERSISTENT, header},
@@ -42,5 +43,91 @@ fn a_queue_of_the_broker_is_there_by_its_name() {
         client.publish("", "mine", &PERSISTENT, b"hello").await;
         let content = client.get("mine").await;
         assert_eq!((&content.body[..], &content.properties[..]), (&b"hello"[..], &PERSISTENT[..]));
+    });
+}
+
+#[test]
+fn names_are_in_one_line_where_things_are_declared_bound_and_deleted() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("que\nue_\r\ntest\n", true, b"").await;
+        assert_eq!(client.queue("queue_test", true, b"").await, 0);
+        let declare = |exchange, passive| Method::ExchangeDeclare {
+            ticket: 0,
+            exchange,
+            kind: "direct",
+            passive,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        for (exchange, passive) in
+            [("ex\nchange\r\n", false), ("exchange", true), ("\nexchange", true)]
+        {
+            let answer = client.call(1, declare(exchange, passive)).await;
+            assert_eq!(answer.method(), Method::ExchangeDeclareOk {}, "{exchange:?}");
+        }
+        let bind = Method::QueueBind {
+            ticket: 0,
+            queue: "queue_test\n",
+            exchange: "exchange\r",
+            routing_key: "k\n",
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        assert_eq!(client.call(1, bind).await.method(), Method::QueueBindOk {});
+        // A key is taken as it is.
+        client.publish("exchange", "k\n", &PERSISTENT, b"m").await;
+        client.publish("exchange", "k", &PERSISTENT, b"m").await;
+        assert_eq!(client.queue("queue_\ntest", true, b"").await, 1);
+        let unbind = Method::QueueUnbind {
+            ticket: 0,
+            queue: "queue\n_test",
+            exchange: "\rexchange",
+            routing_key: "k\n",
+            arguments: Table::EMPTY,
+        };
+        assert_eq!(client.call(1, unbind).await.method(), Method::QueueUnbindOk {});
+        client.publish("exchange", "k\n", &PERSISTENT, b"m").await;
+        let join = |destination, source| Method::ExchangeBind {
+            ticket: 0,
+            destination,
+            source,
+            routing_key: "",
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        let answer = client.call(1, join("exchange\n", "amq.fan\nout")).await;
+        assert_eq!(answer.method(), Method::ExchangeBindOk {});
+        let part = Method::ExchangeUnbind {
+            ticket: 0,
+            destination: "\nexchange",
+            source: "amq.fanout\n",
+            routing_key: "",
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        assert_eq!(client.call(1, part).await.method(), Method::ExchangeUnbindOk {});
+        let delete = Method::QueueDelete {
+            ticket: 0,
+            queue: "queue_test\r\n",
+            if_unused: false,
+            if_empty: false,
+            no_wait: false,
+        };
+        let answer = client.call(1, delete).await;
+        assert_eq!(answer.method(), Method::QueueDeleteOk { message_count: 1 });
+        let delete = Method::ExchangeDelete {
+            ticket: 0,
+            exchange: "exchange\n",
+            if_unused: true,
+            no_wait: false,
+        };
+        assert_eq!(client.call(1, delete).await.method(), Method::ExchangeDeleteOk {});
+        let answer = client.call(1, declare("exchange", true)).await;
+        assert!(matches!(answer.method(), Method::ChannelClose { reply_code: 404, .. }));
     });
 }

@@ -89,6 +89,8 @@ fn what_is_out_of_place_is_answered_as_rabbitmq_answers_it() {
                 (60, 40),
             ),
             (frame(FrameKind::Body, 3, b"x"), 505, awaited_method, (0, 0)),
+            // Whatever it holds.
+            (frame(FrameKind::Header, 3, &publish[7..]), 505, awaited_method, (0, 0)),
             (
                 frame(FrameKind::Heartbeat, 1, b""),
                 505,
@@ -396,14 +398,40 @@ fn frames_behind_the_close_do_not_take_its_answer_away() {
         // More than any buffer between the two holds: all of it has to be read.
         client.raw(&out).await.unwrap();
         assert_eq!(client.next().await.method(), Method::ConnectionCloseOk {});
-        assert!(client.take().await.is_none());
-        assert!(closed.get() && !seen.get(), "the other direction goes on");
+        assert!(client.is_quiet().await);
+        assert!(!closed.get() && !seen.get(), "the socket is the client's to close");
         drop(client);
         while !seen.get() {
             tokio::task::yield_now().await;
         }
         let mut other = node.connect().await;
         assert_eq!(other.queue("q", true, b"").await, 10, "what was published before, and no more");
+    });
+}
+
+#[test]
+fn who_ends_the_connection_closes_the_socket() {
+    run(|| async {
+        let node = Node::new().await;
+        let ending = || std::rc::Rc::new(std::cell::Cell::new(false));
+        let (seen_end, shut) = (ending(), ending());
+        let (seen, closed) = (seen_end.clone(), shut.clone());
+        let mut client = node.dial_over(near(), |io| Resetting { io, seen_end, shut });
+        client.open("guest", "guest", "/").await;
+        client.send(0, CLOSE).await;
+        assert_eq!(client.next().await.method(), Method::ConnectionCloseOk {});
+        for _ in 0..4 {
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            assert!(client.is_quiet().await && !closed.get(), "closed under the client's hands");
+        }
+        drop(client);
+        while !seen.get() {
+            tokio::task::yield_now().await;
+        }
+        // An end that the server begins is one that it completes.
+        let mut client = node.connect().await;
+        client.send(0, Method::ConnectionOpenOk { known_hosts: "" }).await;
+        client.closed_with(504).await;
     });
 }
 

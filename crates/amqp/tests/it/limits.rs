@@ -233,6 +233,11 @@ fn without_any_time_to_live_only_who_waits_gets_it() {
                     assert_eq!(consumer.content().await.body, [number], "{queue}");
                 }
                 assert!(client.look(&dead).await.is_none());
+                // What comes back has waited already, and is for nobody any more.
+                let back = Method::BasicReject { delivery_tag: 20, requeue: true };
+                consumer.send(1, back).await;
+                assert_eq!(client.get(&dead).await.body, [19], "{queue}");
+                assert!(consumer.is_quiet().await, "{queue}: it was handed out again");
             }
         }
     });

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod client;
+mod consumers;
+mod copies;
 mod durability;
 mod exchange;
 mod frames;

@@ -4,7 +4,7 @@
 use weft_wire::amqp::{Method, Properties, Table, TableWriter};
 
 use crate::{
-    client::{Client, PERSISTENT},
+    client::{Client, PERSISTENT, Taken},
     node::{Node, run},
 };
 
@@ -149,5 +149,113 @@ fn a_rejected_message_is_a_dead_letter_for_what_looks_behind_it() {
             client.send(1, Method::BasicReject { delivery_tag, requeue: false }).await;
             assert_eq!(depth(&mut client, "dead").await, round);
         }
+    });
+}
+
+/// Deliveries that are there before an answer, and the answer.
+async fn delivered_before_answer(client: &mut Client, method: Method<'_>) -> (u32, Taken) {
+    client.send(1, method).await;
+    let mut count = 0;
+    loop {
+        let taken = client.next().await;
+        if !matches!(taken.method(), Method::BasicDeliver { .. }) {
+            return (count, taken);
+        }
+        client.content().await;
+        count += 1;
+    }
+}
+
+#[test]
+fn who_waits_is_given_what_was_published_before_anybody_looks() {
+    run(|| async {
+        let node = Node::new().await;
+        for (durable, raw) in [(true, &PERSISTENT[..]), (true, &TRANSIENT), (false, &TRANSIENT)] {
+            let queue = format!("q-{durable}-{}", raw.len());
+            let queue = queue.as_str();
+            let get = Method::BasicGet { ticket: 0, queue, no_ack: true };
+            let look = Method::QueueDeclare {
+                ticket: 0,
+                queue,
+                passive: true,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                no_wait: false,
+                arguments: Table::EMPTY,
+            };
+            let purge = Method::QueuePurge { ticket: 0, queue, no_wait: false };
+            let delete = Method::QueueDelete {
+                ticket: 0,
+                queue,
+                if_unused: false,
+                if_empty: true,
+                no_wait: false,
+            };
+            let cancel = Method::BasicCancel { consumer_tag: "t", no_wait: false };
+            let mut client = node.connect().await;
+            client.queue(queue, durable, b"").await;
+            client.consume(queue, "t").await;
+            let mut own = 0;
+            for method in [get, look, purge, cancel] {
+                client.publish("", queue, raw, b"m").await;
+                client.publish("", queue, raw, b"m").await;
+                let (count, answer) = delivered_before_answer(&mut client, method).await;
+                assert_eq!(count, 2, "{method:?}");
+                own += count;
+                match answer.method() {
+                    Method::BasicGetEmpty { .. }
+                    | Method::QueueDeclareOk { message_count: 0, consumer_count: 1, .. }
+                    | Method::QueuePurgeOk { message_count: 0 }
+                    | Method::BasicCancelOk { .. } => {}
+                    other => panic!("{method:?}: {other:?}"),
+                }
+            }
+            // The same for somebody else who waits, and whose turn comes only after this one's.
+            let mut other = node.connect().await;
+            other.consume(queue, "o").await;
+            let mut sent = 0;
+            for method in [get, look, purge, delete] {
+                for _ in 0..3 {
+                    client.publish("", queue, raw, b"m").await;
+                    sent += 1;
+                }
+                let (count, answer) = delivered_before_answer(&mut client, method).await;
+                assert_eq!(count, 0, "{method:?}");
+                match answer.method() {
+                    Method::BasicGetEmpty { .. }
+                    | Method::QueueDeclareOk { message_count: 0, consumer_count: 1, .. }
+                    | Method::QueuePurgeOk { message_count: 0 }
+                    | Method::QueueDeleteOk { message_count: 0 } => {}
+                    other => panic!("{method:?}: {other:?}"),
+                }
+            }
+            for _ in 0..sent {
+                assert!(matches!(other.next().await.method(), Method::BasicDeliver { .. }));
+                other.content().await;
+            }
+            assert_eq!(own, 8);
+        }
+    });
+}
+
+#[test]
+fn who_may_take_nothing_more_keeps_nobody_from_looking() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client.queue("q", true, b"").await;
+        let mut other = node.connect().await;
+        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: 1, global: false };
+        assert_eq!(other.call(1, qos).await.method(), Method::BasicQosOk {});
+        other.consume("q", "o").await;
+        for _ in 0..3 {
+            client.publish("", "q", &PERSISTENT, b"m").await;
+        }
+        let before = tokio::time::Instant::now();
+        assert_eq!(depth(&mut client, "q").await, 2);
+        assert!(client.look("q").await.is_some());
+        assert_eq!(purge(&mut client, "q").await, 1);
+        assert!(before.elapsed() < std::time::Duration::from_millis(50), "it waited for nobody");
     });
 }

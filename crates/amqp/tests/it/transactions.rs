@@ -227,6 +227,56 @@ fn what_goes_nowhere_comes_back_at_the_commit() {
 }
 
 #[test]
+fn a_publish_goes_to_the_queues_that_have_its_names_at_the_commit() {
+    run(|| async {
+        let node = Node::new().await;
+        let (mut client, mut other) = (node.connect().await, node.connect().await);
+        let delete = |queue| Method::QueueDelete {
+            ticket: 0,
+            queue,
+            if_unused: false,
+            if_empty: false,
+            no_wait: false,
+        };
+        select(&mut client).await;
+        for (mandatory, again) in [(true, false), (false, false), (true, true), (false, true)] {
+            client.queue("q", true, b"").await;
+            let method = Method::BasicPublish {
+                ticket: 0,
+                exchange: "",
+                routing_key: "q",
+                mandatory,
+                immediate: false,
+            };
+            let mut out = Vec::new();
+            write_content(1, &method, &PERSISTENT, b"m", 131_072, &mut out);
+            client.raw(&out).await.unwrap();
+            assert!(client.is_quiet().await);
+            assert!(matches!(
+                other.call(1, delete("q")).await.method(),
+                Method::QueueDeleteOk { .. }
+            ));
+            if again {
+                other.queue("q", true, b"").await;
+            }
+            let mut answer = client.call(1, Method::TxCommit {}).await;
+            if mandatory && !again {
+                assert!(
+                    matches!(answer.method(), Method::BasicReturn { reply_code: 312, .. }),
+                    "{answer:?}"
+                );
+                assert_eq!(client.content().await.body, b"m");
+                answer = client.next().await;
+            }
+            assert_eq!(answer.method(), Method::TxCommitOk {});
+            if again {
+                assert_eq!(bodies(&node, "q").await, ["m"]);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_commit_that_is_refused_changes_nothing() {
     run(|| async {
         let node = Node::new().await;

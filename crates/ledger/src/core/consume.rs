@@ -104,6 +104,9 @@ impl Sight for LogSight<'_> {
     }
 }
 
+/// In how many turns each of several consumers takes its part of what is ready.
+const TURNS: u64 = 8;
+
 impl Core {
     /// Lets a consumer into a group.
     pub(crate) fn join(&mut self, id: GroupId, consumer: Consumer) -> Result<Joined> {
@@ -172,6 +175,18 @@ impl Core {
             wakes.push(queue.group.consumers.turn());
         }
         (poll, wakes)
+    }
+
+    /// How much of what is ready is a consumer's turn.
+    pub(crate) fn share(&self, id: GroupId, consumer: ConsumerId) -> u32 {
+        let Some(queue) = self.queues.get(&id.0) else { return u32::MAX };
+        let others = queue.group.consumers.others(consumer) as u64;
+        if others == 0 {
+            return u32::MAX;
+        }
+        let end = self.logs.get(&queue.group.options.log.0).map_or(0, |log| log.visible);
+        let share = queue.group.ready_below(end) / ((others + 1) * TURNS);
+        u32::try_from(share).unwrap_or(u32::MAX).max(1)
     }
 
     /// A consumer does not wait any more.

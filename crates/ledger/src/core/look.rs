@@ -80,6 +80,7 @@ impl Core {
             lost: group.counts.lost,
             consumers: group.consumers.len() as u32,
             paused: group.consumers.paused,
+            awaited: group.ready(log.visible) && group.consumers.wait(),
         })
     }
 

@@ -342,6 +342,10 @@ impl Store for Ledger {
         poll
     }
 
+    fn share(&self, group: GroupId, consumer: ConsumerId) -> u32 {
+        self.shared.core.lock().share(group, consumer)
+    }
+
     fn pass_turn(&self, group: GroupId, consumer: ConsumerId) {
         let now = self.shared.now();
         let wakes = self.shared.core.lock().pass_turn(group, consumer, now);

@@ -145,6 +145,25 @@ impl Consumers {
         Poll::Pending
     }
 
+    /// How many others wait that are handed something as soon as this one.
+    pub(crate) fn others(&self, id: ConsumerId) -> usize {
+        let Some(member) = self.members.get(&id) else { return 0 };
+        if self.single || self.paused {
+            return 0;
+        }
+        let mine = -i64::from(member.priority);
+        let waits = usize::from(member.ticket.is_some());
+        match self.line.last_key_value() {
+            Some(((lowest, _), _)) if *lowest <= mine => self.line.len() - waits,
+            _ => self.line.range(..=(mine, u64::MAX)).count() - waits,
+        }
+    }
+
+    /// Whether one waits that is handed something once there is anything.
+    pub(crate) fn wait(&self) -> bool {
+        !self.paused && self.line.values().any(|&id| self.served(id))
+    }
+
     /// Something is ready: whom to wake.
     pub(crate) fn turn(&mut self) -> Turn {
         if self.paused || self.turn.is_some_and(|turn| self.served(turn)) {

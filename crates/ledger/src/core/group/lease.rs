@@ -95,7 +95,9 @@ impl Group {
             let lease =
                 Lease { lease: tokens.next(), until, consumer, handouts, level, settled_by: 0 };
             self.counts.handouts += 1;
-            let offered = consumer != ConsumerId::SYSTEM && self.offered(position, now);
+            // What came back was offered already.
+            let first = handouts == 1 && consumer != ConsumerId::SYSTEM;
+            let offered = first && self.offered(position, now);
             let handed = self.hand_out(position, lease, Why::Ready, consumer, tokens);
             picked.push(Picked { offered, ..handed });
         }

@@ -11,7 +11,7 @@ mod tables;
 use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
-use weft_kernel::{Error, Reason, Result, SystemClock};
+use weft_kernel::{ByteSize, Error, Reason, Result, SystemClock};
 
 use crate::{
     crypt::Keys,
@@ -173,7 +173,10 @@ pub fn verify_disk(
 pub fn repair(folder: &Path, keys: &Keys) -> Result<Vec<String>> {
     let disk = open_to_read(folder)?;
     look::refuse_empty(&*disk)?;
-    let options = Options { keys: keys.clone(), accept_loss: true, ..Options::default() };
+    // Files of the size that the node has are made when it starts: here a small one has to do.
+    let wal_file_bytes = ByteSize(1 << 20);
+    let options =
+        Options { keys: keys.clone(), accept_loss: true, wal_file_bytes, ..Options::default() };
     let clock = Arc::new(SystemClock);
     let (ledger, recovered) = Ledger::open(open(folder)?, options, clock)?;
     ledger.close()?;

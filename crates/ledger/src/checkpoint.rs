@@ -17,7 +17,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use crate::{
     crypt::Keys,
-    disk::{Disk, failed, read_up_to, unreadable},
+    disk::{Disk, Overlay, failed, read_up_to, unreadable},
     format::header,
 };
 use backend::Backend;
@@ -197,6 +197,28 @@ impl Checkpoint {
         disk.sync_dir(FOLDER).map_err(cannot)
     }
 
+    /// Whether every page of the tables is the one that the page above it speaks of. A page that was never
+    /// written, and holds what stood there before, is whole by itself.
+    ///
+    /// # Errors
+    /// `storage_corrupt` if one is not.
+    pub(crate) fn check(disk: &Arc<dyn Disk>, keys: &Keys) -> Result<()> {
+        // redb would go back to an earlier state, in place, and the next opening would find that whole.
+        let over = Overlay::new(disk.clone());
+        let mut database = open_at(&over, DATABASE, keys, false)?;
+        let whole = guarded(|| database.check_integrity().map_err(redb::Error::from));
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if whole.map_err(unread("cannot check the checkpoint"))? {
+            return Ok(());
+        }
+        let text =
+            "pages of the checkpoint do not fit together: some were not written, or are older";
+        Err(Error::new(Reason::StorageCorrupt, text).at(DATABASE))
+    }
+
     /// Opens the tables, or makes them when they are missing.
     ///
     /// # Errors
@@ -213,10 +235,7 @@ impl Checkpoint {
     /// Makes empty tables under another name first, so that a crash leaves none or whole ones.
     fn make(disk: &dyn Disk, keys: &Keys) -> Result<()> {
         let cannot = |error| failed("cannot make the checkpoint", DATABASE, error);
-        let (_, key) = keys.fresh(CONTEXT)?;
-        let file = disk.open(HEADER, true).map_err(cannot)?;
-        file.write_at(0, &header::block(MAGIC, 0, 0, &key)).map_err(cannot)?;
-        file.sync_data().map_err(cannot)?;
+        Self::write_header(disk, keys)?;
         let new = disk.open(NEW, true).map_err(cannot)?;
         new.set_len(0).map_err(cannot)?;
         drop(new);
@@ -229,8 +248,35 @@ impl Checkpoint {
         disk.sync_dir(FOLDER).map_err(cannot)
     }
 
+    /// Makes the header anew where it is missing or damaged and holds no key; what was wrong with it.
+    pub(crate) fn mend_header(disk: &dyn Disk) -> Result<Option<String>> {
+        match Self::key(disk) {
+            Err(error) if error.reason() == Reason::StorageCorrupt => {
+                Self::write_header(disk, &Keys::none())?;
+                Ok(Some(format!("{HEADER} is made anew: {}", error.detail())))
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(None),
+        }
+    }
+
+    fn write_header(disk: &dyn Disk, keys: &Keys) -> Result<()> {
+        let cannot = |error| failed("cannot write the checkpoint's header", HEADER, error);
+        let (_, key) = keys.fresh(CONTEXT)?;
+        let file = disk.open(HEADER, true).map_err(cannot)?;
+        file.write_at(0, &header::block(MAGIC, 0, 0, &key)).map_err(cannot)?;
+        file.sync_data().map_err(cannot)?;
+        disk.sync_dir(FOLDER).map_err(cannot)
+    }
+
     fn key(disk: &dyn Disk) -> Result<Option<Vec<u8>>> {
-        let cannot = |error| unreadable("cannot read the checkpoint's header", HEADER, error);
+        let cannot = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                let text = "the header of the checkpoint is missing";
+                Error::new(Reason::StorageCorrupt, text).at(HEADER)
+            }
+            _ => unreadable("cannot read the checkpoint's header", HEADER, error),
+        };
         let file = disk.open(HEADER, false).map_err(cannot)?;
         let block = read_up_to(&*file, 0, header::LEN).map_err(cannot)?;
         let key = header::key(&block, MAGIC, 0).map_err(|error| error.at(HEADER))?;

@@ -216,6 +216,11 @@ impl Core {
         self.poisoned.as_deref()
     }
 
+    /// The last transaction of which it is known that it is safe.
+    pub(crate) fn safe(&self) -> u64 {
+        self.durable
+    }
+
     /// What was done and is held.
     pub(crate) fn stats(&self) -> Stats {
         Stats {

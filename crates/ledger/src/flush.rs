@@ -35,6 +35,8 @@ const SPARES_MAX: usize = 1;
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// How often retention looks at the logs.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long nothing is written before it is on record up to where the log is safe, apart from the log.
+const RECORDED: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long nothing is written before what memory keeps of the log is let go: who reads it now reads
 /// something old. It is before the threads give back what they have freed (`weft_kernel::memory`).
 const QUIET: std::time::Duration = std::time::Duration::from_secs(3);
@@ -245,7 +247,7 @@ impl Flusher {
             self.retain(house);
             compact::compact(house);
         }
-        let mut did = self.forget(house);
+        let mut did = self.rest(house)?;
         did |= expiry::look(house);
         if tick.since(self.rewritten) >= REWRITE {
             self.rewritten = tick;
@@ -255,15 +257,21 @@ impl Flusher {
         Ok(did)
     }
 
-    /// Lets go of what was written last once nothing more is written; whether there was anything.
-    fn forget(&mut self, house: &House<'_>) -> bool {
+    /// Once nothing more is written, puts on record up to where all is safe, and lets go of what was
+    /// written last; whether there was anything to let go of.
+    fn rest(&mut self, house: &House<'_>) -> Result<bool> {
         let mut core = house.shared.core.lock();
-        if core.seq() != self.quiet.0 {
-            self.quiet = (core.seq(), house.now.tick);
-            false
-        } else {
-            house.now.tick.since(self.quiet.1) >= QUIET && core.recent.clear()
+        let (seq, safe) = (core.seq(), core.safe());
+        if seq != self.quiet.0 {
+            self.quiet = (seq, house.now.tick);
         }
+        let rested = house.now.tick.since(self.quiet.1);
+        let let_go = rested >= QUIET && core.recent.clear();
+        drop(core);
+        if rested >= RECORDED {
+            house.files.wal.record_safe(safe)?;
+        }
+        Ok(let_go)
     }
 
     fn retain(&self, house: &House<'_>) {

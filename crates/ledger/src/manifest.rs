@@ -35,7 +35,9 @@ pub(crate) enum Copying {
     Backup,
     /// Back into the folder of a node.
     Restore,
-    /// One of the two: the marker itself was not written whole.
+    /// A ledger that is gone on with knowingly, without what is lost of it.
+    Repair,
+    /// One of them: the marker itself was not written whole.
     Either,
 }
 
@@ -44,7 +46,8 @@ impl fmt::Display for Copying {
         f.write_str(match self {
             Self::Backup => "backup",
             Self::Restore => "restore",
-            Self::Either => "backup or restore",
+            Self::Repair => "repair",
+            Self::Either => "backup, restore or repair",
         })
     }
 }
@@ -57,6 +60,7 @@ impl Copying {
             Self::Restore => {
                 "remove what is in the folder, and run `weft ledger restore` again with the same backup"
             }
+            Self::Repair => "run `weft ledger repair --accept-loss` again",
             Self::Either => "remove what is in the folder, and copy again",
         };
         format!("the folder holds an unfinished {self}: {how}")
@@ -109,6 +113,7 @@ pub(crate) fn marked(disk: &dyn Disk) -> Result<Option<Copying>> {
     Ok(Some(match text.split(|&byte| byte == b'\n').next() {
         Some(b"backup") => Copying::Backup,
         Some(b"restore") => Copying::Restore,
+        Some(b"repair") => Copying::Repair,
         _ => Copying::Either,
     }))
 }
@@ -290,18 +295,28 @@ pub(crate) fn sum(file: &dyn File) -> std::io::Result<Listed> {
 /// # Errors
 /// `storage_corrupt` for what a copy has left unfinished, and for a backup of which files are missing,
 /// cut or too many.
-pub(crate) fn adopt(disk: &dyn Disk) -> Result<()> {
-    if let Some(copying) = marked(disk)? {
-        return Err(Error::new(Reason::StorageCorrupt, copying.refusal()));
+pub(crate) fn adopt(disk: &dyn Disk, repair: bool) -> Result<bool> {
+    match marked(disk)? {
+        Some(Copying::Repair) if repair => return Ok(true),
+        Some(copying) => return Err(Error::new(Reason::StorageCorrupt, copying.refusal())),
+        None => {}
     }
-    let Some(manifest) = Manifest::load(disk)? else { return Ok(()) };
+    let Some(manifest) = Manifest::load(disk)? else { return Ok(false) };
     let wrong = manifest.lengths(disk)?;
     if !wrong.is_empty() {
         let text = "remove its file `manifest` to open what is left of it";
         return Err(damaged(&wrong).note(text));
     }
     // From here on it changes, and the manifest would not be true any more.
-    remove(disk)
+    remove(disk).map(|()| false)
+}
+
+/// Removes the marker of a repair that is done, if there is one.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn unmark_repair(disk: &dyn Disk) -> Result<()> {
+    if marked(disk)? == Some(Copying::Repair) { unmark(disk) } else { Ok(()) }
 }
 
 /// Makes a backup a ledger.

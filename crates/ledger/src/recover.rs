@@ -14,7 +14,7 @@ use crate::{
     core::{Core, Now},
     disk::{Disk, failed, unreadable},
     format::{Entry, RecordAt, frame, varint::Reader},
-    manifest,
+    manifest::{self, Copying},
     options::Options,
     segment::{self, SegmentSet, Sizes},
     service::{Damages, Files, QUARANTINE, quarantine},
@@ -74,11 +74,15 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         return Err(Error::new(Reason::Misconfigured, text).note(format!("{capacity} bytes")));
     }
     let lock = lock(&*disk)?;
-    manifest::adopt(&*disk)?;
+    let repairing = manifest::adopt(&*disk, options.accept_loss)?;
     let keys = options.keys.clone();
     let mut report = Recovered::default();
     let (checkpoint, mut core, without) = load(&disk, options, &mut report)?;
     let mut start = checkpoint.start()?;
+    if repairing && start.file == 0 && report.damage.is_empty() {
+        report.damage.push(GONE.to_owned());
+    }
+    let without = without || repairing;
     let survey = wal::survey(&*disk, &keys, start.file)?;
     let known = segments_known(&checkpoint)?;
     let missing_segments = segments_missing(&*disk, &known)?;
@@ -88,7 +92,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
     }
     report.damage.extend(missing.iter().map(|path| format!("{path} is missing")));
     let (segments, next_segment) =
-        find_segments(&disk, options, &known, &missing_segments, without)?;
+        find_segments(&disk, options, &known, &missing_segments, without, &mut report)?;
     let wal = WalSet::new(disk.clone(), keys.clone(), capacity);
     let seq = checkpoint.seq()?;
     for (log, records) in core.without_segments(&missing_segments) {
@@ -96,13 +100,25 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
             .damage
             .push(format!("{records} records of `{log}` were in segments that are missing"));
     }
+    let made = survey.made;
     let log = replay(&*disk, survey, start, seq, &mut core, &mut report)?;
-    for (id, records) in core.homeless() {
+    let had_been_safe = if start.file > 0 { seq.max(made.safe) } else { 0 };
+    if had_been_safe > log.seq {
         report.damage.push(format!(
-            "{records} records of {id} are lost: its definition was in a transaction that is damaged"
+            "the log ends at transaction {}, and had been safe up to {had_been_safe}: what was in the {} \
+             between is lost, but for what the checkpoint keeps of it",
+            log.seq,
+            had_been_safe - log.seq
         ));
     }
+    let was_in = if without { "the checkpoint" } else { "a transaction that is damaged" };
+    for (id, records) in core.homeless() {
+        report
+            .damage
+            .push(format!("{records} records of {id} are lost: its definition was in {was_in}"));
+    }
     wal.find_spares()?;
+    wal.recorded(made);
     for number in log.missing {
         // So that numbers are gapless again.
         wal.prepare(number)?;
@@ -123,10 +139,15 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
     }
     *core.cursor() = cursor;
     core.recovered(now);
+    // What is lost of it was told, and its numbers are given again.
+    wal.record_safe(core.seq())?;
     report.seq = core.seq();
     core.begin_life()?;
     let damages = Arc::<Damages>::default();
     report.damage.iter().cloned().for_each(|damage| damages.tell(damage));
+    if options.accept_loss {
+        manifest::unmark_repair(&*disk)?;
+    }
     let files = Files { disk, keys, wal, segments, checkpoint, damages };
     let gone = missing_segments;
     Ok(Found { core, files, writer, next_segment, start, gone, lock, report })
@@ -140,6 +161,9 @@ fn load(
     report: &mut Recovered,
 ) -> Result<(Checkpoint, Core, bool)> {
     let load = || -> Result<(Checkpoint, Core)> {
+        if Checkpoint::there(&**disk)? {
+            Checkpoint::check(disk, &options.keys)?;
+        }
         let checkpoint = Checkpoint::open(disk.clone(), options.keys.clone())?;
         // Its place is known once the files are: nothing is written before.
         let mut core = Core::new(options.clone(), Cursor::new(0, 0, 0), options.keys.encrypt());
@@ -156,14 +180,22 @@ fn load(
             return Err(incomplete(&["checkpoint/tables".to_owned()]));
         }
         if without {
-            report
-                .damage
-                .push("the checkpoint is missing, and with it what was defined".to_owned());
+            report.damage.push(GONE.to_owned());
+            manifest::mark(&**disk, Copying::Repair)?;
         }
+    }
+    if options.accept_loss && !options.keys.encrypt() && Checkpoint::there(&**disk)? {
+        // Without encryption it holds nothing that cannot be told again.
+        report.damage.extend(Checkpoint::mend_header(&**disk)?);
     }
     let loaded = match load() {
         Err(error) if error.reason() == Reason::StorageCorrupt && options.accept_loss => {
-            report.damage.push(format!("the checkpoint is damaged: {}", error.detail()));
+            report.damage.push(format!(
+                "the checkpoint is damaged, and what was defined is lost: {}",
+                error.detail()
+            ));
+            // Until it is done, nothing starts on what it has begun.
+            manifest::mark(&**disk, Copying::Repair)?;
             Checkpoint::set_aside(&**disk)?;
             without = true;
             load()
@@ -174,6 +206,8 @@ fn load(
     loaded.map(|(checkpoint, core)| (checkpoint, core, without))
 }
 
+/// What is lost with the checkpoint.
+const GONE: &str = "the checkpoint is missing, and with it what was defined";
 /// What an operator can do about a loss.
 const GO_ON: &str = "put back what is missing, restore a backup, or go on without what is lost: \
                      `weft ledger repair --accept-loss`";
@@ -193,7 +227,8 @@ fn incomplete(missing: &[String]) -> Error {
 pub(crate) fn missing(survey: &wal::Survey, start: LogStart, segments: &[u32]) -> Vec<String> {
     let mut missing: Vec<String> = survey.missing.iter().map(|number| wal::name(*number)).collect();
     if survey.end_unknown && start.file > 0 {
-        missing.push("wal/made".to_owned());
+        missing
+            .push("wal/made (without it nothing tells which log files were the last)".to_owned());
     }
     missing.extend(segments.iter().map(|number| segment::name(*number)));
     missing
@@ -302,6 +337,7 @@ fn find_segments(
     known: &[(u32, Sizes)],
     missing: &[u32],
     without: bool,
+    report: &mut Recovered,
 ) -> Result<(SegmentSet, u32)> {
     let set = SegmentSet::new(disk.clone(), options.keys.clone());
     let cannot = |error| unreadable("cannot list", segment::FOLDER, error);
@@ -316,6 +352,12 @@ fn find_segments(
             number if without => {
                 next = next.max(number.unwrap_or_default() + 1);
                 let to = format!("{QUARANTINE}/{name}");
+                let held = number.and_then(|number| records_in(&**disk, number, options));
+                let held =
+                    held.map_or_else(|| "what it held".to_owned(), |n| format!("{n} records"));
+                report.damage.push(format!(
+                    "{path}: {held} that the checkpoint knew of are lost; the file is {to} now"
+                ));
                 // The folder is made with its first file.
                 disk.open(&to, true).and_then(|_| disk.rename(&path, &to)).map_err(cannot)?;
             }
@@ -331,11 +373,19 @@ fn find_segments(
     Ok((set, next))
 }
 
+/// How many records a segment holds, if that can be told.
+fn records_in(disk: &dyn Disk, number: u32, options: &Options) -> Option<u64> {
+    let segment = segment::Segment::open(disk, number, &options.keys).ok()?;
+    Some(segment.extents().map(|extent| extent.records).sum())
+}
+
 /// What of the log a recovery leaves to go on with.
 struct Replayed {
     used: Vec<WalFile>,
     /// Where the last of them ends.
     end: u32,
+    /// The last transaction that is there, or of which it was told that it is lost.
+    seq: u64,
     missing: Vec<u32>,
     unused: Vec<u32>,
     stale: Vec<u32>,
@@ -351,12 +401,14 @@ fn replay(
     report: &mut Recovered,
 ) -> Result<Replayed> {
     let (mut before, mut end) = (start.before, wal::HEADER_LEN);
+    let mut told = start.before;
     for index in 0..survey.used.len() {
         let file = &survey.used[index].file;
         report.damage.extend(survey.faults(index));
         let (mut bytes, scan) = survey.scan(index, before)?;
         for damage in &scan.damage {
             set_aside(disk, file, &bytes, damage, report)?;
+            told = told.max(damage.lost.as_ref().map_or(0, |lost| lost.end.saturating_sub(1)));
         }
         for whole in &scan.frames {
             let body = &mut bytes[whole.body.clone()];
@@ -388,7 +440,7 @@ fn replay(
     }
     let wal::Survey { used, missing, unused, stale, .. } = survey;
     let used = used.into_iter().map(|at| at.file).collect();
-    Ok(Replayed { used, end, missing, unused, stale })
+    Ok(Replayed { used, end, seq: told.max(before), missing, unused, stale })
 }
 
 type Entries<'a> = Vec<(Entry<'a>, RecordAt)>;

@@ -105,7 +105,7 @@ fn end_log(
     let mark = || {
         let (last, _) = WalFile::open(to, number, &service.files().keys)?;
         last.close(end)?;
-        wal::made::write(to, number)
+        wal::made::write(to, wal::made::Made { newest: number, safe: end.seq })
     };
     mark().map_err(of_the_copy)?;
     for path in [wal::name(number), wal::made::PATH.to_owned()] {

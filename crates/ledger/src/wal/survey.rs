@@ -2,7 +2,12 @@
 
 use weft_kernel::Result;
 
-use super::{Closed, FOLDER, Scan, WalFile, made, number, scan, scan::Known};
+use super::{
+    Closed, FOLDER, Scan, WalFile,
+    made::{self, Made},
+    number, scan,
+    scan::Known,
+};
 use crate::{
     crypt::Keys,
     disk::{Disk, unreadable},
@@ -35,8 +40,10 @@ pub(crate) struct Survey {
     pub(crate) unused: Vec<u32>,
     /// The numbers of those that are not needed any more.
     pub(crate) stale: Vec<u32>,
-    /// Whether the number of the newest file is not known: nothing tells whether the last ones are there.
+    /// Whether it is not known how far the log went: nothing tells whether the last files are there.
     pub(crate) end_unknown: bool,
+    /// What is on record of the log.
+    pub(crate) made: Made,
 }
 
 /// Looks at the files from `first_file` on.
@@ -47,13 +54,17 @@ pub(crate) fn survey(disk: &dyn Disk, keys: &Keys, first_file: u32) -> Result<Su
     let names = disk.list(FOLDER).map_err(|error| unreadable("cannot list", FOLDER, error))?;
     let numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
     let mut found = Survey::default();
-    let newest = match made::read(disk) {
-        Ok(newest) => newest,
+    let made = match made::read(disk) {
+        Ok(made) => made,
         Err(error) if error.reason() == weft_kernel::Reason::StorageCorrupt => None,
         Err(error) => return Err(error),
     };
-    found.end_unknown = newest.is_none();
-    let last = newest.into_iter().chain(numbers.iter().copied()).max().unwrap_or(0);
+    found.end_unknown = made.is_none();
+    found.made = made.unwrap_or_default();
+    let newest = made.map(|made| made.newest);
+    // The first that is needed is there whatever is on record: it is, or was, written to.
+    let there = numbers.iter().copied().chain([first_file]);
+    let last = newest.into_iter().chain(there).max().unwrap_or(0);
     // Of a ledger whose making was cut short nothing was ever acknowledged.
     if first_file > 0 {
         found.missing = (first_file..=last).filter(|number| !numbers.contains(number)).collect();

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use parking_lot::Mutex;
 use weft_kernel::{Error, Reason, Result};
 
-use super::{Closed, FOLDER, HEADER_LEN, WalFile, file::name, made};
+use super::{
+    Closed, FOLDER, HEADER_LEN, WalFile,
+    file::name,
+    made::{self, Made},
+};
 use crate::{
     crypt::Keys,
     disk::{Disk, failed, unreadable},
@@ -28,6 +32,8 @@ pub(crate) struct WalSet {
 struct State {
     files: BTreeMap<u32, Arc<WalFile>>,
     spares: Vec<String>,
+    /// What is on record.
+    made: Made,
 }
 
 impl WalSet {
@@ -102,7 +108,7 @@ impl WalSet {
         let file = WalFile::begin(file, number, &self.keys)?;
         self.disk.sync_dir(FOLDER).map_err(cannot)?;
         // From here on it is missed when it is not there.
-        made::write(&*self.disk, number)?;
+        self.record(|made| made.newest = made.newest.max(number))?;
         self.insert(file);
         Ok(())
     }
@@ -120,11 +126,33 @@ impl WalSet {
             return self.prepare(number);
         }
         let file = WalFile::begin(file, number, &self.keys)?;
-        if made::read(&*self.disk)?.is_none_or(|newest| newest < number) {
-            self.disk.sync_dir(FOLDER).map_err(cannot)?;
-            made::write(&*self.disk, number)?;
-        }
+        self.disk.sync_dir(FOLDER).map_err(cannot)?;
+        self.record(|made| made.newest = made.newest.max(number))?;
         self.insert(file);
+        Ok(())
+    }
+
+    /// Puts on record that all up to transaction `seq` is safe, and no other is known to be.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn record_safe(&self, seq: u64) -> Result<()> {
+        self.record(|made| made.safe = seq)
+    }
+
+    /// Takes over what was on record when the ledger was opened.
+    pub(crate) fn recorded(&self, made: Made) {
+        self.state.lock().made = made;
+    }
+
+    fn record(&self, change: impl FnOnce(&mut Made)) -> Result<()> {
+        let before = self.state.lock().made;
+        let mut made = before;
+        change(&mut made);
+        if made != before {
+            made::write(&*self.disk, made)?;
+            self.state.lock().made = made;
+        }
         Ok(())
     }
 

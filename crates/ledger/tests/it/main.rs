@@ -6,6 +6,7 @@ mod clock;
 mod cold;
 mod conformance;
 mod copies;
+mod ends;
 mod flips;
 mod lives;
 mod looking;

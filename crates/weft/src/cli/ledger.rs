@@ -210,7 +210,8 @@ fn verified(found: &Value) -> String {
     );
     if let Some(torn) = found["torn_bytes"].as_u64().filter(|torn| *torn > 0) {
         text.push_str(&format!(
-            "{torn} bytes were being written at the end, and were never acknowledged\n"
+            "{torn} bytes at the end are no whole transaction: it was being written when the node \
+             ended, and not acknowledged, or it is damaged\n"
         ));
     }
     for aside in list(found, "quarantine") {

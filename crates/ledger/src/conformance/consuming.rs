@@ -1,6 +1,10 @@
 //! Consuming: queues, subscriptions, retries, who is served.
 
-use std::{pin::pin, task::Poll, time::Duration};
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use weft_kernel::Reason;
@@ -20,6 +24,7 @@ listed! {
     what_is_given_back_comes_at_its_old_place
     notes_and_counts_survive_a_restart
     consumers_that_leave_give_back
+    those_that_wait_have_their_part
     one_consumer_is_active_and_the_next_takes_over
     one_consumer_may_be_alone
     consumers_are_woken_one_by_one_in_order
@@ -138,6 +143,42 @@ async fn consumers_that_leave_give_back(subject: &dyn Subject) {
     store.leave(group, ConsumerId(2), false);
     assert_eq!(store.group_stats(group).unwrap().leased, 3);
     accept(&*store, &again).await;
+}
+
+async fn those_that_wait_have_their_part(subject: &dyn Subject) {
+    let store = subject.store();
+    let (log, group) = queue(&*store, "part").await;
+    for id in 1..=3 {
+        store.join(group, consumer(id, i32::from(id != 3))).unwrap();
+    }
+    let waits = |id| {
+        let mut context = Context::from_waker(Waker::noop());
+        store.poll_ready(group, ConsumerId(id), &mut context).is_pending()
+    };
+    assert_eq!(store.share(group, ConsumerId(1)), u32::MAX, "nobody else waits");
+    assert!(waits(1) && waits(2) && waits(3));
+    publish(&*store, log, &["m"; 160]).await;
+    assert!(store.group_stats(group).unwrap().awaited);
+    // Who is of a lower priority has no part before the others.
+    assert_eq!(store.share(group, ConsumerId(1)), 10);
+    assert_eq!(store.share(group, ConsumerId(3)), 160 / 24);
+    assert!(!waits(1), "its turn came first");
+    assert_eq!(lease_as(&*store, group, 1, 10).await.len(), 10);
+    // Who has just taken looks for more, and has its part of it as well.
+    assert_eq!(store.share(group, ConsumerId(2)), 150 / 16);
+    assert!(waits(1), "the other's turn comes before the next of its own");
+    assert!(!waits(2));
+    assert_eq!(lease_as(&*store, group, 2, 149).await.len(), 149);
+    assert_eq!(store.share(group, ConsumerId(2)), 1, "one is left");
+    store.pass_turn(group, ConsumerId(1));
+    store.pass_turn(group, ConsumerId(3));
+    assert!(!store.group_stats(group).unwrap().awaited);
+    assert_eq!(store.share(group, ConsumerId(2)), u32::MAX);
+    for id in 1..=3 {
+        store.leave(group, ConsumerId(id), true);
+    }
+    accept(&*store, &lease(&*store, group, 200).await).await;
+    assert!(!store.group_stats(group).unwrap().awaited);
 }
 
 async fn one_consumer_is_active_and_the_next_takes_over(subject: &dyn Subject) {

@@ -24,6 +24,8 @@ struct Member {
     joined: u64,
     /// The place in the line, while it waits.
     ticket: Option<u64>,
+    /// It has leased, and will look for more.
+    looking: bool,
     waker: Option<Waker>,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Consumers {
     /// Priority (negated, so that the highest is first) and ticket to who waits.
     line: BTreeMap<(i64, u64), ConsumerId>,
     tickets: u64,
+    /// How many have leased and will look for more.
+    looking: usize,
     turn: Option<ConsumerId>,
     active: Option<ConsumerId>,
 }
@@ -91,7 +95,8 @@ impl Consumers {
         }
         self.tickets += 1;
         let joined = self.tickets;
-        self.members.insert(id, Member { priority, exclusive, joined, ticket: None, waker: None });
+        let (ticket, waker, looking) = (None, None, false);
+        self.members.insert(id, Member { priority, exclusive, joined, ticket, looking, waker });
         self.elect_among(id, priority);
         Ok(!self.single || self.active == Some(id))
     }
@@ -133,6 +138,9 @@ impl Consumers {
             Some(waker) => waker.clone_from(context.waker()),
             empty => *empty = Some(context.waker().clone()),
         }
+        if std::mem::take(&mut member.looking) {
+            self.looking -= 1;
+        }
         if member.ticket.is_none() {
             self.tickets += 1;
             member.ticket = Some(self.tickets);
@@ -145,18 +153,19 @@ impl Consumers {
         Poll::Pending
     }
 
-    /// How many others wait that are handed something as soon as this one.
+    /// How many others wait, or are about to, that are handed something as soon as this one.
     pub(crate) fn others(&self, id: ConsumerId) -> usize {
         let Some(member) = self.members.get(&id) else { return 0 };
         if self.single || self.paused {
             return 0;
         }
         let mine = -i64::from(member.priority);
-        let waits = usize::from(member.ticket.is_some());
-        match self.line.last_key_value() {
-            Some(((lowest, _), _)) if *lowest <= mine => self.line.len() - waits,
-            _ => self.line.range(..=(mine, u64::MAX)).count() - waits,
-        }
+        let own = usize::from(member.ticket.is_some()) + usize::from(member.looking);
+        let waiting = match self.line.last_key_value() {
+            Some(((lowest, _), _)) if *lowest <= mine => self.line.len(),
+            _ => self.line.range(..=(mine, u64::MAX)).count(),
+        };
+        waiting + self.looking - own
     }
 
     /// Whether one waits that is handed something once there is anything.
@@ -180,6 +189,11 @@ impl Consumers {
         if self.turn == Some(id) || self.members.get(&id).is_some_and(|at| at.ticket.is_some()) {
             self.stand_down(id);
         }
+        if let Some(member) = self.members.get_mut(&id)
+            && !std::mem::replace(&mut member.looking, true)
+        {
+            self.looking += 1;
+        }
     }
 
     /// Takes one out of the line, and the turn from it.
@@ -189,6 +203,9 @@ impl Consumers {
         }
         if let Some(member) = self.members.get_mut(&id) {
             member.waker = None;
+            if std::mem::take(&mut member.looking) {
+                self.looking -= 1;
+            }
             if let Some(ticket) = member.ticket.take() {
                 self.line.remove(&(-i64::from(member.priority), ticket));
             }
@@ -199,6 +216,7 @@ impl Consumers {
     pub(crate) fn dismiss(&mut self) -> Vec<Waker> {
         self.line.clear();
         self.turn = None;
+        self.looking = 0;
         self.members.drain().filter_map(|(_, member)| member.waker).collect()
     }
 }

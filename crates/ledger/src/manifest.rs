@@ -37,7 +37,7 @@ pub(crate) enum Copying {
     Restore,
     /// A ledger that is gone on with knowingly, without what is lost of it.
     Repair,
-    /// One of them: the marker itself was not written whole.
+    /// One of them: the marker itself is damaged.
     Either,
 }
 
@@ -61,7 +61,10 @@ impl Copying {
                 "remove what is in the folder, and run `weft ledger restore` again with the same backup"
             }
             Self::Repair => "run `weft ledger repair --accept-loss` again",
-            Self::Either => "remove what is in the folder, and copy again",
+            Self::Either => {
+                "run `weft ledger repair --accept-loss` if the ledger of a node is in it, otherwise remove \
+                 what is in the folder, and copy again"
+            }
         };
         format!("the folder holds an unfinished {self}: {how}")
     }
@@ -84,7 +87,11 @@ pub(crate) fn mark(disk: &dyn Disk, copying: Copying) -> Result<()> {
         file.sync_data()?;
         disk.sync_dir("")
     };
-    write().map_err(|error| failed_copy(MARKER, error))
+    write().map_err(|error| {
+        // Nothing was done yet that it would speak of.
+        let _ = disk.remove(MARKER);
+        failed_copy(MARKER, error)
+    })
 }
 
 /// Removes the marker, safely.
@@ -290,7 +297,8 @@ pub(crate) fn sum(file: &dyn File) -> std::io::Result<Listed> {
     }
 }
 
-/// Makes a folder that is about to be opened a ledger, if it was a backup.
+/// Makes a folder that is about to be opened a ledger, if it was a backup; whether a repair of it that did
+/// not end is gone on with.
 ///
 /// # Errors
 /// `storage_corrupt` for what a copy has left unfinished, and for a backup of which files are missing,
@@ -298,6 +306,8 @@ pub(crate) fn sum(file: &dyn File) -> std::io::Result<Listed> {
 pub(crate) fn adopt(disk: &dyn Disk, repair: bool) -> Result<bool> {
     match marked(disk)? {
         Some(Copying::Repair) if repair => return Ok(true),
+        // It is written before anything else is done: what is there was there before.
+        Some(Copying::Either) if repair && holds_any(disk)? => return Ok(false),
         Some(copying) => return Err(Error::new(Reason::StorageCorrupt, copying.refusal())),
         None => {}
     }
@@ -316,7 +326,18 @@ pub(crate) fn adopt(disk: &dyn Disk, repair: bool) -> Result<bool> {
 /// # Errors
 /// What the disk says.
 pub(crate) fn unmark_repair(disk: &dyn Disk) -> Result<()> {
-    if marked(disk)? == Some(Copying::Repair) { unmark(disk) } else { Ok(()) }
+    if there(disk, MARKER)? { unmark(disk) } else { Ok(()) }
+}
+
+/// Whether there is anything of a ledger.
+fn holds_any(disk: &dyn Disk) -> Result<bool> {
+    for folder in FOLDERS {
+        if !disk.list(folder).map_err(|error| unreadable("cannot list", folder, error))?.is_empty()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes a backup a ledger.

@@ -227,8 +227,10 @@ fn incomplete(missing: &[String]) -> Error {
 pub(crate) fn missing(survey: &wal::Survey, start: LogStart, segments: &[u32]) -> Vec<String> {
     let mut missing: Vec<String> = survey.missing.iter().map(|number| wal::name(*number)).collect();
     if survey.end_unknown && start.file > 0 {
-        missing
-            .push("wal/made (without it nothing tells which log files were the last)".to_owned());
+        missing.push(
+            "wal/made (without it nothing tells whether later files of wal/ are missing too)"
+                .to_owned(),
+        );
     }
     missing.extend(segments.iter().map(|number| segment::name(*number)));
     missing

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     fleet.end();
     if failed > 0 {
         bail!(
-            "{failed} of {} steps did not do what they should; logs are in target/demo",
+            "{failed} of {} steps did not do what they should; logs are in target/tour",
             steps::TOUR.len()
         );
     }

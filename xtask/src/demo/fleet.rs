@@ -32,6 +32,8 @@ const INSTANCES: &[(&str, &str)] = &[
     ("notifications", "1"),
     ("invoices", "1"),
 ];
+/// How everything is built: see `Cargo.toml`.
+const PROFILE: &str = "demo";
 const START: Duration = Duration::from_secs(10);
 
 /// One instance of the shop.
@@ -67,11 +69,19 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Builds, starts the instances, then Weft, and waits until a request passes.
     pub(super) fn start(stop: Stop) -> Result<Self> {
-        shell::cargo(["build", "--release", "--package", "weft", "--package", "weft-shop"])
-            .run()?;
+        shell::cargo([
+            "build",
+            "--profile",
+            PROFILE,
+            "--package",
+            "weft",
+            "--package",
+            "weft-shop",
+        ])
+        .run()?;
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| crate::root().join("target"), PathBuf::from);
-        let folder = target.join("demo");
+        let folder = target.join("tour");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         // Each tour begins without the messages of the one before.
         match fs::remove_dir_all(folder.join("data")) {
@@ -81,7 +91,7 @@ impl Fleet {
         let mut ports = free_ports(INSTANCES.len() + 3)?.into_iter();
         let mut next = || ports.next().context("a free port");
         let mut fleet = Self {
-            binaries: target.join("release"),
+            binaries: target.join(PROFILE),
             folder,
             web: next()?,
             amqp: next()?,

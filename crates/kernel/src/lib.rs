@@ -5,9 +5,10 @@
 //! is built from them can be replayed from a seed.
 //!
 //! Reading order: [`error`] and [`reason`] (what can go wrong, and how it is named everywhere),
-//! [`time`], [`rng`], [`units`], [`name`], [`limits`], [`memory`].
+//! [`handshake`], [`time`], [`rng`], [`units`], [`name`], [`limits`], [`memory`].
 
 pub mod error;
+pub mod handshake;
 pub mod limits;
 pub mod memory;
 pub mod name;
@@ -17,6 +18,7 @@ pub mod time;
 pub mod units;
 
 pub use error::{Code, Error, Result, Retry, Side};
+pub use handshake::HandshakeFault;
 pub use name::Name;
 pub use reason::Reason;
 pub use rng::Rng;

@@ -6,10 +6,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::BufMut;
-use rustls::{ServerConfig, server::ClientHello};
+use rustls::{PeerIncompatible, PeerMisbehaved, ServerConfig, server::ClientHello};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_rustls::LazyConfigAcceptor;
-use weft_kernel::{Error, Reason, Result, format_duration};
+use weft_kernel::{Error, HandshakeFault, Reason, Result, format_duration};
 use weft_wire::{
     client_hello::{self, Hello},
     proxy_protocol::{self, Header, Parsed},
@@ -96,35 +96,108 @@ pub async fn server_name<S: AsyncRead + Unpin>(
 
 /// Speaks TLS as the server, with the configuration that `choose` picks for the client's hello.
 ///
-/// `choose` sees the server name and the protocols that the client offers; `None` refuses it.
+/// `choose` sees the server name and the protocols that the client offers; `None` refuses it. A client whose
+/// server name is an address is one without a name; one whose name is no host name at all cannot be served,
+/// since the library refuses it and every byte of its hello is part of what both sides prove.
+///
+/// # Errors
+/// Why, as it is counted, and as it is told.
 pub async fn tls(
-    stream: Rewound<Socket>,
+    mut stream: Rewound<Socket>,
     time: Duration,
     choose: impl FnOnce(&ClientHello<'_>) -> Option<Arc<ServerConfig>>,
-) -> Result<Io> {
+) -> Result<Io, (HandshakeFault, Error)> {
+    // What the client asks for is looked at beforehand, as the library does not tell of a name it refuses.
+    let mut asked = Hello::Incomplete;
+    let mut first = None;
     let handshake = async {
+        let look = |bytes: &[u8]| {
+            first = bytes.first().copied();
+            match client_hello::server_name(bytes) {
+                Hello::Incomplete => None,
+                found => Some(found),
+            }
+        };
+        match peek(&mut stream, client_hello::HELLO_BYTES_MAX, look).await {
+            Ok(found) => asked = found.unwrap_or(Hello::Incomplete),
+            Err(error) => return Err(handshake_failed(error, &asked)),
+        }
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
             .await
-            .map_err(handshake_failed)?;
+            .map_err(|error| match handshake_failed(error, &asked) {
+                (HandshakeFault::Malformed, error)
+                    if first != Some(client_hello::RECORD_HANDSHAKE) =>
+                {
+                    (HandshakeFault::NotTls, error)
+                }
+                other => other,
+            })?;
         let Some(config) = choose(&start.client_hello()) else {
             let name = start.client_hello().server_name().map(str::to_owned);
-            return Err(malformed("no certificate is configured for the server name")
-                .note(name.unwrap_or_else(|| "no server name was sent".into())));
+            let error = malformed("no certificate is configured for the server name")
+                .note(name.unwrap_or_else(|| "no server name was sent".into()));
+            return Err((HandshakeFault::ServerName, error));
         };
-        let tls = start.into_stream(config).await.map_err(handshake_failed)?;
+        let tls =
+            start.into_stream(config).await.map_err(|error| handshake_failed(error, &asked))?;
         Ok(Io::ServerTls(Box::new(tls)))
     };
-    tokio::time::timeout(time, handshake)
-        .await
-        .map_err(|_error: tokio::time::error::Elapsed| slow("the TLS handshake", time))?
+    tokio::time::timeout(time, handshake).await.map_err(|_error: tokio::time::error::Elapsed| {
+        (HandshakeFault::Timeout, slow("the TLS handshake", time))
+    })?
 }
 
-fn handshake_failed(error: io::Error) -> Error {
+fn handshake_failed(error: io::Error, asked: &Hello) -> (HandshakeFault, Error) {
+    let fault = fault_of(&error);
+    let error = match (fault, asked) {
+        (HandshakeFault::Closed, _) => gone(error),
+        (HandshakeFault::ServerName, Hello::NoHost(name)) => {
+            malformed("the client asks for a server name that is no host name")
+                .because(error)
+                .note(format!("`{name}`"))
+        }
+        _ => malformed("the TLS handshake failed").because(error),
+    };
+    (fault, error)
+}
+
+/// What a handshake failed for.
+fn fault_of(error: &io::Error) -> HandshakeFault {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => gone(error),
-        _ => malformed("the TLS handshake failed").because(error),
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => return HandshakeFault::Closed,
+        _ => {}
+    }
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>())
+    else {
+        return HandshakeFault::Other;
+    };
+    match error {
+        rustls::Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) => {
+            HandshakeFault::ServerName
+        }
+        rustls::Error::NoCertificatesPresented => HandshakeFault::NoCertificate,
+        rustls::Error::InvalidCertificate(_) => HandshakeFault::Certificate,
+        rustls::Error::AlertReceived(_) => HandshakeFault::Alert,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => HandshakeFault::Version,
+        rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
+            HandshakeFault::NothingInCommon
+        }
+        rustls::Error::InvalidMessage(_)
+        | rustls::Error::InappropriateMessage { .. }
+        | rustls::Error::InappropriateHandshakeMessage { .. }
+        | rustls::Error::PeerMisbehaved(_)
+        | rustls::Error::PeerSentOversizedRecord
+        | rustls::Error::DecryptError => HandshakeFault::Malformed,
+        _ => HandshakeFault::Other,
     }
 }
 

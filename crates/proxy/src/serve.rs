@@ -5,7 +5,7 @@ use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use ipnet::IpNet;
 use weft_discovery::{Endpoint, Outcome, Pick};
-use weft_kernel::{Error, Name, Reason, Result, SystemClock};
+use weft_kernel::{Error, HandshakeFault, Name, Reason, Result, SystemClock};
 use weft_net::{
     Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
     alarm::Alarm,
@@ -155,8 +155,16 @@ async fn run(
             let io = accept::tls(stream, accept::TLS_HANDSHAKE_TIME, |_| Some(tls.config()))
                 .await
                 .and_then(|io| vet(tls, io));
-            listener.meter.handshake(local.index, io.is_ok());
-            io?
+            match io {
+                Ok(io) => {
+                    listener.meter.handshake(local.index);
+                    io
+                }
+                Err((fault, error)) => {
+                    failed(&local, &listener, &address, fault, &error);
+                    return Err(error);
+                }
+            }
         }
     };
     if let Some(Stream::Inside) = &listener.stream {
@@ -187,14 +195,38 @@ async fn run(
         .inspect_err(|_| listener.meter.protocol_error(worker))
 }
 
+/// Counts a failed handshake, and tells of it now and then: whoever may connect can make floods of them.
+fn failed(
+    local: &Local,
+    listener: &Listener,
+    client: &Address,
+    fault: HandshakeFault,
+    error: &Error,
+) {
+    let due = listener.meter.handshake_failed(local.index, fault, SystemClock::tick());
+    // Those that go away within it are the checks of load balancers, and browsers' spare connections.
+    if let Some(before) = due
+        && fault != HandshakeFault::Closed
+    {
+        tracing::warn!(
+            listener = %listener.name,
+            reason = fault.word(),
+            %client,
+            not_told_before = before,
+            "a TLS handshake failed: {}",
+            error.detail()
+        );
+    }
+}
+
 /// Holds a session that was resumed to what a full handshake would ask now.
-fn vet(tls: &ServerTls, io: Io) -> Result<Io> {
+fn vet(tls: &ServerTls, io: Io) -> Result<Io, (HandshakeFault, Error)> {
     if io.may_be_resumed()
         && let Some(info) = io.tls_info()
     {
         tls.vet(&info.peer_certificates).map_err(|error| {
             let say = "the certificate of the client that resumed its session is good no more";
-            Error::new(Reason::MalformedRequest, say).because(error)
+            (HandshakeFault::Certificate, Error::new(Reason::MalformedRequest, say).because(error))
         })?;
     }
     Ok(io)
@@ -228,6 +260,8 @@ async fn server_name(
 ) -> Result<Option<String>> {
     match accept::server_name(stream, listener.http.header_timeout).await? {
         Hello::Sni(name) => Ok(name),
+        // It is nobody's name, so it goes where connections without one go.
+        Hello::NoHost(_) => Ok(None),
         _ => {
             listener.meter.protocol_error(local.index);
             Err(Error::new(Reason::MalformedRequest, "this is not TLS"))

@@ -18,6 +18,8 @@ pub enum Hello {
     NotTls,
     /// A ClientHello, with the host name that the client asks for, in lower case; `None` without one.
     Sni(Option<String>),
+    /// A ClientHello that asks for a name that is no host name, which is shown as far as it can be.
+    NoHost(String),
 }
 
 /// Looks for the server name in what has arrived so far.
@@ -25,7 +27,9 @@ pub fn server_name(bytes: &[u8]) -> Hello {
     let arrived = bytes.get(..HELLO_BYTES_MAX).unwrap_or(bytes);
     match handshake(arrived) {
         Ok(message) => match hello(&message) {
-            Some(name) => Hello::Sni(name),
+            Some(Asked::Host(name)) => Hello::Sni(Some(name)),
+            Some(Asked::Nothing) => Hello::Sni(None),
+            Some(Asked::NoHost(shown)) => Hello::NoHost(shown),
             None => Hello::NotTls,
         },
         Err(Short::Broken) => Hello::NotTls,
@@ -39,7 +43,15 @@ enum Short {
     Broken,
 }
 
-const RECORD_HANDSHAKE: u8 = 22;
+/// What a ClientHello asks for.
+enum Asked {
+    Nothing,
+    Host(String),
+    NoHost(String),
+}
+
+/// The first byte of a record that carries a handshake.
+pub const RECORD_HANDSHAKE: u8 = 22;
 const RECORD_BYTES_MAX: usize = 16 * 1024;
 const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
@@ -106,7 +118,7 @@ fn record(bytes: &[u8]) -> Result<(&[u8], &[u8]), Short> {
 }
 
 /// The server name of a whole ClientHello; `None` if it is broken.
-fn hello(message: &[u8]) -> Option<Option<String>> {
+fn hello(message: &[u8]) -> Option<Asked> {
     let mut reader = Reader(message);
     reader.take(2 + 32)?;
     let session = reader.vector8()?;
@@ -117,13 +129,13 @@ fn hello(message: &[u8]) -> Option<Option<String>> {
     }
     if reader.0.is_empty() {
         // TLS 1.2 allows a hello without extensions.
-        return Some(None);
+        return Some(Asked::Nothing);
     }
     let mut extensions = Reader(reader.vector16()?);
     if !reader.0.is_empty() {
         return None;
     }
-    let mut name = None;
+    let mut name = Asked::Nothing;
     let mut seen = false;
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
@@ -140,8 +152,8 @@ fn hello(message: &[u8]) -> Option<Option<String>> {
     Some(name)
 }
 
-/// The host name of the extension; `None` if it is broken, `Some(None)` if it names no host.
-fn host(body: &[u8]) -> Option<Option<String>> {
+/// The host name of the extension; `None` if it is broken.
+fn host(body: &[u8]) -> Option<Asked> {
     let mut reader = Reader(body);
     let mut names = Reader(reader.vector16()?);
     if !reader.0.is_empty() || names.0.is_empty() {
@@ -154,15 +166,22 @@ fn host(body: &[u8]) -> Option<Option<String>> {
         if kind != NAME_TYPE_HOST {
             continue;
         }
-        if found.is_some() || !is_host(name) {
+        if found.is_some() {
             return None;
         }
-        found = Some(std::str::from_utf8(name).ok()?.to_ascii_lowercase());
+        // A dot at the end is not allowed (RFC 6066 section 3), and still names the same host.
+        let bare = name.strip_suffix(b".").unwrap_or(name);
+        found = Some(match std::str::from_utf8(bare) {
+            Ok(host) if is_host(bare) => Asked::Host(host.to_ascii_lowercase()),
+            _ => Asked::NoHost(
+                name.escape_ascii().to_string().chars().take(NAME_BYTES_MAX).collect(),
+            ),
+        });
     }
-    Some(found)
+    Some(found.unwrap_or(Asked::Nothing))
 }
 
-/// Whether a name can be a DNS name; a dot at its end is not allowed here (RFC 6066 section 3).
+/// Whether a name without the dot at its end can be a DNS name.
 fn is_host(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use weft_kernel::Reason;
+use weft_kernel::{HandshakeFault, Reason};
 use weft_net::{Io, Rewound, Socket, accept, connect};
 use weft_wire::client_hello::Hello;
 
@@ -96,23 +96,30 @@ async fn an_unknown_name_plain_text_silence_and_an_end_are_refused_by_reason() {
         accept::tls(Rewound::new(socket), LONG, |_| None).await
     };
     let (inside, outside) = soon(async { tokio::join!(serve, connect(&target, LONG)) }).await;
-    let error = inside.unwrap_err();
-    assert_eq!(error.reason(), Reason::MalformedRequest);
+    let (fault, error) = inside.unwrap_err();
+    assert_eq!((fault, error.reason()), (HandshakeFault::ServerName, Reason::MalformedRequest));
     assert!(error.detail().contains("orders.test"), "{}", error.detail());
     assert_eq!(outside.unwrap_err().reason(), Reason::UpstreamTls);
 
-    for (bytes, end, time, reason) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], false, LONG, Reason::MalformedRequest),
-        (b"\x16\x03\x01", true, LONG, Reason::CallerGone),
-        (b"\x16\x03\x01", false, Duration::from_millis(5), Reason::HeadersTimeout),
+    let short = Duration::from_millis(5);
+    for (bytes, end, time, fault, reason) in [
+        (
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            false,
+            LONG,
+            HandshakeFault::NotTls,
+            Reason::MalformedRequest,
+        ),
+        (b"\x16\x03\x01", true, LONG, HandshakeFault::Closed, Reason::CallerGone),
+        (b"\x16\x03\x01", false, short, HandshakeFault::Timeout, Reason::HeadersTimeout),
     ] {
         let (mut far, near) = pipe();
         far.write_all(bytes).await.unwrap();
         if end {
             far.shutdown().await.unwrap();
         }
-        let error = soon(accept::tls(near, time, |_| None)).await.unwrap_err();
-        assert_eq!(error.reason(), reason, "{bytes:?}");
+        let (why, error) = soon(accept::tls(near, time, |_| None)).await.unwrap_err();
+        assert_eq!((why, error.reason()), (fault, reason), "{bytes:?}");
     }
 }
 

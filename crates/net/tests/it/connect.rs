@@ -107,7 +107,7 @@ async fn a_wrong_certificate_is_an_upstream_tls_failure() {
     let error = outside.unwrap_err();
     assert_eq!(error.reason(), Reason::UpstreamTls);
     assert!(error.detail().contains("certificate"), "{}", error.detail());
-    assert_eq!(inside.unwrap_err().side(), Side::Caller);
+    assert_eq!(inside.unwrap_err().1.side(), Side::Caller);
 }
 
 #[tokio::test]

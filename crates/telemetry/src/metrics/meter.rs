@@ -3,9 +3,16 @@
 //! A meter lives as long as somebody holds it, and its series vanish with it. All methods take the
 //! number of the calling worker (see [`Shards`]) and cost a few plain stores.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use weft_kernel::Reason;
+use weft_kernel::{HandshakeFault, Reason, Tick};
 
 use super::{
     shard::{Cells, Mode, Shards, Tally},
@@ -245,7 +252,7 @@ struct ListenerCell {
     active: Tally,
     refused: Tally,
     handshakes: Tally,
-    handshakes_failed: Tally,
+    handshakes_failed: [Tally; HandshakeFault::ALL.len()],
     protocol_errors: Tally,
     received: Tally,
     sent: Tally,
@@ -256,12 +263,44 @@ struct ListenerCell {
 pub struct ListenerMeter {
     name: Arc<str>,
     cells: Cells<ListenerCell>,
+    told: [Told; HandshakeFault::ALL.len()],
+}
+
+/// How often a failed handshake of one reason is told in the log.
+const HANDSHAKE_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What has been told of something that may come in floods.
+#[derive(Debug, Default)]
+struct Told {
+    /// When it may be told again.
+    next: AtomicU64,
+    /// How often it came since it was told.
+    silent: AtomicU64,
+}
+
+impl Told {
+    /// Whether it is to be told now, and how many times it was not since it was.
+    fn is_due(&self, now: Tick) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        let later = now.plus(HANDSHAKE_TOLD_EVERY).nanos();
+        let now = now.nanos();
+        let takes = now >= next
+            && self
+                .next
+                .compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if takes {
+            return Some(self.silent.swap(0, Ordering::Relaxed));
+        }
+        self.silent.fetch_add(1, Ordering::Relaxed);
+        None
+    }
 }
 
 impl ListenerMeter {
     /// A meter that no registry shows; [`Registry::listener`](super::Registry::listener) makes one that it does.
     pub fn new(name: &str, shards: Shards) -> Self {
-        Self { name: name.into(), cells: Cells::new(shards) }
+        Self { name: name.into(), cells: Cells::new(shards), told: Default::default() }
     }
 
     /// The name of the listener.
@@ -290,10 +329,18 @@ impl ListenerMeter {
         cell.refused.add(1, mode);
     }
 
-    /// A TLS handshake with a client ended.
-    pub fn handshake(&self, worker: usize, ok: bool) {
+    /// A TLS handshake with a client went well.
+    pub fn handshake(&self, worker: usize) {
         let (cell, mode) = self.cells.at(worker);
-        if ok { &cell.handshakes } else { &cell.handshakes_failed }.add(1, mode);
+        cell.handshakes.add(1, mode);
+    }
+
+    /// A TLS handshake with a client failed. Gives how many were not told since the last one of this
+    /// reason that was, if this one is to be told: one a minute.
+    pub fn handshake_failed(&self, worker: usize, fault: HandshakeFault, now: Tick) -> Option<u64> {
+        let (cell, mode) = self.cells.at(worker);
+        cell.handshakes_failed[fault as usize].add(1, mode);
+        self.told[fault as usize].is_due(now)
     }
 
     /// A client broke its protocol.
@@ -332,7 +379,16 @@ impl ListenerMeter {
         to.counter(Metric::ListenerProtocolErrors, &labels, sum(|cell| &cell.protocol_errors));
         to.counter(Metric::ListenerReceivedBytes, &labels, sum(|cell| &cell.received));
         to.counter(Metric::ListenerSentBytes, &labels, sum(|cell| &cell.sent));
-        let (ok, failed) = (sum(|cell| &cell.handshakes), sum(|cell| &cell.handshakes_failed));
+        let ok = sum(|cell| &cell.handshakes);
+        let mut failed = 0;
+        for fault in HandshakeFault::ALL {
+            let count = self.cells.sum(|cell| &cell.handshakes_failed[fault as usize]);
+            failed += count;
+            if count > 0 {
+                let labels = [("listener", &*self.name), ("reason", fault.word())];
+                to.counter(Metric::ListenerHandshakeFailures, &labels, count);
+            }
+        }
         for (outcome, count) in [("ok", ok), ("failed", failed)] {
             if ok + failed > 0 {
                 let labels = [("listener", &*self.name), ("outcome", outcome)];
@@ -345,6 +401,18 @@ impl ListenerMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_is_told_now_and_then() {
+        let told = Told::default();
+        let at = |ms| Tick::ZERO.plus(Duration::from_secs(100) + Duration::from_millis(ms));
+        assert_eq!(told.is_due(at(0)), Some(0));
+        for ms in 1..1_000 {
+            assert_eq!(told.is_due(at(ms)), None);
+        }
+        assert_eq!(told.is_due(at(60_000)), Some(999));
+        assert_eq!(told.is_due(at(60_001)), None);
+    }
 
     #[test]
     fn each_count_stands_at_its_own_index() {

@@ -134,6 +134,8 @@ metrics! {
         "Connections closed at once for a limit, a rule or draining.";
     ListenerHandshakes = "weft_listener_tls_handshakes_total", Counter, "", ["listener", "outcome"],
         "TLS handshakes with clients, by outcome (ok, failed).";
+    ListenerHandshakeFailures = "weft_listener_tls_handshake_failures_total", Counter, "", ["listener", "reason"],
+        "TLS handshakes with clients that failed, by reason (not_tls, malformed, server_name, version, nothing_in_common, no_certificate, certificate, alert, closed, timeout, other).";
     ListenerProtocolErrors = "weft_listener_protocol_errors_total", Counter, "", ["listener"],
         "Connections or requests that broke the grammar or framing of their protocol.";
     ListenerReceivedBytes = "weft_listener_received_bytes_total", Counter, "bytes", ["listener"],

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use weft_kernel::Reason;
+use weft_kernel::{HandshakeFault, Reason, Tick};
 use weft_telemetry::metrics::{
     Count, Def, Kind, Method, Metric, Registry, Sample, Shards, TABLE, Writer,
 };
@@ -116,7 +116,11 @@ fn everything(registry: &Registry) -> impl Sized {
     let listener = registry.listener("edge");
     for worker in 0..2 {
         listener.opened(worker);
-        listener.handshake(worker, worker == 0);
+        if worker == 0 {
+            listener.handshake(worker);
+        } else {
+            listener.handshake_failed(worker, HandshakeFault::Version, Tick::ZERO);
+        }
         listener.refused(worker);
         listener.protocol_error(worker);
         listener.relayed(worker, 10, 20);

@@ -31,5 +31,6 @@ mod routing;
 mod sockets;
 mod strict;
 mod tls;
+mod tls_failures;
 mod tunnel;
 mod websocket;

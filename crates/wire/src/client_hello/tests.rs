@@ -67,6 +67,7 @@ fn sni_of(message: &[u8]) -> Hello {
 #[test]
 fn names() {
     let found = |name: &str| Hello::Sni(Some(name.to_owned()));
+    let no_host = |name: &str| Hello::NoHost(name.to_owned());
     for (hello, expect) in [
         (named(b"a.example"), found("a.example")),
         (named(b"Shop.EXAMPLE"), found("shop.example")),
@@ -81,14 +82,15 @@ fn names() {
         (message(Some(&[sni(&[])])), Hello::NotTls),
         (message(Some(&[extension(0, b"")])), Hello::NotTls),
         (message(Some(&[extension(0, &[0, 9, 0])])), Hello::NotTls),
-        (named(b""), Hello::NotTls),
-        (named(b"a."), Hello::NotTls),
-        (named(b".a"), Hello::NotTls),
-        (named(b"a b"), Hello::NotTls),
-        (named(b"a\0b"), Hello::NotTls),
-        (named("é.example".as_bytes()), Hello::NotTls),
-        (named(&[b'a'; 64]), Hello::NotTls),
-        (named(&[b"a.".repeat(127), b"aa".to_vec()].concat()), Hello::NotTls),
+        (named(b""), no_host("")),
+        (named(b"a."), Hello::Sni(Some("a".into()))),
+        (named(b"a.."), no_host("a..")),
+        (named(b".a"), no_host(".a")),
+        (named(b"a b"), no_host("a b")),
+        (named(b"a\0b"), no_host("a\\x00b")),
+        (named("é.example".as_bytes()), no_host("\\xc3\\xa9.example")),
+        (named(&[b'a'; 64]), no_host(&"a".repeat(64))),
+        (named(&[b"a.".repeat(127), b"aa".to_vec()].concat()), no_host(&"a.".repeat(127)[..253])),
     ] {
         assert_eq!(sni_of(&hello), expect, "{hello:?}");
     }

@@ -24,7 +24,8 @@ pub struct Context {
     pub span_id: u64,
     /// Whether it is recorded; `None` if nobody has decided.
     pub sampled: Option<bool>,
-    /// Whether the caller says that the low 7 bytes of the trace id are random (Trace Context level 2).
+    /// Whether the low 7 bytes of the trace id are random, as its maker says (Trace Context level 2,
+    /// section 3.2.2.5.2).
     pub random: bool,
     /// The `tracestate` that belongs to it, unchanged.
     pub tracestate: Option<Box<str>>,
@@ -94,7 +95,8 @@ impl Sampler {
             trace_id,
             span_id: span_id(rng),
             sampled: Some(incoming.sampled.unwrap_or(low >= self.threshold)),
-            random: !fresh && incoming.random,
+            // What is drawn here is random in all of its bits.
+            random: fresh || incoming.random,
             tracestate: if fresh { None } else { incoming.tracestate.clone() },
         }
     }

@@ -66,8 +66,26 @@ pub(super) fn tracestate(value: &[u8]) -> Option<&str> {
     let fits = text.len() <= TRACESTATE_BYTES_MAX
         && text.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b))
         && members().all(member)
+        && is_each_there_once(members())
         && (1..=MEMBERS_MAX).contains(&members().filter(|member| !member.is_empty()).count());
     fits.then_some(text)
+}
+
+/// Whether no key is there twice: of two values for one, nobody knows which is meant (section 3.3.1.3).
+fn is_each_there_once<'a>(members: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = [""; MEMBERS_MAX];
+    let keys = members.filter_map(|member| Some(member.split_once('=')?.0));
+    for (at, key) in keys.enumerate() {
+        if seen.contains(&key) {
+            return false;
+        }
+        // More than there may be are refused by their number.
+        match seen.get_mut(at) {
+            Some(place) => *place = key,
+            None => return true,
+        }
+    }
+    true
 }
 
 /// `key=value`, or nothing, as empty members are allowed between commas.
@@ -140,13 +158,15 @@ mod tests {
         {
             assert_eq!(tracestate(good.as_bytes()), Some(good));
         }
-        let most = vec!["a=1"; 32].join(",");
+        let most: Vec<_> = (0..32).map(|n| format!("a{n}=1")).collect();
+        let most = most.join(",");
         let tenant = format!("{}@{}=1", "t".repeat(241), "v".repeat(14));
         for good in [&most, &tenant, &format!("{}=1", "z".repeat(256))] {
             assert_eq!(tracestate(good.as_bytes()), Some(good.as_str()));
         }
         let long = format!("a={}", "x".repeat(511));
-        let many = vec!["a=1"; 33].join(",");
+        let many: Vec<_> = (0..33).map(|n| format!("a{n}=1")).collect();
+        let many = many.join(",");
         let tenant = format!("{}@v=1", "t".repeat(242));
         let system = format!("t@{}=1", "v".repeat(15));
         for bad in [

@@ -32,5 +32,6 @@ mod sockets;
 mod strict;
 mod tls;
 mod tls_failures;
+mod trace_context;
 mod tunnel;
 mod websocket;

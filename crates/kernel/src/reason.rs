@@ -82,6 +82,8 @@ reasons! {
     BodyTimeout = "body_timeout", Slow, Caller, Idempotent, "http_request_error";
     /// The caller closed the connection or reset the stream.
     CallerGone = "caller_gone", Cancelled, Caller, No, "connection_terminated";
+    /// The caller read its response so slowly that the endpoint gave it up.
+    CallerSlow = "caller_slow", Cancelled, Caller, No, "http_response_incomplete";
     /// The protocol or method is not offered here.
     NotSupported = "not_supported", Unimplemented, Caller, No, "http_request_denied";
     /// The version of the protocol is not offered here.

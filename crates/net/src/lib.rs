@@ -20,6 +20,7 @@ mod expect;
 pub mod h1;
 pub mod h2;
 pub mod handover;
+mod held;
 pub mod io;
 pub mod listen;
 pub mod message;

@@ -122,7 +122,12 @@ impl Try<'_> {
                 let (outcome, failure) = judge(&answer, self.is_grpc, self.times.asked);
                 Ok(Success { head: answer, then, in_flight, endpoint, outcome, failure })
             }
-            Err(miss) => {
+            Err(mut miss) => {
+                if miss.failure.kind == Kind::ResetBeforeHeaders && self.times.upload.is_stalled() {
+                    let say = "the service gave up waiting for more of the request body";
+                    miss.error = Error::new(Reason::BodyTimeout, say).because(miss.error);
+                    miss.failure = miss.failure.with_effect(miss.error.retryable());
+                }
                 let at_fault = miss.error.side() == weft_kernel::Side::Upstream && !miss.blameless;
                 if let Some(in_flight) = mark.in_flight.take().filter(|_| at_fault) {
                     let outcome = match miss.failure.kind {

@@ -18,6 +18,9 @@ use weft_net::{
 };
 use weft_wire::Length;
 
+/// For how long a client must have sent nothing for it to be laid to the client that its service gives up.
+const STALLED: Duration = Duration::from_secs(1);
+
 /// How far a request body has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -39,6 +42,8 @@ pub(crate) struct Upload {
     stage: Cell<Stage>,
     /// When the client last sent what had been waited for, or the end came.
     came: Cell<Tick>,
+    /// Since when the client has to send more.
+    since: Cell<Tick>,
     fault: RefCell<Option<(Reason, Box<str>)>>,
     /// Why the response was ended with a status of gRPC, if it was.
     cut: Cell<Option<Reason>>,
@@ -85,11 +90,17 @@ impl Upload {
         fault.as_ref().map(|(reason, say)| Error::new(*reason, say.to_string()))
     }
 
+    /// Whether the client keeps the service waiting for so long that the service may give it up.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stage() == Stage::Waiting && SystemClock::tick().since(self.since.get()) >= STALLED
+    }
+
     /// Why a response ended, by whoever is answerable for it.
     pub(crate) fn blame(&self, reason: Reason) -> Reason {
         let fault = self.fault.borrow().as_ref().map(|(fault, _)| *fault);
         match (fault, reason) {
             (Some(fault), _) => fault,
+            (None, Reason::UpstreamIncomplete) if self.is_stalled() => Reason::BodyTimeout,
             // Who waits for its caller cannot speak.
             (None, Reason::StreamIdle) if self.stage() == Stage::Waiting => Reason::BodyTimeout,
             (None, reason) => reason,
@@ -109,6 +120,7 @@ impl Upload {
     fn wait(&self) {
         if self.stage.get() == Stage::Moving {
             self.stage.set(Stage::Waiting);
+            self.since.set(SystemClock::tick());
         }
     }
 

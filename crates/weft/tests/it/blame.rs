@@ -3,6 +3,10 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -324,4 +328,132 @@ fn a_deadline_that_the_caller_set_speaks_against_nobody() {
         }
     });
     is_spotless(&weft);
+}
+
+/// A service that sends much, and gives up a reader that takes nothing for a while; `given_up` counts them.
+fn impatient(given_up: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let given_up = given_up.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let given_up = given_up.clone();
+            thread::spawn(move || {
+                let mut head = [0; 1024];
+                if stream.read(&mut head).unwrap_or(0) == 0 {
+                    return;
+                }
+                stream.set_write_timeout(Some(Duration::from_millis(1_500))).unwrap();
+                let length = 200 << 20;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                let _ = stream.write_all(head.as_bytes());
+                while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+                given_up.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_service_that_gives_up_a_reader_who_does_not_read_is_not_blamed() {
+    let given_up = Arc::new(AtomicUsize::new(0));
+    let all_given_up = || given_up.load(Ordering::SeqCst) >= ENOUGH;
+    let ends = [impatient(&given_up), impatient(&given_up)];
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web', timeouts: {{ stream_idle: 20s }} }} }}
+services: {{ it: {{ endpoints: ['{}', '{}'], balancer: round_robin{BREAKER} }} }}
+routes: [{{ name: it, match: /*, to: it }}]
+",
+            ends[0], ends[1]
+        ),
+    );
+    thread::scope(|scope| {
+        for turn in 0..ENOUGH {
+            let (weft, all_given_up) = (&weft, &all_given_up);
+            scope.spawn(move || {
+                if turn % 2 == 0 {
+                    let mut stream = TcpStream::connect(weft.address("web")).unwrap();
+                    stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+                    let mut first = [0; 12];
+                    stream.read_exact(&mut first).unwrap();
+                    assert_eq!(&first, b"HTTP/1.1 200");
+                    until("the service gives it up", || all_given_up().then_some(()));
+                    // It reads on, to where that was.
+                    let mut rest = vec![0; 1 << 20];
+                    while stream.read(&mut rest).is_ok_and(|count| count > 0) {}
+                } else {
+                    http2::run(async {
+                        let client = Client::to(weft.address("web")).await;
+                        let request = http2::request("GET", "/").body(()).unwrap();
+                        let (response, _out) = client.begin(request).await.unwrap();
+                        let mut body = response.await.unwrap().into_body();
+                        while !all_given_up() {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        while let Some(Ok(data)) = body.data().await {
+                            let _ = body.flow_control().release_capacity(data.len());
+                        }
+                    });
+                }
+            });
+        }
+    });
+    until("all of them are told", || {
+        (weft.output().matches("\"reason\":\"caller_slow\"").count() == ENOUGH).then_some(())
+    });
+    is_spotless(&weft);
+}
+
+/// A service that gives up whoever keeps it waiting for the rest of a request.
+fn hasty(answers_first: bool) -> Upstream {
+    Upstream::raw(move |mut conn| {
+        if conn.head().is_none() {
+            return;
+        }
+        if answers_first {
+            conn.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+        }
+        thread::sleep(Duration::from_millis(1_500));
+    })
+}
+
+#[test]
+fn a_service_that_gives_up_a_sender_who_does_not_send_is_not_blamed() {
+    for answers_first in [false, true] {
+        let pair = [(); 2].map(|()| hasty(answers_first));
+        let [a, b] = pair.each_ref().map(Upstream::address);
+        let weft = Weft::start(
+            BIN,
+            &format!(
+                "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web', timeouts: {{ stream_idle: 20s }} }} }}
+services: {{ it: {{ endpoints: ['{a}', '{b}'], balancer: round_robin{BREAKER} }} }}
+routes: [{{ name: it, match: /*, to: it, retry: off }}]
+"
+            ),
+        );
+        thread::scope(|scope| {
+            for _ in 0..ENOUGH {
+                let weft = &weft;
+                scope.spawn(move || {
+                    let mut conn = weft.connect("web");
+                    conn.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\nhalf");
+                    let expected = if answers_first { 200 } else { 408 };
+                    assert_eq!(conn.head().unwrap().status(), expected);
+                    conn.rest();
+                });
+            }
+        });
+        until("all of them are told", || {
+            (weft.output().matches("\"reason\":\"body_timeout\"").count() == ENOUGH).then_some(())
+        });
+        is_spotless(&weft);
+    }
 }

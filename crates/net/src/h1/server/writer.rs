@@ -17,6 +17,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     body::{Body, Frame},
+    held::Held,
     message::Response,
 };
 
@@ -110,6 +111,7 @@ impl Writer<'_> {
         let mut limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
         let mut progress = u64::MAX;
         let mut still = Tick::NEVER;
+        let mut held = Held::default();
         poll_fn(|cx| {
             loop {
                 let full = self.shared.borrow().link.is_full();
@@ -117,9 +119,12 @@ impl Writer<'_> {
                     let flushed = self.shared.borrow_mut().link.poll_flush(cx);
                     match flushed {
                         Poll::Ready(Ok(())) if over => return Poll::Ready(Ok(())),
-                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Ok(())) => held.ends(),
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::CallerGone)),
                         Poll::Pending => {
+                            if full {
+                                held.begins();
+                            }
                             body.read_ahead(cx);
                             break;
                         }
@@ -151,14 +156,14 @@ impl Writer<'_> {
                     Poll::Ready(Some(Err(error))) => {
                         // What came so far is given to the client; the missing end tells the rest.
                         let _ = self.shared.borrow_mut().link.poll_flush(cx);
-                        return Poll::Ready(Err(error.reason()));
+                        return Poll::Ready(Err(held.blame(error.reason())));
                     }
                     Poll::Ready(None) => {
                         if framing == Framing::Chunked && !over {
                             let mut state = self.shared.borrow_mut();
                             state.link.queue().extend_from_slice(b"0\r\n\r\n");
                         } else if left != 0 && matches!(framing, Framing::Length(_)) {
-                            return Poll::Ready(Err(Reason::UpstreamIncomplete));
+                            return Poll::Ready(Err(held.blame(Reason::UpstreamIncomplete)));
                         }
                         over = true;
                     }

@@ -18,6 +18,7 @@ use crate::{
         fields::{declare, to_header_map},
         sending::{Broken, Sending},
     },
+    held::Held,
     io::Rewound,
     message::{Handler, Inform, OnEnd, Request, Response, Tunnel},
     relay::relay,
@@ -130,12 +131,19 @@ async fn send<H>(
     let mut broken = None;
     let mut limit = SystemClock::tick().plus(idle);
     let mut progress = 0;
+    let mut held = Held::default();
     let outcome = poll_fn(|cx| {
         if let Poll::Ready(sent) = sending.poll(cx) {
             return Poll::Ready(sent.map_err(|why| match why {
-                Broken::Body(error) => broken.insert(error).reason(),
+                Broken::Body(error) => held.blame(broken.insert(error).reason()),
                 Broken::Peer => Reason::CallerGone,
             }));
+        }
+        if sending.sent != progress || !sending.is_held() {
+            held.ends();
+        }
+        if sending.is_held() {
+            held.begins();
         }
         if sending.sent != progress {
             progress = sending.sent;

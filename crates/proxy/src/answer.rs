@@ -8,7 +8,7 @@ use weft_net::{
     message::{OnEnd, Response, Tunnel},
 };
 use weft_wire::{
-    Fields, Known, ResponseHead, grpc, h1,
+    Fields, Known, ResponseHead, Version, grpc, h1,
     problem::{self, Problem},
     proxy_status::ProxyStatus,
 };
@@ -36,7 +36,11 @@ impl Answer {
                 route::apply(ops, &mut self.head.fields);
             }
         }
-        exchange.status = self.head.status;
+        // By HTTP/2 a tunnel is opened with 200 (RFC 8441 section 5): what the client sees is told.
+        exchange.status = match self.head.status {
+            101 if exchange.head.version == Version::Http2 => 200,
+            status => status,
+        };
         Response {
             head: self.head,
             body: self.body,

@@ -84,6 +84,9 @@ fn an_extended_connect_is_joined_to_a_service_of_http1() {
         let (rest, _) = http2::gather(body).await.unwrap();
         assert!(rest.is_empty(), "the end goes to the service and back");
     });
+    // It was opened with 200, and that is what is told.
+    let line = weft.wait_line("/chat");
+    assert!(line.contains("\"status\":200"), "{line}");
 }
 
 #[test]

@@ -430,15 +430,15 @@ impl Broker {
             return Ok(());
         }
         let say = format!("position {position} is beyond topic {}, which ends at {end}", topic.key);
-        Err(Error::new(Reason::MalformedRequest, say))
+        Err(Error::new(Reason::PositionConflict, say))
     }
 
     /// Moves a subscription; retries and leases of it are forgotten. A time that is still to come is
     /// behind the newest message.
     ///
     /// # Errors
-    /// [`Reason::MalformedRequest`] for a position beyond the end, or in a subscription of several
-    /// topics, and what the store says.
+    /// [`Reason::PositionConflict`] for a position beyond the end, [`Reason::MalformedRequest`] for one in
+    /// a subscription of several topics, and what the store says.
     pub async fn seek(&self, subscription: &Subscription, to: SeekTo) -> Result<()> {
         let members = subscription.members();
         if matches!(to, SeekTo::Position(_)) && subscription.pattern.is_some() {

@@ -39,7 +39,8 @@ impl Broker {
     /// The last message of a key of a compacted topic, `None` if there is none.
     ///
     /// # Errors
-    /// [`Reason::NotSupported`] if the topic is not compacted or has more than [`KEYS_MAX`] keys.
+    /// [`Reason::DefinitionConflict`] if the topic is not compacted, [`Reason::NotSupported`] if it has more
+    /// than [`KEYS_MAX`] keys.
     pub async fn last(&self, topic: &Topic, key: &[u8]) -> Result<Option<Last>> {
         let mut index = topic.last.lock().await;
         self.catch_up(topic, &mut index).await?;
@@ -50,7 +51,7 @@ impl Broker {
     async fn catch_up(&self, topic: &Topic, index: &mut Index) -> Result<()> {
         if !topic.settings().compact {
             return Err(Error::new(
-                Reason::NotSupported,
+                Reason::DefinitionConflict,
                 format!("topic {} is not compacted, so it has no last messages", topic.key),
             ));
         }

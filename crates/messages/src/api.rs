@@ -31,7 +31,10 @@ use weft_wire::Method;
 pub(crate) use self::ask::Ask;
 pub use self::offer::OPERATIONS;
 use self::table::{Line, Names};
-use crate::response::Response;
+use crate::{
+    response::Response,
+    schema::{Parameter, Shape},
+};
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +55,12 @@ pub struct Operation {
     pub path: &'static str,
     /// What it does, in a sentence.
     pub about: &'static str,
-    /// The parameters of its query, each with what it is.
-    pub query: &'static [(&'static str, &'static str)],
-    /// The media type of the body it takes, if it takes one.
-    pub takes: Option<&'static str>,
-    /// The status of an answer that went well, and its media type if it has a body.
-    pub gives: (u16, Option<&'static str>),
+    /// The parameters of its query.
+    pub query: &'static [Parameter],
+    /// The media types of the body it takes, each with its shape; none if it takes no body.
+    pub takes: &'static [(&'static str, &'static Shape)],
+    /// The statuses of answers that went well, each with its media type if it has a body.
+    pub gives: &'static [(u16, Option<&'static str>)],
     /// The largest body that it takes, in bytes.
     pub body_bytes_max: usize,
     /// Whether it is offered on the admin API alone.
@@ -131,7 +134,7 @@ mod tests {
             let found = find(Surface::Admin, &Method::of(operation.method), &path).unwrap();
             assert_eq!(found.operation.id, operation.id, "{operation:?}");
             assert!(operation.about.ends_with('.'), "{operation:?}");
-            assert_eq!(operation.takes.is_some(), operation.body_bytes_max > 0, "{operation:?}");
+            assert_eq!(!operation.takes.is_empty(), operation.body_bytes_max > 0, "{operation:?}");
             let on_route = find(Surface::Route, &Method::of(operation.method), &path).is_ok();
             assert_eq!(on_route, !operation.admin_only, "{operation:?}");
         }

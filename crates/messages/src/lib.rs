@@ -11,7 +11,7 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: [`request`], [`response`], `desk`, `inside`; the API from `api` on; `push`; `later`.
+//! Reading order: [`request`], [`response`], `desk`, `inside`; `schema`; the API from `api` on; `push`; `later`.
 
 mod api;
 mod desk;
@@ -24,6 +24,7 @@ pub mod request;
 pub mod response;
 #[cfg(test)]
 mod rig;
+pub mod schema;
 mod settings;
 mod sse;
 mod time;

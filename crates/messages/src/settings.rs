@@ -10,24 +10,79 @@ pub(crate) mod topic;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 use weft_kernel::{ByteSize, Error, Reason, Result, format_duration, parse_duration};
 use weft_ledger::Durability;
+
+use crate::schema::{self, Object, Shape};
+
+/// A year, in milliseconds: the bound of what is waited for.
+pub(crate) const YEAR_MS: u64 = 366 * 86_400_000;
+/// A century, in milliseconds: the bound of what is kept.
+pub(crate) const AGES_MS: u64 = 36_500 * 86_400_000;
+
+/// A body whose shape is known.
+pub(crate) trait Body: DeserializeOwned {
+    /// What it may be: an object.
+    const SHAPE: &'static Shape;
+}
+
+/// A body that says nothing.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Nothing {}
+
+impl Body for Nothing {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[]));
+}
 
 /// Reads a JSON body; an empty one is an empty object.
 ///
 /// # Errors
 /// [`Reason::MalformedRequest`] that says where the fault is.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(crate) fn read<T: Body>(body: &[u8]) -> Result<T> {
+    let refuse = |say: String| Error::new(Reason::MalformedRequest, say);
     let body = body.trim_ascii();
     let body = if body.is_empty() { b"{}" } else { body };
-    // A list would be taken for the members of an object, in their order.
-    if body.first() != Some(&b'{') {
-        return Err(Error::new(Reason::MalformedRequest, "the body: it is not a JSON object"));
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| refuse(format!("the body is not JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(refuse("the body is not a JSON object".into()));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Error::new(Reason::MalformedRequest, format!("the body: {error}")))
+    schema::check(T::SHAPE, &value).map_err(refuse)?;
+    // What passes the shape can be read, but for a member that is there twice, which a value does not show.
+    serde_json::from_slice(body).map_err(|error| {
+        let say = "the body cannot be read: a member is there twice, or a number is out of range";
+        refuse(say.into()).because(error)
+    })
+}
+
+/// Reads what is there, or the default for null.
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// A thing that one of its members can stand for, as in the configuration.
+pub(crate) trait Short: DeserializeOwned {
+    /// The member.
+    const MEMBER: &'static str;
+}
+
+/// Reads a thing, or the member that stands for it.
+pub(crate) fn short<'de, D: Deserializer<'de>, T: Short>(from: D) -> Result<Option<T>, D::Error> {
+    let whole = match Value::deserialize(from)? {
+        Value::Null => return Ok(None),
+        whole @ Value::Object(_) => whole,
+        member => {
+            [(T::MEMBER.to_owned(), member)].into_iter().collect::<serde_json::Map<_, _>>().into()
+        }
+    };
+    serde_json::from_value(whole).map(Some).map_err(D::Error::custom)
 }
 
 /// A duration: `"30s"`.

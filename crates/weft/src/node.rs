@@ -29,7 +29,7 @@ use weft_net::{
 use weft_proxy::{Inside, Local, Observers, Snapshot};
 use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
-pub use self::status::{AVAILABLE, Refusal, STATES, Status, state_of};
+pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state_of};
 use self::{listeners::Listeners, messages::Messages};
 use crate::config::{Loaded, Loader, Plan, watch::Watcher};
 

@@ -238,7 +238,7 @@ fn the_last_message_of_each_key_is_found() {
     assert_eq!(keyless.unwrap_err().reason(), Reason::MalformedMessage);
     let plain = topic(&node, "plain");
     let error = node.run(node.broker.last(&plain, b"a")).unwrap_err();
-    assert_eq!(error.reason(), Reason::NotSupported);
+    assert_eq!(error.reason(), Reason::DefinitionConflict);
 }
 
 /// A subscription of the topic `t` that leads to the queue `work`.
@@ -323,7 +323,7 @@ fn a_start_beyond_the_end_is_refused() {
     };
     for beyond in [4, 5, u64::MAX] {
         let refused = declare("s", Start::Position(beyond)).unwrap_err();
-        assert_eq!(refused.reason(), Reason::MalformedRequest);
+        assert_eq!(refused.reason(), Reason::PositionConflict);
         assert!(refused.said().contains("ends at 3"), "{}", refused.said());
     }
     // The end itself is where the next message will be, and a time may be one that is to come.
@@ -332,7 +332,7 @@ fn a_start_beyond_the_end_is_refused() {
     node.publish(t.clone(), &[publish("3")]);
     assert_eq!(ids(&node.take(&mut node.consumer(at_end.clone()))), ["3"]);
     let sought = node.run(node.broker.seek(&at_end, SeekTo::Position(9))).unwrap_err();
-    assert_eq!(sought.reason(), Reason::MalformedRequest);
+    assert_eq!(sought.reason(), Reason::PositionConflict);
     node.run(node.broker.seek(&at_end, SeekTo::Position(4))).unwrap();
     drop(future);
     // What was declared when it could be starts where it did, whatever the topic holds now.

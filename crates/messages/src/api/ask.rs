@@ -4,10 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 use weft_broker::{Key, Queue, Source, Subscription, Topic};
-use weft_kernel::Result;
+use weft_kernel::{Error, Reason, Result};
 
 use super::table::Names;
-use crate::{desk::Desk, query::Query, request::Request, response::Response};
+use crate::{desk::Desk, query::Query, request::Request, response::Response, schema::text};
 
 /// A request, the names in its path, and the desk that it is asked at.
 pub(crate) struct Ask<'a> {
@@ -27,7 +27,7 @@ impl<'a> Ask<'a> {
 
     /// The first name of the path, in the space that the query names.
     pub(super) fn key(&self, query: &mut Query<'a>) -> Result<Key> {
-        Key::new(&space(query), self.names.at(0))
+        Key::new(&space(query)?, self.names.at(0))
     }
 
     /// The topic of the path.
@@ -64,7 +64,7 @@ pub(super) fn list<T>(
     view: impl Fn(&T) -> Value,
 ) -> Result<Response> {
     let mut query = ask.query()?;
-    let space = space(&mut query);
+    let space = space(&mut query)?;
     query.done()?;
     let views: Vec<Value> =
         all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
@@ -72,6 +72,10 @@ pub(super) fn list<T>(
 }
 
 /// The space that a query names: the default one, or an AMQP virtual host.
-pub(super) fn space<'a>(query: &mut Query<'a>) -> Cow<'a, str> {
-    query.take("space").unwrap_or_default()
+pub(super) fn space<'a>(query: &mut Query<'a>) -> Result<Cow<'a, str>> {
+    let space = query.take("space").unwrap_or_default();
+    if (text::SPACE.fits)(&space) {
+        return Ok(space);
+    }
+    Err(Error::new(Reason::MalformedRequest, format!("`space` is {}", text::SPACE.what)))
 }

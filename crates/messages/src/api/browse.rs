@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many messages one page has.
-const MAX: u64 = 10_000;
+pub(super) const MAX: u64 = 10_000;
 /// The longest poll.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How much is read at once.

@@ -7,7 +7,11 @@ use serde_json::json;
 use weft_kernel::{Error, Reason, Result};
 
 use super::Ask;
-use crate::{response::Response, settings};
+use crate::{
+    response::Response,
+    schema::{Member, Object, Shape, text::FOLDER},
+    settings::{self, Body, Nothing},
+};
 
 /// `GET /v1/ledger`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
@@ -36,8 +40,13 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 /// Where a copy goes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Backup {
+pub(super) struct Backup {
     to: String,
+}
+
+impl Body for Backup {
+    const SHAPE: &'static Shape =
+        &Shape::Object(&Object::of(&[Member::must("to", Shape::Text(&FOLDER))]));
 }
 
 /// `POST /v1/ledger/backup`
@@ -55,6 +64,7 @@ pub(super) async fn backup(ask: Ask<'_>) -> Result<Response> {
 /// `POST /v1/ledger/checkpoint`
 pub(super) async fn checkpoint(ask: Ask<'_>) -> Result<Response> {
     ask.query()?.done()?;
+    let Nothing {} = settings::read(&ask.request.body)?;
     ask.desk.upkeep()?.checkpoint().await?;
     Ok(Response::empty(204))
 }

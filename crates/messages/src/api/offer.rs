@@ -4,19 +4,46 @@ use super::{
     Handler, Operation, browse, engines, ledger, operations, publish, queues, receive, request,
     schedules, settle, stream, subscriptions, topics,
 };
-use crate::response::{EVENT_STREAM, JSON};
+use crate::{
+    response::{EVENT_STREAM, JSON, LINES},
+    schema::{Parameter, Shape, text},
+    settings::{
+        Body, Nothing, YEAR_MS, queue::QueueSettings, schedule::ScheduleSettings,
+        subscription::SubscriptionSettings, topic::TopicSettings,
+    },
+};
 
 /// The largest body of JSON.
 const JSON_BYTES_MAX: usize = 1 << 20;
 /// Any media type.
 const ANY: &str = "*/*";
 
-type Parameters = &'static [(&'static str, &'static str)];
+type Parameters = &'static [Parameter];
+type Bodies = &'static [(&'static str, &'static Shape)];
 
 const NO_QUERY: Parameters = &[];
-const SPACE: (&str, &str) =
-    ("space", "The space of the name: an AMQP virtual host; the default one otherwise.");
+const SPACE: Parameter = may(
+    "space",
+    "The space of the name: an AMQP virtual host; the default one otherwise.",
+    Shape::Text(&text::SPACE),
+);
 const IN_SPACE: Parameters = &[SPACE];
+const KEY: Parameter =
+    may("key", "The key of events without the attribute partitionkey.", Shape::Text(&text::KEY));
+const TYPE: Parameter =
+    may("type", "The type of an event that is made of a body.", Shape::Text(&text::EVENT_TYPE));
+const DURABILITY: Shape = Shape::Words(&["memory", "os", "fsync"]);
+/// A body that is published: an event, events, or anything.
+const PUBLISHED: Bodies = &[(ANY, &Shape::Any)];
+
+const fn may(name: &'static str, about: &'static str, shape: Shape) -> Parameter {
+    Parameter { name, about, shape, required: false }
+}
+
+/// A JSON body of a type.
+const fn json<T: Body>() -> Bodies {
+    const { &[(JSON, T::SHAPE)] }
+}
 
 const fn get(
     id: &'static str,
@@ -31,8 +58,8 @@ const fn get(
         path,
         about,
         query,
-        takes: None,
-        gives: (200, Some(JSON)),
+        takes: &[],
+        gives: &[(200, Some(JSON))],
         body_bytes_max: 0,
         admin_only: false,
         handler,
@@ -43,10 +70,14 @@ const fn put(
     id: &'static str,
     path: &'static str,
     about: &'static str,
-    query: Parameters,
+    takes: Bodies,
     handler: Handler,
 ) -> Operation {
-    Operation { method: "PUT", gives: (201, Some(JSON)), ..post(id, path, about, query, handler) }
+    Operation {
+        method: "PUT",
+        gives: &[(200, Some(JSON)), (201, Some(JSON))],
+        ..post(id, path, about, takes, handler)
+    }
 }
 
 const fn delete(
@@ -56,21 +87,21 @@ const fn delete(
     query: Parameters,
     handler: Handler,
 ) -> Operation {
-    Operation { method: "DELETE", gives: (204, None), ..get(id, path, about, query, handler) }
+    Operation { method: "DELETE", gives: &[(204, None)], ..get(id, path, about, query, handler) }
 }
 
 const fn post(
     id: &'static str,
     path: &'static str,
     about: &'static str,
-    query: Parameters,
+    takes: Bodies,
     handler: Handler,
 ) -> Operation {
     Operation {
         method: "POST",
-        takes: Some(JSON),
+        takes,
         body_bytes_max: JSON_BYTES_MAX,
-        ..get(id, path, about, query, handler)
+        ..get(id, path, about, IN_SPACE, handler)
     }
 }
 
@@ -82,9 +113,9 @@ const fn publishes(
     handler: Handler,
 ) -> Operation {
     Operation {
-        takes: Some(ANY),
+        query,
         body_bytes_max: publish::BODY_BYTES_MAX,
-        ..post(id, path, about, query, handler)
+        ..post(id, path, about, PUBLISHED, handler)
     }
 }
 
@@ -95,7 +126,7 @@ const fn streams(
     query: Parameters,
     handler: Handler,
 ) -> Operation {
-    Operation { gives: (200, Some(EVENT_STREAM)), ..get(id, path, about, query, handler) }
+    Operation { gives: &[(200, Some(EVENT_STREAM))], ..get(id, path, about, query, handler) }
 }
 
 /// Makes a handler of an async function.
@@ -113,7 +144,7 @@ pub static OPERATIONS: &[Operation] = &[
         "put_topic",
         "/v1/topics/{topic}",
         "Declares a topic; 200 if it is there with the same options, 409 if with others.",
-        IN_SPACE,
+        json::<TopicSettings>(),
         by!(topics::put),
     ),
     delete(
@@ -127,41 +158,42 @@ pub static OPERATIONS: &[Operation] = &[
         "publish",
         "/v1/topics/{topic}/messages",
         "Publishes one message or a batch, and answers once they are kept.",
-        &[
-            SPACE,
-            ("key", "The key of events without the attribute partitionkey."),
-            ("type", "The type of an event that is made of a body."),
-            ("durability", "memory, os or fsync; at least what the topic says."),
-        ],
+        &[SPACE, KEY, TYPE, may("durability", "At least what the topic says.", DURABILITY)],
         by!(publish::to_topic),
     ),
-    get(
-        "browse",
-        "/v1/topics/{topic}/messages",
-        "Reads a topic without a subscription: a page, a replay as lines, or a tail as server-sent events.",
-        &[
-            SPACE,
-            ("from", "first, last, next, a position, or a time."),
-            ("max", "How many messages at most."),
-            ("filter", "A CEL expression that must be true of a message."),
-            ("wait", "How long to wait for a message if there is none."),
-        ],
-        by!(browse::browse),
-    ),
+    Operation {
+        gives: &[(200, Some(JSON)), (200, Some(LINES)), (200, Some(EVENT_STREAM))],
+        ..get(
+            "browse",
+            "/v1/topics/{topic}/messages",
+            "Reads a topic without a subscription: a page, a replay as lines, or a tail as server-sent events.",
+            &[
+                SPACE,
+                may("from", "Where reading begins.", Shape::Text(&text::START)),
+                may("max", "How many messages at most.", Shape::Int(1, browse::MAX)),
+                may("filter", "What must be true of a message.", Shape::Text(&text::CEL)),
+                may("wait", "How long to wait for a message if there is none.", receive::WAIT),
+            ],
+            by!(browse::browse),
+        )
+    },
     get(
         "last",
         "/v1/topics/{topic}/last",
         "The newest message of a topic, or of a key of a compacted one.",
-        &[SPACE, ("key", "The key.")],
+        &[SPACE, may("key", "The key.", Shape::Text(&text::ANY))],
         by!(browse::last),
     ),
-    publishes(
-        "request_by_topic",
-        "/v1/topics/{topic}/request",
-        "Publishes a request and answers with the first reply.",
-        REQUEST,
-        by!(request::request),
-    ),
+    Operation {
+        gives: &[(200, Some(ANY))],
+        ..publishes(
+            "request_by_topic",
+            "/v1/topics/{topic}/request",
+            "Publishes a request and answers with the first reply.",
+            REQUEST,
+            by!(request::request),
+        )
+    },
     get(
         "subscriptions",
         "/v1/subscriptions",
@@ -180,7 +212,7 @@ pub static OPERATIONS: &[Operation] = &[
         "put_subscription",
         "/v1/subscriptions/{name}",
         "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
-        IN_SPACE,
+        json::<SubscriptionSettings>(),
         by!(subscriptions::put),
     ),
     delete(
@@ -194,42 +226,42 @@ pub static OPERATIONS: &[Operation] = &[
         "pause",
         "/v1/subscriptions/{name}/pause",
         "Hands out nothing until it is resumed.",
-        IN_SPACE,
+        json::<Nothing>(),
         by!(subscriptions::pause),
     ),
     post(
         "resume",
         "/v1/subscriptions/{name}/resume",
         "Hands out again.",
-        IN_SPACE,
+        json::<Nothing>(),
         by!(subscriptions::resume),
     ),
     post(
         "seek",
         "/v1/subscriptions/{name}/seek",
         "Moves a subscription; retries and leases are forgotten.",
-        IN_SPACE,
+        json::<subscriptions::Seek>(),
         by!(subscriptions::seek),
     ),
     post(
         "skip",
         "/v1/subscriptions/{name}/skip",
         "Passes over one message, or over the next ones.",
-        IN_SPACE,
+        json::<subscriptions::Skip>(),
         by!(subscriptions::skip),
     ),
     post(
         "receive_subscription",
         "/v1/subscriptions/{name}/receive",
         "Hands out messages under a lease; waits for some if there are none.",
-        IN_SPACE,
+        json::<receive::Wanted>(),
         by!(receive::receive),
     ),
     post(
         "settle_subscription",
         "/v1/subscriptions/{name}/settle",
         "Settles deliveries: accept, release, fail, reject or renew.",
-        IN_SPACE,
+        json::<settle::Settlements>(),
         by!(settle::settle),
     ),
     streams(
@@ -245,7 +277,7 @@ pub static OPERATIONS: &[Operation] = &[
         "put_queue",
         "/v1/queues/{queue}",
         "Declares a queue; 200 if it is there with the same options, 409 if with others.",
-        IN_SPACE,
+        json::<QueueSettings>(),
         by!(queues::put),
     ),
     delete(
@@ -255,41 +287,54 @@ pub static OPERATIONS: &[Operation] = &[
         IN_SPACE,
         by!(queues::delete),
     ),
-    publishes(
-        "enqueue",
-        "/v1/queues/{queue}/messages",
-        "Puts one message or a batch into a queue, and answers once they are kept.",
-        &[
-            SPACE,
-            ("key", "The key of events without the attribute partitionkey."),
-            ("type", "The type of an event that is made of a body."),
-            ("durability", "memory, os or fsync; at least what the queue says."),
-            ("delay", "Handed out only after so long."),
-            ("at", "Handed out only from this time on."),
-            ("ttl", "How long it may wait to be handed out."),
-            ("priority", "0 to 9, in a queue with priorities."),
-        ],
-        by!(publish::to_queue),
-    ),
+    Operation {
+        gives: &[(200, Some(JSON)), (204, None)],
+        ..publishes(
+            "enqueue",
+            "/v1/queues/{queue}/messages",
+            "Puts one message or a batch into a queue, and answers once they are kept.",
+            &[
+                SPACE,
+                KEY,
+                TYPE,
+                may("durability", "At least what the queue says.", DURABILITY),
+                may(
+                    "delay",
+                    "Handed out only after so long; not with `at`.",
+                    Shape::Span(0, YEAR_MS),
+                ),
+                may("at", "Handed out only from this time on.", Shape::Text(&text::TIME)),
+                may("ttl", "How long it may wait to be handed out.", Shape::Span(0, YEAR_MS)),
+                may("priority", "The higher first, in a queue with priorities.", Shape::Int(0, 9)),
+            ],
+            by!(publish::to_queue),
+        )
+    },
     get(
         "peek",
         "/v1/queues/{queue}/messages",
         "Shows messages as they stand; nothing is handed out.",
         &[
             SPACE,
-            ("state", "ready, leased or waiting; all of them otherwise."),
-            ("from", "The first position."),
-            ("max", "How many positions are looked at."),
+            may("state", "Which of them; all otherwise.", Shape::Words(&queues::STATES)),
+            may("from", "The first position.", Shape::Int(0, u64::MAX)),
+            may("max", "How many positions are looked at.", Shape::Int(1, queues::PEEK_MAX)),
         ],
         by!(queues::peek),
     ),
     Operation {
-        gives: (200, Some(JSON)),
+        gives: &[(200, Some(JSON))],
         ..delete(
             "purge",
             "/v1/queues/{queue}/messages",
             "Drops every message that nobody holds.",
-            &[SPACE, ("confirm", "The name of the queue once more.")],
+            &[
+                SPACE,
+                Parameter {
+                    required: true,
+                    ..may("confirm", "The name of the queue once more.", Shape::Text(&text::NAME))
+                },
+            ],
             by!(queues::purge),
         )
     },
@@ -304,14 +349,14 @@ pub static OPERATIONS: &[Operation] = &[
         "receive_queue",
         "/v1/queues/{queue}/receive",
         "Hands out messages under a lease; waits for some if there are none.",
-        IN_SPACE,
+        json::<receive::Wanted>(),
         by!(receive::receive),
     ),
     post(
         "settle_queue",
         "/v1/queues/{queue}/settle",
         "Settles deliveries: accept, release, fail, reject or renew.",
-        IN_SPACE,
+        json::<settle::Settlements>(),
         by!(settle::settle),
     ),
     streams(
@@ -325,21 +370,28 @@ pub static OPERATIONS: &[Operation] = &[
         "redrive",
         "/v1/queues/{queue}/redrive",
         "Sends dead letters back to where they came from, or elsewhere.",
-        IN_SPACE,
+        json::<queues::RedriveSettings>(),
         by!(queues::redrive),
     ),
-    publishes(
-        "request_by_queue",
-        "/v1/queues/{queue}/request",
-        "Sends a request and answers with its reply.",
-        REQUEST,
-        by!(request::request),
-    ),
+    Operation {
+        gives: &[(200, Some(ANY))],
+        ..publishes(
+            "request_by_queue",
+            "/v1/queues/{queue}/request",
+            "Sends a request and answers with its reply.",
+            REQUEST,
+            by!(request::request),
+        )
+    },
     get(
         "schedules",
         "/v1/schedules",
         "Every schedule, and every message that is scheduled.",
-        &[SPACE, ("after", "The id to go on after."), ("max", "How many at most.")],
+        &[
+            SPACE,
+            may("after", "The id to go on after.", Shape::Text(&text::NAME)),
+            may("max", "How many at most.", Shape::Int(1, schedules::LIST_MAX)),
+        ],
         by!(schedules::list),
     ),
     get("schedule", "/v1/schedules/{id}", "A schedule.", IN_SPACE, by!(schedules::show)),
@@ -347,7 +399,7 @@ pub static OPERATIONS: &[Operation] = &[
         "put_schedule",
         "/v1/schedules/{id}",
         "Makes or changes a schedule.",
-        IN_SPACE,
+        json::<ScheduleSettings>(),
         by!(schedules::put),
     ),
     delete(
@@ -357,15 +409,18 @@ pub static OPERATIONS: &[Operation] = &[
         IN_SPACE,
         by!(schedules::delete),
     ),
-    get(
-        "operation",
-        "/v1/operations/{id}",
-        "How a request that is answered later stands, and its answer.",
-        &[("wait", "How long to wait for the answer.")],
-        by!(operations::show),
-    ),
     Operation {
-        gives: (200, Some(ANY)),
+        gives: &[(200, Some(JSON)), (200, Some(EVENT_STREAM))],
+        ..get(
+            "operation",
+            "/v1/operations/{id}",
+            "How a request that is answered later stands, and its answer.",
+            &[may("wait", "How long to wait for the answer.", receive::WAIT)],
+            by!(operations::show),
+        )
+    },
+    Operation {
+        gives: &[(200, Some(ANY))],
         ..get(
             "result",
             "/v1/operations/{id}/result",
@@ -395,38 +450,40 @@ pub static OPERATIONS: &[Operation] = &[
     },
     Operation {
         admin_only: true,
-        gives: (204, None),
+        query: NO_QUERY,
+        gives: &[(204, None)],
         ..post(
             "backup",
             "/v1/ledger/backup",
             "Writes a copy of everything into a folder.",
-            NO_QUERY,
+            json::<ledger::Backup>(),
             by!(ledger::backup),
         )
     },
     Operation {
         admin_only: true,
-        gives: (204, None),
+        query: NO_QUERY,
+        gives: &[(204, None)],
         ..post(
             "checkpoint",
             "/v1/ledger/checkpoint",
             "Brings the checkpoint up to now.",
-            NO_QUERY,
+            json::<Nothing>(),
             by!(ledger::checkpoint),
         )
     },
 ];
 
-const REQUEST: Parameters = &[
-    SPACE,
-    ("timeout", "How long the reply may take."),
-    ("key", "The key of the message."),
-    ("type", "The type of an event that is made of a body."),
-];
+const REQUEST: Parameters =
+    &[SPACE, may("timeout", "How long the reply may take.", Shape::Span(0, 300_000)), KEY, TYPE];
 
 const STREAM: Parameters = &[
     SPACE,
-    ("prefetch", "How many deliveries may be unsettled."),
-    ("lease", "How long each may take."),
-    ("credit", "How many deliveries may be sent, over a WebSocket."),
+    may("prefetch", "How many deliveries may be unsettled.", Shape::Int(1, stream::PREFETCH_MAX)),
+    may("lease", "How long each may take.", receive::LEASE),
+    may(
+        "credit",
+        "How many deliveries may be sent, over a WebSocket.",
+        Shape::Int(0, u32::MAX as u64),
+    ),
 ];

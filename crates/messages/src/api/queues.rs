@@ -9,13 +9,25 @@ use super::{Ask, ask, receive};
 use crate::{
     desk::is_declared,
     response::{JSON, Response},
-    settings::{self, queue::QueueSettings, schedule::To, subscription::FilterSettings},
+    schema::{
+        Member, Object, Shape,
+        text::{KEY, NAME},
+    },
+    settings::{
+        self, Body,
+        queue::QueueSettings,
+        schedule::{TO, To},
+        short,
+        subscription::{FILTER, FilterSettings},
+    },
     time,
 };
 use weft_wire::problem::write_json_string as text;
 
 /// How many messages one look shows.
-const PEEK_MAX: u64 = 1_000;
+pub(super) const PEEK_MAX: u64 = 1_000;
+/// The words for how a message stands.
+pub(super) const STATES: [&str; 4] = ["ready", "blocked", "leased", "waiting"];
 
 /// `GET /v1/queues`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
@@ -75,7 +87,7 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
     let state = query.take("state");
     query.done()?;
     if let Some(state) = state.as_deref()
-        && !["ready", "blocked", "leased", "waiting"].contains(&state)
+        && !STATES.contains(&state)
     {
         let say = "`state` is ready, blocked, leased or waiting";
         return Err(Error::new(Reason::MalformedRequest, say));
@@ -134,20 +146,25 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
 /// How dead letters are sent on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct RedriveSettings {
-    filter: Option<FilterOrExpression>,
+pub(super) struct RedriveSettings {
+    #[serde(deserialize_with = "short")]
+    filter: Option<FilterSettings>,
     key: Option<String>,
     rate: Option<u32>,
     max: Option<u64>,
-    dry_run: bool,
+    dry_run: Option<bool>,
     to: Option<ToOrQueue>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum FilterOrExpression {
-    Expression(String),
-    Filter(FilterSettings),
+impl Body for RedriveSettings {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::may("filter", FILTER),
+        Member::may("key", Shape::Text(&KEY)),
+        Member::may("rate", Shape::Int(1, u32::MAX as u64)),
+        Member::may("max", Shape::Int(0, u64::MAX)),
+        Member::may("dry_run", Shape::Bool),
+        Member::may("to", Shape::Either(&[Shape::Text(&NAME), TO])),
+    ]));
 }
 
 #[derive(Debug, Deserialize)]
@@ -173,17 +190,12 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
             Some(Target::Topic(broker.topic(&queue.key().sibling(&name)?)?))
         }
     };
-    let filter = match asked.filter {
-        None => FilterSettings::default(),
-        Some(FilterOrExpression::Expression(text)) => FilterSettings::expression(text),
-        Some(FilterOrExpression::Filter(filter)) => filter,
-    };
     let options = RedriveOptions {
-        filter: filter.options(),
+        filter: asked.filter.unwrap_or_default().options(),
         key: asked.key.map(Into::into),
         max: asked.max,
         per_second: asked.rate,
-        dry_run: asked.dry_run,
+        dry_run: asked.dry_run.unwrap_or_default(),
         target,
         ..RedriveOptions::default()
     };

@@ -10,7 +10,8 @@ use super::Ask;
 use crate::{
     event,
     response::{JSON, Response},
-    settings::{self, Span},
+    schema::{Member, Object, Shape},
+    settings::{self, Body, Span},
     time,
 };
 use weft_wire::{cloudevents::json, problem::write_json_string as text};
@@ -23,20 +24,26 @@ const BYTES_MAX: u64 = 8 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The longest lease.
 pub(super) const LEASE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// What a lease may be that a client asks for.
+pub(super) const LEASE: Shape = Shape::Span(1, 12 * 3_600_000);
+/// What a poll may be.
+pub(super) const WAIT: Shape = Shape::Span(0, 60_000);
 
 /// What a client asks for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Wanted {
-    max: u32,
-    wait: Span,
+pub(super) struct Wanted {
+    max: Option<u32>,
+    wait: Option<Span>,
     lease: Option<Span>,
 }
 
-impl Default for Wanted {
-    fn default() -> Self {
-        Self { max: 32, wait: Span(Duration::ZERO), lease: None }
-    }
+impl Body for Wanted {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::may("max", Shape::Int(1, MAX as u64)),
+        Member::may("wait", WAIT),
+        Member::may("lease", LEASE),
+    ]));
 }
 
 /// `POST …/receive`
@@ -45,8 +52,8 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
     let source = ask.source(&mut query)?;
     query.done()?;
     let wanted: Wanted = settings::read(&ask.request.body)?;
-    let max = within("max", u64::from(wanted.max), 1, u64::from(MAX))?;
-    let wait = at_most("wait", wanted.wait.0, WAIT_MAX)?;
+    let max = within("max", wanted.max.unwrap_or(32).into(), 1, u64::from(MAX))?;
+    let wait = at_most("wait", wanted.wait.map_or(Duration::ZERO, |span| span.0), WAIT_MAX)?;
     let asked = wanted.lease.map(|span| at_most("lease", span.0, LEASE_MAX)).transpose()?;
     let options = ConsumerOptions {
         prefetch: max,

@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// How many schedules one answer lists.
-const LIST_MAX: u64 = 1_000;
+pub(super) const LIST_MAX: u64 = 1_000;
 
 /// `GET /v1/schedules`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
-    let space = space(&mut query);
+    let space = space(&mut query)?;
     let after = query.take("after");
     let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100);
     query.done()?;

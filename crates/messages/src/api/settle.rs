@@ -9,12 +9,16 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     Ask,
-    receive::{LEASE_MAX, at_most, lease_of},
+    receive::{LEASE, LEASE_MAX, at_most, lease_of},
 };
 use crate::{
     desk::Desk,
     response::Response,
-    settings::{self, Span},
+    schema::{
+        Form, Member, Object, Shape,
+        text::{ANY, REASON},
+    },
+    settings::{self, Body, Span},
 };
 
 /// The most deliveries that are settled at once.
@@ -30,6 +34,37 @@ const REASON_BYTES_MAX: usize = 1_024;
 pub(crate) struct Settlements {
     /// One for each.
     pub(crate) settle: Vec<Settlement>,
+}
+
+/// A list of settlements.
+pub(super) const SETTLE: Shape = Shape::List(
+    &Shape::Object(&Object {
+        members: &[
+            Member::must("id", Shape::Text(&ANY)),
+            Member::must("how", Shape::Words(&["accept", "release", "fail", "reject", "renew"])),
+            Member::may("reason", Shape::Text(&REASON)),
+            Member::may("delay", Shape::Span(0, 7 * 86_400_000)),
+            Member::may("lease", LEASE),
+        ],
+        forms: &[
+            Form {
+                only: Some(("how", &["accept", "release"])),
+                required: &[],
+                without: &["reason", "delay", "lease"],
+            },
+            Form { only: Some(("how", &["fail"])), required: &[], without: &["lease"] },
+            Form { only: Some(("how", &["reject"])), required: &[], without: &["delay", "lease"] },
+            Form { only: Some(("how", &["renew"])), required: &[], without: &["reason", "delay"] },
+        ],
+        rule: "`delay` is for what fails, `lease` for what is renewed, `reason` for what fails or is \
+               rejected",
+    }),
+    1,
+    MAX,
+);
+
+impl Body for Settlements {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[Member::must("settle", SETTLE)]));
 }
 
 /// What is said of one delivery.

@@ -42,6 +42,8 @@ use crate::{
     desk::Desk,
     request::Request,
     response::{Content, Duplex, Response, Session},
+    schema::{Member, Object, Shape},
+    settings::{self, Body},
     sse::HEARTBEAT,
 };
 
@@ -153,6 +155,13 @@ struct Said {
     settle: Option<Vec<Settlement>>,
     #[serde(default)]
     credit: Option<u64>,
+}
+
+impl Body for Said {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::may("settle", settle::SETTLE),
+        Member::may("credit", Shape::Int(0, u64::MAX)),
+    ]));
 }
 
 /// Why a socket ends.
@@ -304,7 +313,7 @@ async fn hear(
     credit: &mut Option<u64>,
     text: &[u8],
 ) -> Result<Option<Vec<u8>>> {
-    let said: Said = crate::settings::read(text)?;
+    let said: Said = settings::read(text)?;
     if let Some(more) = said.credit {
         *credit = Some(credit.unwrap_or(0).saturating_add(more));
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The most deliveries of a stream that are unsettled.
-const PREFETCH_MAX: u64 = 2_000;
+pub(super) const PREFETCH_MAX: u64 = 2_000;
 /// How many deliveries are written at once.
 const AT_ONCE: u32 = 64;
 

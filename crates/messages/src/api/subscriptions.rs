@@ -12,8 +12,9 @@ use super::{
 use crate::{
     desk::is_declared,
     response::Response,
+    schema::{Form, Member, Object, Shape, text::START},
     settings::{
-        self,
+        self, Body, Nothing,
         subscription::{SubscriptionSettings, start},
     },
     time,
@@ -42,7 +43,7 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 /// `PUT /v1/subscriptions/{name}`
 pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
-    let space = space(&mut query);
+    let space = space(&mut query)?;
     query.done()?;
     let settings: SubscriptionSettings = settings::read(&ask.request.body)?;
     let topic = settings.topic.as_deref().ok_or_else(|| {
@@ -98,6 +99,7 @@ async fn set_paused(ask: Ask<'_>, paused: bool) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
     query.done()?;
+    let Nothing {} = settings::read(&ask.request.body)?;
     let broker = ask.desk.broker();
     broker.pause(subscription.key(), paused).await?;
     Response::json(200, &view(broker, &subscription))
@@ -106,8 +108,15 @@ async fn set_paused(ask: Ask<'_>, paused: bool) -> Result<Response> {
 /// Where a subscription is moved.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seek {
+pub(super) struct Seek {
     to: Value,
+}
+
+impl Body for Seek {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[Member::must(
+        "to",
+        Shape::Either(&[Shape::Text(&START), Shape::Int(0, u64::MAX)]),
+    )]));
 }
 
 /// `POST /v1/subscriptions/{name}/seek`
@@ -137,10 +146,44 @@ pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
 
 /// What is passed over: the next messages, or the one of a position.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum Skip {
-    Messages(usize),
+#[serde(try_from = "EitherSkip")]
+pub(super) enum Skip {
+    Messages(u64),
     Position(u64),
+}
+
+/// The same as it is written: the other may be null.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EitherSkip {
+    messages: Option<u64>,
+    position: Option<u64>,
+}
+
+impl TryFrom<EitherSkip> for Skip {
+    type Error = &'static str;
+
+    fn try_from(skip: EitherSkip) -> Result<Self, Self::Error> {
+        match (skip.messages, skip.position) {
+            (Some(messages), None) => Ok(Self::Messages(messages)),
+            (None, Some(position)) => Ok(Self::Position(position)),
+            _ => Err("it is one of `messages` and `position`"),
+        }
+    }
+}
+
+impl Body for Skip {
+    const SHAPE: &'static Shape = &Shape::Object(&Object {
+        members: &[
+            Member::may("messages", Shape::Int(0, u64::MAX)),
+            Member::may("position", Shape::Int(0, u64::MAX)),
+        ],
+        forms: &[
+            Form { only: None, required: &["messages"], without: &["position"] },
+            Form { only: None, required: &["position"], without: &["messages"] },
+        ],
+        rule: "it is one of `messages` and `position`",
+    });
 }
 
 /// `POST /v1/subscriptions/{name}/skip`
@@ -151,6 +194,7 @@ pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
     let broker = ask.desk.broker();
     match settings::read(&ask.request.body)? {
         Skip::Messages(messages) => {
+            let messages = usize::try_from(messages).unwrap_or(usize::MAX);
             broker.skip(&subscription, messages).await?;
         }
         Skip::Position(position) => {

@@ -1,15 +1,74 @@
 //! The settings of a queue, and those that it shares with a subscription.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use weft_broker::{
     options::{DeadLetter, OnFailure, Order, Overflow, QueueLimit, QueueOptions},
     retry::Backoff,
 };
 
 use super::{
-    Level, Size, Span, Switch,
-    topic::{dedupe, dedupe_setting},
+    Body, Level, Short, Size, Span, Switch, short,
+    topic::{DEDUPE, DURABILITY, dedupe, dedupe_setting},
 };
+use crate::schema::{
+    Member, Object, Shape,
+    text::{self, NAME, SHARE},
+};
+
+/// How long a consumer may work on a message.
+pub(super) const LEASE: Shape = Shape::Span(10, super::YEAR_MS);
+/// A time after which something goes.
+pub(super) const LIFE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
+/// Where dead letters go.
+pub(super) const DEAD_LETTER: Shape = Shape::Off(&Shape::Text(&NAME));
+/// The words for orders.
+pub(super) const ORDER: Shape = Shape::Words(&["none", "key", "key-park", "key_park"]);
+/// After how many failures a message is given up.
+const FAILURES_MAX: Shape = Shape::Off(&Shape::Int(1, u32::MAX as u64));
+/// How a failure is dealt with.
+pub(super) const RETRY: Shape = Shape::Either(&[
+    FAILURES_MAX,
+    Shape::Object(&Object::of(&[
+        Member::may("failures_max", FAILURES_MAX),
+        Member::may("first", Shape::Span(0, super::YEAR_MS)),
+        Member::may("factor", Shape::Number(1.0, 100.0)),
+        Member::may("max", Shape::Span(0, super::YEAR_MS)),
+        Member::may("jitter", Shape::Either(&[Shape::Number(0.0, 1.0), Shape::Text(&SHARE)])),
+    ])),
+]);
+/// How many messages may wait.
+const MESSAGES: Shape = Shape::Off(&Shape::Int(0, u64::MAX));
+
+impl Body for QueueSettings {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::may("durability", DURABILITY),
+        Member::may("lease", LEASE),
+        Member::may("retry", RETRY),
+        Member::may("order", ORDER),
+        Member::may("priorities", Shape::Bool),
+        Member::may("ttl", Shape::Off(&Shape::Span(0, super::AGES_MS))),
+        Member::may("expires", LIFE),
+        Member::may(
+            "limit",
+            Shape::Either(&[
+                MESSAGES,
+                Shape::Object(&Object::of(&[
+                    Member::may("messages", MESSAGES),
+                    Member::may("size", Shape::Off(&Shape::Size(0))),
+                    Member::may(
+                        "overflow",
+                        Shape::Words(&["refuse", "drop-oldest", "drop_oldest"]),
+                    ),
+                ])),
+            ]),
+        ),
+        Member::may("single_active", Shape::Bool),
+        Member::may("dead_letter", DEAD_LETTER),
+        Member::may("dedupe", DEDUPE),
+        Member::may("message_max", Shape::Size(1)),
+    ]));
+}
 
 /// A queue's settings; what is left out has its default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,11 +76,13 @@ use super::{
 pub(crate) struct QueueSettings {
     durability: Option<Level>,
     lease: Option<Span>,
+    #[serde(deserialize_with = "short")]
     retry: Option<RetrySettings>,
     order: Option<OrderWord>,
     priorities: Option<bool>,
     ttl: Option<Switch<Span>>,
     expires: Option<Switch<Span>>,
+    #[serde(deserialize_with = "short")]
     limit: Option<LimitSettings>,
     single_active: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +99,20 @@ pub(super) struct RetrySettings {
     first: Option<Span>,
     factor: Option<f64>,
     max: Option<Span>,
+    #[serde(deserialize_with = "jitter")]
     jitter: Option<f64>,
+}
+
+impl Short for RetrySettings {
+    const MEMBER: &'static str = "failures_max";
+}
+
+/// A share as a number, or as a text such as `20%`.
+fn jitter<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::String(text) => text::share(&text),
+        other => other.as_f64(),
+    })
 }
 
 impl RetrySettings {
@@ -111,6 +185,10 @@ struct LimitSettings {
     messages: Option<Switch<u64>>,
     size: Option<Switch<Size>>,
     overflow: Option<OverflowWord>,
+}
+
+impl Short for LimitSettings {
+    const MEMBER: &'static str = "messages";
 }
 
 /// What happens to a message for which there is no room.

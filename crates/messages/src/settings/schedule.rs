@@ -7,8 +7,59 @@ use serde_json::{Value, value::RawValue};
 use weft_broker::schedule::{Missed, ScheduleTarget, When};
 use weft_kernel::{Error, Reason, Result, format_duration};
 
-use super::Span;
-use crate::time;
+use super::{Body, Span};
+use crate::{
+    schema::{
+        Form, Member, Object, Shape,
+        text::{CRON, EVENT_TYPE, KEY, MEDIA, NAME, TIME, ZONE},
+    },
+    time,
+};
+
+/// Where a message goes.
+pub(crate) const TO: Shape = Shape::Object(&Object {
+    members: &[Member::may("topic", Shape::Text(&NAME)), Member::may("queue", Shape::Text(&NAME))],
+    forms: &[
+        Form { only: None, required: &["topic"], without: &["queue"] },
+        Form { only: None, required: &["queue"], without: &["topic"] },
+    ],
+    rule: "it is one of `topic` and `queue`",
+});
+
+impl Body for ScheduleSettings {
+    const SHAPE: &'static Shape = &Shape::Object(&Object {
+        members: &[
+            Member::may("cron", Shape::Text(&CRON)),
+            Member::may("every", Shape::Span(1_000, super::YEAR_MS)),
+            Member::may("at", Shape::Text(&TIME)),
+            Member::may("delay", Shape::Span(0, super::YEAR_MS)),
+            Member::may("time_zone", Shape::Text(&ZONE)),
+            Member::must("to", TO),
+            Member::may("type", Shape::Text(&EVENT_TYPE)),
+            Member::may("key", Shape::Text(&KEY)),
+            Member::may("data", Shape::Any),
+            Member::may("content_type", Shape::Text(&MEDIA)),
+            Member::may("missed", Shape::Words(&["skip", "once"])),
+            Member::may("jitter", Shape::Span(0, super::YEAR_MS)),
+        ],
+        forms: &[
+            Form { only: None, required: &["cron"], without: &["every", "at", "delay"] },
+            Form { only: None, required: &["every"], without: &["cron", "at", "delay"] },
+            Form {
+                only: None,
+                required: &["at"],
+                without: &["cron", "every", "delay", "time_zone", "missed", "jitter"],
+            },
+            Form {
+                only: None,
+                required: &["delay"],
+                without: &["cron", "every", "at", "time_zone", "missed", "jitter"],
+            },
+        ],
+        rule: "a schedule has one of `cron`, `every`, `at` and `delay`; `time_zone`, `missed` and `jitter` \
+               are for what recurs",
+    });
+}
 
 /// A schedule's settings: one of `cron`, `every`, `at` and `delay`, a target and a message.
 #[derive(Debug, Deserialize)]
@@ -45,12 +96,32 @@ pub(crate) struct ScheduleSettings {
 
 /// Where a message goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase", try_from = "EitherTo")]
 pub(crate) enum To {
     /// To a topic.
     Topic(String),
     /// To a queue.
     Queue(String),
+}
+
+/// The same as it is written: the other may be null.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EitherTo {
+    topic: Option<String>,
+    queue: Option<String>,
+}
+
+impl TryFrom<EitherTo> for To {
+    type Error = &'static str;
+
+    fn try_from(to: EitherTo) -> Result<Self, Self::Error> {
+        match (to.topic, to.queue) {
+            (Some(topic), None) => Ok(Self::Topic(topic)),
+            (None, Some(queue)) => Ok(Self::Queue(queue)),
+            _ => Err("it is one of `topic` and `queue`"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -175,7 +246,7 @@ mod tests {
             (format!(r#"{{{to}}}"#), "has one of"),
             (format!(r#"{{"cron": "@daily", "at": "1970-01-01T00:00:01Z", {to}}}"#), "has one of"),
             (format!(r#"{{"delay": "1s", "jitter": "1s", {to}}}"#), "for what recurs"),
-            (r#"{"delay": "1s"}"#.to_owned(), "missing field `to`"),
+            (r#"{"delay": "1s"}"#.to_owned(), "`to` is missing"),
             (r#"{"delay": "1s", "to": {"queue": "a", "topic": "b"}}"#.to_owned(), "the body"),
         ] {
             let error = when(&text).unwrap_err();

@@ -10,10 +10,49 @@ use weft_broker::{
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
-    Span, Switch,
-    queue::{OrderWord, RetrySettings, dead_letter, dead_letter_setting},
+    Body, Short, Span, Switch, or_default,
+    queue::{
+        DEAD_LETTER, LEASE, LIFE, ORDER, OrderWord, RETRY, RetrySettings, dead_letter,
+        dead_letter_setting,
+    },
+    short,
 };
-use crate::time;
+use crate::{
+    schema::{
+        Member, Object, Shape,
+        text::{ANY, CEL, NAME, PUSH, START, TOPICS},
+    },
+    time,
+};
+
+/// Which messages something is for: a filter, or its expression alone.
+pub(crate) const FILTER: Shape = Shape::Either(&[
+    Shape::Text(&CEL),
+    Shape::Object(&Object::of(&[
+        Member::may(
+            "type",
+            Shape::Either(&[Shape::Text(&ANY), Shape::List(&Shape::Text(&ANY), 0, 256)]),
+        ),
+        Member::may("attributes", Shape::Map(&Shape::Text(&ANY))),
+        Member::may("expression", Shape::Text(&CEL)),
+    ])),
+]);
+
+impl Body for SubscriptionSettings {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::must("topic", Shape::Text(&TOPICS)),
+        Member::may("start", Shape::Text(&START)),
+        Member::may("filter", FILTER),
+        Member::may("lease", LEASE),
+        Member::may("retry", RETRY),
+        Member::may("order", ORDER),
+        Member::may("single_active", Shape::Bool),
+        Member::may("dead_letter", DEAD_LETTER),
+        Member::may("expires", LIFE),
+        Member::may("push", Shape::Off(&Shape::Text(&PUSH))),
+        Member::may("queue", Shape::Text(&NAME)),
+    ]));
+}
 
 /// A subscription's settings; what is left out has its default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,8 +61,10 @@ pub(crate) struct SubscriptionSettings {
     /// The topic, or a pattern of topics.
     pub(crate) topic: Option<String>,
     start: Option<String>,
+    #[serde(deserialize_with = "short")]
     filter: Option<FilterSettings>,
     lease: Option<Span>,
+    #[serde(deserialize_with = "short")]
     retry: Option<RetrySettings>,
     order: Option<OrderWord>,
     single_active: Option<bool>,
@@ -52,6 +93,10 @@ enum PushSettings {
     },
 }
 
+impl Short for FilterSettings {
+    const MEMBER: &'static str = "expression";
+}
+
 /// Which messages a subscription is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -60,7 +105,7 @@ pub(crate) struct FilterSettings {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     types: Option<OneOrMany>,
     /// Attributes that must have these values; a `*` at the end stands for anything.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
     attributes: BTreeMap<String, String>,
     /// A CEL expression that must be true.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -94,16 +94,38 @@ fn what_is_told_can_be_sent_back() {
 #[test]
 fn what_is_wrong_is_named() {
     for (error, said) in [
-        (topic(json!({"retension": {}})).unwrap_err(), "unknown field `retension`"),
-        (topic(json!({"dedupe": "soon"})).unwrap_err(), "soon"),
+        (topic(json!({"retension": {}})).unwrap_err(), "`retension` is not known here"),
+        (topic(json!({"dedupe": "soon"})).unwrap_err(), "`dedupe` is a duration"),
         (topic(json!({"message_max": -1})).unwrap_err(), "whole number of bytes"),
         (topic(json!([])).unwrap_err(), "the body"),
-        (queue(json!({"order": "random"})).unwrap_err(), "unknown variant `random`"),
-        (subscription(json!({"push": "billing"})).unwrap_err(), "`push`"),
-        (subscription(json!({"start": "yesterday"})).unwrap_err(), "`start` is first, last"),
+        (queue(json!({"order": "random"})).unwrap_err(), "`order` is none, key, key-park"),
+        (subscription(json!({"topic": "a", "push": "billing"})).unwrap_err(), "`push` is off here"),
+        (
+            subscription(json!({"topic": "a", "start": "yesterday"})).unwrap_err(),
+            "`start` is first, last",
+        ),
     ] {
         assert_eq!(error.reason(), Reason::MalformedRequest);
         assert!(error.said().contains(said), "{said}: {}", error.said());
     }
     assert!(read::<TopicSettings>(b"{").is_err());
+}
+
+#[test]
+fn what_the_configuration_may_say_in_short_may_be_said_here() {
+    let options = topic(json!({"retention": "30d"})).unwrap();
+    assert_eq!(options.retention.age, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(topic(json!({"retention": "off"})).unwrap().retention.age, None);
+    let options = queue(json!({"retry": 3, "limit": 100})).unwrap();
+    assert_eq!((options.failures_max, options.limit.messages), (Some(3), Some(100)));
+    assert_eq!(queue(json!({"retry": "off"})).unwrap().failures_max, None);
+    let options = queue(json!({"retry": {"jitter": "20%"}})).unwrap();
+    assert_eq!(options.retry.jitter, 0.2);
+    let options = subscription(json!({"topic": "a", "filter": "data.total > 1.0"})).unwrap();
+    assert_eq!(options.filter.expression.as_deref(), Some("data.total > 1.0"));
+    // Nothing at all stands for the default, as it does there.
+    assert_eq!(
+        queue(json!({"retry": null, "limit": null, "lease": null})).unwrap(),
+        queue(json!({})).unwrap()
+    );
 }

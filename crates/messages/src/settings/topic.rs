@@ -3,12 +3,38 @@
 use serde::{Deserialize, Serialize};
 use weft_broker::options::{Dedupe, Retention, TopicOptions};
 
-use super::{Level, Size, Span, Switch};
+use super::{Body, Level, Short, Size, Span, Switch, short};
+use crate::schema::{Member, Object, Shape};
+
+/// The words for when a message is acknowledged.
+pub(super) const DURABILITY: Shape = Shape::Words(&["fsync", "os", "memory"]);
+/// A window in which ids are known again.
+pub(super) const DEDUPE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
+/// An age.
+const AGE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
+
+impl Body for TopicSettings {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::may("retention", Shape::Either(&[AGE, Shape::Object(&RETENTION)])),
+        Member::may("durability", DURABILITY),
+        Member::may("dedupe", DEDUPE),
+        Member::may("message_max", Shape::Size(1)),
+        Member::may("compact", Shape::Bool),
+    ]));
+}
+
+const RETENTION: Object = Object::of(&[
+    Member::may("age", AGE),
+    Member::may("size", Shape::Off(&Shape::Size(0))),
+    Member::may("keep_unread", Shape::Bool),
+    Member::may("size_max", Shape::Off(&Shape::Size(0))),
+]);
 
 /// A topic's settings; what is left out has its default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TopicSettings {
+    #[serde(deserialize_with = "short")]
     retention: Option<RetentionSettings>,
     durability: Option<Level>,
     dedupe: Option<Switch<Span>>,
@@ -24,6 +50,10 @@ struct RetentionSettings {
     size: Option<Switch<Size>>,
     keep_unread: Option<bool>,
     size_max: Option<Switch<Size>>,
+}
+
+impl Short for RetentionSettings {
+    const MEMBER: &'static str = "age";
 }
 
 /// The ids that are remembered of a dedupe setting.

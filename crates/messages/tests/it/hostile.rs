@@ -24,12 +24,8 @@ async fn every_operation_refuses_what_it_does_not_know() {
             (path.clone(), "{\"surprise\": 1}"),
             (path.clone(), "\u{0}[[[["),
         ] {
-            let takes_any = operation.takes == Some("*/*") || operation.takes.is_none();
+            let takes_any = operation.takes.iter().all(|(media, _)| *media == "*/*");
             if !target.contains('?') && takes_any {
-                continue;
-            }
-            // These take a body that is not looked at.
-            if !target.contains('?') && ["pause", "resume", "checkpoint"].contains(&operation.id) {
                 continue;
             }
             let answer = node.ask(operation.method, &target, body).await;

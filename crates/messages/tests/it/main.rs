@@ -8,6 +8,7 @@ mod hostile;
 mod inside;
 mod node;
 mod queues;
+mod schemas;
 mod socket;
 mod streams;
 mod topics;

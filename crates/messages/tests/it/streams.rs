@@ -75,12 +75,12 @@ async fn a_reader_beyond_the_end_is_told() {
         ("/v1/topics/t/messages", sse, Some("2"), 409),
         ("/v1/topics/t/messages", sse, Some("18446744073709551615"), 409),
         ("/v1/topics/t/messages?from=2", sse, None, 200),
-        ("/v1/topics/t/messages?from=3", sse, None, 400),
+        ("/v1/topics/t/messages?from=3", sse, None, 409),
         ("/v1/topics/t/messages?from=2", lines, None, 200),
-        ("/v1/topics/t/messages?from=3", lines, None, 400),
+        ("/v1/topics/t/messages?from=3", lines, None, 409),
         ("/v1/topics/t/messages?from=2", json, None, 200),
-        ("/v1/topics/t/messages?from=3", json, None, 400),
-        ("/v1/topics/t/messages?from=3&wait=1s", json, None, 400),
+        ("/v1/topics/t/messages?from=3", json, None, 409),
+        ("/v1/topics/t/messages?from=3&wait=1s", json, None, 409),
     ] {
         let response = node.send(ask(target, accept, last)).await;
         assert_eq!(response.status, status, "{target} {accept} {last:?}");

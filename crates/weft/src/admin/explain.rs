@@ -21,11 +21,18 @@ pub struct Asked {
     /// Its URL, or its path alone.
     pub url: String,
     /// Its header fields.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some")]
     pub headers: BTreeMap<String, String>,
     /// The one listener that is meant; all that speak HTTP otherwise.
     #[serde(default)]
     pub listener: Option<String>,
+}
+
+/// What is there, or the default for null.
+fn some<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// What would become of the request.

@@ -23,7 +23,7 @@ use weft_wire::{Fields, Method};
 
 use super::{operations::App, problem::Problem};
 
-pub(super) use described::describe;
+pub(super) use described::{describe, name_schema};
 
 /// The largest body of any operation.
 const BODY_BYTES_MAX: usize = 16 << 20;

@@ -2,6 +2,7 @@
 //! schemas.
 
 use serde_json::{Map, Value, json};
+use weft_messages::schema::published;
 
 use super::{BODY_BYTES_MAX, messages, operations::Operation};
 
@@ -281,7 +282,7 @@ fn described(operation: &Operation) -> Value {
         .split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| {
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+            json!({ "name": name, "in": "path", "required": true, "schema": messages::name_schema() })
         })
         .collect();
     let problem = json!({
@@ -305,7 +306,7 @@ fn described(operation: &Operation) -> Value {
     if let Some(takes) = operation.takes {
         value["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": schema(takes) } },
+            "content": { "application/json": { "schema": published(takes) } },
         });
     }
     if operation.open {
@@ -352,31 +353,6 @@ fn schemas() -> Value {
                 "required": ["kind", "to"],
             },
         ]}),
-    );
-    all.insert(
-        "BreakerMode".into(),
-        json!({
-            "type": "object",
-            "properties": {
-                "mode": { "enum": ["enforce", "metrics_only", "isolated", "disabled"] },
-            },
-            "required": ["mode"],
-            "additionalProperties": false,
-        }),
-    );
-    all.insert(
-        "Asked".into(),
-        json!({
-            "type": "object",
-            "properties": {
-                "method": { "type": "string" },
-                "url": { "type": "string" },
-                "headers": { "type": "object", "additionalProperties": { "type": "string" } },
-                "listener": { "type": ["string", "null"] },
-            },
-            "required": ["method", "url"],
-            "additionalProperties": false,
-        }),
     );
     Value::Object(all)
 }

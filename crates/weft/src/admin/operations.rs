@@ -16,6 +16,10 @@ use http::{StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use weft_discovery::{Endpoint, Service};
 use weft_kernel::{Code, SystemClock};
+use weft_messages::schema::{
+    self, Member, Object, Shape,
+    text::{self, Kind},
+};
 use weft_resilience::breaker::Mode;
 use weft_telemetry::metrics::CONTENT_TYPE;
 
@@ -37,8 +41,8 @@ pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) about: &'static str,
-    /// The schema of its body, in the notation of [`openapi`].
-    pub(super) takes: Option<&'static str>,
+    /// What its body may be.
+    pub(super) takes: Option<&'static Shape>,
     pub(super) gives: &'static str,
     pub(super) media: &'static str,
     /// Whether it is answered without a token.
@@ -87,6 +91,8 @@ pub(super) fn operations() -> Vec<Operation> {
             "#Config",
             get(config),
         ),
+        read("listeners", "/v1/listeners", "Every listener.", "[#Listener]", get(listeners)),
+        read("listener", "/v1/listeners/{name}", "A listener.", "#Listener", get(listener)),
         read("routes", "/v1/routes", "Every route, in order.", "[#Route]", get(routes)),
         read("route", "/v1/routes/{name}", "A route.", "#Route", get(route)),
         read("services", "/v1/services", "Every service.", "[#ServiceSummary]", get(services)),
@@ -101,7 +107,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "breaker",
             "/v1/services/{name}/breaker",
             "Sets the mode of the service breaker, which begins anew as closed.",
-            Some("#BreakerMode"),
+            Some(BreakerMode::SHAPE),
             "#Service",
             post(breaker),
         ),
@@ -141,7 +147,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "explain_route",
             "/v1/explain/route",
             "Which route a request would get, and why not another.",
-            Some("#Asked"),
+            Some(Asked::SHAPE),
             "#Explained",
             post(explain_route),
         ),
@@ -191,7 +197,50 @@ pub(super) fn router(node: Arc<Node>) -> Router {
 /// A body of JSON whose faults are told as problems, whatever media type it claims to be.
 struct Body<T>(T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+/// What a body of the API is read as.
+trait Shaped: DeserializeOwned {
+    /// What the body may be.
+    const SHAPE: &'static Shape;
+}
+
+impl Shaped for BreakerMode {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[Member::must(
+        "mode",
+        Shape::Words(&["enforce", "metrics_only", "isolated", "disabled"]),
+    )]));
+}
+
+impl Shaped for Asked {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::must("method", Shape::Text(&text::METHOD)),
+        Member::must("url", Shape::Text(&URL)),
+        Member::may("headers", Shape::Map(&Shape::Text(&FIELD_VALUE))),
+        Member::may("listener", Shape::Text(&text::NAME)),
+    ]));
+}
+
+/// The URL of a request, or its path.
+const URL: Kind = Kind {
+    what: "a URL such as https://shop.example/orders/7, or a path that begins with /",
+    pattern: "(/[!-~]*|[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9._:-]+(/[!-~]*)?)",
+    format: None,
+    fits: |text| {
+        let is_http = |(scheme, _): (&str, &str)| {
+            ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        };
+        text.starts_with('/') || text == "*" || text.split_once("://").is_some_and(is_http)
+    },
+};
+
+/// The value of a header field.
+const FIELD_VALUE: Kind = Kind {
+    what: "the value of a header field, without control characters",
+    pattern: "([!-~]([ -~]*[!-~])?)?",
+    format: None,
+    fits: |text| !text.chars().any(|c| c.is_control() && c != '\t'),
+};
+
+impl<T: Shaped> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
@@ -202,8 +251,14 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
                 }
                 other => Problem::new(Code::Invalid, other.body_text()),
             })?;
-        let body = serde_json::from_slice(&bytes);
-        body.map(Self).map_err(|error| Problem::new(Code::Invalid, error.to_string()))
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::new(Code::Invalid, format!("the body is not JSON: {error}"))
+        })?;
+        schema::check(T::SHAPE, &value).map_err(|say| Problem::new(Code::Invalid, say))?;
+        // What passes the shape can be read, but for a member that is there twice.
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|_error| Problem::new(Code::Invalid, "the body: a member is there twice"))
     }
 }
 
@@ -219,6 +274,15 @@ async fn config(State(node): State<App>) -> Response {
     let loaded = node.loaded();
     let tree = loaded.tree(&|name| std::env::var(name).ok());
     json(print::json(&tree, &loaded.sources))
+}
+
+async fn listeners(State(node): State<App>) -> Response {
+    json(node.status().listeners)
+}
+
+async fn listener(State(node): State<App>, Path(name): Path<String>) -> Answer {
+    let found = node.status().listeners.into_iter().find(|listener| listener.name == name);
+    found.map(json).ok_or_else(|| Problem::no("listener", &name))
 }
 
 async fn routes(State(node): State<App>) -> Response {
@@ -357,6 +421,11 @@ fn find(service: &Service, asked: &str) -> Result<Arc<Endpoint>, Problem> {
 
 async fn explain_route(State(node): State<App>, Body(asked): Body<Asked>) -> Answer {
     let (loaded, snapshot) = (node.loaded(), node.current.load_full());
+    if let Some(name) = &asked.listener
+        && !loaded.plan.proxy.listeners.iter().any(|one| one.name.as_str() == name)
+    {
+        return Err(Problem::no("listener", name));
+    }
     let table = |listener: &weft_proxy::plan::Listener| {
         Some(&*snapshot.listeners.get(&listener.name)?.table)
     };

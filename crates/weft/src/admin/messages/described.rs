@@ -1,7 +1,7 @@
 //! The API of messages as OpenAPI: a view of its table.
 
 use serde_json::{Map, Value, json};
-use weft_messages::{OPERATIONS, Operation};
+use weft_messages::{OPERATIONS, Operation, schema::published};
 
 /// Adds every operation to the paths of a document.
 pub(in super::super) fn describe(paths: &mut Map<String, Value>) {
@@ -14,22 +14,23 @@ pub(in super::super) fn describe(paths: &mut Map<String, Value>) {
 fn described(operation: &Operation) -> Value {
     let names = operation.path.split('/').filter_map(|segment| {
         let name = segment.strip_prefix('{')?.strip_suffix('}')?;
-        Some(parameter(name, "path", None))
+        let schema = match name {
+            "position" => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
+            _ => name_schema(),
+        };
+        Some(parameter(name, "path", "A name.", true, schema))
     });
-    let query = operation.query.iter().map(|(name, about)| parameter(name, "query", Some(about)));
+    let query = operation
+        .query
+        .iter()
+        .map(|one| parameter(one.name, "query", one.about, one.required, published(&one.shape)));
     let parameters: Vec<Value> = names.chain(query).collect();
-    let (status, media) = operation.gives;
-    let mut good = json!({ "description": "Done." });
-    if let Some(media) = media {
-        good["content"] = json!({ (media): { "schema": {} } });
-    }
     let mut value = json!({
         "operationId": operation.id,
         "summary": operation.about,
         "tags": ["messages"],
         "parameters": parameters,
         "responses": {
-            (status.to_string()): good,
             "default": {
                 "description": "It was not done.",
                 "content": {
@@ -40,18 +41,35 @@ fn described(operation: &Operation) -> Value {
             },
         },
     });
-    if let Some(takes) = operation.takes {
-        value["requestBody"] = json!({ "content": { (takes): { "schema": {} } } });
+    for (status, media) in operation.gives {
+        let response = &mut value["responses"][status.to_string()];
+        response["description"] = "Done.".into();
+        if let Some(media) = media {
+            response["content"][media] = json!({ "schema": {} });
+        }
+    }
+    for (media, shape) in operation.takes {
+        value["requestBody"]["required"] = shape.is_required().into();
+        value["requestBody"]["content"][media] = json!({ "schema": published(shape) });
     }
     value
 }
 
-fn parameter(name: &str, place: &str, about: Option<&str>) -> Value {
+/// What a name in a path is.
+pub(in super::super) fn name_schema() -> Value {
+    json!({
+        "type": "string",
+        "description": "At most 255 bytes, without control characters.",
+        "pattern": r"^([ -~]{1,255}|[^\x00-\x1f\x7f-\x9f]{1,63})$",
+    })
+}
+
+fn parameter(name: &str, place: &str, about: &str, required: bool, schema: Value) -> Value {
     json!({
         "name": name,
         "in": place,
-        "required": place == "path",
-        "description": about.unwrap_or("A name."),
-        "schema": { "type": "string" },
+        "required": required,
+        "description": about,
+        "schema": schema,
     })
 }

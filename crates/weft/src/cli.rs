@@ -6,6 +6,7 @@ mod columns;
 pub mod config;
 pub mod explain;
 pub mod ledger;
+pub mod listener;
 pub mod message;
 pub mod queue;
 mod receive;
@@ -44,9 +45,11 @@ pub enum Command {
     Config(config::Config),
     /// Tell how a running node is.
     Status(status::Status),
-    /// Show the routes of a running node.
+    /// Listeners: sockets that a node accepts on.
+    Listener(listener::Listener),
+    /// Routes: which requests go where.
     Route(route::Route),
-    /// Show the services of a running node; take their endpoints out and back.
+    /// Services: named sets of running instances, whose endpoints are taken out and back.
     Service(service::Service),
     /// Topics: durable logs of messages that many subscriptions read.
     Topic(topic::Topic),
@@ -56,9 +59,9 @@ pub enum Command {
     Subscription(subscription::Subscription),
     /// Messages: publish them, follow them, look at one.
     Message(message::Message),
-    /// Messages that are published later, or again and again.
+    /// Schedules: messages that are published later, or again and again.
     Schedule(schedule::Schedule),
-    /// Where messages are kept: look at it, verify it, back it up and restore it.
+    /// The ledger, where messages are kept: look at it, verify it, back it up and restore it.
     Ledger(ledger::Ledger),
     /// Tell why a request gets the route that it gets.
     Explain(explain::Explain),
@@ -91,6 +94,7 @@ impl Cli {
             Command::Schema(schema) => schema.run(),
             Command::Config(config) => config.run(),
             Command::Status(status) => status.run(),
+            Command::Listener(listener) => listener.run(),
             Command::Route(route) => route.run(),
             Command::Service(service) => service.run(),
             Command::Topic(topic) => topic.run(),
@@ -112,6 +116,24 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Writes to the standard error; a reader that has gone away is no error.
 pub(crate) fn print_error(text: &str) -> anyhow::Result<()> {
     write(&mut std::io::stderr().lock(), text)
+}
+
+/// Tells what went wrong, and what it came of; never with the way through the code, whatever the environment
+/// asks for, since that is for who writes Weft, not for who runs it.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // A cause that is said already is not said again.
+        if !last.ends_with(&cause) {
+            text.push_str(&format!("  because: {cause}\n"));
+        }
+        last = cause;
+    }
+    // There is nowhere left to say it if this fails.
+    let _ = print_error(&text);
+    ExitCode::FAILURE
 }
 
 fn write(out: &mut impl std::io::Write, text: &str) -> anyhow::Result<()> {

@@ -45,7 +45,15 @@ enum Action {
         #[command(flatten)]
         tail: Tail,
     },
-    /// One message of a queue, with what has happened to it.
+    /// Every message of a queue, from the first one on, without taking them.
+    List {
+        /// The queue; dead letters are in `QUEUE.dead`.
+        queue: String,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        max: u32,
+    },
+    /// One message of a queue: what it is, and what has happened to it.
     Show {
         /// The queue; dead letters are in `QUEUE.dead`.
         queue: String,
@@ -70,6 +78,9 @@ impl Message {
             }
             Action::Tail { topic, tail } => {
                 tail.run(&admin, &format!("/v1/topics/{}", admin::segment(&topic)))
+            }
+            Action::List { queue, max } => {
+                super::queue::peek(&admin, &format!("/v1/queues/{}", admin::segment(&queue)), max)
             }
             Action::Show { queue, position } => {
                 let path = format!("/v1/queues/{}/messages/{position}", admin::segment(&queue));

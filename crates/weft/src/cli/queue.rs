@@ -179,7 +179,7 @@ impl Queue {
 }
 
 /// The first messages of a queue, as they are.
-fn peek(admin: &Admin, path: &str, max: u32) -> anyhow::Result<ExitCode> {
+pub(super) fn peek(admin: &Admin, path: &str, max: u32) -> anyhow::Result<ExitCode> {
     admin.ask(&Method::GET, &format!("{path}/messages?max={max}"), None, |answer: &Value| {
         columns(
             &answer["messages"],

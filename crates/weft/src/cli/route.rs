@@ -8,13 +8,14 @@ use http::Method;
 use super::admin::{self, Admin};
 use crate::admin::view::RouteView;
 
-/// The routes of a running node, or one of them.
+/// Show the routes of a running node.
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub struct Route {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// The route; all of them otherwise.
+    #[arg(value_name = "ROUTE")]
     name: Option<String>,
     #[command(flatten)]
     admin: Admin,
@@ -28,6 +29,7 @@ enum Verb {
     /// One route: its matches, target and limits.
     Show {
         /// The route.
+        #[arg(value_name = "ROUTE")]
         name: String,
     },
 }

@@ -11,7 +11,7 @@ use super::{
     columns::{columns, members},
 };
 
-/// Show, make and cancel messages that are published later or again and again.
+/// Show, make and delete messages that are published later or again and again.
 #[derive(Debug, Args)]
 pub struct Schedule {
     #[command(subcommand)]
@@ -24,14 +24,16 @@ pub struct Schedule {
 enum Action {
     /// Every schedule, with when it is due.
     List,
-    /// One schedule.
+    /// One schedule: when it is due, and what it publishes.
     Show {
         /// The schedule.
+        #[arg(value_name = "SCHEDULE")]
         id: String,
     },
-    /// Make a schedule.
+    /// Make a schedule; it is no error if it is there already with the same settings.
     Create {
         /// The schedule.
+        #[arg(value_name = "SCHEDULE")]
         id: String,
         /// Fields of cron, `@daily` and the like, or `@every 5m`.
         #[arg(long, required_unless_present_any = ["at", "delay"])]
@@ -58,9 +60,10 @@ enum Action {
         #[arg(long, short = 'd')]
         data: Option<String>,
     },
-    /// Cancel a schedule.
+    /// Delete a schedule, so that it publishes nothing more.
     Delete {
         /// The schedule.
+        #[arg(value_name = "SCHEDULE")]
         id: String,
     },
 }

@@ -8,13 +8,14 @@ use http::Method;
 use super::admin::{self, Admin, or_dash};
 use crate::admin::view::{EndpointView, ServiceSummary, ServiceView};
 
-/// The services of a running node, or one of them; or take one of its endpoints out and back.
+/// Show the services of a running node; take their endpoints out and back.
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub struct Service {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// The service; all of them otherwise.
+    #[arg(value_name = "SERVICE")]
     name: Option<String>,
     /// What is done to an endpoint of it.
     #[arg(requires = "endpoint")]
@@ -33,6 +34,7 @@ enum Verb {
     /// One service: its endpoints, breaker and limits.
     Show {
         /// The service.
+        #[arg(value_name = "SERVICE")]
         name: String,
     },
 }

@@ -25,14 +25,16 @@ pub struct Subscription {
 enum Action {
     /// Every subscription, with how far it is behind.
     List,
-    /// One subscription.
+    /// One subscription: its settings, how far it is, who takes from it.
     Show {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
     /// Make a subscription; it is no error if it is there already with the same settings.
     Create {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
         /// The topic, or a pattern of topics.
         #[arg(long)]
@@ -50,21 +52,25 @@ enum Action {
     /// Delete a subscription, and with it how far it was.
     Delete {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
     /// Hand out nothing until it is resumed.
     Pause {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
     /// Go on.
     Resume {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
     /// Go on from elsewhere: `first`, `last`, `next`, a position, or a time.
     Seek {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
         /// Where to.
         to: String,
@@ -72,6 +78,7 @@ enum Action {
     /// Pass over one message, as if it had been accepted.
     Skip {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
         /// The message's position.
         position: u64,
@@ -79,6 +86,7 @@ enum Action {
     /// Take messages, print them, and accept them.
     Receive {
         /// The subscription.
+        #[arg(value_name = "SUBSCRIPTION")]
         name: String,
         #[command(flatten)]
         receive: Receive,

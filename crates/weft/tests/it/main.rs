@@ -22,6 +22,7 @@ mod leaving;
 mod ledger;
 mod message_sockets;
 mod messages;
+mod nouns;
 mod plain;
 mod proxy_protocol;
 mod push;

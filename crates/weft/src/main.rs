@@ -18,7 +18,7 @@ fn give_back() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     memory::give_back_by(give_back);
-    weft::cli::Cli::parse().run()
+    weft::cli::Cli::parse().run().unwrap_or_else(|error| weft::cli::failed(&error))
 }

@@ -17,6 +17,8 @@ pub fn schema() -> Value {
     });
     if let (Value::Object(schema), Value::Object(root)) = (&mut schema, root) {
         schema.extend(root);
+        // Sections of one's own, for anchors.
+        schema.insert("patternProperties".into(), json!({ "^x-": true }));
         schema.insert("$defs".into(), Value::Object(definitions));
     }
     schema

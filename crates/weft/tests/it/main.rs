@@ -30,6 +30,7 @@ mod reload;
 mod resilience;
 mod routing;
 mod sockets;
+mod start_failures;
 mod strict;
 mod tls;
 mod tls_failures;

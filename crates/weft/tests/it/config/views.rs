@@ -39,10 +39,12 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> bool {
         }),
         "additionalProperties" => value.as_object().is_none_or(|object| {
             object.iter().all(|(key, value)| {
-                let known = rules.get("properties").is_some_and(|known| known.get(key).is_some());
+                let known = rules.get("properties").is_some_and(|known| known.get(key).is_some())
+                    || rules.get("patternProperties").is_some() && key.starts_with("x-");
                 known || (want != &Value::Bool(false) && fits(value, want, root))
             })
         }),
+        "patternProperties" => *want == json!({ "^x-": true }),
         "required" => value.as_object().is_none_or(|object| {
             want.as_array().unwrap().iter().all(|key| object.contains_key(key.as_str().unwrap()))
         }),
@@ -90,7 +92,12 @@ fn the_schema_takes_the_examples_and_refuses_what_is_wrong() {
             assert!(fits(&one, &schema, &schema), "{key}: {section:#}");
         }
     }
+    // Sections of one's own stand at the top alone.
+    let own = json!({"x-common": {"anything": [1]}, "topics": {"orders": {}}});
+    assert!(fits(&own, &schema, &schema));
     for wrong in [
+        json!({"y-common": {}}),
+        json!({"topics": {"orders": {"x-common": {}}}}),
         json!({"listeners": {"web": {"adress": "x"}}}),
         json!({"listeners": {"web": {}}}),
         json!({"routes": [{"to": "a"}]}),

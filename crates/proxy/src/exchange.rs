@@ -51,6 +51,8 @@ pub(crate) struct Exchange {
     pub(crate) client: Option<IpAddr>,
     /// How many trusted proxies stand before Weft.
     pub(crate) depth: usize,
+    /// How many of the last words on its way are those of trusted proxies.
+    pub(crate) said: usize,
     /// What trusted proxies say of it in `Forwarded`.
     pub(crate) forwarded: Option<Box<forwarded::Told>>,
     /// Whether the client came by TLS.
@@ -107,6 +109,7 @@ impl Exchange {
             original: None,
             client: None,
             depth: 0,
+            said: 0,
             forwarded: None,
             secure,
             certificate: None,
@@ -203,6 +206,10 @@ impl Exchange {
             if reason.side() == weft_kernel::Side::Upstream && reason != Reason::RequestTimeout {
                 self.outcome = Outcome::FAILED;
             }
+        }
+        // Who left before the head of the response was told nothing; the log and the metrics say why.
+        if let (0, Some(reason)) = (self.status, self.reason) {
+            self.status = reason.http();
         }
         let grpc = self.grpc.and(self.grpc_status.get());
         if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {

@@ -132,6 +132,7 @@ impl Origin {
         prepare::identify(&mut exchange, &listener);
         // What the head says of the client is Weft's own word.
         exchange.depth = 1;
+        exchange.said = 1;
         let (alarm, inform) = (Alarm::default(), Inform::default());
         let whole = Found { route: 0, match_index: 0, prefix_len: 0 };
         let captures = Captures::default();

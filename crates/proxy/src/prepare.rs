@@ -28,15 +28,20 @@ pub(crate) fn check(exchange: &mut Exchange) -> Result<()> {
         exchange.head.fields.add(Known::XForwardedClientCert, certificate.as_bytes());
     }
     let head = &mut exchange.head;
-    let (mut underscore, mut forwarded) = (false, false);
+    let (mut underscore, mut forwarded, mut settings) = (false, false, false);
     let text = head.fields.text();
     // No name that is known has an underscore, or speaks of a way that strangers could make up.
     for (_, name, _) in head.fields.places().filter(|(known, ..)| known.is_none()) {
         let name = &text[name];
         underscore |= name.contains(&b'_');
         forwarded |= tells_of_a_way(name);
+        settings |= name == b"http2-settings";
     }
-    if forwarded && exchange.depth == 0 {
+    if settings {
+        // No service is asked for the protocol that these are for (RFC 7540 section 3.2.1).
+        head.fields.remove_named("http2-settings");
+    }
+    if forwarded && exchange.said == 0 {
         forget_way(&mut head.fields);
     }
     if underscore && !listener.http.underscores {
@@ -104,7 +109,7 @@ pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
     if let Address::Tcp(peer) = &exchange.peer.address {
         let peer = peer.ip();
         let client = if listener.trust == forwarded::Trust::Nobody {
-            forwarded::Client { address: peer.to_canonical(), depth: 0, broken: false }
+            forwarded::client(peer, &forwarded::Trust::Nobody, [])
         } else if fields.has(Known::XForwardedFor) || !fields.has(Known::Forwarded) {
             forwarded::client(peer, &listener.trust, fields.all(Known::XForwardedFor))
         } else {
@@ -112,14 +117,15 @@ pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
         };
         exchange.client = Some(client.address);
         exchange.depth = client.depth;
-        if client.depth > 0 && !fields.has(Known::XForwardedFor) && fields.has(Known::Forwarded) {
+        exchange.said = client.said;
+        if client.said > 0 && !fields.has(Known::XForwardedFor) && fields.has(Known::Forwarded) {
             exchange.forwarded =
-                Some(Box::new(forwarded::told(client.depth, fields.all(Known::Forwarded))));
+                Some(Box::new(forwarded::told(client.said, fields.all(Known::Forwarded))));
         }
     }
-    if exchange.depth > 0
+    if exchange.said > 0
         && let Some(secure) =
-            forwarded::is_secure(exchange.depth, fields.all(Known::XForwardedProto))
+            forwarded::is_secure(exchange.said, fields.all(Known::XForwardedProto))
     {
         exchange.secure = secure;
     }
@@ -150,7 +156,8 @@ pub(crate) fn identify(exchange: &mut Exchange, listener: &Listener) {
 pub(crate) fn hand_on(exchange: &mut Exchange) {
     let view = exchange.view.clone();
     let is_grpc = exchange.grpc.is_some();
-    let trusted = exchange.depth > 0;
+    let trusted = exchange.said > 0;
+    let named = exchange.depth > 0;
     let told = exchange.forwarded.take();
     let head = &mut exchange.head;
     head.fields.strip_hop_by_hop(is_grpc);
@@ -164,7 +171,7 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
     if let Some(peer) = peer_ip(&exchange.peer.address) {
         if let Some(told) = &told {
             forwarded::write_chain(&told.chain, peer, &mut text);
-        } else if trusted {
+        } else if named {
             forwarded::write_x_forwarded_for(
                 head.fields.all(Known::XForwardedFor),
                 peer,

@@ -53,6 +53,10 @@ pub struct Client {
     pub address: IpAddr,
     /// How many trusted proxies stand between the client and Weft.
     pub depth: usize,
+    /// How many entries, from the last, trusted proxies have written, whether or not they tell an address;
+    /// at least one when the peer is trusted, since it need not tell where it was called from to tell of
+    /// the scheme and the host. So [`told`] and its kin are asked by this. 0 without trust.
+    pub said: usize,
     /// Whether a trusted proxy wrote something that is no address, or the chain ended among trusted
     /// hops, so that `address` is the last proxy that could be told.
     pub broken: bool,
@@ -69,7 +73,7 @@ pub fn client<'a>(
 ) -> Client {
     let peer = peer.to_canonical();
     if !trust.covers(0, peer) {
-        return Client { address: peer, depth: 0, broken: false };
+        return Client { address: peer, depth: 0, said: 0, broken: false };
     }
     let (kept, first) = last_lines(lines);
     let (new, old) = kept.split_at(first);
@@ -94,7 +98,7 @@ pub fn client_by_forwarded<'a>(
 ) -> Client {
     let peer = peer.to_canonical();
     if !trust.covers(0, peer) {
-        return Client { address: peer, depth: 0, broken: false };
+        return Client { address: peer, depth: 0, said: 0, broken: false };
     }
     // Quotes may hold commas, so that a line is read from the left; the last hops stay in a ring.
     let mut ring = [None; HOPS_MAX];
@@ -127,8 +131,8 @@ pub struct Told {
     pub host: Option<String>,
 }
 
-/// What the outermost trusted proxy says of its client in `Forwarded`, and the addresses up to it.
-/// Nothing without trust.
+/// What the outermost trusted proxy says of its client in `Forwarded`, `depth` entries from the last, and
+/// the addresses up to it. Nothing without trust.
 pub fn told<'a>(depth: usize, lines: impl IntoIterator<Item = &'a [u8]>) -> Told {
     let mut told = Told::default();
     let depth = depth.min(HOPS_MAX);
@@ -161,9 +165,12 @@ pub fn told<'a>(depth: usize, lines: impl IntoIterator<Item = &'a [u8]>) -> Told
 
 /// Follows the addresses of a chain outwards from a trusted peer; `None` is no address.
 fn walk(peer: IpAddr, trust: &Trust, hops: impl Iterator<Item = Option<IpAddr>>) -> Client {
-    let mut client = Client { address: peer, depth: 0, broken: true };
+    let mut client = Client { address: peer, depth: 0, said: 1, broken: true };
+    let mut nameless = true;
     for (index, hop) in hops.take(HOPS_MAX).enumerate() {
         let depth = index + 1;
+        client.said = depth;
+        nameless &= hop.is_none();
         let counted = matches!(trust, Trust::Hops(_)) && trust.covers(depth, client.address);
         let Some(address) = hop else {
             if counted {
@@ -173,13 +180,15 @@ fn walk(peer: IpAddr, trust: &Trust, hops: impl Iterator<Item = Option<IpAddr>>)
             }
             return Client { broken: true, ..client };
         };
-        client = Client { address, depth, broken: false };
+        client = Client { address, depth, said: depth, broken: false };
         if !trust.covers(depth, address) {
             return client;
         }
     }
     if matches!(trust, Trust::Hops(_)) {
-        return Client { address: peer, depth: 0, broken: true };
+        // Whoever has passed all of them would be named, unless they name nobody.
+        let said = if nameless { client.said } else { 0 };
+        return Client { address: peer, depth: 0, said, broken: true };
     }
     client
 }

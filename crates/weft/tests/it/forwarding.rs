@@ -174,3 +174,28 @@ routes:
         assert_eq!(response.all("x-more"), ["a", "b"], "{path}");
     }
 }
+
+#[test]
+fn a_trusted_proxy_that_names_no_client_is_believed_in_the_rest() {
+    let service = Upstream::saying("ok");
+    for listener in [", trusted_proxies: 127.0.0.1/32", ", trusted_hops: 1"] {
+        let weft = node(listener, &service, "");
+        for fields in [
+            "x-forwarded-proto: https\r\n",
+            "forwarded: proto=https;host=e.example\r\n",
+            "forwarded: for=unknown;proto=https\r\n",
+            "forwarded: for=_gazonk;proto=https\r\n",
+            "x-forwarded-for: unknown\r\nx-forwarded-proto: https\r\n",
+        ] {
+            let way = "x-forwarded-port: 444\r\nx-forwarded-prefix: /p\r\nx-real-ip: 9.9.9.9\r\n";
+            let seen = told(&weft, &service, &format!("{fields}{way}"));
+            assert_eq!(seen.get("x-forwarded-proto"), Some("https"), "{listener} {fields}");
+            assert_eq!(seen.get("x-forwarded-for"), Some("127.0.0.1"), "{listener} {fields}");
+            assert_eq!(seen.get("x-forwarded-port"), Some("444"), "{listener} {fields}");
+            assert_eq!(seen.get("x-forwarded-prefix"), Some("/p"), "{listener} {fields}");
+            assert_eq!(seen.get("x-real-ip"), Some("9.9.9.9"), "{listener} {fields}");
+            let host = if fields.contains("host=") { "e.example" } else { "test" };
+            assert_eq!(seen.get("x-forwarded-host"), Some(host), "{listener} {fields}");
+        }
+    }
+}

@@ -297,3 +297,43 @@ fn a_full_pool_is_waited_for_no_longer_than_the_request_may() {
     assert!(weft.wait_line("pool_exhausted").contains("\"status\":503"));
     assert_eq!(weft.metric("weft_service_ejections_total", &[]), 0.0);
 }
+
+/// By an upgrade to another HTTP a client would speak past the routes and policies.
+#[test]
+fn no_list_of_protocols_smuggles_http_past_the_routes() {
+    let service = Upstream::raw(|mut conn| {
+        while let Some(asked) = conn.head() {
+            let to = if asked.target() == "/h2c" { "h2c" } else { "websocket" };
+            let said = asked.get("upgrade").unwrap_or("-").to_owned();
+            let settings = asked.get("http2-settings").unwrap_or("-").to_owned();
+            if asked.target() == "/say" {
+                conn.send(ok(&format!("{said} {settings}")));
+                continue;
+            }
+            conn.send(format!("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: {to}\r\n\r\n"));
+            let _ = conn.take(1);
+        }
+    });
+    let weft = node(&service.address().to_string(), "", "");
+    let key = "http2-settings: AAMAAABk\r\nsec-websocket-version: 13\r\n\
+               sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (asked, passed) in [
+        ("upgrade: h2c", "-"),
+        ("upgrade: websocket, h2c", "websocket"),
+        ("upgrade: h2c\r\nupgrade: websocket", "websocket"),
+        ("upgrade: foo, h2c", "foo"),
+        ("upgrade: TLS/1.0, HTTP/2.0", "-"),
+    ] {
+        for named in ["Upgrade", "Upgrade, HTTP2-Settings"] {
+            let fields = format!("connection: {named}\r\n{asked}\r\n{key}");
+            assert_eq!(weft.get("/say", &fields).text(), format!("{passed} -"), "{asked}");
+            assert_eq!(weft.get("/h2c", &fields).status(), 502, "{asked}");
+        }
+    }
+    let mut conn = weft.connect("web");
+    conn.send(format!(
+        "GET /ws HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: h2c, websocket\r\n{key}\r\n"
+    ));
+    let head = conn.head().unwrap();
+    assert_eq!((head.status(), head.get("upgrade")), (101, Some("websocket")));
+}

@@ -7,7 +7,7 @@ use super::{
     head_len, keeps_alive, version_of,
 };
 use crate::{
-    fields::Known,
+    fields::{Known, is_token},
     head::{Method, RequestHead, Version},
 };
 
@@ -54,12 +54,9 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
     let framing = declared(&fields, is_http10)?.unwrap_or(Framing::None);
     let keep_alive = keeps_alive(&fields, is_http10);
     let target = check_target(&method, request.path.unwrap_or_default(), &mut fields, is_http10)?;
-    let upgrade = match fields.get_str(Known::Upgrade) {
-        Some(protocol) if !is_http10 && super::connection_has(&fields, "upgrade") => {
-            Some(protocol.to_ascii_lowercase().into())
-        }
-        _ => None,
-    };
+    let asks = fields.has(Known::Upgrade) && !is_http10;
+    let upgrade =
+        if asks && super::connection_has(&fields, "upgrade") { upgrade(&fields) } else { None };
     let expects_continue = expects_continue(&fields)? && !is_http10;
     Ok(Some(ParsedRequest {
         head: RequestHead { method, target, version, fields, upgrade },
@@ -68,6 +65,31 @@ pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRe
         keep_alive,
         expects_continue,
     }))
+}
+
+/// The one protocol, in lower case, of those that a client would change to: a WebSocket before others, and
+/// else the first. No version of HTTP and no TLS, by which it would speak past whoever stands between
+/// (`h2c`, RFC 7540 section 3.2; `TLS/1.0`, RFC 2817), and nothing that is no protocol.
+fn upgrade(fields: &crate::fields::Fields) -> Option<Box<str>> {
+    let mut first = None;
+    let tokens = fields.all(Known::Upgrade).flat_map(|line| line.split(|b| *b == b','));
+    for token in tokens.map(<[u8]>::trim_ascii) {
+        let mut parts = token.split(|b| *b == b'/');
+        let is_protocol = parts.clone().count() <= 2
+            && parts.clone().all(|part| !part.is_empty() && part.iter().all(|b| is_token(*b)));
+        let name = parts.next().unwrap_or_default();
+        let past = [&b"h2c"[..], b"h2", b"h3", b"http", b"http2", b"http2.0", b"tls"];
+        if !is_protocol || past.iter().any(|past| name.eq_ignore_ascii_case(past)) {
+            continue;
+        }
+        if token.eq_ignore_ascii_case(b"websocket") {
+            return Some("websocket".into());
+        }
+        if first.is_none() {
+            first = Some(String::from_utf8_lossy(token).to_ascii_lowercase().into());
+        }
+    }
+    first
 }
 
 /// Whether a request line that names no version that is offered has the form of one that does.

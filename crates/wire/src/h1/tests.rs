@@ -154,6 +154,25 @@ fn upgrades_and_expectations_are_seen() {
     .unwrap()
     .unwrap();
     assert_eq!(parsed.head.upgrade.as_deref(), Some("websocket"));
+    for (lines, asked) in [
+        (&["h2c"][..], None),
+        (&["H2C"], None),
+        (&["websocket, h2c"], Some("websocket")),
+        (&["h2c,websocket"], Some("websocket")),
+        (&["h2c", "websocket"], Some("websocket")),
+        (&["websocket", "h2c"], Some("websocket")),
+        (&["foo, h2c"], Some("foo")),
+        (&["foo, , WebSocket"], Some("websocket")),
+        (&["SPDY/3.1, bar"], Some("spdy/3.1")),
+        (&["TLS/1.0, HTTP/1.1, HTTP/2.0, h2, h2c/1, http2"], None),
+        (&["a b, \"h2c\", ;x, /, a/b/c"], None),
+        (&[""], None),
+    ] {
+        let lines: String = lines.iter().map(|line| format!("Upgrade: {line}\r\n")).collect();
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n{lines}\r\n");
+        let parsed = request(&text).unwrap().unwrap();
+        assert_eq!(parsed.head.upgrade.as_deref(), asked, "{lines}");
+    }
     let waits =
         request("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n")
             .unwrap()

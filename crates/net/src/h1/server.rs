@@ -22,7 +22,7 @@ use weft_wire::{
 
 pub(crate) use self::incoming::{RequestBody, Shared};
 use self::{
-    closing::{drain_body, linger},
+    closing::{drain_body, linger, may_follow},
     head::{Head, read_head},
     incoming::{Incoming, check_waiting},
     watch::End,
@@ -133,7 +133,8 @@ pub async fn serve<H: Handler>(
         let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
         let more = {
             let state = shared.borrow();
-            state.end == End::Open || !state.link.inbuf.is_empty()
+            (state.end == End::Open || !state.link.inbuf.is_empty())
+                && may_follow(&state, &response.body)
         };
         let stays = keep_alive && more && !stop.is_draining() && SystemClock::tick() < retires;
         let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };

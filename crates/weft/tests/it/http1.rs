@@ -307,3 +307,48 @@ routes: [{{ name: all, to: it }}]
     }
     assert_eq!(weft.get("/", "x-count: 8000\r\n").status(), 502);
 }
+
+/// Who cannot send another request on its connection is told so.
+#[test]
+fn a_connection_that_will_be_closed_is_said_to_close() {
+    let service = Upstream::raw(|mut conn| {
+        while conn.head().is_some() {
+            conn.send("HTTP/1.1 401 E\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: off
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes:
+  - {{ name: own, match: /own, respond: {{ status: 403 }} }}
+  - {{ name: all, match: /*, to: it }}
+",
+            service.address()
+        ),
+    );
+    for (path, fields, closes) in [
+        ("/", "expect: 100-continue\r\ncontent-length: 9\r\n", true),
+        ("/", "expect: 100-continue\r\ntransfer-encoding: chunked\r\n", true),
+        ("/own", "expect: 100-continue\r\ncontent-length: 9\r\n", true),
+        ("/own", "content-length: 99999999\r\n", true),
+        ("/own", "content-length: 0\r\n", false),
+    ] {
+        let mut conn = weft.connect("web");
+        conn.send(format!("POST {path} HTTP/1.1\r\nhost: t\r\n{fields}\r\n"));
+        let response = conn.response();
+        assert_eq!(response.get("connection"), closes.then_some("close"), "{path} {fields}");
+        if !closes {
+            assert_eq!(conn.ask("GET /own HTTP/1.1\r\nhost: t\r\n\r\n").status(), 403);
+        }
+    }
+    // Who has begun to send all the same is read to its end, and goes on.
+    let mut conn = weft.connect("web");
+    conn.send(
+        "POST /own HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nab",
+    );
+    assert_eq!(conn.response().get("connection"), None);
+    assert_eq!(conn.ask("GET /own HTTP/1.1\r\nhost: t\r\n\r\n").status(), 403);
+}

@@ -5,12 +5,31 @@ use std::{cell::RefCell, future::poll_fn, task::Poll, time::Duration};
 use weft_kernel::SystemClock;
 
 use super::incoming::{Incoming, Shared};
-use crate::{alarm::Alarm, body::Frame};
+use crate::{
+    alarm::Alarm,
+    body::{Body, Frame},
+};
 
 /// Most bytes of an unread request body that are read away to keep a connection.
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 /// Longest time that a closing connection is still read from.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Whether another request can follow on what is left of this one's body, as far as that is known before
+/// the response: a client that cannot send one is to be told (RFC 9112 section 9.6).
+pub(super) fn may_follow(state: &Shared, response: &Body) -> bool {
+    match &state.incoming {
+        Incoming::Done => true,
+        Incoming::Broken(_) => false,
+        // A client that was never told to continue, and has not begun, will not send the body.
+        _ if state.owes_continue && state.link.inbuf.is_empty() => false,
+        // As long as the response comes from a service, that may read on.
+        Incoming::Length(left) if matches!(response, Body::Empty | Body::Full(_)) => {
+            *left <= DRAIN_BYTES_MAX
+        }
+        _ => true,
+    }
+}
 
 /// Reads away what is left of a request body, if that is little; says whether the next request follows.
 pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool {
@@ -18,8 +37,8 @@ pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool 
         let state = shared.borrow();
         match &state.incoming {
             Incoming::Done => return true,
-            // A client that was never told to continue will not send the body.
-            _ if state.owes_continue => return false,
+            // A client that was never told to continue, and has not begun, will not send the body.
+            _ if state.owes_continue && state.link.inbuf.is_empty() => return false,
             Incoming::Length(left) if *left > DRAIN_BYTES_MAX => return false,
             Incoming::Broken(_) => return false,
             _ => {}

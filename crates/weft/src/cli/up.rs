@@ -4,14 +4,14 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_kernel::parse_duration;
 
 use super::ConfigPath;
 use crate::{
     admin,
     config::{self, Loader, report, watch},
-    node::{self, Node},
+    node::{self, Node, termination::Start},
 };
 
 /// How often it is looked for what no request needs any more.
@@ -46,9 +46,40 @@ fn span(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
+/// The signals that a node hears.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on; within a runtime.
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
 impl Up {
     /// Runs the node; 0 once it has drained, 1 if it could not start.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        // Before anything else: whoever starts a node may end it, or say that its files have changed, while it
+        // starts.
+        let start = node::termination::bound(self.drain)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the control runtime could not be started")?;
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
         weft_identity::install_provider();
         let watcher = watch::Watcher::start(self.config.path.clone(), watch::Options::default())
             .context("the configuration cannot be watched")?;
@@ -73,14 +104,10 @@ impl Up {
             zone: self.zone,
             drain: self.drain,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("the control runtime could not be started")?;
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             tokio::select! {
-                ended = run(options, watcher, loader, loaded) => ended,
+                ended = run(options, (start, signals), watcher, loader, loaded) => ended,
                 never = weft_net::worker::watch_rest() => match never {},
             }
         })?;
@@ -108,12 +135,12 @@ fn limit_of_descriptors(plan: &config::Plan) {
 /// The control side of a node: signals, changes, admin, and the end.
 async fn run(
     options: node::Options,
+    (start, mut signals): (Start, Signals),
     watcher: watch::Watcher,
     loader: Loader,
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
     let admin = loaded.plan.admin.clone();
-    node::termination::bound(options.drain)?;
     let (node, ends) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let mut background = tokio::task::JoinSet::new();
@@ -155,16 +182,13 @@ async fn run(
         workers = node.workers.count(),
         "weft is up"
     );
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut reopen = signal(SignalKind::user_defined1())?;
+    start.is_over();
     let mut offer = std::pin::pin!(node.offer(admin_socket.as_ref()));
     let mut tidy = tokio::time::interval(TIDY);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
             taken = &mut offer => {
                 taken?;
                 tracing::info!("a successor has taken over the listening sockets");
@@ -174,9 +198,9 @@ async fn run(
                 break;
             }
             // A refusal is told by the node itself.
-            _ = hangup.recv() => { let _ = node.reload().await; }
+            _ = signals.hangup.recv() => { let _ = node.reload().await; }
             () = node.watcher.changed() => { let _ = node.reload().await; }
-            _ = reopen.recv() => node.access.reopen(),
+            _ = signals.reopen.recv() => node.access.reopen(),
             _ = tidy.tick() => node.tidy(),
         }
     }

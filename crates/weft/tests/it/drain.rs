@@ -171,3 +171,36 @@ fn a_successor_takes_over_without_a_refused_connection() {
     weft.terminate();
     assert!(weft.wait().success());
 }
+
+#[test]
+fn a_node_that_is_told_to_end_while_it_starts_ends() {
+    let service = Upstream::saying("ok");
+    let text = config(&service).replace("'@web'", "'127.0.0.1:0'") + "topics: { t: {} }\n";
+    for signal in ["-TERM", "-INT"] {
+        // The signal comes at another moment of the start each time; what comes before Weft has begun
+        // ends the process by itself.
+        for delay in 0..6 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("weft.yaml");
+            std::fs::write(&path, &text).unwrap();
+            let mut child = std::process::Command::new(BIN)
+                .args(["up", "--workers", "1", "--drain", "100ms", "--config"])
+                .arg(&path)
+                .current_dir(folder.path())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            until("the ledger is opened", || {
+                folder.path().join("weft-data").exists().then_some(())
+            });
+            thread::sleep(std::time::Duration::from_millis(3 * delay));
+            let id = child.id().to_string();
+            assert!(
+                std::process::Command::new("kill").args([signal, &id]).status().unwrap().success()
+            );
+            let status = until("weft ends", || child.try_wait().unwrap());
+            assert!(status.success(), "{signal} {delay}: {status}");
+        }
+    }
+}

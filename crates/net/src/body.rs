@@ -31,6 +31,10 @@ pub trait Source {
     fn length(&self) -> Length;
     /// See [`Body::read_ahead`]; passed on by what is made of another body.
     fn read_ahead(&mut self, _cx: &mut Context<'_>) {}
+    /// See [`Body::poll_begun`]; passed on by what is made of another body.
+    fn poll_begun(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// The body of a message.
@@ -81,6 +85,17 @@ impl Body {
             Self::H2(body) => body.read_ahead(cx),
             Self::Source(body) => body.read_ahead(cx),
             Self::Empty | Self::Full(_) | Self::H1Request(_) | Self::H1Response(_) => {}
+        }
+    }
+
+    /// Ready once some of it, or its end, is here. Unlike [`Body::poll_frame`] it asks nobody for more: a
+    /// client that waits for `100 Continue` goes on waiting.
+    pub fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::H1Request(body) => body.poll_begun(cx),
+            Self::H2(body) => body.poll_begun(cx),
+            Self::Source(body) => body.poll_begun(cx),
+            Self::Empty | Self::Full(_) | Self::H1Response(_) => Poll::Ready(()),
         }
     }
 

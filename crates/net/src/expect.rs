@@ -1,7 +1,8 @@
 //! A request whose sender waits for `100 Continue` (RFC 9110 section 10.1.1), on its way to a service.
 //!
 //! The service decides: its 100 lets the body come, and its final answer may spare it. One that knows nothing
-//! of expectations is not waited for beyond a moment.
+//! of expectations is not waited for beyond a moment, and nobody is when the client has begun to send: then
+//! there is nothing to spare.
 
 use std::{
     task::{Context, Poll},
@@ -11,7 +12,7 @@ use std::{
 use weft_kernel::{SystemClock, Tick};
 use weft_wire::{Known, RequestHead};
 
-use crate::alarm::Alarm;
+use crate::{alarm::Alarm, body::Body};
 
 /// Most interim responses before a final one; more is a fault of the service.
 pub(crate) const INTERIM_MAX: u32 = 16;
@@ -38,9 +39,11 @@ impl Waits {
     }
 
     /// Ready when the body may go.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, body: &mut Body, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Until(until, alarm) = self {
-            std::task::ready!(alarm.poll(cx, *until));
+            if body.poll_begun(cx).is_pending() {
+                std::task::ready!(alarm.poll(cx, *until));
+            }
             *self = Self::No;
         }
         Poll::Ready(())

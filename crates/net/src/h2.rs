@@ -169,6 +169,12 @@ impl Incoming {
         }
     }
 
+    /// See [`crate::body::Body::poll_begun`].
+    pub(crate) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.read_ahead(cx);
+        if self.all_data || self.ahead.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn stir(&mut self) {
         if let From::Client { silence, .. } = &mut self.from
             && let Some((limit, _)) = silence

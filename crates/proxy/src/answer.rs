@@ -36,9 +36,11 @@ impl Answer {
                 route::apply(ops, &mut self.head.fields);
             }
         }
-        // By HTTP/2 a tunnel is opened with 200 (RFC 8441 section 5): what the client sees is told.
         exchange.status = match self.head.status {
+            // By HTTP/2 a tunnel is opened with 200 (RFC 8441 section 5): what the client sees is told.
             101 if exchange.head.version == Version::Http2 => 200,
+            // What a client that broke off is told, if it still reads, is not what became of its request.
+            400 if exchange.reason == Some(Reason::CallerGone) => Reason::CallerGone.http(),
             status => status,
         };
         Response {
@@ -100,6 +102,15 @@ pub(crate) fn redirect(status: u16, location: &str) -> Answer {
 /// `Proxy-Status` (RFC 9209) and, where waiting helps, `Retry-After`.
 pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str>) -> Answer {
     exchange.failed(error);
+    let incomplete;
+    let error = if error.reason() == Reason::CallerGone {
+        // 499 is for the log. A client that has ended its direction within its body may still read that
+        // its request was not whole (RFC 9112 section 8).
+        incomplete = Error::new(Reason::MalformedRequest, error.said().to_owned());
+        &incomplete
+    } else {
+        error
+    };
     let mut fields = Fields::with_capacity(8, 512);
     date(&mut fields);
     let mut text = Vec::with_capacity(256);

@@ -26,7 +26,7 @@ use crate::{
     body::grpc_status,
     exchange::{Exchange, is_fault},
     local::Local,
-    upload::{Limit, LimitOf, Pace, Stage, Times},
+    upload::{Limit, LimitOf, Pace, Place, Stage, Times},
     upstream::Upstream,
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct Miss {
     pub(crate) failure: Failure,
     /// Whether it is the client's doing, whatever the reason is called.
     pub(crate) blameless: bool,
+    /// Whether it says something of the service and its endpoint; what waited in Weft's own queues does not.
+    pub(crate) tells: bool,
     /// The request body, if none of it has been used.
     pub(crate) body: Option<Body>,
 }
@@ -92,10 +94,16 @@ impl Try<'_> {
         let began = SystemClock::tick();
         let in_flight = endpoint.clone().begin(began);
         // A try that is given up must still be counted by its endpoint: as slow, not as forgotten.
-        let mut mark =
-            Mark { try_: self, in_flight: Some(in_flight), began, done: Cell::new(false) };
+        let place = Place::default();
+        let mut mark = Mark {
+            try_: self,
+            in_flight: Some(in_flight),
+            place: &place,
+            began,
+            done: Cell::new(false),
+        };
         let result = {
-            let mut sent = pin!(self.exchange(&endpoint, head, body));
+            let mut sent = pin!(self.exchange(&endpoint, head, body, &place));
             let mut pace = Pace::new(began);
             poll_fn(|cx| {
                 if let Poll::Ready(result) = sent.as_mut().poll(cx) {
@@ -103,7 +111,7 @@ impl Try<'_> {
                 }
                 let limit = self.times.limit(began, &mut pace);
                 std::task::ready!(self.alarm.poll(cx, limit.at));
-                Poll::Ready(Err(self.too_late(limit)))
+                Poll::Ready(Err(self.too_late(limit, &place)))
             })
             .await
         };
@@ -115,7 +123,7 @@ impl Try<'_> {
                     Some(in_flight) => in_flight,
                     None => endpoint.clone().begin(began),
                 };
-                in_flight.handed(self.times.upload.handed(began));
+                in_flight.handed(self.times.upload.handed(place.left(began)));
                 in_flight.responded(now);
                 let grpc = if self.is_grpc { grpc_status(&answer.fields) } else { None };
                 self.sample(&head.method, answer.status, grpc, None, now.since(began));
@@ -128,7 +136,9 @@ impl Try<'_> {
                     miss.error = Error::new(Reason::BodyTimeout, say).because(miss.error);
                     miss.failure = miss.failure.with_effect(miss.error.retryable());
                 }
-                let at_fault = miss.error.side() == weft_kernel::Side::Upstream && !miss.blameless;
+                let at_fault = miss.tells
+                    && miss.error.side() == weft_kernel::Side::Upstream
+                    && !miss.blameless;
                 if let Some(in_flight) = mark.in_flight.take().filter(|_| at_fault) {
                     let outcome = match miss.failure.kind {
                         Kind::Connect => Outcome::UNREACHABLE,
@@ -136,7 +146,7 @@ impl Try<'_> {
                     };
                     Exchange::settle(self.local, self.upstream, in_flight, outcome, now);
                 }
-                if miss.failure.kind == Kind::Connect {
+                if miss.failure.kind == Kind::Connect && miss.tells {
                     self.upstream.meter.count(self.local.index, Count::ConnectFailure);
                 }
                 let reason = Some(miss.error.reason());
@@ -166,10 +176,11 @@ impl Try<'_> {
         self.upstream.meter.record(self.local.index, &sample);
     }
 
-    fn too_late(&self, limit: Limit) -> Miss {
+    fn too_late(&self, limit: Limit, place: &Place) -> Miss {
         let millis = u64::try_from(limit.at.since(limit.from).as_millis()).unwrap_or(u64::MAX);
         let waited = weft_kernel::format_duration(Duration::from_millis(millis));
         let is_whole = self.times.upload.stage() == Stage::Whole;
+        let tells = self.times.is_telling(limit, place);
         let (reason, say) = match limit.of {
             LimitOf::Caller => (
                 Reason::RequestTimeout,
@@ -190,7 +201,11 @@ impl Try<'_> {
         };
         let failure = Failure::new(Kind::TryTimeout);
         let blameless = limit.of == LimitOf::Caller;
-        Miss { error: Error::new(reason, say), failure, blameless, body: None }
+        let mut error = Error::new(reason, say);
+        if !tells && !blameless {
+            error = error.note("most of that passed in Weft's own queue");
+        }
+        Miss { error, failure, blameless, tells, body: None }
     }
 
     /// A connection and an exchange over it; once more over a fresh connection if a kept one turns out
@@ -200,15 +215,17 @@ impl Try<'_> {
         endpoint: &Arc<Endpoint>,
         head: &RequestHead,
         mut body: Body,
+        place: &Place,
     ) -> Result<(ResponseHead, Then), Miss> {
         let mut fresh = self.upstream.tells_client();
         loop {
-            let lent = self.lend(endpoint, fresh).await;
+            let lent = self.lend(endpoint, fresh, place).await;
             let lent = match lent {
                 Ok(lent) => lent,
                 Err(error) => {
                     let failure = Failure::new(Kind::Connect).with_effect(Retry::Safe);
-                    return Err(Miss { error, failure, blameless: false, body: Some(body) });
+                    let tells = error.side() != weft_kernel::Side::Weft;
+                    return Err(Miss { error, failure, blameless: false, tells, body: Some(body) });
                 }
             };
             let count = if lent.is_reused() { Count::PoolReused } else { Count::PoolOpened };
@@ -248,14 +265,26 @@ impl Try<'_> {
         now.plus(left - (left / 10).min(WAIT_MARGIN))
     }
 
-    async fn lend(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lent, Error> {
+    async fn lend(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        fresh: bool,
+        place: &Place,
+    ) -> Result<Lent, Error> {
         let pool = &self.local.pool;
         let upstream = self.upstream;
-        let times = (self.connect, self.patience(SystemClock::tick()));
-        pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
+        let now = SystemClock::tick();
+        let times = (self.connect, self.patience(now));
+        let queued = &self.times.queued;
+        place.begin(now);
+        let lent = pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
+            // To connect is the endpoint's part.
+            place.end(queued, SystemClock::tick());
             upstream.target(endpoint, self.wanted, self.ends)
-        })
-        .await
+        });
+        let lent = lent.await;
+        place.end(queued, SystemClock::tick());
+        lent
     }
 }
 
@@ -265,13 +294,14 @@ fn miss(error: Error, body: Option<Body>) -> Miss {
         _ => Kind::ResetBeforeHeaders,
     };
     let failure = Failure::new(kind).with_effect(error.retryable());
-    Miss { error, failure, blameless: false, body }
+    Miss { error, failure, blameless: false, tells: true, body }
 }
 
 /// Settles a try whose future was dropped: the client went away, or another try won.
 struct Mark<'a> {
     try_: &'a Try<'a>,
     in_flight: Option<InFlight>,
+    place: &'a Place,
     began: Tick,
     done: Cell<bool>,
 }
@@ -286,11 +316,16 @@ impl Drop for Mark<'_> {
         if upload.stage() != Stage::Whole {
             return;
         }
+        // The endpoint knows nothing of a try that had no connection yet.
+        if self.place.is_waiting() {
+            return;
+        }
         let now = SystemClock::tick();
+        let handed = upload.handed(self.place.left(self.began));
         // That it took longer than the caller waited is no verdict, but it is a latency.
-        in_flight.handed(upload.handed(self.began));
+        in_flight.handed(handed);
         in_flight.responded(now);
-        if now.since(upload.handed(self.began)) > Duration::from_secs(1) {
+        if now.since(handed) > Duration::from_secs(1) {
             let outcome = Outcome { counts_for_ejection: false, ..Outcome::OK };
             Exchange::settle(self.try_.local, self.try_.upstream, in_flight, outcome, now);
         }

@@ -139,6 +139,12 @@ impl Source for Reader {
         self.kept.borrow_mut().body.read_ahead(cx);
     }
 
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut kept = self.kept.borrow_mut();
+        let over = kept.spilt || kept.ended || kept.failed.is_some();
+        if over || self.next < kept.data.len() { Poll::Ready(()) } else { kept.body.poll_begun(cx) }
+    }
+
     fn length(&self) -> Length {
         self.kept.borrow().length
     }
@@ -202,6 +208,10 @@ impl Source for Watched {
         self.body.read_ahead(cx);
     }
 
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -210,6 +220,8 @@ impl Source for Watched {
 /// A request body that leaves a copy, if it is not too long, once it has passed.
 pub(crate) struct Copied<F: FnOnce(Bytes)> {
     body: Body,
+    /// As it was said to be: a body may tell how much is left.
+    length: Length,
     copy: Vec<u8>,
     bytes_max: usize,
     then: Option<F>,
@@ -224,8 +236,9 @@ impl<F: FnOnce(Bytes) + 'static> Copied<F> {
                 body
             }
             Length::Exact(length) if length > bytes_max as u64 => body,
-            _ => {
-                Body::Source(Box::new(Self { body, copy: Vec::new(), bytes_max, then: Some(then) }))
+            length => {
+                let (copy, then) = (Vec::new(), Some(then));
+                Body::Source(Box::new(Self { body, length, copy, bytes_max, then }))
             }
         }
     }
@@ -247,7 +260,8 @@ impl<F: FnOnce(Bytes) + 'static> Source for Copied<F> {
                     self.copy = Vec::new();
                 } else {
                     self.copy.extend_from_slice(bytes);
-                    if self.body.length() == Length::Exact(self.copy.len() as u64) {
+                    // Who knows the length does not ask for the end.
+                    if self.length == Length::Exact(self.copy.len() as u64) {
                         self.end();
                     }
                 }
@@ -261,6 +275,10 @@ impl<F: FnOnce(Bytes) + 'static> Source for Copied<F> {
 
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
         self.body.read_ahead(cx);
+    }
+
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
     }
 
     fn length(&self) -> Length {
@@ -294,6 +312,10 @@ impl Source for Timed {
 
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
         self.body.read_ahead(cx);
+    }
+
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
     }
 
     fn length(&self) -> Length {
@@ -352,6 +374,33 @@ mod tests {
         assert_eq!(block(read(long.body())).unwrap(), b"abcd");
         assert!(!long.is_whole());
         assert!(block(read(long.body())).is_err());
+    }
+
+    /// A body that tells how much of it is left.
+    struct Shrinking(&'static [u8]);
+
+    impl Source for Shrinking {
+        fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+            let Some((first, rest)) = self.0.split_first() else { return Poll::Ready(None) };
+            self.0 = rest;
+            Poll::Ready(Some(Ok(Frame::Data(Bytes::copy_from_slice(&[*first])))))
+        }
+
+        fn length(&self) -> Length {
+            Length::Exact(self.0.len() as u64)
+        }
+    }
+
+    #[test]
+    fn a_copy_is_left_of_a_body_whose_end_nobody_asks_for() {
+        let copy = Rc::new(RefCell::new(None));
+        let keep = copy.clone();
+        let body = Body::Source(Box::new(Shrinking(b"abcde")));
+        let mut body = Copied::wrap(body, 9, move |bytes| *keep.borrow_mut() = Some(bytes));
+        for _ in 0..5 {
+            block(body.frame()).unwrap().unwrap();
+        }
+        assert_eq!(copy.borrow_mut().take().as_deref(), Some(&b"abcde"[..]));
     }
 
     #[test]

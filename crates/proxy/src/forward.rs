@@ -32,7 +32,7 @@ use crate::{
     prepare,
     race::Race,
     route::Route,
-    upload::{Answering, Times},
+    upload::{Answering, Queued, Times},
     upstream::Upstream,
 };
 
@@ -56,18 +56,22 @@ impl Forward<'_> {
             request: timeout.request,
             per_try: timeout.per_try,
             upload: exchange.upload.clone(),
+            queued: Queued::default(),
         };
         self.check_protocol(exchange)?;
         let permit = self.admit(exchange, &times).await?;
         let began = SystemClock::tick();
+        times.queued.admit(began);
         let result = self.tries(exchange, body, &times, began).await;
         let now = SystemClock::tick();
-        // How long the caller took to send its body, and how short a deadline it set, says nothing
-        // about the service.
-        let took = now.since(times.upload.handed(began));
-        let is_callers = matches!(&result, Err(error) if error.reason() == Reason::RequestTimeout)
+        // How long the caller took to send its body, how short a deadline it set, and how long Weft's own
+        // queues were, says nothing about the service.
+        let took = now.since(times.upload.handed(began)).saturating_sub(times.queued.pooled());
+        let is_callers = matches!(&result, Err(lost) if lost.error.reason() == Reason::RequestTimeout)
             && times.asked.passed(now);
-        if !is_callers {
+        let tells = !matches!(&result, Err(lost) if !lost.tells);
+        let result = result.map_err(|lost| lost.error);
+        if tells && !is_callers {
             if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
                 permit.finish(outcome, took, now);
             }
@@ -178,7 +182,7 @@ impl Forward<'_> {
         body: Body,
         times: &Times,
         mut now: Tick,
-    ) -> Result<Success> {
+    ) -> Result<Success, Lost> {
         let policy = &self.route.policy;
         let is_grpc = exchange.grpc.is_some();
         let upgrades = exchange.head.upgrade.is_some();
@@ -190,9 +194,6 @@ impl Forward<'_> {
         let bytes_max = policy.retry.as_ref().map_or(64 * 1024, |retry| retry.replay_bytes_max);
         let (mut body, replay) =
             if replays { (Body::Empty, Some(Replay::new(body, bytes_max))) } else { (body, None) };
-        if retries.is_some() {
-            self.upstream.budget.deposit(now);
-        }
         let ends = self.ends(exchange);
         let mut tried: Vec<u64> = Vec::new();
         let mut unreached = Unreached { began: now, tries: 0 };
@@ -200,10 +201,12 @@ impl Forward<'_> {
             exchange.attempts += 1;
             let deadline = times.deadline(now);
             if deadline.passed(now) {
-                return Err(Error::new(
-                    Reason::RequestTimeout,
-                    "the deadline passed before the request could be sent",
-                ));
+                let say = "the deadline passed before the request could be sent";
+                let error = Error::new(Reason::RequestTimeout, say);
+                return Err(Lost { error, tells: exchange.attempts > 1 });
+            }
+            if exchange.attempts == 1 && retries.is_some() {
+                self.upstream.budget.deposit(now);
             }
             let endpoint = self.pick(&local, &tried, true, now)?;
             exchange.endpoint = Some(endpoint.clone());
@@ -244,13 +247,13 @@ impl Forward<'_> {
                 Err(miss) => Some(miss.failure),
             };
             let (Some(failure), Some(retry)) = (failure, retries) else {
-                return result.map_err(|miss| miss.error);
+                return result.map_err(Lost::from);
             };
             // What the client did wrong no other endpoint makes good.
             if let Err(miss) = &result
                 && (miss.blameless || miss.error.side() == weft_kernel::Side::Caller)
             {
-                return result.map_err(|miss| miss.error);
+                return result.map_err(Lost::from);
             }
             now = SystemClock::tick();
             let deadline = times.deadline(now);
@@ -291,8 +294,9 @@ impl Forward<'_> {
                                 let count = Count::RetryBudgetExhausted;
                                 self.upstream.meter.count(local.index, count);
                             }
-                            return result.map_err(|miss| {
-                                miss.error.note(format!("not retried: {}", why.word()))
+                            return result.map_err(Lost::from).map_err(|lost| Lost {
+                                error: lost.error.note(format!("not retried: {}", why.word())),
+                                ..lost
                             });
                         }
                     }
@@ -411,6 +415,25 @@ impl Unreached {
         };
         self.tries += 1;
         Some(wait)
+    }
+}
+
+/// A request that no answer came for.
+struct Lost {
+    error: Error,
+    /// Whether that says something of the service.
+    tells: bool,
+}
+
+impl From<Miss> for Lost {
+    fn from(miss: Miss) -> Self {
+        Self { error: miss.error, tells: miss.tells }
+    }
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self { error, tells: true }
     }
 }
 

@@ -94,6 +94,10 @@ impl Source for FromText {
         self.body.read_ahead(cx);
     }
 
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
+    }
+
     fn length(&self) -> Length {
         Length::Unknown
     }
@@ -148,6 +152,10 @@ impl Source for ToWeb {
 
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
         self.body.read_ahead(cx);
+    }
+
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
     }
 
     fn length(&self) -> Length {

@@ -8,7 +8,13 @@ use weft_kernel::{Deadline, SystemClock};
 use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
-use crate::{attempt::Try, exchange::Exchange, local::Local, upload::Times, upstream::Upstream};
+use crate::{
+    attempt::Try,
+    exchange::Exchange,
+    local::Local,
+    upload::{Queued, Times},
+    upstream::Upstream,
+};
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -84,7 +90,9 @@ async fn send(
         request: Some(LIMIT),
         per_try: None,
         upload: Rc::default(),
+        queued: Queued::default(),
     };
+    times.queued.admit(now);
     let attempt = Try {
         local: &local,
         upstream: &upstream,

@@ -29,7 +29,7 @@ pub(crate) enum Stage {
     Whole,
     /// There is more, and it is not the client that keeps it back.
     Moving,
-    /// The client has to send more.
+    /// The client has to send more, or waits to be asked for it.
     Waiting,
     /// The client broke it off.
     Broken,
@@ -226,6 +226,15 @@ impl Source for Limited {
         self.body.read_ahead(cx);
     }
 
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let begun = self.body.poll_begun(cx);
+        if begun.is_pending() {
+            // The client waits to be asked, and the service need not know.
+            self.upload.wait();
+        }
+        begun
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -264,6 +273,10 @@ impl Source for Answering {
         self.body.read_ahead(cx);
     }
 
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_begun(cx)
+    }
+
     fn length(&self) -> Length {
         self.body.length()
     }
@@ -281,6 +294,63 @@ pub(crate) struct Times {
     /// For one try.
     pub(crate) per_try: Option<Duration>,
     pub(crate) upload: Rc<Upload>,
+    pub(crate) queued: Queued,
+}
+
+/// How long a request stood in queues of Weft's own, of which the service knows nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Queued {
+    /// When it was admitted to its service: an injected delay, and the queue of a bulkhead, lie before.
+    admitted: Cell<Tick>,
+    /// The waits of all tries for a place among the connections.
+    pooled: Cell<Duration>,
+}
+
+impl Queued {
+    /// Notes that it was admitted to its service.
+    pub(crate) fn admit(&self, now: Tick) {
+        self.admitted.set(now);
+    }
+
+    /// How long all tries together have waited for a place among the connections.
+    pub(crate) fn pooled(&self) -> Duration {
+        self.pooled.get()
+    }
+}
+
+/// The wait of one try for a place among the connections.
+#[derive(Default)]
+pub(crate) struct Place {
+    since: Cell<Option<Tick>>,
+    until: Cell<Tick>,
+    waited: Cell<Duration>,
+}
+
+impl Place {
+    /// Notes that it waits from now on.
+    pub(crate) fn begin(&self, now: Tick) {
+        self.since.set(Some(now));
+    }
+
+    /// Notes that it has its place, or does without.
+    pub(crate) fn end(&self, queued: &Queued, now: Tick) {
+        if let Some(since) = self.since.take() {
+            let waited = now.since(since);
+            self.until.set(now);
+            self.waited.set(self.waited.get() + waited);
+            queued.pooled.set(queued.pooled.get() + waited);
+        }
+    }
+
+    /// Whether it waits still.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.since.get().is_some()
+    }
+
+    /// When a try that began then could turn to the service.
+    pub(crate) fn left(&self, began: Tick) -> Tick {
+        began.max(self.until.get())
+    }
 }
 
 /// When a try is given up, and why.
@@ -351,6 +421,23 @@ impl Times {
             least = per_try;
         }
         least
+    }
+
+    /// Whether a limit that is over says something of the service: it does when at least half of its time
+    /// was spent there, and not in Weft's own queues.
+    pub(crate) fn is_telling(&self, limit: Limit, place: &Place) -> bool {
+        if place.is_waiting() {
+            return false;
+        }
+        let before = match limit.of {
+            LimitOf::Caller => return false,
+            LimitOf::Request if self.upload.stage() == Stage::Whole => {
+                self.queued.admitted.get().since(limit.from)
+            }
+            LimitOf::Request | LimitOf::Try => Duration::ZERO,
+        };
+        let pooled = place.waited.get().min(place.until.get().since(limit.from));
+        before.saturating_add(pooled) <= limit.at.since(limit.from) / 2
     }
 }
 

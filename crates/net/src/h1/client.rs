@@ -132,7 +132,7 @@ enum Sending {
 impl Upload {
     /// Moves the request on; an error is the caller's, one of the service shows when reading.
     fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<io::Result<()>>> {
-        if self.waits.poll(cx).is_pending() {
+        if self.waits.poll(&mut self.body, cx).is_pending() {
             if let Poll::Ready(Err(error)) = link.poll_flush(cx) {
                 self.state = Sending::Done;
                 return Poll::Ready(Ok(Err(error)));

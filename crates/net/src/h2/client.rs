@@ -206,8 +206,8 @@ impl Connection {
                     inform.send(&ResponseHead { status, fields });
                 }
             }
-            if waits.poll(cx).is_ready()
-                && let Some(sending) = &mut pipe
+            if let Some(sending) = &mut pipe
+                && sending.poll_wanted(&mut waits, cx).is_ready()
                 && let Poll::Ready(sent) = sending.poll(cx)
             {
                 if let Err(Broken::Body(error)) = sent {

@@ -7,7 +7,10 @@ use h2::SendStream;
 use weft_kernel::{Error, Side};
 
 use super::fields::to_header_map;
-use crate::body::{Body, Frame};
+use crate::{
+    body::{Body, Frame},
+    expect::Waits,
+};
 
 /// A body and the stream that it leaves by, no faster than the peer's window allows.
 ///
@@ -54,6 +57,11 @@ impl Sending {
     /// Breaks it off.
     pub(super) fn reset(&mut self, reason: h2::Reason) {
         self.stream.send_reset(reason);
+    }
+
+    /// Ready when the peer wants the body, if its sender waits for that.
+    pub(super) fn poll_wanted(&mut self, waits: &mut Waits, cx: &mut Context<'_>) -> Poll<()> {
+        waits.poll(&mut self.body, cx)
     }
 
     /// Sends what can be sent; ready at the end.

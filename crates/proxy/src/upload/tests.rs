@@ -49,6 +49,10 @@ impl Source for Silent {
         Poll::Pending
     }
 
+    fn poll_begun(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     fn length(&self) -> Length {
         Length::Unknown
     }
@@ -94,6 +98,7 @@ fn the_services_time_begins_when_it_has_the_request() {
         request: Some(second),
         per_try: None,
         upload: upload.clone(),
+        queued: Queued::default(),
     };
     let mut body = Limited::wrap(pieces(&[b"a", b"", b"b"]), bytes_max(9), &upload).unwrap();
     let mut pace = Pace::new(began);
@@ -115,12 +120,67 @@ fn the_services_time_begins_when_it_has_the_request() {
 }
 
 #[test]
+fn a_limit_tells_of_the_service_when_half_of_it_was_the_services() {
+    let began = Tick::ZERO.plus(Duration::from_secs(1));
+    let at = |millis| began.plus(Duration::from_millis(millis));
+    let tells = |admitted: u64, pooled: Option<(u64, Option<u64>)>| {
+        let times = Times {
+            began,
+            asked: Deadline::NONE,
+            request: Some(Duration::from_millis(100)),
+            per_try: None,
+            upload: Rc::default(),
+            queued: Queued::default(),
+        };
+        times.queued.admit(at(admitted));
+        let place = Place::default();
+        if let Some((from, until)) = pooled {
+            place.begin(at(from));
+            if let Some(until) = until {
+                place.end(&times.queued, at(until));
+                assert_eq!(times.queued.pooled(), Duration::from_millis(until - from));
+            }
+        }
+        times.is_telling(times.limit(at(admitted), &mut Pace::new(began)), &place)
+    };
+    assert!(tells(0, None));
+    assert!(tells(50, None));
+    assert!(!tells(51, None), "the queue of the bulkhead took more");
+    assert!(!tells(100, None));
+    assert!(tells(10, Some((10, Some(50)))));
+    assert!(!tells(10, Some((10, Some(51)))), "so did both queues together");
+    assert!(!tells(0, Some((80, None))), "it waits still");
+}
+
+#[test]
+fn a_body_that_is_held_back_costs_the_service_nothing() {
+    let upload = Rc::<Upload>::default();
+    let began = SystemClock::tick();
+    let times = Times {
+        began,
+        asked: Deadline::NONE,
+        request: Some(Duration::from_secs(1)),
+        per_try: None,
+        upload: upload.clone(),
+        queued: Queued::default(),
+    };
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut body = Limited::wrap(Body::Source(Box::new(Silent)), bytes_max(9), &upload).unwrap();
+    assert!(body.poll_begun(&mut cx).is_pending());
+    assert_eq!(times.limit(began, &mut Pace::new(began)).at, Tick::NEVER);
+    let mut body = Limited::wrap(pieces(&[b"a"]), bytes_max(9), &upload).unwrap();
+    assert!(body.poll_begun(&mut cx).is_ready(), "it is here: nothing is held back");
+    assert_eq!(upload.stage(), Stage::Moving);
+}
+
+#[test]
 fn a_callers_own_deadline_counts_from_the_beginning() {
     let upload = Rc::<Upload>::default();
     let began = SystemClock::tick();
     let asked = Deadline::after(began, Duration::from_millis(10));
     let per_try = Some(Duration::from_secs(3));
-    let times = Times { began, asked, request: None, per_try, upload: upload.clone() };
+    let queued = Queued::default();
+    let times = Times { began, asked, request: None, per_try, upload: upload.clone(), queued };
     let _body = Limited::wrap(pieces(&[b""]), bytes_max(9), &upload).unwrap();
     let limit = times.limit(began, &mut Pace::new(began));
     assert_eq!((limit.at, limit.of), (asked.tick(), LimitOf::Caller));

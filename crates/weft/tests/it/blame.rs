@@ -457,3 +457,111 @@ routes: [{{ name: it, match: /*, to: it, retry: off }}]
         is_spotless(&weft);
     }
 }
+
+#[test]
+fn a_body_that_is_held_back_for_a_service_costs_the_service_nothing() {
+    // Services that know nothing of expectations, by both versions.
+    let old = [(); 2].map(|()| Upstream::answering(|_| ok("whole")));
+    let new = [(); 2].map(|()| {
+        Service::new(|asked, mut respond| async move {
+            let (body, _) = http2::gather(asked.into_body()).await?;
+            let mut out = respond.send_response(http::Response::new(()), false)?;
+            http2::send_all(&mut out, body.into(), None).await
+        })
+    });
+    let by_new = format!("{BREAKER}, protocol: http2");
+    for (ends, service) in [
+        (old.each_ref().map(Upstream::address), BREAKER),
+        (new.each_ref().map(Service::address), by_new.as_str()),
+    ] {
+        for times in [", timeout: 400ms", ", timeout: { request: 5s, per_try: 400ms }"] {
+            let weft = node(ends, service, times);
+            for _ in 0..ENOUGH {
+                let mut conn = weft.connect("web");
+                // It does not wait to be asked.
+                conn.send(
+                    "PUT / HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\nwhole",
+                );
+                let began = Instant::now();
+                let head =
+                    until("the final response", || conn.head().filter(|head| head.status() != 100));
+                assert_eq!(head.status(), 200, "{times}");
+                assert!(began.elapsed() < Duration::from_millis(900), "nothing is waited for");
+            }
+            http2::run(async {
+                let client = Client::to(weft.address("web")).await;
+                for _ in 0..ENOUGH {
+                    let asked = http2::request("PUT", "/").header("expect", "100-continue");
+                    let asked = asked.body(b"whole".to_vec()).unwrap();
+                    assert_eq!(client.ask(asked).await.unwrap().status, 200, "{times}");
+                }
+            });
+            // And one of each that does wait.
+            let mut conn = weft.connect("web");
+            conn.send(
+                "PUT / HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n",
+            );
+            assert_eq!(conn.head().unwrap().status(), 100);
+            conn.send("whole");
+            assert_eq!(conn.response().text(), "whole");
+            is_spotless(&weft);
+        }
+    }
+}
+
+/// A service that is well, and answers late.
+fn late() -> Upstream {
+    Upstream::answering(|_| {
+        thread::sleep(Duration::from_millis(200));
+        ok("late")
+    })
+}
+
+#[test]
+fn what_waits_out_its_time_in_a_queue_of_weft_speaks_against_nobody() {
+    for queue in
+        [", bulkhead: { in_flight_max: 1, queue_timeout: 10s }", ", pool: { connections_max: 1 }"]
+    {
+        let pair = [late(), late()];
+        let service = format!(", breaker: {{ calls: 20, calls_min: 8 }}{queue}");
+        let weft = node(pair.each_ref().map(Upstream::address), &service, ", timeout: 500ms");
+        let statuses: Vec<u16> = thread::scope(|scope| {
+            let asking: Vec<_> =
+                (0..24).map(|_| scope.spawn(|| weft.get("/", "").status())).collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(statuses.iter().all(|status| [200, 503, 504].contains(status)), "{statuses:?}");
+        assert!(statuses.contains(&200), "{statuses:?}");
+        is_spotless(&weft);
+        assert_eq!(weft.get("/", "").status(), 200, "{queue}");
+    }
+    let pair = [(); 2].map(|()| Upstream::saying("well"));
+    let weft = node(
+        pair.each_ref().map(Upstream::address),
+        ", breaker: { calls: 20, calls_min: 8 }",
+        ", timeout: 100ms, fault: { delay: { for: 150ms, header: { x-slow: yes } } }",
+    );
+    for _ in 0..12 {
+        assert_eq!(weft.get("/", "x-slow: yes\r\n").status(), 504);
+    }
+    assert_eq!(pair.iter().map(|one| one.seen().len()).sum::<usize>(), 0);
+    is_spotless(&weft);
+    assert_eq!(weft.get("/", "").status(), 200);
+}
+
+#[test]
+fn a_service_that_hangs_is_given_up_though_others_wait_for_its_places() {
+    let pair = [(); 2].map(|()| {
+        Upstream::raw(|mut conn| {
+            conn.head();
+            conn.rest();
+        })
+    });
+    let service = ", breaker: { calls: 20, calls_min: 4 }, pool: { connections_max: 2 }";
+    let weft =
+        node(pair.each_ref().map(Upstream::address), service, ", timeout: 200ms, retry: off");
+    until("the breaker opens", || {
+        weft.get("/", "");
+        (weft.metric("weft_service_breaker_state", &[]) == 2.0).then_some(())
+    });
+}

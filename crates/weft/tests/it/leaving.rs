@@ -221,3 +221,22 @@ fn a_cut_response_to_an_old_client_ends_in_a_reset() {
     let error = std::io::Read::read_to_end(&mut stream, &mut all).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn a_client_that_ends_within_its_upload_is_told_so_and_the_log_says_that_it_left() {
+    let service = Upstream::answering(|_| ok("whole"));
+    let weft = node(&service.address().to_string(), "");
+    let upload = "PUT /half HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\nabc";
+    let mut conn = weft.connect("web");
+    conn.send(upload);
+    conn.finish();
+    assert_eq!(conn.response().status(), 400);
+    assert!(weft.wait_line("/half").contains("\"status\":499,\"reason\":\"caller_gone\""));
+    for number in 0..8 {
+        let mut conn = weft.connect("web");
+        conn.send(upload.replace("/half", &format!("/left{number}")));
+        conn.reset();
+        let line = weft.wait_line(&format!("/left{number}"));
+        assert!(line.contains("\"status\":499"), "{line}");
+    }
+}

@@ -1,6 +1,10 @@
 //! Which route takes a request, and what it does with it.
 
-use weft_testkit::{Upstream, Weft, upstream::ok};
+use weft_testkit::{
+    Upstream, Weft,
+    http2::{self, Client},
+    upstream::ok,
+};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -119,6 +123,18 @@ routes:
     let copied = weft.ask("POST /copied HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbody");
     assert_eq!(copied.text(), "one");
     assert_eq!(mirror.wait_seen(1)[0].text(), "body");
+    // By HTTP/2 the end of a body is not asked for either, if its length was told.
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        for (seen, length) in [(2, None), (3, Some("5"))] {
+            let mut asked = http2::request("POST", "/copied");
+            if let Some(length) = length {
+                asked = asked.header("content-length", length);
+            }
+            client.ask(asked.body(b"hello".to_vec()).unwrap()).await.unwrap();
+            assert_eq!(mirror.wait_seen(seen)[seen - 1].text(), "hello", "{length:?}");
+        }
+    });
 }
 
 /// A copy is framed by the body that is held, however the request that it is made of was framed: else its

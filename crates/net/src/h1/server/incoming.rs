@@ -70,6 +70,21 @@ impl Shared {
         }
     }
 
+    /// Ready once some of the body, or its end, is here; the client is not told to continue.
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let want = match &self.incoming {
+            Incoming::Done | Incoming::Broken(_) => return Poll::Ready(()),
+            Incoming::Length(left) => *left,
+            Incoming::Chunked(_) => u64::MAX,
+        };
+        if self.link.inbuf.is_empty()
+            && !matches!(std::task::ready!(self.link.poll_read_body(cx, want)), Ok(1..))
+        {
+            self.end_body(Incoming::Broken(Reason::CallerGone));
+        }
+        Poll::Ready(())
+    }
+
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         if self.owes_continue {
             self.owes_continue = false;
@@ -159,6 +174,10 @@ pub struct RequestBody {
 impl RequestBody {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         self.shared.borrow_mut().poll_body(cx)
+    }
+
+    pub(crate) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.borrow_mut().poll_begun(cx)
     }
 
     pub(crate) const fn length(&self) -> Length {

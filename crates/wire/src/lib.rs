@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod grpc_web;
 pub mod h1;
 pub mod head;
+pub mod hpack;
 pub mod path;
 pub mod problem;
 pub mod proxy_protocol;

@@ -444,17 +444,42 @@ impl PartialEq for Fields {
 fn may_trail(name: &[u8]) -> bool {
     const UNNAMED: &[&[u8]] = &[
         b"age",
+        b"api-key",
+        b"apikey",
+        b"cf-connecting-ip",
         b"content-range",
         b"expires",
         b"max-forwards",
         b"pragma",
         b"range",
+        b"remote-user",
         b"true-client-ip",
         b"vary",
         b"warning",
         b"www-authenticate",
-        b"x-client-ip",
+        b"x-access-token",
+        b"x-cluster-client-ip",
+        b"x-host",
+        b"x-method-override",
         b"x-real-ip",
+    ];
+    // How a request is to be taken, and whose it is, by the customs of proxies and frameworks.
+    const BEGINNINGS: &[&[u8]] = &[
+        b"if-",
+        b"proxy-",
+        b"sec-",
+        b"x-api-key",
+        b"x-auth",
+        b"x-client-",
+        b"x-csrf",
+        b"x-envoy-",
+        b"x-forwarded-",
+        b"x-http-method",
+        b"x-original-",
+        b"x-remote-",
+        b"x-rewrite-",
+        b"x-ssl-",
+        b"x-xsrf",
     ];
     match Known::of(name) {
         Some(known) => matches!(
@@ -462,12 +487,8 @@ fn may_trail(name: &[u8]) -> bool {
             Known::GrpcStatus | Known::GrpcMessage | Known::GrpcRetryPushback | Known::ProxyStatus
         ),
         None => {
-            let begins = |prefix: &[u8]| name.starts_with(prefix);
-            !(begins(b"x-forwarded-")
-                || begins(b"proxy-")
-                || begins(b"sec-")
-                || begins(b"if-")
-                || UNNAMED.contains(&name))
+            let begins = BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+            !begins && !UNNAMED.contains(&name)
         }
     }
 }
@@ -596,6 +617,14 @@ mod tests {
             "if-match",
             "sec-websocket-key",
             "www-authenticate",
+            "X-HTTP-Method-Override",
+            "x-original-url",
+            "x_rewrite_url",
+            "x-api-key",
+            "X_API_KEY",
+            "x-csrf-token",
+            "x-auth-request-user",
+            "x-ssl-client-verify",
         ] {
             fields.push_checked(name.as_bytes(), b"1");
         }

@@ -5,6 +5,9 @@ use crate::fields::{Fields, is_token};
 
 /// The longest line that states a chunk's size, with its extensions, which are ignored.
 const SIZE_LINE_MAX: usize = 4096;
+/// How much of what comes may be neither data nor what states it well: 16 bytes a chunk, and as many again
+/// as twice its data.
+const EXCESS_MAX: u64 = 16 * 1024;
 /// The largest trailer section.
 const TRAILER_LIMITS: HeadLimits = HeadLimits { bytes_max: 16 * 1024, count_max: 64 };
 
@@ -50,11 +53,13 @@ pub enum Decoded {
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
     state: State,
+    /// What came beyond a fair share of framing.
+    excess: u64,
 }
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        Self { state: State::Size }
+        Self { state: State::Size, excess: 0 }
     }
 }
 
@@ -76,6 +81,11 @@ impl ChunkedDecoder {
                         return Ok(Decoded::More { skip: at });
                     };
                     at += used;
+                    let fair = size.saturating_mul(2).saturating_add(16);
+                    self.excess = (self.excess + used as u64 + 2).saturating_sub(fair);
+                    if self.excess > EXCESS_MAX {
+                        return Err(HeadError::Malformed("the chunks are nearly all framing"));
+                    }
                     self.state = if size == 0 { State::Trailers } else { State::Data(size) };
                 }
                 State::Data(left) => {

@@ -162,7 +162,8 @@ fn check_target(
     Ok(if path.starts_with('/') { path.into() } else { format!("/{path}") })
 }
 
-/// Whether bytes are a host with an optional port: no user, no path, no space.
+/// Whether bytes are a host with an optional port: no user, no path, no space, and nothing that is written
+/// as `%73`, since the same host could then be spelt in many ways.
 pub fn is_authority(bytes: &[u8]) -> bool {
     if bytes.is_empty() || bytes.len() > 255 + 6 {
         return false;
@@ -179,7 +180,7 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
         let plain = bytes[..end].iter().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'*')
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'*')
         });
         if !plain {
             return false;
@@ -188,7 +189,10 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     };
     let port_is_fine = match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            let port = digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit & 15));
+            digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && port <= 65_535
+        }
         _ => false,
     };
     !host.is_empty() && port_is_fine

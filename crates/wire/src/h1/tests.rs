@@ -395,3 +395,38 @@ proptest::proptest! {
         proptest::prop_assert_eq!(body, parts.concat());
     }
 }
+
+#[test]
+fn a_body_that_is_nearly_all_framing_is_refused() {
+    let extended = |length: usize| format!("1;a={}\r\nx\r\n", "b".repeat(length));
+    for (chunk, count, fine) in [
+        (extended(1000), 16, true),
+        (extended(1000), 5000, false),
+        (format!("{:0>16}\r\nx\r\n", "1"), 20_000, false),
+        // However small they are, chunks that say no more than they must are never too many.
+        ("1\r\nx\r\n".into(), 20_000, true),
+        (format!("400;a=b\r\n{}\r\n", "x".repeat(1024)), 1000, true),
+    ] {
+        let text = chunk.repeat(count) + "0\r\n\r\n";
+        assert_eq!(unchunk(text.as_bytes(), 4096).is_ok(), fine, "{count} chunks");
+    }
+}
+
+#[test]
+fn a_host_is_spelt_in_one_way() {
+    for (host, fine) in [
+        ("shop.example", true),
+        ("shop.example:", true),
+        ("shop.example:65535", true),
+        ("[::1]:8080", true),
+        ("shop.example:65536", false),
+        ("shop.example:99999", false),
+        ("[::1]:99999", false),
+        ("shop.example:080808", false),
+        ("%73hop.example", false),
+        ("user@shop.example", false),
+        ("", false),
+    ] {
+        assert_eq!(is_authority(host.as_bytes()), fine, "{host}");
+    }
+}

@@ -9,6 +9,7 @@ mod duplex;
 mod fields;
 mod guard;
 mod keep_alive;
+mod screen;
 mod sending;
 pub mod server;
 
@@ -22,10 +23,13 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
-use weft_wire::Length;
+use weft_wire::{Fields, Length};
 
 pub(crate) use self::duplex::Duplex;
-use self::fields::from_header_map;
+use self::{
+    fields::from_header_map,
+    screen::{Fault, Heads},
+};
 use crate::{alarm::Alarm, body::Frame, message::Inform};
 
 /// A body that arrives on an HTTP/2 stream.
@@ -33,6 +37,8 @@ pub struct Incoming {
     stream: RecvStream,
     length: Length,
     from: From,
+    /// What is known of its trailers.
+    heads: Heads,
     all_data: bool,
     /// What was read while nobody could take it; rare, and bodies are moved often.
     ahead: Option<Box<Ahead>>,
@@ -76,7 +82,7 @@ enum From {
 }
 
 impl Incoming {
-    fn new(stream: RecvStream, headers: &HeaderMap, from: From) -> Self {
+    fn new(stream: RecvStream, headers: &HeaderMap, from: From, heads: Heads) -> Self {
         let length = match headers.get(http::header::CONTENT_LENGTH) {
             _ if stream.is_end_stream() => Length::Exact(0),
             // The library holds the stream to it.
@@ -87,7 +93,7 @@ impl Incoming {
                 .map_or(Length::Unknown, Length::Exact),
             None => Length::Unknown,
         };
-        Self { stream, length, from, all_data: false, ahead: None }
+        Self { stream, length, from, heads, all_data: false, ahead: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
@@ -126,14 +132,35 @@ impl Incoming {
         match self.stream.poll_trailers(cx) {
             Poll::Ready(Ok(Some(trailers))) => {
                 self.stir();
-                let mut fields = from_header_map(&trailers);
-                fields.keep_trailers();
-                Poll::Ready((!fields.is_empty()).then_some(Ok(Frame::Trailers(fields))))
+                Poll::Ready(self.trailers(&trailers))
             }
             Poll::Ready(Ok(None)) => Poll::Ready(None),
             Poll::Ready(Err(error)) => Poll::Ready(self.broken(error)),
             Poll::Pending => self.poll_silence(cx),
         }
+    }
+
+    /// The trailers, if they are any; they are not the end of a whole message if they break its rules.
+    fn trailers(&self, trailers: &HeaderMap) -> Option<Result<Frame>> {
+        let Some(fault) = self.heads.of_trailers(self.stream.stream_id().into()) else {
+            let mut fields: Fields = from_header_map(trailers);
+            fields.keep_trailers();
+            return (!fields.is_empty()).then_some(Ok(Frame::Trailers(fields)));
+        };
+        let (sender, reasons) = match &self.from {
+            From::Client { .. } => ("client", [Reason::MalformedRequest; 2]),
+            From::Service { .. } => {
+                ("service", [Reason::UpstreamMalformed, Reason::UpstreamHeadersTooLarge])
+            }
+        };
+        Some(Err(match fault {
+            Fault::Malformed(say) => {
+                Error::new(reasons[0], format!("the trailers of the {sender} are malformed: {say}"))
+            }
+            Fault::TooLarge => {
+                Error::new(reasons[1], format!("the trailers of the {sender} are too large"))
+            }
+        }))
     }
 
     /// A piece that its reader takes: there is room for as much again.

@@ -30,6 +30,10 @@ const WAITERS_PER_CONNECTION: usize = 16;
 /// How many may wait however few connections there may be.
 const WAITERS_MIN: usize = 1024;
 
+/// How many streams a service is taken to allow before one of its connections has said so; RFC 9113 section
+/// 6.5.2 recommends that it be no fewer.
+const STREAMS_FIRST: usize = 100;
+
 /// How many connections there may be to one endpoint, and for how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -153,6 +157,8 @@ pub(crate) struct Slot {
     opened: Notify,
     /// What TLS agreed on last.
     speaks: Cell<Option<Alpn>>,
+    /// How many streams the last shared connection allowed.
+    allowed: Cell<usize>,
     destination: Arc<dyn Destination>,
 }
 
@@ -167,6 +173,7 @@ impl Slot {
             opening: Cell::new(false),
             opened: Notify::new(),
             speaks: Cell::new(None),
+            allowed: Cell::new(STREAMS_FIRST),
             destination,
         }
     }
@@ -240,11 +247,20 @@ impl Slot {
     fn take_shared(&self, now: Tick) -> Option<Lent> {
         let options = self.options.borrow().clone();
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|(connection, _)| !connection.is_closed());
+        // One that allows no stream is being drained: it is left to those that it has.
+        shared.retain(|(connection, _)| {
+            let allowed = connection.streams_allowed();
+            if allowed > 0 {
+                self.allowed.set(allowed);
+            }
+            !connection.is_closed() && (allowed > 0 || connection.streams() > 0)
+        });
+        let most = options.streams_max;
         let connection = shared
             .iter()
             .filter(|(connection, _)| {
-                connection.streams() < options.streams_max.min(connection.streams_max)
+                let most = most.min(connection.streams_max).min(connection.streams_allowed());
+                connection.streams() < most
                     && !is_old(connection.opened, options.age_max, now)
                     && options.requests_max.is_none_or(|most| connection.served.get() < most)
             })
@@ -437,6 +453,7 @@ impl Pool {
             h2::client::Settings {
                 header_bytes_max: options.head.bytes_max,
                 streams_max: options.streams_max,
+                streams_first: slot.allowed.get(),
             }
         };
         let opened = h2::client::Connection::open(connected.io, settings, &self.stop);
@@ -476,8 +493,9 @@ impl Pool {
             shared.retain(|(connection, _)| {
                 let idle = connection.streams() == 0
                     && now.since(connection.idle_since.get()) > options.idle_timeout;
-                let old = is_old(connection.opened, options.age_max, now);
-                !(connection.is_closed() || gone || idle || old && connection.streams() == 0)
+                let leaves = is_old(connection.opened, options.age_max, now)
+                    || connection.streams_allowed() == 0;
+                !(connection.is_closed() || gone || idle || leaves && connection.streams() == 0)
             });
             slot.shared.borrow_mut().splice(0..0, shared);
             !(gone && slot.open.get() == 0)

@@ -389,6 +389,7 @@ fn poll_response_head(
         }
         let mut head = parsed.head;
         head.fields.strip_hop_by_hop(false);
+        head.fields.remove(Known::ContentLength);
         interim.inform.send(&head);
     }
 }

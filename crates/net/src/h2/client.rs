@@ -13,12 +13,16 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::task::AbortHandle;
 use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
-use weft_wire::{Fields, Known, Method, RequestHead, ResponseHead, h1};
+use weft_wire::{
+    Fields, Known, Method, RequestHead, ResponseHead,
+    h1::{self, HeadLimits},
+};
 
 use super::{
     From, Incoming,
     fields::{declare, from_header_map, to_header_map},
     keep_alive::KeepAlive,
+    screen::{Fault, Heads, Limits, Screen, Sender},
     sending::{Broken, Sending},
     server::connection_window,
 };
@@ -39,8 +43,12 @@ pub struct Settings {
     pub header_bytes_max: usize,
     /// Most concurrent streams.
     pub streams_max: usize,
+    /// How many streams are taken to be allowed until the service says so.
+    pub streams_first: usize,
 }
 
+/// The largest header block in the code of HPACK that is read at all.
+const BLOCK_MAX: usize = 512 * 1024;
 /// How many bytes of one stream a service may send ahead.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
@@ -55,6 +63,7 @@ const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs
 #[derive(Clone)]
 pub struct Connection {
     send: SendRequest<Bytes>,
+    heads: Heads,
     streams: Rc<Cell<usize>>,
     /// When it was opened.
     pub opened: Tick,
@@ -74,10 +83,16 @@ pub struct Stream {
     streams: Rc<Cell<usize>>,
     idle_since: Rc<Cell<Tick>>,
     freed: Freed,
+    /// Its number, once it has one, and where it is known by it.
+    id: Option<u32>,
+    heads: Heads,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.heads.forget(id);
+        }
         self.streams.set(self.streams.get().saturating_sub(1));
         self.idle_since.set(SystemClock::tick());
         self.freed.tell();
@@ -113,8 +128,18 @@ impl Connection {
     /// Opens a connection over a fresh stream and keeps it going on this worker until it ends.
     pub async fn open(io: Io, settings: Settings, stop: &Stop) -> Result<Self> {
         let secure = io.tls_info().is_some();
+        let limits = Limits {
+            trailers: HeadLimits {
+                bytes_max: settings.header_bytes_max,
+                count_max: settings.header_bytes_max / 4,
+            },
+            list_max: settings.header_bytes_max,
+            block_max: BLOCK_MAX,
+        };
+        let (io, heads) = Screen::new(io, Sender::Service, limits);
         let (send, connection) = h2::client::Builder::new()
             .enable_push(false)
+            .initial_max_send_streams(settings.streams_first)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(connection_window(STREAM_WINDOW, settings.streams_max))
             .data_frame_budget(SMALL_FRAMES_MAX)
@@ -134,6 +159,7 @@ impl Connection {
         let now = SystemClock::tick();
         Ok(Self {
             send,
+            heads,
             streams,
             opened: now,
             idle_since: Rc::new(Cell::new(now)),
@@ -147,6 +173,11 @@ impl Connection {
     /// How many streams are under way.
     pub fn streams(&self) -> usize {
         self.streams.get()
+    }
+
+    /// How many streams the service allows.
+    pub fn streams_allowed(&self) -> usize {
+        self.send.current_max_send_streams()
     }
 
     /// Whether it has ended, or is about to.
@@ -163,6 +194,8 @@ impl Connection {
             streams: self.streams.clone(),
             idle_since: self.idle_since.clone(),
             freed: self.freed.clone(),
+            id: None,
+            heads: self.heads.clone(),
         }
     }
 
@@ -172,7 +205,7 @@ impl Connection {
         head: &RequestHead,
         body: Body,
         inform: &Inform,
-        stream: Stream,
+        mut stream: Stream,
     ) -> Result<(ResponseHead, Body), Failed> {
         let request = self.request(head, &body).map_err(|error| Failed { error })?;
         let unsent = |error: h2::Error| Failed {
@@ -185,6 +218,9 @@ impl Connection {
         poll_fn(|cx| self.send.poll_ready(cx)).await.map_err(unsent)?;
         let ends = body.is_empty();
         let (mut response, out) = self.send.send_request(request, ends).map_err(unsent)?;
+        let id = response.stream_id().into();
+        stream.id = Some(id);
+        self.heads.expect(id);
         let mut pipe = (!ends).then(|| Sending::new(out, body));
         let mut waits = Waits::of(head, ends);
         let mut interims = 0;
@@ -220,6 +256,9 @@ impl Connection {
         })
         .await
         .map_err(|error| Failed { error })?;
+        if let Some(fault) = self.heads.of_head(id) {
+            return Err(Failed { error: malformed(fault) });
+        }
         let (parts, received) = received.into_parts();
         let fields = from_header_map(&parts.headers);
         check_length(&fields).map_err(|error| Failed { error })?;
@@ -246,7 +285,7 @@ impl Connection {
             Pipe { task: rest.abort_handle(), failed }
         });
         let from = From::Service { _stream: stream, pipe, _unsent: unsent.map(Box::new) };
-        Ok((head, Body::H2(Incoming::new(received, &parts.headers, from))))
+        Ok((head, Body::H2(Incoming::new(received, &parts.headers, from, self.heads.clone()))))
     }
 
     fn request(&self, head: &RequestHead, body: &Body) -> Result<http::Request<()>> {
@@ -291,7 +330,7 @@ fn check_length(fields: &Fields) -> Result<()> {
 
 /// Reads and writes for all streams of a connection, until it ends or no longer answers.
 async fn keep_going(
-    mut connection: h2::client::Connection<Io, Bytes>,
+    mut connection: h2::client::Connection<Screen<Io>, Bytes>,
     streams: Rc<Cell<usize>>,
     stop: Stop,
 ) {
@@ -304,6 +343,20 @@ async fn keep_going(
         if streams.get() == 0 { Poll::Pending } else { keep_alive.poll(cx) }
     })
     .await;
+}
+
+/// Why a head is no response.
+fn malformed(fault: Fault) -> Error {
+    match fault {
+        Fault::Malformed(say) => Error::new(
+            Reason::UpstreamMalformed,
+            format!("the head of the response is malformed: {say}"),
+        ),
+        Fault::TooLarge => Error::new(
+            Reason::UpstreamHeadersTooLarge,
+            "the header section of the response is too large",
+        ),
+    }
 }
 
 /// Names what the library reports. What the service refused (REFUSED_STREAM, or a stream beyond the
@@ -319,6 +372,10 @@ fn failure(error: h2::Error) -> Error {
         ),
         Some(h2::Reason::HTTP_1_1_REQUIRED) => {
             Error::new(Reason::UpstreamRefused, "the service wants HTTP/1.1").retry(Retry::No)
+        }
+        Some(reason) if error.is_library() => {
+            Error::new(Reason::UpstreamMalformed, "the service broke the rules of HTTP/2")
+                .note(reason.description())
         }
         Some(reason) if reason != h2::Reason::CANCEL => {
             Error::new(Reason::UpstreamClosed, "the service reset the stream before its response")

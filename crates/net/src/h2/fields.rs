@@ -73,7 +73,9 @@ pub(super) fn append_from(map: &HeaderMap, fields: &mut Fields) {
             has_cookies = true;
             continue;
         }
-        fields.append_lower(name.as_str(), value.as_bytes());
+        // White space around a value is none of it, here as in HTTP/1.1.
+        let value = value.as_bytes().trim_ascii();
+        fields.append_lower(name.as_str(), value);
     }
     if has_cookies {
         let cookies: Vec<&[u8]> =
@@ -115,7 +117,7 @@ mod tests {
             ("x-own", b"1"),
             ("set-cookie", b"a=1"),
             ("set-cookie", b"b=2"),
-            ("x-bytes", b"\xff\x80 tab\t"),
+            ("x-bytes", b"\xff\x80 tab"),
             ("via", b""),
         ] {
             assert!(fields.append(name, value));

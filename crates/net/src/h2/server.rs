@@ -21,6 +21,7 @@ use super::{
     fields::to_header_map,
     guard::{Guard, Tripped},
     keep_alive::KeepAlive,
+    screen::{Heads, Limits, Screen, Sender},
 };
 use crate::{
     alarm::Alarm,
@@ -57,6 +58,8 @@ const WINDOW_SPARE: u32 = 1024 * 1024;
 /// How often the limit of a header section its fields may count in HPACK's way, by which each crumb of a
 /// cookie is a field with 32 bytes of its own; by the fields' own bytes the limit is held exactly.
 const HEADER_LIST_FACTOR: usize = 4;
+/// What a header block in the code of HPACK may have beyond that.
+const BLOCK_SPARE: usize = 64 * 1024;
 /// How long a client may take to hear of GOAWAY while it has no stream.
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken response waits for what came of it to leave.
@@ -75,6 +78,7 @@ struct Shared<H> {
     peer: Rc<Peer>,
     stop: Stop,
     head: HeadLimits,
+    heads: Heads,
     idle: Duration,
     open: Cell<usize>,
     last_end: Cell<Tick>,
@@ -127,16 +131,19 @@ pub async fn serve<H: Handler>(
     stop: &Stop,
 ) -> Result<()> {
     let alarm = Alarm::default();
+    let head =
+        HeadLimits { bytes_max: settings.header_bytes_max, count_max: settings.header_count_max };
+    let list_max = settings.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR);
     let (io, tripped) = Guard::new(io, early, settings.resets_max);
+    let block_max = list_max.saturating_add(BLOCK_SPARE);
+    let (io, heads) =
+        Screen::new(io, Sender::Client, Limits { trailers: head, list_max, block_max });
     let mut draining = stop.draining();
     let began = SystemClock::tick();
     let mut handshake = pin!(
         h2::server::Builder::new()
             .max_concurrent_streams(settings.streams_max)
-            .max_header_list_size(
-                u32::try_from(settings.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR))
-                    .unwrap_or(u32::MAX),
-            )
+            .max_header_list_size(u32::try_from(list_max).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(settings.resets_max.min(1000) as usize)
             .max_local_error_reset_streams(Some(settings.resets_max as usize))
             .initial_window_size(STREAM_WINDOW)
@@ -169,10 +176,8 @@ pub async fn serve<H: Handler>(
         handler,
         peer,
         stop: stop.clone(),
-        head: HeadLimits {
-            bytes_max: settings.header_bytes_max,
-            count_max: settings.header_count_max,
-        },
+        head,
+        heads,
         idle: settings.stream_idle_timeout,
         open: Cell::new(0),
         last_end: Cell::new(SystemClock::tick()),

@@ -273,6 +273,7 @@ fn fields_are_held_to_the_rules_of_either_version() {
         ("POST", &[("content-length", "0x0")], 400),
         ("GET", &[("x", " a")], 400),
         ("GET", &[("x", "a\t")], 400),
+        ("GET", &[("host", "t"), ("host", "t")], 400),
         ("GET", &[("expect", "wonders")], 417),
         ("AMETHODWITHANAMETHATISLONGERTHANANY", &[], 501),
     ];
@@ -302,9 +303,13 @@ fn fields_are_held_to_the_rules_of_either_version() {
         }
         assert!(service.seen().is_empty(), "{method} {fields:?} reached the service");
     }
-    for (scheme, path, authority) in
-        [("ftp", "/", "t"), ("http", "a", "t"), ("http", "/", ""), ("http", "*", "t")]
-    {
+    for (scheme, path, authority) in [
+        ("ftp", "/", "t"),
+        ("http", "a", "t"),
+        ("http", "/", ""),
+        ("http", "*", "t"),
+        ("http", "/a#b", "t"),
+    ] {
         let mut conn = weft.connect("web");
         let block: Vec<u8> =
             [(":method", "GET"), (":scheme", scheme), (":path", path), (":authority", authority)]

@@ -23,6 +23,9 @@ pub(super) fn request_head(parts: &Parts, limits: HeadLimits) -> Result<RequestH
             }
             // It stands for Host, which must not say anything else (RFC 9113 section 8.3.1).
             let mut hosts = parts.headers.get_all(header::HOST).iter();
+            if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
+                return Err((Reason::MalformedRequest, "Host is there more than once"));
+            }
             if hosts
                 .any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
             {

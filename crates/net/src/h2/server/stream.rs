@@ -36,7 +36,12 @@ pub(super) async fn serve<H: Handler>(
     let alarm = Alarm::default();
     let mut tunnelled = None;
     let mut method = Method::Get;
-    let response = match request_head(&parts, shared.head) {
+    let id = received.stream_id().into();
+    let head = match shared.heads.of_head(id) {
+        None => request_head(&parts, shared.head),
+        Some(_) => Err((Reason::HeadersTooLarge, "the header section is too large")),
+    };
+    let response = match head {
         Ok(head) => {
             method = head.method.clone();
             let inform = Inform::h2(&respond);
@@ -55,7 +60,7 @@ pub(super) async fn serve<H: Handler>(
                     silence: None,
                     owes_continue: waits.then(|| inform.clone()),
                 };
-                Body::H2(Incoming::new(received, &parts.headers, from))
+                Body::H2(Incoming::new(received, &parts.headers, from, shared.heads.clone()))
             };
             let peer = shared.peer.clone();
             let request = Request { head, body, peer, alarm: alarm.clone(), inform };

@@ -1,0 +1,105 @@
+//! What the header blocks of a connection's streams were, for those who read the streams.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use super::{Sender, look::Look};
+
+/// What is remembered of streams that nobody asks for.
+const FAULTS_MAX: usize = 1024;
+
+/// What is wrong with a head or with trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::h2) enum Fault {
+    /// It breaks the rules of HTTP.
+    Malformed(&'static str),
+    /// It is larger than the limit.
+    TooLarge,
+}
+
+/// What the blocks of a connection's streams were, for those who read the streams.
+#[derive(Clone, Default)]
+pub(in crate::h2) struct Heads(Rc<RefCell<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// The last stream that a client has opened.
+    last: u32,
+    /// Of a client, those with a fault; of a service, those that wait for a response.
+    streams: BTreeMap<u32, Stream>,
+}
+
+#[derive(Default)]
+struct Stream {
+    /// The final head of a response was there.
+    answered: bool,
+    head: Option<Fault>,
+    trailers: Option<Fault>,
+}
+
+impl Heads {
+    /// Has a response looked for on a stream.
+    pub(in crate::h2) fn expect(&self, stream: u32) {
+        self.0.borrow_mut().streams.insert(stream, Stream::default());
+    }
+
+    pub(in crate::h2) fn forget(&self, stream: u32) {
+        self.0.borrow_mut().streams.remove(&stream);
+    }
+
+    /// What was wrong with the head of a stream.
+    pub(in crate::h2) fn of_head(&self, stream: u32) -> Option<Fault> {
+        self.0.borrow().streams.get(&stream)?.head
+    }
+
+    /// What was wrong with the trailers of a stream.
+    pub(in crate::h2) fn of_trailers(&self, stream: u32) -> Option<Fault> {
+        self.0.borrow().streams.get(&stream)?.trailers
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().streams.is_empty()
+    }
+
+    /// Which part of a stream comes next.
+    pub(super) fn part(&self, sender: Sender, stream: u32) -> Part {
+        let seen = self.0.borrow();
+        match (sender, seen.streams.get(&stream)) {
+            (Sender::Client, _) if stream <= seen.last => Part::Trailers,
+            (Sender::Client, _) => Part::Head,
+            (Sender::Service, None) => Part::Late,
+            (Sender::Service, Some(stream)) if stream.answered => Part::Trailers,
+            (Sender::Service, Some(_)) => Part::Head,
+        }
+    }
+
+    pub(super) fn note(&self, sender: Sender, id: u32, look: &Look) {
+        let mut seen = self.0.borrow_mut();
+        if sender == Sender::Client {
+            seen.last = seen.last.max(id);
+            if look.fault.is_some() {
+                seen.streams.entry(id).or_default();
+                if seen.streams.len() > FAULTS_MAX {
+                    seen.streams.pop_first();
+                }
+            }
+        }
+        let Some(stream) = seen.streams.get_mut(&id) else { return };
+        match look.part {
+            Part::Head => {
+                stream.answered |= look.fault.is_some() || look.status >= 200;
+                stream.head = look.fault;
+            }
+            Part::Trailers => stream.trailers = look.fault,
+            Part::Late => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Head,
+    Trailers,
+    /// Either, of a stream for which nobody waits any more.
+    Late,
+}

@@ -20,6 +20,8 @@ pub(crate) struct Index {
     /// What lies before is in it.
     upto: u64,
     by_key: BTreeMap<Bytes, u64>,
+    /// The newest message that is damaged: of which key it was is not known.
+    lost: Option<u64>,
 }
 
 /// The last message of a key.
@@ -35,17 +37,36 @@ pub struct Last {
     pub message: Message,
 }
 
+fn damaged(topic: &Topic, lost: u64, before: Option<u64>) -> Error {
+    let mut text = format!(
+        "the message at position {lost} of topic {} is damaged, and may be the last of the key",
+        topic.key
+    );
+    if let Some(before) = before {
+        text += &format!("; the last that is whole is at position {before}");
+    }
+    Error::new(Reason::StorageCorrupt, text)
+}
+
 impl Broker {
     /// The last message of a key of a compacted topic, `None` if there is none.
     ///
     /// # Errors
     /// [`Reason::DefinitionConflict`] if the topic is not compacted, [`Reason::NotSupported`] if it has more
-    /// than [`KEYS_MAX`] keys.
+    /// than [`KEYS_MAX`] keys; [`Reason::StorageCorrupt`] if the last message is damaged, or may be: one of
+    /// a key that cannot be read any more came after the last that can. A newer message of the key ends that.
     pub async fn last(&self, topic: &Topic, key: &[u8]) -> Result<Option<Last>> {
         let mut index = topic.last.lock().await;
         self.catch_up(topic, &mut index).await?;
-        let Some(position) = index.by_key.get(key).copied() else { return Ok(None) };
-        self.last_at(topic, position).await
+        let known = index.by_key.get(key).copied();
+        let first = self.store().log_stats(topic.log)?.first;
+        if let Some(lost) = index.lost.filter(|lost| *lost >= first && known < Some(*lost)) {
+            return Err(damaged(topic, lost, known));
+        }
+        match known {
+            Some(position) => self.last_at(topic, position).await,
+            None => Ok(None),
+        }
     }
 
     async fn catch_up(&self, topic: &Topic, index: &mut Index) -> Result<()> {
@@ -66,7 +87,10 @@ impl Broker {
                         index.upto = record.position + 1;
                         index.by_key.insert(record.key, record.position);
                     }
-                    ReadItem::Lost { position, .. } => index.upto = position + 1,
+                    ReadItem::Lost { position, .. } => {
+                        index.upto = position + 1;
+                        index.lost = Some(position);
+                    }
                 }
             }
             if index.by_key.len() > KEYS_MAX {
@@ -88,7 +112,10 @@ impl Broker {
                 position,
                 published_ms: record.time_ms,
             })),
-            // Gone by retention, or unreadable.
+            Some(ReadItem::Lost { position: lost, .. }) if lost == position => {
+                Err(damaged(topic, lost, None))
+            }
+            // Gone by retention.
             _ => Ok(None),
         }
     }

@@ -241,6 +241,53 @@ fn the_last_message_of_each_key_is_found() {
     assert_eq!(error.reason(), Reason::DefinitionConflict);
 }
 
+#[test]
+fn a_last_value_that_is_damaged_is_told_and_no_older_one_is_given_for_it() {
+    for asked_before in [false, true] {
+        let node = Node::new();
+        let options = TopicOptions { compact: true, ..TopicOptions::default() };
+        let prices = node.run(node.broker.declare_topic(&key("prices"), options)).unwrap();
+        let of = |id: &str, key: &'static str| {
+            Publish::new(event(id, "test", &format!("{id} {}", "x".repeat(20_000)))).keyed(key)
+        };
+        node.publish(prices.clone(), &[of("old", "a"), of("other", "b")]);
+        node.publish(prices.clone(), &[of("spoiled", "a"), of("later", "c")]);
+        let last =
+            |node: &Node, name: &'static str| node.run(node.broker.last(&prices, name.as_bytes()));
+        if asked_before {
+            assert_eq!(last(&node, "a").unwrap().unwrap().position, 2);
+        }
+        // Written behind, and out of memory.
+        let filler = topic(&node, "filler");
+        let find = || {
+            node.disk.files().into_iter().find_map(|(path, _)| {
+                let bytes = node.disk.contents(&path).filter(|_| path.starts_with("segments/"))?;
+                let at = bytes.windows(11).position(|window| window == b"spoiled xxx")?;
+                Some((path, at as u64))
+            })
+        };
+        let mut segment = None;
+        for number in 0..500 {
+            node.publish(filler.clone(), &[of(&number.to_string(), "f")]);
+            node.settle_down();
+            segment = find();
+            if segment.is_some() {
+                break;
+            }
+        }
+        let (path, at) = segment.expect("the topic is in a segment");
+        assert!(node.disk.flip(&path, (at + 100) * 8));
+        let error = last(&node, "a").unwrap_err();
+        assert_eq!(error.reason(), Reason::StorageCorrupt);
+        assert!(error.detail().contains("position 2"), "{}", error.detail());
+        // Whose it was is known where it was read before.
+        assert_eq!(last(&node, "b").is_ok(), asked_before);
+        assert_eq!(last(&node, "c").unwrap().unwrap().position, 3);
+        node.publish(prices.clone(), &[of("new", "a")]);
+        assert_eq!(last(&node, "a").unwrap().unwrap().position, 4);
+    }
+}
+
 /// A subscription of the topic `t` that leads to the queue `work`.
 fn subscribe_to_work(node: &Node) -> Arc<Subscription> {
     let target = SubscriptionTarget::Queue("work".into());

@@ -386,11 +386,11 @@ pub static OPERATIONS: &[Operation] = &[
     get(
         "schedules",
         "/v1/schedules",
-        "Every schedule, and every message that is scheduled.",
+        "Schedules, and messages that are scheduled, by id. Where there are more, `next` is the `after` to go on with.",
         &[
             SPACE,
             may("after", "The id to go on after.", Shape::Text(&text::NAME)),
-            may("max", "How many at most.", Shape::Int(1, schedules::LIST_MAX)),
+            may("max", "How many at most: 100 if not given.", Shape::Int(1, schedules::LIST_MAX)),
         ],
         by!(schedules::list),
     ),

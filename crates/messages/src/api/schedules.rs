@@ -30,9 +30,16 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
     let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100);
     query.done()?;
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let all = ask.desk.broker().schedules(&space, after.as_deref(), max).await?;
+    // One more tells whether there are more.
+    let mut all = ask.desk.broker().schedules(&space, after.as_deref(), max + 1).await?;
+    let more = all.len() > max;
+    all.truncate(max);
     let views = all.iter().map(view).collect::<Result<Vec<_>>>()?;
-    Response::json(200, &json!({"schedules": views}))
+    let mut answer = json!({"schedules": views});
+    if let (true, Some(last)) = (more, all.last()) {
+        answer["next"] = json!(*last.id.name);
+    }
+    Response::json(200, &answer)
 }
 
 /// `GET /v1/schedules/{id}`

@@ -123,6 +123,18 @@ async fn schedules_are_made_seen_and_cancelled() {
     assert_eq!(data(&got["deliveries"]), [7]);
     let listed = node.get("/v1/schedules").await.expect(200);
     assert_eq!(listed["schedules"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed.get("next"), None, "that is all");
+    for name in ["p1", "p2", "p3"] {
+        node.put(&format!("/v1/schedules/{name}"), nightly).await.expect(201);
+    }
+    let listed = node.get("/v1/schedules?max=2").await.expect(200);
+    assert_eq!((listed["schedules"].as_array().unwrap().len(), &listed["next"]), (2, &"p1".into()));
+    let listed = node.get("/v1/schedules?max=2&after=p1").await.expect(200);
+    assert_eq!(listed["schedules"][0]["id"], "p2");
+    assert_eq!(listed.get("next"), None, "there is exactly as much as was asked for");
+    for name in ["p1", "p2", "p3"] {
+        node.delete(&format!("/v1/schedules/{name}")).await.expect(204);
+    }
     node.get("/v1/schedules/soon").await.refused(404, "no_message");
     node.put("/v1/schedules/x", r#"{"cron": "never", "to": {"queue": "q"}}"#)
         .await

@@ -74,19 +74,28 @@ impl Schedule {
         let admin = self.admin;
         let path = |id: &str| format!("/v1/schedules/{}", admin::segment(id));
         match self.action {
-            Action::List => admin.ask(&Method::GET, "/v1/schedules", None, |all: &Value| {
-                columns(
-                    &all["schedules"],
-                    &[
-                        ("schedule", "id"),
-                        ("when", "cron"),
-                        ("zone", "time_zone"),
-                        ("next", "next"),
-                        ("topic", "to.topic"),
-                        ("queue", "to.queue"),
-                    ],
-                )
-            }),
+            Action::List => {
+                admin.ask(&Method::GET, "/v1/schedules?max=1000", None, |all: &Value| {
+                    let mut told = columns(
+                        &all["schedules"],
+                        &[
+                            ("schedule", "id"),
+                            ("when", "cron"),
+                            ("zone", "time_zone"),
+                            ("next", "next"),
+                            ("topic", "to.topic"),
+                            ("queue", "to.queue"),
+                        ],
+                    );
+                    if let Some(next) = all["next"].as_str() {
+                        told += &format!(
+                            "there are more: GET /v1/schedules?after={}\n",
+                            admin::segment(next)
+                        );
+                    }
+                    told
+                })
+            }
             Action::Show { id } => admin.ask(&Method::GET, &path(&id), None, members),
             Action::Create { id, cron, at, delay, time_zone, topic, queue, kind, data } => {
                 let mut body = Map::new();

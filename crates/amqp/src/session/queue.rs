@@ -212,7 +212,9 @@ impl Session {
         if if_unused && entry.queue.consumers() > 0 {
             return Err(refused("in use"));
         }
-        if if_empty && depth > 0 {
+        // Dead letters that wait for room elsewhere are in the queue, though nobody is handed them.
+        let waiting = self.server.broker.queue_view(&entry.queue).dead_letters_waiting;
+        if if_empty && (depth > 0 || waiting > 0) {
             return Err(refused("not empty"));
         }
         vhost.delete_queue(&entry, self.id).await?;

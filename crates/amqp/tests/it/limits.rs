@@ -270,3 +270,49 @@ fn each_of_255_priorities_is_one() {
         }
     });
 }
+
+#[test]
+fn a_queue_with_dead_letters_that_wait_is_not_empty() {
+    run(|| async {
+        let node = Node::new().await;
+        let mut client = node.connect().await;
+        client
+            .queue("dead", true, &limits(&[("x-max-length", 1)], Some("reject-publish"), false))
+            .await;
+        client.publish("", "dead", &PERSISTENT, b"there").await;
+        client.queue("q", true, &limits(&[], None, true)).await;
+        client.publish("", "q", &PERSISTENT, b"waits").await;
+        let get = Method::BasicGet { ticket: 0, queue: "q", no_ack: false };
+        let Method::BasicGetOk { delivery_tag, .. } = client.call(1, get).await.method() else {
+            panic!("nothing is there")
+        };
+        client.content().await;
+        client.send(1, Method::BasicReject { delivery_tag, requeue: false }).await;
+        let delete = |queue| Method::QueueDelete {
+            ticket: 0,
+            queue,
+            if_unused: false,
+            if_empty: true,
+            no_wait: false,
+        };
+        // It waits for room, and is in the queue as long.
+        assert_eq!(depth(&mut client, "q").await, 0);
+        let refused = client.call(1, delete("q")).await;
+        assert!(
+            matches!(refused.method(), Method::ChannelClose { reply_code: 406, .. }),
+            "{refused:?}"
+        );
+        client.send(1, Method::ChannelCloseOk {}).await;
+        client.channel(1).await;
+        client.get("dead").await;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while depth(&mut client, "dead").await == 0 {
+            assert!(std::time::Instant::now() < deadline, "it does not go on");
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        }
+        assert_eq!(
+            client.call(1, delete("q")).await.method(),
+            Method::QueueDeleteOk { message_count: 0 }
+        );
+    });
+}

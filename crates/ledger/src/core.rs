@@ -21,6 +21,7 @@ mod load;
 mod loading;
 mod log;
 mod look;
+mod lost;
 mod map;
 mod now;
 mod plan;

@@ -177,7 +177,7 @@ impl Flusher {
                 _ => {
                     lost += 1;
                     house.files.set_aside(&format!("wal-{}-{from}", place.file), image);
-                    tell(house, *log, *position, "its bytes in the log do not fit their checksum");
+                    lose(house, *log, *position, "its bytes in the log do not fit their checksum");
                 }
             }
         }
@@ -366,7 +366,7 @@ impl Flusher {
         })?;
         torn.into_iter().for_each(|range| house.files.set_segment_aside(segment, range));
         for (position, why) in lost {
-            tell(house, LogId(log), position, &why);
+            lose(house, LogId(log), position, &why);
         }
         result
     }
@@ -382,6 +382,16 @@ fn tell(house: &House<'_>, log: LogId, position: u64, why: &str) {
         core.log(log).map(|log| log.name.to_string()).unwrap_or_default()
     };
     house.files.damages.tell_record(&LostRecord { log, name, position, why: why.to_owned() });
+}
+
+/// Tells of a record that is damaged and cannot be carried on, if it is still there, and lets nobody wait
+/// for it.
+fn lose(house: &House<'_>, log: LogId, position: u64, why: &str) {
+    tell(house, log, position, why);
+    let mut core = house.shared.core.lock();
+    if core.is_there(log, position) {
+        core.lose(log, position);
+    }
 }
 
 /// Fails unless `needed` bytes and some more are free.

@@ -25,9 +25,10 @@ use weft_kernel::{Clock, Error, Reason, Result};
 
 use crate::{
     core::{Now, WriteGroup},
-    disk::Disk,
+    disk::{Disk, unreadable},
     flush::Flusher,
     ledger::Shared,
+    manifest::FOLDERS,
     options::Options,
     recover::{self, DiskLock, Recovered},
     store::Stats,
@@ -118,7 +119,18 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Shared>, Arc<Self>, Recovered)> {
         let now = Now::read(&*clock);
-        let found = recover::recover(disk, &options, now)?;
+        let vanished = had_a_ledger(&*disk)?;
+        let mut found = recover::recover(disk, &options, now)?;
+        if vanished {
+            let told =
+                "nothing is left of the ledger that was in the folder before: it begins empty";
+            found.files.damages.tell(told.to_owned());
+            found.report.damage.push(told.to_owned());
+        }
+        for lost in found.core.lose_holes() {
+            found.files.damages.tell(lost.clone());
+            found.report.damage.push(lost);
+        }
         let files = Arc::new(found.files);
         let damages = files.damages.clone();
         let shared = Arc::new(Shared::new(found.core, clock, damages));
@@ -288,4 +300,17 @@ impl Service {
         wakes.wake();
         self.shared.poisoned();
     }
+}
+
+/// Whether a ledger was in a folder of which nothing is left but its lock, or what was found damaged.
+fn had_a_ledger(disk: &dyn Disk) -> Result<bool> {
+    let list =
+        |folder: &str| disk.list(folder).map_err(|error| unreadable("cannot list", folder, error));
+    for folder in FOLDERS.into_iter().filter(|folder| *folder != QUARANTINE) {
+        if !list(folder)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    let lock = list("")?.iter().any(|name| name == "lock");
+    Ok(lock || !list(QUARANTINE)?.is_empty())
 }

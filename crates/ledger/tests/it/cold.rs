@@ -301,3 +301,82 @@ fn damage_in_a_segment_is_found_before_it_is_read() {
     }
     assert!(queue.ledger.stats().damaged > before);
 }
+
+/// Changes a byte of the first file of the log that holds `text`.
+fn spoil(disk: &SimulatedDisk, text: &str) {
+    let (path, at) = disk
+        .files()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("wal/"))
+        .find_map(|(path, _)| {
+            let bytes = disk.contents(&path)?;
+            let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+            Some((path, at as u64))
+        })
+        .unwrap();
+    assert!(disk.flip(&path, at * 8));
+}
+
+#[test]
+fn what_a_damaged_frame_held_is_counted_as_lost_and_never_as_ready() {
+    for stored in [true, false] {
+        let disk = SimulatedDisk::new();
+        let options = Options { wal_file_bytes: ByteSize(64 << 10), ..Options::default() };
+        let clock = Arc::new(ManualClock::default());
+        let open = || {
+            let disk = Arc::new(disk.clone());
+            Ledger::open(disk, options.clone(), clock.clone()).unwrap().0
+        };
+        let ledger = open();
+        let queue = block(&ledger, ledger.create_log("queue", LogOptions::default())).unwrap();
+        let topic = block(&ledger, ledger.create_log("topic", LogOptions::default())).unwrap();
+        let owner = GroupOptions::owning(queue);
+        let owner = block(&ledger, ledger.create_group("owner", owner)).unwrap();
+        let reader = GroupOptions::over(topic);
+        let reader = block(&ledger, ledger.create_group("reader", reader)).unwrap();
+        for number in 0..12 {
+            for (log, what) in [(queue, "queued"), (topic, "topical")] {
+                let record = NewRecord::new(format!("{what} {number:03}").into_bytes());
+                let append = Transaction::new(Durability::Fsync).append(log, record);
+                block(&ledger, ledger.commit(append)).unwrap();
+            }
+        }
+        // What was removed or settled is no loss.
+        let gone = Transaction::new(Durability::Fsync)
+            .with(Op::Remove { log: topic, position: 3 })
+            .with(Op::Remove { log: queue, position: 4 });
+        block(&ledger, ledger.commit(gone)).unwrap();
+        if stored {
+            ledger.checkpoint().unwrap();
+        }
+        drop(ledger);
+        disk.reopen();
+        spoil(&disk, "queued 005");
+        spoil(&disk, "topical 006");
+        let mut ledger = open();
+        for _ in 0..2 {
+            // What was removed from a topic a reader passes over when it gets there.
+            for (log, group, ready) in [(queue, owner, 10), (topic, reader, 11)] {
+                let stats = ledger.group_stats(group).unwrap();
+                assert_eq!((stats.ready, stats.lost), (ready, 1), "{log} {stored}");
+                assert_eq!(ledger.log_stats(log).unwrap().records, 10);
+            }
+            let told = ledger.damage();
+            for what in ["`queue` are lost, at positions 5", "`topic` are lost, at positions 6"] {
+                assert!(told.iter().any(|told| told.ends_with(what)), "{told:?}");
+            }
+            // Where nothing was stored in between the loss is found again.
+            drop(ledger);
+            disk.reopen();
+            ledger = open();
+        }
+        for group in [owner, reader] {
+            let ask =
+                Ask { consumer: ConsumerId::SYSTEM, records: 100, bytes: u64::MAX, lease: None };
+            let leased = block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
+            assert_eq!(leased.len(), 10);
+            assert_eq!(ledger.group_stats(group).unwrap().ready, 0);
+        }
+        ledger.close().unwrap();
+    }
+}

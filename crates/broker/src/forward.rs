@@ -120,7 +120,10 @@ impl Broker {
             match moved {
                 Ok(()) => {}
                 Err(error) => match error.reason() {
-                    Reason::QueueFull | Reason::StorageFull | Reason::LeaseLost => return held,
+                    Reason::QueueFull
+                    | Reason::StorageFull
+                    | Reason::StorageUnavailable
+                    | Reason::LeaseLost => return held,
                     _ => return Err(error),
                 },
             }

@@ -174,7 +174,7 @@ impl Broker {
     /// that are refused (a queue is full) are told and keep no other from being stored.
     ///
     /// # Errors
-    /// What is wrong with the store as a whole ([`Reason::StorageBusy`], [`Reason::StorageFull`],
+    /// What is wrong with the store as a whole ([`Reason::StorageBusy`], [`Reason::StorageFull`], [`Reason::StorageUnavailable`],
     /// [`Reason::StoragePoisoned`]), or with the batch ([`Reason::MessageTooLarge`]); nothing is stored then.
     pub fn submit_each(&self, mut batch: Batch) -> Result<Submitted> {
         let mut refused = Vec::new();
@@ -200,7 +200,10 @@ impl Broker {
             };
             let global = matches!(
                 error.error.reason(),
-                Reason::StorageBusy | Reason::StorageFull | Reason::StoragePoisoned
+                Reason::StorageBusy
+                    | Reason::StorageFull
+                    | Reason::StorageUnavailable
+                    | Reason::StoragePoisoned
             );
             let op = error.op.and_then(|op| u32::try_from(op).ok());
             let (Some(op), false) = (op, global) else {

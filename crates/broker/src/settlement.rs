@@ -165,7 +165,7 @@ impl Broker {
                         }
                     }
                 }
-                (None, Reason::StorageFull)
+                (None, Reason::StorageFull | Reason::StorageUnavailable)
                     if outcomes.iter().any(|one| matches!(one, Outcome::Bury { .. })) =>
                 {
                     (0..outcomes.len()).for_each(|index| hold(&mut outcomes, index, &mut held));

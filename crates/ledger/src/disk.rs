@@ -11,6 +11,7 @@ pub mod simulated;
 
 use std::{any::Any, fmt, io, path::Path, sync::Arc};
 
+use rustix::io::Errno;
 use weft_kernel::{Error, Reason};
 
 pub(crate) use overlay::Overlay;
@@ -28,6 +29,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Gives a file another name, in the place of what has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a folder of which no file is left; nothing where folders are but parts of names.
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        let _ = dir;
+        Ok(())
+    }
+    /// Removes what was made to have a place for files, as far as nothing else has come into it: for a copy
+    /// that failed.
+    fn unmake(&self) {}
     /// Makes the names in a folder safe.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Takes the disk for this opener alone, until what is given back is dropped; `WouldBlock` while another has it.
@@ -85,10 +94,31 @@ fn full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// What a failed change of a disk means to a caller.
+/// Whether the system has nothing left to open a file with (descriptors of the process or of the machine,
+/// memory): nothing was changed, and it passes.
+pub(crate) fn passes(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN))
+}
+
+/// What a failed change of a disk means to a caller, where the change can be begun anew: a file that is
+/// opened, made or given another name. What was written in place and may or may not be there is
+/// [`broken`].
 pub(crate) fn failed(doing: &'static str, path: &str, error: io::Error) -> Error {
-    let reason = if full(&error) { Reason::StorageFull } else { Reason::StoragePoisoned };
+    let reason = if full(&error) {
+        Reason::StorageFull
+    } else if passes(&error) {
+        Reason::StorageUnavailable
+    } else {
+        Reason::StoragePoisoned
+    };
     Error::new(reason, doing).because(error).at(path.to_owned())
+}
+
+/// What a failed write or sync of what is there already means: nothing after it can be trusted, whatever
+/// the reason was.
+pub(crate) fn broken(doing: &'static str, path: &str, error: io::Error) -> Error {
+    Error::new(Reason::StoragePoisoned, doing).because(error).at(path.to_owned())
 }
 
 /// What a failed read of a disk means to a caller: nothing has changed, and it may be tried again.

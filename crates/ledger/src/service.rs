@@ -102,7 +102,7 @@ pub(crate) struct Service {
     pulses: Pulses,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Whether housekeeping stands still because something cannot be read.
+    /// Whether housekeeping stands still because a file cannot be opened, read or made.
     unread: AtomicBool,
     /// Held from the opening to the stop.
     lock: Mutex<Option<DiskLock>>,
@@ -285,6 +285,7 @@ impl Service {
         stats.damaged = self.files.damages.count();
         let mut core = self.shared.core.lock();
         stats.full = core.cursor().is_full();
+        stats.unavailable = self.unread.load(Ordering::Relaxed);
         stats.poisoned = core.poisoned().is_some();
     }
 

@@ -200,6 +200,8 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Whether appends are refused because the disk has no room.
     pub full: bool,
+    /// Whether a file cannot be opened, read or made for now, and housekeeping stands still.
+    pub unavailable: bool,
     /// Whether nothing is taken because a write has failed.
     pub poisoned: bool,
     /// Bytes of the files of the write-ahead log, those that are ready to be used included.
@@ -215,7 +217,7 @@ pub struct Stats {
 /// Object-safe. What is asked per message neither waits nor allocates a future; the rest does.
 /// Errors have the kernel's reasons: `no_message` for an unknown log, group or map,
 /// `definition_conflict`, `queue_full`, `lease_lost`, `position_conflict`, `version_conflict`,
-/// `storage_busy`, `storage_full`, `storage_poisoned`, `malformed_request`, `message_too_large`.
+/// `storage_busy`, `storage_full`, `storage_unavailable`, `storage_poisoned`, `malformed_request`, `message_too_large`.
 pub trait Store: Send + Sync {
     // Definitions. Names have 1 to 512 bytes. Each is durable when its future answers.
 

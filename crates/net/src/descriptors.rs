@@ -15,6 +15,7 @@ const OTHERS: usize = 192;
 
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 static CLIENTS_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+static ADMIN_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// What the process may have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,12 @@ impl Share {
         };
         Self { all, clients }
     }
+
+    /// The connections of the admin API: few, where there are few.
+    pub const fn admin(self) -> usize {
+        let few = self.all / 8;
+        if few > 1 { few } else { 1 }
+    }
 }
 
 /// Raises the limit of the process as far as it may be raised, and holds clients to their share from now
@@ -55,7 +62,13 @@ pub fn claim() -> Share {
     let share =
         Share::of(current.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX)));
     CLIENTS_MAX.store(share.clients, Relaxed);
+    ADMIN_MAX.store(share.admin(), Relaxed);
     share
+}
+
+/// How many connections of the admin API there may be at most, for what the process may have open.
+pub fn admin_max() -> usize {
+    ADMIN_MAX.load(Relaxed)
 }
 
 /// The place of one client's connection, given back when it is dropped.
@@ -89,6 +102,7 @@ mod tests {
             [(64, 16), (1024, 416), (1_048_576, 524_192), (usize::MAX, usize::MAX)]
         {
             assert_eq!(Share::of(all), Share { all, clients });
+            assert!(Share::of(all).admin() <= all / 8);
         }
     }
 }

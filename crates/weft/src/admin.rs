@@ -44,7 +44,8 @@ use crate::{config::leaf::Secret, node::Node};
 
 /// The most bytes of a request body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The most connections at once; more wait in the queue of the socket.
+/// The most connections at once, fewer where the process may open few files; more wait in the queue of the
+/// socket.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a header section to arrive, also on a connection that is kept.
 const HEADER_TIME: Duration = Duration::from_secs(30);
@@ -137,13 +138,14 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let router = operations::router(node);
+    let most = CONNECTIONS_MAX.min(weft_net::descriptors::admin_max());
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+            accepted = listener.accept(), if connections.len() < most => match accepted {
                 Ok(connection) => {
                     connections.spawn(converse(connection, router.clone(), token.clone()));
                 }

@@ -107,7 +107,9 @@ impl Session {
                 .collect()
         };
         match failed {
-            Some(error) if error.reason() == Reason::StorageFull => {
+            Some(error)
+                if matches!(error.reason(), Reason::StorageFull | Reason::StorageUnavailable) =>
+            {
                 // The rest waits, and so do the confirms, for what was taken as well.
                 self.publishing.pending = pending;
                 self.publishing.marks = marks;
@@ -167,7 +169,9 @@ impl Session {
                 Ok(submitted) => taken.add(some.len(), submitted, refused),
                 Err(error) => match error.reason() {
                     Reason::StorageBusy => broker.room().await,
-                    Reason::StorageFull | Reason::StoragePoisoned => return (taken, Some(error)),
+                    Reason::StorageFull | Reason::StorageUnavailable | Reason::StoragePoisoned => {
+                        return (taken, Some(error));
+                    }
                     _ if some.len() > 1 => together = some.len() / 2,
                     _ => {
                         taken.refused.push((taken.count, error));

@@ -27,11 +27,20 @@ const CHUNK: usize = 1 << 20;
 /// Copies the ledger that `service` runs to an empty disk.
 pub(crate) fn backup(service: &Service, to: &Arc<dyn Disk>) -> Result<()> {
     refuse_full(&**to)?;
+    refuse_others(&**to)?;
     let _lock = lock(&**to)?;
     refuse_full(&**to)?;
     // The less is in the log, the less there is to copy and to replay.
     service.checkpoint()?;
-    complete(&**to, Copying::Backup, || copy_out(service, to)?.store(&**to))
+    complete(&**to, Copying::Backup, || copy_out(service, to)?.store(&**to))?;
+    let damaged = service.files().damages.count();
+    if damaged > 0 {
+        tracing::warn!(
+            damaged,
+            "the backup holds what is damaged as it is: the rest of it is whole"
+        );
+    }
+    Ok(())
 }
 
 /// Runs `copy` between the setting of the marker and its removal; what fails is cleared away.
@@ -44,9 +53,9 @@ pub(super) fn complete<T>(
         manifest::unmark(to)?;
         Ok(done)
     });
-    if done.is_err() {
-        // Where that fails too, the marker stays and says what this is.
-        let _ = clear(to);
+    // Where clearing away fails too, the marker stays and says what this is.
+    if done.is_err() && clear(to).is_ok() {
+        to.unmake();
     }
     done
 }
@@ -58,6 +67,8 @@ fn clear(to: &dyn Disk) -> std::io::Result<()> {
             to.remove(&format!("{folder}/{name}"))?;
         }
         to.sync_dir(folder)?;
+        // What else somebody has put there is not of the copy.
+        let _ = to.remove_dir(folder);
     }
     let there = to.list("")?;
     for name in [manifest::NEW, manifest::MANIFEST, manifest::MARKER] {
@@ -156,12 +167,12 @@ fn copy_tables(service: &Service, to: &Arc<dyn Disk>, manifest: &mut Manifest) -
     Ok(())
 }
 
-/// Copies every file of a ledger that matters.
+/// Copies every file of a ledger that matters; whether it is what a backup has written, to the byte.
 pub(super) fn restore(
     from: &dyn Disk,
     to: &dyn Disk,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<()> {
+) -> Result<bool> {
     let manifest = whole(from)?;
     let mut paths = Vec::new();
     let mut of = 0;
@@ -186,7 +197,8 @@ pub(super) fn restore(
     if !wrong.is_empty() {
         return Err(manifest::damaged(&wrong));
     }
-    sync_folders(to)
+    sync_folders(to)?;
+    Ok(manifest.is_some())
 }
 
 /// The manifest of a backup, of which every file is there; `None` if it is a ledger.
@@ -205,17 +217,35 @@ fn whole(from: &dyn Disk) -> Result<Option<Manifest>> {
     Ok(manifest)
 }
 
+/// The refusal of a folder to copy to.
+fn refused(to: &dyn Disk, what: &str) -> Result<()> {
+    let which = match to.folder() {
+        Some(folder) => folder.display().to_string(),
+        None => "the folder to copy to".to_owned(),
+    };
+    let text = format!("{which} holds {what} already: name a folder that is empty or not there");
+    Err(Error::new(Reason::DefinitionConflict, text))
+}
+
+/// Refuses a folder for a backup that holds anything else: it would be taken for a part of the backup, and
+/// go with it. What a file system or a former lock has left there is nothing.
+fn refuse_others(to: &dyn Disk) -> Result<()> {
+    let Some(folder) = to.folder() else { return Ok(()) };
+    let cannot = |error| unreadable("cannot list", "", error);
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let name = name.to_string_lossy();
+        // A folder of a ledger without a file in it was looked into.
+        if !["lock", "lost+found"].contains(&&*name) && !FOLDERS.contains(&&*name) {
+            return refused(to, &format!("`{name}`"));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a folder to copy to that holds anything of a ledger.
 pub(super) fn refuse_full(to: &dyn Disk) -> Result<()> {
-    let refused = |what: &str| {
-        let which = match to.folder() {
-            Some(folder) => folder.display().to_string(),
-            None => "the folder to copy to".to_owned(),
-        };
-        let text =
-            format!("{which} holds {what} already: name a folder that is empty or not there");
-        Err(Error::new(Reason::DefinitionConflict, text))
-    };
+    let refused = |what: &str| refused(to, what);
     if let Some(copying) = manifest::marked(to)? {
         return refused(&format!("an unfinished {copying}"));
     }

@@ -154,6 +154,9 @@ impl Core {
             let (reason, say) = match refused {
                 wal::Refused::Busy => (Reason::StorageBusy, "the next file is not ready yet"),
                 wal::Refused::Full => (Reason::StorageFull, "the disk has no room for more"),
+                wal::Refused::Short => {
+                    (Reason::StorageUnavailable, "the next log file cannot be made for now")
+                }
                 wal::Refused::TooLarge => {
                     (Reason::MessageTooLarge, "the transaction is larger than a write-ahead file")
                 }

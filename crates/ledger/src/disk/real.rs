@@ -5,21 +5,36 @@ use std::{
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use rustix::fs::{FlockOperation, flock};
+use parking_lot::Mutex;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::{Disk, File};
 
 const ZEROS: usize = 1 << 20;
 const LOCK: &str = "lock";
+/// Descriptors that are held back for when connections have taken all others: enough for the files of one
+/// round of housekeeping, and some that another thread takes in between.
+const KEPT: usize = 8;
 
 /// A folder of the machine.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
     read_only: bool,
+    /// The folders that were made at the opening, the innermost first.
+    made: Vec<PathBuf>,
+    /// Descriptors of the folder, each to be given up for one that is missing; none before it is locked.
+    kept: Mutex<Vec<fs::File>>,
+    keeps: AtomicBool,
 }
 
 impl RealDisk {
@@ -39,12 +54,18 @@ impl RealDisk {
         for above in made.iter().filter_map(|folder| folder.parent()) {
             fs::File::open(above)?.sync_all()?;
         }
-        Ok(Self { root, read_only: false })
+        Ok(Self { read_only: false, made, ..Self::read_only(root) })
     }
 
     /// The folder `root`, to be read: its files may be read-only, and nothing in it is changed.
     pub fn read_only(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), read_only: true }
+        Self {
+            root: root.into(),
+            read_only: true,
+            made: Vec::new(),
+            kept: Mutex::default(),
+            keeps: AtomicBool::new(false),
+        }
     }
 
     /// The folder.
@@ -54,6 +75,36 @@ impl RealDisk {
 }
 
 impl RealDisk {
+    /// Opens something; where no descriptor is left, with one of those that are held back.
+    fn opening<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut gave = false;
+        loop {
+            let opened = open();
+            if opened.as_ref().is_err_and(out_of_descriptors)
+                && let Some(one) = self.kept.lock().pop()
+            {
+                drop(one);
+                gave = true;
+                continue;
+            }
+            if !gave && self.keeps.load(Ordering::Relaxed) {
+                self.keep();
+            }
+            return opened;
+        }
+    }
+
+    /// Holds descriptors back, as far as there are any.
+    fn keep(&self) {
+        let mut kept = self.kept.lock();
+        while kept.len() < KEPT {
+            match fs::File::open(&self.root) {
+                Ok(one) => kept.push(one),
+                Err(_) => return,
+            }
+        }
+    }
+
     fn writable(&self) -> io::Result<()> {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
@@ -68,6 +119,12 @@ impl RealDisk {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Whether the process, or the machine, has no descriptor left.
+fn out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// When a process began, as the machine counts it; `None` if there is no such process, or no telling.
@@ -99,7 +156,10 @@ impl Disk for RealDisk {
             return Ok(Arc::new(RealFile(fs::File::open(path)?)));
         }
         let open = || {
-            fs::File::options().read(true).write(true).create(create).truncate(false).open(&path)
+            self.opening(|| {
+                let mut options = fs::File::options();
+                options.read(true).write(true).create(create).truncate(false).open(&path)
+            })
         };
         let file = match open() {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
@@ -107,7 +167,7 @@ impl Disk for RealDisk {
                 fs::create_dir_all(folder)?;
                 // The folder's own name has to survive as well.
                 if let Some(above) = folder.parent() {
-                    fs::File::open(above)?.sync_all()?;
+                    self.opening(|| fs::File::open(above))?.sync_all()?;
                 }
                 open()?
             }
@@ -117,7 +177,8 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.root.join(dir)) {
+        let path = self.root.join(dir);
+        let entries = match self.opening(|| fs::read_dir(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
@@ -144,9 +205,31 @@ impl Disk for RealDisk {
         fs::rename(self.root.join(from), self.root.join(to))
     }
 
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.writable()?;
+        match fs::remove_dir(self.root.join(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn unmake(&self) {
+        if self.writable().is_err() {
+            return;
+        }
+        // Who has the folder locked has this file; who has not, leaves it.
+        let _ = fs::remove_file(self.root.join(LOCK));
+        for folder in &self.made {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
+    }
+
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.writable()?;
-        match fs::File::open(self.root.join(dir)) {
+        let path = self.root.join(dir);
+        match self.opening(|| fs::File::open(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             folder => folder?.sync_all(),
         }
@@ -155,6 +238,8 @@ impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.writable()?;
         let folder = self.lock_folder(FlockOperation::NonBlockingLockExclusive)?;
+        self.keeps.store(true, Ordering::Relaxed);
+        self.keep();
         let path = self.root.join(LOCK);
         let open = || -> io::Result<fs::File> {
             let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;

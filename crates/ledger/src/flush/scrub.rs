@@ -1,11 +1,11 @@
 //! Looks over one segment after the other, so that damage is known before somebody needs what it hit.
 
-use std::time::Duration;
+use std::{error::Error as _, io, time::Duration};
 
-use weft_kernel::Tick;
+use weft_kernel::{Error, Tick};
 
 use super::House;
-use crate::{record::LogId, segment::Visited};
+use crate::{disk::passes, record::LogId, segment::Visited};
 
 /// How long between two segments.
 const EVERY: Duration = Duration::from_secs(60);
@@ -15,6 +15,18 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Scrub {
     last: Tick,
     next: u32,
+}
+
+/// Whether a segment cannot be opened only for now.
+fn passing(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return passes(inner);
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 impl Scrub {
@@ -50,6 +62,10 @@ impl Scrub {
             Ok(())
         });
         if let Err(error) = read {
+            if passing(&error) {
+                self.next = number;
+                return;
+            }
             let path = crate::segment::name(number);
             house.files.damages.tell(format!("{path} cannot be read: {}", error.detail()));
         }

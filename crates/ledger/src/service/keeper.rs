@@ -27,8 +27,8 @@ impl Service {
         self.pulses.keeper.rest();
     }
 
-    /// One round; whether there was anything to do. A full disk, and one that cannot be read, are waited
-    /// out; anything else that fails ends the taking.
+    /// One round; whether there was anything to do. A full disk, one that cannot be read, and a system
+    /// that has nothing left to open a file with are waited out; anything else that fails ends the taking.
     pub(super) fn keep_step(&self) -> bool {
         if self.shared.core.lock().poisoned().is_some() {
             return false;
@@ -36,14 +36,19 @@ impl Service {
         self.wake_held();
         match self.keep() {
             Ok(did) => {
-                self.unread.store(false, Ordering::Relaxed);
+                if self.unread.swap(false, Ordering::Relaxed) {
+                    tracing::info!("housekeeping of the ledger goes on");
+                }
                 did
             }
             Err(error) if error.reason() == Reason::StorageUnavailable => {
                 // Nothing was changed: the log still holds it all, and it is tried again.
                 if !self.unread.swap(true, Ordering::Relaxed) {
-                    let error = error.detail();
-                    tracing::error!(error, "housekeeping stands still: the disk cannot be read");
+                    tracing::error!(
+                        error = %error,
+                        "housekeeping stands still: a file cannot be opened, read or made; it is tried \
+                         again"
+                    );
                 }
                 false
             }
@@ -66,7 +71,11 @@ impl Service {
     }
 
     fn keep(&self) -> Result<bool> {
-        let full = out_of_room(self.prepare())?;
+        let prepared = self.prepare();
+        self.set_short(
+            prepared.as_ref().is_err_and(|error| error.reason() == Reason::StorageUnavailable),
+        );
+        let full = out_of_room(prepared)?;
         let mut flusher = self.flusher.lock();
         let kept = if full { 0 } else { self.options.wal_files_kept };
         let written = self.written_files();
@@ -126,6 +135,26 @@ impl Service {
             tracing::error!("the disk is full: appends are refused until there is room");
         } else {
             tracing::info!("the disk has room again");
+        }
+    }
+
+    /// Appends are refused, not put off, while the next file cannot be made for want of something else
+    /// than room.
+    fn set_short(&self, short: bool) {
+        let mut core = self.shared.core.lock();
+        if core.cursor().is_short() == short {
+            return;
+        }
+        core.cursor().set_short(short);
+        let wakes = core.made_room();
+        drop(core);
+        wakes.wake();
+        if short {
+            tracing::error!(
+                "the next log file cannot be made: appends are refused until it can be"
+            );
+        } else {
+            tracing::info!("log files can be made again");
         }
     }
 

@@ -18,13 +18,15 @@ pub(crate) enum Refused {
     Busy,
     /// The disk has no room for another file.
     Full,
+    /// Another file cannot be made for now, for want of something else than room.
+    Short,
     /// No file is large enough.
     TooLarge,
 }
 
 /// The place of the next frame, and how many files are ready to take what comes then.
 ///
-/// Of the files that are ready the last is held back when the disk is full: only what frees room
+/// Of the files that are ready the last is held back when the disk is full, or no other can be made: only what frees room
 /// (settling, trimming, deleting) may enter it, and its last [`START_BYTES`] not even that: a start on a
 /// full disk goes on in them.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,7 @@ pub(crate) struct Cursor {
     capacity: u32,
     ready: u32,
     full: bool,
+    short: bool,
 }
 
 /// What is left of the last file for a start on a full disk, which makes no new one: some thousand
@@ -43,12 +46,12 @@ pub(crate) const START_BYTES: u32 = 128 << 10;
 impl Cursor {
     /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
     pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
-        Self { file, offset: HEADER_LEN, capacity, ready, full: false }
+        Self { file, offset: HEADER_LEN, capacity, ready, full: false, short: false }
     }
 
     /// The place behind what `file` holds already, where no other file can be made.
     pub(crate) const fn resume(file: u32, offset: u32, capacity: u32) -> Self {
-        Self { file, offset, capacity, ready: file, full: true }
+        Self { file, offset, capacity, ready: file, full: true, short: false }
     }
 
     /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
@@ -61,18 +64,28 @@ impl Cursor {
             (self.file + 1, HEADER_LEN)
         };
         if file > self.ready {
-            return Err(if self.full { Refused::Full } else { Refused::Busy });
+            return Err(self.refusal().unwrap_or(Refused::Busy));
         }
-        if self.full && file == self.ready {
+        if let Some(refusal) = self.refusal()
+            && file == self.ready
+        {
             let held_back = START_BYTES.min(room / 4);
             // Who begins in what was held back has nothing else.
             let entered = file == self.file && self.offset > self.capacity - held_back;
             if !essential || (!entered && offset + len > self.capacity - held_back) {
-                return Err(Refused::Full);
+                return Err(refusal);
             }
         }
         (self.file, self.offset) = (file, offset + len);
         Ok(FrameAt { file, offset })
+    }
+
+    const fn refusal(&self) -> Option<Refused> {
+        match (self.full, self.short) {
+            (true, _) => Some(Refused::Full),
+            (false, true) => Some(Refused::Short),
+            (false, false) => None,
+        }
     }
 
     /// Whether a frame of `len` bytes goes into the present file.
@@ -98,6 +111,16 @@ impl Cursor {
     /// Whether the disk has no room for another file.
     pub(crate) const fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Whether another file cannot be made for now, though there is room for it.
+    pub(crate) fn set_short(&mut self, short: bool) {
+        self.short = short;
+    }
+
+    /// Whether another file cannot be made for now, though there is room for it.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.short
     }
 
     /// The file that the next frame goes into, unless it does not fit.

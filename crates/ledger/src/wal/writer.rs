@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crypt::Keys,
-    disk::{Disk, failed, unreadable},
+    disk::{Disk, broken, failed, unreadable},
 };
 
 /// Where a new file is made before it has a number.
@@ -90,7 +90,7 @@ impl WalSet {
     /// `storage_full` when there is no room for it; nothing is left behind then.
     pub(crate) fn prepare(&self, number: u32) -> Result<()> {
         let path = name(number);
-        let spare = self.state.lock().spares.pop();
+        let spare = self.state.lock().spares.last().cloned();
         let made = match &spare {
             Some(spare) => spare.as_str(),
             None => {
@@ -104,6 +104,9 @@ impl WalSet {
         };
         let cannot = |error| failed("cannot make a write-ahead file", &path, error);
         self.disk.rename(made, &path).map_err(cannot)?;
+        if spare.is_some() {
+            self.state.lock().spares.pop();
+        }
         let file = self.disk.open(&path, false).map_err(cannot)?;
         let file = WalFile::begin(file, number, &self.keys)?;
         self.disk.sync_dir(FOLDER).map_err(cannot)?;
@@ -289,6 +292,6 @@ impl Writer {
 
     fn outcome(&mut self, outcome: io::Result<()>, doing: &'static str) -> Result<()> {
         self.failed |= outcome.is_err();
-        outcome.map_err(|error| failed(doing, &name(self.number()), error))
+        outcome.map_err(|error| broken(doing, &name(self.number()), error))
     }
 }

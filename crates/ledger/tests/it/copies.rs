@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use weft_kernel::{ByteSize, ManualClock, Reason, Result, Rng};
 use weft_ledger::{
-    Ledger, Options, admin,
+    Ledger, Options, Store as _, admin,
     admin::Verification,
     crypt::Keys,
     disk::{Disk, RealDisk, SimulatedDisk, simulated::Faults},
@@ -95,6 +95,68 @@ fn a_backup_that_was_cut_short_anywhere_is_whole_or_refused() {
         }
         assert!(refused > 10, "{refused}");
     }
+}
+
+#[test]
+fn a_backup_of_what_is_damaged_brings_the_rest_back_and_names_it() {
+    for keys in keys() {
+        let (disk, copy, back) = (SimulatedDisk::new(), SimulatedDisk::new(), SimulatedDisk::new());
+        let ledger = open(&disk, &keys);
+        fill(&ledger, 0..3 * RECORDS);
+        while ledger.step() {}
+        ledger.checkpoint().unwrap();
+        let files = disk.files();
+        let segment = files.iter().find(|(path, _)| path.starts_with("segments/"));
+        let (path, len) = segment.expect("what was written is in a segment");
+        assert!(disk.flip(path, len / 3 * 8));
+        ledger.backup_to(Arc::new(copy.clone())).unwrap();
+        let found = verify(&copy, &keys).unwrap();
+        assert!(!found.damage.is_empty());
+        let restored = restore(&copy, &back, &keys).unwrap();
+        assert_eq!(restored.damage, found.damage);
+        assert_eq!(restored.records, found.records);
+        try_open(&back, &keys).unwrap().close().unwrap();
+        // What was damaged since is no backup.
+        assert!(copy.flip(path, len / 2 * 8));
+        assert!(restore(&copy, &SimulatedDisk::new(), &keys).is_err());
+    }
+}
+
+#[test]
+fn a_backup_that_fails_leaves_its_folder_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let (own, to) = (folder.path().join("own"), folder.path().join("new/backup"));
+    let disk = Arc::new(RealDisk::open(&own).unwrap());
+    let (ledger, _) = Ledger::open(disk, options(&Keys::none()), clock).unwrap();
+    fill(&ledger, 0..RECORDS);
+    // What is to be copied is away for a moment.
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let mut logs: Vec<_> =
+        std::fs::read_dir(own.join("wal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|path| name(path).ends_with(".wal"));
+    logs.sort();
+    let away = folder.path().join("away");
+    std::fs::rename(&logs[0], &away).unwrap();
+    assert!(ledger.backup(&to).is_err());
+    assert!(!to.exists() && !to.parent().unwrap().exists());
+    let there = folder.path().join("there");
+    std::fs::create_dir(&there).unwrap();
+    assert!(ledger.backup(&there).is_err());
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0);
+    std::fs::rename(&away, &logs[0]).unwrap();
+    ledger.backup(&to).unwrap();
+    // A folder of somebody else is not made a backup.
+    for make in [|path: &Path| std::fs::write(path, "x"), |path: &Path| std::fs::create_dir(path)] {
+        make(&there.join("mine")).unwrap();
+        let error = ledger.backup(&there).unwrap_err();
+        assert_eq!(error.reason(), Reason::DefinitionConflict, "{}", error.detail());
+        assert!(error.detail().contains("`mine`"), "{}", error.detail());
+        let _ = std::fs::remove_file(there.join("mine"));
+    }
+    std::fs::remove_dir(there.join("mine")).unwrap();
+    ledger.backup(&there).unwrap();
+    ledger.close().unwrap();
 }
 
 #[test]
@@ -359,4 +421,35 @@ fn a_backup_goes_nowhere_near_its_own_ledger() {
     let back = root.path().join("back");
     admin::restore(&beside, &back, &Keys::none(), &mut |_, _| {}).unwrap();
     assert_eq!(tree(&beside), made, "a restore leaves what it reads as it was");
+}
+
+#[test]
+fn a_ledger_of_which_nothing_is_left_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    let open = || {
+        let clock = Arc::new(ManualClock::default());
+        let disk = Arc::new(RealDisk::open(&own).unwrap());
+        Ledger::open(disk, options(&Keys::none()), clock).unwrap()
+    };
+    for left in ["lock", "quarantine"] {
+        let (ledger, found) = open();
+        assert!(left == "quarantine" || found.damage.is_empty(), "{:?}", found.damage);
+        ledger.close().unwrap();
+        std::fs::create_dir_all(own.join("quarantine")).unwrap();
+        std::fs::write(own.join("quarantine/wal-1-4096"), "x").unwrap();
+        for name in ["lock", "quarantine", "wal", "checkpoint", "segments"] {
+            let path = own.join(name);
+            if name != left && path.exists() {
+                let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+            }
+        }
+        let (ledger, found) = open();
+        assert!(found.damage.iter().any(|told| told.contains("begins empty")), "{left}");
+        assert_eq!(ledger.damage(), found.damage);
+        ledger.close().unwrap();
+        let (ledger, found) = open();
+        assert!(found.damage.is_empty(), "{:?}", found.damage);
+        ledger.close().unwrap();
+    }
 }

@@ -5,11 +5,12 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use weft_kernel::{ByteSize, Reason, Result, SystemClock};
 use weft_ledger::{
     Durability, Ledger, LogId, LogOptions, NewRecord, Options, Receipt, Refused, Store,
@@ -100,6 +101,8 @@ struct Faults {
     panics: AtomicBool,
     /// Writes find no room, also where there are bytes already.
     full: AtomicBool,
+    /// No file can be opened, as when there is no descriptor left; with its number of the system.
+    shut: AtomicI32,
 }
 
 #[derive(Debug)]
@@ -108,11 +111,22 @@ struct FaultyDisk(SimulatedDisk, Arc<Faults>);
 #[derive(Debug)]
 struct FaultyFile(Arc<dyn File>, Arc<Faults>);
 
+impl FaultyDisk {
+    fn shut(&self) -> io::Result<()> {
+        match self.1.shut.load(Ordering::Acquire) {
+            0 => Ok(()),
+            number => Err(io::Error::from_raw_os_error(number)),
+        }
+    }
+}
+
 impl Disk for FaultyDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn File>> {
+        self.shut()?;
         Ok(Arc::new(FaultyFile(self.0.open(path, create)?, self.1.clone())))
     }
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.shut()?;
         self.0.list(dir)
     }
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -122,6 +136,7 @@ impl Disk for FaultyDisk {
         self.0.rename(from, to)
     }
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.shut()?;
         self.0.sync_dir(dir)
     }
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
@@ -201,6 +216,37 @@ fn a_write_in_place_that_finds_no_room_is_tried_again() {
     wait("it stays full", || !ledger.stats().full);
     assert_eq!(ledger.log_stats(log).unwrap().records, 1);
     let _ = ledger.close();
+}
+
+#[test]
+fn files_that_cannot_be_opened_for_now_are_waited_for_and_poison_nothing() {
+    // ENOMEM, EAGAIN, ENFILE, EMFILE.
+    for number in [12, 11, 23, 24] {
+        let (ledger, log, faults) = faulty();
+        faults.shut.store(number, Ordering::Release);
+        let piece = Bytes::from(vec![b'x'; 100_000]);
+        let (mut taken, mut refused) = (0, None);
+        runtime().block_on(async {
+            while refused.is_none() {
+                let publish =
+                    Transaction::new(Durability::Fsync).append(log, NewRecord::new(piece.clone()));
+                match tokio::time::timeout(MOST, ledger.commit(publish)).await.unwrap() {
+                    Ok(_) => taken += 1,
+                    Err(error) => refused = Some(error.error.reason()),
+                }
+                assert!(taken < 100, "files are made out of nothing");
+            }
+        });
+        assert_eq!(refused, Some(Reason::StorageUnavailable), "{number}");
+        assert!(ledger.poisoned().is_none() && ledger.stats().unavailable && !ledger.stats().full);
+        assert!(ledger.health().is_ok(), "{number}");
+        assert_eq!(ledger.stats().damaged, 0, "what cannot be opened is not damaged");
+        faults.shut.store(0, Ordering::Release);
+        wait("it does not go on", || !ledger.stats().unavailable);
+        runtime().block_on(publish(&ledger, log, Durability::Fsync)).unwrap();
+        assert_eq!(ledger.log_stats(log).unwrap().records, taken + 1);
+        let _ = ledger.close();
+    }
 }
 
 #[test]

@@ -202,6 +202,8 @@ metrics! {
         "Records that did not fit their checksum when they were read.";
     LedgerFull = "weft_ledger_full", Gauge, "", [],
         "1 while the disk has no room for more messages, 0 otherwise.";
+    LedgerUnavailable = "weft_ledger_unavailable", Gauge, "", [],
+        "1 while the ledger cannot open, read or make a file that it needs and tries again, 0 otherwise.";
     LedgerPoisoned = "weft_ledger_poisoned", Gauge, "", [],
         "1 once a write to the disk has failed and nothing more is taken, 0 otherwise.";
     LedgerStalled = "weft_ledger_stalled", Gauge, "", [],

@@ -106,6 +106,7 @@ impl Messages {
             to.gauge(Metric::LedgerBytes, &[("kind", kind)], bytes as f64);
         }
         to.gauge(Metric::LedgerFull, &[], f64::from(u8::from(stats.full)));
+        to.gauge(Metric::LedgerUnavailable, &[], f64::from(u8::from(stats.unavailable)));
         to.gauge(Metric::LedgerPoisoned, &[], f64::from(u8::from(stats.poisoned)));
         let stalled =
             self.ledger.health().is_err_and(|error| error.reason() == Reason::StorageStalled);

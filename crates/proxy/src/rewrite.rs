@@ -228,6 +228,7 @@ impl PathRule {
                     .build()
                     .map_err(|error| describe(pattern, &error))?;
                 check_replacement(&regex, replace)?;
+                check_outcome(&regex, replace)?;
                 Self::Regex(regex, replace.as_str().into())
             }
             PathRewrite::Template(text) => {
@@ -373,6 +374,13 @@ fn check_replacement(regex: &Regex, replace: &str) -> Result<(), String> {
     if replace.split('/').any(is_dots) {
         return Err(format!("`{replace}` has a dot segment, which no path may get"));
     }
+    for (at, _) in replace.match_indices('%') {
+        let digits = replace.as_bytes().get(at + 1..at + 3).unwrap_or_default();
+        let escapes = digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit);
+        if !escapes && !replace[at + 1..].starts_with('$') {
+            return Err(format!("`{replace}` has a `%` that escapes nothing"));
+        }
+    }
     let mut rest = replace;
     while let Some(dollar) = rest.find('$') {
         rest = &rest[dollar + 1..];
@@ -399,6 +407,36 @@ fn check_replacement(regex: &Regex, replace: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Checks that a replacement makes a path of some path, as far as a few that the expression matches can
+/// tell: what is never a path would be every client's 400.
+fn check_outcome(regex: &Regex, replace: &str) -> Result<(), String> {
+    let pattern = regex.as_str().trim_start_matches('^');
+    let plain = pattern.find(|c: char| r"\.+*?()|[]{}^$".contains(c)).unwrap_or(pattern.len());
+    // A character with `?` or `*` behind it need not be there.
+    let literal = match pattern[plain..].starts_with(['?', '*', '{']) {
+        true => &pattern[..pattern[..plain].char_indices().next_back().map_or(0, |(at, _)| at)],
+        false => &pattern[..plain],
+    };
+    let starts = ["/".to_owned(), "/a".to_owned(), literal.to_owned(), format!("/a/{literal}")];
+    let ends = ["", "/", "b", "/b", "7", "/7/b", "/b/c/d", "/b/7", ".html"];
+    let paths = starts.iter().flat_map(|start| ends.map(|end| format!("{start}{end}")));
+    let mut made = None;
+    let likely = |path: &String| path.starts_with('/') && !path.contains("//");
+    for path in paths.filter(likely).filter(|path| regex.is_match(path)) {
+        let one = regex.replace_all(&path, replace).into_owned();
+        if finish(one.clone()).is_ok() {
+            return Ok(());
+        }
+        made.get_or_insert((path, one));
+    }
+    match made {
+        None => Ok(()),
+        Some((path, one)) => Err(format!(
+            "`{replace}` makes no path: `{path}` would become `{one}`, and a path begins with a slash"
+        )),
+    }
 }
 
 /// Name and port of `name:port`; nothing that could end an authority passes.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use weft_kernel::{Name, Rng};
 use weft_resilience::{bulkhead, hedge};
 use weft_telemetry::metrics::RouteMeter;
-use weft_wire::{Fields, fields};
+use weft_wire::{Fields, fields, h1};
 
 use crate::{
     plan::{self, FallbackTo, HeaderOps, Weighted},
@@ -93,7 +93,7 @@ impl Route {
     ) -> Result<Self, String> {
         let policy = Arc::clone(&plan.policy);
         let before = before.map(|before| (before, &before.policy));
-        check_ops(&policy.request_headers)?;
+        check_request_ops(&policy.request_headers)?;
         check_ops(&policy.response_headers)?;
         let find = |name: &Name| {
             services.get(name).cloned().ok_or_else(|| format!("service `{name}` does not exist"))
@@ -206,6 +206,24 @@ fn check_ops(ops: &HeaderOps) -> Result<(), String> {
         check_field(name, value)?;
     }
     ops.remove.iter().try_for_each(|name| check_name(name))
+}
+
+/// Checks changes to a request: none may leave it without one good `Host`.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_request_ops(ops: &HeaderOps) -> Result<(), String> {
+    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+    if ops.add.iter().any(|(name, _)| is_host(name)) {
+        return Err("a request has one `host`: `set` it, or `rewrite` it".into());
+    }
+    let hosts = ops.set.iter().filter(|(name, _)| is_host(name));
+    for (_, host) in hosts {
+        if !h1::is_authority(host.as_bytes()) {
+            return Err(format!("`{host}` is not a host"));
+        }
+    }
+    check_ops(ops)
 }
 
 fn check_respond(respond: &plan::Respond) -> Result<(), String> {

@@ -118,9 +118,18 @@ impl Upload {
     }
 
     fn wait(&self) {
-        if self.stage.get() == Stage::Moving {
+        let held = self.stage.get() == Stage::Waiting && self.since.get() == Tick::NEVER;
+        if held || self.stage.get() == Stage::Moving {
             self.stage.set(Stage::Waiting);
             self.since.set(SystemClock::tick());
+        }
+    }
+
+    /// Notes that the client waits to be asked, which is not to be laid to it.
+    fn hold(&self) {
+        if self.stage.get() == Stage::Moving {
+            self.stage.set(Stage::Waiting);
+            self.since.set(Tick::NEVER);
         }
     }
 
@@ -229,8 +238,7 @@ impl Source for Limited {
     fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let begun = self.body.poll_begun(cx);
         if begun.is_pending() {
-            // The client waits to be asked, and the service need not know.
-            self.upload.wait();
+            self.upload.hold();
         }
         begun
     }

@@ -110,8 +110,11 @@ fn head(
         .uri(format!("{scheme}://{authority}{path}"))
         .header(header::USER_AGENT, USER_AGENT);
     if let Some(fields) = request.headers_mut() {
-        fields.insert(header::HOST, host);
+        for name in headers.keys() {
+            fields.remove(name);
+        }
         fields.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        fields.insert(header::HOST, host);
     }
     Ok(request)
 }

@@ -123,10 +123,7 @@ fn what_is_not_safe_is_refused() {
         (replace("^/files", "/static/"), "/files../admin"),
         (replace("^/files", "/static/"), "/files."),
         (replace("^/files", "/static/"), "/files..;x/admin"),
-        (replace("^/", ""), "/a/b"),
-        (replace("x", "%"), "/x"),
         (replace("x", &"y".repeat(4000)), &format!("/{}", "x".repeat(4000))),
-        (replace("", &"y".repeat(4000)), &format!("/{}", "x".repeat(4000))),
     ] {
         let made = rewritten(rewrite.clone(), &matching(Path::Any), target);
         assert_eq!(made.unwrap_err().reason(), Reason::UnsafePath, "{rewrite:?}");
@@ -157,6 +154,12 @@ fn what_cannot_work_is_refused_when_compiled() {
         replace("(a)", "${1"),
         replace("a", "\r\n"),
         replace("a", "?x"),
+        replace("x", "%"),
+        replace("x", "/%zz"),
+        replace("^/", ""),
+        replace("^/.*", "abc"),
+        replace("^/x", "evil"),
+        replace("", "y"),
         replace("a", "ä"),
         PathRewrite::Template("{a}".into()),
         PathRewrite::Template("/{b}".into()),
@@ -236,7 +239,6 @@ fn where_a_redirect_leads() {
         (path(PathRewrite::Full("/z".into())), false, "a.b", "/x?y", Some("http://a.b/z?y")),
         (path(replace("^/x", "//evil.example")), false, "", "/x", Some("/evil.example")),
         (path(replace("^/x", "/\u{7e}")), false, "a.b", "/x", Some("http://a.b/~")),
-        (path(replace("^/x", "evil")), false, "a.b", "/x", None),
         (
             plan::Redirect { strip_query: true, ..redirect() },
             false,

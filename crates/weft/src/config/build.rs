@@ -31,6 +31,7 @@ use super::{
     routes::{self, Around, Built},
     sections::{listener::Protocol, target},
     setting::{At, Cx},
+    source::Place,
     tree::Node,
 };
 
@@ -50,7 +51,9 @@ pub(super) fn plan(
         .collect();
     let mut proxy = weft_proxy::plan::Plan::default();
     let mut sockets = Vec::new();
-    listener::distinct(&read.listeners, cx);
+    let admin = telemetry::admin(read.admin.as_ref(), cx);
+    let at = read.admin.as_ref().map_or(Place::BUILT_IN, |(_, place)| *place);
+    listener::distinct(&read.listeners, admin.as_ref().map(|admin| (&admin.listen, at)), cx);
     for (name, section) in &read.listeners {
         let (listener, socket) = listener::build(name, section, &read.names, cx);
         proxy.listeners.push(listener);
@@ -69,7 +72,7 @@ pub(super) fn plan(
         proxy,
         sockets,
         telemetry: telemetry::telemetry(read.telemetry.as_ref()),
-        admin: telemetry::admin(read.admin.as_ref(), cx),
+        admin,
         messages,
     };
     Some((plan, routes))

@@ -47,6 +47,18 @@ pub struct FieldName(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(pub String);
 
+/// The name of a cookie; its case counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieName(pub String);
+
+/// The `Path` of a cookie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookiePath(pub String);
+
+/// What a proxy calls itself: a name or a host, with or without a port (RFC 9110 section 7.6.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pseudonym(pub String);
+
 /// A request method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method(pub String);
@@ -91,6 +103,19 @@ texts! {
             ));
         }
         Ok(Self(name.as_str().to_owned()))
+    };
+    CookieName, "cookie name", Some(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), |text| {
+        weft_proxy::cookie::Template::new(text, "/", None).map(|_| Self(text.to_owned()))
+    };
+    CookiePath, "path", Some("^/[^;]*$"), |text| {
+        weft_proxy::cookie::Template::new("a", text, None).map(|_| Self(text.to_owned()))
+    };
+    Pseudonym, "name", None, |text| {
+        let is_name = !text.is_empty() && text.bytes().all(weft_wire::fields::is_token);
+        match is_name || weft_wire::h1::is_authority(text.as_bytes()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!("`{}` is neither a name nor a host", shown(text))),
+        }
     };
     Method, "method", Some("^[A-Z][A-Z-]*$"), |text| {
         let known = text.parse::<http::Method>().is_ok();
@@ -570,6 +595,33 @@ settings! {
         add: Pairs<FieldName, Many<HeaderValue>>,
         /// Names whose fields are removed.
         remove: Many<FieldName>,
+    }
+}
+
+/// Changes to the fields of a request, which has one `Host`.
+#[derive(Clone, Debug)]
+pub struct RequestOps(pub HeaderOps);
+
+impl Setting for RequestOps {
+    const ABSENT: Absent = HeaderOps::ABSENT;
+
+    fn shape() -> Shape {
+        HeaderOps::shape()
+    }
+
+    fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let ops = HeaderOps::read(node, cx)?;
+        match weft_proxy::route::check_request_ops(&ops.plan()) {
+            Ok(()) => Some(Self(ops)),
+            Err(what) => {
+                cx.report(Problem::error(node.place, what));
+                None
+            }
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        HeaderOps::absent().map(Self)
     }
 }
 

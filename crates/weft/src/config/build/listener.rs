@@ -20,36 +20,52 @@ use crate::config::{
     source::Place,
 };
 
-/// Refuses two listeners on one address.
-pub(super) fn distinct(listeners: &[(At<Name>, Listener)], cx: &mut Cx) {
+/// Refuses two listeners on one address, and one on the address of the admin API.
+pub(super) fn distinct(
+    listeners: &[(At<Name>, Listener)],
+    admin: Option<(&Address, Place)>,
+    cx: &mut Cx,
+) {
     let mut seen: HashMap<&Address, Place> = HashMap::new();
     // Port 0 is another port each time.
     let fixed = |address: &&Address| address.tcp().is_none_or(|address| address.port() != 0);
-    let all = listeners
-        .iter()
-        .flat_map(|(name, listener)| listener.address.iter().map(move |address| (name, address)));
-    for (name, address) in all.clone().filter(|(_, address)| fixed(address)) {
+    let all = listeners.iter().flat_map(|(name, listener)| {
+        listener.address.iter().map(move |address| (name.place, address))
+    });
+    for (place, address) in all.clone().filter(|(_, address)| fixed(address)) {
         match seen.get(address) {
             Some(first) => cx.report(
-                Problem::error(name.place, format!("another listener is on {address} already"))
+                Problem::error(place, format!("another listener is on {address} already"))
                     .and(*first, "this one"),
             ),
             None => {
-                seen.insert(address, name.place);
+                seen.insert(address, place);
             }
         }
     }
+    if let Some((address, place)) = admin
+        && fixed(&address)
+        && let Some((with, other)) = all.clone().find(|(_, other)| overlap(address, other))
+    {
+        let what = format!("the admin API is on {address}, and so is a listener on {other}");
+        cx.report(match place.is_in_file() {
+            true => Problem::error(place, what).and(with, "this one"),
+            false => {
+                Problem::error(with, what).help("say `admin: 127.0.0.1:PORT`, or `admin: off`")
+            }
+        });
+    }
     // An address of one interface and the address of all interfaces cannot both be bound.
     let mut wild: HashMap<(u16, bool), Place> = HashMap::new();
-    for (name, address) in all.clone() {
+    for (place, address) in all.clone() {
         if let Address::Tcp(address) = address
             && address.ip().is_unspecified()
             && address.port() != 0
         {
-            wild.insert((address.port(), address.is_ipv4()), name.place);
+            wild.insert((address.port(), address.is_ipv4()), place);
         }
     }
-    for (name, address) in all {
+    for (place, address) in all {
         let Address::Tcp(address @ SocketAddr::V4(_) | address @ SocketAddr::V6(_)) = address
         else {
             continue;
@@ -59,12 +75,25 @@ pub(super) fn distinct(listeners: &[(At<Name>, Listener)], cx: &mut Cx) {
         {
             cx.report(
                 Problem::error(
-                    name.place,
+                    place,
                     format!("another listener has port {} of every interface", address.port()),
                 )
                 .and(*first, "this one"),
             );
         }
+    }
+}
+
+/// Whether two addresses cannot both be bound: they are one, or one is that of every interface.
+fn overlap(one: &Address, other: &Address) -> bool {
+    match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => {
+            let wild = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port()
+                && one.is_ipv4() == other.is_ipv4()
+                && (one.ip() == other.ip() || wild)
+        }
+        (one, other) => one == other,
     }
 }
 

@@ -57,7 +57,7 @@ pub(in super::super) fn build(
             header: section.criticality.header.as_ref().map(|name| name.0.clone()),
         },
         bulkhead: section.bulkhead.on().map(bulkhead_of),
-        request_headers: section.headers.request.plan(),
+        request_headers: section.headers.request.0.plan(),
         response_headers: section.headers.response.plan(),
         mirror,
         fault: fault_of(&section.fault, section.place, cx),

@@ -17,6 +17,7 @@ use crate::config::{
         service::{self, Algorithm, BreakerMode, DnsType, Family, Hash, Protocol, WindowKind},
     },
     setting::{At, Cx},
+    source::Place,
 };
 
 pub(super) fn build(
@@ -246,7 +247,7 @@ fn health_of(
     cx: &mut Cx,
 ) -> Option<discovery::Health> {
     let check = match (&section.http, &section.grpc, &section.tcp) {
-        (Some(http), None, None) => http_check(http)?,
+        (Some(http), None, None) => http_check(http, section.place, cx)?,
         (None, Some(grpc), None) => {
             if service.protocol.value == Protocol::Http1 {
                 cx.report(
@@ -290,7 +291,11 @@ fn health_of(
     })
 }
 
-fn http_check(section: &service::HttpCheck) -> Option<Check> {
+fn http_check(section: &service::HttpCheck, place: Place, cx: &mut Cx) -> Option<Check> {
+    if section.headers.0.iter().any(|(name, _)| name.0 == "host") {
+        let what = "a check has one `host`, which is not said among its `headers`";
+        cx.report(Problem::error(place, what).help("say `host: shop.example` beside `path`"));
+    }
     let mut headers = http::HeaderMap::new();
     for (name, value) in &section.headers.0 {
         let name: http::HeaderName = name.0.parse().ok()?;

@@ -11,7 +11,7 @@ use crate::config::{
     leaf::{Count, InputFile, Int, Many, Number, Pairs, Span, Switch},
     sections::target::Targets,
     setting::{At, settings, words},
-    text::{HeaderValue, HostPattern},
+    text::{HostPattern, Pseudonym},
 };
 
 words! {
@@ -91,7 +91,7 @@ settings! {
         /// Whether gRPC-Web requests are translated to gRPC.
         grpc_web: bool = "true",
         /// What Weft calls itself in `Via` and `Proxy-Status`.
-        via: HeaderValue = "weft",
+        via: Pseudonym = "weft",
         /// Services that connections are relayed to: for `tcp`, and for `tls-passthrough` when no
         /// server name fits.
         to: Option<At<Targets>>,

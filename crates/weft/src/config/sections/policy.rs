@@ -9,7 +9,7 @@ use crate::config::{
     problem::Problem,
     sections::target::Respond,
     setting::{At, Cx, Setting, Shape, settings, words},
-    text::{HeaderName, HeaderOps, HeaderValue, Status, Statuses},
+    text::{HeaderName, HeaderOps, HeaderValue, RequestOps, Status, Statuses},
     tree::Node,
 };
 
@@ -159,7 +159,7 @@ settings! {
     /// Changes to the fields of requests and responses.
     pub struct Headers = "headers" {
         /// Before a request is sent on.
-        request: HeaderOps,
+        request: RequestOps,
         /// Before a response is sent back.
         response: HeaderOps,
     }

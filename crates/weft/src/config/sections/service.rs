@@ -11,7 +11,9 @@ use crate::config::{
     },
     sections::{listener::TlsVersion, policy::Bulkhead},
     setting::{At, Cx, Setting, Shape, settings, words},
-    text::{Authority, HeaderName, HeaderValue, Method, Statuses},
+    text::{
+        Authority, CookieName, CookiePath, FieldName, HeaderName, HeaderValue, Method, Statuses,
+    },
     tree::{Kind, Node},
 };
 
@@ -192,11 +194,11 @@ settings! {
     /// A cookie that is hashed.
     pub struct HashCookie = "hash cookie", short "name" {
         /// Its name.
-        name: HeaderName,
+        name: CookieName,
         /// Weft sets it when it is missing, for this long; `0s` for a session cookie.
         ttl: Option<Duration>,
         /// Its `Path`.
-        path: HeaderValue = "/",
+        path: CookiePath = "/",
     }
 
     /// What is hashed, said with its name.
@@ -242,7 +244,7 @@ settings! {
         /// The host asked for; the endpoint's otherwise.
         host: Option<Authority>,
         /// Further fields.
-        headers: Pairs<HeaderName, HeaderValue>,
+        headers: Pairs<FieldName, HeaderValue>,
         /// The statuses that are well.
         statuses: Many<Statuses> = "[2xx]",
         /// Whether HTTP/2 is spoken.

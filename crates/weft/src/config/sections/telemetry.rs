@@ -4,7 +4,7 @@ use crate::config::{
     leaf::{FilePath, Pairs, Secret, Share, Span, Switch},
     problem::Problem,
     setting::{At, Cx, Setting, Shape, settings, words},
-    text::HeaderName,
+    text::FieldName,
     tree::Node,
 };
 
@@ -82,7 +82,7 @@ settings! {
         /// The share of traces that begin here and are kept; those that failed always are.
         sample: Share = "0.01",
         /// Further fields of each export.
-        headers: Pairs<HeaderName, Secret>,
+        headers: Pairs<FieldName, Secret>,
         /// For one export.
         timeout: Span = "10s",
     }
@@ -116,7 +116,22 @@ impl Setting for Output {
         match node.text() {
             Some("stdout") => Some(Self::Stdout),
             Some("stderr") => Some(Self::Stderr),
-            _ => FilePath::read(node, cx).map(|path| Self::File(path.0)),
+            _ => {
+                let FilePath(path) = FilePath::read(node, cx)?;
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let what = match folder {
+                    _ if path.is_dir() => format!("{} is a folder", path.display()),
+                    Some(folder) if !folder.is_dir() => {
+                        format!("there is no folder {}", folder.display())
+                    }
+                    _ => return Some(Self::File(path)),
+                };
+                cx.report(
+                    Problem::error(node.place, what)
+                        .help("Weft makes the file, in a folder that is there"),
+                );
+                None
+            }
         }
     }
 }

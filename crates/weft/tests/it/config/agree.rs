@@ -193,3 +193,75 @@ fn the_generator_makes_what_is_good_too() {
         "listeners: { web: { address: 127.0.0.1:80 } }\nservices: { a: { endpoints: 10.0.0.1:80 } }\nroutes:\n  - { name: r, match: '/a', to: a, rewrite: { regex: { pattern: 'a', replace: '/b' } } }\n"
     ));
 }
+
+#[test]
+fn what_cannot_run_or_be_sent_is_not_told_to_be_good() {
+    let whole = |listener: &str, service: &str, route: &str, more: &str| {
+        format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:8080{listener} }} }}\n\
+             services: {{ a: {{ endpoints: [10.0.0.1:80]{service} }} }}\n\
+             routes: [{{ name: a, match: /*, to: a{route} }}]\n{more}\n"
+        )
+    };
+    let hashed = |cookie: &str| {
+        format!(", balancer: {{ algorithm: maglev, hash: {{ cookie: {{ {cookie} }} }} }}")
+    };
+    let changed = |ops: &str| format!(", headers: {{ request: {{ {ops} }} }}");
+    let replaced = |pattern: &str, replace: &str| {
+        format!(", rewrite: {{ regex: {{ pattern: '{pattern}', replace: '{replace}' }} }}")
+    };
+    let checked = |field: &str| format!(", health: {{ http: {{ headers: {{ {field} }} }} }}");
+    let logged = |path: &str| format!("telemetry: {{ access_log: {{ output: '{path}' }} }}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log").display().to_string();
+    let nowhere = folder.path().join("none/access.log").display().to_string();
+    for (listener, service, route, more, good) in [
+        ("", hashed("name: a, ttl: 1h, path: '/x'").as_str(), "", "", true),
+        ("", &hashed("name: a, ttl: 1h, path: '/;Domain=x'"), "", "", false),
+        ("", &hashed("name: a, ttl: 1h, path: x"), "", "", false),
+        ("", &hashed("name: 'a b', ttl: 1h"), "", "", false),
+        ("", "", "", "admin: 127.0.0.1:8081", true),
+        ("", "", "", "admin: 127.0.0.1:8080", false),
+        ("", "", "", "admin: { listen: '0.0.0.0:8080', token: x }", false),
+        (", via: gate.example:80", "", "", "", true),
+        (", via: ''", "", "", "", false),
+        (", via: 'a b'", "", "", "", false),
+        ("", "", &changed("set: { host: 'two.example:81' }"), "", true),
+        ("", "", &changed("set: { Host: 'a b/c' }"), "", false),
+        ("", "", &changed("set: { host: '' }"), "", false),
+        ("", "", &changed("add: { HOST: two }"), "", false),
+        ("", "", "", "policies: { p: { headers: { request: { add: { host: two } } } } }", false),
+        ("", "", &replaced("^/v1(/.*)?$", "$1"), "", true),
+        ("", "", &replaced("^/v1", ""), "", true),
+        ("", "", &replaced("old", "new"), "", true),
+        ("", "", &replaced("^/(.*)$", "/x/$1%20"), "", true),
+        ("", "", &replaced("^/.*", "/%zz"), "", false),
+        ("", "", &replaced("^/x", "/a%2"), "", false),
+        ("", "", &replaced("^/.*", "abc"), "", false),
+        ("", "", &replaced("^/.*", ""), "", false),
+        ("", "", &replaced(".*", ""), "", false),
+        ("", "", &replaced("^/users/([a-z]+)", "$1"), "", false),
+        ("", &checked("x-a: b, user-agent: c"), "", "", true),
+        ("", &checked("content-length: '5'"), "", "", false),
+        ("", &checked("connection: x"), "", "", false),
+        ("", &checked("upgrade: h2c"), "", "", false),
+        ("", &checked("Host: h"), "", "", false),
+        ("", "", "", &logged(&file), true),
+        ("", "", "", &logged(&nowhere), false),
+        ("", "", "", &logged(&folder.path().display().to_string()), false),
+    ] {
+        let text = whole(listener, service, route, more);
+        assert_eq!(agree(&text), good, "{text}");
+    }
+}
+
+#[test]
+fn the_name_of_a_cookie_stays_as_it_is_written() {
+    let loaded = super::good(
+        "listeners: { web: { address: 127.0.0.1:80 } }\nservices: { a: { endpoints: 10.0.0.1:80, \
+         balancer: { algorithm: maglev, hash: { cookie: JSESSIONID } } } }\n\
+         routes: [{ name: a, to: a }]\n",
+    );
+    let hash = &loaded.plan.proxy.services[0].hash;
+    assert_eq!(hash[..], [weft_proxy::plan::HashInput::Cookie("JSESSIONID".into())]);
+}

@@ -143,6 +143,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
     wal.record_safe(core.seq())?;
     report.seq = core.seq();
     core.begin_life()?;
+    report.damage.extend(core.lose_holes());
     let damages = Arc::<Damages>::default();
     report.damage.iter().cloned().for_each(|damage| damages.tell(damage));
     if options.accept_loss {

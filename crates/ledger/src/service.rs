@@ -127,10 +127,6 @@ impl Service {
             found.files.damages.tell(told.to_owned());
             found.report.damage.push(told.to_owned());
         }
-        for lost in found.core.lose_holes() {
-            found.files.damages.tell(lost.clone());
-            found.report.damage.push(lost);
-        }
         let files = Arc::new(found.files);
         let damages = files.damages.clone();
         let shared = Arc::new(Shared::new(found.core, clock, damages));

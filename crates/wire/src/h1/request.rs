@@ -190,8 +190,11 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     let port_is_fine = match port {
         [] => true,
         [b':', digits @ ..] => {
-            let port = digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit & 15));
-            digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && port <= 65_535
+            let port = |digits: &[u8]| {
+                digits.iter().fold(0, |port: u32, digit| port * 10 + u32::from(digit & 15))
+            };
+            // Five digits fit.
+            digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && port(digits) <= 65_535
         }
         _ => false,
     };

@@ -421,6 +421,8 @@ fn a_host_is_spelt_in_one_way() {
         ("[::1]:8080", true),
         ("shop.example:65536", false),
         ("shop.example:99999", false),
+        ("shop.example:4294967376", false),
+        ("shop.example:99999999999999999999", false),
         ("[::1]:99999", false),
         ("shop.example:080808", false),
         ("%73hop.example", false),

@@ -307,7 +307,7 @@ pub(crate) fn adopt(disk: &dyn Disk, repair: bool) -> Result<bool> {
     match marked(disk)? {
         Some(Copying::Repair) if repair => return Ok(true),
         // It is written before anything else is done: what is there was there before.
-        Some(Copying::Either) if repair && holds_any(disk)? => return Ok(false),
+        Some(Copying::Either) if repair && !folders_in_use(disk)?.is_empty() => return Ok(false),
         Some(copying) => return Err(Error::new(Reason::StorageCorrupt, copying.refusal())),
         None => {}
     }
@@ -329,15 +329,19 @@ pub(crate) fn unmark_repair(disk: &dyn Disk) -> Result<()> {
     if there(disk, MARKER)? { unmark(disk) } else { Ok(()) }
 }
 
-/// Whether there is anything of a ledger.
-fn holds_any(disk: &dyn Disk) -> Result<bool> {
+/// The folders of a ledger that have anything in them.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn folders_in_use(disk: &dyn Disk) -> Result<Vec<&'static str>> {
+    let mut used = Vec::new();
     for folder in FOLDERS {
         if !disk.list(folder).map_err(|error| unreadable("cannot list", folder, error))?.is_empty()
         {
-            return Ok(true);
+            used.push(folder);
         }
     }
-    Ok(false)
+    Ok(used)
 }
 
 /// Makes a backup a ledger.

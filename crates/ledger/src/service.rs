@@ -28,7 +28,7 @@ use crate::{
     disk::{Disk, unreadable},
     flush::Flusher,
     ledger::Shared,
-    manifest::FOLDERS,
+    manifest,
     options::Options,
     recover::{self, DiskLock, Recovered},
     store::Stats,
@@ -301,13 +301,12 @@ impl Service {
 
 /// Whether a ledger was in a folder of which nothing is left but its lock, or what was found damaged.
 fn had_a_ledger(disk: &dyn Disk) -> Result<bool> {
-    let list =
-        |folder: &str| disk.list(folder).map_err(|error| unreadable("cannot list", folder, error));
-    for folder in FOLDERS.into_iter().filter(|folder| *folder != QUARANTINE) {
-        if !list(folder)?.is_empty() {
-            return Ok(false);
+    match manifest::folders_in_use(disk)?[..] {
+        [] => {
+            let top = disk.list("").map_err(|error| unreadable("cannot list", "", error))?;
+            Ok(top.iter().any(|name| name == "lock"))
         }
+        [folder] => Ok(folder == QUARANTINE),
+        _ => Ok(false),
     }
-    let lock = list("")?.iter().any(|name| name == "lock");
-    Ok(lock || !list(QUARANTINE)?.is_empty())
 }

@@ -253,13 +253,7 @@ pub(super) fn refuse_full(to: &dyn Disk) -> Result<()> {
     if top.iter().any(|name| name == manifest::MANIFEST) {
         return refused("a backup");
     }
-    for folder in FOLDERS {
-        let names = to.list(folder).map_err(|error| unreadable("cannot list", folder, error))?;
-        if !names.is_empty() {
-            return refused("a ledger");
-        }
-    }
-    Ok(())
+    if manifest::folders_in_use(to)?.is_empty() { Ok(()) } else { refused("a ledger") }
 }
 
 /// Refuses a folder to copy to that lies in the folder that is copied, around it, or is the same, by

@@ -44,12 +44,8 @@ fn is_there(disk: &dyn Disk, path: &str) -> Result<bool> {
 
 /// Refuses a folder that has nothing of a ledger: to look there is a mistake.
 pub(super) fn refuse_empty(disk: &dyn Disk) -> Result<()> {
-    for folder in FOLDERS {
-        if !list(disk, folder)?.is_empty() {
-            return Ok(());
-        }
-    }
-    if is_there(disk, MARKER)? || is_there(disk, MANIFEST)? {
+    let holds = !manifest::folders_in_use(disk)?.is_empty();
+    if holds || is_there(disk, MARKER)? || is_there(disk, MANIFEST)? {
         return Ok(());
     }
     let error = Error::new(Reason::Misconfigured, "there is no ledger in the folder");

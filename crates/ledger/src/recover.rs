@@ -73,6 +73,8 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         let text = "a write-ahead file has 16 KiB to 1 GiB";
         return Err(Error::new(Reason::Misconfigured, text).note(format!("{capacity} bytes")));
     }
+    // Before the lock is there in any case.
+    let vanished = had_a_ledger(&*disk)?;
     let lock = lock(&*disk)?;
     let repairing = manifest::adopt(&*disk, options.accept_loss)?;
     let keys = options.keys.clone();
@@ -83,6 +85,10 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         report.damage.push(GONE.to_owned());
     }
     let without = without || repairing;
+    if vanished {
+        let told = "nothing is left of the ledger that was in the folder before: it begins empty";
+        report.damage.push(told.to_owned());
+    }
     let survey = wal::survey(&*disk, &keys, start.file)?;
     let known = segments_known(&checkpoint)?;
     let missing_segments = segments_missing(&*disk, &known)?;
@@ -209,6 +215,19 @@ fn load(
 
 /// What is lost with the checkpoint.
 const GONE: &str = "the checkpoint is missing, and with it what was defined";
+
+/// Whether a ledger was in a folder of which nothing is left but its lock, or what was found damaged.
+fn had_a_ledger(disk: &dyn Disk) -> Result<bool> {
+    match manifest::folders_in_use(disk)?[..] {
+        [] => {
+            let top = disk.list("").map_err(|error| unreadable("cannot list", "", error))?;
+            Ok(top.iter().any(|name| name == "lock"))
+        }
+        [folder] => Ok(folder == QUARANTINE),
+        _ => Ok(false),
+    }
+}
+
 /// What an operator can do about a loss.
 const GO_ON: &str = "put back what is missing, restore a backup, or go on without what is lost: \
                      `weft ledger repair --accept-loss`";

@@ -25,10 +25,9 @@ use weft_kernel::{Clock, Error, Reason, Result};
 
 use crate::{
     core::{Now, WriteGroup},
-    disk::{Disk, unreadable},
+    disk::Disk,
     flush::Flusher,
     ledger::Shared,
-    manifest,
     options::Options,
     recover::{self, DiskLock, Recovered},
     store::Stats,
@@ -119,14 +118,7 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Shared>, Arc<Self>, Recovered)> {
         let now = Now::read(&*clock);
-        let vanished = had_a_ledger(&*disk)?;
-        let mut found = recover::recover(disk, &options, now)?;
-        if vanished {
-            let told =
-                "nothing is left of the ledger that was in the folder before: it begins empty";
-            found.files.damages.tell(told.to_owned());
-            found.report.damage.push(told.to_owned());
-        }
+        let found = recover::recover(disk, &options, now)?;
         let files = Arc::new(found.files);
         let damages = files.damages.clone();
         let shared = Arc::new(Shared::new(found.core, clock, damages));
@@ -296,17 +288,5 @@ impl Service {
         let wakes = self.shared.core.lock().poison(error.detail());
         wakes.wake();
         self.shared.poisoned();
-    }
-}
-
-/// Whether a ledger was in a folder of which nothing is left but its lock, or what was found damaged.
-fn had_a_ledger(disk: &dyn Disk) -> Result<bool> {
-    match manifest::folders_in_use(disk)?[..] {
-        [] => {
-            let top = disk.list("").map_err(|error| unreadable("cannot list", "", error))?;
-            Ok(top.iter().any(|name| name == "lock"))
-        }
-        [folder] => Ok(folder == QUARANTINE),
-        _ => Ok(false),
     }
 }

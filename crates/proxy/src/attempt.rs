@@ -282,6 +282,12 @@ impl Try<'_> {
             place.end(queued, SystemClock::tick());
             upstream.target(endpoint, self.wanted, self.ends)
         });
+        let mut lent = pin!(lent);
+        // What is at hand was not waited for, and costs no look at the clock.
+        if let Poll::Ready(lent) = poll_fn(|cx| Poll::Ready(lent.as_mut().poll(cx))).await {
+            place.had();
+            return lent;
+        }
         let lent = lent.await;
         place.end(queued, SystemClock::tick());
         lent

@@ -340,6 +340,11 @@ impl Place {
         self.since.set(Some(now));
     }
 
+    /// Notes that it has its place and has not waited for it.
+    pub(crate) fn had(&self) {
+        self.since.set(None);
+    }
+
     /// Notes that it has its place, or does without.
     pub(crate) fn end(&self, queued: &Queued, now: Tick) {
         if let Some(since) = self.since.take() {

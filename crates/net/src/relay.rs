@@ -1,7 +1,9 @@
 //! Bytes both ways between two streams, until both have ended or neither has moved for too long.
 //!
 //! For raw TCP listeners, TLS pass-through, and what HTTP has upgraded (WebSocket, CONNECT). An end
-//! of one direction is passed on as a half-close and the other direction goes on. Buffers are 64 KiB,
+//! of one direction is passed on as a half-close and the other direction goes on; so it does, for as long
+//! as it moves, when a stream takes nothing more, since its peer may have spoken before it left. Buffers
+//! are 64 KiB,
 //! because each read costs a system call, and are lent by the thread for as long as bytes are in
 //! them: an idle connection holds none. Between two bare TCP sockets, bulk goes from socket to socket
 //! by way of a pipe (splice(2)), uncopied: a third of the processor time for each megabyte; what is
@@ -24,8 +26,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use self::half::{Failure, Half};
+use self::half::Half;
 use crate::{Io, Rewound, Socket, Stop, h2::Duplex, tasks::Reached};
+
+/// How long a relay of which one direction has failed waits for the other to move.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A stream that may, at the moment, be nothing but a TCP socket.
 pub trait Bare {
@@ -111,6 +116,7 @@ where
         down: Half::default(),
         idle,
         moved: Instant::now(),
+        failed: false,
         timer: Box::pin(tokio::time::sleep(idle)),
         closed: stop.closed(),
     };
@@ -125,6 +131,8 @@ struct Relay<'a, C, U> {
     down: Half,
     idle: Duration,
     moved: Instant,
+    /// One of the two takes nothing more.
+    failed: bool,
     timer: Pin<Box<Sleep>>,
     closed: Reached,
 }
@@ -139,22 +147,22 @@ where
             return Poll::Ready(End::Cut);
         }
         let before = self.up.bytes + self.down.bytes;
-        let up = self.up.poll(cx, self.caller, self.upstream);
-        if let Poll::Ready(Err(failure)) = up {
-            return Poll::Ready(match failure {
-                Failure::Reader(error) => End::CallerFailed(error),
-                Failure::Writer(error) => End::UpstreamFailed(error),
-            });
+        let up = match self.up.poll(cx, self.caller, self.upstream) {
+            Poll::Ready(Err(error)) => return Poll::Ready(End::CallerFailed(error)),
+            other => other.is_ready(),
+        };
+        let down = match self.down.poll(cx, self.upstream, self.caller) {
+            Poll::Ready(Err(error)) => return Poll::Ready(End::UpstreamFailed(error)),
+            other => other.is_ready(),
+        };
+        if up && down {
+            return Poll::Ready(self.refusal().unwrap_or(End::Closed));
         }
-        let down = self.down.poll(cx, self.upstream, self.caller);
-        if let Poll::Ready(Err(failure)) = down {
-            return Poll::Ready(match failure {
-                Failure::Reader(error) => End::UpstreamFailed(error),
-                Failure::Writer(error) => End::CallerFailed(error),
-            });
-        }
-        if up.is_ready() && down.is_ready() {
-            return Poll::Ready(End::Closed);
+        if !self.failed && (self.up.refusal.is_some() || self.down.refusal.is_some()) {
+            self.failed = true;
+            self.idle = self.idle.min(LAST_WORDS);
+            self.moved = Instant::now();
+            self.timer.as_mut().reset(self.moved + self.idle);
         }
         if self.up.bytes + self.down.bytes != before {
             self.moved = Instant::now();
@@ -163,10 +171,16 @@ where
         while self.timer.as_mut().poll(cx).is_ready() {
             let until = self.moved + self.idle;
             if until <= Instant::now() {
-                return Poll::Ready(End::Idle);
+                return Poll::Ready(self.refusal().unwrap_or(End::Idle));
             }
             self.timer.as_mut().reset(until);
         }
         Poll::Pending
+    }
+
+    /// What a stream that takes nothing more has failed with.
+    fn refusal(&mut self) -> Option<End> {
+        let caller = self.down.refusal.take().map(End::CallerFailed);
+        caller.or_else(|| self.up.refusal.take().map(End::UpstreamFailed))
     }
 }

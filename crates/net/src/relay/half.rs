@@ -21,17 +21,17 @@ const TURN_BYTES: u64 = 1024 * 1024;
 /// A splice that brings less than this was not worth it.
 const BULK_BYTES_MIN: usize = 16 * 1024;
 
-/// Which stream has failed.
-pub(super) enum Failure {
-    Reader(io::Error),
-    Writer(io::Error),
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Default)]
 enum Stage {
     #[default]
     Open,
+    /// The reader has ended, which the writer has still to be told.
     Ending,
+    /// The reader has failed; what it said before is still to be flushed.
+    Broken(io::Error),
+    /// The writer takes nothing more. What still comes is thrown away: a socket closed on unread bytes
+    /// resets, and the reader's peer would lose what the other direction has just brought it.
+    Refused,
     Ended,
 }
 
@@ -56,36 +56,37 @@ pub(super) struct Half {
     unflushed: bool,
     /// How many bytes were written.
     pub(super) bytes: u64,
+    /// What the writer failed with.
+    pub(super) refusal: Option<io::Error>,
 }
 
 impl Half {
-    /// Moves what can be moved; ready once the end was passed on.
+    /// Moves what can be moved; ready once the end was passed on, or with what the reader failed with.
+    ///
+    /// A writer that fails is no end: its peer may have said something before it left, which the other
+    /// direction has still to read.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-    ) -> Poll<Result<(), Failure>>
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Bare + Unpin,
         W: AsyncWrite + Bare + Unpin,
     {
         let turn_ends = self.bytes + TURN_BYTES;
         loop {
-            ready!(self.poll_write(cx, writer))?;
-            match self.stage {
-                Stage::Ended => return Poll::Ready(Ok(())),
-                Stage::Ending => {
-                    match ready!(Pin::new(&mut *writer).poll_shutdown(cx)) {
-                        // The other end has gone altogether: nobody is left to be told.
-                        Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-                            return Poll::Ready(Err(Failure::Writer(error)));
-                        }
-                        _ => self.stage = Stage::Ended,
-                    }
-                    continue;
-                }
+            if let Err(refusal) = ready!(self.poll_out(cx, writer)) {
+                self.refused(refusal);
+            }
+            match &mut self.stage {
                 Stage::Open => {}
+                Stage::Refused => return self.poll_discard(cx, reader),
+                Stage::Broken(error) => {
+                    return Poll::Ready(Err(std::mem::replace(error, io::ErrorKind::Other.into())));
+                }
+                Stage::Ending | Stage::Ended => return Poll::Ready(Ok(())),
             }
             if self.bytes >= turn_ends {
                 cx.waker().wake_by_ref();
@@ -98,15 +99,76 @@ impl Half {
             };
             if read.is_pending() && self.unflushed {
                 // TLS holds records back; nothing more comes for now, so send them.
-                ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Failure::Writer)?;
-                self.unflushed = false;
+                if let Err(refusal) = ready!(self.poll_flush(cx, writer)) {
+                    self.refused(refusal);
+                    continue;
+                }
             }
-            ready!(read)?;
+            if let Err(error) = ready!(read) {
+                self.stage = Stage::Broken(error);
+            }
         }
     }
 
+    fn refused(&mut self, refusal: io::Error) {
+        self.held = Held::Nothing;
+        self.stage = if let Stage::Ending = self.stage { Stage::Ended } else { Stage::Refused };
+        self.refusal = Some(refusal);
+    }
+
+    /// Writes what is held, and tells the writer of an end.
+    fn poll_out<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Bare + Unpin,
+    {
+        ready!(self.poll_write(cx, writer))?;
+        match self.stage {
+            Stage::Ending => {
+                match ready!(Pin::new(writer).poll_shutdown(cx)) {
+                    // The other end has gone altogether: nobody is left to be told.
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                        return Poll::Ready(Err(error));
+                    }
+                    _ => self.stage = Stage::Ended,
+                }
+            }
+            Stage::Broken(_) if self.unflushed => ready!(self.poll_flush(cx, writer))?,
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        ready!(Pin::new(writer).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what comes; ready at its end, whichever.
+    fn poll_discard<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+    {
+        for _ in 0..TURN_BYTES / BUFFER_BYTES as u64 {
+            let mut buffer = borrow();
+            let mut read = ReadBuf::new(&mut buffer);
+            let polled = Pin::new(&mut *reader).poll_read(cx, &mut read);
+            let ended = read.filled().is_empty();
+            give_back(buffer);
+            if ready!(polled).is_err() || ended {
+                self.stage = Stage::Ended;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Writes what is held; ready when nothing is.
-    fn poll_write<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<Result<(), Failure>>
+    fn poll_write<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>>
     where
         W: AsyncWrite + Bare + Unpin,
     {
@@ -115,26 +177,22 @@ impl Half {
                 Held::Nothing => return Poll::Ready(Ok(())),
                 Held::Bytes(buffer, range) => {
                     let bytes = &buffer[range.clone()];
-                    let written = ready!(Pin::new(&mut *writer).poll_write(cx, bytes))
-                        .map_err(Failure::Writer)?;
+                    let written = ready!(Pin::new(&mut *writer).poll_write(cx, bytes))?;
                     range.start += written;
                     self.unflushed = true;
                     written
                 }
                 Held::Piped(pipe, left) => {
                     let Some(socket) = writer.bare() else {
-                        return Poll::Ready(Err(Failure::Writer(
-                            io::ErrorKind::Unsupported.into(),
-                        )));
+                        return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
                     };
-                    let written =
-                        ready!(pipe.poll_empty(cx, socket, *left)).map_err(Failure::Writer)?;
+                    let written = ready!(pipe.poll_empty(cx, socket, *left))?;
                     *left = left.saturating_sub(written);
                     written
                 }
             };
             if written == 0 {
-                return Poll::Ready(Err(Failure::Writer(io::ErrorKind::WriteZero.into())));
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.bytes += written as u64;
             match std::mem::take(&mut self.held) {
@@ -146,7 +204,7 @@ impl Half {
     }
 
     /// Reads into a buffer that is held until it is written, or given back if nothing came.
-    fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<Result<(), Failure>>
+    fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
     {
@@ -162,7 +220,7 @@ impl Half {
             return Poll::Ready(Ok(()));
         }
         give_back(buffer);
-        ready!(polled).map_err(Failure::Reader)?;
+        ready!(polled)?;
         self.stage = Stage::Ending;
         Poll::Ready(Ok(()))
     }
@@ -173,7 +231,7 @@ impl Half {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &W,
-    ) -> Poll<Result<(), Failure>>
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Bare + Unpin,
         W: Bare,
@@ -203,7 +261,7 @@ impl Half {
                 self.unsuited = true;
                 self.poll_read(cx, reader)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Reader(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 pipe.give_back();
                 Poll::Pending

@@ -1,14 +1,22 @@
 //! Bytes both ways: none lost, none invented, and every way to end.
 
-use std::time::Duration;
+use std::{
+    io::{self, ErrorKind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
 use weft_kernel::{Rng, Tick};
 use weft_net::{
     Io, Rewound, Socket, Stop, Target, connect,
-    relay::{End, relay},
+    relay::{Bare, End, relay},
 };
 
 use crate::stage::{LONG, far, listener, soon};
@@ -172,6 +180,107 @@ async fn a_failure_names_its_side() {
     drop(caller);
     let relayed = soon(relay(&mut near, &mut away, LONG, &Stop::new())).await;
     assert!(matches!(relayed.end, End::CallerFailed(_)), "{relayed:?}");
+}
+
+/// A side that takes nothing more, and has spoken before.
+struct Deaf {
+    said: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    Ends,
+    Fails,
+    Rests,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.said.is_empty() {
+            return match self.then {
+                Then::Ends => Poll::Ready(Ok(())),
+                Then::Fails => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+                Then::Rests => Poll::Pending,
+            };
+        }
+        // One at a time: what is still unread when a write fails is most of it.
+        buf.put_slice(&[self.said.remove(0)]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Bare for Deaf {
+    fn bare(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// One that has reset its connection has often answered first; a write that fails does not overtake that.
+#[tokio::test]
+async fn what_a_side_said_before_it_left_arrives() {
+    for then in [Then::Ends, Then::Fails] {
+        let (mut caller, mut near) = tokio::io::duplex(4_096);
+        let mut away = Deaf { said: b"an answer".to_vec(), then };
+        caller.write_all(b"more than it wanted").await.unwrap();
+        let stop = Stop::new();
+        let hear = async {
+            let mut heard = vec![0; 9];
+            caller.read_exact(&mut heard).await.unwrap();
+            caller.shutdown().await.unwrap();
+            heard
+        };
+        let (relayed, heard) =
+            soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), hear) }).await;
+        assert_eq!(heard, b"an answer");
+        assert!(matches!(relayed.end, End::UpstreamFailed(_)), "{relayed:?}");
+
+        // And the other way round.
+        let mut near = Deaf { said: b"a last word".to_vec(), then };
+        let (mut away, mut upstream) = tokio::io::duplex(4_096);
+        upstream.write_all(b"nobody reads this").await.unwrap();
+        let hear = async {
+            let mut heard = vec![0; 11];
+            upstream.read_exact(&mut heard).await.unwrap();
+            upstream.shutdown().await.unwrap();
+            heard
+        };
+        let (relayed, heard) =
+            soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), hear) }).await;
+        assert_eq!(heard, b"a last word");
+        assert!(matches!(relayed.end, End::CallerFailed(_)), "{relayed:?}");
+    }
+}
+
+/// One that takes nothing and says nothing is not waited for as long as one that is idle.
+#[tokio::test(start_paused = true)]
+async fn a_side_that_takes_nothing_more_is_given_up_soon() {
+    let (mut caller, mut near) = tokio::io::duplex(4_096);
+    let mut away = Deaf { said: Vec::new(), then: Then::Rests };
+    let began = tokio::time::Instant::now();
+    caller.write_all(b"hello").await.unwrap();
+    let relayed = relay(&mut near, &mut away, Duration::from_secs(3_600), &Stop::new()).await;
+    assert!(matches!(relayed.end, End::UpstreamFailed(_)), "{relayed:?}");
+    assert_eq!(began.elapsed().as_secs(), 5);
+    drop(caller);
 }
 
 async fn chunks(stream: impl AsyncRead + AsyncWrite, chunks: Vec<Vec<u8>>) -> Vec<u8> {

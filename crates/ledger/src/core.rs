@@ -28,6 +28,7 @@ mod plan;
 mod progress;
 mod rows;
 mod runs;
+mod times;
 
 use std::{
     collections::{BTreeMap, BinaryHeap, VecDeque},

@@ -105,7 +105,7 @@ impl Core {
                 continue;
             }
             let group = &mut queue.group;
-            for position in std::mem::take(&mut group.dirty_retries) {
+            for position in group.take_dirty_retries() {
                 rows.push(Row {
                     table: Table::Exceptions,
                     key: key2(id, &position.to_be_bytes()),

@@ -239,7 +239,7 @@ impl Core {
         }
         self.group_names.insert(name.clone(), id);
         let memory = log.is_memory();
-        let group = Group::new(options, low);
+        let group = Group::new(options, low, !memory);
         self.queues
             .insert(id.0, Box::new(Queue { name, group, memory, loaded: None, loading: false }));
     }

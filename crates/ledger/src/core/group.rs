@@ -59,13 +59,18 @@ pub(crate) struct Group {
     earliest: Tick,
     waiting: Waiting,
     ahead: BTreeSet<u64>,
+    /// What is due later and was not looked at since the store was opened, so that its key and its level
+    /// are not known: it is passed over when it is looked at, and counts as waiting until then.
+    unlooked: Waiting,
     expired: BTreeMap<u64, u8>,
     offers: Offers,
     pub(crate) consumers: Consumers,
     pub(crate) counts: Counts,
     /// What the next checkpoint has to write: the group's own row, and rows of retries.
     pub(crate) dirty: bool,
-    pub(crate) dirty_retries: BTreeSet<u64>,
+    dirty_retries: BTreeSet<u64>,
+    /// Whether checkpoints write it at all.
+    kept: bool,
     /// The entry for this group in the order of timers, so that it is not entered twice.
     pub(crate) timer: Tick,
     /// The last transaction that was checked and moves this group, so that a lease is not settled
@@ -74,8 +79,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// A group that has settled everything below `low`.
-    pub(crate) fn new(options: GroupOptions, low: u64) -> Self {
+    /// A group that has settled everything below `low`; `kept` if checkpoints write it.
+    pub(crate) fn new(options: GroupOptions, low: u64, kept: bool) -> Self {
         Self {
             levels: options.prioritized.then(Box::default),
             keys: options.keyed.then(Box::default),
@@ -90,11 +95,13 @@ impl Group {
             earliest: Tick::NEVER,
             waiting: Waiting::default(),
             ahead: BTreeSet::new(),
+            unlooked: Waiting::default(),
             expired: BTreeMap::new(),
             offers: Offers::default(),
             counts: Counts::default(),
             dirty: true,
             dirty_retries: BTreeSet::new(),
+            kept,
             timer: Tick::NEVER,
             moved_by: 0,
         }
@@ -122,7 +129,7 @@ impl Group {
 
     /// How many records wait for their time.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.unlooked.len()
     }
 
     /// The running lease of a position.
@@ -135,6 +142,18 @@ impl Group {
         self.retries.keys().chain(&self.dirty_retries).copied().collect()
     }
 
+    /// The positions whose row has changed since it was last asked.
+    pub(crate) fn take_dirty_retries(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.dirty_retries)
+    }
+
+    /// The row of a position has to be written, or taken away.
+    fn touch_retry(&mut self, position: u64) {
+        if self.kept {
+            self.dirty_retries.insert(position);
+        }
+    }
+
     /// What is kept of a position's former hand-outs.
     pub(crate) fn retry(&self, position: u64) -> Option<&Retry> {
         self.retries.get(&position)
@@ -142,7 +161,7 @@ impl Group {
 
     /// When a waiting position is due, in wall-clock milliseconds.
     pub(crate) fn waits_until(&self, position: u64, now: Now) -> Option<u64> {
-        self.waiting.due_ms(position, now)
+        self.waiting.due_ms(position, now).or_else(|| self.unlooked.due_ms(position, now))
     }
 
     /// Whether a position stands behind an earlier one of its key.
@@ -158,7 +177,7 @@ impl Group {
     /// How many positions below `end` are neither settled, nor leased, nor waiting.
     pub(crate) fn ready_below(&self, end: u64) -> u64 {
         let open = end.saturating_sub(self.low).saturating_sub(self.done.len());
-        open.saturating_sub((self.leases.len() + self.waiting.len()) as u64)
+        open.saturating_sub((self.leases.len() + self.waiting()) as u64)
     }
 
     /// Whether a lease could give something; may be wrong only once after each look.
@@ -201,9 +220,10 @@ impl Group {
     /// A position is settled for good: the lease, the retry and the hold on its key end.
     fn finish(&mut self, position: u64) {
         if self.retries.remove(&position).is_some() {
-            self.dirty_retries.insert(position);
+            self.touch_retry(position);
         }
         self.ahead.remove(&position);
+        self.unlooked.remove(position);
         if let Some(keys) = &mut self.keys
             && let Some(next) = keys.release(position)
         {
@@ -248,7 +268,8 @@ impl Group {
         let gone: Vec<u64> = self.retries.range(..before).map(|(&position, _)| position).collect();
         for position in gone {
             self.retries.remove(&position);
-            self.dirty_retries.insert(position);
+            self.unlooked.remove(position);
+            self.touch_retry(position);
         }
         self.ahead = self.ahead.split_off(&before);
         let freed = self.keys.as_mut().map(|keys| keys.trim(before)).unwrap_or_default();
@@ -263,13 +284,15 @@ impl Group {
 
     /// Begins anew at a position: nothing is leased, waiting or remembered any more.
     pub(crate) fn seek(&mut self, to: u64) {
-        self.dirty_retries.extend(self.retries.keys());
-        self.retries.clear();
+        for (position, _) in std::mem::take(&mut self.retries) {
+            self.touch_retry(position);
+        }
         self.leases = Numbers::default();
         self.earliest = Tick::NEVER;
         self.waiting = Waiting::default();
         self.back.clear();
         self.ahead.clear();
+        self.unlooked = Waiting::default();
         self.expired.clear();
         self.done.clear();
         if self.levels.is_some() {
@@ -355,13 +378,16 @@ impl Group {
         if self.settled(position) {
             return;
         }
-        // It was due once, was handed out, and is due again later.
-        if self.ahead.contains(&position)
-            && let Some(level) = self.waiting.remove(position)
-        {
-            self.waiting.insert_wall(position, retry.due_ms, level);
+        if self.ahead.contains(&position) {
+            // It was due once, was handed out, and is due again later.
+            if let Some(level) = self.waiting.remove(position) {
+                self.waiting.insert_wall(position, retry.due_ms, level);
+            }
+        } else if position >= self.cursor {
+            self.unlooked.insert_wall(position, retry.due_ms, 0);
         }
         self.retries.insert(position, retry);
+        self.touch_retry(position);
     }
 
     /// When this group has to be looked at again, for something whose time comes.
@@ -369,7 +395,7 @@ impl Group {
         if !self.expired.is_empty() {
             return now.tick;
         }
-        self.earliest.min(self.waiting.next(now))
+        self.earliest.min(self.waiting.next(now)).min(self.unlooked.next(now))
     }
 
     /// Notes kept and counts of a position, for a delivery.

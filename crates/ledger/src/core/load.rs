@@ -160,6 +160,7 @@ impl Core {
         };
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.group.restore_retry(position, retry);
+            queue.group.take_dirty_retries();
         }
         Ok(())
     }
@@ -255,7 +256,7 @@ impl Core {
             return;
         }
         if let Some(log) = self.logs.get_mut(&image.log) {
-            log.place(image.position, slot);
+            log.place(image.position, slot, image.time_ms);
             self.note_expiry(image);
         }
     }
@@ -302,7 +303,6 @@ impl Core {
                     let note = Bytes::copy_from_slice(note);
                     let retry = Retry { due_ms, failures, handouts, note };
                     queue.group.restore_retry(position, retry);
-                    queue.group.dirty_retries.insert(position);
                 }
             }
             Entry::Seek { group, to } => {
@@ -436,6 +436,9 @@ impl Core {
         }
         let ids: Vec<u32> = self.queues.keys().copied().collect();
         for id in ids {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.group.wake_due(now, u64::MAX);
+            }
             self.arm_group(id, now, &mut Wakes::default());
         }
         if let Some((expires_ms, _, _)) = self.map_expiry.first() {
@@ -468,6 +471,7 @@ impl Log {
             slots.pop_front();
             self.tail_first += 1;
         }
+        self.times.advance(self.tail_first);
     }
 
     /// Makes the tail reach up to a position, with holes; the log goes on there.

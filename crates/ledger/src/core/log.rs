@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::{dedupe::Dedupe, runs::Runs};
+use super::{dedupe::Dedupe, runs::Runs, times::Times};
 use crate::{
     format::Place,
     options::{LogOptions, Storage},
@@ -120,6 +120,8 @@ pub(crate) struct Log {
     pub(crate) extents: Vec<Extent>,
     pub(crate) tail_first: u64,
     pub(crate) tail: Tail,
+    /// When about the records of the tail were appended, if it is on disk.
+    pub(super) times: Times,
     /// Records that were removed from the middle, of a log that no group owns.
     pub(crate) removed: Runs,
     pub(crate) owner: Option<GroupId>,
@@ -179,6 +181,7 @@ impl Log {
             extents: Vec::new(),
             tail_first: 0,
             tail,
+            times: Times::default(),
             removed: Runs::default(),
             owner: None,
             groups: SmallVec::new(),
@@ -248,6 +251,7 @@ impl Log {
     pub(crate) fn push(&mut self, slot: Slot, time_ms: u64) {
         if let Tail::Disk(slots) = &mut self.tail {
             slots.push_back(slot);
+            self.times.note(self.next, time_ms);
         }
         self.pushed(u64::from(slot.len()), time_ms);
     }
@@ -270,7 +274,7 @@ impl Log {
     }
 
     /// The place of a record that a recovery has found; what lies between is a hole.
-    pub(crate) fn place(&mut self, position: u64, slot: Slot) {
+    pub(crate) fn place(&mut self, position: u64, slot: Slot, time_ms: u64) {
         let Tail::Disk(slots) = &mut self.tail else { return };
         if position < self.tail_first {
             return;
@@ -280,6 +284,17 @@ impl Log {
             slots.push_back(Slot::HOLE);
         }
         slots[index] = slot;
+        self.times.note(position, time_ms);
+    }
+
+    /// When about a record was appended, within a second, as far as memory tells; 0 if it does not.
+    pub(crate) fn time_near(&self, position: u64) -> u64 {
+        match self.at(position) {
+            At::Memory(record) => record.time_ms,
+            At::Extent(extent) => extent.first_ms,
+            At::Slot(_) => self.times.at(position),
+            At::Hole(_) => 0,
+        }
     }
 
     /// Takes a record out of the counts and the tail, if it is there.
@@ -340,6 +355,7 @@ impl Log {
                 }
             }
             self.tail_first = first.max(self.tail_first + below);
+            self.times.advance(self.tail_first);
         }
     }
 

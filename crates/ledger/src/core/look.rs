@@ -72,7 +72,7 @@ impl Core {
             done_above: group.done().len(),
             low: group.low(),
             cursor: group.cursor(),
-            oldest_ms: oldest.map_or(0, |position| self.time_of(log, position)),
+            oldest_ms: oldest.map_or(0, |position| log.time_near(position)),
             handouts: group.counts.handouts,
             done: group.counts.done,
             failures: group.counts.failures,
@@ -93,7 +93,7 @@ impl Core {
             end: log.visible,
             records: log.records,
             bytes: log.bytes,
-            oldest_ms: first.map_or(0, |position| self.time_of(log, position)),
+            oldest_ms: first.map_or(0, |position| log.time_near(position)),
             last_ms: if first.is_some() { log.last_ms } else { 0 },
         })
     }

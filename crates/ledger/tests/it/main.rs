@@ -12,3 +12,4 @@ mod lives;
 mod looking;
 mod simulation;
 mod threads;
+mod waits;

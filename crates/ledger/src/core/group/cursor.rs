@@ -75,6 +75,7 @@ impl Group {
             }
         }
         self.cursor = position + 1;
+        self.unlooked.remove(position);
         if let Some(retry) = self.retries.get(&position)
             && retry.due_ms > now.wall_ms
         {

@@ -272,7 +272,7 @@ impl Group {
         for position in had {
             let Some(lease) = self.leases.remove(&position) else { continue };
             self.retries.entry(position).or_default().handouts = lease.handouts;
-            self.dirty_retries.insert(position);
+            self.touch_retry(position);
             self.give_back(position, lease.level);
         }
     }
@@ -284,7 +284,7 @@ impl Group {
         for &position in &had {
             let Some(lease) = self.leases.remove(&position) else { continue };
             self.retries.entry(position).or_default().handouts = lease.handouts;
-            self.dirty_retries.insert(position);
+            self.touch_retry(position);
             self.give_back(position, lease.level);
         }
         had.len()

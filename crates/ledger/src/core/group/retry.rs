@@ -8,7 +8,7 @@ use weft_kernel::Tick;
 use super::{Group, Now};
 use crate::transaction::Due;
 
-/// What is kept of a record's former hand-outs.
+/// What is kept of a record's former hand-outs, or of one that is due later and was never handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retry {
     /// When it may be handed out again: wall-clock milliseconds, for a restart; 0 for at once.
@@ -116,7 +116,7 @@ impl Group {
         self.counts.failures += u64::from(failed);
         let retry = Retry { due_ms, failures, handouts: lease.handouts, note };
         self.retries.insert(position, retry.clone());
-        self.dirty_retries.insert(position);
+        self.touch_retry(position);
         match due {
             Due::After(span) if !span.is_zero() => {
                 self.waiting.insert_tick(position, now.tick.plus(span), lease.level);
@@ -129,11 +129,15 @@ impl Group {
         Some(retry)
     }
 
-    /// A record that nobody has looked at is due later: it is passed over until then.
+    /// A record that nobody has looked at is due later: it is passed over until then. So it is after a
+    /// restart, when the record itself may be in a segment that nobody has read.
     pub(crate) fn delay(&mut self, position: u64, due_ms: u64, level: u8) {
         if position >= self.cursor && !self.settled(position) && self.ahead.insert(position) {
-            let again_ms = self.retries.get(&position).map_or(0, |retry| retry.due_ms);
-            self.waiting.insert_wall(position, due_ms.max(again_ms), level);
+            self.unlooked.remove(position);
+            let retry = self.retries.entry(position).or_default();
+            retry.due_ms = retry.due_ms.max(due_ms);
+            self.waiting.insert_wall(position, retry.due_ms, level);
+            self.touch_retry(position);
         }
     }
 
@@ -147,5 +151,7 @@ impl Group {
             }
             self.give_back(position, level);
         }
+        // These count as ready now; the look in order will find them.
+        while self.unlooked.pop_due(now).is_some() {}
     }
 }

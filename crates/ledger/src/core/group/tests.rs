@@ -49,6 +49,7 @@ enum State {
 #[derive(Clone, Debug)]
 enum Step {
     Publish(u8, u8),
+    Delayed(u8, u64),
     Hole,
     Lease(u32),
     Done(u8),
@@ -65,7 +66,17 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
+    proptest::collection::vec(step(), 1..120)
+}
+
+/// The same, with records that are due later than they are appended.
+fn steps_and_delays() -> impl Strategy<Value = Vec<Step>> {
+    let delayed = (0u8..3, 1u64..9).prop_map(|(level, span)| Step::Delayed(level, span));
+    proptest::collection::vec(prop_oneof![1 => delayed, 9 => step()], 1..120)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
         6 => (0u8..4, 0u8..3).prop_map(|(key, level)| Step::Publish(key, level)),
         1 => Just(Step::Hole),
         6 => (1u32..5).prop_map(Step::Lease),
@@ -79,8 +90,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Purge),
         1 => Just(Step::Leave),
         1 => Just(Step::Restart),
-    ];
-    proptest::collection::vec(step, 1..120)
+    ]
 }
 
 /// A lease lasts so long, in seconds.
@@ -96,19 +106,22 @@ struct World {
     tokens: Tokens,
     seconds: u64,
     options: GroupOptions,
+    /// Whether any record was due later than it was appended.
+    delayed: bool,
 }
 
 impl World {
     fn new(options: GroupOptions) -> Self {
         let options = GroupOptions { lease: Duration::from_secs(LEASE), ..options };
         Self {
-            group: Group::new(options.clone(), 0),
+            group: Group::new(options.clone(), 0, true),
             seen: Seen::default(),
             states: Vec::new(),
             history: BTreeMap::new(),
             tokens: Tokens { epoch: 1, last: 0 },
             seconds: 0,
             options,
+            delayed: false,
         }
     }
 
@@ -168,6 +181,13 @@ impl World {
             Step::Publish(key, level) => {
                 self.seen.records.push(Some((key, level)));
                 self.states.push(State::Ready);
+            }
+            Step::Delayed(level, span) => {
+                let (at, due) = (self.seen.end(), self.seconds + span);
+                self.seen.records.push(Some((0, level)));
+                self.group.delay(at, due * 1000, level);
+                self.delayed = true;
+                self.states.push(State::Waiting(due));
             }
             Step::Hole => {
                 self.seen.records.push(None);
@@ -276,7 +296,8 @@ impl World {
         let load = self.group.pick(&self.seen, &wanted, now, &mut self.tokens, &mut picked);
         assert_eq!(load, None);
         let got: Vec<u64> = picked.iter().map(|picked| picked.position).collect();
-        if self.options.prioritized {
+        // What was delayed goes when it is due, before what nobody has looked at.
+        if self.options.prioritized || self.delayed {
             assert_eq!(got.len(), ready.len().min(records as usize));
             assert!(got.iter().all(|at| ready.contains(at)));
         } else {
@@ -291,7 +312,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let mut group = Group::new(self.options.clone(), self.group.low());
+        let mut group = Group::new(self.options.clone(), self.group.low(), true);
         let runs: Vec<(u64, u64)> = self.group.done().iter().collect();
         group.settle_runs(&runs);
         for at in self.group.retried() {
@@ -299,6 +320,7 @@ impl World {
                 group.restore_retry(at, retry.clone());
             }
         }
+        group.wake_due(self.now(), self.seen.end());
         self.group = group;
         for (at, state) in self.states.iter_mut().enumerate() {
             if let State::Leased(..) = state {
@@ -329,6 +351,8 @@ impl World {
                 assert_eq!(self.group.lease(at).map(|lease| lease.lease), Some(*token));
             }
         }
+        let waits = |state: &&State| matches!(state, State::Waiting(due) if *due > self.seconds);
+        assert_eq!(self.group.waiting(), self.states.iter().filter(waits).count());
         let ready = self.ready();
         assert!(ready.is_empty() || self.group.ready(self.seen.end()), "{ready:?} of {open}");
         let low = self.group.low() as usize;
@@ -364,6 +388,11 @@ proptest! {
     #[test]
     fn a_plain_group_is_as_the_model_says(steps in steps()) {
         run(GroupOptions::over(LogId(1)), steps);
+    }
+
+    #[test]
+    fn a_group_with_delays_is_as_the_model_says(steps in steps_and_delays(), prioritized: bool) {
+        run(GroupOptions { prioritized, ..GroupOptions::over(LogId(1)) }, steps);
     }
 
     #[test]

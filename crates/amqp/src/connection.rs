@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::io::poll_read_buf;
-use weft_kernel::Result;
+use weft_kernel::{Result, SystemClock, Tick};
 use weft_net::Stop;
 use weft_wire::amqp::{ReplyCode, frame};
 
@@ -41,6 +41,10 @@ use crate::{
 const READ_BYTES: usize = 64 << 10;
 /// How long a client may take until its connection is open.
 const OPENING_TIME: Duration = Duration::from_secs(10);
+/// How long a connection works before others of its worker have their turn, and after how many frames that
+/// is looked at: a read may bring thousands of methods that each take their time.
+const TURN_TIME: Duration = Duration::from_millis(5);
+const TURN_FRAMES: u32 = 32;
 /// How long the end of a connection may go unacknowledged.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether deliveries were settled in time.
@@ -129,8 +133,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
     async fn talk(&mut self, stop: Stop) {
         let mut draining = pin!(stop.draining());
         let mut drained = false;
+        let mut turn_ends = SystemClock::tick().plus(TURN_TIME);
         loop {
-            self.work().await;
+            self.work(turn_ends).await;
+            if SystemClock::tick() >= turn_ends {
+                tokio::task::yield_now().await;
+                turn_ends = SystemClock::tick().plus(TURN_TIME);
+            }
             if self.session.phase == Phase::Over {
                 // What is left is sent if the client takes it soon.
                 let end = Instant::now() + CLOSING_TIME;
@@ -173,11 +182,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shell<IO> {
         }
     }
 
-    /// Works off what was read, and what follows from it.
-    async fn work(&mut self) {
+    /// Works off what was read until a time, and what follows from it.
+    async fn work(&mut self, until: Tick) {
         let mut used = 0;
         let mut whole = true;
+        let mut frames = 0u32;
         while whole && self.session.phase != Phase::Over && !self.session.is_stalled() {
+            frames += 1;
+            if frames.is_multiple_of(TURN_FRAMES) && SystemClock::tick() >= until {
+                break;
+            }
             let bytes = &self.input[used..];
             if self.is_full() {
                 // A beat is heard all the same, so that many of them do not add up.

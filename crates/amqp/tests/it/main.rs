@@ -18,3 +18,4 @@ mod permissions;
 mod quiet;
 mod slow;
 mod transactions;
+mod turns;

@@ -3,7 +3,16 @@
 //! Not the request path: it allocates, and it may run on any runtime. The connection is driven by
 //! the same future as the request, so that dropping it leaves nothing behind.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
@@ -13,10 +22,13 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, timeout_at},
+};
 use weft_kernel::{Error, Reason, Result, format_duration};
 
-use crate::{Address, Alpn, Target, connect};
+use crate::{Address, Alpn, Io, Target, connect};
 
 /// Which HTTP to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +51,11 @@ pub struct Answer {
     /// The trailer section, if one came.
     pub trailers: Option<HeaderMap>,
 }
+
+/// What an answer may take beside its body: its heads, and those of interim responses.
+const HEADS_BYTES_MAX: usize = 256 * 1024;
+/// How many bytes the framing of a body may take for each byte of it: chunks and frames may be small.
+const FRAMING_FACTOR: usize = 8;
 
 /// Sends one request and reads the whole answer, all within `timeout`.
 ///
@@ -97,7 +114,9 @@ async fn send(
         ));
     }
     let request = completed(target, version, request)?;
-    let io = TokioIo::new(connected.io);
+    let left = bound.0.saturating_mul(FRAMING_FACTOR).saturating_add(HEADS_BYTES_MAX);
+    let exceeded = Arc::<AtomicBool>::default();
+    let io = TokioIo::new(Bounded { io: connected.io, left, exceeded: exceeded.clone() });
     let exchange = async {
         match version {
             Version::Http1 => {
@@ -123,11 +142,57 @@ async fn send(
         }
     };
     match timeout_at(until, exchange).await {
+        Ok(Err(_)) if exceeded.load(Ordering::Relaxed) => {
+            Err(Error::new(Reason::UpstreamMalformed, "the answer takes too many bytes"))
+        }
         Ok(result) => result,
         Err(_elapsed) => Err(Error::new(
             Reason::TryTimeout,
             format!("no whole answer within {}", format_duration(timeout)),
         )),
+    }
+}
+
+/// A connection that gives no more than so many bytes, and the rest of what one read brings. The library reads interim responses, and whatever
+/// else is no part of the answer, in one go for as long as they come: no time limit would end that.
+struct Bounded {
+    io: Io,
+    left: usize,
+    exceeded: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            self.exceeded.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.left = self.left.saturating_sub(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -111,6 +111,24 @@ async fn both_versions_plain_and_under_tls_bring_body_and_trailers() {
     }
 }
 
+/// On the one thread of both: whoever asks must not be kept from looking at anything else.
+#[tokio::test]
+async fn interim_responses_without_end_are_no_answer() {
+    let listener = listener();
+    let target = Target::plain(listener.address().clone());
+    let server = async {
+        let mut io = plain(&listener).await;
+        io.read_exact(&mut [0; 4]).await.unwrap();
+        let some = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000);
+        while io.write_all(&some).await.is_ok() {}
+    };
+    let get = Request::get("/").body(Bytes::new()).unwrap();
+    let asked = oneshot::request(&target, Version::Http1, get, 1024, LONG);
+    let (answer, ()) = soon(async { tokio::join!(asked, server) }).await;
+    let error = answer.unwrap_err();
+    assert_eq!(error.reason(), Reason::UpstreamMalformed, "{error:?}");
+}
+
 #[tokio::test]
 async fn each_broken_answer_has_its_reason() {
     let huge = format!("HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n{}", "x".repeat(2000));

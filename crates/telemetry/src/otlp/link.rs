@@ -31,6 +31,10 @@ use weft_kernel::{Error, Reason};
 
 use super::Protocol;
 
+/// How much of what the collector says is read at once. Interim responses are read for as long as they come
+/// before time limits are looked at again.
+const BUFFER_MAX: usize = 16 * 1024;
+
 /// Where the collector is, and how to get there.
 pub(super) struct Route {
     host: String,
@@ -83,7 +87,11 @@ impl Route {
         let stream = TokioIo::new(stream);
         Ok(match self.protocol {
             Protocol::Http => {
-                let (send, drive) = http1::handshake(stream).await.map_err(io::Error::other)?;
+                let (send, drive) = http1::Builder::new()
+                    .max_buf_size(BUFFER_MAX)
+                    .handshake(stream)
+                    .await
+                    .map_err(io::Error::other)?;
                 Link { send: Sender::Http1(send), drive: Box::pin(async { drop(drive.await) }) }
             }
             Protocol::Grpc => {

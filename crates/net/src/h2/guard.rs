@@ -23,6 +23,8 @@ const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
 /// What a window of counting lasts.
 const WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
+/// A CONTINUATION of so many bytes carries a head on; the last one of a head may have fewer.
+const CONTINUATION_MIN: usize = 8 * 1024;
 /// How long a connection that is closed is still read from, and how much.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
@@ -137,16 +139,28 @@ struct Frames {
     resets: u32,
     control: u32,
     resets_max: u32,
+    /// A head or a piece of a body has passed, either way, since the last control frame: clients that send
+    /// one with each of these, as gRPC's do to measure the line, flood nobody.
+    moved: bool,
 }
 
 impl Frames {
     /// Counts a frame; false once there were too many.
     fn count(&mut self, head: &[u8; HEAD_LEN], len: usize) -> bool {
+        if Self::moves(head, len) {
+            self.moved = true;
+            return true;
+        }
         let [_, _, _, kind, flags, ..] = *head;
         let resets = kind == 3;
-        // SETTINGS, PING, PRIORITY and CONTINUATION; DATA and HEADERS that carry nothing.
-        let idle =
-            matches!(kind, 2 | 4 | 6 | 9) || (matches!(kind, 0 | 1) && len == 0 && flags & 1 == 0);
+        let ends_head = flags & 4 != 0;
+        // SETTINGS, PING, PRIORITY and small CONTINUATION; DATA and HEADERS that carry nothing.
+        let idle = match kind {
+            2 | 4 | 6 => !std::mem::take(&mut self.moved),
+            9 => len < CONTINUATION_MIN && !ends_head,
+            0 | 1 => true,
+            _ => false,
+        };
         if !resets && !idle {
             return true;
         }
@@ -160,12 +174,19 @@ impl Frames {
         self.control += u32::from(idle);
         self.resets <= self.resets_max && self.control <= self.resets_max.saturating_mul(10)
     }
+
+    /// Whether a frame is DATA or HEADERS that carry something, or end something.
+    const fn moves(head: &[u8; HEAD_LEN], len: usize) -> bool {
+        let [_, _, _, kind, flags, ..] = *head;
+        kind <= 1 && (len > 0 || flags & 1 != 0)
+    }
 }
 
 impl Guard {
     pub(super) fn new(io: Io, early: BytesMut, resets_max: u32) -> (Self, Tripped) {
         let tripped = Tripped::default();
-        let frames = Frames { began: SystemClock::tick(), resets: 0, control: 0, resets_max };
+        let frames =
+            Frames { began: SystemClock::tick(), resets: 0, control: 0, resets_max, moved: false };
         let (inward, outward) = (Walk::after(PREFACE_LEN), Walk::after(0));
         (
             Self {
@@ -186,6 +207,15 @@ impl Guard {
     fn look(&mut self, bytes: &[u8]) -> bool {
         let Self { inward, frames, .. } = self;
         inward.see(bytes, |head, len| frames.count(head, len))
+    }
+
+    /// Looks at bytes that were written.
+    fn look_out(&mut self, bytes: &[u8]) {
+        let Self { outward, frames, .. } = self;
+        outward.see(bytes, |head, len| {
+            frames.moved |= Frames::moves(head, len);
+            true
+        });
     }
 
     /// Says GOAWAY, if that can be said between two frames, and gives up.
@@ -236,7 +266,7 @@ impl AsyncWrite for Guard {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.tripped.0.blocked.set(written.is_pending());
         let written = std::task::ready!(written)?;
-        self.outward.see(&buf[..written], |_, _| true);
+        self.look_out(&buf[..written]);
         Poll::Ready(Ok(written))
     }
 
@@ -251,7 +281,7 @@ impl AsyncWrite for Guard {
         let mut left = written;
         for buf in bufs {
             let seen = left.min(buf.len());
-            self.outward.see(&buf[..seen], |_, _| true);
+            self.look_out(&buf[..seen]);
             left -= seen;
         }
         Poll::Ready(Ok(written))
@@ -287,5 +317,37 @@ impl AsyncWrite for Guard {
                 Poll::Pending => return alarm.poll(cx, *until).map(Ok),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of these frames pass, if each group of them is preceded by so many that move something.
+    fn passed(kind: u8, len: usize, moving: usize) -> usize {
+        let began = SystemClock::tick();
+        let mut frames = Frames { began, resets: 0, control: 0, resets_max: 20, moved: false };
+        let head = |kind| [0, 0, 0, kind, 0, 0, 0, 0, 1];
+        let passes = |frames: &mut Frames| {
+            (0..moving).all(|_| frames.count(&head(0), 10)) && frames.count(&head(kind), len)
+        };
+        (0..1000).take_while(|_| passes(&mut frames)).count()
+    }
+
+    #[test]
+    fn control_frames_are_a_flood_only_when_nothing_else_moves() {
+        for kind in [2, 4, 6] {
+            assert_eq!(passed(kind, 8, 0), 200, "kind {kind}");
+            assert_eq!(passed(kind, 8, 1), 1000, "kind {kind}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_goes_on_is_no_flood_but_crumbs_of_it_are() {
+        assert_eq!(passed(9, 16_000, 1), 1000);
+        assert_eq!(passed(9, 1, 1), 200);
+        assert_eq!(passed(1, 0, 1), 200);
+        assert_eq!(passed(3, 4, 1), 20);
     }
 }

@@ -8,6 +8,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, UnixStream},
@@ -16,7 +17,10 @@ use tokio_rustls::TlsConnector;
 use weft_kernel::{Error, Reason, Result, format_duration};
 use weft_wire::proxy_protocol;
 
-use crate::{Address, Alpn, Io, Socket};
+use crate::{Address, Alpn, Io, Socket, listen::probe_when_silent};
+
+/// How long a server may be silent before the kernel asks whether it is still there.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How to speak TLS to a server.
 #[derive(Clone, Debug)]
@@ -72,6 +76,7 @@ async fn open(target: &Target, phase: &mut &'static str) -> Result<Connected> {
         Address::Tcp(address) => {
             let tcp = TcpStream::connect(address).await.map_err(refused)?;
             tcp.set_nodelay(true).map_err(refused)?;
+            probe_when_silent(&SockRef::from(&tcp), SILENCE).map_err(refused)?;
             Socket::Tcp(tcp)
         }
         Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await.map_err(refused)?),

@@ -120,22 +120,25 @@ pub fn address_of(socket: &OwnedFd) -> Option<Address> {
     }
 }
 
+/// Has the kernel ask a peer that is silent whether it is still there: three probes at a third of the idle
+/// time each, so that a dead one is noticed within twice that time.
+pub(crate) fn probe_when_silent(socket: &SockRef<'_>, idle: Duration) -> io::Result<()> {
+    const LEAST: Duration = Duration::from_secs(1);
+    let probes = TcpKeepalive::new()
+        .with_time(idle.max(LEAST))
+        .with_interval((idle / 3).max(LEAST))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&probes)
+}
+
 impl Bound {
     fn listen(socket: socket2::Socket, options: &Options) -> io::Result<Self> {
         let address = match socket.local_addr()?.as_socket() {
             Some(address) => {
                 socket.set_tcp_nodelay(options.nodelay)?;
-                socket.set_keepalive(options.keepalive.is_some())?;
-                if let Some(idle) = options.keepalive {
-                    // Three probes at a third each: a dead peer is noticed within twice the idle time.
-                    let interval = (idle / 3).max(Duration::from_secs(1));
-                    let idle = idle.max(Duration::from_secs(1));
-                    socket.set_tcp_keepalive(
-                        &TcpKeepalive::new()
-                            .with_time(idle)
-                            .with_interval(interval)
-                            .with_retries(3),
-                    )?;
+                match options.keepalive {
+                    Some(idle) => probe_when_silent(&SockRef::from(&socket), idle)?,
+                    None => socket.set_keepalive(false)?,
                 }
                 Address::from(address)
             }

@@ -5,6 +5,7 @@
 //! gathered: what is not read is not asked for.
 
 pub mod client;
+mod cut;
 mod duplex;
 mod fields;
 mod guard;
@@ -27,6 +28,7 @@ use weft_wire::{Fields, Length};
 
 pub(crate) use self::duplex::Duplex;
 use self::{
+    cut::Cut,
     fields::from_header_map,
     screen::{Fault, Heads},
 };
@@ -70,15 +72,28 @@ enum From {
         silence: Option<(Tick, Alarm)>,
         /// Tells the client to go on, if it waits for that.
         owes_continue: Option<Inform>,
+        /// How many streams of the connection were cut.
+        cut: Cut,
     },
     Service {
         /// Keeps the count of the connection's streams.
-        _stream: client::Stream,
+        stream: client::Stream,
         /// What is left of the request, which is sent meanwhile.
         pipe: Option<client::Pipe>,
         /// What the service did not want of the request; to drop it would end the stream.
         _unsent: Option<Box<sending::Sending>>,
     },
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let whole = self.all_data || self.stream.is_end_stream();
+        match &mut self.from {
+            From::Service { stream, .. } => stream.whole = whole,
+            From::Client { cut, .. } if !whole => cut.count(),
+            From::Client { .. } => {}
+        }
+    }
 }
 
 impl Incoming {

@@ -261,6 +261,7 @@ impl Slot {
             .filter(|(connection, _)| {
                 let most = most.min(connection.streams_max).min(connection.streams_allowed());
                 connection.streams() < most
+                    && !connection.is_worn()
                     && !is_old(connection.opened, options.age_max, now)
                     && options.requests_max.is_none_or(|most| connection.served.get() < most)
             })
@@ -494,6 +495,7 @@ impl Pool {
                 let idle = connection.streams() == 0
                     && now.since(connection.idle_since.get()) > options.idle_timeout;
                 let leaves = is_old(connection.opened, options.age_max, now)
+                    || connection.is_worn()
                     || connection.streams_allowed() == 0;
                 !(connection.is_closed() || gone || idle || leaves && connection.streams() == 0)
             });

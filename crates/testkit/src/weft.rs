@@ -65,9 +65,13 @@ impl Weft {
         }
         let arguments: Vec<String> =
             arguments.iter().map(|text| fill(text, folder.path(), &ports)).collect();
+        // Two workers, so that what is shared between them is, unless a test says otherwise.
+        let told = arguments.iter().any(|argument| argument == "--workers");
+        let workers: &[&str] = if told { &[] } else { &["--workers", "2"] };
         let mut child = Command::new(binary)
-            .args(["up", "--workers", "2", "--config"])
+            .args(["up", "--config"])
             .arg(&path)
+            .args(workers)
             .args(&arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

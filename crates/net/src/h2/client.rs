@@ -20,6 +20,7 @@ use weft_wire::{
 
 use super::{
     From, Incoming,
+    cut::{self, Cut},
     fields::{declare, from_header_map, to_header_map},
     keep_alive::KeepAlive,
     screen::{Fault, Heads, Limits, Screen, Sender},
@@ -56,8 +57,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const SMALL_FRAMES_MAX: usize = 64 * 1024 * 1024;
 /// How many bytes of a request wait for the connection.
 const SEND_BUFFER_MAX: usize = 128 * 1024;
-/// How often a busy connection is asked whether it lives, and how long it may take to say so.
-const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How often a busy connection is asked whether its process lives, and how long that may take to say so; the
+/// kernel asks for the machine. A gRPC server ends the connection of a client that asks a quiet one more
+/// often than each five minutes.
+const PING: (Duration, Duration) = (Duration::from_secs(330), Duration::from_secs(20));
 
 /// A connection to a service, shared by many streams.
 #[derive(Clone)]
@@ -75,6 +78,7 @@ pub struct Connection {
     pub streams_max: usize,
     /// Whom to tell of a stream that has ended.
     pub(crate) freed: Freed,
+    cut: Cut,
     secure: bool,
 }
 
@@ -86,12 +90,18 @@ pub struct Stream {
     /// Its number, once it has one, and where it is known by it.
     id: Option<u32>,
     heads: Heads,
+    /// Whether the service has said all that it had to.
+    pub(super) whole: bool,
+    cut: Cut,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.heads.forget(id);
+            if !self.whole {
+                self.cut.count();
+            }
         }
         self.streams.set(self.streams.get().saturating_sub(1));
         self.idle_since.set(SystemClock::tick());
@@ -143,6 +153,8 @@ impl Connection {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(connection_window(STREAM_WINDOW, settings.streams_max))
             .data_frame_budget(SMALL_FRAMES_MAX)
+            .max_concurrent_reset_streams(cut::KEPT.0)
+            .reset_stream_duration(cut::KEPT.1)
             .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER_MAX)
             .handshake::<_, Bytes>(io)
@@ -166,6 +178,7 @@ impl Connection {
             served: Rc::default(),
             streams_max: settings.streams_max,
             freed: Freed::default(),
+            cut: Cut::default(),
             secure,
         })
     }
@@ -186,6 +199,11 @@ impl Connection {
         matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
+    /// Whether so many of its streams were cut that it should carry no more.
+    pub fn is_worn(&self) -> bool {
+        self.cut.is_enough()
+    }
+
     /// Counts a stream that is about to be sent.
     pub fn begin(&self) -> Stream {
         self.streams.set(self.streams.get() + 1);
@@ -196,6 +214,8 @@ impl Connection {
             freed: self.freed.clone(),
             id: None,
             heads: self.heads.clone(),
+            whole: false,
+            cut: self.cut.clone(),
         }
     }
 
@@ -264,6 +284,7 @@ impl Connection {
         check_length(&fields).map_err(|error| Failed { error })?;
         let head = ResponseHead { status: parts.status.as_u16(), fields };
         if received.is_end_stream() {
+            stream.whole = true;
             // What is left of the request, if anything, is dropped, which resets the stream.
             return Ok((head, Body::Empty));
         }
@@ -284,7 +305,7 @@ impl Connection {
             });
             Pipe { task: rest.abort_handle(), failed }
         });
-        let from = From::Service { _stream: stream, pipe, _unsent: unsent.map(Box::new) };
+        let from = From::Service { stream, pipe, _unsent: unsent.map(Box::new) };
         Ok((head, Body::H2(Incoming::new(received, &parts.headers, from, self.heads.clone()))))
     }
 

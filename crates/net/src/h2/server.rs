@@ -18,6 +18,7 @@ use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::{ResponseHead, h1::HeadLimits};
 
 use super::{
+    cut::{self, Cut},
     fields::to_header_map,
     guard::{Guard, Tripped},
     keep_alive::KeepAlive,
@@ -80,6 +81,7 @@ struct Shared<H> {
     head: HeadLimits,
     heads: Heads,
     idle: Duration,
+    cut: Cut,
     open: Cell<usize>,
     last_end: Cell<Tick>,
     tripped: Tripped,
@@ -145,6 +147,8 @@ pub async fn serve<H: Handler>(
             .max_concurrent_streams(settings.streams_max)
             .max_header_list_size(u32::try_from(list_max).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(settings.resets_max.min(1000) as usize)
+            .max_concurrent_reset_streams(cut::KEPT.0)
+            .reset_stream_duration(cut::KEPT.1)
             .max_local_error_reset_streams(Some(settings.resets_max as usize))
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(connection_window(
@@ -179,6 +183,7 @@ pub async fn serve<H: Handler>(
         head,
         heads,
         idle: settings.stream_idle_timeout,
+        cut: Cut::default(),
         open: Cell::new(0),
         last_end: Cell::new(SystemClock::tick()),
         tripped: tripped.clone(),
@@ -228,7 +233,7 @@ pub async fn serve<H: Handler>(
                 Tick::NEVER
             };
             let rings = alarm.poll(cx, silent.min(retires)).is_ready();
-            if rings || Pin::new(&mut draining).poll(cx).is_ready() {
+            if rings || shared.cut.is_enough() || Pin::new(&mut draining).poll(cx).is_ready() {
                 leaving = Some(SystemClock::tick());
                 connection.graceful_shutdown();
                 cx.waker().wake_by_ref();

@@ -15,6 +15,7 @@ mod forwarding;
 mod grpc;
 mod h2_abuse;
 mod h2_conformance;
+mod h2_late;
 mod h2_neighbours;
 mod h2_streams;
 mod http1;

@@ -59,6 +59,7 @@ pub(super) async fn serve<H: Handler>(
                     idle: shared.idle,
                     silence: None,
                     owes_continue: waits.then(|| inform.clone()),
+                    cut: shared.cut.clone(),
                 };
                 Body::H2(Incoming::new(received, &parts.headers, from, shared.heads.clone()))
             };
@@ -76,7 +77,12 @@ pub(super) async fn serve<H: Handler>(
                 None => return,
             }
         }
-        Err((reason, detail)) => shared.handler.refuse(&shared.peer, reason, detail),
+        Err((reason, detail)) => {
+            if !received.is_end_stream() {
+                shared.cut.count();
+            }
+            shared.handler.refuse(&shared.peer, reason, detail)
+        }
     };
     let Response { mut head, body, tunnel, done } = response;
     let status = if tunnel.is_some() && head.status == 101 { 200 } else { head.status };

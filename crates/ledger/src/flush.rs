@@ -33,7 +33,7 @@ const REWRITE_BYTES_MAX: u64 = 64 << 20;
 const SPARES_MAX: usize = 1;
 /// What has to be free before a checkpoint is begun: it does not fail half way for want of a page.
 const FREE_BYTES_MIN: u64 = 1 << 20;
-/// How often retention looks at the logs.
+/// How often retention looks at the logs, and at the ids that they remember.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long nothing is written before it is on record up to where the log is safe, apart from the log.
 const RECORDED: std::time::Duration = std::time::Duration::from_secs(1);
@@ -242,12 +242,14 @@ impl Flusher {
     /// As [`Flusher::flush`].
     pub(crate) fn tidy(&mut self, house: &House<'_>) -> Result<bool> {
         let tick = house.now.tick;
+        let mut did = false;
         if tick.since(self.retained) >= RETENTION {
             self.retained = tick;
             self.retain(house);
             compact::compact(house);
+            did |= house.shared.core.lock().forget_ids(house.now);
         }
-        let mut did = self.rest(house)?;
+        did |= self.rest(house)?;
         did |= expiry::look(house);
         if tick.since(self.rewritten) >= REWRITE {
             self.rewritten = tick;

@@ -4,6 +4,8 @@
 //! comes or does not: each is kept with its time. New ids enter the present generation; when it is as old
 //! or as large as the window, it becomes the former one, and the memory of the former one is given back.
 //! So an id is known for less than the window's time only if more than `ids_max` others came after it.
+//! Whoever keeps house does the same for a log that nothing comes to ([`Dedupe::forget`]): memory holds no
+//! id for longer than twice the window's time.
 //!
 //! Times are of the wall clock, because they outlive a restart; a jump of that clock while the ledger is
 //! open is seen by the monotonic one, and moves them along ([`Dedupe::observe`]).
@@ -95,7 +97,7 @@ impl Dedupe {
     /// Remembers an id.
     pub(crate) fn insert(&mut self, id: u128, position: u64, wall_ms: u64) {
         let age = wall_ms.saturating_sub(self.present.began_ms);
-        if self.present.ids.is_empty() {
+        if self.is_empty() {
             self.present.began_ms = wall_ms;
         } else if age >= self.window_ms() || self.present.ids.len() >= self.window.ids_max as usize
         {
@@ -103,6 +105,21 @@ impl Dedupe {
         }
         self.present.ids.insert(id, Seen { position, at_ms: wall_ms });
         self.fresh.push((id, position, wall_ms));
+    }
+
+    /// Turns the generations of a log that nothing comes to, as an id that comes would; whether there was
+    /// any id left.
+    pub(crate) fn forget(&mut self, now: Now) -> bool {
+        self.observe(now);
+        if self.is_empty() || now.wall_ms.saturating_sub(self.present.began_ms) < self.window_ms() {
+            return false;
+        }
+        self.turn(now.wall_ms);
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.present.ids.is_empty() && self.former.ids.is_empty()
     }
 
     fn turn(&mut self, wall_ms: u64) {
@@ -119,7 +136,7 @@ impl Dedupe {
             // All of it anew, in place of its chunks.
             self.gone.push((self.former.number, self.chunks[1]));
             self.chunks[1] = 0;
-            self.fresh.clear();
+            self.fresh = Vec::new();
         }
     }
 
@@ -232,6 +249,47 @@ mod tests {
             }
             assert!(append(&mut dedupe, 1, at(60, 60)));
             assert!(!append(&mut dedupe, 1, at(61, 61)), "and begins anew");
+        }
+    }
+
+    #[test]
+    fn ids_are_let_go_once_their_time_is_over_though_nothing_comes() {
+        for stored in [false, true] {
+            let mut dedupe = window();
+            assert!(!dedupe.forget(at(0, 0)));
+            for (id, second) in [(1, 0), (2, 30), (3, 59)] {
+                assert!(append(&mut dedupe, id, at(second, second as i64)));
+            }
+            let rows = if stored { dedupe.capture().1.len() } else { 0 };
+            for second in 59..119 {
+                let now = at(second, second as i64);
+                assert_eq!(dedupe.forget(now), second == 60, "{second}");
+                assert_eq!(dedupe.find(3, now.wall_ms), Some(3), "{second}");
+            }
+            assert!(!dedupe.forget(at(119, 119)));
+            assert!(dedupe.forget(at(120, 120)));
+            assert!(dedupe.present.ids.capacity() == 0 && dedupe.former.ids.capacity() == 0);
+            assert!(dedupe.fresh.capacity() == 0 && !dedupe.forget(at(900, 900)));
+            // The next checkpoint forgets what former ones have.
+            let (gone, chunks) = dedupe.capture();
+            assert_eq!(
+                (gone.iter().map(|(_, chunks)| *chunks).sum(), chunks.len()),
+                (rows as u32, 0)
+            );
+            assert!(!dedupe.dirty());
+            assert!(append(&mut dedupe, 3, at(901, 901)) && !append(&mut dedupe, 3, at(960, 960)));
+        }
+    }
+
+    #[test]
+    fn no_id_is_held_for_longer_than_two_windows() {
+        for gap in 1..60 {
+            let mut dedupe = window();
+            assert!(append(&mut dedupe, 1, at(0, 0)) && dedupe.forget(at(60, 60)));
+            // It begins no window anew.
+            assert!(append(&mut dedupe, 2, at(60 + gap, 60 + gap as i64)));
+            assert!(dedupe.forget(at(120, 120)) && dedupe.former.ids.len() == 1, "{gap}");
+            assert!(dedupe.find(1, 0).is_none() && dedupe.find(2, 0).is_some(), "{gap}");
         }
     }
 

@@ -177,6 +177,13 @@ impl Core {
         runs
     }
 
+    /// Lets go of the ids of records whose time is over, in logs that nothing comes to; whether there were
+    /// any.
+    pub(crate) fn forget_ids(&mut self, now: Now) -> bool {
+        let windows = self.logs.values_mut().filter_map(|log| log.dedupe.as_mut());
+        windows.filter_map(|window| window.forget(now).then_some(())).count() > 0
+    }
+
     /// Before which positions retention asks logs to be trimmed.
     pub(crate) fn retention(&self, now: Now) -> Vec<(LogId, u64)> {
         let logs = self.logs.values().filter(|log| log.owner.is_none());

@@ -8,6 +8,7 @@ mod conformance;
 mod copies;
 mod ends;
 mod flips;
+mod forgetting;
 mod lives;
 mod looking;
 mod simulation;

@@ -39,12 +39,23 @@ pub struct Publish {
     pub priority: u8,
     /// When it counts as done; `None` for what the queue or topic says.
     pub durability: Option<Durability>,
+    /// Whether its id was made for this publish: nobody can publish it again, so that it is not
+    /// remembered.
+    pub new_id: bool,
 }
 
 impl Publish {
     /// A message with nothing else asked for.
     pub fn new(message: Message) -> Self {
-        Self { message, key: Bytes::new(), due_ms: 0, ttl: None, priority: 0, durability: None }
+        Self {
+            message,
+            key: Bytes::new(),
+            due_ms: 0,
+            ttl: None,
+            priority: 0,
+            durability: None,
+            new_id: false,
+        }
     }
 
     /// The same with an ordering key.

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::{Publish, Target};
 use crate::{
-    message::{Form, Message},
+    message::Form,
     source::{Queue, Topic},
 };
 
@@ -106,7 +106,7 @@ impl Batch {
         let record_id = {
             let settings = queue.settings.read();
             check(publish, settings.options.message_bytes_max)?;
-            settings.options.dedupe.is_some().then(|| self.id(&publish.message)).flatten()
+            settings.options.dedupe.and_then(|_| self.id(publish))
         };
         let (ttl, level) = self.terms(queue, publish);
         self.append(Target::Queue(Arc::clone(queue)), publish, ttl, level, record_id, Expect::Any);
@@ -156,7 +156,7 @@ impl Batch {
                     format!("topic {} keeps the last message of each key: give it one", topic.key),
                 ));
             }
-            let id = options.dedupe.is_some().then(|| self.id(&publish.message)).flatten();
+            let id = options.dedupe.and_then(|_| self.id(publish));
             (publish.durability.unwrap_or(options.durability), id)
         };
         let expect = expect.map_or(Expect::Any, Expect::Next);
@@ -225,12 +225,13 @@ impl Batch {
         self.transaction.durability = self.transaction.durability.max(level);
     }
 
-    /// Who a message is: its id among those of its source, keyed so that nobody can make two meet.
-    fn id(&self, message: &Message) -> Option<u128> {
-        if message.form() != Form::Event {
+    /// Who a message is, if it may come again: its id among those of its source, keyed so that nobody can
+    /// make two meet.
+    fn id(&self, publish: &Publish) -> Option<u128> {
+        if publish.new_id || publish.message.form() != Form::Event {
             return None;
         }
-        let event = message.event()?;
+        let event = publish.message.event()?;
         let source = xxh3_64_with_seed(event.source().as_bytes(), self.secret);
         Some(xxh3_128_with_seed(event.id().as_bytes(), source))
     }

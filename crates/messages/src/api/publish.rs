@@ -220,7 +220,7 @@ fn read<'a>(intake: &Intake<'a>, wish: &Wish) -> Result<Vec<Publish>> {
                 ..Event::default()
             };
             event.check().map_err(refused)?;
-            Ok(vec![one(event, intake, wish)?])
+            Ok(vec![Publish { new_id: true, ..one(event, intake, wish)? }])
         }
     }
 }

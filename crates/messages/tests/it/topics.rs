@@ -72,6 +72,24 @@ async fn a_message_is_stored_once_and_duplicates_are_told() {
 }
 
 #[tokio::test]
+async fn an_id_is_remembered_if_the_publisher_named_it() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    // Weft makes an id, and nobody but it can: there is nothing to remember.
+    node.post("/v1/queues/q/messages", "x").await.expect(200);
+    let seen = node.get("/v1/queues/q/messages").await.expect(200);
+    let event = seen["messages"][0]["event"].to_string();
+    // Whoever was handed the event publishes it again, and names its id.
+    for duplicates in [json!([]), json!([[0, 1]])] {
+        let request = Request::new(Method::Post, "/v1/queues/q/messages")
+            .with_field("content-type", "application/cloudevents+json")
+            .with_body(event.clone());
+        let told = Answer::of(node.send(request).await).await.expect(200);
+        assert_eq!(told["duplicates"], duplicates, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn engines_tell_what_they_can_do() {
     let node = Node::new().await;
     assert_eq!(node.get("/v1/engines").await.expect(200), json!({"engines": ["embedded"]}));

@@ -18,7 +18,7 @@ pub(super) struct Kind {
 
 /// A thread gives the memory that it has freed back when it has rested for five seconds, and looks every five.
 const RESTED: Duration = Duration::from_secs(12);
-/// Responses are kept for a second and swept within ten; then comes the rest.
+/// Responses and ids are kept for a second and swept within ten; then comes the rest.
 const SWEPT: Duration = Duration::from_secs(25);
 
 /// What an operation that leaves nothing may seem to: less than any record of it would take.
@@ -43,6 +43,7 @@ pub(super) const KINDS: &[Kind] = &[
     kind("message, durability memory", |rig| messages::passes(rig, "memory")),
     kind("message, durability os", |rig| messages::passes(rig, "os")),
     kind("message, durability fsync", |rig| messages::passes(rig, "fsync")),
+    Kind { rest: SWEPT, ..kind("message, with an id", messages::passes_by_name) },
     kind("message, pushed", messages::pushed),
     kind("queue declared, deleted", messages::queue),
     kind("schedule made, cancelled", messages::schedule),

@@ -9,8 +9,22 @@ use crate::http::Client;
 
 /// A message that is put into an empty queue, handed out and accepted.
 pub(super) fn passes(rig: &mut Rig, queue: &str) -> Result<()> {
+    passes_with(rig, queue, "")
+}
+
+/// The same with an id that its publisher names, which Weft remembers for a while.
+pub(super) fn passes_by_name(rig: &mut Rig) -> Result<()> {
+    let id = rig.next();
+    let head =
+        format!("ce-specversion: 1.0\r\nce-id: {id}\r\nce-source: /soak\r\nce-type: soak\r\n");
+    passes_with(rig, "named", &head)
+}
+
+fn passes_with(rig: &mut Rig, queue: &str, head: &str) -> Result<()> {
     let queue = format!("/messages/v1/queues/{queue}");
-    rig.ask("POST", &format!("{queue}/messages"), r#"{"total": 9.5}"#, &[200, 201])?;
+    let to = format!("{queue}/messages");
+    let answer = rig.client.send_with("POST", &to, head, r#"{"total": 9.5}"#)?;
+    ensure!(matches!(answer.status, 200 | 201), "POST {to}: {answer:?}");
     let answer = rig.client.send("POST", &format!("{queue}/receive"), r#"{"wait": "5s"}"#)?;
     let id = answer.body.split_once(r#""id":""#).and_then(|(_, rest)| rest.split('"').next());
     let id = id.with_context(|| format!("nothing was handed out: {answer:?}"))?;

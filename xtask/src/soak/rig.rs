@@ -186,6 +186,8 @@ queues:
   memory: {{ durability: memory }}
   os: {{ durability: os }}
   fsync: {{}}
+  # What is remembered for a while is gone before it is counted.
+  named: {{ dedupe: 1s }}
   idle: {{}}
 topics: {{ news: {{}}, pushed: {{ retention: 1s }} }}
 subscriptions:

@@ -91,12 +91,12 @@ impl Broker {
         let Ok(group) = self.store().group_stats(queue.group) else { return none };
         // What somebody holds cannot be given up, and does not count.
         let most = log.records.saturating_sub(group.leased);
-        let ready = if all { most } else { group.ready.min(most) };
-        let bytes = if ready == log.records {
-            log.bytes
+        let held = log.bytes.saturating_sub(group.leased_bytes);
+        let (ready, bytes) = if all {
+            (most, held)
         } else {
-            // Which are ready is not known by their bytes.
-            (log.bytes / log.records.max(1)).max(1).saturating_mul(ready).min(log.bytes)
+            let later = group.waiting_bytes + log.unseen_bytes;
+            (group.ready.min(most), held.saturating_sub(later))
         };
         Excess {
             records: limit.messages.map_or(0, |max| ready.saturating_sub(max)),

@@ -15,7 +15,7 @@ pub(crate) mod varint;
 
 pub(crate) use entry::{Entry, Kind};
 pub(crate) use frame::{FrameWriter, RecordAt};
-pub(crate) use record::{Image, NewImage, payload_crc};
+pub(crate) use record::{Image, NewImage, image_len, payload_crc};
 
 /// The format version that this code writes; it reads this one alone.
 pub(crate) const VERSION: u32 = 2;

@@ -85,6 +85,8 @@ pub struct LogStats {
     pub records: u64,
     /// Their bytes as stored: key, payload and 20 to 40 more each.
     pub bytes: u64,
+    /// The bytes of those behind `end`, which cannot be read yet.
+    pub unseen_bytes: u64,
     /// When its oldest record was appended, in wall-clock milliseconds; 0 without one.
     pub oldest_ms: u64,
     /// When its newest record was appended, in wall-clock milliseconds; 0 without one.
@@ -100,6 +102,10 @@ pub struct GroupStats {
     pub leased: u64,
     /// Records that wait for their retry or their due time.
     pub waiting: u64,
+    /// The bytes of those that are handed out: in a segment a guess for those that were never read.
+    pub leased_bytes: u64,
+    /// The bytes of those that wait, likewise.
+    pub waiting_bytes: u64,
     /// Records above `low` that are settled.
     pub done_above: u64,
     /// Everything below is settled.

@@ -272,7 +272,7 @@ impl Core {
                     priority,
                     global,
                 });
-                log.visible = log.next;
+                log.show(log.next);
                 for group in &log.groups {
                     if instant && let Some(queue) = self.queues.get_mut(&group.0) {
                         queue.group.offer(position, position + 1, writing.now);
@@ -284,7 +284,8 @@ impl Core {
         let Some(owner) = log.owner.filter(|_| due_ms != 0 || expires_ms != 0) else { return };
         let Some(queue) = self.queues.get_mut(&owner.0) else { return };
         if due_ms > writing.now.wall_ms {
-            queue.group.delay(position, due_ms, priority);
+            let size = u32::try_from(log.size(position)).unwrap_or(u32::MAX);
+            queue.group.delay(position, due_ms, priority, size);
         }
         if expires_ms != 0 {
             let group = &queue.group;
@@ -298,11 +299,12 @@ impl Core {
         let Some(queue) = self.queues.get_mut(&id.0) else { return };
         match how {
             Settle::Done => {
+                let size = queue.group.size(position);
                 queue.group.settle_done(position);
                 if queue.group.options.owner
                     && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
                 {
-                    log.drop_record(position);
+                    log.drop_sized(position, size);
                     log.advance(queue.group.low());
                 }
                 if !queue.memory {
@@ -334,13 +336,14 @@ impl Core {
 
     fn discard(&mut self, id: GroupId, position: u64, writing: &mut Writing<'_>) {
         let Some(queue) = self.queues.get_mut(&id.0) else { return };
+        let size = queue.group.size(position);
         if !queue.group.remove(position) {
             return;
         }
         if queue.group.options.owner
             && let Some(log) = self.logs.get_mut(&queue.group.options.log.0)
         {
-            log.drop_record(position);
+            log.drop_sized(position, size);
             log.advance(queue.group.low());
         }
         if let Some(frame) = &mut writing.frame

@@ -227,9 +227,9 @@ impl Core {
             // What somebody holds does not count.
             let owner = log.owner.and_then(|owner| self.queues.get(&owner.0));
             let leased = owner.map_or(0, |queue| queue.group.leased() as u64).min(log.records);
-            let held = log.bytes / log.records.max(1) * leased;
+            let held = owner.map_or(0, |queue| queue.group.leased_bytes());
             let records = log.records - leased + log.staged.records;
-            let bytes = log.bytes - held + log.staged.bytes;
+            let bytes = log.bytes.saturating_sub(held) + log.staged.bytes;
             if limit.records.is_some_and(|most| records > most) {
                 return Err(Error::new(Reason::QueueFull, "it holds as many records as it may"));
             }

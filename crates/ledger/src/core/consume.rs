@@ -13,7 +13,7 @@ use super::{
     missing,
 };
 use crate::{
-    format::Image,
+    format::{Image, image_len},
     record::{ConsumerId, GroupId, Limits, LogId, Record, Token},
     store::{Ask, Consumer, Joined},
     wal::Recent,
@@ -96,7 +96,11 @@ impl Sight for LogSight<'_> {
     }
 
     fn size(&self, position: u64) -> u64 {
-        self.log.size(position)
+        let loaded = self.loaded.filter(|loaded| (loaded.from..loaded.to).contains(&position));
+        match (self.log.at(position), loaded.and_then(|loaded| loaded.get(position))) {
+            (At::Extent(_), Some(record)) => image_len(record, self.log.dedupe.is_some()) as u64,
+            _ => self.log.size(position),
+        }
     }
 
     fn end(&self) -> u64 {

@@ -118,7 +118,12 @@ impl Core {
         let left = limit - items.len();
         let mut picked = queue.group.run_out(now, left, &mut self.tokens);
         let left = left - picked.len();
-        picked.extend(queue.group.tell_expired(now, left, &mut self.tokens));
+        picked.extend(queue.group.tell_expired(
+            now,
+            left,
+            |position| log.size(position),
+            &mut self.tokens,
+        ));
         for picked in picked {
             let source = self.source(log_id, picked.position);
             items.push((GroupId(id), Item { picked, source }));

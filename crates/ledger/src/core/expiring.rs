@@ -54,7 +54,8 @@ impl Core {
         let Some(log) = self.logs.get_mut(&image.log) else { return };
         let Some(queue) = log.owner.and_then(|owner| self.queues.get_mut(&owner.0)) else { return };
         if image.due_ms != 0 {
-            queue.group.delay(image.position, image.due_ms, image.priority);
+            let size = u32::try_from(image.len).unwrap_or(u32::MAX);
+            queue.group.delay(image.position, image.due_ms, image.priority, size);
         }
         if image.expires_ms != 0 {
             let group = &queue.group;

@@ -11,6 +11,7 @@ mod cursor;
 mod expiry;
 mod keys;
 mod lease;
+mod leases;
 mod offer;
 mod priority;
 mod retry;
@@ -29,8 +30,8 @@ pub(crate) use self::{
     lease::{Lease, Picked, Tokens, Wanted},
     retry::Retry,
 };
-use self::{keys::Keys, offer::Offers, priority::Levels, retry::Waiting};
-use super::{fast::Numbers, now::Now, runs::Runs};
+use self::{keys::Keys, leases::Leases, offer::Offers, priority::Levels, retry::Waiting};
+use super::{now::Now, runs::Runs};
 use crate::options::GroupOptions;
 
 /// What a group has done since the store was opened.
@@ -54,7 +55,7 @@ pub(crate) struct Group {
     back: Runs,
     levels: Option<Box<Levels>>,
     keys: Option<Box<Keys>>,
-    leases: Numbers<u64, Lease>,
+    leases: Leases,
     /// No lease ends before; a lower bound, made exact whenever it is reached.
     earliest: Tick,
     waiting: Waiting,
@@ -91,7 +92,7 @@ impl Group {
             done: Runs::default(),
             retries: BTreeMap::new(),
             back: Runs::default(),
-            leases: Numbers::default(),
+            leases: Leases::default(),
             earliest: Tick::NEVER,
             waiting: Waiting::default(),
             ahead: BTreeSet::new(),
@@ -130,6 +131,28 @@ impl Group {
     /// How many records wait for their time.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() + self.unlooked.len()
+    }
+
+    /// The bytes of the records that are leased, as far as known.
+    pub(crate) const fn leased_bytes(&self) -> u64 {
+        self.leases.bytes()
+    }
+
+    /// The bytes of the records that wait for their time, as far as known.
+    pub(crate) const fn waiting_bytes(&self) -> u64 {
+        self.waiting.bytes() + self.unlooked.bytes()
+    }
+
+    /// The bytes of a record that somebody has, had, or waits for; 0 if they are not known.
+    pub(crate) fn size(&self, position: u64) -> u32 {
+        let leased = self.leases.get(&position).map(|lease| lease.size);
+        leased.or_else(|| self.retries.get(&position).map(|retry| retry.size)).unwrap_or(0)
+    }
+
+    /// Looks up the bytes of the records that wait, where they are not known.
+    pub(crate) fn measure(&mut self, size: impl Fn(u64) -> u64) {
+        self.waiting.measure(&size);
+        self.unlooked.measure(&size);
     }
 
     /// The running lease of a position.
@@ -243,7 +266,7 @@ impl Group {
         if self.settled(position) {
             return false;
         }
-        if self.leases.remove(&position).is_none() {
+        if self.leases.remove(position).is_none() {
             self.take_out(position);
         }
         self.finish(position);
@@ -255,7 +278,7 @@ impl Group {
         if before <= self.low {
             return;
         }
-        self.leases.retain(|&position, _| position >= before);
+        self.leases.remove_below(before);
         let mut taken: Vec<u64> = self.waiting.below(before);
         taken.extend(self.expired.range(..before).map(|(&position, _)| position));
         for position in taken {
@@ -287,7 +310,7 @@ impl Group {
         for (position, _) in std::mem::take(&mut self.retries) {
             self.touch_retry(position);
         }
-        self.leases = Numbers::default();
+        self.leases = Leases::default();
         self.earliest = Tick::NEVER;
         self.waiting = Waiting::default();
         self.back.clear();
@@ -381,10 +404,10 @@ impl Group {
         if self.ahead.contains(&position) {
             // It was due once, was handed out, and is due again later.
             if let Some(level) = self.waiting.remove(position) {
-                self.waiting.insert_wall(position, retry.due_ms, level);
+                self.waiting.insert_wall(position, retry.due_ms, level, retry.size);
             }
         } else if position >= self.cursor {
-            self.unlooked.insert_wall(position, retry.due_ms, 0);
+            self.unlooked.insert_wall(position, retry.due_ms, 0, retry.size);
         }
         self.retries.insert(position, retry);
         self.touch_retry(position);

@@ -157,6 +157,7 @@ impl Core {
             failures: reader.varint32()?,
             handouts: reader.varint32()?,
             note: Bytes::copy_from_slice(reader.bytes(reader.left())?),
+            size: 0,
         };
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.group.restore_retry(position, retry);
@@ -273,7 +274,7 @@ impl Core {
         // What a damaged frame had between is lost: positions without a record.
         log.fill(image.position);
         log.push(slot, image.time_ms);
-        log.visible = log.next;
+        log.show(log.next);
         if let (Some(id), Some(dedupe)) = (image.dedupe, &mut log.dedupe) {
             dedupe.insert(id, image.position, image.time_ms);
         }
@@ -301,7 +302,7 @@ impl Core {
                 self.existed_for(group, position + 1);
                 if let Some(queue) = self.queues.get_mut(&group) {
                     let note = Bytes::copy_from_slice(note);
-                    let retry = Retry { due_ms, failures, handouts, note };
+                    let retry = Retry { due_ms, failures, handouts, note, size: 0 };
                     queue.group.restore_retry(position, retry);
                 }
             }
@@ -428,7 +429,7 @@ impl Core {
         for log in self.logs.values_mut() {
             debug_assert!(log.options.storage == Storage::Disk, "memory is not recovered");
             log.fill(log.next);
-            log.visible = log.next;
+            log.show(log.next);
         }
         for log in self.logs.values().filter(|log| log.owner.is_some()) {
             let expire = log.extents.iter().filter(|extent| extent.expires_ms != 0);
@@ -437,6 +438,9 @@ impl Core {
         let ids: Vec<u32> = self.queues.keys().copied().collect();
         for id in ids {
             if let Some(queue) = self.queues.get_mut(&id) {
+                if let Some(log) = self.logs.get(&queue.group.options.log.0) {
+                    queue.group.measure(|position| log.size(position));
+                }
                 queue.group.wake_due(now, u64::MAX);
             }
             self.arm_group(id, now, &mut Wakes::default());

@@ -115,6 +115,8 @@ pub(crate) struct Log {
     pub(crate) records: u64,
     /// Bytes of the images; of records in segments an estimate once some of them are gone.
     pub(crate) bytes: u64,
+    /// Those of them that cannot be read yet.
+    pub(crate) unseen: u64,
     pub(crate) last_ms: u64,
     /// Ascending; where the tail begins they end.
     pub(crate) extents: Vec<Extent>,
@@ -177,6 +179,7 @@ impl Log {
             first: 0,
             records: 0,
             bytes: 0,
+            unseen: 0,
             last_ms: 0,
             extents: Vec::new(),
             tail_first: 0,
@@ -269,6 +272,7 @@ impl Log {
         self.next += 1;
         self.records += 1;
         self.bytes += size;
+        self.unseen += size;
         self.last_ms = time_ms;
         self.dirty = true;
     }
@@ -297,12 +301,31 @@ impl Log {
         }
     }
 
+    /// What is below `end` can be read.
+    pub(crate) fn show(&mut self, end: u64) {
+        let shown: u64 = (self.visible..end.min(self.next)).map(|at| self.size(at)).sum();
+        self.visible = end;
+        self.unseen = if end < self.next { self.unseen.saturating_sub(shown) } else { 0 };
+    }
+
     /// Takes a record out of the counts and the tail, if it is there.
     pub(crate) fn drop_record(&mut self, position: u64) {
-        if matches!(self.at(position), At::Hole(_)) {
-            return;
+        self.drop_sized(position, 0);
+    }
+
+    /// The same of a record whose bytes are known, if they are not 0: of records in segments only their
+    /// sum is.
+    pub(crate) fn drop_sized(&mut self, position: u64, known: u32) {
+        let size = match self.at(position) {
+            At::Hole(_) => return,
+            // The last takes with it what the guesses before have left.
+            At::Extent(extent) if extent.records <= 1 => extent.bytes,
+            At::Extent(extent) if known > 0 => u64::from(known).min(extent.bytes),
+            _ => self.size(position),
+        };
+        if position >= self.visible {
+            self.unseen = self.unseen.saturating_sub(size);
         }
-        let size = self.size(position);
         self.records = self.records.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(size);
         if self.records == 0 {

@@ -69,6 +69,8 @@ impl Core {
             ready: group.ready_below(log.visible),
             leased: group.leased() as u64,
             waiting: group.waiting() as u64,
+            leased_bytes: group.leased_bytes(),
+            waiting_bytes: group.waiting_bytes(),
             done_above: group.done().len(),
             low: group.low(),
             cursor: group.cursor(),
@@ -93,6 +95,7 @@ impl Core {
             end: log.visible,
             records: log.records,
             bytes: log.bytes,
+            unseen_bytes: log.unseen,
             oldest_ms: first.map_or(0, |position| log.time_near(position)),
             last_ms: if first.is_some() { log.last_ms } else { 0 },
         })

@@ -182,7 +182,8 @@ impl Core {
         if end <= log.visible {
             return;
         }
-        let from = std::mem::replace(&mut log.visible, end);
+        let from = log.visible;
+        log.show(end);
         let instant = log.instant > from;
         for index in 0..log.groups.len() {
             let Some(group) = self.logs.get(&id.0).and_then(|log| log.groups.get(index)) else {

@@ -102,6 +102,25 @@ impl NewImage<'_> {
     }
 }
 
+/// How many bytes the image of a record has; `dedupe` if there is an id in it.
+pub(crate) fn image_len(record: &Record, dedupe: bool) -> usize {
+    let set = |value: u64| if value == 0 { 0 } else { varint::len(value) };
+    let rest = CRC_LEN
+        + 1
+        + varint::len(u64::from(record.log.0))
+        + varint::len(record.position)
+        + varint::len(record.time_ms)
+        + usize::from(record.priority != 0)
+        + set(record.due_ms)
+        + set(record.expires_ms)
+        + if dedupe { 16 } else { 0 }
+        + record.global.map_or(0, varint::len)
+        + set(record.key.len() as u64)
+        + record.key.len()
+        + record.data.len();
+    varint::len(rest as u64) + rest
+}
+
 /// A record as its image says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Image<'a> {

@@ -28,10 +28,21 @@ fn queue(records: u64, bytes: usize) -> Queue {
 }
 
 fn queue_of(records: u64, record: NewRecord) -> Queue {
-    let bytes = record.data.len();
+    queue_with(&vec![record; records as usize])
+}
+
+fn queue_with(records: &[NewRecord]) -> Queue {
+    let queue = unmoved(records);
+    queue.write_behind();
+    queue
+}
+
+/// The same before they are in a segment.
+fn unmoved(records: &[NewRecord]) -> Queue {
+    let bytes: u64 = records.iter().map(|record| record.data.len() as u64).sum();
     let disk = SimulatedDisk::new();
     // A file that they fill.
-    let wal_file = ByteSize(records * (bytes as u64 + 96) + (16 << 10));
+    let wal_file = ByteSize(bytes + records.len() as u64 * 96 + (16 << 10));
     let options = Options {
         keys: Keys::none().with("k", [3; 32]).unwrap(),
         wal_file_bytes: wal_file,
@@ -49,19 +60,28 @@ fn queue_of(records: u64, record: NewRecord) -> Queue {
         let transaction = Transaction::new(Durability::Fsync).append(log, record);
         block(&ledger, ledger.commit(transaction)).unwrap();
     };
-    for _ in 0..records {
+    for record in records {
         append(log, record.clone());
-    }
-    // What comes behind it turns to the next file, so that the one before is written behind.
-    let other = block(&ledger, ledger.create_log("other", LogOptions::default())).unwrap();
-    while ledger.stats().segment_bytes <= records * bytes as u64 {
-        append(other, NewRecord::new(vec![7; 8 << 10]));
-        while ledger.step() {}
     }
     Queue { ledger, options, clock, disk, log, group }
 }
 
 impl Queue {
+    /// What comes behind it turns to the next file, so that the one before is written behind.
+    fn write_behind(&self) {
+        let bytes = self.ledger.log_stats(self.log).unwrap().bytes;
+        let name = format!("other {}", self.ledger.stats().segment_bytes);
+        let other = block(&self.ledger, self.ledger.create_log(&name, LogOptions::default()));
+        let other = other.unwrap();
+        let before = self.ledger.stats().segment_bytes;
+        while self.ledger.stats().segment_bytes < before + bytes {
+            let record = NewRecord::new(vec![7; 8 << 10]);
+            let transaction = Transaction::new(Durability::Fsync).append(other, record);
+            block(&self.ledger, self.ledger.commit(transaction)).unwrap();
+            while self.ledger.step() {}
+        }
+    }
+
     fn ask(&self, records: u32) -> Leased<'_> {
         let lease = Some(Duration::from_secs(60));
         let ask = Ask { consumer: ConsumerId(1), records, bytes: u64::MAX, lease };
@@ -226,6 +246,53 @@ fn records_in_segments_expire_also_after_a_restart() {
         queue.settle(&over);
     }
     assert_eq!(expired, 500);
+}
+
+/// Two large records and many small ones.
+fn uneven() -> Vec<NewRecord> {
+    let sizes = [90_000, 90_000].into_iter().chain([100; 50]);
+    sizes.map(|bytes| NewRecord::new(vec![7; bytes])).collect()
+}
+
+#[test]
+fn the_bytes_of_what_is_handed_out_from_a_segment_are_known() {
+    let queue = queue_with(&uneven());
+    let bytes = || queue.ledger.log_stats(queue.log).unwrap().bytes;
+    let leased = || queue.ledger.group_stats(queue.group).unwrap().leased_bytes;
+    let all = bytes();
+    let large = queue.lease(2);
+    assert!((180_000..180_200).contains(&leased()), "{}", leased());
+    assert_eq!(all - leased(), 50 * ((all - leased()) / 50), "the small ones are of one size");
+    // Given back and taken again it is still known.
+    queue.ledger.leave(queue.group, ConsumerId(1), true);
+    queue
+        .ledger
+        .join(queue.group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false })
+        .unwrap();
+    assert_eq!(leased(), 0);
+    drop(large);
+    let large = queue.lease(2);
+    assert!((180_000..180_200).contains(&leased()), "{}", leased());
+    queue.settle(&large);
+    assert!((5_000..8_000).contains(&bytes()), "{}", bytes());
+    let small = queue.lease(60);
+    assert_eq!((small.len(), leased()), (50, bytes()));
+    queue.settle(&small);
+    assert_eq!((leased(), bytes()), (0, 0));
+}
+
+#[test]
+fn the_bytes_of_what_went_to_a_segment_while_it_was_handed_out_are_known() {
+    let queue = unmoved(&uneven());
+    let bytes = || queue.ledger.log_stats(queue.log).unwrap().bytes;
+    let leased = || queue.ledger.group_stats(queue.group).unwrap().leased_bytes;
+    let large = queue.lease(2);
+    let held = leased();
+    queue.write_behind();
+    assert_eq!(leased(), held);
+    let small = bytes() - held;
+    queue.settle(&large);
+    assert_eq!((leased(), bytes()), (0, small));
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Group {
         if let Some(retry) = self.retries.get(&position)
             && retry.due_ms > now.wall_ms
         {
-            self.waiting.insert_tick(position, now.tick_at(retry.due_ms), level);
+            let size = u32::try_from(sight.size(position)).unwrap_or(u32::MAX);
+            self.waiting.insert_tick(position, now.tick_at(retry.due_ms), level, size);
             return Looked::Skipped;
         }
         Looked::Ready(position, level)

@@ -13,7 +13,7 @@ impl Group {
         }
         let mut earliest = Tick::NEVER;
         let mut over = Vec::new();
-        for (&position, lease) in &self.leases {
+        for (&position, lease) in self.leases.iter() {
             if lease.until <= now.tick {
                 over.push(position);
             } else {
@@ -28,21 +28,23 @@ impl Group {
         self.earliest = earliest;
         let mut picked = Vec::with_capacity(over.len());
         for position in over {
-            let Some(old) = self.leases.remove(&position) else { continue };
+            let Some(old) = self.leases.remove(position) else { continue };
             self.counts.expired_leases += 1;
             // The system's hand-out is none of a consumer's.
-            let lease =
-                Lease { handouts: old.handouts, ..self.system_lease(now, old.level, tokens) };
+            let lease = self.system_lease(now, old.level, old.size, tokens);
+            let lease = Lease { handouts: old.handouts, ..lease };
             picked.push(self.hand_out(position, lease, Why::LeaseExpired, old.consumer, tokens));
         }
         picked
     }
 
-    /// Records that were found expired, at most `limit`, each leased to the system.
+    /// Records that were found expired, at most `limit`, each leased to the system. `size` tells the bytes
+    /// of one.
     pub(crate) fn tell_expired(
         &mut self,
         now: Now,
         limit: usize,
+        size: impl Fn(u64) -> u64,
         tokens: &mut Tokens,
     ) -> Vec<Picked> {
         let mut picked = Vec::new();
@@ -50,7 +52,8 @@ impl Group {
             && let Some((position, level)) = self.expired.pop_first()
         {
             let handouts = self.history(position).0;
-            let lease = Lease { handouts, ..self.system_lease(now, level, tokens) };
+            let size = self.measured(position, || size(position));
+            let lease = Lease { handouts, ..self.system_lease(now, level, size, tokens) };
             picked.push(self.hand_out(position, lease, Why::Expired, ConsumerId::SYSTEM, tokens));
         }
         picked
@@ -72,7 +75,7 @@ impl Group {
         self.expired.insert(position, level);
     }
 
-    fn system_lease(&self, now: Now, level: u8, tokens: &mut Tokens) -> Lease {
+    fn system_lease(&self, now: Now, level: u8, size: u32, tokens: &mut Tokens) -> Lease {
         Lease {
             lease: tokens.next(),
             until: now.tick.plus(self.options.lease),
@@ -80,6 +83,7 @@ impl Group {
             handouts: 0,
             level,
             settled_by: 0,
+            size,
         }
     }
 }

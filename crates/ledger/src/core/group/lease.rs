@@ -18,6 +18,8 @@ pub(crate) struct Lease {
     pub(crate) level: u8,
     /// The last transaction that was checked and settles it.
     pub(crate) settled_by: u64,
+    /// The bytes of the record; 0 if they are not known.
+    pub(crate) size: u32,
 }
 
 /// Where tokens come from.
@@ -84,16 +86,16 @@ impl Group {
                 Next::Load(position) => return picked.is_empty().then_some(position),
                 Next::None => break,
             };
-            let size = sight.size(position);
-            if !picked.is_empty() && bytes + size > wanted.bytes {
+            let size = self.measured(position, || sight.size(position));
+            if !picked.is_empty() && bytes + u64::from(size) > wanted.bytes {
                 self.give_back(position, level);
                 break;
             }
-            bytes += size;
+            bytes += u64::from(size);
             let handouts = self.history(position).0.saturating_add(1);
             let consumer = wanted.consumer;
-            let lease =
-                Lease { lease: tokens.next(), until, consumer, handouts, level, settled_by: 0 };
+            let (lease, settled_by) = (tokens.next(), 0);
+            let lease = Lease { lease, until, consumer, handouts, level, settled_by, size };
             self.counts.handouts += 1;
             // What came back was offered already.
             let first = handouts == 1 && consumer != ConsumerId::SYSTEM;
@@ -161,6 +163,14 @@ impl Group {
         }
     }
 
+    /// The bytes of a record: what is known of it, or what `size` tells.
+    pub(super) fn measured(&self, position: u64, size: impl FnOnce() -> u64) -> u32 {
+        match self.retries.get(&position).map_or(0, |retry| retry.size) {
+            0 => u32::try_from(size()).unwrap_or(u32::MAX),
+            known => known,
+        }
+    }
+
     /// Enters a lease and tells it.
     pub(super) fn hand_out(
         &mut self,
@@ -180,7 +190,7 @@ impl Group {
 
     /// Starts a lease anew; `false` if the token is not that of the running one.
     pub(crate) fn renew(&mut self, position: u64, token: u64, until: Tick) -> bool {
-        match self.leases.get_mut(&position) {
+        match self.leases.get_mut(position) {
             Some(lease) if lease.lease == token => {
                 lease.until = until;
                 self.earliest = self.earliest.min(until);
@@ -196,7 +206,7 @@ impl Group {
         if self.moved_by == attempt {
             return false;
         }
-        match self.leases.get_mut(&position) {
+        match self.leases.get_mut(position) {
             Some(lease) if lease.lease == token && lease.settled_by != attempt => {
                 lease.settled_by = attempt;
                 true
@@ -208,14 +218,14 @@ impl Group {
     /// Notes that an operation of the transaction `attempt` removes a record: its lease cannot be
     /// settled behind it.
     pub(crate) fn void(&mut self, position: u64, attempt: u64) {
-        if let Some(lease) = self.leases.get_mut(&position) {
+        if let Some(lease) = self.leases.get_mut(position) {
             lease.settled_by = attempt;
         }
     }
 
     /// Ends a lease: the record is dealt with.
     pub(crate) fn settle_done(&mut self, position: u64) {
-        if self.leases.remove(&position).is_some() {
+        if self.leases.remove(position).is_some() {
             self.counts.done += 1;
             self.finish(position);
         }
@@ -239,7 +249,7 @@ impl Group {
             {
                 self.give_back(next, 0);
             }
-            self.waiting.insert_wall(position, due_ms, lease.level);
+            self.waiting.insert_wall(position, due_ms, lease.level, lease.size);
         }
     }
 
@@ -261,7 +271,7 @@ impl Group {
 
     fn lease_of(&mut self, position: u64, token: u64) -> Option<Lease> {
         let lease = *self.leases.get(&position).filter(|lease| lease.lease == token)?;
-        self.leases.remove(&position);
+        self.leases.remove(position);
         Some(lease)
     }
 
@@ -270,8 +280,9 @@ impl Group {
     pub(crate) fn requeue_all(&mut self) {
         let had: Vec<u64> = self.leases.keys().copied().collect();
         for position in had {
-            let Some(lease) = self.leases.remove(&position) else { continue };
-            self.retries.entry(position).or_default().handouts = lease.handouts;
+            let Some(lease) = self.leases.remove(position) else { continue };
+            let retry = self.retries.entry(position).or_default();
+            (retry.handouts, retry.size) = (lease.handouts, lease.size);
             self.touch_retry(position);
             self.give_back(position, lease.level);
         }
@@ -282,8 +293,9 @@ impl Group {
         let mut had: Vec<u64> = Vec::new();
         had.extend(self.leases.iter().filter(|(_, at)| at.consumer == consumer).map(|(&at, _)| at));
         for &position in &had {
-            let Some(lease) = self.leases.remove(&position) else { continue };
-            self.retries.entry(position).or_default().handouts = lease.handouts;
+            let Some(lease) = self.leases.remove(position) else { continue };
+            let retry = self.retries.entry(position).or_default();
+            (retry.handouts, retry.size) = (lease.handouts, lease.size);
             self.touch_retry(position);
             self.give_back(position, lease.level);
         }

@@ -16,6 +16,8 @@ pub(crate) struct Retry {
     pub(crate) failures: u32,
     pub(crate) handouts: u32,
     pub(crate) note: Bytes,
+    /// The bytes of the record; 0 if they are not known. Kept in memory only.
+    pub(crate) size: u32,
 }
 
 /// Longest that a time on the wall clock is waited for before that clock is looked at again.
@@ -30,7 +32,9 @@ enum At {
 /// The positions that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    at: BTreeMap<u64, (At, u8)>,
+    /// When each is due, its level, and the bytes of its record; 0 if they are not known.
+    at: BTreeMap<u64, (At, u8, u32)>,
+    bytes: u64,
     ticks: BTreeSet<(Tick, u64)>,
     walls: BTreeSet<(u64, u64)>,
 }
@@ -40,20 +44,38 @@ impl Waiting {
         self.at.len()
     }
 
-    pub(super) fn insert_tick(&mut self, position: u64, due: Tick, level: u8) {
-        self.remove(position);
-        self.at.insert(position, (At::Tick(due), level));
+    /// The bytes of all records that wait, as far as known.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn insert_tick(&mut self, position: u64, due: Tick, level: u8, size: u32) {
+        self.insert(position, (At::Tick(due), level, size));
         self.ticks.insert((due, position));
     }
 
-    pub(super) fn insert_wall(&mut self, position: u64, due_ms: u64, level: u8) {
-        self.remove(position);
-        self.at.insert(position, (At::Wall(due_ms), level));
+    pub(super) fn insert_wall(&mut self, position: u64, due_ms: u64, level: u8, size: u32) {
+        self.insert(position, (At::Wall(due_ms), level, size));
         self.walls.insert((due_ms, position));
     }
 
+    fn insert(&mut self, position: u64, waits: (At, u8, u32)) {
+        self.remove(position);
+        self.bytes += u64::from(waits.2);
+        self.at.insert(position, waits);
+    }
+
+    /// Looks up the bytes of the records of which they are not known.
+    pub(super) fn measure(&mut self, size: impl Fn(u64) -> u64) {
+        for (&position, (_, _, known)) in self.at.iter_mut().filter(|(_, waits)| waits.2 == 0) {
+            *known = u32::try_from(size(position)).unwrap_or(u32::MAX);
+            self.bytes += u64::from(*known);
+        }
+    }
+
     pub(super) fn remove(&mut self, position: u64) -> Option<u8> {
-        let (at, level) = self.at.remove(&position)?;
+        let (at, level, size) = self.at.remove(&position)?;
+        self.bytes -= u64::from(size);
         match at {
             At::Tick(due) => self.ticks.remove(&(due, position)),
             At::Wall(due_ms) => self.walls.remove(&(due_ms, position)),
@@ -105,7 +127,7 @@ impl Group {
         note: Bytes,
         now: Now,
     ) -> Option<Retry> {
-        let lease = self.leases.remove(&position)?;
+        let lease = self.leases.remove(position)?;
         let due_ms = match due {
             Due::Now => 0,
             Due::After(span) => now.after(span),
@@ -114,15 +136,15 @@ impl Group {
         let failures = self.retries.get(&position).map_or(0, |retry| retry.failures);
         let failures = failures.saturating_add(u32::from(failed));
         self.counts.failures += u64::from(failed);
-        let retry = Retry { due_ms, failures, handouts: lease.handouts, note };
+        let retry = Retry { due_ms, failures, handouts: lease.handouts, note, size: lease.size };
         self.retries.insert(position, retry.clone());
         self.touch_retry(position);
         match due {
             Due::After(span) if !span.is_zero() => {
-                self.waiting.insert_tick(position, now.tick.plus(span), lease.level);
+                self.waiting.insert_tick(position, now.tick.plus(span), lease.level, lease.size);
             }
             Due::At(due_ms) if due_ms > now.wall_ms => {
-                self.waiting.insert_wall(position, due_ms, lease.level);
+                self.waiting.insert_wall(position, due_ms, lease.level, lease.size);
             }
             _ => self.give_back(position, lease.level),
         }
@@ -131,12 +153,13 @@ impl Group {
 
     /// A record that nobody has looked at is due later: it is passed over until then. So it is after a
     /// restart, when the record itself may be in a segment that nobody has read.
-    pub(crate) fn delay(&mut self, position: u64, due_ms: u64, level: u8) {
+    pub(crate) fn delay(&mut self, position: u64, due_ms: u64, level: u8, size: u32) {
         if position >= self.cursor && !self.settled(position) && self.ahead.insert(position) {
             self.unlooked.remove(position);
             let retry = self.retries.entry(position).or_default();
             retry.due_ms = retry.due_ms.max(due_ms);
-            self.waiting.insert_wall(position, retry.due_ms, level);
+            retry.size = size;
+            self.waiting.insert_wall(position, retry.due_ms, level, size);
             self.touch_retry(position);
         }
     }

@@ -12,6 +12,9 @@ use crate::{
     transaction::Due,
 };
 
+/// The bytes of each record.
+const SIZE: u32 = 10;
+
 /// A log as far as a group sees it: key and level of each record, `None` for a hole.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -30,7 +33,7 @@ impl Sight for Seen {
     }
 
     fn size(&self, _: u64) -> u64 {
-        10
+        u64::from(SIZE)
     }
 
     fn end(&self) -> u64 {
@@ -185,7 +188,7 @@ impl World {
             Step::Delayed(level, span) => {
                 let (at, due) = (self.seen.end(), self.seconds + span);
                 self.seen.records.push(Some((0, level)));
-                self.group.delay(at, due * 1000, level);
+                self.group.delay(at, due * 1000, level, SIZE);
                 self.delayed = true;
                 self.states.push(State::Waiting(due));
             }
@@ -320,6 +323,7 @@ impl World {
                 group.restore_retry(at, retry.clone());
             }
         }
+        group.measure(|_| u64::from(SIZE));
         group.wake_due(self.now(), self.seen.end());
         self.group = group;
         for (at, state) in self.states.iter_mut().enumerate() {
@@ -341,6 +345,7 @@ impl World {
         let open = self.states.iter().filter(|state| **state != State::Done).count();
         let leased = self.leased().len();
         assert_eq!(self.group.leased(), leased);
+        assert_eq!(self.group.leased_bytes(), leased as u64 * u64::from(SIZE));
         for (at, state) in self.states.iter().enumerate() {
             let at = at as u64;
             // A hole counts as settled only once it was looked at.
@@ -353,6 +358,8 @@ impl World {
         }
         let waits = |state: &&State| matches!(state, State::Waiting(due) if *due > self.seconds);
         assert_eq!(self.group.waiting(), self.states.iter().filter(waits).count());
+        let waiting = self.group.waiting() as u64;
+        assert_eq!(self.group.waiting_bytes(), waiting * u64::from(SIZE));
         let ready = self.ready();
         assert!(ready.is_empty() || self.group.ready(self.seen.end()), "{ready:?} of {open}");
         let low = self.group.low() as usize;

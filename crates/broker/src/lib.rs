@@ -62,7 +62,7 @@ pub use options::{
     DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueLimit, QueueOptions, Retention, Start,
     SubscriptionOptions, SubscriptionTarget, TopicOptions,
 };
-pub use publish::{Batch, Publish, Published, Receipt, Submitted, Target};
+pub use publish::{Batch, Publish, Published, Receipt, Refusal, Submitted, Target};
 pub use redrive::{RedriveOptions, Redriven};
 pub use report::Report;
 pub use retry::Backoff;

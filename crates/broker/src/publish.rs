@@ -124,8 +124,26 @@ pub struct Submitted {
     pub durability: Durability,
     /// When they are seen.
     pub seen: Seen,
-    /// Which of the publishes, counted from 0, were refused, and why.
-    pub refused: Vec<(u32, Error)>,
+    /// Which of the publishes were refused, in order.
+    pub refused: Vec<Refusal>,
+}
+
+/// A publish that was refused.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which of a batch, counted from 0.
+    pub index: usize,
+    /// Why.
+    pub error: Error,
+    /// The queues of it that have no room; the others would have taken it.
+    pub full: SmallVec<[Arc<Queue>; 1]>,
+}
+
+impl Refusal {
+    /// A publish that was refused for what it is, and not by a queue.
+    pub fn new(index: usize, error: Error) -> Self {
+        Self { index, error, full: SmallVec::new() }
+    }
 }
 
 /// What became of messages that were published to one queue or topic.
@@ -190,7 +208,7 @@ impl Broker {
     pub fn submit_each(&self, mut batch: Batch) -> Result<Submitted> {
         let mut refused = Vec::new();
         // Which of the publishes are left.
-        let mut left: SmallVec<[u32; 1]> = (0..batch.publishes.len() as u32).collect();
+        let mut left: Vec<usize> = (0..batch.publishes.len()).collect();
         loop {
             if batch.is_empty() {
                 return Ok(Submitted {
@@ -203,7 +221,7 @@ impl Broker {
             let error = match self.store().submit(batch.transaction.clone()) {
                 Ok(receipt) => {
                     let receipt = self.taken(receipt, &batch.appends);
-                    refused.sort_unstable_by_key(|(index, _)| *index);
+                    refused.sort_unstable_by_key(|refusal: &Refusal| refusal.index);
                     let Receipt { seq, durability, seen, .. } = receipt;
                     return Ok(Submitted { seq, durability, seen, refused });
                 }
@@ -216,22 +234,16 @@ impl Broker {
                     | Reason::StorageUnavailable
                     | Reason::StoragePoisoned
             );
-            let op = error.op.and_then(|op| u32::try_from(op).ok());
-            let (Some(op), false) = (op, global) else {
+            let (Some(op), false) = (error.op, global) else {
                 return Err(error.into());
             };
-            let at = batch.publishes.partition_point(|first| *first <= op).saturating_sub(1);
-            let first = batch.publishes.get(at).copied().unwrap_or_default();
-            let end = batch.publishes.get(at + 1).copied();
-            let end = end.unwrap_or(batch.transaction.ops.len() as u32);
-            if let Some((target, _)) = batch.appends.get(op as usize) {
-                add(&target.counters().refused, 1);
+            // All at once: a burst into a full queue costs no more than one into an empty one.
+            let mut found = self.store().refusals(&batch.transaction.ops, &batch.publishes);
+            if found.is_empty() {
+                // There is room meanwhile, but there was none when its turn had come.
+                found.push((op, error.error));
             }
-            batch.transaction.ops.drain(first as usize..end as usize);
-            batch.appends.drain(first as usize..end as usize);
-            batch.publishes.remove(at);
-            batch.publishes.iter_mut().skip(at).for_each(|start| *start -= end - first);
-            refused.push((left.remove(at), error.error));
+            refused.extend(batch.leave_out(found, &mut left));
         }
     }
 

@@ -74,8 +74,8 @@ impl Broker {
     ) -> Result<Settled> {
         let policy = source.policy();
         let level = self.level(source);
-        let mut lost = Vec::new();
         if settlements.is_empty() {
+            let lost = Vec::new();
             return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
         }
         let now_ms = self.now_ms();
@@ -105,13 +105,15 @@ impl Broker {
         }
         // What was decided, and has to wait.
         let mut held: Vec<(usize, Outcome)> = Vec::new();
+        // Whose lease is lost.
+        let mut lost = vec![false; settlements.len()];
         loop {
             let mut batch = self.batch();
             let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
             // Which settlement each operation belongs to.
             let mut of_op: Vec<usize> = Vec::with_capacity(settlements.len());
             for (index, (settlement, outcome)) in settlements.iter().zip(&outcomes).enumerate() {
-                if lost.contains(&index) || matches!(outcome, Outcome::Held) {
+                if lost[index] || matches!(outcome, Outcome::Held) {
                     continue;
                 }
                 self.add(&mut parking, settlement, outcome, level, &mut batch).await?;
@@ -121,10 +123,10 @@ impl Broker {
                 if !held.is_empty() {
                     self.count(source, settlements, &outcomes, &lost);
                     self.hold_unburied(source, leases_of(settlements, held));
-                    lost.sort_unstable();
-                    return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
+                } else {
+                    add(&source.counters().lost_leases, which(&lost).len() as u64);
                 }
-                add(&source.counters().lost_leases, lost.len() as u64);
+                let lost = which(&lost);
                 return Ok(Settled { seq: 0, durability: level, seen: Seen::default(), lost });
             }
             let durability = batch.transaction.durability;
@@ -140,7 +142,7 @@ impl Broker {
                     }
                     self.count(source, settlements, &outcomes, &lost);
                     self.hold_unburied(source, leases_of(settlements, held));
-                    lost.sort_unstable();
+                    let lost = which(&lost);
                     return Ok(Settled { seq, durability, seen, lost });
                 }
                 Err(refused) => refused,
@@ -149,7 +151,10 @@ impl Broker {
             let index = refused.op.and_then(|op| of_op.get(op)).copied();
             match (index, refused.error.reason()) {
                 (_, Reason::StorageBusy) => self.room().await,
-                (Some(index), Reason::LeaseLost) => lost.push(index),
+                (Some(index), Reason::LeaseLost) => {
+                    lost[index] = true;
+                    self.find_lost(settlements, &outcomes, &mut lost);
+                }
                 (Some(index), _) if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) => {
                     hold(&mut outcomes, index, &mut held);
                     // What goes to the same queue behind it finds no room either.
@@ -183,6 +188,23 @@ impl Broker {
                 _ => return Err(refused.into()),
             }
         }
+    }
+
+    /// Finds all whose lease is lost at once: each would refuse the whole transaction anew.
+    fn find_lost(&self, settlements: &[Settlement<'_>], outcomes: &[Outcome], lost: &mut [bool]) {
+        let left: Vec<usize> = (0..settlements.len())
+            .filter(|&index| !lost[index] && !matches!(outcomes[index], Outcome::Held))
+            .collect();
+        let ops = left.iter().map(|&index| done(settlements[index].lease)).collect::<Vec<_>>();
+        for (op, error) in self.refused_alone(&ops) {
+            lost[left[op]] |= error.reason() == Reason::LeaseLost;
+        }
+    }
+
+    /// Which of some operations are refused, each for itself.
+    fn refused_alone(&self, ops: &[Op]) -> Vec<(usize, Error)> {
+        let each: Vec<u32> = (0..ops.len() as u32).collect();
+        self.store().refusals(ops, &each)
     }
 
     /// What is given back, or has become a dead letter, may be too much for its queue.
@@ -308,12 +330,12 @@ impl Broker {
         source: &Source,
         settlements: &[Settlement<'_>],
         outcomes: &[Outcome],
-        lost: &[usize],
+        lost: &[bool],
     ) {
         let counters = source.counters();
         let mut accepted = 0;
         for (index, (settlement, outcome)) in settlements.iter().zip(outcomes).enumerate() {
-            if !lost.is_empty() && lost.contains(&index) {
+            if lost.get(index) == Some(&true) {
                 add(&counters.lost_leases, 1);
                 continue;
             }
@@ -357,14 +379,8 @@ impl Broker {
         while !passed.is_empty() {
             let mut batch = self.batch();
             for lease in &passed {
-                let settle = Op::Settle {
-                    group: lease.group,
-                    position: lease.position,
-                    token: lease.token,
-                    how: Settle::Done,
-                };
                 // A crash before it is written only means that the filter looks again.
-                batch.op(settle, Durability::Memory);
+                batch.op(done(lease), Durability::Memory);
             }
             match self.store().submit(batch.transaction) {
                 Ok(_) => {
@@ -374,6 +390,12 @@ impl Broker {
                 Err(refused) => match refused.op {
                     Some(op) if refused.error.reason() == Reason::LeaseLost => {
                         passed.remove(op);
+                        let ops: Vec<Op> = passed.iter().map(|lease| done(lease)).collect();
+                        let mut lost = self.refused_alone(&ops);
+                        lost.retain(|(_, error)| error.reason() == Reason::LeaseLost);
+                        let mut lost = lost.into_iter().map(|(op, _)| op).peekable();
+                        let mut at = 0..;
+                        passed.retain(|_| lost.next_if(|op| Some(*op) == at.next()).is_none());
                     }
                     _ => return Err(refused.into()),
                 },
@@ -381,6 +403,17 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Settles a delivery as done.
+fn done(lease: &Lease) -> Op {
+    let Lease { group, position, token, .. } = *lease;
+    Op::Settle { group, position, token, how: Settle::Done }
+}
+
+/// Which of some are so.
+fn which(these: &[bool]) -> Vec<usize> {
+    these.iter().enumerate().filter(|(_, so)| **so).map(|(index, _)| index).collect()
 }
 
 /// Lets a message wait whose dead letter was refused.

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use weft_kernel::{Result, Tick};
+use weft_kernel::{Error, Result, Tick};
 
 use crate::{
     options::{Durability, GroupOptions, LogOptions},
     record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Value},
-    transaction::{Receipt, Refused, Seen, Transaction},
+    transaction::{Op, Receipt, Refused, Seen, Transaction},
 };
 
 /// An answer that may take a while. Dropping it gives up the answer, not what was asked for.
@@ -178,6 +178,8 @@ pub struct Stats {
     pub submitted: u64,
     /// Transactions.
     pub transactions: u64,
+    /// Transactions that were refused for one of their operations, or for their size.
+    pub refused: u64,
     /// Records appended.
     pub appended: u64,
     /// Appends that were known already.
@@ -312,6 +314,10 @@ pub trait Store: Send + Sync {
     /// `storage_busy` when too much waits to be written ([`Store::poll_room`] tells when to try again),
     /// and what the operations say. Nothing is applied then.
     fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused>;
+    /// Which operations would be refused now, and why, if they were submitted in parts, of which each
+    /// is done as a whole or left out. `parts` says with which operation each begins, in order. Nothing
+    /// is applied. So whoever can go on without a part that is refused asks once, however many are.
+    fn refusals(&self, ops: &[Op], parts: &[u32]) -> Vec<(usize, Error)>;
     /// Waits for room, submits, and waits until the transaction is done and what it appends is seen.
     /// Dropped, it may have been submitted or not.
     ///

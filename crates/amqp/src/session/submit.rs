@@ -4,8 +4,10 @@
 //! stored. What is too much for one transaction becomes several. A disk that is full refuses nobody: what
 //! was published waits here, nothing more is read, and the client is told.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
-use weft_broker::{Publish, Receipt, Submitted};
+use weft_broker::{Publish, Receipt, Refusal, Submitted};
 use weft_kernel::{Error, Reason};
 use weft_wire::amqp::Method;
 
@@ -58,14 +60,15 @@ struct Taken {
     /// Stands for all that were stored.
     receipt: Option<Receipt>,
     /// Which of them were refused, in order.
-    refused: Vec<(usize, Error)>,
+    refused: Vec<Refusal>,
 }
 
 impl Taken {
-    fn add(&mut self, count: usize, submitted: Submitted, mut refused: Vec<(usize, Error)>) {
+    fn add(&mut self, count: usize, submitted: Submitted, mut refused: Vec<Refusal>) {
         let Submitted { seq, durability, seen, refused: more } = submitted;
-        refused.extend(more.into_iter().map(|(at, error)| (self.count + at as usize, error)));
-        refused.sort_unstable_by_key(|(at, _)| *at);
+        let more = more.into_iter();
+        refused.extend(more.map(|one| Refusal { index: self.count + one.index, ..one }));
+        refused.sort_unstable_by_key(|one| one.index);
         self.refused.append(&mut refused);
         self.count += count;
         if seq != 0 {
@@ -100,11 +103,13 @@ impl Session {
         (self.publishing.bytes, self.publishing.copies) = (0, 0);
         let (taken, failed) = self.submit(&pending).await;
         let Taken { count, receipt, refused } = taken;
-        let refused: Vec<(Pending, Error)> = {
-            let mut errors = refused.into_iter().peekable();
+        let refused: Vec<(Pending, Refusal)> = {
+            let mut refused = refused.into_iter().peekable();
             let done = pending.drain(..count).enumerate();
-            done.filter_map(|(at, one)| Some((one, errors.next_if(|(of, _)| *of == at)?.1)))
-                .collect()
+            done.filter_map(|(at, one)| {
+                Some((one, refused.next_if(|refusal| refusal.index == at)?))
+            })
+            .collect()
         };
         match failed {
             Some(error)
@@ -131,8 +136,8 @@ impl Session {
                 self.flights.push_back(Flight { receipt, marks });
             }
         }
-        for (one, error) in refused {
-            self.refuse(&one, error).await;
+        for (one, refusal) in refused {
+            self.refuse(&one, refusal).await;
         }
     }
 
@@ -160,7 +165,7 @@ impl Session {
                 let queues = one.targets.iter();
                 let queues = queues.map(|to| (&to.queue, to.arguments.priority(one.priority)));
                 if let Err(error) = batch.publish(queues, &one.publish) {
-                    refused.push((at, error));
+                    refused.push(Refusal::new(at, error));
                     // One that goes nowhere stands in for it: those behind it keep their numbers.
                     let _ = batch.publish([], &one.publish);
                 }
@@ -174,7 +179,7 @@ impl Session {
                     }
                     _ if some.len() > 1 => together = some.len() / 2,
                     _ => {
-                        taken.refused.push((taken.count, error));
+                        taken.refused.push(Refusal::new(taken.count, error));
                         taken.count += 1;
                     }
                 },
@@ -183,8 +188,9 @@ impl Session {
         (taken, None)
     }
 
-    /// Nacks a publish, and sends it where a queue wants what it refuses.
-    async fn refuse(&mut self, one: &Pending, error: Error) {
+    /// Nacks a publish, and sends it where a queue wants what it refuses for want of room.
+    async fn refuse(&mut self, one: &Pending, refusal: Refusal) {
+        let Refusal { error, full, .. } = refusal;
         tracing::debug!(error = %error, "a publish was refused");
         if let Some(channel) = self.channels.get_mut(&one.channel)
             && channel.serial == one.serial
@@ -194,6 +200,7 @@ impl Session {
         }
         for entry in one.targets.iter() {
             if entry.arguments.full == Full::RejectPublishDlx
+                && full.iter().any(|queue| Arc::ptr_eq(queue, &entry.queue))
                 && let Err(error) = self.bury(entry, one).await
             {
                 tracing::debug!(error = %error, "a refused publish could not be dead-lettered");

@@ -196,6 +196,70 @@ fn a_queue_that_refuses_counts_what_is_ready() {
 }
 
 #[test]
+fn only_a_queue_that_is_full_buries_what_is_refused() {
+    run(|| async {
+        let node = Node::new().await;
+        // Which of two queues are full, and which bury what they refuse: whose dead letters there are.
+        for (at, (full, buries)) in [
+            ([true, false], [false, true]),
+            ([true, false], [true, true]),
+            ([false, true], [true, true]),
+            ([true, true], [false, true]),
+            ([true, true], [true, true]),
+            ([true, true], [true, false]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut client = node.connect().await;
+            let dead = format!("dead-{at}");
+            client.queue(&dead, true, b"").await;
+            client.confirms().await;
+            let queues = [0, 1].map(|which| format!("q-{at}-{which}"));
+            for (which, queue) in queues.iter().enumerate() {
+                let mut arguments = Vec::new();
+                {
+                    let mut table = TableWriter::new(&mut arguments);
+                    table.entry("x-max-length", Value::I64(1));
+                    let buries = buries[which];
+                    table.text(
+                        "x-overflow",
+                        if buries { "reject-publish-dlx" } else { "reject-publish" },
+                    );
+                    table
+                        .text("x-dead-letter-exchange", "")
+                        .text("x-dead-letter-routing-key", &dead);
+                }
+                client.queue(queue, true, &arguments[4..]).await;
+                let routing_key = format!("all-{at}");
+                let bind = Method::QueueBind {
+                    ticket: 0,
+                    queue,
+                    exchange: "amq.direct",
+                    routing_key: &routing_key,
+                    no_wait: false,
+                    arguments: Table::EMPTY,
+                };
+                assert_eq!(client.call(1, bind).await.method(), Method::QueueBindOk {});
+                if full[which] {
+                    client.publish("", queue, &PERSISTENT, b"there").await;
+                    assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+                }
+            }
+            client.publish("amq.direct", &format!("all-{at}"), &PERSISTENT, b"refused").await;
+            assert!(matches!(client.next().await.method(), Method::BasicNack { .. }));
+            let expected = (0..2).filter(|&which| full[which] && buries[which]).count();
+            let found = all(&mut client, &dead).await;
+            assert_eq!(found.len(), expected, "{full:?} {buries:?}");
+            assert!(found.iter().all(|(body, raw)| body == "refused" && why_dead(raw) == "maxlen"));
+            for (which, queue) in queues.iter().enumerate() {
+                assert_eq!(depth(&mut client, queue).await, u32::from(full[which]), "{queue}");
+            }
+        }
+    });
+}
+
+#[test]
 fn without_any_time_to_live_only_who_waits_gets_it() {
     run(|| async {
         let node = Node::new().await;

@@ -9,8 +9,9 @@ use weft_ledger::{
 };
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use super::{Publish, Target};
+use super::{Publish, Refusal, Target};
 use crate::{
+    counters::add,
     message::Form,
     source::{Queue, Topic},
 };
@@ -86,6 +87,45 @@ impl Batch {
     }
 
     /// Which operations append, and to which log.
+    /// Takes out the publishes of which operations are refused, given in order; `left` are the numbers
+    /// of the publishes that are in it.
+    pub(super) fn leave_out(
+        &mut self,
+        refused: Vec<(usize, Error)>,
+        left: &mut Vec<usize>,
+    ) -> Vec<Refusal> {
+        let mut ops = std::mem::take(&mut self.transaction.ops).into_iter();
+        let mut appends = std::mem::take(&mut self.appends).into_iter();
+        let publishes = std::mem::take(&mut self.publishes);
+        let mut refused = refused.into_iter().peekable();
+        let mut out: Vec<Refusal> = Vec::new();
+        let ends = publishes.iter().skip(1).map(|end| *end as usize).chain([ops.len()]);
+        let numbers = std::mem::take(left);
+        for ((number, first), end) in numbers.into_iter().zip(&publishes).zip(ends) {
+            let (first, count) = (*first as usize, end - *first as usize);
+            if refused.peek().is_none_or(|(op, _)| *op >= end) {
+                self.publishes.push(self.transaction.ops.len() as u32);
+                self.transaction.ops.extend(ops.by_ref().take(count));
+                self.appends.extend(appends.by_ref().take(count));
+                left.push(number);
+                continue;
+            }
+            let mut whole: Option<Refusal> = None;
+            ops.by_ref().take(count).for_each(drop);
+            for (at, (target, _)) in (first..end).zip(appends.by_ref()) {
+                let Some((_, error)) = refused.next_if(|(op, _)| *op == at) else { continue };
+                add(&target.counters().refused, 1);
+                let full = error.reason() == Reason::QueueFull;
+                let refusal = whole.get_or_insert_with(|| Refusal::new(number, error));
+                if let (Target::Queue(queue), true) = (target, full) {
+                    refusal.full.push(queue);
+                }
+            }
+            out.extend(whole);
+        }
+        out
+    }
+
     pub(crate) fn appends_at(&self) -> SmallVec<[(usize, LogId); 1]> {
         let ops = self.transaction.ops.iter().enumerate();
         ops.filter_map(|(at, op)| match op {

@@ -309,10 +309,12 @@ fn publishes_that_are_refused_keep_no_other_from_being_stored() {
     batch.publish([(&big, 0)], &publish("3")).unwrap();
     let submitted = node.broker.submit_each(batch).unwrap();
     let refused: Vec<_> =
-        submitted.refused.iter().map(|(index, error)| (*index, error.reason())).collect();
+        submitted.refused.iter().map(|one| (one.index, one.error.reason())).collect();
     assert_eq!(refused, [(1, Reason::QueueFull)]);
     let mut consumer = node.consumer(big);
     // It is all one transaction, so it is seen once that is done.
+    let full = &submitted.refused[0].full;
+    assert!(full.len() == 1 && Arc::ptr_eq(&full[0], &small), "the other one has room");
     let wait = weft_ledger::until_durable(node.broker.store(), submitted.seq, submitted.durability);
     node.run(wait).unwrap();
     assert_eq!(ids(&node.take(&mut consumer)), ["1", "3"]);
@@ -321,6 +323,78 @@ fn publishes_that_are_refused_keep_no_other_from_being_stored() {
 
 #[test]
 fn messages_expire_and_are_late_where_asked_for() {
+#[test]
+fn a_burst_into_a_full_queue_is_refused_at_once() {
+    let node = Node::new();
+    for bytes in [false, true] {
+        let limit = match bytes {
+            true => QueueLimit { bytes: Some(30), ..QueueLimit::default() },
+            false => QueueLimit { messages: Some(1), ..QueueLimit::default() },
+        };
+        let dedupe = Some(Dedupe::default());
+        let options = QueueOptions { limit, dedupe, ..QueueOptions::default() };
+        let name = format!("full-{bytes}");
+        let full = node.run(node.broker.declare_queue(&key(&name), options)).unwrap();
+        let name = format!("other-{bytes}");
+        let options = QueueOptions { dedupe, ..QueueOptions::default() };
+        let other = node.run(node.broker.declare_queue(&key(&name), options)).unwrap();
+        let mut batch = node.broker.batch();
+        for number in 0..600 {
+            let id = number.to_string();
+            // Every third goes to both, every third to the one with room.
+            match number % 3 {
+                0 => batch.publish([(&full, 0)], &publish(&id)).unwrap(),
+                1 => batch.publish([(&other, 0), (&full, 0)], &publish(&id)).unwrap(),
+                _ => batch.publish([(&other, 0)], &publish(&id)).unwrap(),
+            }
+        }
+        // One that was known already is no longer, if the publish that brought it was refused.
+        batch.publish([(&other, 0)], &publish("1")).unwrap();
+        let before = node.ledger.stats().refused;
+        let submitted = node.broker.submit_each(batch).unwrap();
+        assert_eq!(node.ledger.stats().refused - before, 1, "all are found with the first");
+        let refused: Vec<usize> = submitted.refused.iter().map(|one| one.index).collect();
+        let expected: Vec<usize> = (1..600).filter(|number| number % 3 != 2).collect();
+        assert_eq!(refused, expected);
+        assert!(submitted.refused.iter().all(|one| one.full.len() == 1));
+        node.settle_down();
+        assert_eq!(node.broker.queue_view(&full).ready, 1);
+        assert_eq!(node.broker.queue_view(&other).ready, 201);
+        assert_eq!(full.counts().refused, 399);
+    }
+}
+
+#[test]
+fn a_burst_of_leases_that_are_lost_is_told_at_once() {
+    let node = Node::new();
+    let queue = queue(&node, QueueOptions::default());
+    let ids: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    let messages: Vec<Publish> = ids.iter().map(|id| publish(id)).collect();
+    node.publish(queue.clone(), &messages);
+    let wide = ConsumerOptions { prefetch: 500, ..ConsumerOptions::default() };
+    let mut consumer = node.broker.consume(queue.clone(), wide).unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.extend(node.take(&mut consumer));
+    }
+    assert_eq!(taken.len(), 200);
+    // Every second one is settled, and so lost to whoever settles it again.
+    let verdicts = [Verdict::Accept, Verdict::Release, fail("no"), Verdict::Accept];
+    let said = |step: usize| {
+        let every = taken.iter().zip(verdicts.iter().cycle()).step_by(step);
+        every.map(|(delivery, verdict)| (delivery.lease.clone(), verdict.clone())).collect()
+    };
+    let some: Vec<_> = said(2);
+    let settler = consumer.settler();
+    assert!(node.run(settler.settle_durably(&some)).unwrap().lost.is_empty());
+    let all: Vec<_> = said(1);
+    let before = node.ledger.stats().refused;
+    let settled = node.run(settler.settle_durably(&all)).unwrap();
+    assert_eq!(settled.lost, (0..200).step_by(2).collect::<Vec<_>>());
+    assert_eq!(node.ledger.stats().refused - before, 1, "all are found with the first");
+    assert_eq!(queue.counts().lost_leases, 100);
+}
+
     let node = Node::new();
     let options = QueueOptions {
         message_ttl: Some(Duration::from_secs(10)),

@@ -82,7 +82,7 @@ impl Core {
         now: Now,
     ) -> Result<(Receipt, Wakes), Refused> {
         self.refuse_if_poisoned()?;
-        let checked = self.check(&transaction, now)?;
+        let checked = self.check(&transaction, now).inspect_err(|_| self.stats.refused += 1)?;
         let at = if checked.writes { self.reserve(&checked)? } else { None };
         // What is only in memory is done at once.
         let level = if checked.writes { transaction.durability } else { Durability::Memory };

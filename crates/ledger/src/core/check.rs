@@ -3,7 +3,7 @@
 
 use weft_kernel::{Error, Reason, Result};
 
-use super::{Core, Now, fast::Numbers, missing};
+use super::{Core, Now, fast::Numbers, log::Staged, missing};
 use crate::{
     record::{GroupId, LogId},
     transaction::{
@@ -22,6 +22,9 @@ pub(super) struct Check {
     /// Positions of groups that it discards.
     discards: Numbers<(u32, u64), ()>,
 }
+
+/// What was noted of a log before an append was checked, and the id that the check notes.
+type Unstaged = (LogId, Staged, Option<(u32, u128)>);
 
 /// What a transaction that may be applied takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,11 +65,7 @@ impl Core {
             let say = format!("a transaction has at most {most} operations, not {}", ops.len());
             return Err(Error::new(Reason::MessageTooLarge, say).into());
         }
-        self.check.attempt += 1;
-        if !self.check.ids.is_empty() {
-            self.check.ids.clear();
-        }
-        self.check.discards.clear();
+        self.begin_check();
         let mut checked = Checked::default();
         for (index, op) in ops.iter().enumerate() {
             self.check_op(op, &mut checked, now)
@@ -77,6 +76,53 @@ impl Core {
             return Err(too_large("the transaction", checked.bytes, most).into());
         }
         Ok(checked)
+    }
+
+    fn begin_check(&mut self) {
+        self.check.attempt += 1;
+        if !self.check.ids.is_empty() {
+            self.check.ids.clear();
+        }
+        self.check.discards.clear();
+    }
+
+    /// Which of some operations are refused, and why, if each part of them is done as a whole or left
+    /// out: the parts begin at `parts`.
+    pub(crate) fn refusals(&mut self, ops: &[Op], parts: &[u32], now: Now) -> Vec<(usize, Error)> {
+        self.begin_check();
+        let mut refused = Vec::new();
+        let ends = parts.iter().skip(1).map(|next| *next as usize).chain([ops.len()]);
+        for (first, end) in parts.iter().map(|first| *first as usize).zip(ends) {
+            let before = refused.len();
+            let mut staged = Vec::new();
+            for (index, op) in ops.iter().enumerate().take(end).skip(first) {
+                staged.extend(self.staged(op));
+                if let Err(error) = self.check_op(op, &mut Checked::default(), now) {
+                    refused.push((index, error));
+                }
+            }
+            if refused.len() == before {
+                continue;
+            }
+            for (id, before, new) in staged.into_iter().rev() {
+                if let Some(log) = self.logs.get_mut(&id.0) {
+                    log.staged = before;
+                }
+                if let Some(new) = new {
+                    self.check.ids.remove(&new);
+                }
+            }
+        }
+        refused
+    }
+
+    /// What the check of an append will change: what its log would take so far, and the id if it is new.
+    fn staged(&self, op: &Op) -> Option<Unstaged> {
+        let Op::Append { log: id, record, .. } = op else { return None };
+        let log = self.logs.get(&id.0)?;
+        let new = record.dedupe.map(|dedupe| (id.0, dedupe));
+        let new = new.filter(|new| !self.check.ids.contains_key(new));
+        Some((*id, log.staged, new))
     }
 
     fn check_op(&mut self, op: &Op, checked: &mut Checked, now: Now) -> Result<()> {
@@ -203,7 +249,7 @@ impl Core {
             return Err(too_large("the record's key", record.key.len(), KEY_BYTES_MAX));
         }
         if log.staged.attempt != self.check.attempt {
-            log.staged = super::log::Staged { attempt: self.check.attempt, records: 0, bytes: 0 };
+            log.staged = Staged { attempt: self.check.attempt, records: 0, bytes: 0 };
         }
         if let Expect::Next(wanted) = expect
             && wanted != log.next + log.staged.records

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use weft_kernel::{Result, Tick};
+use weft_kernel::{Error, Result, Tick};
 
 use super::{
     Ledger, Shared,
@@ -19,7 +19,7 @@ use crate::{
     store::{
         Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Stats, Store,
     },
-    transaction::{Receipt, Refused, Transaction},
+    transaction::{Op, Receipt, Refused, Transaction},
 };
 
 /// What a lease gave without waiting.
@@ -272,6 +272,11 @@ impl Store for Ledger {
 
     fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused> {
         self.shared.submit(transaction)
+    }
+
+    fn refusals(&self, ops: &[Op], parts: &[u32]) -> Vec<(usize, Error)> {
+        let now = self.shared.now();
+        self.shared.core.lock().refusals(ops, parts, now)
     }
 
     fn commit(&self, transaction: Transaction) -> Pending<'_, Result<Receipt, Refused>> {

@@ -97,6 +97,14 @@ impl Message {
         Some(wire)
     }
 
+    /// What `say` says of the event that an AMQP message carries; `None` if it carries none.
+    pub(crate) fn carried<T>(&self, say: impl FnOnce(&Wire<'_>) -> T) -> Option<T> {
+        let properties = Properties::parse(self.amqp()?.properties).ok()?;
+        let body = self.body();
+        let event = cloudevents::amqp::parse(&properties, &body)?.ok()?;
+        Some(say(&event))
+    }
+
     /// This message as an event; `id` is what it is called if it has no id of its own.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 use super::{Publish, Refusal, Target};
 use crate::{
     counters::add,
-    message::Form,
     source::{Queue, Topic},
 };
 
@@ -86,7 +85,6 @@ impl Batch {
         Ok(())
     }
 
-    /// Which operations append, and to which log.
     /// Takes out the publishes of which operations are refused, given in order; `left` are the numbers
     /// of the publishes that are in it.
     pub(super) fn leave_out(
@@ -126,6 +124,7 @@ impl Batch {
         out
     }
 
+    /// Which operations append, and to which log.
     pub(crate) fn appends_at(&self) -> SmallVec<[(usize, LogId); 1]> {
         let ops = self.transaction.ops.iter().enumerate();
         ops.filter_map(|(at, op)| match op {
@@ -266,14 +265,17 @@ impl Batch {
     }
 
     /// Who a message is, if it may come again: its id among those of its source, keyed so that nobody can
-    /// make two meet.
+    /// make two meet. An event is the same in whatever form it comes.
     fn id(&self, publish: &Publish) -> Option<u128> {
-        if publish.new_id || publish.message.form() != Form::Event {
-            return None;
+        let of = |source: &str, id: &str| {
+            let source = xxh3_64_with_seed(source.as_bytes(), self.secret);
+            xxh3_128_with_seed(id.as_bytes(), source)
+        };
+        match publish.message.event() {
+            _ if publish.new_id => None,
+            Some(event) => Some(of(event.source(), event.id())),
+            None => publish.message.carried(|event| of(&event.source, &event.id)),
         }
-        let event = publish.message.event()?;
-        let source = xxh3_64_with_seed(event.source().as_bytes(), self.secret);
-        Some(xxh3_128_with_seed(event.id().as_bytes(), source))
     }
 }
 

@@ -4,10 +4,12 @@ use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use smallvec::SmallVec;
 use weft_broker::{
-    ConsumerOptions, DeadLetter, DeadLetterRoute, Dedupe, Grave, OnFailure, Order, Overflow,
-    Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, Verdict,
+    ConsumerOptions, DeadLetter, DeadLetterRoute, Dedupe, Grave, MessageBuilder, OnFailure, Order,
+    Overflow, Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, TopicOptions,
+    Verdict,
 };
 use weft_kernel::{Reason, Rng};
+use weft_wire::amqp::Properties;
 
 use crate::node::{Node, event, fail, ids, key, publish};
 
@@ -311,18 +313,16 @@ fn publishes_that_are_refused_keep_no_other_from_being_stored() {
     let refused: Vec<_> =
         submitted.refused.iter().map(|one| (one.index, one.error.reason())).collect();
     assert_eq!(refused, [(1, Reason::QueueFull)]);
-    let mut consumer = node.consumer(big);
-    // It is all one transaction, so it is seen once that is done.
     let full = &submitted.refused[0].full;
     assert!(full.len() == 1 && Arc::ptr_eq(&full[0], &small), "the other one has room");
+    let mut consumer = node.consumer(big);
+    // It is all one transaction, so it is seen once that is done.
     let wait = weft_ledger::until_durable(node.broker.store(), submitted.seq, submitted.durability);
     node.run(wait).unwrap();
     assert_eq!(ids(&node.take(&mut consumer)), ["1", "3"]);
     assert_eq!(node.broker.queue_view(&small).ready, 1);
 }
 
-#[test]
-fn messages_expire_and_are_late_where_asked_for() {
 #[test]
 fn a_burst_into_a_full_queue_is_refused_at_once() {
     let node = Node::new();
@@ -395,6 +395,8 @@ fn a_burst_of_leases_that_are_lost_is_told_at_once() {
     assert_eq!(queue.counts().lost_leases, 100);
 }
 
+#[test]
+fn messages_expire_and_are_late_where_asked_for() {
     let node = Node::new();
     let options = QueueOptions {
         message_ttl: Some(Duration::from_secs(10)),
@@ -437,6 +439,47 @@ fn an_id_that_is_known_is_not_stored_again() {
     let target = Target::Queue(node.broker.queue(&key("q")).unwrap());
     let third = node.run(node.broker.publish(&target, &[publish("3")], None)).unwrap();
     assert_eq!((third.stored, third.duplicates), (None, vec![(0, 2)]));
+}
+
+#[test]
+fn an_event_is_known_in_whatever_form_it_comes() {
+    let node = Node::new();
+    let options = QueueOptions { dedupe: Some(Dedupe::default()), ..QueueOptions::default() };
+    let queue = queue(&node, options);
+    let topic = TopicOptions { dedupe: Some(Dedupe::default()), ..TopicOptions::default() };
+    let topic = node.run(node.broker.declare_topic(&key("t"), topic)).unwrap();
+    let binary = |id: &str| event(id, "test", "x").to_amqp("", "q").unwrap();
+    let structured = |id: &str| {
+        let json = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"test"}}"#);
+        let mut raw = Vec::new();
+        let content_type = Some("application/cloudevents+json");
+        Properties { content_type, ..Properties::default() }.write(&mut raw);
+        MessageBuilder::amqp("", "q", &raw, 100).unwrap().body(json.as_bytes()).finish().unwrap()
+    };
+    let plain = MessageBuilder::amqp("", "q", &[0, 0], 1).unwrap().body(b"x").finish().unwrap();
+    for target in [Target::Queue(queue), Target::Topic(topic)] {
+        let messages = [
+            event("1", "test", "x"),
+            binary("1"),
+            structured("1"),
+            binary("2"),
+            structured("2"),
+            event("2", "test", "x"),
+            structured("3"),
+            // What is no event is never the same.
+            plain.clone(),
+            plain.clone(),
+        ];
+        let stored: Vec<bool> = messages
+            .into_iter()
+            .map(|message| {
+                let publish = [Publish::new(message)];
+                let published = node.run(node.broker.publish(&target, &publish, None)).unwrap();
+                published.stored.is_some()
+            })
+            .collect();
+        assert_eq!(stored, [true, false, false, true, false, false, true, true, true]);
+    }
 }
 
 #[test]

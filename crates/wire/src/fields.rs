@@ -271,18 +271,15 @@ impl Fields {
 
     fn push_line(&mut self, name: &[u8], value: &[u8], known: u8, lower: bool) {
         let start = self.text.len();
-        let after_name = start + name.len();
-        let after_value = after_name + 2 + value.len();
-        // Room once, and then copies into it: there is a line for each field of each message.
-        self.text.resize(after_value + 2, 0);
-        let text = &mut self.text[..after_value + 2];
-        text[start..after_name].copy_from_slice(name);
+        // Room once: there is a line for each field of each message.
+        self.text.reserve(name.len() + value.len() + 4);
+        self.text.extend_from_slice(name);
         if lower {
-            text[start..after_name].make_ascii_lowercase();
+            self.text[start..].make_ascii_lowercase();
         }
-        text[after_name..after_name + 2].copy_from_slice(b": ");
-        text[after_name + 2..after_value].copy_from_slice(value);
-        text[after_value..].copy_from_slice(b"\r\n");
+        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
         self.lines.push(Line {
             start: start as u32,
             value_len: value.len() as u32,
@@ -400,7 +397,10 @@ impl Fields {
                 self.remove_named(&name);
             }
         }
+        // As most say it, it stays where it is.
+        let stays = keep_te && self.all(Known::Te).eq([b"trailers"]);
         let trailers = keep_te
+            && !stays
             && self.all(Known::Te).any(|value| {
                 value
                     .split(|b| *b == b',')
@@ -413,9 +413,10 @@ impl Fields {
             | 1 << Known::Te as u8
             | 1 << Known::Upgrade as u8
             | 1 << Known::Http2Settings as u8;
-        if self.present & HOP != 0 {
-            self.lines.retain(|line| line.known == UNKNOWN || HOP & (1 << line.known) == 0);
-            self.present &= !HOP;
+        let hop = if stays { HOP & !(1 << Known::Te as u8) } else { HOP };
+        if self.present & hop != 0 {
+            self.lines.retain(|line| line.known == UNKNOWN || hop & (1 << line.known) == 0);
+            self.present &= !hop;
         }
         if trailers {
             self.add(Known::Te, b"trailers");
@@ -501,7 +502,19 @@ pub const fn is_token(byte: u8) -> bool {
 
 /// Whether bytes may be a field value: nothing that could end the line, and no NUL.
 pub fn is_value(value: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, value).is_none()
+    /// A value of up to so many bytes is looked through sooner than a search for all three is set up.
+    const SHORT: usize = 64;
+    static BAD: [bool; 256] = {
+        let mut bad = [false; 256];
+        bad[b'\r' as usize] = true;
+        bad[b'\n' as usize] = true;
+        bad[0] = true;
+        bad
+    };
+    if value.len() > SHORT {
+        return memchr::memchr3(b'\r', b'\n', 0, value).is_none();
+    }
+    !value.iter().fold(false, |bad, byte| bad | BAD[usize::from(*byte)])
 }
 
 #[cfg(test)]

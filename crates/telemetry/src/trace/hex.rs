@@ -1,11 +1,13 @@
 //! Hexadecimal digits to numbers and back, without allocation.
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The value of each byte as a digit; 255 for what is none.
 const fn values(upper: bool) -> [u8; 256] {
     let mut values = [255; 256];
     let mut digit = 0;
     while digit < 16 {
-        let byte = b"0123456789abcdef"[digit as usize];
+        let byte = DIGITS[digit as usize];
         values[byte as usize] = digit;
         if upper {
             values[byte.to_ascii_uppercase() as usize] = digit;
@@ -39,11 +41,13 @@ fn half(digits: &[u8], values: &[u8; 256]) -> Option<u64> {
     (worst < 16).then_some(value)
 }
 
-/// The low `4 × N` bits as N lower-case digits.
+/// The low `4 × N` bits as N lower-case digits, an even number of them.
 pub(super) fn write<const N: usize>(value: u128) -> [u8; N] {
+    let bytes = value.to_be_bytes();
     let mut digits = [0; N];
-    for (at, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[((value >> (4 * at)) & 15) as usize];
+    for (two, byte) in digits.rchunks_exact_mut(2).zip(bytes.iter().rev()) {
+        two[0] = DIGITS[usize::from(byte >> 4)];
+        two[1] = DIGITS[usize::from(byte & 15)];
     }
     digits
 }

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         let (block, next) = after.split_at(after.len().min(usize::from(*length)));
         rest = next;
         let mut fields = Vec::new();
-        let told = decoder.decode(block, |name, value| fields.push((name.to_vec(), value.to_vec())));
+        let told = decoder.decode(block, |name, value, ()| fields.push((name.to_vec(), value.to_vec())));
         if told.is_err() {
             return;
         }
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         fields.iter().for_each(|(name, value)| encode_plain(name, value, &mut plain));
         let mut again = Vec::new();
         Decoder::default()
-            .decode(&plain, |name, value| again.push((name.to_vec(), value.to_vec())))
+            .decode(&plain, |name, value, ()| again.push((name.to_vec(), value.to_vec())))
             .expect("what was written is read");
         assert_eq!(fields, again);
     }

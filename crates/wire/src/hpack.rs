@@ -13,8 +13,11 @@ pub const ENTRY_COST: usize = 32;
 /// The size of a table until another is agreed on, and the most that is agreed to here.
 pub const TABLE_MAX: usize = 4096;
 
+/// How many fields the static table has.
+pub const STATIC_LEN: usize = 61;
+
 /// The static table (RFC 7541 appendix A).
-const STATIC: [(&str, &str); 61] = [
+const STATIC: [(&str, &str); STATIC_LEN] = [
     (":authority", ""),
     (":method", "GET"),
     (":method", "POST"),
@@ -84,41 +87,74 @@ const STATIC: [(&str, &str); 61] = [
 pub struct Broken(&'static str);
 
 /// The decoder of one direction of a connection.
-#[derive(Default)]
-pub struct Decoder {
+///
+/// A field that comes again comes out of a table, and need not be judged again: the verdict `V` of the caller
+/// is kept with it.
+pub struct Decoder<V: 'static = ()> {
+    judge: Judge<V>,
+    /// Those of the static table.
+    verdicts: &'static [V; STATIC_LEN],
     /// The dynamic table, the newest first.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Entry<V>>,
     size: usize,
     size_max: Option<usize>,
     name: Vec<u8>,
     value: Vec<u8>,
 }
 
-/// A name, and a value behind it.
-struct Entry {
-    text: Box<[u8]>,
-    name: usize,
+/// What the caller makes of a name and a value.
+pub type Judge<V> = fn(&[u8], &[u8]) -> V;
+
+/// The verdicts on the fields of the static table.
+pub fn verdicts<V>(judge: Judge<V>) -> [V; STATIC_LEN] {
+    STATIC.map(|(name, value)| judge(name.as_bytes(), value.as_bytes()))
 }
 
-impl Entry {
+/// A name, and a value behind it.
+struct Entry<V> {
+    text: Box<[u8]>,
+    name: usize,
+    verdict: V,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(|_, _| (), &[(); STATIC_LEN])
+    }
+}
+
+impl<V> Entry<V> {
     fn cost(&self) -> usize {
         self.text.len() + ENTRY_COST
     }
 }
 
-impl Decoder {
-    /// Tells every field of a whole block, in order.
+impl<V: Copy> Decoder<V> {
+    /// A decoder with empty tables; `verdicts` are those on the static table.
+    pub const fn new(judge: Judge<V>, verdicts: &'static [V; STATIC_LEN]) -> Self {
+        Self {
+            judge,
+            verdicts,
+            entries: VecDeque::new(),
+            size: 0,
+            size_max: None,
+            name: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Tells every field of a whole block, in order, and what the caller made of it.
     pub fn decode(
         &mut self,
         mut block: &[u8],
-        mut field: impl FnMut(&[u8], &[u8]),
+        mut field: impl FnMut(&[u8], &[u8], V),
     ) -> Result<(), Broken> {
         let mut begins = true;
         while let Some(&first) = block.first() {
             match first {
                 0x80.. => {
-                    let (name, value) = self.entry(integer(&mut block, 7)?)?;
-                    field(name, value);
+                    let (name, value, verdict) = self.entry(integer(&mut block, 7)?)?;
+                    field(name, value, verdict);
                 }
                 0x20..=0x3f => {
                     let size = integer(&mut block, 5)?;
@@ -139,10 +175,11 @@ impl Decoder {
                         _ => self.entry(index)?.0,
                     };
                     let value = string(&mut block, &mut own_value)?;
-                    field(name, value);
+                    let verdict = (self.judge)(name, value);
+                    field(name, value, verdict);
                     if keeps {
-                        let entry = Entry { text: [name, value].concat().into(), name: name.len() };
-                        self.insert(entry);
+                        let text = [name, value].concat().into();
+                        self.insert(Entry { text, name: name.len(), verdict });
                     }
                     (self.name, self.value) = (own_name, own_value);
                 }
@@ -152,19 +189,20 @@ impl Decoder {
         Ok(())
     }
 
-    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), Broken> {
+    fn entry(&self, index: usize) -> Result<(&[u8], &[u8], V), Broken> {
         let Some(index) = index.checked_sub(1) else {
             return Err(Broken("there is no field 0 in the tables"));
         };
         if let Some((name, value)) = STATIC.get(index) {
-            return Ok((name.as_bytes(), value.as_bytes()));
+            return Ok((name.as_bytes(), value.as_bytes(), self.verdicts[index]));
         }
         let entry = self.entries.get(index - STATIC.len());
         let entry = entry.ok_or(Broken("a field is not in the tables"))?;
-        Ok(entry.text.split_at(entry.name))
+        let (name, value) = entry.text.split_at(entry.name);
+        Ok((name, value, entry.verdict))
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry<V>) {
         let cost = entry.cost();
         self.shrink(cost);
         if cost <= self.most() {

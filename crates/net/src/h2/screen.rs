@@ -23,7 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_wire::{h1::HeadLimits, hpack};
 
 pub(super) use self::heads::{Fault, Heads};
-use self::{heads::Part, look::Look};
+use self::{
+    heads::Part,
+    look::{Look, Verdict},
+};
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
@@ -81,7 +84,7 @@ impl<S> Screen<S> {
         let sight = Sight {
             sender,
             limits,
-            decoder: hpack::Decoder::default(),
+            decoder: look::decoder(),
             skip: if sender == Sender::Client { PREFACE_LEN } else { 0 },
             rewrites: false,
             lost: false,
@@ -154,7 +157,7 @@ enum Step {
 struct Sight {
     sender: Sender,
     limits: Limits,
-    decoder: hpack::Decoder,
+    decoder: hpack::Decoder<Verdict>,
     /// Bytes to pass over before the next frame.
     skip: usize,
     /// The library's table is empty and stays so.
@@ -284,7 +287,11 @@ impl Sight {
         let mut look = Look::new(self.sender, part, self.limits);
         let rewrites = self.rewrites || frames > FRAMES_MAX;
         look.keeps = rewrites;
-        if self.decoder.decode(block, |name, value| look.field(name, value)).is_err() {
+        if self
+            .decoder
+            .decode(block, |name, value, verdict| look.field(name, value, verdict))
+            .is_err()
+        {
             return self.lose(all, first.stream);
         }
         look.end(ends);

@@ -1,5 +1,7 @@
 //! The examples of RFC 7541 appendix C, and blocks that are none.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::*;
 
 fn decode(decoder: &mut Decoder, hex: &str) -> Result<String, Broken> {
@@ -9,7 +11,7 @@ fn decode(decoder: &mut Decoder, hex: &str) -> Result<String, Broken> {
         .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
         .collect();
     let mut lines = String::new();
-    decoder.decode(&block, |name, value| {
+    decoder.decode(&block, |name, value, ()| {
         lines += &format!("{}={};", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
     })?;
     Ok(lines)
@@ -60,6 +62,22 @@ fn a_small_table_lets_the_oldest_go() {
 }
 
 #[test]
+fn a_field_of_a_table_is_judged_once() {
+    static JUDGED: AtomicUsize = AtomicUsize::new(0);
+    static VERDICTS: [usize; STATIC_LEN] = [7; STATIC_LEN];
+    fn judge(_: &[u8], value: &[u8]) -> usize {
+        JUDGED.fetch_add(1, Relaxed);
+        value.len()
+    }
+    let mut decoder = Decoder::new(judge, &VERDICTS);
+    let mut verdicts = Vec::new();
+    // From the static table; new and kept; twice out of the table; new and not kept.
+    let block = b"\x82\x40\x01x\x03abc\xbe\xbe\x00\x01x\x02ab";
+    decoder.decode(block, |_, _, verdict| verdicts.push(verdict)).unwrap();
+    assert_eq!((verdicts, JUDGED.load(Relaxed)), (vec![7, 3, 3, 3, 2], 2));
+}
+
+#[test]
 fn what_cannot_be_decoded_is_refused() {
     for block in [
         "80",
@@ -91,7 +109,7 @@ fn what_is_written_plainly_is_read_back() {
         let mut seen = 0;
         let mut decoder = Decoder::default();
         decoder
-            .decode(&block, |name, text| {
+            .decode(&block, |name, text, ()| {
                 assert_eq!((name, text), (&b"x-name"[..], &value[..]));
                 seen += 1;
             })
@@ -117,7 +135,7 @@ proptest::proptest! {
     fn nothing_panics(blocks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..64), 0..8)) {
         let mut decoder = Decoder::default();
         for block in blocks {
-            let _ = decoder.decode(&block, |_, _| {});
+            let _ = decoder.decode(&block, |_, _, ()| {});
             proptest::prop_assert!(decoder.size <= TABLE_MAX);
         }
     }

@@ -1,6 +1,6 @@
 //! What the header blocks of a connection's streams were, for those who read the streams.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use super::{Sender, look::Look};
 
@@ -24,12 +24,31 @@ pub(in crate::h2) struct Heads(Rc<RefCell<Seen>>);
 struct Seen {
     /// The last stream that a client has opened.
     last: u32,
-    /// Of a client, those with a fault; of a service, those that wait for a response.
-    streams: BTreeMap<u32, Stream>,
+    /// Of a client, those with a fault; of a service, those that wait for a response. In the order of
+    /// their numbers: they come with rising ones, and the oldest go first.
+    streams: VecDeque<Stream>,
 }
 
-#[derive(Default)]
+impl Seen {
+    /// Where a stream is, or where it would be.
+    fn find(&self, id: u32) -> Result<usize, usize> {
+        self.streams.binary_search_by_key(&id, |stream| stream.id)
+    }
+
+    fn get(&self, id: u32) -> Option<&Stream> {
+        self.streams.get(self.find(id).ok()?)
+    }
+
+    fn add(&mut self, id: u32) {
+        if let Err(at) = self.find(id) {
+            let stream = Stream { id, answered: false, head: None, trailers: None };
+            self.streams.insert(at, stream);
+        }
+    }
+}
+
 struct Stream {
+    id: u32,
     /// The final head of a response was there.
     answered: bool,
     head: Option<Fault>,
@@ -39,21 +58,24 @@ struct Stream {
 impl Heads {
     /// Has a response looked for on a stream.
     pub(in crate::h2) fn expect(&self, stream: u32) {
-        self.0.borrow_mut().streams.insert(stream, Stream::default());
+        self.0.borrow_mut().add(stream);
     }
 
     pub(in crate::h2) fn forget(&self, stream: u32) {
-        self.0.borrow_mut().streams.remove(&stream);
+        let mut seen = self.0.borrow_mut();
+        if let Ok(at) = seen.find(stream) {
+            seen.streams.remove(at);
+        }
     }
 
     /// What was wrong with the head of a stream.
     pub(in crate::h2) fn of_head(&self, stream: u32) -> Option<Fault> {
-        self.0.borrow().streams.get(&stream)?.head
+        self.0.borrow().get(stream)?.head
     }
 
     /// What was wrong with the trailers of a stream.
     pub(in crate::h2) fn of_trailers(&self, stream: u32) -> Option<Fault> {
-        self.0.borrow().streams.get(&stream)?.trailers
+        self.0.borrow().get(stream)?.trailers
     }
 
     #[cfg(test)]
@@ -64,12 +86,13 @@ impl Heads {
     /// Which part of a stream comes next.
     pub(super) fn part(&self, sender: Sender, stream: u32) -> Part {
         let seen = self.0.borrow();
-        match (sender, seen.streams.get(&stream)) {
-            (Sender::Client, _) if stream <= seen.last => Part::Trailers,
-            (Sender::Client, _) => Part::Head,
-            (Sender::Service, None) => Part::Late,
-            (Sender::Service, Some(stream)) if stream.answered => Part::Trailers,
-            (Sender::Service, Some(_)) => Part::Head,
+        if sender == Sender::Client {
+            return if stream <= seen.last { Part::Trailers } else { Part::Head };
+        }
+        match seen.get(stream) {
+            None => Part::Late,
+            Some(stream) if stream.answered => Part::Trailers,
+            Some(_) => Part::Head,
         }
     }
 
@@ -78,13 +101,14 @@ impl Heads {
         if sender == Sender::Client {
             seen.last = seen.last.max(id);
             if look.fault.is_some() {
-                seen.streams.entry(id).or_default();
+                seen.add(id);
                 if seen.streams.len() > FAULTS_MAX {
-                    seen.streams.pop_first();
+                    seen.streams.pop_front();
                 }
             }
         }
-        let Some(stream) = seen.streams.get_mut(&id) else { return };
+        let Ok(at) = seen.find(id) else { return };
+        let Some(stream) = seen.streams.get_mut(at) else { return };
         match look.part {
             Part::Head => {
                 stream.answered |= look.fault.is_some() || look.status >= 200;

@@ -1,5 +1,10 @@
 //! One header block, held to the rules of HTTP/2 that the library does not hold it to, or holds the whole
 //! connection to.
+//!
+//! What can be said of a field by itself is its [`Verdict`], which is found once and kept in HPACK's table;
+//! what depends on the rest of the block is a [`Look`]'s.
+
+use std::sync::LazyLock;
 
 use weft_wire::{
     fields::is_token,
@@ -10,6 +15,105 @@ use super::{
     Limits, Sender,
     heads::{Fault, Part},
 };
+
+/// What is to be said of a field by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A field that may be there.
+    Field,
+    /// The length of a body.
+    Length,
+    /// A pseudo-header of a request.
+    Request,
+    /// The status of a response.
+    Status(u16),
+    /// A field that may not be there.
+    BadField(&'static str),
+    /// A pseudo-header that may not be there.
+    BadPseudo(&'static str),
+}
+
+/// A decoder that keeps the verdicts.
+pub(super) fn decoder() -> hpack::Decoder<Verdict> {
+    static VERDICTS: LazyLock<[Verdict; hpack::STATIC_LEN]> =
+        LazyLock::new(|| hpack::verdicts(Verdict::of));
+    hpack::Decoder::new(Verdict::of, &VERDICTS)
+}
+
+/// May stand in a name by HTTP/2.
+const NAME: u8 = 1;
+/// May stand in a value.
+const VALUE: u8 = 2;
+static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut at = 0_usize;
+    while at < 256 {
+        let byte = at as u8;
+        if is_token(byte) && !byte.is_ascii_uppercase() {
+            bytes[at] |= NAME;
+        }
+        if !byte.is_ascii_control() || byte == b'\t' {
+            bytes[at] |= VALUE;
+        }
+        at += 1;
+    }
+    bytes
+};
+
+/// Whether every byte of a text may stand there.
+fn all(text: &[u8], place: u8) -> bool {
+    text.iter().fold(place, |all, byte| all & BYTES[usize::from(*byte)]) != 0
+}
+
+impl Verdict {
+    /// What must hold of a field so that the library can take it, and what it drops in silence.
+    fn of(name: &[u8], value: &[u8]) -> Self {
+        if let Some(pseudo) = name.strip_prefix(b":") {
+            return Self::of_pseudo(pseudo, value);
+        }
+        if name.is_empty() || !all(name, NAME) {
+            return Self::BadField("a field name is not lower case, or no name");
+        }
+        if !all(value, VALUE) {
+            return Self::BadField("a field value has a control character");
+        }
+        let of_connection = match name {
+            b"content-length" => return Self::Length,
+            b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive"
+            | b"proxy-connection" => true,
+            b"te" => value != b"trailers",
+            _ => false,
+        };
+        match of_connection {
+            true => Self::BadField("a field that concerns a connection"),
+            false => Self::Field,
+        }
+    }
+
+    fn of_pseudo(name: &[u8], value: &[u8]) -> Self {
+        match name {
+            b"method" if value.is_empty() || !value.iter().all(|b| is_token(*b)) => {
+                Self::BadPseudo("the method is none")
+            }
+            b"path" if value.contains(&b'#') => Self::BadPseudo("the path has a fragment"),
+            b"method" | b"path" | b"scheme" | b"authority" | b"protocol" => {
+                match std::str::from_utf8(value) {
+                    Ok(_) => Self::Request,
+                    Err(_) => Self::BadPseudo("a pseudo-header is not text"),
+                }
+            }
+            b"status" => match *value {
+                [b'1', b'0', b'1'] => Self::BadPseudo("there is no Switching Protocols in HTTP/2"),
+                [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+                    let digit = |digit: u8| u16::from(digit - b'0');
+                    Self::Status(digit(a) * 100 + digit(b) * 10 + digit(c))
+                }
+                _ => Self::BadPseudo(":status is not a status"),
+            },
+            _ => Self::BadPseudo("a pseudo-header that does not belong there"),
+        }
+    }
+}
 
 /// One look at a block.
 pub(super) struct Look {
@@ -49,7 +153,7 @@ impl Look {
         }
     }
 
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8], verdict: Verdict) {
         if self.fault.is_some() {
             return;
         }
@@ -65,9 +169,9 @@ impl Look {
         };
         if too_large {
             self.fault = Some(Fault::TooLarge);
-        } else if let Err(say) = self.check(name, value) {
+        } else if let Err(say) = self.check(verdict) {
             self.fault = Some(Fault::Malformed(say));
-        } else if (100..200).contains(&self.status) && name == b"content-length" {
+        } else if verdict == Verdict::Length && (100..200).contains(&self.status) {
             // An interim response has no body whose length it could tell (RFC 9110 section 8.6).
             self.differs = true;
         } else if self.keeps {
@@ -78,56 +182,32 @@ impl Look {
         }
     }
 
-    /// What must hold of a field so that the library can take it, and what it drops in silence.
-    fn check(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        if name.first() == Some(&b':') {
-            return self.check_pseudo(name, value);
-        }
-        self.regular = true;
-        if name.is_empty() || !name.iter().all(|b| is_token(*b) && !b.is_ascii_uppercase()) {
-            return Err("a field name is not lower case, or no name");
-        }
-        if value.iter().any(|b| *b < b' ' && *b != b'\t' || *b == 0x7f) {
-            return Err("a field value has a control character");
-        }
-        let of_connection = match name {
-            b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive"
-            | b"proxy-connection" => true,
-            b"te" => value != b"trailers",
-            _ => false,
-        };
-        if of_connection { Err("a field that concerns a connection") } else { Ok(()) }
-    }
-
-    fn check_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        if self.part == Part::Trailers {
-            return Err("a pseudo-header is among the trailers");
-        }
-        if self.regular {
-            return Err("a pseudo-header comes after a field");
-        }
-        match (self.sender, &name[1..]) {
-            (Sender::Client, b"method")
-                if value.is_empty() || !value.iter().all(|b| is_token(*b)) =>
-            {
-                Err("the method is none")
+    /// What must hold of a field beside those before it.
+    fn check(&mut self, verdict: Verdict) -> Result<(), &'static str> {
+        match verdict {
+            Verdict::Field | Verdict::Length => {
+                self.regular = true;
+                return Ok(());
             }
-            (Sender::Client, b"path") if value.contains(&b'#') => Err("the path has a fragment"),
-            (Sender::Client, b"method" | b"path" | b"scheme" | b"authority" | b"protocol") => {
-                std::str::from_utf8(value).map(drop).map_err(|_utf8| "a pseudo-header is not text")
+            Verdict::BadField(say) => return Err(say),
+            _ if self.part == Part::Trailers => {
+                return Err("a pseudo-header is among the trailers");
             }
-            (Sender::Service, b"status") if self.status != 0 => Err(":status is there twice"),
-            (Sender::Service, b"status") => match *value {
-                [b'1', b'0', b'1'] => Err("there is no Switching Protocols in HTTP/2"),
-                [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
-                    let digit = |digit: u8| u16::from(digit - b'0');
-                    self.status = digit(a) * 100 + digit(b) * 10 + digit(c);
-                    // Some of its fields may have to go.
-                    self.keeps |= self.status < 200;
-                    Ok(())
-                }
-                _ => Err(":status is not a status"),
-            },
+            _ if self.regular => return Err("a pseudo-header comes after a field"),
+            _ => {}
+        }
+        match (self.sender, verdict) {
+            (Sender::Client, Verdict::Request) => Ok(()),
+            (Sender::Service, Verdict::Status(_)) if self.status != 0 => {
+                Err(":status is there twice")
+            }
+            (Sender::Service, Verdict::Status(status)) => {
+                self.status = status;
+                // Some of its fields may have to go.
+                self.keeps |= status < 200;
+                Ok(())
+            }
+            (_, Verdict::BadPseudo(say)) => Err(say),
             _ => Err("a pseudo-header that does not belong there"),
         }
     }

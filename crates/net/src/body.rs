@@ -49,8 +49,8 @@ pub enum Body {
     H1Request(h1::server::RequestBody),
     /// From an HTTP/1.1 service.
     H1Response(Box<h1::client::ResponseBody>),
-    /// From an HTTP/2 peer.
-    H2(h2::Incoming),
+    /// From an HTTP/2 peer; boxed, since bodies are moved often.
+    H2(Box<h2::Incoming>),
     /// From elsewhere.
     Source(Box<dyn Source>),
 }

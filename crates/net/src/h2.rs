@@ -42,7 +42,7 @@ pub struct Incoming {
     /// What is known of its trailers.
     heads: Heads,
     all_data: bool,
-    /// What was read while nobody could take it; rare, and bodies are moved often.
+    /// What was read while nobody could take it; rare.
     ahead: Option<Box<Ahead>>,
 }
 
@@ -97,9 +97,9 @@ impl Drop for Incoming {
 }
 
 impl Incoming {
+    /// The body of a stream that has not ended yet.
     fn new(stream: RecvStream, headers: &HeaderMap, from: From, heads: Heads) -> Self {
         let length = match headers.get(http::header::CONTENT_LENGTH) {
-            _ if stream.is_end_stream() => Length::Exact(0),
             // The library holds the stream to it.
             Some(length) => length
                 .to_str()

@@ -7,7 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Waker},
@@ -219,13 +219,21 @@ impl Slot {
         let options = self.options.borrow().clone();
         let worn = self.destination.is_gone()
             || options.requests_max.is_some_and(|most| connection.served >= most)
-            || is_old(connection.opened, options.age_max, SystemClock::tick())
+            || is_old(connection.opened, options.age_max, connection.idle_since)
             || self.idle.borrow().len() >= options.idle_max;
         if worn {
             return;
         }
         self.idle.borrow_mut().push(connection);
         self.call_next();
+    }
+
+    fn wants_h2(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::H1 => false,
+            Wanted::H2 => true,
+            Wanted::Either => self.speaks.get() == Some(Alpn::H2),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -248,7 +256,7 @@ impl Slot {
         let options = self.options.borrow().clone();
         let mut shared = self.shared.borrow_mut();
         // One that allows no stream is being drained: it is left to those that it has.
-        shared.retain(|(connection, _)| {
+        shared.retain_mut(|(connection, _)| {
             let allowed = connection.streams_allowed();
             if allowed > 0 {
                 self.allowed.set(allowed);
@@ -311,7 +319,7 @@ fn is_old(opened: Tick, age_max: Option<Duration>, now: Tick) -> bool {
 
 /// The connections of one worker.
 pub struct Pool {
-    slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    slots: RefCell<BTreeMap<u64, Rc<Slot>>>,
     stop: Stop,
 }
 
@@ -331,35 +339,37 @@ impl Pool {
         slot.clone()
     }
 
-    /// Lends a connection to an endpoint: an idle one, or a fresh one to `target` within `timeout`.
-    /// `fresh` passes over those that are there. If there may be no more, waits for one until `patience`.
+    /// Lends a connection to an endpoint that is at hand: an idle one, or a stream of a shared one.
+    pub fn at_hand<D: Destination + 'static>(
+        &self,
+        endpoint: &Arc<D>,
+        wanted: Wanted,
+        options: &Arc<Options>,
+        now: Tick,
+    ) -> Option<Lent> {
+        let slot = self.slot(endpoint, options);
+        if slot.wants_h2(wanted) {
+            return slot.take_shared(now);
+        }
+        let connection = slot.take_idle(now)?;
+        Some(Lent::H1 { connection, home: Home(Rc::downgrade(&slot)) })
+    }
+
+    /// Lends a connection to an endpoint when none is at hand, or to pass over those that are: a fresh one
+    /// to `target` within `timeout`. If there may be no more, waits for one until `patience`.
     pub async fn lend<D: Destination + 'static>(
         &self,
         endpoint: &Arc<D>,
         wanted: Wanted,
         options: &Arc<Options>,
         (timeout, patience): (Duration, Tick),
-        fresh: bool,
         target: impl FnOnce() -> Target,
     ) -> Result<Lent> {
         let slot = self.slot(endpoint, options);
-        let now = SystemClock::tick();
-        let wants_h2 = wanted == Wanted::H2
-            || (wanted == Wanted::Either && slot.speaks.get() == Some(Alpn::H2));
-        if !fresh {
-            if wants_h2 {
-                if let Some(lent) = slot.take_shared(now) {
-                    return Ok(lent);
-                }
-            } else if let Some(connection) = slot.take_idle(now) {
-                return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(&slot)) });
-            }
-        }
-        // Rare, and large: boxed, so that the future of every request need not have room for it.
-        if wants_h2 {
-            Box::pin(self.lend_shared(&slot, (timeout, patience), target)).await
+        if slot.wants_h2(wanted) {
+            self.lend_shared(&slot, (timeout, patience), target).await
         } else {
-            Box::pin(self.lend_own(&slot, wanted, (timeout, patience), target)).await
+            self.lend_own(&slot, wanted, (timeout, patience), target).await
         }
     }
 
@@ -491,7 +501,7 @@ impl Pool {
             });
             slot.idle.borrow_mut().splice(0..0, idle);
             let mut shared = std::mem::take(&mut *slot.shared.borrow_mut());
-            shared.retain(|(connection, _)| {
+            shared.retain_mut(|(connection, _)| {
                 let idle = connection.streams() == 0
                     && now.since(connection.idle_since.get()) > options.idle_timeout;
                 let leaves = is_old(connection.opened, options.age_max, now)

@@ -49,6 +49,8 @@ pub(crate) struct Try<'a> {
 
 /// A response, its head read.
 pub(crate) struct Success {
+    /// When that was.
+    pub(crate) at: Tick,
     pub(crate) head: ResponseHead,
     pub(crate) then: Then,
     pub(crate) in_flight: InFlight,
@@ -84,14 +86,14 @@ impl Success {
 }
 
 impl Try<'_> {
-    /// Sends a request to an endpoint and waits for the head of its response.
+    /// Sends a request to an endpoint, now that it begins, and waits for the head of its response.
     pub(crate) async fn run(
         &self,
         endpoint: Arc<Endpoint>,
         head: &RequestHead,
         body: Body,
+        began: Tick,
     ) -> Result<Success, Miss> {
-        let began = SystemClock::tick();
         let in_flight = endpoint.clone().begin(began);
         // A try that is given up must still be counted by its endpoint: as slow, not as forgotten.
         let place = Place::default();
@@ -103,7 +105,7 @@ impl Try<'_> {
             done: Cell::new(false),
         };
         let result = {
-            let mut sent = pin!(self.exchange(&endpoint, head, body, &place));
+            let mut sent = pin!(self.exchange(&endpoint, head, body, &place, began));
             let mut pace = Pace::new(began);
             poll_fn(|cx| {
                 if let Poll::Ready(result) = sent.as_mut().poll(cx) {
@@ -128,7 +130,7 @@ impl Try<'_> {
                 let grpc = if self.is_grpc { grpc_status(&answer.fields) } else { None };
                 self.sample(&head.method, answer.status, grpc, None, now.since(began));
                 let (outcome, failure) = judge(&answer, self.is_grpc, self.times.asked);
-                Ok(Success { head: answer, then, in_flight, endpoint, outcome, failure })
+                Ok(Success { at: now, head: answer, then, in_flight, endpoint, outcome, failure })
             }
             Err(mut miss) => {
                 if miss.failure.kind == Kind::ResetBeforeHeaders && self.times.upload.is_stalled() {
@@ -216,10 +218,11 @@ impl Try<'_> {
         head: &RequestHead,
         mut body: Body,
         place: &Place,
+        mut now: Tick,
     ) -> Result<(ResponseHead, Then), Miss> {
         let mut fresh = self.upstream.tells_client();
         loop {
-            let lent = self.lend(endpoint, fresh, place).await;
+            let lent = self.lend(endpoint, fresh, place, now).await;
             let lent = match lent {
                 Ok(lent) => lent,
                 Err(error) => {
@@ -239,6 +242,7 @@ impl Try<'_> {
                         Err(failed) => match failed.body {
                             Some(unused) if failed.stale && self.idempotent && !fresh => {
                                 fresh = true;
+                                now = SystemClock::tick();
                                 body = unused;
                             }
                             unused => return Err(miss(failed.error, unused)),
@@ -270,25 +274,23 @@ impl Try<'_> {
         endpoint: &Arc<Endpoint>,
         fresh: bool,
         place: &Place,
+        now: Tick,
     ) -> Result<Lent, Error> {
         let pool = &self.local.pool;
         let upstream = self.upstream;
-        let now = SystemClock::tick();
+        if !fresh && let Some(lent) = pool.at_hand(endpoint, self.wanted, &upstream.pool, now) {
+            return Ok(lent);
+        }
         let times = (self.connect, self.patience(now));
         let queued = &self.times.queued;
         place.begin(now);
-        let lent = pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
+        // In a box: it is rare, and large.
+        let lent = Box::pin(pool.lend(endpoint, self.wanted, &upstream.pool, times, || {
             // To connect is the endpoint's part.
             place.end(queued, SystemClock::tick());
             upstream.target(endpoint, self.wanted, self.ends)
-        });
-        let mut lent = pin!(lent);
-        // What is at hand was not waited for, and costs no look at the clock.
-        if let Poll::Ready(lent) = poll_fn(|cx| Poll::Ready(lent.as_mut().poll(cx))).await {
-            place.had();
-            return lent;
-        }
-        let lent = lent.await;
+        }))
+        .await;
         place.end(queued, SystemClock::tick());
         lent
     }

@@ -71,6 +71,8 @@ pub(crate) struct Exchange {
     pub(crate) trace: trace::Context,
     pub(crate) parent_span: u64,
     pub(crate) began: Tick,
+    /// The clock as it was last looked at: at the beginning, and after each wait.
+    pub(crate) now: Tick,
     /// When the head of the response came.
     pub(crate) answered: Option<Tick>,
     pub(crate) status: u16,
@@ -123,6 +125,7 @@ impl Exchange {
             trace: trace::Context::default(),
             parent_span: 0,
             began: now,
+            now,
             answered: None,
             status: 0,
             forced_status: None,
@@ -294,7 +297,7 @@ impl Exchange {
             bytes_in: self.upload.bytes(),
             bytes_out: sent,
             attempts: u16::try_from(self.attempts).unwrap_or(u16::MAX),
-            request_id: self.request_id.as_str().as_bytes(),
+            request_id: self.request_id.as_bytes(),
             trace_id: self.trace.trace_id,
             client: self.client.map(|client| SocketAddr::new(client, port)),
             user_agent: fields.get(Known::UserAgent).unwrap_or_default(),
@@ -391,12 +394,16 @@ impl RequestId {
         Self::Made(request_id::make(millis, rng))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::None => "",
-            Self::Given(text) => text,
-            Self::Made(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Self::None => b"",
+            Self::Given(text) => text.as_bytes(),
+            Self::Made(text) => text,
         }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 

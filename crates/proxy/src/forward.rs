@@ -60,10 +60,14 @@ impl Forward<'_> {
         };
         self.check_protocol(exchange)?;
         let permit = self.admit(exchange, &times).await?;
-        let began = SystemClock::tick();
+        let began = exchange.now;
         times.queued.admit(began);
-        let result = self.tries(exchange, body, &times, began).await;
-        let now = SystemClock::tick();
+        let result = self.tries(exchange, body, &times).await;
+        let now = match &result {
+            Ok(success) => success.at,
+            Err(_) => SystemClock::tick(),
+        };
+        exchange.now = now;
         // How long the caller took to send its body, how short a deadline it set, and how long Weft's own
         // queues were, says nothing about the service.
         let took = now.since(times.upload.handed(began)).saturating_sub(times.queued.pooled());
@@ -137,9 +141,8 @@ impl Forward<'_> {
         let upstream = &self.upstream;
         let index = exchange.local.index;
         if let Some(limiter) = &upstream.adaptive {
-            let now = SystemClock::tick();
             let criticality = criticality(&self.route.policy.criticality, exchange);
-            match limiter.admit(criticality, now) {
+            match limiter.admit(criticality, exchange.now) {
                 Ok(permit) => exchange.admitted = Some(permit),
                 Err(_) => {
                     upstream.meter.count(index, Count::Shed);
@@ -155,10 +158,12 @@ impl Forward<'_> {
         let bulkheads = [(&self.route.bulkhead, "route"), (&upstream.bulkhead, "service")];
         for (place, (bulkhead, what)) in bulkheads.into_iter().enumerate() {
             if let Some(bulkhead) = bulkhead {
-                let now = SystemClock::tick();
-                let left = times.deadline(now).left(now);
+                let left = times.deadline(exchange.now).left(exchange.now);
                 match bulkhead.acquire(left).await {
-                    Ok(permit) => exchange.places[place] = Some(permit),
+                    Ok(permit) => {
+                        exchange.places[place] = Some(permit);
+                        exchange.now = SystemClock::tick();
+                    }
                     Err(refused) => {
                         upstream.meter.count(index, Count::Shed);
                         return Err(full(what, refused, self.route, upstream));
@@ -167,7 +172,7 @@ impl Forward<'_> {
             }
         }
         let Some(breaker) = &upstream.breaker else { return Ok(None) };
-        match breaker.admit(SystemClock::tick()) {
+        match breaker.admit(exchange.now) {
             Ok(permit) => Ok(Some(permit)),
             Err(refused) => Err(Error::new(Reason::BreakerOpen, "the circuit breaker is open")
                 .retry(Retry::After(refused.retry_after))
@@ -181,8 +186,8 @@ impl Forward<'_> {
         exchange: &mut Exchange,
         body: Body,
         times: &Times,
-        mut now: Tick,
     ) -> Result<Success, Lost> {
+        let mut now = exchange.now;
         let policy = &self.route.policy;
         let is_grpc = exchange.grpc.is_some();
         let upgrades = exchange.head.upgrade.is_some();
@@ -238,9 +243,9 @@ impl Forward<'_> {
                         hedger,
                     };
                     // Large, and rare.
-                    Box::pin(race.run(endpoint.clone(), sent, &mut tried)).await
+                    Box::pin(race.run(endpoint.clone(), sent, &mut tried, now)).await
                 }
-                None => attempt.run(endpoint.clone(), &exchange.head, sent).await,
+                None => attempt.run(endpoint.clone(), &exchange.head, sent, now).await,
             };
             let failure = match &result {
                 Ok(success) => success.failure,

@@ -56,7 +56,7 @@ impl Front {
             status: response.head.status,
             reason: Some(reason),
             detail,
-            request_id: request_id.as_str().as_bytes(),
+            request_id: request_id.as_bytes(),
             client: connection::client(&peer.address),
             tls_version: tls.map_or("", |tls| tls.version),
             sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(""),
@@ -177,14 +177,15 @@ async fn enter(
     if let Some(fault) = &route.policy.fault {
         inject(exchange, fault, alarm).await?;
     }
-    exchange.bodiless = body.is_empty();
     let span = exchange.view.listener.http.body_timeout;
     let bounds = upload::Bounds {
         bytes_max: route.policy.body_bytes_max.0,
         until: span.map_or(Deadline::NONE, |span| Deadline::after(exchange.began, span)),
         span: span.unwrap_or_default(),
     };
-    Limited::wrap(body, bounds, &exchange.upload)
+    let body = Limited::wrap(body, bounds, &exchange.upload)?;
+    exchange.bodiless = matches!(body, Body::Empty);
+    Ok(body)
 }
 
 /// Leads a request to whoever keeps messages.
@@ -301,7 +302,7 @@ fn find(exchange: &Exchange, captures: &mut Captures) -> Result<(Arc<Route>, Fou
 }
 
 fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
+    match host.bytes().rposition(|byte| byte == b':') {
         Some(colon) if !host.ends_with(']') => &host[..colon],
         _ => host,
     }
@@ -318,7 +319,8 @@ async fn inject(exchange: &mut Exchange, fault: &plan::Fault, alarm: &Alarm) -> 
     if let Some((span, share)) = &fault.delay
         && falls(exchange, share)
     {
-        alarm.until(SystemClock::tick().plus(*span)).await;
+        alarm.until(exchange.now.plus(*span)).await;
+        exchange.now = SystemClock::tick();
     }
     if let Some((status, share)) = &fault.abort
         && falls(exchange, share)

@@ -105,7 +105,7 @@ async fn send(
         times: &times,
         ends: None,
     };
-    if let Ok(success) = attempt.run(endpoint, &head, Body::full(body)).await {
+    if let Ok(success) = attempt.run(endpoint, &head, Body::full(body), now).await {
         if let Then::Body(body) = success.then {
             let read = std::pin::pin!(body.collect(ANSWER_BYTES_MAX));
             let _ = alarm.within(now.plus(LIMIT), read).await;

@@ -199,7 +199,7 @@ pub(crate) fn hand_on(exchange: &mut Exchange) {
         text.clear();
     }
     via(&mut head.fields, head.version, &view.listener.http.via, &mut text);
-    head.fields.set(Known::XRequestId, exchange.request_id.as_str().as_bytes());
+    head.fields.set(Known::XRequestId, exchange.request_id.as_bytes());
     for known in [
         Known::B3,
         Known::XB3TraceId,

@@ -67,12 +67,12 @@ impl Race<'_> {
         endpoint: Arc<Endpoint>,
         body: Body,
         tried: &mut Vec<u64>,
+        began: Tick,
     ) -> Result {
-        let began = SystemClock::tick();
         self.hedger.begin();
         let mut taken = tried.clone();
         taken.push(endpoint.id());
-        let mut first = pin!(self.attempt.run(endpoint, self.head, body));
+        let mut first = pin!(self.attempt.run(endpoint, self.head, body, began));
         let mut first_is_over = false;
         let mut hedges = Vec::new();
         let mut left = self.hedger.max();
@@ -97,7 +97,7 @@ impl Race<'_> {
             match result {
                 Some(Ok(success)) if success.failure.is_none() => {
                     let handed = self.attempt.times.upload.handed(began);
-                    self.hedger.record(SystemClock::tick().since(handed));
+                    self.hedger.record(success.at.since(handed));
                     return Ok(success);
                 }
                 Some(result) if first_is_over && hedges.is_empty() => {
@@ -125,7 +125,7 @@ impl Race<'_> {
                     let local = self.attempt.local;
                     self.attempt.upstream.meter.count(local.index, Count::Hedge);
                     let body = self.replay.map_or(Body::Empty, Replay::body);
-                    hedges.push(Box::pin(self.attempt.run(other, self.head, body)));
+                    hedges.push(Box::pin(self.attempt.run(other, self.head, body, now)));
                     left -= 1;
                     next = self.next(now, left);
                 }

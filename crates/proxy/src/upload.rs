@@ -256,7 +256,7 @@ pub(crate) struct Answering {
 
 impl Answering {
     pub(crate) fn wrap(body: Body, upload: &Rc<Upload>) -> Body {
-        if body.is_empty() || upload.stage() == Stage::Whole {
+        if upload.stage() == Stage::Whole || body.is_empty() {
             return body;
         }
         Body::Source(Box::new(Self { body, upload: upload.clone() }))
@@ -338,11 +338,6 @@ impl Place {
     /// Notes that it waits from now on.
     pub(crate) fn begin(&self, now: Tick) {
         self.since.set(Some(now));
-    }
-
-    /// Notes that it has its place and has not waited for it.
-    pub(crate) fn had(&self) {
-        self.since.set(None);
     }
 
     /// Notes that it has its place, or does without.

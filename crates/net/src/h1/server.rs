@@ -136,7 +136,8 @@ pub async fn serve<H: Handler>(
             (state.end == End::Open || !state.link.inbuf.is_empty())
                 && may_follow(&state, &response.body)
         };
-        let stays = keep_alive && more && !stop.is_draining() && SystemClock::tick() < retires;
+        let retired = retires != Tick::NEVER && SystemClock::tick() >= retires;
+        let stays = keep_alive && more && !stop.is_draining() && !retired;
         let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };
         let then = writer.write(response, stays || tunnel.is_some(), version).await;
         if let Some((tunnel, done)) = tunnel {

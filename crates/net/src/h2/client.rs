@@ -70,7 +70,7 @@ pub struct Connection {
     streams: Rc<Cell<usize>>,
     /// When it was opened.
     pub opened: Tick,
-    /// When its last stream ended.
+    /// Since when it has no stream.
     pub idle_since: Rc<Cell<Tick>>,
     /// How many streams it has carried.
     pub served: Rc<Cell<u64>>,
@@ -104,7 +104,9 @@ impl Drop for Stream {
             }
         }
         self.streams.set(self.streams.get().saturating_sub(1));
-        self.idle_since.set(SystemClock::tick());
+        if self.streams.get() == 0 {
+            self.idle_since.set(SystemClock::tick());
+        }
         self.freed.tell();
     }
 }
@@ -194,9 +196,9 @@ impl Connection {
     }
 
     /// Whether it has ended, or is about to.
-    pub fn is_closed(&self) -> bool {
+    pub fn is_closed(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        matches!(self.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// Whether so many of its streams were cut that it should carry no more.
@@ -306,7 +308,8 @@ impl Connection {
             Pipe { task: rest.abort_handle(), failed }
         });
         let from = From::Service { stream, pipe, _unsent: unsent.map(Box::new) };
-        Ok((head, Body::H2(Incoming::new(received, &parts.headers, from, self.heads.clone()))))
+        let incoming = Incoming::new(received, &parts.headers, from, self.heads.clone());
+        Ok((head, Body::H2(Box::new(incoming))))
     }
 
     fn request(&self, head: &RequestHead, body: &Body) -> Result<http::Request<()>> {
@@ -329,8 +332,8 @@ impl Connection {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_2;
-        let mut headers = to_header_map(&head.fields);
-        headers.remove(http::header::HOST);
+        // The authority says it.
+        let mut headers = to_header_map(&head.fields, Some(Known::Host));
         declare(body.length(), &mut headers);
         *request.headers_mut() = headers;
         Ok(request)

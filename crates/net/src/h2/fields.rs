@@ -37,12 +37,16 @@ const fn stays_out(known: Known) -> bool {
     )
 }
 
-/// Our fields as the library's. What is no name or value there is left out; our parsers let none through.
-pub(super) fn to_header_map(fields: &Fields) -> HeaderMap {
+/// Our fields as the library's, without those of one name. What is no name or value there is left out too;
+/// our parsers let none through.
+pub(super) fn to_header_map(fields: &Fields, left_out: Option<Known>) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len() + 2);
     // Every value is a part of one copy.
     let text = Bytes::copy_from_slice(fields.text());
     for (known, name, value) in fields.places() {
+        if known.is_some() && known == left_out {
+            continue;
+        }
         let name = match known {
             Some(known) => NAMES[known as usize].clone(),
             None => match HeaderName::from_bytes(&text[name]) {
@@ -123,7 +127,8 @@ mod tests {
             assert!(fields.append(name, value));
         }
         fields.remove(Known::Via);
-        let map = to_header_map(&fields);
+        let map = to_header_map(&fields, None);
+        assert!(!to_header_map(&fields, Some(Known::Host)).contains_key("host"));
         assert_eq!(map.get_all("set-cookie").iter().count(), 2);
         assert!(map["set-cookie"].is_sensitive() && !map["host"].is_sensitive());
         let back = from_header_map(&map);

@@ -83,6 +83,7 @@ struct Shared<H> {
     idle: Duration,
     cut: Cut,
     open: Cell<usize>,
+    /// Since when none is open.
     last_end: Cell<Tick>,
     tripped: Tripped,
     /// How often all that waited has been written.
@@ -260,7 +261,7 @@ pub(crate) fn inform(respond: &mut SendResponse<Bytes>, head: &ResponseHead) {
     if let (true, Ok(status)) = (interim, http::StatusCode::from_u16(head.status)) {
         let mut response = http::Response::new(());
         *response.status_mut() = status;
-        *response.headers_mut() = to_header_map(&head.fields);
+        *response.headers_mut() = to_header_map(&head.fields, None);
         // A client that has gone needs no word.
         let _ = respond.send_informational(response);
     }
@@ -279,9 +280,11 @@ impl<H> Counted<H> {
 impl<H> Drop for Counted<H> {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
-        self.0.last_end.set(SystemClock::tick());
-        if self.0.open.get() == 0 && self.0.stop.is_draining() {
-            self.0.tripped.wake();
+        if self.0.open.get() == 0 {
+            self.0.last_end.set(SystemClock::tick());
+            if self.0.stop.is_draining() {
+                self.0.tripped.wake();
+            }
         }
     }
 }

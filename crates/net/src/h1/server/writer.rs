@@ -87,11 +87,13 @@ impl Writer<'_> {
     }
 
     async fn flush(&self) -> io::Result<()> {
-        let limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+        let mut limit = None;
         poll_fn(|cx| {
             if let Poll::Ready(done) = self.shared.borrow_mut().link.poll_flush(cx) {
                 return Poll::Ready(done);
             }
+            let idle = self.settings.stream_idle_timeout;
+            let limit = *limit.get_or_insert_with(|| SystemClock::tick().plus(idle));
             self.alarm.poll(cx, limit).map(|()| Err(io::ErrorKind::TimedOut.into()))
         })
         .await
@@ -108,7 +110,8 @@ impl Writer<'_> {
             _ => u64::MAX,
         };
         let mut over = left == 0;
-        let mut limit = SystemClock::tick().plus(self.settings.stream_idle_timeout);
+        // Counted from when it first has to wait.
+        let mut limit = Tick::NEVER;
         let mut progress = u64::MAX;
         let mut still = Tick::NEVER;
         let mut held = Held::default();

@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::Future, future::poll_fn, pin::pin, rc::Rc, task
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::HeaderMap;
-use weft_kernel::{Reason, SystemClock};
+use weft_kernel::{Reason, SystemClock, Tick};
 use weft_wire::{Fields, Known, Length, Method, ResponseHead};
 
 use super::{Counted, FLUSH_TIME, Shared, head::request_head};
@@ -61,7 +61,8 @@ pub(super) async fn serve<H: Handler>(
                     owes_continue: waits.then(|| inform.clone()),
                     cut: shared.cut.clone(),
                 };
-                Body::H2(Incoming::new(received, &parts.headers, from, shared.heads.clone()))
+                let heads = shared.heads.clone();
+                Body::H2(Box::new(Incoming::new(received, &parts.headers, from, heads)))
             };
             let peer = shared.peer.clone();
             let request = Request { head, body, peer, alarm: alarm.clone(), inform };
@@ -95,8 +96,8 @@ pub(super) async fn serve<H: Handler>(
     }
     // Without a body a length may be told all the same (RFC 9110 section 8.6), as HEAD and 304 do.
     let may_have_body = ResponseHead::may_have_body(status, &method);
-    let ends = body.is_empty() || !may_have_body;
     let length = body.length();
+    let ends = length.is_none() || !may_have_body;
     let more = |map: &mut HeaderMap| match status {
         204 => declare(Length::Unknown, map),
         _ if may_have_body || !length.is_none() => declare(length, map),
@@ -127,7 +128,7 @@ fn begin(
     let mut response = http::Response::new(());
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = to_header_map(fields);
+    *response.headers_mut() = to_header_map(fields, None);
     more(response.headers_mut());
     respond.borrow_mut().send_response(response, ends).ok()
 }
@@ -140,8 +141,9 @@ async fn send<H>(
 ) -> (u64, Result<(), Reason>) {
     let idle = shared.idle;
     let mut broken = None;
-    let mut limit = SystemClock::tick().plus(idle);
-    let mut progress = 0;
+    // Counted from when it first has to wait.
+    let mut limit = Tick::NEVER;
+    let mut progress = u64::MAX;
     let mut held = Held::default();
     let outcome = poll_fn(|cx| {
         if let Poll::Ready(sent) = sending.poll(cx) {

@@ -47,6 +47,11 @@ impl Alarm {
         }
     }
 
+    /// Whether nobody else may wait on it, so that another task can have it.
+    pub(crate) fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
     /// Waits until `at`.
     pub async fn until(&self, at: Tick) {
         poll_fn(|cx| self.poll(cx, at)).await;

@@ -68,6 +68,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
 /// the connection. One stream's window full of the smallest gRPC messages fits: it is held back.
 const SMALL_FRAMES_MAX: usize = 16 * 1024 * 1024;
+/// How many alarms a connection keeps for streams to come, as long as it has any stream.
+const ALARMS_MAX: usize = 16;
 /// How many bytes of a response wait for the connection.
 const SEND_BUFFER_MAX: usize = 128 * 1024;
 /// How often a silent connection is asked whether it lives, and how long it may take to say so.
@@ -85,6 +87,8 @@ struct Shared<H> {
     open: Cell<usize>,
     /// Since when none is open.
     last_end: Cell<Tick>,
+    /// Those that streams have left: armed as they are, they serve the next.
+    alarms: RefCell<Vec<Alarm>>,
     tripped: Tripped,
     /// How often all that waited has been written.
     flushes: Cell<u64>,
@@ -187,6 +191,7 @@ pub async fn serve<H: Handler>(
         cut: Cut::default(),
         open: Cell::new(0),
         last_end: Cell::new(SystemClock::tick()),
+        alarms: RefCell::default(),
         tripped: tripped.clone(),
         flushes: Cell::new(0),
         flushing: RefCell::default(),
@@ -267,24 +272,36 @@ pub(crate) fn inform(respond: &mut SendResponse<Bytes>, head: &ResponseHead) {
     }
 }
 
-/// Counts a stream for as long as it lives.
-struct Counted<H>(Rc<Shared<H>>);
+/// Counts a stream for as long as it lives, and lends it an alarm.
+struct Counted<H> {
+    shared: Rc<Shared<H>>,
+    alarm: Alarm,
+}
 
 impl<H> Counted<H> {
     fn new(shared: Rc<Shared<H>>) -> Self {
         shared.open.set(shared.open.get() + 1);
-        Self(shared)
+        let alarm = shared.alarms.borrow_mut().pop().unwrap_or_default();
+        Self { shared, alarm }
     }
 }
 
 impl<H> Drop for Counted<H> {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        if self.0.open.get() == 0 {
-            self.0.last_end.set(SystemClock::tick());
-            if self.0.stop.is_draining() {
-                self.0.tripped.wake();
+        let shared = &self.shared;
+        shared.open.set(shared.open.get() - 1);
+        let mut alarms = shared.alarms.borrow_mut();
+        if shared.open.get() > 0 {
+            if self.alarm.is_alone() && alarms.len() < ALARMS_MAX {
+                alarms.push(self.alarm.clone());
             }
+            return;
+        }
+        alarms.clear();
+        drop(alarms);
+        shared.last_end.set(SystemClock::tick());
+        if shared.stop.is_draining() {
+            shared.tripped.wake();
         }
     }
 }

@@ -30,10 +30,10 @@ pub(super) async fn serve<H: Handler>(
     respond: SendResponse<Bytes>,
     counted: Counted<H>,
 ) {
-    let shared = &*counted.0;
+    let shared = &*counted.shared;
     let (parts, received) = request.into_parts();
     let respond = Rc::new(RefCell::new(respond));
-    let alarm = Alarm::default();
+    let alarm = &counted.alarm;
     let mut tunnelled = None;
     let mut method = Method::Get;
     let id = received.stream_id().into();
@@ -62,7 +62,7 @@ pub(super) async fn serve<H: Handler>(
                     cut: shared.cut.clone(),
                 };
                 let heads = shared.heads.clone();
-                Body::H2(Box::new(Incoming::new(received, &parts.headers, from, heads)))
+                Body::H2(Box::new(Incoming::new(received, &head.fields, from, heads)))
             };
             let peer = shared.peer.clone();
             let request = Request { head, body, peer, alarm: alarm.clone(), inform };
@@ -99,8 +99,8 @@ pub(super) async fn serve<H: Handler>(
     let length = body.length();
     let ends = length.is_none() || !may_have_body;
     let more = |map: &mut HeaderMap| match status {
-        204 => declare(Length::Unknown, map),
-        _ if may_have_body || !length.is_none() => declare(length, map),
+        204 => declare(Length::Unknown, &head.fields, map),
+        _ if may_have_body || !length.is_none() => declare(length, &head.fields, map),
         _ => {}
     };
     let Some(stream) = begin(&respond, status, &head.fields, more, ends) else {
@@ -110,7 +110,7 @@ pub(super) async fn serve<H: Handler>(
     drop(respond);
     let (sent, outcome) = match ends {
         true => (0, Ok(())),
-        false => send(Sending::new(stream, body), &alarm, shared).await,
+        false => send(Sending::new(stream, body), alarm, shared).await,
     };
     if let Some(done) = done {
         done.end(sent, outcome);
@@ -187,7 +187,7 @@ async fn join<H: Handler>(
     counted: &Counted<H>,
 ) {
     let mut service = Rewound::with(tunnel.early.into(), tunnel.io);
-    let relayed = relay(&mut client, &mut service, tunnel.idle_timeout, &counted.0.stop).await;
+    let relayed = relay(&mut client, &mut service, tunnel.idle_timeout, &counted.shared.stop).await;
     if let Some(done) = done {
         done.relayed(relayed);
     }

@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
-use weft_wire::{Fields, Length};
+use weft_wire::{Fields, Known, Length};
 
 pub(crate) use self::duplex::Duplex;
 use self::{
@@ -98,16 +98,10 @@ impl Drop for Incoming {
 
 impl Incoming {
     /// The body of a stream that has not ended yet.
-    fn new(stream: RecvStream, headers: &HeaderMap, from: From, heads: Heads) -> Self {
-        let length = match headers.get(http::header::CONTENT_LENGTH) {
-            // The library holds the stream to it.
-            Some(length) => length
-                .to_str()
-                .ok()
-                .and_then(|length| length.parse().ok())
-                .map_or(Length::Unknown, Length::Exact),
-            None => Length::Unknown,
-        };
+    fn new(stream: RecvStream, fields: &Fields, from: From, heads: Heads) -> Self {
+        // The library holds the stream to it.
+        let length = fields.get_str(Known::ContentLength).and_then(|length| length.parse().ok());
+        let length = length.map_or(Length::Unknown, Length::Exact);
         Self { stream, length, from, heads, all_data: false, ahead: None }
     }
 

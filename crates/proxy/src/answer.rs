@@ -151,7 +151,7 @@ fn grpc_problem(
     mut fields: Fields,
 ) -> Answer {
     let number = grpc::Status::of_code(error.code()).number();
-    exchange.grpc_status.set(Some(number));
+    exchange.upload.note_status(Some(number));
     let mut text = Vec::new();
     h1::push_decimal(&mut text, u64::from(number));
     fields.add(Known::GrpcStatus, &text);

@@ -2,7 +2,7 @@
 //! leave a copy.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -156,21 +156,19 @@ impl Source for Reader {
 /// status of the call, which a reset could not carry.
 pub(crate) struct Watched {
     body: Body,
-    status: Rc<Cell<Option<u8>>>,
     upload: Rc<Upload>,
 }
 
 impl Watched {
-    pub(crate) fn wrap(body: Body, status: &Rc<Cell<Option<u8>>>, upload: &Rc<Upload>) -> Body {
-        let (status, upload) = (status.clone(), upload.clone());
-        Body::Source(Box::new(Self { body, status, upload }))
+    pub(crate) fn wrap(body: Body, upload: &Rc<Upload>) -> Body {
+        Body::Source(Box::new(Self { body, upload: upload.clone() }))
     }
 
     fn end(&mut self, error: &Error) -> Frame {
         self.body = Body::Empty;
         self.upload.cut(error.reason());
         let number = grpc::Status::of_code(error.code()).number();
-        self.status.set(Some(number));
+        self.upload.note_status(Some(number));
         let mut fields = Fields::new();
         let mut text = Vec::new();
         h1::push_decimal(&mut text, u64::from(number));
@@ -192,7 +190,7 @@ impl Source for Watched {
         let frame = std::task::ready!(self.body.poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(Frame::Trailers(trailers))) => {
-                self.status.set(grpc_status(&trailers));
+                self.upload.note_status(grpc_status(&trailers));
                 Some(Ok(Frame::Trailers(trailers)))
             }
             Some(Err(error))

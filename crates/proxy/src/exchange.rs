@@ -4,7 +4,6 @@
 //! holds all that must live until then: the snapshot, the endpoint's in-flight mark, the permits.
 
 use std::{
-    cell::Cell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -83,7 +82,6 @@ pub(crate) struct Exchange {
     pub(crate) attempts: u32,
     /// The request body on its way.
     pub(crate) upload: Rc<Upload>,
-    pub(crate) grpc_status: Rc<Cell<Option<u8>>>,
     /// What is in flight until the response has ended.
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) outcome: Outcome,
@@ -133,7 +131,6 @@ impl Exchange {
             detail: None,
             attempts: 0,
             upload: Rc::default(),
-            grpc_status: Rc::default(),
             in_flight: None,
             outcome: Outcome::OK,
             admitted: None,
@@ -214,7 +211,7 @@ impl Exchange {
         if let (0, Some(reason)) = (self.status, self.reason) {
             self.status = reason.http();
         }
-        let grpc = self.grpc.and(self.grpc_status.get());
+        let grpc = self.grpc.and(self.upload.status());
         if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {
             let outcome = match grpc {
                 // UNAVAILABLE and what else says that the server, not the call, is at fault.

@@ -102,7 +102,7 @@ impl Forward<'_> {
                 Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) }
             }
             Then::Body(body) if exchange.grpc.is_some() => {
-                exchange.grpc_status.set(crate::body::grpc_status(&head.fields));
+                exchange.upload.note_status(crate::body::grpc_status(&head.fields));
                 let body = match body {
                     Body::Empty => Body::Empty,
                     body => {
@@ -110,7 +110,7 @@ impl Forward<'_> {
                         // The route's limit ends with the head of the response, so that streams may
                         // last; what a gRPC client asks for holds for the whole call.
                         let body = within(body, exchange.asked);
-                        Watched::wrap(body, &exchange.grpc_status, &exchange.upload)
+                        Watched::wrap(body, &exchange.upload)
                     }
                 };
                 Answer::new(head, body)

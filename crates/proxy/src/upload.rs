@@ -35,7 +35,7 @@ pub(crate) enum Stage {
     Broken,
 }
 
-/// What is known of a request body on its way.
+/// What is known of a request body on its way, and of how its response ends.
 #[derive(Default)]
 pub(crate) struct Upload {
     bytes: Cell<u64>,
@@ -45,6 +45,8 @@ pub(crate) struct Upload {
     /// Since when the client has to send more.
     since: Cell<Tick>,
     fault: RefCell<Option<(Reason, Box<str>)>>,
+    /// How a call of gRPC ended, as its response says, if that is known.
+    status: Cell<Option<u8>>,
     /// Why the response was ended with a status of gRPC, if it was.
     cut: Cell<Option<Reason>>,
 }
@@ -105,6 +107,16 @@ impl Upload {
             (None, Reason::StreamIdle) if self.stage() == Stage::Waiting => Reason::BodyTimeout,
             (None, reason) => reason,
         }
+    }
+
+    /// The status with which a call of gRPC ended.
+    pub(crate) fn status(&self) -> Option<u8> {
+        self.status.get()
+    }
+
+    /// Notes what is known of the status with which a call of gRPC ended.
+    pub(crate) fn note_status(&self, status: Option<u8>) {
+        self.status.set(status);
     }
 
     /// Notes that a gRPC response was ended by a status that Weft gave.

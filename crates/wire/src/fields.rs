@@ -224,10 +224,11 @@ impl Fields {
         })
     }
 
-    /// Adds a field whose name another parser has held to what a name may be, in lower case.
+    /// Adds a field that another parser has held to what a name, in lower case, and a value may be.
     pub fn append_lower(&mut self, name: &str, value: &[u8]) -> bool {
         debug_assert!(name.bytes().all(|byte| is_token(byte) && !byte.is_ascii_uppercase()));
-        if name.len() > u16::MAX as usize || !is_value(value) {
+        debug_assert!(is_value(value));
+        if name.len() > u16::MAX as usize {
             return false;
         }
         let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);

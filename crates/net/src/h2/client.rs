@@ -21,7 +21,7 @@ use weft_wire::{
 use super::{
     From, Incoming,
     cut::{self, Cut},
-    fields::{declare, from_header_map, to_header_map},
+    fields::{declare, from_header_map, tell_names, to_header_map},
     keep_alive::KeepAlive,
     screen::{Fault, Heads, Limits, Screen, Sender},
     sending::{Broken, Sending},
@@ -308,7 +308,7 @@ impl Connection {
             Pipe { task: rest.abort_handle(), failed }
         });
         let from = From::Service { stream, pipe, _unsent: unsent.map(Box::new) };
-        let incoming = Incoming::new(received, &parts.headers, from, self.heads.clone());
+        let incoming = Incoming::new(received, &head.fields, from, self.heads.clone());
         Ok((head, Body::H2(Box::new(incoming))))
     }
 
@@ -334,7 +334,10 @@ impl Connection {
         *request.version_mut() = http::Version::HTTP_2;
         // The authority says it.
         let mut headers = to_header_map(&head.fields, Some(Known::Host));
-        declare(body.length(), &mut headers);
+        declare(body.length(), &head.fields, &mut headers);
+        if self.served.get() == 1 {
+            tell_names(&mut headers);
+        }
         *request.headers_mut() = headers;
         Ok(request)
     }

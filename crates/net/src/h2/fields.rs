@@ -37,6 +37,24 @@ const fn stays_out(known: Known) -> bool {
     )
 }
 
+/// Fields whose values are new in every message, and no secrets; their names are not in HPACK's static table.
+const NEW: [Known; 5] = [
+    Known::XRequestId,
+    Known::Traceparent,
+    Known::XForwardedFor,
+    Known::GrpcTimeout,
+    Known::XRequestTimeout,
+];
+
+/// Lets HPACK's table have such fields of one message, by which others need not write out their names.
+pub(super) fn tell_names(headers: &mut HeaderMap) {
+    for known in NEW {
+        if let Some(value) = headers.get_mut(&NAMES[known as usize]) {
+            value.set_sensitive(false);
+        }
+    }
+}
+
 /// Our fields as the library's, without those of one name. What is no name or value there is left out too;
 /// our parsers let none through.
 pub(super) fn to_header_map(fields: &Fields, left_out: Option<Known>) -> HeaderMap {
@@ -88,14 +106,15 @@ pub(super) fn append_from(map: &HeaderMap, fields: &mut Fields) {
     }
 }
 
-/// Declares the length of a body as it is, whatever the fields said of the one that they came with.
-pub(super) fn declare(length: Length, headers: &mut HeaderMap) {
+/// Declares the length of a body as it is, whatever the fields that `headers` were made of said of the one
+/// that they came with.
+pub(super) fn declare(length: Length, fields: &Fields, headers: &mut HeaderMap) {
     let length = match length {
+        Length::Unknown | Length::Exact(0) if !fields.has(Known::ContentLength) => return,
         Length::Unknown => {
             headers.remove(header::CONTENT_LENGTH);
             return;
         }
-        Length::Exact(0) if !headers.contains_key(header::CONTENT_LENGTH) => return,
         Length::Exact(length) => length,
     };
     let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -142,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn the_table_may_have_what_is_new_once_and_secrets_never() {
+        let mut fields = Fields::new();
+        let secrets = [Known::Authorization, Known::Cookie, Known::IdempotencyKey];
+        NEW.iter().chain(&secrets).for_each(|known| assert!(fields.add(*known, b"1")));
+        let mut map = to_header_map(&fields, None);
+        assert!(map.values().all(HeaderValue::is_sensitive));
+        tell_names(&mut map);
+        assert!(NEW.iter().all(|known| !map[known.text()].is_sensitive()));
+        assert!(secrets.iter().all(|known| map[known.text()].is_sensitive()));
+    }
+
+    #[test]
     fn every_known_name_is_its_own() {
         for (known, name) in Known::ALL.iter().zip(NAMES.iter()) {
             assert_eq!(name.as_str(), known.text());
@@ -159,25 +190,23 @@ mod tests {
 
     #[test]
     fn the_length_that_is_declared_is_that_of_the_body() {
-        let mut map = HeaderMap::new();
-        for length in [Length::Unknown, Length::Exact(0)] {
-            declare(length, &mut map);
-            assert!(map.is_empty());
-        }
-        declare(Length::Exact(7), &mut map);
-        assert_eq!(map["content-length"], "7");
-        for said in [&["8"][..], &["7", "7"], &["07"], &[""], &["7, 7"]] {
-            map.remove("content-length");
+        let declared = |length, said: &[&str]| {
+            let mut fields = Fields::new();
             for one in said {
-                map.append("content-length", HeaderValue::from_static(one));
+                fields.add(Known::ContentLength, one.as_bytes());
             }
-            declare(Length::Exact(7), &mut map);
-            let all: Vec<_> = map.get_all("content-length").iter().collect();
-            assert_eq!(all, ["7"], "{said:?}");
+            let mut map = to_header_map(&fields, None);
+            declare(length, &fields, &mut map);
+            let all = map.get_all("content-length").iter();
+            all.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for length in [Length::Unknown, Length::Exact(0)] {
+            assert!(declared(length, &[]).is_empty());
         }
-        declare(Length::Exact(0), &mut map);
-        assert_eq!(map["content-length"], "0");
-        declare(Length::Unknown, &mut map);
-        assert!(map.is_empty());
+        for said in [&[][..], &["7"], &["8"], &["7", "7"], &["07"], &[""], &["7, 7"]] {
+            assert_eq!(declared(Length::Exact(7), said), ["7"], "{said:?}");
+            assert!(declared(Length::Unknown, said).is_empty());
+        }
+        assert_eq!(declared(Length::Exact(0), &["7"]), ["0"]);
     }
 }

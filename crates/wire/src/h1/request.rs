@@ -162,6 +162,19 @@ fn check_target(
     Ok(if path.starts_with('/') { path.into() } else { format!("/{path}") })
 }
 
+/// The bytes of a name that is a host.
+static OF_HOST: [bool; 256] = {
+    let mut of_host = [false; 256];
+    let mut at = 0_usize;
+    while at < 256 {
+        let byte = at as u8;
+        of_host[at] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'*');
+        at += 1;
+    }
+    of_host
+};
+
 /// Whether bytes are a host with an optional port: no user, no path, no space, and nothing that is written
 /// as `%73`, since the same host could then be spelt in many ways.
 pub fn is_authority(bytes: &[u8]) -> bool {
@@ -179,10 +192,7 @@ pub fn is_authority(bytes: &[u8]) -> bool {
         (&bytes[..=end], &bytes[end + 1..])
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        let plain = bytes[..end].iter().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'*')
-        });
-        if !plain {
+        if !bytes[..end].iter().all(|byte| OF_HOST[usize::from(*byte)]) {
             return false;
         }
         (&bytes[..end], &bytes[end..])

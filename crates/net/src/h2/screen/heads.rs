@@ -32,6 +32,9 @@ struct Seen {
 impl Seen {
     /// Where a stream is, or where it would be.
     fn find(&self, id: u32) -> Result<usize, usize> {
+        if self.streams.is_empty() {
+            return Err(0);
+        }
         self.streams.binary_search_by_key(&id, |stream| stream.id)
     }
 

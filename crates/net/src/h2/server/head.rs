@@ -21,20 +21,19 @@ pub(super) fn request_head(parts: &Parts, limits: HeadLimits) -> Result<RequestH
             if authority.as_str().contains('@') {
                 return Err((Reason::MalformedRequest, "the authority names a user"));
             }
+            let authority = authority.as_str().as_bytes();
+            fields.add(Known::Host, authority);
+            append_from(&parts.headers, &mut fields);
             // It stands for Host, which must not say anything else (RFC 9113 section 8.3.1).
-            let mut hosts = parts.headers.get_all(header::HOST).iter();
-            if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
+            let hosts = fields.all(Known::Host).count();
+            if hosts > 2 {
                 return Err((Reason::MalformedRequest, "Host is there more than once"));
             }
-            if hosts
-                .any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
-            {
-                return Err((Reason::MalformedRequest, ":authority and Host differ"));
-            }
-            fields.add(Known::Host, authority.as_str().as_bytes());
-            append_from(&parts.headers, &mut fields);
-            if fields.all(Known::Host).nth(1).is_some() {
-                fields.set(Known::Host, authority.as_str().as_bytes());
+            if hosts == 2 {
+                if !fields.all(Known::Host).all(|host| host.eq_ignore_ascii_case(authority)) {
+                    return Err((Reason::MalformedRequest, ":authority and Host differ"));
+                }
+                fields.set(Known::Host, authority);
             }
         }
         None => append_from(&parts.headers, &mut fields),

@@ -53,7 +53,7 @@ pub struct Answer {
 }
 
 /// What an answer may take beside its body: its heads, and those of interim responses.
-const HEADS_BYTES_MAX: usize = 256 * 1024;
+const HEADS_BYTES_MAX: usize = 64 * 1024;
 /// How many bytes the framing of a body may take for each byte of it: chunks and frames may be small.
 const FRAMING_FACTOR: usize = 8;
 

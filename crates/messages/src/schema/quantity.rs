@@ -155,6 +155,7 @@ fn single(forms: &mut Vec<String>, name: &str, unit: u64, min: u64, max: u64) {
     if least < most {
         forms.push(format!(r"{}\.[0-9]{{1,{FRACTION_DIGITS}}}{name}", range(least, most - 1)));
     }
+    forms.push(format!(r"{most}\.0{{1,{FRACTION_DIGITS}}}{name}"));
     if min > 0 && min <= unit / 10 && most >= 1 {
         forms.push(format!(r"0\.[1-9][0-9]{{0,{}}}{name}", FRACTION_DIGITS - 1));
     }

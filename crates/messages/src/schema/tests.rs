@@ -232,6 +232,15 @@ fn kinds() -> impl Strategy<Value = (&'static Kind, String)> {
     })
 }
 
+#[test]
+fn the_most_may_be_written_with_a_fraction_of_nothing() {
+    let pattern = quantity::span_pattern(1, 60_000);
+    for (text, fits) in [("1.0m", true), ("60.00s", true), ("1.1m", false), ("60.01s", false)] {
+        assert_eq!(quantity::span(text, 1, 60_000).is_some(), fits, "{text}");
+        assert_eq!(is(&pattern, text), fits, "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_the_pattern_of_durations_makes_is_one(((min, max), text) in spans()) {

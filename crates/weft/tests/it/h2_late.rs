@@ -45,7 +45,7 @@ fn data(stream: u32, text: &str, ends: bool) -> Frame {
 
 #[test]
 fn uploads_that_were_answered_early_do_not_end_their_connection() {
-    let (tell, told) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::sync_channel::<()>(1);
     let told = Mutex::new(told);
     let service = Upstream::answering(move |asked| {
         if asked.target() == "/slow" {
@@ -148,7 +148,7 @@ fn unheeding(told: mpsc::Receiver<()>, resets: Arc<AtomicUsize>) -> Upstream {
 
 #[test]
 fn clients_that_leave_do_not_end_the_connection_to_their_service() {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     let resets = Arc::<AtomicUsize>::default();
     let service = unheeding(told, resets.clone());
     let weft = node(service.address(), ", protocol: http2");

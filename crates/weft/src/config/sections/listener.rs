@@ -148,7 +148,8 @@ settings! {
         header_count_max: Int<1, 10_000> = "100",
         /// Most concurrent streams of one HTTP/2 connection.
         streams_max: Int<1, 1_000_000> = "100",
-        /// Most streams a client may reset within 30 s on one HTTP/2 connection.
+        /// Most streams a client may reset within 30 s on one HTTP/2 connection; and a tenth of the control
+        /// frames that it may send while nothing else moves.
         resets_max: Number = "200",
         /// Most connections open at once; more are closed at once.
         connections_max: Count = "50000",

@@ -154,6 +154,8 @@ pub struct Browsed {
 pub enum SeekTo {
     /// The oldest message.
     First,
+    /// The newest message, of each topic.
+    Last,
     /// Behind the newest.
     End,
     /// A position; for a subscription of one topic.
@@ -246,8 +248,9 @@ impl Broker {
         self.store().log_stats(log).unwrap_or_default()
     }
 
-    /// Messages of a queue or subscription that are not settled, from a position on, at most `limit`;
-    /// none is leased by it. Of a subscription of several topics, those of `topic`.
+    /// Messages of a queue or subscription that are not settled, from a position on, as far as the limits
+    /// go, but one if there is any; none is leased by it. Of a subscription of several topics, those of
+    /// `topic`.
     ///
     /// # Errors
     /// [`Reason::NoTopic`] when the subscription does not read it, and what the store says.
@@ -256,10 +259,10 @@ impl Broker {
         source: &Source,
         topic: Option<&Topic>,
         from: u64,
-        limit: usize,
+        limits: Limits,
     ) -> Result<Vec<Peeked>> {
         let group = self.one_group(source, topic)?;
-        let found = self.store().peek(group, from, limit).await?;
+        let found = self.store().peek(group, from, limits).await?;
         Ok(found
             .into_iter()
             .map(|(exception, item)| {
@@ -451,6 +454,7 @@ impl Broker {
         for member in members.iter() {
             let to = match to {
                 SeekTo::First => 0,
+                SeekTo::Last => self.store().log_stats(member.topic.log)?.end.saturating_sub(1),
                 SeekTo::End => u64::MAX,
                 SeekTo::Position(position) => {
                     self.check_position(&member.topic, position)?;
@@ -484,10 +488,19 @@ impl Broker {
             ));
         };
         let group = member.group;
-        let next = self.store().peek(group, 0, messages).await?;
-        let Some((last, _)) = next.last() else { return Ok(self.group_stats(group).cursor) };
-        let to = last.position + 1;
-        let next: Vec<u64> = next.iter().map(|(exception, _)| exception.position).collect();
+        let mut next: Vec<u64> = Vec::new();
+        let mut to = 0;
+        while next.len() < messages {
+            let left = u32::try_from(messages - next.len()).unwrap_or(u32::MAX);
+            let limits = Limits { records: left, ..Limits::default() };
+            let page = self.store().peek(group, to, limits).await?;
+            let Some((last, _)) = page.last() else { break };
+            to = last.position + 1;
+            next.extend(page.iter().map(|(exception, _)| exception.position));
+        }
+        if next.is_empty() {
+            return Ok(self.group_stats(group).cursor);
+        }
         for next in next.chunks(SKIPPED_AT_ONCE) {
             let mut next = next.to_vec();
             while !next.is_empty() {

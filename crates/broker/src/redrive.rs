@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, Op, ReadItem, Refused, Standing};
+use weft_ledger::{Durability, ExpectValue, Limits, Op, ReadItem, Refused, Standing};
 
 use crate::{
     broker::Broker,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How many dead letters, and bytes of them, go back in one transaction.
-const AT_ONCE: usize = 32;
+const AT_ONCE: Limits = Limits { records: 32, bytes: BYTES_AT_ONCE };
 const BYTES_AT_ONCE: u64 = 1 << 20;
 
 /// Which dead letters go back, and how.

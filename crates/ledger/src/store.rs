@@ -410,7 +410,8 @@ pub trait Store: Send + Sync {
     ///
     /// `no_message` without the group.
     fn group_stats(&self, group: GroupId) -> Result<GroupStats>;
-    /// Records from a position on that a group has not settled, with how they stand; at most `limit`.
+    /// Records from a position on that a group has not settled, with how they stand, as far as the limits
+    /// go; empty if there are none.
     ///
     /// # Errors
     ///
@@ -419,7 +420,7 @@ pub trait Store: Send + Sync {
         &self,
         group: GroupId,
         from: u64,
-        limit: usize,
+        limits: Limits,
     ) -> Pending<'_, Result<Vec<(Exception, ReadItem)>>>;
     /// Stops or resumes handing out. It does not survive a restart.
     ///

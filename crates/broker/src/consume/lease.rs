@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{ConsumerId, GroupId, LogId, Record, Token};
+use weft_ledger::{ConsumerId, GroupId, Limits, LogId, Record, Token};
 
 use super::Settler;
 use crate::{
@@ -96,7 +96,8 @@ impl Broker {
         let note = if failures == 0 {
             Bytes::new()
         } else {
-            let found = self.store().peek(group, position, 1).await?;
+            let one = Limits { records: 1, bytes: 1 };
+            let found = self.store().peek(group, position, one).await?;
             found
                 .into_iter()
                 .find(|(exception, _)| exception.position == position)

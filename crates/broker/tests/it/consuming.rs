@@ -9,6 +9,7 @@ use weft_broker::{
     Verdict,
 };
 use weft_kernel::{Reason, Rng};
+use weft_ledger::Limits;
 use weft_wire::amqp::Properties;
 
 use crate::node::{Node, event, fail, ids, key, publish};
@@ -180,7 +181,12 @@ fn a_failure_waits_longer_each_time_and_keeps_its_place() {
     node.pass(Duration::from_secs(1));
     let third = node.take(&mut consumer);
     let peeked = node
-        .run(node.broker.peek(&Source::Queue(queue), None, third[0].lease.position, 1))
+        .run(node.broker.peek(
+            &Source::Queue(queue),
+            None,
+            third[0].lease.position,
+            Limits::default(),
+        ))
         .unwrap();
     let reasons: Vec<&str> = peeked[0].history.attempts().map(|attempt| attempt.reason).collect();
     assert_eq!(reasons, ["no stock", "still none"]);

@@ -9,7 +9,7 @@ use std::{
 
 use weft_broker::{Dedupe, OnFailure, Order, QueueOptions, Target, Verdict};
 use weft_kernel::Rng;
-use weft_ledger::disk::simulated::Faults;
+use weft_ledger::{Limits, disk::simulated::Faults};
 
 use crate::node::{Node, fail, id, key, publish, reject};
 
@@ -148,7 +148,8 @@ fn check(node: &Node, notes: &mut Notes, seed: u64) {
     let names = |queue: &str| -> Vec<String> {
         let Ok(queue) = node.broker.queue(&key(queue)) else { return Vec::new() };
         let source = weft_broker::Source::Queue(queue);
-        let found = node.run(node.broker.peek(&source, None, 0, 10_000)).unwrap();
+        let all = Limits { records: 10_000, bytes: u64::MAX };
+        let found = node.run(node.broker.peek(&source, None, 0, all)).unwrap();
         found.iter().map(|peeked| id(peeked.message.as_ref().unwrap())).collect()
     };
     let (queue, dead) = (names("q"), names("q.dead"));

@@ -434,7 +434,9 @@ fn skipping_passes_over_what_somebody_holds_and_leaves_what_comes_behind() {
     assert_eq!(late.lost, [0], "who held it is told");
     let view = node.broker.subscription_view(&s);
     assert_eq!((view.lag, view.leased, view.waiting), (2, 1, 1), "1 waits, and 3 is held");
-    let history = node.run(node.broker.peek(&Source::Subscription(s.clone()), None, 1, 1)).unwrap();
+    let history = node
+        .run(node.broker.peek(&Source::Subscription(s.clone()), None, 1, Limits::default()))
+        .unwrap();
     assert_eq!(history[0].failures, 1);
     node.run(node.broker.skip_one(&s, 1)).unwrap();
     let gone = node.run(node.broker.skip_one(&s, 2)).unwrap_err();

@@ -14,7 +14,7 @@ use super::{
     reason, retry, texts,
 };
 use crate::{
-    Ask, Consumer, ConsumerId, Due, GroupOptions, LogOptions, Op, Settle, Standing, Start,
+    Ask, Consumer, ConsumerId, Due, GroupOptions, Limits, LogOptions, Op, Settle, Standing, Start,
     wait_ready,
 };
 
@@ -390,7 +390,7 @@ async fn peeking_tells_how_each_stands(subject: &dyn Subject) {
     let due = Due::After(std::time::Duration::from_secs(60));
     let settle = fsync().with(done(&leased[0])).with(retry(&leased[2], due, true, "note"));
     store.commit(settle).await.unwrap();
-    let seen = store.peek(group, 0, 9).await.unwrap();
+    let seen = store.peek(group, 0, Limits::default()).await.unwrap();
     let found: Vec<u64> = seen.iter().map(|(exception, _)| exception.position).collect();
     assert_eq!(found, [1, 2, 3]);
     assert!(matches!(seen[0].0.standing, Standing::Leased { consumer: ConsumerId::SYSTEM, .. }));
@@ -399,5 +399,8 @@ async fn peeking_tells_how_each_stands(subject: &dyn Subject) {
     assert_eq!(seen[2].0.standing, Standing::Ready);
     let items: Vec<_> = seen.into_iter().map(|(_, item)| item).collect();
     assert_eq!(super::read_texts(&items), ["b", "c", "d"]);
-    assert_eq!(store.peek(group, 2, 1).await.unwrap()[0].0.position, 2);
+    assert_eq!(
+        store.peek(group, 2, Limits { records: 1, bytes: 1 }).await.unwrap()[0].0.position,
+        2
+    );
 }

@@ -336,7 +336,7 @@ impl Core {
     }
 }
 
-fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) -> Source {
+pub(super) fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) -> Source {
     match log.at(position) {
         At::Memory(record) => Source::Record(record.clone()),
         At::Hole(_) => Source::Gone,
@@ -354,7 +354,7 @@ fn source(log: &Log, loaded: Option<&Loaded>, recent: &Recent, position: u64) ->
                     log: log.id,
                     from: position,
                     to: position,
-                    limits: Limits { records: 1, bytes: u64::MAX },
+                    limits: extent.one(),
                 }),
                 At::Memory(_) | At::Hole(_) => Source::Gone,
             }

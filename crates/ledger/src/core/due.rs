@@ -11,6 +11,14 @@ use crate::record::GroupId;
 const AGAIN_MS: u64 = 1000;
 /// And after so many one that is about to be seen, or to be taken.
 const SOON_MS: u64 = 20;
+/// About so many bytes are leased to the system at once, because it reads them all.
+const OVERDUE_BYTES: u64 = 8 << 20;
+
+/// How much more is leased to the system.
+struct Left {
+    records: usize,
+    bytes: u64,
+}
 
 /// An entry in the order of timers; the earliest is the greatest, for a heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +81,19 @@ impl Core {
     }
 
     /// Does what is due: makes waiting records ready, and leases to the system what ran out or
-    /// expired, at most `limit`.
+    /// expired: at most `limit`, and about 8 MiB.
     pub(crate) fn overdue(&mut self, now: Now, limit: usize) -> (Vec<(GroupId, Item)>, Wakes) {
         let mut wakes = Wakes::default();
         let mut items = Vec::new();
+        let mut left = Left { records: limit, bytes: OVERDUE_BYTES };
         while let Some(timer) = self.timers.peek().copied()
             && timer.at <= now.tick
-            && items.len() < limit
+            && left.records > 0
+            && left.bytes > 0
         {
             self.timers.pop();
             let Some(id) = timer.group else { continue };
-            self.due_group(id, now, limit, &mut items, &mut wakes);
+            self.due_group(id, now, &mut left, &mut items, &mut wakes);
         }
         (items, wakes)
     }
@@ -92,7 +102,7 @@ impl Core {
         &mut self,
         id: u32,
         now: Now,
-        limit: usize,
+        left: &mut Left,
         items: &mut Vec<(GroupId, Item)>,
         wakes: &mut Wakes,
     ) {
@@ -115,15 +125,19 @@ impl Core {
                 }
             }
         }
-        let left = limit - items.len();
-        let mut picked = queue.group.run_out(now, left, &mut self.tokens);
-        let left = left - picked.len();
+        let each = (log.bytes / log.records.max(1)).max(1);
+        let fit = usize::try_from((left.bytes / each).max(1)).unwrap_or(usize::MAX);
+        let most = left.records.min(fit);
+        let mut picked = queue.group.run_out(now, most, &mut self.tokens);
+        let rest = most - picked.len();
         picked.extend(queue.group.tell_expired(
             now,
-            left,
+            rest,
             |position| log.size(position),
             &mut self.tokens,
         ));
+        left.records -= picked.len();
+        left.bytes = left.bytes.saturating_sub(each.saturating_mul(picked.len() as u64));
         for picked in picked {
             let source = self.source(log_id, picked.position);
             items.push((GroupId(id), Item { picked, source }));

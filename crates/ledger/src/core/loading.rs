@@ -175,7 +175,7 @@ impl Core {
             At::Slot(slot) => Want::Place(id, first, slot.place()),
             At::Extent(extent) => {
                 let limits = match want {
-                    Want::Place(..) => Limits { records: 1, bytes: u64::MAX },
+                    Want::Place(..) => extent.one(),
                     Want::Segment { limits, .. } => *limits,
                 };
                 let to = extent.last.min(want.end() - 1);

@@ -8,7 +8,7 @@ use super::{dedupe::Dedupe, runs::Runs, times::Times};
 use crate::{
     format::Place,
     options::{LogOptions, Storage},
-    record::{GroupId, LogId, Record},
+    record::{GroupId, Limits, LogId, Record},
 };
 
 /// A run of records in a segment.
@@ -24,6 +24,18 @@ pub(crate) struct Extent {
     pub(crate) last_ms: u64,
     /// When the first of them expires; 0 if none does.
     pub(crate) expires_ms: u64,
+}
+
+impl Extent {
+    /// How many bytes a record of it takes, as far as known without reading it.
+    pub(crate) fn average(&self) -> u64 {
+        (self.bytes / self.records.max(1)).max(1)
+    }
+
+    /// How much is read for one record of it.
+    pub(crate) fn one(&self) -> Limits {
+        Limits { records: 1, bytes: self.average() }
+    }
 }
 
 /// Where a record is in the write-ahead log, and what a group must know of it before it reads it;
@@ -245,7 +257,7 @@ impl Log {
         match self.at(position) {
             At::Slot(slot) => u64::from(slot.len()),
             At::Memory(record) => (record.key.len() + record.data.len()) as u64,
-            At::Extent(extent) => extent.bytes / extent.records.max(1),
+            At::Extent(extent) => extent.average(),
             At::Hole(_) => 0,
         }
     }

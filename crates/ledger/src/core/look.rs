@@ -3,14 +3,56 @@
 use weft_kernel::Result;
 
 use super::{
-    Core, Now,
-    log::{At, Log},
+    Core, Now, Source, Want,
+    consume::source,
+    group::Group,
+    log::{At, Extent, Log},
 };
 use crate::{
     format::Image,
-    record::{GroupId, LogId},
+    record::{GroupId, Limits, LogId},
     store::{Exception, GroupStats, LogStats, Standing},
 };
+
+/// So many bytes of what is settled are read through rather than passed over with another read.
+const GAP_BYTES: u64 = 4 << 10;
+
+/// Unsettled records of a segment that are read in one go.
+struct Run {
+    extent: Extent,
+    first: u64,
+    last: u64,
+}
+
+impl Run {
+    /// Whether a record lies in the same segment, and near enough.
+    fn takes(&self, extent: &Extent, position: u64) -> bool {
+        let between = (position - self.last - 1).saturating_mul(extent.average());
+        extent.segment == self.extent.segment && between <= GAP_BYTES
+    }
+}
+
+/// How an unsettled record of a group stands.
+fn exception(group: &Group, position: u64, now: Now) -> Exception {
+    let standing = if let Some(lease) = group.lease(position) {
+        Standing::Leased { consumer: lease.consumer, until: lease.until }
+    } else if let Some(due_ms) = group.waits_until(position, now) {
+        Standing::Waiting { due_ms }
+    } else if group.blocked(position) {
+        Standing::Blocked
+    } else {
+        Standing::Ready
+    };
+    let retry = group.retry(position);
+    let leased = group.lease(position).map(|lease| lease.handouts);
+    Exception {
+        position,
+        standing,
+        handouts: leased.or(retry.map(|retry| retry.handouts)).unwrap_or(0),
+        failures: retry.map_or(0, |retry| retry.failures),
+        note: retry.map(|retry| retry.note.clone()).unwrap_or_default(),
+    }
+}
 
 impl Core {
     /// Whether a position of a log is still there.
@@ -19,45 +61,56 @@ impl Core {
             .is_ok_and(|log| self.lives(log, position) && !matches!(log.at(position), At::Hole(_)))
     }
 
-    /// Positions that a group has not settled, with how they stand.
+    /// Positions that a group has not settled, with how they stand, and what is to be read for them: as
+    /// far as the limits go, but no further than one run of a segment, which is read in one go up to the
+    /// limit of bytes.
     pub(crate) fn exceptions(
         &self,
         id: GroupId,
         from: u64,
-        limit: usize,
+        limits: Limits,
         now: Now,
-    ) -> Result<(LogId, Vec<Exception>)> {
+    ) -> Result<(LogId, Vec<Exception>, Vec<(u64, Source)>)> {
         let group = self.group(id)?;
         let log = self.log(group.options.log)?;
-        let mut found = Vec::new();
-        let mut at = from.max(group.low());
-        while found.len() < limit
+        let (mut found, mut sources) = (Vec::new(), Vec::new());
+        let mut run: Option<Run> = None;
+        let (mut at, mut bytes) = (from.max(group.low()), 0);
+        while found.len() < limits.records as usize
             && let Some(position) = log.next_record(group.done().next_out(at), log.visible)
         {
             at = position + 1;
             if group.settled(position) {
                 continue;
             }
-            let standing = if let Some(lease) = group.lease(position) {
-                Standing::Leased { consumer: lease.consumer, until: lease.until }
-            } else if let Some(due_ms) = group.waits_until(position, now) {
-                Standing::Waiting { due_ms }
-            } else if group.blocked(position) {
-                Standing::Blocked
-            } else {
-                Standing::Ready
-            };
-            let retry = group.retry(position);
-            let leased = group.lease(position).map(|lease| lease.handouts);
-            found.push(Exception {
-                position,
-                standing,
-                handouts: leased.or(retry.map(|retry| retry.handouts)).unwrap_or(0),
-                failures: retry.map_or(0, |retry| retry.failures),
-                note: retry.map(|retry| retry.note.clone()).unwrap_or_default(),
-            });
+            let size = log.size(position);
+            if !found.is_empty() && bytes + size > limits.bytes {
+                break;
+            }
+            match (log.at(position), &mut run) {
+                (At::Extent(extent), Some(run)) if run.takes(&extent, position) => {
+                    run.last = position;
+                }
+                (_, Some(_)) => break,
+                (At::Extent(extent), None) => {
+                    run = Some(Run { extent, first: position, last: position })
+                }
+                (_, None) => sources.push((position, source(log, None, &self.recent, position))),
+            }
+            bytes += size;
+            found.push(exception(group, position, now));
         }
-        Ok((log.id, found))
+        if let Some(run) = run {
+            let before: u64 = sources.iter().map(|(position, _)| log.size(*position)).sum();
+            let limits = Limits {
+                records: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),
+                bytes: limits.bytes.saturating_sub(before),
+            };
+            let (segment, from, to) = (run.extent.segment, run.first, run.last);
+            let want = Want::Segment { segment, log: log.id, from, to, limits };
+            sources.push((from, Source::Cold(want)));
+        }
+        Ok((log.id, found, sources))
     }
 
     /// How a group stands.

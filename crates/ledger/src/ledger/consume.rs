@@ -373,9 +373,9 @@ impl Store for Ledger {
         &self,
         group: GroupId,
         from: u64,
-        limit: usize,
+        limits: Limits,
     ) -> Pending<'_, Result<Vec<(Exception, ReadItem)>>> {
-        Box::pin(self.peek(group, from, limit))
+        Box::pin(self.peek(group, from, limits))
     }
 
     fn pause(&self, group: GroupId, paused: bool) -> Result<()> {

@@ -173,25 +173,46 @@ impl Ledger {
         &self,
         group: GroupId,
         from: u64,
-        limit: usize,
+        limits: Limits,
     ) -> Result<Vec<(Exception, ReadItem)>> {
-        let now = self.shared.now();
-        let (log, exceptions, sources) = {
-            let core = self.shared.core.lock();
-            let (log, exceptions) = core.exceptions(group, from, limit, now)?;
-            let sources: Vec<(u64, Source)> = exceptions
-                .iter()
-                .map(|exception| (exception.position, core.source(log, exception.position)))
-                .collect();
-            (log, exceptions, sources)
-        };
-        let mut items = self.shared.gather(log, sources).await?.items.into_iter().peekable();
-        let pairs = exceptions.into_iter().filter_map(|exception| {
-            items
-                .next_if(|item| item.position() == exception.position)
-                .map(|item| (exception, item))
-        });
-        Ok(pairs.collect())
+        let (mut from, mut left, mut found) = (from, limits, Vec::new());
+        while left.records > 0 {
+            let now = self.shared.now();
+            let (log, exceptions, sources) =
+                self.shared.core.lock().exceptions(group, from, left, now)?;
+            if exceptions.is_empty() {
+                break;
+            }
+            let told = match self.shared.gather(log, sources).await {
+                Ok(told) => told,
+                // What was read before is told, and who goes on from there is told why it fails.
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            from = told.to.max(from + 1);
+            let mut items = told.items.into_iter().peekable();
+            for exception in exceptions {
+                // Between them is what was read through because it was near.
+                while items.next_if(|item| item.position() < exception.position).is_some() {}
+                let Some(item) = items.next_if(|item| item.position() == exception.position) else {
+                    continue;
+                };
+                let size = match &item {
+                    ReadItem::Record(record) => (record.key.len() + record.data.len()) as u64,
+                    ReadItem::Lost { .. } => 0,
+                };
+                if size > left.bytes && !found.is_empty() {
+                    return Ok(found);
+                }
+                left.records -= 1;
+                left.bytes = left.bytes.saturating_sub(size);
+                found.push((exception, item));
+            }
+            if left.bytes == 0 {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn get(&self, map: MapId, key: &[u8]) -> Result<Option<Value>> {

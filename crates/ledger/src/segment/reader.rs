@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
-    Extent, MAGIC, TRAILER, context,
+    Extent, MAGIC, SPARSE_BYTES, TRAILER, context,
     index::{Index, parse_trailer},
     name,
 };
@@ -125,7 +125,8 @@ impl Segment {
     ) -> Result<Told> {
         let mut told = Told { items: Vec::new(), to: to + 1 };
         let mut bytes = 0;
-        self.visit(log, from, to, limits.bytes, &mut |visited| {
+        let hint = self.hint(log, to.saturating_sub(from).saturating_add(1), limits);
+        self.visit(log, from, to, hint, &mut |visited| {
             let (position, item) = match visited {
                 Visited::Record(image) => match trusted(&image) {
                     Ok(record) => (record.position, ReadItem::Record(record)),
@@ -153,7 +154,27 @@ impl Segment {
             }
             !full
         })?;
+        // A few small records would keep all alive that was read to find them.
+        if self.sealer.is_none() && bytes < chunk(hint) as u64 / 2 {
+            for item in &mut told.items {
+                if let ReadItem::Record(record) = item {
+                    record.key = Bytes::copy_from_slice(&record.key);
+                    record.data = Bytes::copy_from_slice(&record.data);
+                }
+            }
+        }
         Ok(told)
+    }
+
+    /// About how many bytes are to be read for so many positions of a log, up to `limits`.
+    fn hint(&self, log: u32, positions: u64, limits: Limits) -> u64 {
+        let each = self.index.of(log).map_or(0, |placed| {
+            let extent = &placed.extent;
+            extent.bytes / extent.records.max(1)
+        });
+        let bytes = each.saturating_mul(positions.min(u64::from(limits.records)));
+        // The place of the index before the first of them may lie so far away.
+        bytes.min(limits.bytes).saturating_add(SPARSE_BYTES)
     }
 
     /// Walks the records of `log` from `from` to `to`, both included, until `visit` says no; `hint` is about how many bytes are wanted.
@@ -237,6 +258,11 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+/// How much is read at once where about `hint` bytes are wanted.
+fn chunk(hint: u64) -> usize {
+    usize::try_from(hint.min(CHUNK_MAX)).unwrap_or(CHUNK).max(CHUNK)
 }
 
 /// Opens the file of a segment, and its key.
@@ -328,8 +354,7 @@ struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     fn new(segment: &'a Segment, at: u64, end: u64, hint: u64) -> Self {
-        let want = usize::try_from(hint.min(CHUNK_MAX)).unwrap_or(CHUNK).max(CHUNK);
-        Self { segment, at, end, chunk: Bytes::new(), want }
+        Self { segment, at, end, chunk: Bytes::new(), want: chunk(hint) }
     }
 
     fn seek(&mut self, at: u64) {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Result};
 use weft_ledger::{
     Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger, Limits,
@@ -39,12 +40,16 @@ fn queue_with(records: &[NewRecord]) -> Queue {
 
 /// The same before they are in a segment.
 fn unmoved(records: &[NewRecord]) -> Queue {
+    unmoved_under(Keys::none().with("k", [3; 32]).unwrap(), records)
+}
+
+fn unmoved_under(keys: Keys, records: &[NewRecord]) -> Queue {
     let bytes: u64 = records.iter().map(|record| record.data.len() as u64).sum();
     let disk = SimulatedDisk::new();
     // A file that they fill.
     let wal_file = ByteSize(bytes + records.len() as u64 * 96 + (16 << 10));
     let options = Options {
-        keys: Keys::none().with("k", [3; 32]).unwrap(),
+        keys,
         wal_file_bytes: wal_file,
         wal_files_kept: 0,
         recent_bytes: ByteSize(0),
@@ -137,6 +142,97 @@ fn records_of_more_bytes_than_are_loaded_at_once_are_all_handed_out() {
     for (records, bytes) in [(12, 300 << 10), (300, 12_000), (2000, 100)] {
         assert_eq!(queue(records, bytes).drain(0), records, "of {bytes} bytes");
     }
+}
+
+/// How many bytes of memory a payload keeps alive, if nothing else shares them.
+fn kept(data: Bytes) -> usize {
+    data.try_into_mut().map_or(usize::MAX, |whole| whole.capacity())
+}
+
+#[test]
+fn one_record_keeps_no_more_in_memory_than_it_has() {
+    let now = ManualClock::default().wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let expires_ms = now.as_millis() as u64 + 60_000;
+    let record = NewRecord { expires_ms, ..NewRecord::new(vec![7; 200]) };
+    for keys in [Keys::none(), Keys::none().with("k", [3; 32]).unwrap()] {
+        let queue = unmoved_under(keys, &vec![record.clone(); 5000]);
+        queue.write_behind();
+        for from in [0, 2500, 4999] {
+            let one = Limits { records: 1, bytes: u64::MAX };
+            let mut seen = block(&queue.ledger, queue.ledger.peek(queue.group, from, one)).unwrap();
+            let Some((_, ReadItem::Record(record))) = seen.pop() else {
+                panic!("nothing at {from}")
+            };
+            assert!(kept(record.data) < 1000, "at {from}");
+        }
+        queue.clock.advance(Duration::from_secs(61));
+        let over = block(&queue.ledger, queue.ledger.overdue(100)).unwrap();
+        assert_eq!(over.len(), 100);
+        for delivery in over {
+            assert!(kept(delivery.record.data) < 1000, "at {}", delivery.position);
+        }
+    }
+}
+
+#[test]
+fn looking_at_what_is_cold_ends_with_its_bytes_and_passes_over_nothing() {
+    let queue = queue(40, 300 << 10);
+    // Some of them are settled, so that what is left has gaps; and some stand behind the segment.
+    let mut taken = Vec::new();
+    while taken.len() < 40 {
+        taken.extend(queue.lease(40));
+    }
+    let settled: Vec<Delivery> =
+        taken.into_iter().filter(|delivery| delivery.position % 5 == 2).collect();
+    queue.settle(&settled);
+    for size in [10, 500_000, 20] {
+        let append = Transaction::new(Durability::Fsync);
+        let append = append.append(queue.log, NewRecord::new(vec![7; size]));
+        block(&queue.ledger, queue.ledger.commit(append)).unwrap();
+    }
+    let all: Vec<u64> = (0..43).filter(|at| *at >= 40 || at % 5 != 2).collect();
+    for limits in [
+        Limits { records: 1000, bytes: 1 << 20 },
+        Limits { records: 1000, bytes: 1 },
+        Limits { records: 3, bytes: u64::MAX },
+        Limits { records: 1000, bytes: u64::MAX },
+    ] {
+        let (mut from, mut found) = (0, Vec::new());
+        loop {
+            let seen = block(&queue.ledger, queue.ledger.peek(queue.group, from, limits)).unwrap();
+            let Some((last, _)) = seen.last() else { break };
+            from = last.position + 1;
+            let bytes = |item: &ReadItem| match item {
+                ReadItem::Record(record) => record.data.len() as u64,
+                ReadItem::Lost { .. } => panic!("{item:?}"),
+            };
+            let bytes: u64 = seen.iter().map(|(_, item)| bytes(item)).sum();
+            assert!(seen.len() <= limits.records as usize, "{limits:?}");
+            assert!(seen.len() == 1 || bytes <= limits.bytes, "{limits:?}: {bytes}");
+            found.extend(seen.iter().map(|(exception, _)| exception.position));
+        }
+        assert_eq!(found, all, "{limits:?}");
+    }
+    assert_eq!(queue.ledger.stats().damaged, 0);
+}
+
+#[test]
+fn what_expires_at_once_is_read_in_parts() {
+    let now = ManualClock::default().wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let expires_ms = now.as_millis() as u64 + 60_000;
+    let queue = queue_of(40, NewRecord { expires_ms, ..NewRecord::new(vec![7; 300 << 10]) });
+    queue.clock.advance(Duration::from_secs(61));
+    let mut expired = Vec::new();
+    while expired.len() < 40 {
+        assert!(queue.ledger.next_due().is_some_and(|due| due <= queue.clock.now()), "more is due");
+        let over = block(&queue.ledger, queue.ledger.overdue(256)).unwrap();
+        let bytes: usize = over.iter().map(|delivery| delivery.record.data.len()).sum();
+        assert!(!over.is_empty() && bytes <= 9 << 20, "{bytes}");
+        queue.settle(&over);
+        expired.extend(over.into_iter().map(|delivery| delivery.position));
+    }
+    expired.sort_unstable();
+    assert_eq!(expired, (0..40).collect::<Vec<u64>>());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    Ask, ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, Ledger, LogOptions,
-    NewRecord, Op, Options, ReadItem, Settle, Store, Transaction, admin,
+    Ask, ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, Ledger, Limits,
+    LogOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction, admin,
     crypt::Keys,
     disk::{Disk, SimulatedDisk},
 };
@@ -128,7 +128,11 @@ fn contents(ledger: &Ledger) -> Contents {
         found.insert(format!("group {name}"), format!("{:?}", options.lease).into_bytes());
         let mut from = 0;
         loop {
-            let peeked = block(ledger, ledger.peek(group, from, 1000)).unwrap();
+            let peeked = block(
+                ledger,
+                ledger.peek(group, from, Limits { records: 1000, ..Limits::default() }),
+            )
+            .unwrap();
             let Some((last, _)) = peeked.last() else { break };
             from = last.position + 1;
             for (exception, _) in peeked {

@@ -7,7 +7,7 @@ use std::{
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    Ask, ConsumerId, Delivery, Due, Durability, GroupId, GroupOptions, GroupStats, Ledger,
+    Ask, ConsumerId, Delivery, Due, Durability, GroupId, GroupOptions, GroupStats, Ledger, Limits,
     LogOptions, NewRecord, Op, Options, Settle, Standing, Store, Transaction, disk::SimulatedDisk,
 };
 
@@ -116,7 +116,7 @@ fn what_waits_is_no_more_ready_for_a_restart() {
         node.reopen(orderly);
         let stats = node.stats();
         assert_eq!((stats.ready, stats.waiting), (2, 4), "{stats:?}");
-        let seen = block(&node.ledger, node.ledger.peek(node.group, 0, 9)).unwrap();
+        let seen = block(&node.ledger, node.ledger.peek(node.group, 0, Limits::default())).unwrap();
         let waits = |at: &Standing| matches!(at, Standing::Waiting { .. });
         assert_eq!(seen.iter().filter(|(at, _)| waits(&at.standing)).count(), 4, "{seen:?}");
         let got: Vec<(u64, u32)> =

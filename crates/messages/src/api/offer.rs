@@ -313,7 +313,7 @@ pub static OPERATIONS: &[Operation] = &[
     get(
         "peek",
         "/v1/queues/{queue}/messages",
-        "Shows messages as they stand; nothing is handed out.",
+        "Shows messages as they stand; nothing is handed out. An answer ends with 8 MiB, and `next` says where to go on.",
         &[
             SPACE,
             may("state", "Which of them; all otherwise.", Shape::Words(&queues::STATES)),

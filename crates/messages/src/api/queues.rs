@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_broker::{Broker, Burial, Peeked, Queue, RedriveOptions, Source, State, Target};
 use weft_kernel::{Error, Reason, Result};
+use weft_ledger::Limits;
 
 use super::{Ask, ask, receive};
 use crate::{
@@ -26,6 +27,8 @@ use weft_wire::problem::write_json_string as text;
 
 /// How many messages one look shows.
 pub(super) const PEEK_MAX: u64 = 1_000;
+/// With so many bytes an answer ends.
+const BYTES_MAX: usize = 8 << 20;
 /// The words for how a message stands.
 pub(super) const STATES: [&str; 4] = ["ready", "blocked", "leased", "waiting"];
 
@@ -93,20 +96,32 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     let broker = ask.desk.broker();
-    let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let peeked = broker.peek(&Source::Queue(queue), None, from, max).await?;
-    let next = peeked.last().map_or(from, |last| last.position + 1);
+    let source = Source::Queue(queue);
+    let mut left = u32::try_from(max).unwrap_or(u32::MAX);
+    let mut next = from;
     let mut out = b"{\"messages\":[".to_vec();
     let mut first = true;
-    for message in &peeked {
-        if state.as_deref().is_some_and(|wanted| wanted != word(message.state)) {
-            continue;
+    while left > 0 && out.len() < BYTES_MAX {
+        let limits = Limits { records: left, ..Limits::default() };
+        let peeked = match broker.peek(&source, None, next, limits).await {
+            Ok(peeked) => peeked,
+            // Who goes on from there is told why it fails.
+            Err(_) if next > from => break,
+            Err(error) => return Err(error),
+        };
+        let Some(last) = peeked.last() else { break };
+        next = last.position + 1;
+        left = left.saturating_sub(u32::try_from(peeked.len()).unwrap_or(u32::MAX));
+        for message in &peeked {
+            if state.as_deref().is_some_and(|wanted| wanted != word(message.state)) {
+                continue;
+            }
+            if !first {
+                out.push(b',');
+            }
+            first = false;
+            write(&mut out, message, false);
         }
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        write(&mut out, message, false);
     }
     out.extend_from_slice(b"],\"next\":");
     out.extend_from_slice(next.to_string().as_bytes());
@@ -122,7 +137,8 @@ pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
     let missing =
         || Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)));
     let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
-    let peeked = ask.desk.broker().peek(&Source::Queue(queue), None, position, 1).await?;
+    let one = Limits { records: 1, bytes: 1 };
+    let peeked = ask.desk.broker().peek(&Source::Queue(queue), None, position, one).await?;
     let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
     let mut out = Vec::with_capacity(1024);
     write(&mut out, message, true);

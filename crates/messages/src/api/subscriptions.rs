@@ -135,10 +135,7 @@ pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
         Start::Next => SeekTo::End,
         Start::Position(position) => SeekTo::Position(position),
         Start::Time(ms) => SeekTo::Time(ms),
-        Start::Last => {
-            let topic = broker.topic(&subscription.key().topic)?;
-            SeekTo::Position(broker.topic_view(&topic).end.saturating_sub(1))
-        }
+        Start::Last => SeekTo::Last,
     };
     broker.seek(&subscription, to).await?;
     Response::json(200, &view(broker, &subscription))

@@ -161,3 +161,38 @@ async fn a_message_that_cannot_be_shown_stands_in_nobodys_way() {
     let reject = settle(&ids(&got)[..1], "reject");
     node.post("/v1/queues/q/settle", &reject).await.expect(200);
 }
+
+#[tokio::test]
+async fn a_subscription_is_moved_to_the_last_message_of_each_topic_that_it_reads() {
+    let node = Node::new().await;
+    for topic in ["a.x", "a.y", "a.none"] {
+        node.put(&format!("/v1/topics/{topic}"), "{}").await.expect(201);
+    }
+    node.publish("/v1/topics/a.x", 0..3).await;
+    node.publish("/v1/topics/a.y", 10..12).await;
+    for (name, topic, last) in [("s", "a.x", vec![2]), ("p", "a.>", vec![2, 11])] {
+        let body = format!(r#"{{"topic": "{topic}", "start": "last"}}"#);
+        node.put(&format!("/v1/subscriptions/{name}"), &body).await.expect(201);
+        let path = format!("/v1/subscriptions/{name}");
+        let read = async || {
+            let mut all = Vec::new();
+            loop {
+                let body = r#"{"max": 10}"#;
+                let got = node.post(&format!("{path}/receive"), body).await.expect(200);
+                let taken = data(&got["deliveries"]);
+                if taken.is_empty() {
+                    break;
+                }
+                all.extend(taken);
+            }
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(read().await, last, "{topic}: where it starts");
+        for to in ["first", "last"] {
+            let moved = node.post(&format!("{path}/seek"), &json!({"to": to}).to_string()).await;
+            moved.expect(200);
+        }
+        assert_eq!(read().await, last, "{topic}: where it is moved");
+    }
+}

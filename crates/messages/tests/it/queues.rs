@@ -183,3 +183,34 @@ async fn a_request_is_answered_by_who_listens() {
     assert_eq!(answer.fields.named("ce-type"), Some(&b"done"[..]));
     assert_eq!(answer.fields.get_str(Known::ContentType), Some("text/plain"));
 }
+
+#[tokio::test]
+async fn a_look_into_a_queue_ends_with_its_bytes_and_says_where_to_go_on() {
+    let node = Node::new().await;
+    node.put("/v1/queues/q", "{}").await.expect(201);
+    let large = "x".repeat(900_000);
+    for _ in 0..12 {
+        node.post("/v1/queues/q/messages", &large).await.expect(200);
+    }
+    node.post("/v1/queues/q/messages", "small").await.expect(200);
+    for query in ["max=1000", "max=1000&state=ready"] {
+        let (mut next, mut seen, mut pages) = (0, Vec::new(), 0);
+        loop {
+            let path = format!("/v1/queues/q/messages?{query}&from={next}");
+            let answer = node.get(&path).await;
+            assert!(answer.body.len() < 10 << 20, "{} bytes", answer.body.len());
+            let page = answer.expect(200);
+            let found = page["messages"].as_array().unwrap();
+            if found.is_empty() {
+                assert_eq!(page["next"], next, "that is the end");
+                break;
+            }
+            seen.extend(found.iter().map(|message| message["position"].as_u64().unwrap()));
+            next = page["next"].as_u64().unwrap();
+            pages += 1;
+        }
+        assert_eq!((seen, pages), ((0..13).collect(), 2), "{query}");
+    }
+    let none = node.get("/v1/queues/q/messages?state=waiting&max=1000").await.expect(200);
+    assert_eq!((none["messages"].as_array().unwrap().len(), &none["next"]), (0, &json!(13)));
+}

@@ -259,7 +259,7 @@ impl<'a> Life<'a> {
             let mut found = BTreeMap::new();
             let mut from = 0;
             loop {
-                let peek = self.ledger.peek(self.groups[which], from, 100);
+                let peek = self.ledger.peek(self.groups[which], from, Limits::default());
                 let peeked = block(&self.ledger, peek).unwrap();
                 let Some((last, _)) = peeked.last() else { break };
                 from = last.position + 1;

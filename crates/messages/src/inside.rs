@@ -134,7 +134,7 @@ impl Desk {
             }
             Content::Socket(session) => {
                 let (ours, theirs) = duplex(SOCKET_BYTES);
-                local.tasks.spawn_local(session.talk(Box::new(ours)));
+                local.tasks.spawn_part(session.talk(Box::new(ours)));
                 let tunnel = Tunnel {
                     io: Io::Memory(theirs),
                     early: Bytes::new(),

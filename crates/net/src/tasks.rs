@@ -252,7 +252,16 @@ impl Tasks {
     /// # Panics
     /// Outside a `LocalSet` or a local runtime.
     pub fn spawn_local_until(&self, stop: &Stop, future: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(self.counted(stop, future));
+        tokio::task::spawn_local(self.counted(stop, future, false));
+    }
+
+    /// Runs a part of the work of another task as [`Tasks::spawn_local`] does. When they are cut that is
+    /// one, not two.
+    ///
+    /// # Panics
+    /// Outside a `LocalSet` or a local runtime.
+    pub fn spawn_part(&self, future: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.counted(&self.0.stop, future, true));
     }
 
     /// Runs a future on the runtime this is called in, on any of its threads.
@@ -262,13 +271,13 @@ impl Tasks {
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         // The one place where tasks that move between threads are born.
         #[allow(clippy::disallowed_methods)]
-        tokio::spawn(self.counted(&self.0.stop, future));
+        tokio::spawn(self.counted(&self.0.stop, future, false));
     }
 
-    fn counted<F: Future<Output = ()>>(&self, stop: &Stop, future: F) -> Counted<F> {
+    fn counted<F: Future<Output = ()>>(&self, stop: &Stop, future: F, part: bool) -> Counted<F> {
         // Entered before it is first polled, so that what is spawned is never missed.
         self.0.running.fetch_add(1, Ordering::AcqRel);
-        Counted { closed: stop.closed(), future, entry: Entry(Arc::clone(&self.0)) }
+        Counted { closed: stop.closed(), future, part, entry: Entry(Arc::clone(&self.0)) }
     }
 
     /// How many are running.
@@ -281,7 +290,7 @@ impl Tasks {
         self.0.panics.load(Ordering::Relaxed)
     }
 
-    /// How many were cut before they were done.
+    /// How many were cut before they were done, without those that are part of others.
     pub fn cut(&self) -> u64 {
         self.0.cut.load(Ordering::Relaxed)
     }
@@ -308,6 +317,8 @@ pin_project! {
         closed: Reached,
         #[pin]
         future: F,
+        // Whether it is part of another task's work, which tells when it is cut.
+        part: bool,
         // Dropped last.
         entry: Entry,
     }
@@ -322,7 +333,7 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
         // Polled for the last time even so: a relay then tells what it has carried.
         let done = this.future.poll(cx);
         if is_closed {
-            this.entry.0.cut.fetch_add(1, Ordering::Relaxed);
+            this.entry.0.cut.fetch_add(u64::from(!*this.part), Ordering::Relaxed);
             return Poll::Ready(());
         }
         done

@@ -66,6 +66,8 @@ pub(crate) struct Maps {
     pub(crate) parked: MapId,
     /// What has handed out something in a life that did not end in order.
     pub(crate) taken: MapId,
+    /// What was decided about messages whose dead letters waited for room when a life ended in order.
+    pub(crate) unburied: MapId,
 }
 
 /// What exists.
@@ -90,6 +92,7 @@ impl Broker {
             schedules: store.create_map("broker/schedules").await?,
             parked: store.create_map("broker/parked").await?,
             taken: store.create_map("broker/taken").await?,
+            unburied: store.create_map("broker/unburied").await?,
         };
         let secret = secret(&*store, maps.definitions, &mut rng).await?;
         let node = rng.next_u64();
@@ -114,6 +117,7 @@ impl Broker {
         }));
         broker.load().await?;
         broker.load_suspects().await?;
+        broker.load_unburied().await?;
         broker.load_schedules().await?;
         broker.begin_anew(broker.now_ms()).await?;
         Ok(broker)

@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Durability, Expect, NewRecord};
@@ -16,7 +15,6 @@ use crate::{
     name::Key,
     options::{DeadLetter, QueueOptions},
     publish::{Batch, Publish, Target},
-    settlement::{parked_key, parked_prefix},
     source::{Queue, Source},
 };
 
@@ -162,57 +160,6 @@ impl Broker {
         };
         let level = if transient { Durability::Memory } else { Durability::Fsync };
         batch.push(Target::Queue(queue), grave.message.len(), record, level, Expect::Any);
-        Ok(())
-    }
-
-    /// Finds again which keys are parked.
-    pub(crate) async fn load_parked(&self) -> Result<()> {
-        let sources: Vec<Source> = self
-            .queues()
-            .into_iter()
-            .map(Source::Queue)
-            .chain(self.subscriptions().into_iter().map(Source::Subscription))
-            .filter(|source| source.policy().parks)
-            .collect();
-        for source in sources {
-            let keys = self.stored_parked(&source).await?;
-            *source.parked().lock() = keys.into_iter().collect();
-        }
-        Ok(())
-    }
-
-    async fn stored_parked(&self, source: &Source) -> Result<Vec<Bytes>> {
-        let prefix = parked_prefix(source);
-        let map = self.inner().maps.parked;
-        let (mut keys, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.store().scan(map, &prefix, after, 256).await?;
-            let Some((last, _)) = page.last() else { return Ok(keys) };
-            after = Some(last.clone());
-            keys.extend(page.iter().map(|(entry, _)| entry.slice(prefix.len()..)));
-        }
-    }
-
-    /// The keys of a queue or subscription whose messages go to the dead letters until they are redriven.
-    pub fn parked_keys(&self, source: &Source) -> Vec<Bytes> {
-        let mut keys: Vec<Bytes> = source.parked().lock().iter().cloned().collect();
-        keys.sort_unstable();
-        keys
-    }
-
-    /// Forgets the parked keys of what was deleted.
-    pub(crate) async fn forget_parked(&self, source: &Source) -> Result<()> {
-        if !source.policy().parks {
-            return Ok(());
-        }
-        for key in self.stored_parked(source).await? {
-            let delete = weft_ledger::Transaction::new(Durability::Fsync).delete(
-                self.inner().maps.parked,
-                parked_key(source, &key),
-                weft_ledger::ExpectValue::Any,
-            );
-            self.store().commit(delete).await?;
-        }
         Ok(())
     }
 }

@@ -47,6 +47,10 @@ pub(crate) struct Chores {
     lost: Vec<(Source, Vec<(Lease, Verdict)>)>,
     /// Subscriptions that lead to a queue and are not consumed yet.
     pub(crate) forwarded: Vec<Weak<Subscription>>,
+    /// What has parked keys.
+    pub(crate) parked: Vec<WeakSource>,
+    /// Before this they are not looked at again.
+    pub(crate) parked_at: Tick,
 }
 
 impl Chores {
@@ -103,8 +107,10 @@ impl Broker {
             self.forward().await,
         ];
         let fades = self.delete_faded().await;
+        let parked = self.free_parked().await;
         done.into_iter().collect::<Result<()>>()?;
-        Ok([self.store().next_due(), self.next_schedule(), fades?].into_iter().flatten().min())
+        let next = [self.store().next_due(), self.next_schedule(), fades?, parked?];
+        Ok(next.into_iter().flatten().min())
     }
 
     fn looks_at_the_wall(&self) -> bool {

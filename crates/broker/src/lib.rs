@@ -36,6 +36,7 @@ pub mod last;
 pub mod message;
 pub mod name;
 pub mod options;
+mod parked;
 pub mod publish;
 pub mod redrive;
 pub mod report;

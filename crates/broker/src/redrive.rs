@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, Limits, Op, ReadItem, Refused, Standing};
+use weft_ledger::{Durability, Limits, Op, ReadItem, Refused, Standing};
 
 use crate::{
     broker::Broker,
@@ -19,8 +19,8 @@ use crate::{
     history::History,
     message::{Burial, Cause, Message, Origin},
     name::Key,
+    parked::{Dead, places},
     publish::{Publish, Target},
-    settlement::parked_key,
     source::{Queue, Source},
 };
 
@@ -205,7 +205,7 @@ impl Broker {
     async fn gather(&self, dead: &Queue) -> Result<()> {
         for queue in self.queues() {
             let source = Source::Queue(Arc::clone(&queue));
-            let parked = queue.parked.lock().clone();
+            let parked = queue.parked.lock().keys();
             if parked.is_empty() || self.dead_key(&source)?.as_ref() != Some(&dead.key) {
                 continue;
             }
@@ -263,34 +263,21 @@ impl Broker {
                 batch.op(Op::Discard { group, position, held: false }, Durability::Fsync);
                 self.bury(source, grave.clone(), &mut batch).await?;
             }
+            let targets = batch.appends.clone();
             match self.submit_untouched(batch).await {
-                Ok(receipt) => return self.until_durable(&receipt).await,
+                Ok(receipt) => {
+                    for (at, grave) in graves.iter().enumerate() {
+                        let places = places(&targets, &receipt.appended, at..at + 1);
+                        source.parked().lock().note(&grave.burial.key, places);
+                    }
+                    return self.until_durable(&receipt).await;
+                }
                 Err(refused) => match taken_by_others(&refused, &firsts) {
                     Some(at) => drop(graves.remove(at)),
                     None => return Err(refused.into()),
                 },
             }
         }
-        Ok(())
-    }
-
-    fn unparking(&self, source: &Source, key: &[u8]) -> Op {
-        Op::Delete {
-            map: self.inner().maps.parked,
-            key: parked_key(source, key),
-            expect: ExpectValue::Any,
-        }
-    }
-
-    /// Frees a parked key without its dead letters: what comes of it is handed out again.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn unpark(&self, source: &Source, key: &[u8]) -> Result<()> {
-        let mut batch = self.batch();
-        batch.op(self.unparking(source, key), Durability::Fsync);
-        self.commit(batch).await?;
-        source.parked().lock().remove(key);
         Ok(())
     }
 
@@ -323,25 +310,26 @@ fn taken_by_others(refused: &Refused, firsts: &[usize]) -> Option<usize> {
 
 /// Keys that are free before the transaction that frees them is submitted; parked again if it never is.
 #[derive(Default)]
-struct Unparked(Vec<(Arc<Queue>, Bytes)>);
+struct Unparked(Vec<(Arc<Queue>, Bytes, Dead)>);
 
 impl Unparked {
     fn unpark(&mut self, queue: &Arc<Queue>, key: &Bytes) {
-        if queue.parked.lock().remove(key) {
-            self.0.push((Arc::clone(queue), key.clone()));
+        let dead = queue.parked.lock().take(key);
+        if let Some(dead) = dead {
+            self.0.push((Arc::clone(queue), key.clone(), dead));
         }
     }
 
     /// Whether the key was parked.
     fn has(&self, queue: &Arc<Queue>, key: &Bytes) -> bool {
-        self.0.iter().any(|(of, known)| Arc::ptr_eq(of, queue) && known == key)
+        self.0.iter().any(|(of, known, _)| Arc::ptr_eq(of, queue) && known == key)
     }
 }
 
 impl Drop for Unparked {
     fn drop(&mut self) {
-        for (queue, key) in self.0.drain(..) {
-            queue.parked.lock().insert(key);
+        for (queue, key, dead) in self.0.drain(..) {
+            queue.parked.lock().put_back(key, dead);
         }
     }
 }

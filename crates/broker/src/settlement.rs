@@ -7,11 +7,8 @@
 
 mod transact;
 
-use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{
-    Due, Durability, ExpectValue, Limits, Op, ReadItem, Receipt, Record, Seen, Settle,
-};
+use weft_ledger::{Due, Durability, Limits, Op, ReadItem, Receipt, Record, Seen, Settle};
 
 use crate::{
     broker::Broker,
@@ -20,6 +17,7 @@ use crate::{
     dead::Grave,
     history::History,
     message::{Burial, Cause},
+    parked::Parking,
     publish::{Batch, Target},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
     source::Source,
@@ -31,38 +29,6 @@ pub(crate) struct Settlement<'a> {
     pub(crate) event: Event<'a>,
     /// The record, if it is at hand; it is read when it is needed.
     pub(crate) record: Option<&'a Record>,
-}
-
-/// The keys that a transaction parks. They are known before it is submitted, so that nothing of them is
-/// handed out between, and forgotten if nothing comes of it.
-struct Parking<'a> {
-    source: &'a Source,
-    keys: Vec<Bytes>,
-    /// Those of them that were not parked before.
-    new: Vec<Bytes>,
-}
-
-impl Parking<'_> {
-    fn park(&mut self, key: &Bytes) {
-        self.keys.push(key.clone());
-        if self.source.parked().lock().insert(key.clone()) {
-            self.new.push(key.clone());
-        }
-    }
-
-    fn keep(mut self) {
-        self.new.clear();
-        // Another transaction may have parked one of them first, and forgotten it again.
-        self.source.parked().lock().extend(self.keys.drain(..));
-    }
-}
-
-impl Drop for Parking<'_> {
-    fn drop(&mut self) {
-        for key in &self.new {
-            self.source.parked().lock().remove(key);
-        }
-    }
 }
 
 impl Broker {
@@ -109,7 +75,7 @@ impl Broker {
         let mut lost = vec![false; settlements.len()];
         loop {
             let mut batch = self.batch();
-            let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
+            let mut parking = Parking::new(self, source);
             // Which settlement each operation belongs to.
             let mut of_op: Vec<usize> = Vec::with_capacity(settlements.len());
             for (index, (settlement, outcome)) in settlements.iter().zip(&outcomes).enumerate() {
@@ -132,8 +98,8 @@ impl Broker {
             let durability = batch.transaction.durability;
             let (appends, targets) = (batch.appends_at(), batch.appends);
             let refused = match self.store().submit(batch.transaction) {
-                Ok(Receipt { seq, seen, .. }) => {
-                    parking.keep();
+                Ok(Receipt { seq, seen, appended, .. }) => {
+                    parking.keep(&targets, &appended);
                     self.given_back(source, &outcomes, seen);
                     for (target, _) in &targets {
                         if let Target::Queue(queue) = target {
@@ -298,17 +264,12 @@ impl Broker {
             priority: record.priority,
             history: history.clone(),
         };
+        let first = batch.len();
         self.bury(source, Grave { message: open(record), burial }, batch).await?;
-        if *park {
-            let put = Op::Put {
-                map: self.inner().maps.parked,
-                key: parked_key(source, &record.key),
-                value: Bytes::from_static(b"1"),
-                expires_ms: 0,
-                expect: ExpectValue::Any,
-            };
-            parking.park(&record.key);
-            batch.op(put, level);
+        // What follows to the dead letters keeps the key parked, also where it was freed meanwhile.
+        if *park || *cause == Cause::Parked {
+            parking.park(&record.key, first..batch.len());
+            batch.op(self.parks(source, &record.key), level);
         }
         Ok(())
     }
@@ -430,19 +391,4 @@ fn leases_of<'a>(
     held: Vec<(usize, Outcome)>,
 ) -> impl Iterator<Item = (&'a Lease, Outcome)> {
     held.into_iter().filter_map(|(index, outcome)| Some((settlements.get(index)?.lease, outcome)))
-}
-
-/// The entry of a parked key in the map of them.
-pub(crate) fn parked_key(source: &Source, key: &[u8]) -> Bytes {
-    let mut entry = parked_prefix(source);
-    entry.extend_from_slice(key);
-    entry.into()
-}
-
-/// What the entries of a source's parked keys begin with.
-pub(crate) fn parked_prefix(source: &Source) -> Vec<u8> {
-    let mut prefix = source.stored_name().into_bytes();
-    // Names hold no NUL.
-    prefix.push(0);
-    prefix
 }

@@ -4,7 +4,6 @@
 //! takes no lookup. What has been deleted says so ([`Queue::is_deleted`]), and the store refuses it.
 
 use std::{
-    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::{
@@ -13,7 +12,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use weft_kernel::{Error, Reason, Result, Tick};
@@ -25,6 +23,7 @@ use crate::{
     message::Origin,
     name::{Key, Pattern, SubscriptionKey},
     options::{QueueOptions, SubscriptionOptions, TopicOptions},
+    parked::Parked,
     settle::Policy,
     unburied::Unburied,
 };
@@ -88,7 +87,7 @@ pub struct Queue {
     pub(crate) counters: Counters,
     pub(crate) usage: Usage,
     /// The keys of which a message has died, if the queue parks them.
-    pub(crate) parked: Mutex<HashSet<Bytes>>,
+    pub(crate) parked: Mutex<Parked>,
     /// Messages whose dead letters wait for room.
     pub(crate) unburied: Mutex<Unburied>,
     /// Held while the oldest messages of a full queue are given up.
@@ -252,7 +251,7 @@ pub struct Subscription {
     pub(crate) changed: Notify,
     pub(crate) counters: Counters,
     pub(crate) usage: Usage,
-    pub(crate) parked: Mutex<HashSet<Bytes>>,
+    pub(crate) parked: Mutex<Parked>,
     /// Messages whose dead letters wait for room.
     pub(crate) unburied: Mutex<Unburied>,
 }
@@ -333,7 +332,7 @@ impl Source {
         }
     }
 
-    pub(crate) fn parked(&self) -> &Mutex<HashSet<Bytes>> {
+    pub(crate) fn parked(&self) -> &Mutex<Parked> {
         match self {
             Self::Queue(queue) => &queue.parked,
             Self::Subscription(subscription) => &subscription.parked,

@@ -152,11 +152,12 @@ impl Broker {
         }
     }
 
-    /// Takes the notes back before the store is closed in order: what is out by then is stored by the store
-    /// itself. Nobody is to consume any more.
+    /// Stores what the next life is to know before the store is closed in order, and takes the notes back:
+    /// what is out by then is stored by the store itself. Nobody is to consume any more.
     ///
     /// What cannot be taken back makes the next life think of a crash, which is the safe side.
     pub fn close(&self) {
+        self.store_unburied();
         let (taken, before) = {
             let mut state = self.inner().suspects.state.lock();
             (std::mem::take(&mut state.taken), state.before.clone())

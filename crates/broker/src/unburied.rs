@@ -2,26 +2,34 @@
 //!
 //! What becomes of such a message is decided, so nobody is handed it again: it stays leased, and the
 //! lease is the broker's as soon as the keeper has seen it. When that lease runs out, the keeper tries
-//! again to bury it, until there is room. A crash forgets what was decided, and loses nothing: the
-//! message is handed out once more.
+//! again to bury it, until there is room. What was decided is stored when the node ends in order, and taken
+//! up again at the next opening. A crash forgets it, and loses nothing: the message is handed out once more.
 
 use std::{collections::HashMap, time::Duration};
 
-use weft_kernel::Tick;
-use weft_ledger::{ConsumerId, GroupId};
+use bytes::Bytes;
+use weft_kernel::{Result, Tick};
+use weft_ledger::{ConsumerId, Durability, ExpectValue, GroupId, Op, Transaction};
 
 use crate::{
     broker::Broker,
     consume::Lease,
+    history::History,
+    message::Cause,
     settle::{Event, Outcome},
     settlement::Settlement,
     source::Source,
+    varint,
 };
 
 /// How long a message waits whose dead letter could not be taken.
 pub(crate) const UNBURIED: Duration = Duration::from_secs(10);
 /// For so long after a refusal no other dead letter of the same source is tried.
 const REFUSED: Duration = Duration::from_millis(500);
+/// How many are stored in one transaction.
+const AT_ONCE: usize = 16;
+/// The version of what is stored of each.
+const VERSION: u8 = 1;
 
 /// The messages of a queue or subscription that wait for room among the dead letters.
 #[derive(Debug, Default)]
@@ -123,4 +131,119 @@ impl Broker {
         }
         tried
     }
+
+    /// Stores what was decided about messages that wait for room, before the store is closed in order.
+    pub(crate) fn store_unburied(&self) {
+        let queues = self.queues().into_iter().filter(|queue| !queue.options().transient);
+        let subscriptions = self.subscriptions().into_iter().map(Source::Subscription);
+        for source in queues.map(Source::Queue).chain(subscriptions) {
+            let unburied = source.unburied().lock();
+            let puts: Vec<Op> = unburied
+                .waiting
+                .iter()
+                .filter_map(|(&(group, position), outcome)| {
+                    Some(Op::Put {
+                        map: self.inner().maps.unburied,
+                        key: entry(group, position),
+                        value: encode(outcome)?,
+                        expires_ms: 0,
+                        expect: ExpectValue::Any,
+                    })
+                })
+                .collect();
+            for puts in puts.chunks(AT_ONCE) {
+                let mut write = Transaction::new(Durability::Fsync);
+                write.ops.extend(puts.iter().cloned());
+                if let Err(refused) = self.store().submit(write) {
+                    tracing::warn!(
+                        source = %source.name(), error = %refused.error.detail(),
+                        "messages whose dead letters wait are handed out once more"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes up again what was decided in an earlier life that has ended in order: the keeper has the
+    /// messages, and nobody else is handed them.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) async fn load_unburied(&self) -> Result<()> {
+        let map = self.inner().maps.unburied;
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let page = self.store().scan(map, b"", after, 256).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            found.extend(page);
+        }
+        for (entry, value) in &found {
+            let (Some((group, position)), Some(outcome)) = (of_entry(entry), decode(&value.data))
+            else {
+                continue;
+            };
+            let source = self.source_of(group).filter(|source| source.policy().buries);
+            let Some(source) = source else { continue };
+            match self.store().recall(group, position).await {
+                Ok(true) => {
+                    source.unburied().lock().waiting.insert((group, position), outcome);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        source = %source.name(), position, error = %error.detail(),
+                        "a message whose dead letter waits is handed out once more"
+                    );
+                }
+            }
+        }
+        // A crash from here on forgets them, as any does.
+        for entries in found.chunks(256) {
+            let mut forget = Transaction::new(Durability::Fsync);
+            forget.ops.extend(entries.iter().map(|(key, _)| Op::Delete {
+                map,
+                key: key.clone(),
+                expect: ExpectValue::Any,
+            }));
+            self.store().commit(forget).await?;
+        }
+        Ok(())
+    }
+}
+
+fn entry(group: GroupId, position: u64) -> Bytes {
+    let mut entry = group.0.to_be_bytes().to_vec();
+    entry.extend_from_slice(&position.to_be_bytes());
+    entry.into()
+}
+
+fn of_entry(entry: &[u8]) -> Option<(GroupId, u64)> {
+    let (group, position) = entry.split_first_chunk()?;
+    let position = position.try_into().ok()?;
+    Some((GroupId(u32::from_be_bytes(*group)), u64::from_be_bytes(position)))
+}
+
+/// `version u8 = 1 | cause u8 | whether its key is parked u8 | failures varint | reason | history`, the last
+/// two counted.
+fn encode(outcome: &Outcome) -> Option<Bytes> {
+    let Outcome::Bury { cause, reason, failures, history, park } = outcome else { return None };
+    let mut bytes = vec![VERSION, cause.code(), u8::from(*park)];
+    varint::put(&mut bytes, u64::from(*failures));
+    varint::put_bytes(&mut bytes, reason.as_bytes());
+    varint::put_bytes(&mut bytes, history.stored());
+    Some(bytes.into())
+}
+
+fn decode(mut from: &[u8]) -> Option<Outcome> {
+    let (&[VERSION, cause, park], rest) = from.split_first_chunk()? else { return None };
+    from = rest;
+    Some(Outcome::Bury {
+        cause: Cause::from_code(cause)?,
+        failures: u32::try_from(varint::take(&mut from)?).ok()?,
+        reason: varint::take_text(&mut from)?.to_owned(),
+        history: History::from_stored(Bytes::copy_from_slice(varint::take_bytes(&mut from)?)),
+        park: park != 0,
+    })
 }

@@ -422,6 +422,16 @@ pub trait Store: Send + Sync {
         from: u64,
         limits: Limits,
     ) -> Pending<'_, Result<Vec<(Exception, ReadItem)>>>;
+    /// Whether a group has a record at a position that it has not settled, without reading it; `false`
+    /// without the group.
+    fn holds(&self, group: GroupId, position: u64) -> bool;
+    /// Has a record leased to the system with the next [`Store::overdue`], whatever it waits for, as if it
+    /// had expired; `false` if it is settled or leased, or stands behind another of its key.
+    ///
+    /// # Errors
+    ///
+    /// `no_message` without the group, and what the disk says.
+    fn recall(&self, group: GroupId, position: u64) -> Pending<'_, Result<bool>>;
     /// Stops or resumes handing out. It does not survive a restart.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Cause {
         }
     }
 
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Failures => 1,
             Self::Rejected => 2,
@@ -51,7 +51,7 @@ impl Cause {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.code() == code)
     }
 }

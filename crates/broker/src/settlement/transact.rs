@@ -2,12 +2,13 @@
 
 use weft_kernel::{Reason, Result};
 
-use super::{Parking, Settlement, hold, leases_of};
+use super::{Settlement, hold, leases_of};
 use crate::{
     broker::Broker,
     consume::{Lease, Settler},
     counters::add,
     history::History,
+    parked::Parking,
     publish::{Batch, Receipt},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
 };
@@ -71,7 +72,7 @@ impl Broker {
             for (index, part) in parts.iter().enumerate() {
                 let source = part.settler.source();
                 let level = self.level(source);
-                let mut parking = Parking { source, keys: Vec::new(), new: Vec::new() };
+                let mut parking = Parking::new(self, source);
                 let decided = part.settlements.iter().zip(&part.outcomes);
                 for (at, (settlement, outcome)) in decided.enumerate() {
                     self.add(&mut parking, settlement, outcome, level, &mut batch).await?;
@@ -86,7 +87,9 @@ impl Broker {
             }
             let refused = match self.store().submit(batch.transaction.clone()) {
                 Ok(receipt) => {
-                    parkings.into_iter().for_each(Parking::keep);
+                    for parking in parkings {
+                        parking.keep(&batch.appends, &receipt.appended);
+                    }
                     for part in parts {
                         let source = part.settler.source();
                         self.given_back(source, &part.outcomes, receipt.seen);

@@ -9,6 +9,8 @@ mod defining;
 mod limits;
 mod lost;
 mod node;
+mod parked;
 mod scheduling;
 mod simulation;
 mod topics;
+mod waiting;

@@ -75,6 +75,16 @@ impl Node {
         Self::on(disk, clock)
     }
 
+    /// It is stopped in order, and started again.
+    pub(crate) fn stop(self) -> Self {
+        let Self { disk, clock, ledger, broker } = self;
+        broker.close();
+        ledger.close().unwrap();
+        drop((broker, ledger));
+        disk.reopen();
+        Self::on(disk, clock)
+    }
+
     /// Runs a future to its end.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         drive(&self.ledger, future).expect("the future goes on")

@@ -2,9 +2,10 @@
 
 use std::cmp::Ordering;
 
-use weft_kernel::Tick;
+use bytes::Bytes;
+use weft_kernel::{Result, Tick};
 
-use super::{Core, Item, Now, Wakes};
+use super::{Core, Item, Now, Wakes, missing};
 use crate::record::GroupId;
 
 /// After so many milliseconds a record is looked at again that could not expire when its time came.
@@ -96,6 +97,21 @@ impl Core {
             self.due_group(id, now, &mut left, &mut items, &mut wakes);
         }
         (items, wakes)
+    }
+
+    /// Has a record told to the system with what is overdue next; whether it can be.
+    pub(crate) fn recall(
+        &mut self,
+        id: GroupId,
+        position: u64,
+        key: Bytes,
+        now: Now,
+    ) -> Result<(bool, Wakes)> {
+        let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        let recalled = queue.group.recall(position, key);
+        let mut wakes = Wakes::default();
+        self.arm_group(id.0, now, &mut wakes);
+        Ok((recalled, wakes))
     }
 
     fn due_group(

@@ -17,6 +17,15 @@ use crate::{
 /// So many bytes of what is settled are read through rather than passed over with another read.
 const GAP_BYTES: u64 = 4 << 10;
 
+/// Some of what a group has not settled.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    pub(crate) log: LogId,
+    pub(crate) found: Vec<Exception>,
+    /// Where their bytes are, by position.
+    pub(crate) sources: Vec<(u64, Source)>,
+}
+
 /// Unsettled records of a segment that are read in one go.
 struct Run {
     extent: Extent,
@@ -70,7 +79,7 @@ impl Core {
         from: u64,
         limits: Limits,
         now: Now,
-    ) -> Result<(LogId, Vec<Exception>, Vec<(u64, Source)>)> {
+    ) -> Result<Unsettled> {
         let group = self.group(id)?;
         let log = self.log(group.options.log)?;
         let (mut found, mut sources) = (Vec::new(), Vec::new());
@@ -110,7 +119,15 @@ impl Core {
             let want = Want::Segment { segment, log: log.id, from, to, limits };
             sources.push((from, Source::Cold(want)));
         }
-        Ok((log.id, found, sources))
+        Ok(Unsettled { log: log.id, found, sources })
+    }
+
+    /// Whether a group has a record that it has not settled; one that is not visible yet counts.
+    pub(crate) fn holds(&self, id: GroupId, position: u64) -> bool {
+        let Ok(group) = self.group(id) else { return false };
+        let Ok(log) = self.log(group.options.log) else { return false };
+        position >= log.visible
+            || !group.settled(position) && !matches!(log.at(position), At::Hole(_))
     }
 
     /// How a group stands.

@@ -378,6 +378,14 @@ impl Store for Ledger {
         Box::pin(self.peek(group, from, limits))
     }
 
+    fn holds(&self, group: GroupId, position: u64) -> bool {
+        self.shared.core.lock().holds(group, position)
+    }
+
+    fn recall(&self, group: GroupId, position: u64) -> Pending<'_, Result<bool>> {
+        Box::pin(self.recall(group, position))
+    }
+
     fn pause(&self, group: GroupId, paused: bool) -> Result<()> {
         let now = self.shared.now();
         let wakes = self.shared.core.lock().pause(group, paused, now)?;

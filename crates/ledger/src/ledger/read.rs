@@ -178,12 +178,11 @@ impl Ledger {
         let (mut from, mut left, mut found) = (from, limits, Vec::new());
         while left.records > 0 {
             let now = self.shared.now();
-            let (log, exceptions, sources) =
-                self.shared.core.lock().exceptions(group, from, left, now)?;
-            if exceptions.is_empty() {
+            let next = self.shared.core.lock().exceptions(group, from, left, now)?;
+            if next.found.is_empty() {
                 break;
             }
-            let told = match self.shared.gather(log, sources).await {
+            let told = match self.shared.gather(next.log, next.sources).await {
                 Ok(told) => told,
                 // What was read before is told, and who goes on from there is told why it fails.
                 Err(_) if !found.is_empty() => break,
@@ -191,7 +190,7 @@ impl Ledger {
             };
             from = told.to.max(from + 1);
             let mut items = told.items.into_iter().peekable();
-            for exception in exceptions {
+            for exception in next.found {
                 // Between them is what was read through because it was near.
                 while items.next_if(|item| item.position() < exception.position).is_some() {}
                 let Some(item) = items.next_if(|item| item.position() == exception.position) else {
@@ -213,6 +212,22 @@ impl Ledger {
             }
         }
         Ok(found)
+    }
+
+    pub(super) async fn recall(&self, group: GroupId, position: u64) -> Result<bool> {
+        let one = Limits { records: 1, bytes: 1 };
+        let found = self.peek(group, position, one).await?.pop();
+        let Some((_, item)) = found.filter(|(exception, _)| exception.position == position) else {
+            return Ok(false);
+        };
+        let key = match item {
+            ReadItem::Record(record) => record.key,
+            ReadItem::Lost { .. } => return Ok(false),
+        };
+        let now = self.shared.now();
+        let (recalled, wakes) = self.shared.core.lock().recall(group, position, key, now)?;
+        wakes.wake();
+        Ok(recalled)
     }
 
     pub(super) async fn get(&self, map: MapId, key: &[u8]) -> Result<Option<Value>> {

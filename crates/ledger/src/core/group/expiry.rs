@@ -1,5 +1,6 @@
 //! What time ends: leases that run out, and records that expire.
 
+use bytes::Bytes;
 use weft_kernel::Tick;
 
 use super::{Group, Lease, Now, Picked, Tokens};
@@ -73,6 +74,30 @@ impl Group {
             self.ahead.insert(position);
         }
         self.expired.insert(position, level);
+    }
+
+    /// Has a record told to the system next, whatever it waits for, and keeps those behind it of its key
+    /// waiting; `false` if it is settled, leased, or stands behind another of its key.
+    pub(crate) fn recall(&mut self, position: u64, key: Bytes) -> bool {
+        if self.settled(position) || self.leases.contains_key(&position) {
+            return false;
+        }
+        if let Some(keys) = &mut self.keys {
+            if keys.aside(position) {
+                return false;
+            }
+            if position >= self.cursor
+                && !key.is_empty()
+                && !keys.holds(position)
+                && !keys.hold(key, position)
+            {
+                keys.remove_aside(position);
+                return false;
+            }
+        }
+        self.unlooked.remove(position);
+        self.expire(position);
+        true
     }
 
     fn system_lease(&self, now: Now, level: u8, size: u32, tokens: &mut Tokens) -> Lease {

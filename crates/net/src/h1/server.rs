@@ -16,7 +16,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Du
 use bytes::BytesMut;
 use weft_kernel::{SystemClock, Tick};
 use weft_wire::{
-    Length, Method, Version,
+    Length, Method, ResponseHead, Version,
     h1::{ChunkedDecoder, Framing, HeadLimits, ParsedRequest},
 };
 
@@ -25,7 +25,7 @@ use self::{
     closing::{drain_body, linger, may_follow},
     head::{Head, read_head},
     incoming::{Incoming, check_waiting},
-    watch::End,
+    watch::{Client, End},
     writer::{Then, Writer},
 };
 use super::link::Link;
@@ -73,6 +73,8 @@ pub async fn serve<H: Handler>(
         link: Link::new(io, early),
         incoming: Incoming::Done,
         owes_continue: false,
+        touched: false,
+        begins: None,
         waiting: None,
         responding: false,
         informable: true,
@@ -86,25 +88,28 @@ pub async fn serve<H: Handler>(
     let mut draining = stop.draining();
     let mut first = true;
     loop {
-        let parsed = match read_head(&shared, settings, &alarm, &mut draining, first).await {
-            Head::Request(parsed) => parsed,
-            Head::Preface => return unwrap_http2(shared),
-            Head::Closed => return Ended::Closed,
-            Head::Refused(reason, detail) => {
-                let response = handler.refuse(&peer, reason, &detail);
-                let writer =
-                    Writer { shared: &shared, settings, alarm: &alarm, method: &Method::Get };
-                let _ = writer.write(response, false, Version::Http11).await;
-                linger(&shared, &alarm).await;
-                return Ended::Closed;
-            }
-        };
+        let parsed =
+            match read_head(&shared, settings, &alarm, &mut draining, first).await {
+                Head::Request(parsed) => parsed,
+                Head::Preface => return unwrap_http2(shared),
+                Head::Closed => return Ended::Closed,
+                Head::Refused(reason, detail) => {
+                    let response = handler.refuse(&peer, reason, &detail);
+                    let writer =
+                        Writer { shared: &shared, settings, alarm: &alarm, method: &Method::Get };
+                    let _ = writer.write(response, false, Version::Http11).await;
+                    linger(&shared, &alarm).await;
+                    return Ended::Closed;
+                }
+            };
         first = false;
         let ParsedRequest { head, framing, keep_alive, expects_continue, .. } = *parsed;
         let (method, version) = (head.method.clone(), head.version);
         let body = {
             let mut state = shared.borrow_mut();
             state.owes_continue = expects_continue;
+            state.touched = false;
+            state.begins = None;
             state.responding = false;
             state.informable = version == Version::Http11;
             state.waiting = None;
@@ -126,8 +131,19 @@ pub async fn serve<H: Handler>(
         };
         let inform = Inform::h1(&shared);
         let request = Request { head, body, peer: peer.clone(), alarm: alarm.clone(), inform };
-        let Some(mut response) = handle(handler, request, &shared, settings, &alarm).await else {
-            return Ended::Closed;
+        let mut response = match handle(handler, request, &shared, settings, &alarm).await {
+            Ok(response) => response,
+            Err(client) => {
+                if client == Client::Short {
+                    // It may still read that its request was not whole (RFC 9112 section 8).
+                    let response = Response::new(ResponseHead::new(400), Body::Empty);
+                    let writer =
+                        Writer { shared: &shared, settings, alarm: &alarm, method: &method };
+                    let _ = writer.write(response, false, version).await;
+                    linger(&shared, &alarm).await;
+                }
+                return Ended::Closed;
+            }
         };
         // Who waits for the end of a tunnel is not told of the head that opens it.
         let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
@@ -155,26 +171,31 @@ pub async fn serve<H: Handler>(
         return Ended::Closed;
     }
 }
-/// Lets the handler work, watching the client meanwhile; `None` if the client has gone. One that has ended
-/// its direction has not: it is answered.
+/// Lets the handler work, watching the client meanwhile; an error if the client has gone. One that has ended
+/// its direction behind a whole request has not: it is answered.
 async fn handle<H: Handler>(
     handler: &H,
     request: Request,
     shared: &RefCell<Shared>,
     settings: &Settings,
     alarm: &Alarm,
-) -> Option<Response> {
+) -> Result<Response, Client> {
     let mut work = pin!(handler.call(request));
+    let mut still = Tick::NEVER;
     poll_fn(|cx| {
         if let Poll::Ready(response) = work.as_mut().poll(cx) {
-            return Poll::Ready(Some(response));
+            return Poll::Ready(Ok(response));
         }
         let mut state = shared.borrow_mut();
         if !state.link.is_flushed() && matches!(state.link.poll_flush(cx), Poll::Ready(Err(_))) {
-            return Poll::Ready(None);
+            return Poll::Ready(Err(Client::Gone));
         }
-        if watch::is_gone(&mut state, cx) {
-            return Poll::Ready(None);
+        match watch::look(&mut state, cx) {
+            Client::There => {}
+            client => return Poll::Ready(Err(client)),
+        }
+        if watch::poll_unread(&state, alarm, &mut still, cx).is_ready() {
+            return Poll::Ready(Err(Client::Gone));
         }
         check_waiting(&mut state, settings, alarm, cx);
         Poll::Pending

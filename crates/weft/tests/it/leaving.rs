@@ -1,6 +1,6 @@
 //! Clients that leave, end their direction or break their upload once the response has begun.
 
-use std::{net::Shutdown, sync::mpsc};
+use std::{io::Write as _, net::Shutdown, sync::mpsc};
 
 use weft_testkit::{
     Conn, PATIENCE, Upstream, Weft,
@@ -238,5 +238,179 @@ fn a_client_that_ends_within_its_upload_is_told_so_and_the_log_says_that_it_left
         conn.reset();
         let line = weft.wait_line(&format!("/left{number}"));
         assert!(line.contains("\"status\":499"), "{line}");
+    }
+}
+
+/// Requests with a body, each as much of one as a client may have sent before it leaves.
+const UPLOADS: [&str; 6] = [
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\ncontent-length: 3\r\n\r\nabc",
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\ncontent-length: 9\r\n\r\nabc",
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\ncontent-length: 9\r\n\r\n",
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\ntransfer-encoding: chunked\r\n\r\n\
+     3\r\nabc\r\n0\r\n\r\n",
+    "POST /gone HTTP/1.1\r\nhost: t\r\nx-slow: yes\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
+];
+
+/// The places where a request waits before anybody reads its body: what the service has, and the route.
+const WAITS: [(&str, &str); 3] = [
+    (", bulkhead: { in_flight_max: 1, queue_max: 8, queue_timeout: 50s }", ""),
+    (", pool: { connections_max: 1 }", ""),
+    ("", ", fault: { delay: { for: 50s, header: { x-slow: yes } } }"),
+];
+
+/// A node with a request of each of its two workers on the way to a service that answers when it is told to.
+fn waiting(service: &Upstream, (of_service, of_route): (&str, &str)) -> (Weft, [Conn; 2]) {
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}'{of_service} }} }}
+routes: [{{ name: all, to: it, timeout: 55s{of_route} }}]
+",
+            service.address()
+        ),
+    );
+    let first = [(); 2].map(|()| {
+        let mut conn = weft.connect("web");
+        conn.send("GET /first HTTP/1.1\r\nhost: t\r\n\r\n");
+        conn
+    });
+    until("the service is asked", || (service.connections() > 0).then_some(()));
+    active(&weft, 2.0);
+    (weft, first)
+}
+
+fn active(weft: &Weft, count: f64) {
+    until(&format!("{count} requests are under way"), || {
+        (weft.metric("http_server_active_requests", &[]) == count).then_some(())
+    });
+}
+
+#[test]
+fn a_client_with_a_body_that_leaves_before_it_is_read_is_noticed() {
+    for wait in WAITS {
+        let (go, may_go) = mpsc::sync_channel::<()>(8);
+        let may_go = std::sync::Mutex::new(may_go);
+        let service = Upstream::answering(move |request| {
+            if request.target() == "/first" {
+                may_go.lock().unwrap().recv().unwrap();
+            }
+            ok(&request.text())
+        });
+        let (weft, first) = waiting(&service, wait);
+        let clients: Vec<Conn> = UPLOADS
+            .iter()
+            .map(|upload| {
+                let mut conn = weft.connect("web");
+                conn.send(upload);
+                conn
+            })
+            .collect();
+        active(&weft, 8.0);
+        for client in clients {
+            client.reset();
+        }
+        active(&weft, 2.0);
+        assert!(weft.wait_line("/gone").contains("\"status\":499,\"reason\":\"caller_gone\""));
+        // What is not whole when its client ends its direction never will be.
+        for upload in [UPLOADS[1], UPLOADS[2], UPLOADS[3], UPLOADS[5]] {
+            let mut conn = weft.connect("web");
+            conn.send(upload);
+            active(&weft, 3.0);
+            conn.stream().shutdown(Shutdown::Write).unwrap();
+            assert_eq!(conn.response().status(), 400, "{upload}");
+            active(&weft, 2.0);
+        }
+        go.send(()).unwrap();
+        go.send(()).unwrap();
+        for mut conn in first {
+            assert_eq!(conn.response().status(), 200);
+        }
+        assert_eq!(service.seen().len(), 2, "what the gone asked for is done: {wait:?}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_direction_behind_its_body_is_answered_after_a_wait() {
+    for wait in &WAITS[..2] {
+        let (go, may_go) = mpsc::sync_channel::<()>(8);
+        let may_go = std::sync::Mutex::new(may_go);
+        let service = Upstream::answering(move |request| {
+            if request.target() == "/first" {
+                may_go.lock().unwrap().recv().unwrap();
+            }
+            ok(&request.text())
+        });
+        let (weft, first) = waiting(&service, *wait);
+        let mut clients: Vec<Conn> = [UPLOADS[0], UPLOADS[4]]
+            .iter()
+            .map(|upload| {
+                let mut conn = weft.connect("web");
+                conn.send(upload);
+                conn.stream().shutdown(Shutdown::Write).unwrap();
+                conn
+            })
+            .collect();
+        // A long body is whole too, though it is not read ahead in whole.
+        let long = "x".repeat(300_000);
+        let mut conn = weft.connect("web");
+        conn.send(format!(
+            "POST /gone HTTP/1.1\r\nhost: t\r\ncontent-length: 300000\r\n\r\n{long}"
+        ));
+        conn.stream().shutdown(Shutdown::Write).unwrap();
+        active(&weft, 5.0);
+        go.send(()).unwrap();
+        go.send(()).unwrap();
+        for mut conn in first {
+            assert_eq!(conn.response().status(), 200);
+        }
+        for client in &mut clients {
+            let response = client.response();
+            assert_eq!((response.status(), response.text()), (200, "abc".to_owned()), "{wait:?}");
+        }
+        assert_eq!(conn.response().body.len(), 300_000);
+    }
+}
+
+/// What is not read ahead any more is asked after.
+#[test]
+fn a_client_that_is_reset_within_a_long_upload_that_nobody_reads_is_noticed() {
+    let service = Upstream::raw(|mut conn| {
+        conn.head();
+        std::thread::park_timeout(PATIENCE * 2);
+    });
+    let weft = Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes:
+  - {{ name: slow, match: /slow, to: it, timeout: 55s, body_max: off,
+       fault: {{ delay: {{ for: 50s }} }} }}
+  - {{ name: all, to: it, timeout: 55s, body_max: off }}
+",
+            service.address()
+        ),
+    );
+    for path in ["/slow", "/stuck"] {
+        let conn = weft.connect("web");
+        conn.stream().set_nonblocking(true).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 1000000000\r\n\r\n");
+        conn.stream().write_all(head.as_bytes()).unwrap();
+        let part = vec![b'x'; 1 << 20];
+        let mut still = std::time::Instant::now();
+        until("no more is taken", || {
+            if conn.stream().write(&part).is_ok() {
+                still = std::time::Instant::now();
+            }
+            (still.elapsed() > std::time::Duration::from_millis(300)).then_some(())
+        });
+        conn.reset();
+        assert!(weft.wait_line(path).contains("\"status\":499,\"reason\":\"caller_gone\""));
     }
 }

@@ -30,6 +30,10 @@ pub(crate) struct Shared {
     pub(super) incoming: Incoming,
     /// The client waits for `100 Continue`.
     pub(super) owes_continue: bool,
+    /// Somebody has begun to read the body.
+    pub(super) touched: bool,
+    /// Who waits for the first of the body to be here, and does not read it.
+    pub(super) begins: Option<Waker>,
     /// Since when the body has been waited for, and who waits.
     pub(super) waiting: Option<(Tick, Waker)>,
     /// The final response has begun: nothing may be put before it.
@@ -55,6 +59,33 @@ impl Shared {
         self.end = if self.responding { End::Answered } else { End::Asking };
     }
 
+    /// Notes that some of the body, or its end, is here though nobody reads it.
+    pub(super) fn begun(&mut self) {
+        if let Some(waiter) = self.begins.take() {
+            waiter.wake();
+        }
+    }
+
+    /// Whether all that is left of the body has been read ahead, so far as its framing is good.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut ahead = &self.link.inbuf[..];
+        match &self.incoming {
+            Incoming::Done | Incoming::Broken(_) => true,
+            Incoming::Length(left) => ahead.len() as u64 >= *left,
+            Incoming::Chunked(decoder) => {
+                let mut decoder = decoder.clone();
+                loop {
+                    match decoder.decode(ahead) {
+                        Ok(Decoded::Data { skip, len }) => ahead = &ahead[skip + len..],
+                        Ok(Decoded::More { .. }) => return false,
+                        // Whoever reads it sees what is wrong with it.
+                        Ok(Decoded::End { .. }) | Err(_) => return true,
+                    }
+                }
+            }
+        }
+    }
+
     /// Notes that nothing more of the body is to be read.
     fn end_body(&mut self, end: Incoming) {
         self.incoming = end;
@@ -77,15 +108,22 @@ impl Shared {
             Incoming::Length(left) => *left,
             Incoming::Chunked(_) => u64::MAX,
         };
-        if self.link.inbuf.is_empty()
-            && !matches!(std::task::ready!(self.link.poll_read_body(cx, want)), Ok(1..))
-        {
-            self.end_body(Incoming::Broken(Reason::CallerGone));
+        if self.link.inbuf.is_empty() {
+            match self.link.poll_read_body(cx, want) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => self.end_body(Incoming::Broken(Reason::CallerGone)),
+                Poll::Pending => {
+                    // The connection's own task reads too as long as nobody reads the body.
+                    self.begins = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
         }
         Poll::Ready(())
     }
 
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        self.touched = true;
         if self.owes_continue {
             self.owes_continue = false;
             if !self.responding {

@@ -33,28 +33,80 @@ pub(super) enum End {
     Answered,
 }
 
-/// Reads what the client sends ahead; whether it has gone.
-pub(super) fn is_gone(state: &mut Shared, cx: &mut Context<'_>) -> bool {
-    if !matches!(state.incoming, Incoming::Done) {
+/// What is known of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// It is there, as far as is known.
+    There,
+    /// Its connection is broken: nothing that is written reaches it.
+    Gone,
+    /// It ended its direction within its request, so that there is none; it may still read.
+    Short,
+}
+
+/// Reads what the client sends ahead, and says whether it has gone.
+pub(super) fn look(state: &mut Shared, cx: &mut Context<'_>) -> Client {
+    let within = !matches!(state.incoming, Incoming::Done);
+    if within {
         // Whoever reads the body sees its client go; told of the end, this task goes on from there.
         if !state.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
             state.watcher = Some(cx.waker().clone());
         }
-        return false;
+        if state.touched || state.responding || matches!(state.incoming, Incoming::Broken(_)) {
+            return Client::There;
+        }
     }
     while state.end == End::Open && state.link.inbuf.len() < AHEAD_MAX {
-        match state.link.poll_read_head::<()>(cx, |_| None) {
+        let read = state.link.poll_read_head::<()>(cx, |_| None);
+        if within && read.is_ready() {
+            state.begun();
+        }
+        match read {
             Poll::Ready(Ok(Read::More | Read::Found(()))) => {}
             Poll::Ready(Ok(Read::End)) => state.ended(),
             // TLS that ends without a word is an end all the same.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 state.ended();
             }
-            Poll::Ready(Err(_)) => return true,
+            Poll::Ready(Err(_)) => return Client::Gone,
             Poll::Pending => break,
         }
     }
-    false
+    if within && state.end != End::Open && !state.is_whole() {
+        Client::Short
+    } else {
+        Client::There
+    }
+}
+
+/// Whether the client of a request that is not read on has reset its connection: that is asked after now
+/// and then, from `still` on, since nothing tells of it.
+pub(super) fn poll_unread(
+    state: &Shared,
+    alarm: &Alarm,
+    still: &mut Tick,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let full = || state.link.inbuf.len() >= AHEAD_MAX;
+    let unread = match state.incoming {
+        Incoming::Done => full(),
+        Incoming::Broken(_) => false,
+        // Nobody waits for more of the body.
+        _ => state.waiting.is_none() && (state.touched || full()),
+    };
+    if !unread {
+        return Poll::Pending;
+    }
+    if *still == Tick::NEVER {
+        *still = SystemClock::tick();
+    }
+    while alarm.poll(cx, still.plus(STILL)).is_ready() {
+        if state.link.io.is_broken() {
+            return Poll::Ready(());
+        }
+        *still = SystemClock::tick();
+    }
+    Poll::Pending
 }
 
 /// Why a response ends that has had nothing to write since `still`.

@@ -12,7 +12,7 @@ use weft_wire::{
 use super::{
     Settings,
     incoming::{Shared, check_waiting},
-    watch,
+    watch::{self, Client},
 };
 use crate::{
     alarm::Alarm,
@@ -187,7 +187,7 @@ impl Writer<'_> {
                 limit = still.plus(self.settings.stream_idle_timeout);
             }
             let before = state.end;
-            if watch::is_gone(&mut state, cx) {
+            if watch::look(&mut state, cx) == Client::Gone {
                 return Poll::Ready(Err(Reason::CallerGone));
             }
             if state.end != before {

@@ -5,6 +5,8 @@
 //! shared by streams. A connection is retired when it is idle or old or has served enough, when its
 //! endpoint is gone, and when the service said how long it keeps one open.
 
+mod shared;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
@@ -14,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::h1::HeadLimits;
 
@@ -150,11 +152,14 @@ pub(crate) struct Slot {
     #[expect(clippy::vec_box, reason = "a lent connection keeps its box")]
     idle: RefCell<Vec<Box<h1::client::Connection>>>,
     open: Cell<usize>,
-    waiters: RefCell<VecDeque<oneshot::Sender<()>>>,
+    waiters: RefCell<VecDeque<Waiter>>,
+    /// How many of those who wait want a stream.
+    sharing: Cell<usize>,
     shared: RefCell<Vec<(h2::client::Connection, Rc<Lease>)>>,
-    /// An HTTP/2 connection is being opened.
-    opening: Cell<bool>,
-    opened: Notify,
+    /// How many HTTP/2 connections are being opened.
+    opening: Cell<usize>,
+    /// No further one is opened before, since one could not be.
+    opens_again: Cell<Tick>,
     /// What TLS agreed on last.
     speaks: Cell<Option<Alpn>>,
     /// How many streams the last shared connection allowed.
@@ -169,9 +174,10 @@ impl Slot {
             idle: RefCell::default(),
             open: Cell::new(0),
             waiters: RefCell::default(),
+            sharing: Cell::new(0),
             shared: RefCell::default(),
-            opening: Cell::new(false),
-            opened: Notify::new(),
+            opening: Cell::new(0),
+            opens_again: Cell::new(Tick::default()),
             speaks: Cell::new(None),
             allowed: Cell::new(STREAMS_FIRST),
             destination,
@@ -179,40 +185,69 @@ impl Slot {
     }
 
     fn call_next(&self) {
-        while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
-            if waiter.send(()).is_ok() {
+        loop {
+            let Some(waiter) = self.waiters.borrow_mut().pop_front() else { break };
+            if waiter.call.send(Ok(())).is_ok() {
                 break;
             }
         }
     }
 
+    /// Counts a connection that is about to be opened.
+    fn lease(self: &Rc<Self>) -> Lease {
+        self.open.set(self.open.get() + 1);
+        Lease(Rc::downgrade(self))
+    }
+
     /// Waits for a place at the end of the queue; at its head, if it has waited already and another was
-    /// faster. Whether there may be one now: `false` after `until`.
-    async fn queue(self: &Rc<Self>, until: Tick, again: bool) -> bool {
+    /// faster. There may be one now, unless the wait, which began at `since`, was in vain or is over.
+    async fn queue(
+        self: &Rc<Self>,
+        (since, until): (Tick, Tick),
+        again: bool,
+        shares: bool,
+    ) -> Result<()> {
         let (call, called) = oneshot::channel();
         {
             let mut waiters = self.waiters.borrow_mut();
+            let waiter = Waiter { call, since, shares };
             if again {
-                waiters.push_front(call);
+                waiters.push_front(waiter);
             } else {
                 // Who has given up leaves a dead entry behind.
                 if waiters.len() >= self.waiters_max() {
-                    waiters.retain(|waiter| !waiter.is_closed());
+                    waiters.retain(|waiter| !waiter.call.is_closed());
                 }
                 if waiters.len() >= self.waiters_max() {
-                    return false;
+                    return Err(self.exhausted());
                 }
-                waiters.push_back(call);
+                waiters.push_back(waiter);
             }
         }
-        let mut place = Place { slot: self.clone(), called };
+        let mut place = Place::new(self.clone(), called, shares);
         let left = until.since(SystemClock::tick());
-        matches!(tokio::time::timeout(left, &mut place.called).await, Ok(Ok(())))
+        match tokio::time::timeout(left, &mut place.called).await {
+            Ok(Ok(called)) => called,
+            _ => Err(self.exhausted()),
+        }
     }
 
     fn waiters_max(&self) -> usize {
         let connections = self.options.borrow().connections_max;
-        connections.saturating_mul(WAITERS_PER_CONNECTION).max(WAITERS_MIN)
+        let queued = connections.saturating_mul(WAITERS_PER_CONNECTION).max(WAITERS_MIN);
+        // Beside those who wait for what is being opened.
+        queued.saturating_add(self.opening.get().saturating_mul(self.streams_expected()))
+    }
+
+    fn exhausted(&self) -> Error {
+        let say = match self.is_full() {
+            true => format!(
+                "all {} connections to the endpoint are in use",
+                self.options.borrow().connections_max
+            ),
+            false => "no stream on a connection to the endpoint became free".to_owned(),
+        };
+        Error::new(Reason::PoolExhausted, say)
     }
 
     fn take_back(&self, connection: Box<h1::client::Connection>) {
@@ -268,10 +303,7 @@ impl Slot {
             .iter()
             .filter(|(connection, _)| {
                 let most = most.min(connection.streams_max).min(connection.streams_allowed());
-                connection.streams() < most
-                    && !connection.is_worn()
-                    && !is_old(connection.opened, options.age_max, now)
-                    && options.requests_max.is_none_or(|most| connection.served.get() < most)
+                connection.streams() < most && goes_on(connection, &options, now)
             })
             .min_by_key(|(connection, _)| connection.streams())
             .map(|(connection, _)| connection.clone())?;
@@ -280,16 +312,40 @@ impl Slot {
     }
 }
 
-/// One who waits. A call that comes when it has given up goes to the next.
+/// Whether a shared connection may carry further streams, once there is room for them.
+fn goes_on(connection: &h2::client::Connection, options: &Options, now: Tick) -> bool {
+    !connection.is_worn()
+        && !is_old(connection.opened, options.age_max, now)
+        && options.requests_max.is_none_or(|most| connection.served.get() < most)
+}
+
+/// One who waits, to be called when there may be a place, or told why there is none.
+struct Waiter {
+    call: oneshot::Sender<Result<()>>,
+    since: Tick,
+    /// It waits for a stream of a connection that others have too.
+    shares: bool,
+}
+
+/// The side of one who waits. A call that comes when it has given up goes to the next.
 struct Place {
     slot: Rc<Slot>,
-    called: oneshot::Receiver<()>,
+    called: oneshot::Receiver<Result<()>>,
+    shares: bool,
+}
+
+impl Place {
+    fn new(slot: Rc<Slot>, called: oneshot::Receiver<Result<()>>, shares: bool) -> Self {
+        slot.sharing.set(slot.sharing.get() + usize::from(shares));
+        Self { slot, called, shares }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.slot.sharing.set(self.slot.sharing.get() - usize::from(self.shares));
         self.called.close();
-        if self.called.try_recv().is_ok() {
+        if matches!(self.called.try_recv(), Ok(Ok(()))) {
             self.slot.call_next();
         }
     }
@@ -355,20 +411,23 @@ impl Pool {
         Some(Lent::H1 { connection, home: Home(Rc::downgrade(&slot)) })
     }
 
-    /// Lends a connection to an endpoint when none is at hand, or to pass over those that are: a fresh one
-    /// to `target` within `timeout`. If there may be no more, waits for one until `patience`.
+    /// Lends a connection to an endpoint when none is at hand, or to pass over those that are, as `fresh`
+    /// says: a fresh one to `target` within `timeout`. If there may be no more, waits for one until `patience`.
     pub async fn lend<D: Destination + 'static>(
         &self,
         endpoint: &Arc<D>,
         wanted: Wanted,
         options: &Arc<Options>,
         (timeout, patience): (Duration, Tick),
-        target: impl FnOnce() -> Target,
+        fresh: bool,
+        target: impl Fn() -> Target,
     ) -> Result<Lent> {
         let slot = self.slot(endpoint, options);
-        if slot.wants_h2(wanted) {
+        let wants_h2 = slot.wants_h2(wanted);
+        if wants_h2 && !fresh {
             self.lend_shared(&slot, (timeout, patience), target).await
         } else {
+            let wanted = if wants_h2 { Wanted::H2 } else { wanted };
             self.lend_own(&slot, wanted, (timeout, patience), target).await
         }
     }
@@ -379,108 +438,29 @@ impl Pool {
         slot: &Rc<Slot>,
         wanted: Wanted,
         (timeout, patience): (Duration, Tick),
-        target: impl FnOnce() -> Target,
+        target: impl Fn() -> Target,
     ) -> Result<Lent> {
         let mut again = false;
+        let began = SystemClock::tick();
         while slot.is_full() {
-            if !slot.queue(patience, again).await {
-                return Err(exhausted(&slot.options.borrow()));
-            }
+            slot.queue((began, patience), again, false).await?;
             again = true;
             if let Some(connection) = slot.take_idle(SystemClock::tick()) {
                 return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
             }
         }
-        self.open(slot, wanted, timeout, target).await
-    }
-
-    /// Waits for the connection that is being opened, for a stream of one that is there, or opens one.
-    async fn lend_shared(
-        &self,
-        slot: &Rc<Slot>,
-        (timeout, patience): (Duration, Tick),
-        target: impl FnOnce() -> Target,
-    ) -> Result<Lent> {
-        let mut limit = SystemClock::tick().plus(timeout);
-        let mut again = false;
-        loop {
-            if slot.opening.get() {
-                let left = limit.since(SystemClock::tick());
-                if tokio::time::timeout(left, slot.opened.notified()).await.is_err() {
-                    return Err(Error::new(
-                        Reason::ConnectTimeout,
-                        format!("no connection was there within {timeout:?}"),
-                    ));
-                }
-            } else if slot.is_full() {
-                if !slot.queue(patience, again).await {
-                    return Err(exhausted(&slot.options.borrow()));
-                }
-                again = true;
-                limit = SystemClock::tick().plus(timeout);
-            } else {
-                break;
+        let lease = slot.lease();
+        Ok(match open(slot, wanted, timeout, &target(), &self.stop).await? {
+            Opened::H1(mut connection) => {
+                connection.lease = Some(lease);
+                Lent::H1 { connection, home: Home(Rc::downgrade(slot)) }
             }
-            if let Some(lent) = slot.take_shared(SystemClock::tick()) {
-                return Ok(lent);
+            Opened::H2(connection) => {
+                let stream = connection.begin();
+                slot.shared.borrow_mut().push((connection.clone(), Rc::new(lease)));
+                Lent::H2 { connection, stream }
             }
-        }
-        slot.opening.set(true);
-        let _opening = Opening(slot.clone());
-        self.open(slot, Wanted::H2, timeout, target).await
-    }
-
-    async fn open(
-        &self,
-        slot: &Rc<Slot>,
-        wanted: Wanted,
-        timeout: Duration,
-        target: impl FnOnce() -> Target,
-    ) -> Result<Lent> {
-        slot.open.set(slot.open.get() + 1);
-        let lease = Lease(Rc::downgrade(slot));
-        let connected = connect(&target(), timeout).await?;
-        let alpn = connected.alpn;
-        slot.speaks.set(alpn);
-        let secure = connected.io.tls_info().is_some();
-        let is_h2 = match wanted {
-            Wanted::H1 => false,
-            Wanted::Either => alpn == Some(Alpn::H2),
-            Wanted::H2 if secure && alpn != Some(Alpn::H2) => {
-                return Err(Error::new(
-                    Reason::UpstreamTls,
-                    "the endpoint does not speak HTTP/2: it was not agreed on by ALPN",
-                ));
-            }
-            Wanted::H2 => true,
-        };
-        if !is_h2 {
-            let mut connection = Box::new(h1::client::Connection::new(connected.io));
-            connection.lease = Some(lease);
-            return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
-        }
-        let settings = {
-            let options = slot.options.borrow();
-            h2::client::Settings {
-                header_bytes_max: options.head.bytes_max,
-                streams_max: options.streams_max,
-                streams_first: slot.allowed.get(),
-            }
-        };
-        let opened = h2::client::Connection::open(connected.io, settings, &self.stop);
-        let mut connection = match tokio::time::timeout(timeout, opened).await {
-            Ok(opened) => opened?,
-            Err(_) => {
-                return Err(Error::new(
-                    Reason::ConnectTimeout,
-                    format!("the HTTP/2 handshake did not end within {timeout:?}"),
-                ));
-            }
-        };
-        connection.freed = Freed(Rc::downgrade(slot));
-        slot.shared.borrow_mut().push((connection.clone(), Rc::new(lease)));
-        let stream = connection.begin();
-        Ok(Lent::H2 { connection, stream })
+        })
     }
 
     /// Retires what is idle for too long, old, closed by the other side, or leads to what is gone. To be
@@ -522,19 +502,55 @@ impl Pool {
     }
 }
 
-/// Lets others try once a connection has been opened, or could not be.
-struct Opening(Rc<Slot>);
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        self.0.opening.set(false);
-        self.0.opened.notify_waiters();
-    }
+/// A connection that was opened; it is not counted by itself.
+enum Opened {
+    H1(Box<h1::client::Connection>),
+    H2(h2::client::Connection),
 }
 
-fn exhausted(options: &Options) -> Error {
-    Error::new(
-        Reason::PoolExhausted,
-        format!("all {} connections to the endpoint are in use", options.connections_max),
-    )
+async fn open(
+    slot: &Rc<Slot>,
+    wanted: Wanted,
+    timeout: Duration,
+    target: &Target,
+    stop: &Stop,
+) -> Result<Opened> {
+    let connected = connect(target, timeout).await?;
+    let alpn = connected.alpn;
+    slot.speaks.set(alpn);
+    let secure = connected.io.tls_info().is_some();
+    let is_h2 = match wanted {
+        Wanted::H1 => false,
+        Wanted::Either => alpn == Some(Alpn::H2),
+        Wanted::H2 if secure && alpn != Some(Alpn::H2) => {
+            return Err(Error::new(
+                Reason::UpstreamTls,
+                "the endpoint does not speak HTTP/2: it was not agreed on by ALPN",
+            ));
+        }
+        Wanted::H2 => true,
+    };
+    if !is_h2 {
+        return Ok(Opened::H1(Box::new(h1::client::Connection::new(connected.io))));
+    }
+    let settings = {
+        let options = slot.options.borrow();
+        h2::client::Settings {
+            header_bytes_max: options.head.bytes_max,
+            streams_max: options.streams_max,
+            streams_first: slot.allowed.get(),
+        }
+    };
+    let opened = h2::client::Connection::open(connected.io, settings, stop);
+    let mut connection = match tokio::time::timeout(timeout, opened).await {
+        Ok(opened) => opened?,
+        Err(_) => {
+            return Err(Error::new(
+                Reason::ConnectTimeout,
+                format!("the HTTP/2 handshake did not end within {timeout:?}"),
+            ));
+        }
+    };
+    connection.freed = Freed(Rc::downgrade(slot));
+    Ok(Opened::H2(connection))
 }

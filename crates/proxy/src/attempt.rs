@@ -285,7 +285,7 @@ impl Try<'_> {
         let queued = &self.times.queued;
         place.begin(now);
         // In a box: it is rare, and large.
-        let lent = Box::pin(pool.lend(endpoint, self.wanted, &upstream.pool, times, || {
+        let lent = Box::pin(pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
             // To connect is the endpoint's part.
             place.end(queued, SystemClock::tick());
             upstream.target(endpoint, self.wanted, self.ends)

@@ -12,7 +12,7 @@ use std::{
 };
 
 use weft_testkit::{
-    Conn, PATIENCE, Upstream, Weft,
+    Conn, PATIENCE, Upstream, Weft, certs,
     frames::{self, Frame},
     http2::{self, Client, request},
     until,
@@ -403,4 +403,149 @@ fn what_ends_a_connection_is_asked_again_on_another() {
     });
     assert_eq!(upstream.connections(), 2);
     assert!(weft.wait_line("/bad").contains("upstream_malformed"));
+}
+
+/// A service behind TLS whose connections take a while to open, or never do after the first `well`.
+fn slow_to_open(
+    wait: Duration,
+    well: usize,
+    answer_after: Duration,
+) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let tls = certs::Authority::new("ca").issue(&["localhost"]).server(&["h2"], None);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let counted = opened.clone();
+    thread::spawn(move || {
+        http2::run(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let number = counted.fetch_add(1, Ordering::AcqRel);
+                let tls = tls.clone();
+                http2::beside(async move {
+                    tokio::time::sleep(wait).await;
+                    if number >= well {
+                        std::future::pending::<()>().await;
+                    }
+                    let stream = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await.unwrap();
+                    let mut settings = h2::server::Builder::new();
+                    settings.max_concurrent_streams(100);
+                    let mut connection =
+                        settings.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        http2::beside(async move {
+                            tokio::time::sleep(answer_after).await;
+                            let _ = respond.send_response(http::Response::new(()), true);
+                        });
+                    }
+                });
+            }
+        });
+    });
+    (address, opened)
+}
+
+/// The statuses of so many requests at once over a connection.
+async fn at_once(client: &Client, count: usize) -> Vec<u16> {
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        let response = client.open(request("POST", "/").body(()).unwrap()).await.unwrap();
+        asked.push(http2::beside(async move {
+            response.await.map_or(0, |head| head.status().as_u16())
+        }));
+    }
+    let mut statuses = Vec::new();
+    for one in asked {
+        statuses.push(one.await.unwrap());
+    }
+    statuses
+}
+
+/// A node whose clients may have many streams on one connection, and so at one worker.
+fn wide(service: std::net::SocketAddr, more: &str) -> Weft {
+    Weft::start(
+        BIN,
+        &format!(
+            "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
+listeners: {{ web: {{ address: '@web', limits: {{ streams_max: 600 }} }} }}
+services: {{ it: {{ endpoints: '{service}'{more} }} }}
+routes: [{{ name: all, to: it, retry: off }}]
+"
+        ),
+    )
+}
+
+const SECURE: &str = ", protocol: http2, tls: { insecure_skip_verify: true }";
+
+#[test]
+fn a_burst_has_its_connections_opened_side_by_side() {
+    // Opened one after the other they would take as long as three times the limit of one.
+    let (address, opened) =
+        slow_to_open(Duration::from_millis(600), usize::MAX, Duration::from_secs(4));
+    let weft = wide(address, SECURE);
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        assert_eq!(at_once(&client, 500).await, [200; 500]);
+    });
+    assert_eq!(opened.load(Ordering::Acquire), 5, "no more than are needed");
+}
+
+#[test]
+fn who_waits_for_a_connection_hears_of_streams_that_become_free_on_another() {
+    let (address, opened) = slow_to_open(Duration::ZERO, 1, Duration::from_millis(600));
+    let weft = wide(address, SECURE);
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        assert_eq!(at_once(&client, 1).await, [200]);
+        // The last are answered after the limit of the connection that is being opened.
+        assert_eq!(at_once(&client, 250).await, [200; 250]);
+    });
+    assert!(opened.load(Ordering::Acquire) > 1, "another connection was tried");
+    assert_eq!(weft.metric("weft_service_ejections_total", &[]), 0.0);
+}
+
+#[test]
+fn a_connection_that_cannot_be_opened_is_told_to_all_who_wait_for_it() {
+    let (address, _) = slow_to_open(Duration::ZERO, 0, Duration::ZERO);
+    let weft = wide(address, &format!("{SECURE}, ejection: off"));
+    let began = Instant::now();
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        assert_eq!(at_once(&client, 60).await, [504; 60]);
+    });
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(weft.wait_line("connect_timeout").contains("504"));
+}
+
+#[test]
+fn refused_connections_are_not_waited_for_beside_one_that_is_there() {
+    // Its listener is closed once it has one connection, on which each answer takes a while.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        http2::run(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let mut settings = h2::server::Builder::new();
+            settings.max_concurrent_streams(100);
+            let mut connection = settings.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                http2::beside(async move {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                    let _ = respond.send_response(http::Response::new(()), true);
+                });
+            }
+        });
+    });
+    let weft = wide(address, ", protocol: http2");
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        assert_eq!(at_once(&client, 1).await, [200]);
+        assert_eq!(at_once(&client, 200).await, [200; 200]);
+    });
 }

@@ -3,11 +3,12 @@
 //! It is served on the control runtime, so that no scrape or question ever meets a request. One table of
 //! operations makes the router and the OpenAPI document. What was not done is told as problem+json.
 //!
-//! Invariants: a body has at most [`BODY_BYTES_MAX`] and ends in time, and at most [`CONNECTIONS_MAX`]
-//! connections are open; with a token, everything but liveness and readiness needs it; without one, what
+//! Invariants: a body has at most [`BODY_BYTES_MAX`] and ends in time; at most [`CONNECTIONS_MAX`] requests
+//! are answered at once on a few more connections, and connections without a request keep nobody out; with a token, everything but liveness and readiness needs it; without one, what
 //! only a browser sends is refused; no secret is ever shown.
 //!
-//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `body`, `problem`, `openapi`.
+//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `seats`, `body`, `problem`,
+//! `openapi`.
 
 mod body;
 pub mod explain;
@@ -16,6 +17,7 @@ mod messages;
 mod openapi;
 mod operations;
 mod problem;
+mod seats;
 pub mod view;
 
 use std::{
@@ -30,7 +32,11 @@ use std::{
 use anyhow::Context as _;
 use axum::{Router, response::IntoResponse, response::Response};
 use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,17 +44,21 @@ use tokio::{
     task::JoinSet,
 };
 use tower::ServiceExt as _;
+use weft_kernel::Code;
 use weft_net::Address;
 
+use self::{
+    problem::Problem,
+    seats::{Answering, Seat, Seats, Turn},
+};
 use crate::{config::leaf::Secret, node::Node};
 
 /// The most bytes of a request body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The most connections at once, fewer where the process may open few files; more wait in the queue of the
-/// socket.
+/// The most requests at once that are no probes, fewer where the process may open few files.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a header section to arrive, also on a connection that is kept.
-const HEADER_TIME: Duration = Duration::from_secs(30);
+const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Time for what is under way when the API stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
 /// The wait after a connection could not be accepted, as when there are no descriptors left.
@@ -138,16 +148,21 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let router = operations::router(node);
-    let most = CONNECTIONS_MAX.min(weft_net::descriptors::admin_max());
+    let mut seats = Seats::new(CONNECTIONS_MAX, weft_net::descriptors::admin_max());
+    let left = seats.left();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
+        let full = seats.is_full();
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < most => match accepted {
+            () = left.notified(), if full => {}
+            accepted = listener.accept(), if !full => match accepted {
                 Ok(connection) => {
-                    connections.spawn(converse(connection, router.clone(), token.clone()));
+                    let seat = seats.seat();
+                    let served = converse(connection, router.clone(), token.clone(), seat.clone());
+                    seats.take(seat, connections.spawn(served));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin API could not accept a connection");
@@ -162,20 +177,34 @@ pub async fn serve(
 }
 
 /// Answers the requests of one connection.
-async fn converse(connection: Box<dyn Connection>, router: Router, token: Option<Secret>) {
+async fn converse(
+    connection: Box<dyn Connection>,
+    router: Router,
+    token: Option<Secret>,
+    seat: Arc<Seat>,
+) {
     let handover = messages::Handover::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(handover.clone());
         let refused = refuse(&request, token.as_ref());
-        let router = router.clone();
+        let (router, seat) = (router.clone(), seat.clone());
         async move {
-            match refused {
-                Some(response) => Ok(response),
-                None => {
-                    router.oneshot(request.map(body::Timed::new)).await
-                        as Result<Response, Infallible>
-                }
+            let turn = seat.turn();
+            if request.body().is_end_stream() {
+                turn.begin();
             }
+            let (response, place) = match refused {
+                Some(response) => (response, None),
+                None if operations::is_probe(request.uri().path()) => {
+                    (answer(router, request, &turn).await, None)
+                }
+                None => match seat.place().await {
+                    Some(place) => (answer(router, request, &turn).await, Some(place)),
+                    None => (busy(), None),
+                },
+            };
+            turn.begin();
+            Ok::<_, Infallible>(response.map(|body| Answering { body, turn, _place: place }))
         }
     });
     let served = http1::Builder::new()
@@ -185,16 +214,42 @@ async fn converse(connection: Box<dyn Connection>, router: Router, token: Option
         .with_upgrades()
         .await;
     match served {
-        Ok(()) => handover.talk().await,
+        Ok(()) if handover.is_taken() => {
+            // The answer that it began with has given its place back.
+            let _place = seat.place_at_last().await;
+            let turn = seat.turn();
+            turn.begin();
+            handover.talk().await;
+        }
+        Ok(()) => {}
         Err(error) => tracing::debug!(%error, "a connection of the admin API broke off"),
     }
 }
 
+/// Has the operation answer that a request is for.
+async fn answer(router: Router, request: Request<Incoming>, turn: &Arc<Turn>) -> Response {
+    let request = request.map(|body| body::Timed::new(body, turn.clone()));
+    let answered: Result<Response, Infallible> = router.oneshot(request).await;
+    answered.unwrap_or_else(|never| match never {})
+}
+
+/// The answer to one too many.
+fn busy() -> Response {
+    let say = format!("{CONNECTIONS_MAX} requests to the admin API are under way");
+    Problem::new(Code::Overloaded, say).into_response()
+}
+
 /// The answer to who may not ask.
 fn refuse(request: &Request<Incoming>, token: Option<&Secret>) -> Option<Response> {
+    let headers = request.headers();
+    if headers.get_all(http::header::HOST).iter().nth(1).is_some() {
+        let problem = Problem::new(Code::Invalid, "the field Host is there more than once");
+        return Some(problem.into_response());
+    }
     if operations::is_open(request.uri().path()) {
         return None;
     }
-    let checked = guard::check(request.headers(), token.map(Secret::reveal));
+    let host = request.uri().authority().map(http::uri::Authority::as_str);
+    let checked = guard::check(headers, host, token.map(Secret::reveal));
     checked.err().map(IntoResponse::into_response)
 }

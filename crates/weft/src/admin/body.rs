@@ -4,6 +4,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,19 +13,23 @@ use axum::{BoxError, body::Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use super::seats::Turn;
+
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
 
 /// A body with its time.
 pub(super) struct Timed {
     body: Incoming,
+    /// Told of its end.
+    turn: Arc<Turn>,
     /// Set once the body is waited for.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self { body, limit: None }
+    pub(super) fn new(body: Incoming, turn: Arc<Turn>) -> Self {
+        Self { body, turn, limit: None }
     }
 }
 
@@ -37,6 +42,9 @@ impl Body for Timed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if frame.is_none() || self.body.is_end_stream() {
+                self.turn.begin();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let limit = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIME)));

@@ -9,11 +9,15 @@ use weft_kernel::Code;
 
 use super::problem::Problem;
 
-/// Whether a request with this header section may go on.
-pub(super) fn check(headers: &HeaderMap, token: Option<&str>) -> Result<(), Problem> {
+/// Whether a request with this header section may go on; `host` is that of its target, if it names one.
+pub(super) fn check(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    token: Option<&str>,
+) -> Result<(), Problem> {
     match token {
         Some(token) => check_token(headers, token),
-        None => check_origin(headers),
+        None => check_origin(headers, host),
     }
 }
 
@@ -36,13 +40,13 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && differences == 0
 }
 
-fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_origin(headers: &HeaderMap, target: Option<&str>) -> Result<(), Problem> {
     if headers.contains_key(header::ORIGIN) {
         let detail = "web pages may not use the admin API unless it has a token";
         return Err(Problem::new(Code::Denied, detail));
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_local(host) {
+    if is_local(host) && target.is_none_or(is_local) {
         return Ok(());
     }
     let detail = "without a token the admin API answers to an address or to localhost alone";
@@ -86,13 +90,13 @@ mod tests {
             (None, false),
         ] {
             let lines: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
-            let checked = check(&headers(&lines), Some("secret"));
+            let checked = check(&headers(&lines), None, Some("secret"));
             assert_eq!(checked.is_ok(), good, "{shown:?}");
             assert!(checked.is_ok() || checked.unwrap_err().code == Code::Unauthenticated);
         }
         // Whoever knows the token may come from anywhere.
         let lines = [("authorization", "Bearer secret"), ("origin", "http://x"), ("host", "x")];
-        assert_eq!(check(&headers(&lines), Some("secret")), Ok(()));
+        assert_eq!(check(&headers(&lines), None, Some("secret")), Ok(()));
     }
 
     #[test]
@@ -110,9 +114,13 @@ mod tests {
             ("127.0.0.1.evil.example:9901", false),
             ("a:b:c", false),
         ] {
-            assert_eq!(check(&headers(&[("host", host)]), None).is_ok(), good, "{host}");
+            assert_eq!(check(&headers(&[("host", host)]), None, None).is_ok(), good, "{host}");
         }
         let page = headers(&[("host", "127.0.0.1:9901"), ("origin", "http://evil.example")]);
-        assert!(check(&page, None).is_err());
+        assert!(check(&page, None, None).is_err());
+        // A target that names a host itself is for that one, whatever Host says (RFC 9112 section 3.2.2).
+        let local = headers(&[("host", "localhost")]);
+        assert!(check(&local, Some("127.0.0.1:9901"), None).is_ok());
+        assert!(check(&local, Some("evil.example"), None).is_err());
     }
 }

@@ -33,6 +33,11 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Handover(Arc<Mutex<Option<(OnUpgrade, Session)>>>);
 
 impl Handover {
+    /// Whether the connection has become a WebSocket.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     /// Speaks until one of both sides ends it; returns at once for a connection that stayed with HTTP.
     pub(super) async fn talk(&self) {
         let left = self.0.lock().take();

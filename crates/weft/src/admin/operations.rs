@@ -181,6 +181,11 @@ pub(super) fn is_open(path: &str) -> bool {
     ["/healthz", "/readyz"].contains(&path)
 }
 
+/// Whether a path is one that those ask again and again who watch over the node.
+pub(super) fn is_probe(path: &str) -> bool {
+    is_open(path) || path == "/metrics"
+}
+
 /// The operations as a router.
 pub(super) fn router(node: Arc<Node>) -> Router {
     operations()

@@ -287,3 +287,45 @@ fn the_commands_tell_what_the_node_says() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("GET x /orders/1 on web"), "{}", text(&output));
 }
+
+/// Connections that say nothing, or no more than this.
+const QUIET: [&str; 4] = [
+    "",
+    "GET /v1/st",
+    "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "POST /v1/config/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nab",
+];
+
+#[test]
+fn connections_without_a_request_keep_nobody_out() {
+    let service = Upstream::saying("well");
+    let weft = node(&service, PLAIN);
+    for said in QUIET {
+        let quiet: Vec<_> = (0..100)
+            .map(|_| {
+                let mut conn = weft.connect("admin");
+                conn.send(said);
+                conn
+            })
+            .collect();
+        let began = std::time::Instant::now();
+        for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
+            assert_eq!(call(&weft, "GET", path, "", "").status(), 200, "{path} beside {said:?}");
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{said:?}");
+        drop(quiet);
+    }
+}
+
+#[test]
+fn a_request_says_once_which_host_it_is_for() {
+    let service = Upstream::saying("well");
+    let weft = node(&service, PLAIN);
+    let ask = |head: &str| weft.connect("admin").ask(format!("{head}\r\n\r\n")).status();
+    for path in ["/v1/status", "/healthz"] {
+        let twice = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nhost: evil.example");
+        assert_eq!(ask(&twice), 400, "{path}");
+    }
+    assert_eq!(ask("GET http://evil.example/v1/status HTTP/1.1\r\nhost: localhost"), 403);
+    assert_eq!(ask("GET http://localhost/v1/status HTTP/1.1\r\nhost: localhost"), 200);
+}

@@ -1,0 +1,174 @@
+//! The connections of the admin API, of which there are few: whoever opens as many and says nothing must not
+//! keep out those who ask whether the node is well.
+//!
+//! At the bound the connection makes way that has waited longest for its client: for a whole request, or for
+//! the next one. One whose answer is under way, as a stream is, does not. A request takes a place for as long
+//! as its answer lasts; there are fewer of these than connections, and a probe needs none.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{BoxError, body::Bytes};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+};
+use weft_kernel::{SystemClock, Tick};
+
+/// The most connections beyond those whose requests may take a place.
+const SPARE: usize = 8;
+/// The longest wait of a request for a place.
+const PLACE_TIME: Duration = Duration::from_secs(1);
+
+/// The connections that there are.
+pub(super) struct Seats {
+    most: usize,
+    taken: Vec<(Arc<Seat>, AbortHandle)>,
+    places: Arc<Semaphore>,
+    left: Arc<Notify>,
+}
+
+impl Seats {
+    /// So many for requests, within `most` altogether.
+    pub(super) fn new(requests: usize, most: usize) -> Self {
+        let most = most.min(requests + SPARE).max(1);
+        let requests = requests.min(most - SPARE.min(most / 4));
+        Self {
+            most,
+            taken: Vec::new(),
+            places: Arc::new(Semaphore::new(requests)),
+            left: Arc::default(),
+        }
+    }
+
+    /// A seat for a connection that has come.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        Arc::new(Seat {
+            uses: AtomicUsize::new(0),
+            since: AtomicU64::new(SystemClock::tick().nanos()),
+            places: self.places.clone(),
+            left: self.left.clone(),
+        })
+    }
+
+    /// Whether a further connection finds no room, nor one that would make way for it.
+    pub(super) fn is_full(&mut self) -> bool {
+        if self.taken.len() < self.most {
+            return false;
+        }
+        self.taken.retain(|(_, task)| !task.is_finished());
+        self.taken.len() >= self.most && self.taken.iter().all(|(seat, _)| seat.is_used())
+    }
+
+    /// Takes a seat for the connection that this task serves, which another makes way for at the bound.
+    pub(super) fn take(&mut self, seat: Arc<Seat>, task: AbortHandle) {
+        if self.taken.len() >= self.most {
+            let waits = self.taken.iter().enumerate().filter(|(_, (seat, _))| !seat.is_used());
+            let longest = waits.min_by_key(|(_, (seat, _))| seat.since.load(Acquire));
+            if let Some((index, _)) = longest {
+                self.taken.swap_remove(index).1.abort();
+            }
+        }
+        self.taken.push((seat, task));
+    }
+
+    /// Tells when an answer has ended.
+    pub(super) fn left(&self) -> Arc<Notify> {
+        self.left.clone()
+    }
+}
+
+/// The place of one connection.
+pub(super) struct Seat {
+    uses: AtomicUsize,
+    /// Since when it has waited for its client.
+    since: AtomicU64,
+    places: Arc<Semaphore>,
+    left: Arc<Notify>,
+}
+
+impl Seat {
+    fn is_used(&self) -> bool {
+        self.uses.load(Acquire) > 0
+    }
+
+    /// A request that has come on it.
+    pub(super) fn turn(self: &Arc<Self>) -> Arc<Turn> {
+        Arc::new(Turn { seat: self.clone(), begun: AtomicBool::new(false) })
+    }
+
+    /// A place for a request; `None` if all are taken for too long.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.places.clone().acquire_owned();
+        tokio::time::timeout(PLACE_TIME, place).await.ok()?.ok()
+    }
+
+    /// A place, however long that takes.
+    pub(super) async fn place_at_last(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+}
+
+/// A request: its connection does not make way from when it is whole until its answer has ended.
+pub(super) struct Turn {
+    seat: Arc<Seat>,
+    begun: AtomicBool,
+}
+
+impl Turn {
+    /// Notes that the request is whole, or answered already.
+    pub(super) fn begin(&self) {
+        if !self.begun.swap(true, AcqRel) {
+            self.seat.uses.fetch_add(1, AcqRel);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if *self.begun.get_mut() {
+            let now: Tick = SystemClock::tick();
+            self.seat.since.store(now.nanos(), std::sync::atomic::Ordering::Release);
+            self.seat.uses.fetch_sub(1, AcqRel);
+            self.seat.left.notify_one();
+        }
+    }
+}
+
+/// The body of an answer, which holds what its request has taken.
+pub(super) struct Answering {
+    pub(super) body: axum::body::Body,
+    pub(super) turn: Arc<Turn>,
+    pub(super) _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.turn.begin();
+        Pin::new(&mut self.body)
+            .poll_frame(cx)
+            .map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -88,19 +88,20 @@ pub async fn serve<H: Handler>(
     let mut draining = stop.draining();
     let mut first = true;
     loop {
-        let parsed = match read_head(&shared, settings, &alarm, &mut draining, first).await {
-            Head::Request(parsed) => parsed,
-            Head::Preface => return unwrap_http2(shared),
-            Head::Closed => return Ended::Closed,
-            Head::Refused(reason, detail) => {
-                let response = handler.refuse(&peer, reason, &detail);
-                let writer =
-                    Writer { shared: &shared, settings, alarm: &alarm, method: &Method::Get };
-                let _ = writer.write(response, false, Version::Http11).await;
-                linger(&shared, &alarm).await;
-                return Ended::Closed;
-            }
-        };
+        let parsed =
+            match read_head(&shared, settings, &alarm, (&mut draining, retires), first).await {
+                Head::Request(parsed) => parsed,
+                Head::Preface => return unwrap_http2(shared),
+                Head::Closed => return Ended::Closed,
+                Head::Refused(reason, detail) => {
+                    let response = handler.refuse(&peer, reason, &detail);
+                    let writer =
+                        Writer { shared: &shared, settings, alarm: &alarm, method: &Method::Get };
+                    let _ = writer.write(response, false, Version::Http11).await;
+                    linger(&shared, &alarm).await;
+                    return Ended::Closed;
+                }
+            };
         first = false;
         let ParsedRequest { head, framing, keep_alive, expects_continue, .. } = *parsed;
         let (method, version) = (head.method.clone(), head.version);

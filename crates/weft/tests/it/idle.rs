@@ -86,3 +86,14 @@ fn idle_connections_end_when_their_time_is_over() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(weft.get("/", "").text(), "well");
 }
+
+#[test]
+fn a_connection_that_is_idle_ends_with_its_age() {
+    let service = Upstream::saying("well");
+    let weft = node(&service, ", timeouts: { idle: 10m, connection_age: 500ms }");
+    let mut conn = weft.connect("web");
+    assert_eq!(conn.ask(GET).status(), 200);
+    let began = Instant::now();
+    assert!(conn.is_closed(), "without a word");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{Reason, SystemClock};
+use weft_kernel::{Reason, SystemClock, Tick};
 use weft_wire::h1::{HeadError, HeadLimits, ParsedRequest, parse_request};
 
 use super::{Settings, incoming::Shared};
@@ -27,19 +27,23 @@ pub(super) enum Head {
     Refused(Reason, String),
 }
 
-/// Reads the next head, within its time and size.
+/// Reads the next head, within its time and size; a connection that waits for one ends when it is to retire.
 pub(super) async fn read_head(
     shared: &RefCell<Shared>,
     settings: &Settings,
     alarm: &Alarm,
-    draining: &mut Reached,
+    (draining, retires): (&mut Reached, Tick),
     first: bool,
 ) -> Head {
     let mut limit = {
         let state = shared.borrow();
         let begun = first || !state.link.inbuf.is_empty();
-        let wait = if begun { settings.header_timeout } else { settings.idle_timeout };
-        SystemClock::tick().plus(wait)
+        let now = SystemClock::tick();
+        if begun {
+            now.plus(settings.header_timeout)
+        } else {
+            now.plus(settings.idle_timeout).min(retires)
+        }
     };
     let mut begun = !shared.borrow().link.inbuf.is_empty();
     // A head is parsed again only when a line has been completed since, so that one that trickles in

@@ -268,6 +268,23 @@ pub async fn send(
         }
     })
     .await;
+    let parsed = match parsed {
+        // The request comes first, to its end and in the framing that it began in (RFC 9110 section 7.8).
+        Ok(parsed) if parsed.head.status == 101 && upload.state != Sending::Done => {
+            upload.waits = Waits::No;
+            match poll_fn(|cx| upload.poll(&mut connection.link, cx)).await {
+                Ok(Ok(())) => Ok(parsed),
+                Ok(Err(error)) => Err(Error::new(
+                    Reason::UpstreamClosed,
+                    "the service switched protocols and took no more of the request",
+                )
+                .because(error)
+                .retry(Retry::No)),
+                Err(error) => Err(error),
+            }
+        }
+        parsed => parsed,
+    };
     match parsed {
         Ok(parsed) if parsed.head.status == 101 && !consents(&parsed.head, head) => {
             let say = "the service switched to a protocol that it was not asked for";

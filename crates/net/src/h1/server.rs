@@ -145,6 +145,11 @@ pub async fn serve<H: Handler>(
                 return Ended::Closed;
             }
         };
+        if response.tunnel.is_some() && !drain_body(&shared, &alarm).await {
+            // What comes next is still the body: it would be taken for the other protocol.
+            response.tunnel = None;
+            response.head = ResponseHead::new(400);
+        }
         // Who waits for the end of a tunnel is not told of the head that opens it.
         let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
         let more = {

@@ -1,6 +1,6 @@
 //! What is not request and response: upgrades, raw connections, and the PROXY protocol.
 
-use weft_testkit::{Conn, Upstream, Weft};
+use weft_testkit::{Conn, Upstream, Weft, until};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -134,5 +134,52 @@ routes: [{{ name: all, to: it }}]
         let mut conn = weft.connect("web");
         conn.send(wrong);
         assert!(conn.rest().is_empty(), "a connection without its header is closed");
+    }
+}
+
+/// What asks for another protocol begins with it where its body ends (RFC 9110 section 7.8).
+#[test]
+fn a_request_is_whole_before_its_connection_leaves_http() {
+    for (framing, parts) in [
+        ("transfer-encoding: chunked", ["5\r\nhel", "lo\r\n3\r\nabc\r\n0\r\n\r\n"]),
+        ("content-length: 8", ["hel", "loabc"]),
+        ("expect: 100-continue\r\ncontent-length: 8", ["", "helloabc"]),
+    ] {
+        let service = Upstream::raw(|mut conn| {
+            let mut request = conn.head().unwrap();
+            conn.send(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\n",
+            );
+            conn.body(&mut request, false);
+            conn.send(request.text());
+            let rest = conn.take(6);
+            conn.send(rest);
+        });
+        let weft = Weft::start(
+            BIN,
+            &format!(
+                "admin: off
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ it: {{ endpoints: '{}' }} }}
+routes: [{{ name: all, to: it }}]
+",
+                service.address()
+            ),
+        );
+        let mut conn = weft.connect("web");
+        conn.send(format!(
+            "POST / HTTP/1.1\r\nhost: t\r\nupgrade: foo\r\nconnection: upgrade\r\n{framing}\r\n\r\n{}",
+            parts[0]
+        ));
+        if parts[0].is_empty() {
+            assert_eq!(conn.head().unwrap().status(), 100);
+        } else {
+            // The service has answered the head by now, or does within the body.
+            until("the service is asked", || (service.connections() > 0).then_some(()));
+        }
+        conn.send(parts[1]);
+        conn.send("TUNNEL");
+        assert_eq!(conn.head().unwrap().status(), 101, "{framing}");
+        assert_eq!(conn.take(14), b"helloabcTUNNEL", "{framing}");
     }
 }

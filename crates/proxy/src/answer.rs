@@ -1,8 +1,11 @@
 //! Responses that Weft itself gives: problems, redirects, fixed responses.
 
-use std::{cell::RefCell, time::SystemTime};
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime},
+};
 
-use weft_kernel::{Error, Reason, Retry};
+use weft_kernel::{Error, Reason, Retry, SystemClock, Tick};
 use weft_net::{
     body::Body,
     message::{OnEnd, Response, Tunnel},
@@ -63,21 +66,43 @@ impl From<Reply> for Answer {
 }
 
 thread_local! {
-    /// The second that was written last, and how it reads.
-    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    /// Until when the text of the second that was written last is right, and how it reads.
+    static DATE: RefCell<(Tick, String)> = const { RefCell::new((Tick::from_nanos(0), String::new())) };
 }
 
-/// Says when Weft answered (RFC 9110 section 6.6.1); the text is made once a second.
+/// Says when Weft answered (RFC 9110 section 6.6.1).
 fn date(fields: &mut Fields) {
-    let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(written, text)| {
-        if *written != second {
-            *written = second;
-            *text = httpdate::fmt_http_date(now);
+    date_at(fields, SystemClock::tick());
+}
+
+/// Says that it was now; the text is made once a second, and the wall clock looked at as often.
+fn date_at(fields: &mut Fields, now: Tick) {
+    DATE.with_borrow_mut(|(until, text)| {
+        if now >= *until {
+            let wall = SystemTime::now();
+            let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let left = 1_000_000_000 - since.subsec_nanos();
+            *until = now.plus(Duration::from_nanos(u64::from(left)));
+            *text = httpdate::fmt_http_date(wall);
         }
         fields.add(Known::Date, text.as_bytes());
     });
+}
+
+/// What an OPTIONS that may go no further is answered, if this one may not (RFC 9110 section 7.6.2); one
+/// that may has one step less before it.
+#[cold]
+pub(crate) fn options(fields: &mut Fields) -> Option<Answer> {
+    let text = std::str::from_utf8(fields.only_named("max-forwards")?).ok()?;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let steps = text.parse::<u64>().ok().filter(|_| digits)?;
+    let Some(left) = steps.checked_sub(1) else {
+        let mut head = ResponseHead::new(200);
+        date(&mut head.fields);
+        return Some(Answer::new(head, Body::Empty));
+    };
+    fields.set_named("max-forwards", left.to_string().as_bytes());
+    None
 }
 
 /// A fixed response.
@@ -177,7 +202,16 @@ pub(crate) fn refuse(reason: Reason, detail: &str, request_id: &str) -> Response
     Response::new(head, Body::full(text))
 }
 
-/// Makes a service's response the client's: without what belongs to the service's connection.
+/// Makes a service's response the client's: without what belongs to the service's connection, and with the
+/// time that it came if it tells none (RFC 9110 section 6.6.1).
+pub(crate) fn hand_on(head: &mut ResponseHead, now: Tick) {
+    hand_back(head);
+    if !head.fields.has(Known::Date) && head.status != 101 {
+        date_at(&mut head.fields, now);
+    }
+}
+
+/// Takes off a response what belongs to the connection that it came by.
 pub(crate) fn hand_back(head: &mut ResponseHead) {
     head.fields.strip_hop_by_hop(false);
     head.fields.remove(Known::Trailer);

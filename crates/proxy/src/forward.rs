@@ -92,7 +92,7 @@ impl Forward<'_> {
             Then::Tunnel(..) => head.fields.get(Known::Upgrade).map(<[u8]>::to_vec),
             Then::Body(_) => None,
         };
-        answer::hand_back(&mut head);
+        answer::hand_on(&mut head, now);
         Ok(match then {
             Then::Tunnel(io, early) => {
                 // The fields of the handshake were the connection's, and are the client's now.

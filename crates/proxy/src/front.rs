@@ -13,7 +13,7 @@ use weft_net::{
     message::{Handler, Inform, Peer, Request, Response},
 };
 use weft_telemetry::access;
-use weft_wire::{Known, Version, grpc};
+use weft_wire::{Known, Method, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
@@ -154,6 +154,11 @@ pub(crate) async fn follow(
             Ok(answer::redirect(redirector.status(), &location))
         }
         Target::Services(split) => {
+            if exchange.head.method == Method::Options
+                && let Some(answer) = answer::options(&mut exchange.head.fields)
+            {
+                return Ok(answer);
+            }
             let upstream = split.choose(&mut exchange.local.rng.borrow_mut()).cloned();
             let upstream = upstream
                 .ok_or_else(|| Error::new(Reason::Misconfigured, "the route leads nowhere"))?;

@@ -442,6 +442,8 @@ fn check_outcome(regex: &Regex, replace: &str) -> Result<(), String> {
 /// Name and port of `name:port`; nothing that could end an authority passes.
 fn authority(host: &str, usual: Option<u16>) -> Option<(&str, Option<u16>)> {
     let (name, port) = match host.rsplit_once(':') {
+        // An empty port is the usual one (RFC 3986 section 3.2.3); one that is to be written is written.
+        Some((name, "")) if usual.is_some() => (name, usual),
         Some((name, port)) if !port.ends_with(']') => {
             if port.is_empty() || port.len() > 5 || !port.bytes().all(|b| b.is_ascii_digit()) {
                 return None;

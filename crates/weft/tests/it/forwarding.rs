@@ -1,6 +1,10 @@
 //! What a service is told of the way that a request came, and what a client is told by Weft itself.
 
-use weft_testkit::{Message, Upstream, Weft, upstream::ok};
+use weft_testkit::{
+    Message, Upstream, Weft,
+    http2::{self, Client, request},
+    upstream::ok,
+};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -198,4 +202,48 @@ fn a_trusted_proxy_that_names_no_client_is_believed_in_the_rest() {
             assert_eq!(seen.get("x-forwarded-host"), Some(host), "{listener} {fields}");
         }
     }
+}
+
+#[test]
+fn an_options_goes_as_many_steps_as_it_may() {
+    let service = Upstream::answering(|_| ok("far"));
+    let weft = node("", &service, "");
+    for (steps, left) in [("5", Some("4")), ("1", Some("0")), ("x", Some("x"))] {
+        let before = service.seen().len();
+        let head = format!("OPTIONS / HTTP/1.1\r\nhost: t\r\nmax-forwards: {steps}\r\n\r\n");
+        assert_eq!(weft.ask(head).text(), "far");
+        assert_eq!(service.wait_seen(before + 1)[before].get("max-forwards"), left);
+    }
+    let before = service.seen().len();
+    let here = weft.ask("OPTIONS / HTTP/1.1\r\nhost: t\r\nmax-forwards: 0\r\n\r\n");
+    assert_eq!((here.status(), here.text().as_str()), (200, ""));
+    http2::run(async {
+        let client = Client::to(weft.address("web")).await;
+        let head = request("OPTIONS", "/").header("max-forwards", "0").body(Vec::new()).unwrap();
+        let reply = client.ask(head).await.unwrap();
+        assert_eq!((reply.status, reply.text().as_str()), (200, ""));
+    });
+    assert_eq!(service.seen().len(), before);
+    // For other methods it says nothing.
+    weft.ask("GET / HTTP/1.1\r\nhost: t\r\nmax-forwards: 0\r\n\r\n");
+    assert_eq!(service.wait_seen(before + 1)[before].get("max-forwards"), Some("0"));
+    // In absolute form without a path it is for the server as a whole (RFC 9112 section 3.2.4).
+    weft.ask("OPTIONS http://t HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert_eq!(service.wait_seen(before + 2)[before + 1].target(), "*");
+}
+
+#[test]
+fn a_response_tells_when_it_came() {
+    let service = Upstream::answering(|request| match request.target() {
+        "/dated" => {
+            "HTTP/1.1 200 OK\r\ndate: Tue, 15 Nov 1994 08:12:31 GMT\r\ncontent-length: 0\r\n\r\n"
+                .to_owned()
+        }
+        _ => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+    });
+    let weft = node("", &service, "");
+    assert_eq!(weft.get("/dated", "").all("date"), ["Tue, 15 Nov 1994 08:12:31 GMT"]);
+    let bare = weft.get("/bare", "");
+    assert_eq!(bare.all("date").len(), 1);
+    assert!(bare.get("date").is_some_and(|date| date.ends_with(" GMT")), "{bare:?}");
 }

@@ -159,6 +159,10 @@ fn check_target(
     }
     // The authority of the target wins over the field (RFC 9112 section 3.2.2).
     fields.set(Known::Host, authority.as_bytes());
+    if path.is_empty() && *method == Method::Options {
+        // For the server as a whole (RFC 9112 section 3.2.4).
+        return Ok("*".into());
+    }
     Ok(if path.starts_with('/') { path.into() } else { format!("/{path}") })
 }
 

@@ -140,6 +140,10 @@ fn forms_of_the_target() {
     assert_eq!(bare.head.target, "/?q");
     let options = request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
     assert_eq!(options.head.target, "*");
+    for (url, target) in [("http://b", "*"), ("http://b/", "/"), ("http://b?q", "/?q")] {
+        let text = format!("OPTIONS {url} HTTP/1.1\r\nHost: b\r\n\r\n");
+        assert_eq!(request(&text).unwrap().unwrap().head.target, target, "{url}");
+    }
     let old = request("GET / HTTP/1.0\r\n\r\n").unwrap().unwrap();
     assert_eq!((old.head.version, old.keep_alive), (Version::Http10, false));
     let kept = request("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap().unwrap();

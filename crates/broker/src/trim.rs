@@ -5,12 +5,16 @@
 //! is seen and it holds what it may. Whoever publishes waits for that with the publish; the keeper sees to
 //! the rest.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
+use tokio::time::Instant;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Ask, ConsumerId, Due, Durability, Seen, until_seen};
 
@@ -23,6 +27,11 @@ use crate::{
     settlement::Settlement,
     source::{Queue, Source},
 };
+
+/// How long consumers that wait may take to have what would be given up.
+const HANDING_TIME: Duration = Duration::from_millis(250);
+/// How often they are looked at before time goes by between two looks.
+const HANDING_TURNS: u32 = 64;
 
 /// The trimming of a queue; what failed of it.
 type Trim = BoxFuture<'static, Result<(), (Reason, String)>>;
@@ -188,7 +197,25 @@ impl Broker {
         (true, trimming)
     }
 
+    /// Lets consumers that wait have what is ready, as far as it would be given up: what goes to them
+    /// counts for no limit.
+    async fn hand_out(&self, queue: &Queue) {
+        let end = Instant::now() + HANDING_TIME;
+        for turn in 0u32.. {
+            let goes = self.is_awaited(queue) && self.excess(queue, false).is_any();
+            if !goes || Instant::now() >= end {
+                return;
+            }
+            if turn < HANDING_TURNS {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
     async fn trim_now(&self, queue: &Arc<Queue>) -> Result<()> {
+        self.hand_out(queue).await;
         let source = Source::Queue(Arc::clone(queue));
         loop {
             let excess = self.excess(queue, false);

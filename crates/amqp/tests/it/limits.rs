@@ -260,6 +260,35 @@ fn only_a_queue_that_is_full_buries_what_is_refused() {
 }
 
 #[test]
+fn a_queue_that_may_hold_nothing_hands_everything_to_who_waits() {
+    run(|| async {
+        let node = Node::new().await;
+        for (at, (limit, durable)) in
+            [("x-max-length", true), ("x-max-length", false), ("x-max-length-bytes", true)]
+                .into_iter()
+                .enumerate()
+        {
+            let mut client = node.connect().await;
+            let queue = format!("q-{at}");
+            client.queue(&queue, durable, &limits(&[(limit, 0)], None, false)).await;
+            client.confirms().await;
+            client.publish("", &queue, &PERSISTENT, b"nobody").await;
+            assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+            assert_eq!(depth(&mut client, &queue).await, 0, "{queue}: nobody has waited");
+            let mut consumer = node.connect().await;
+            consumer.consume(&queue, "t").await;
+            for number in 0..50u8 {
+                client.publish("", &queue, &PERSISTENT, &[number]).await;
+                let taken = consumer.next().await;
+                assert!(matches!(taken.method(), Method::BasicDeliver { .. }), "{taken:?}");
+                assert_eq!(consumer.content().await.body, [number], "{queue}");
+                assert!(matches!(client.next().await.method(), Method::BasicAck { .. }));
+            }
+        }
+    });
+}
+
+#[test]
 fn without_any_time_to_live_only_who_waits_gets_it() {
     run(|| async {
         let node = Node::new().await;

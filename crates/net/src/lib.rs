@@ -12,6 +12,7 @@
 
 pub mod accept;
 pub mod address;
+mod age;
 pub mod alarm;
 pub mod body;
 pub mod connect;

@@ -21,6 +21,7 @@ use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
 use weft_wire::h1::HeadLimits;
 
 use crate::{
+    age::retires,
     connect::{Target, connect},
     h1, h2,
     io::Alpn,
@@ -365,12 +366,9 @@ impl Freed {
     }
 }
 
-/// Whether a connection has reached its age; each has its own, within 10 % of the limit.
+/// Whether a connection has reached its age.
 fn is_old(opened: Tick, age_max: Option<Duration>, now: Tick) -> bool {
-    age_max.is_some_and(|age| {
-        let share = 0.9 + 0.2 * ((opened.nanos() >> 10) % 1024) as f64 / 1024.0;
-        now.since(opened) > age.mul_f64(share)
-    })
+    now > retires(opened, age_max)
 }
 
 /// The connections of one worker.

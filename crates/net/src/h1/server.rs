@@ -30,6 +30,7 @@ use self::{
 };
 use super::link::Link;
 use crate::{
+    age::retires,
     alarm::Alarm,
     body::Body,
     io::{Io, Rewound},
@@ -83,7 +84,7 @@ pub async fn serve<H: Handler>(
     }));
     let alarm = Alarm::default();
     let began = SystemClock::tick();
-    let retires = settings.age_max.map_or(Tick::NEVER, |age| began.plus(age));
+    let retires = retires(began, settings.age_max);
     // Kept from request to request: to enlist and to leave takes a lock that all workers share.
     let mut draining = stop.draining();
     let mut first = true;

@@ -25,6 +25,7 @@ use super::{
     screen::{Heads, Limits, Screen, Sender},
 };
 use crate::{
+    age::retires,
     alarm::Alarm,
     io::Io,
     message::{Handler, Peer},
@@ -197,7 +198,7 @@ pub async fn serve<H: Handler>(
         flushing: RefCell::default(),
     });
     let mut keep_alive = KeepAlive::new(connection.ping_pong(), alarm.clone(), PING);
-    let retires = settings.age_max.map_or(Tick::NEVER, |age| began.plus(age));
+    let retires = retires(began, settings.age_max);
     let mut leaving = None;
     poll_fn(|cx| {
         loop {

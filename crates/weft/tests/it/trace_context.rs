@@ -1,6 +1,8 @@
 //! W3C Trace Context through the real binary: what the specification's own test suite asks of whoever
 //! takes part in a trace, case by case, and the random flag of level 2.
 
+use std::collections::HashSet;
+
 use weft_testkit::{Upstream, Weft};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
@@ -16,6 +18,10 @@ struct Seen {
 impl Seen {
     fn trace(&self) -> &str {
         &self.traceparent[3..35]
+    }
+
+    fn span(&self) -> &str {
+        &self.traceparent[36..52]
     }
 }
 
@@ -131,6 +137,28 @@ fn a_good_parent_is_joined_and_a_bad_one_is_not() {
     let other = good.replace("12-", "11-");
     let seen = node.tell(&[("traceparent", &other), ("traceparent", &good)]);
     assert!(seen.trace() != TRACE && !other.contains(seen.trace()));
+}
+
+#[test]
+fn requests_of_one_trace_have_spans_of_their_own_and_others_traces_of_their_own() {
+    let node = Node::new();
+    let (good, bad) = (parent("00", "01"), "00-12345678901234567890123456789012-xxxx-01");
+    for (what, field, joins) in
+        [("none", None, false), ("bad", Some(bad), false), ("good", Some(&*good), true)]
+    {
+        let told: Vec<Seen> = (0..3)
+            .map(|_| {
+                node.tell(
+                    &field.map(|field| ("traceparent", field)).into_iter().collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        let spans: HashSet<&str> = told.iter().map(Seen::span).collect();
+        assert_eq!(spans.len(), 3, "{what}");
+        let traces: HashSet<&str> = told.iter().map(Seen::trace).collect();
+        assert_eq!(traces.len(), if joins { 1 } else { 3 }, "{what}");
+        assert_eq!(traces.contains(TRACE), joins, "{what}");
+    }
 }
 
 #[test]

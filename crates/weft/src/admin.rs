@@ -58,7 +58,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The most requests at once that are no probes, fewer where the process may open few files.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a header section to arrive, also on a connection that is kept.
-const HEADER_TIME: Duration = Duration::from_secs(10);
+const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Time for what is under way when the API stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
 /// The wait after a connection could not be accepted, as when there are no descriptors left.

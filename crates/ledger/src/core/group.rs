@@ -171,7 +171,7 @@ impl Group {
     }
 
     /// The row of a position has to be written, or taken away.
-    fn touch_retry(&mut self, position: u64) {
+    pub(crate) fn touch_retry(&mut self, position: u64) {
         if self.kept {
             self.dirty_retries.insert(position);
         }
@@ -410,7 +410,6 @@ impl Group {
             self.unlooked.insert_wall(position, retry.due_ms, 0, retry.size);
         }
         self.retries.insert(position, retry);
-        self.touch_retry(position);
     }
 
     /// When this group has to be looked at again, for something whose time comes.

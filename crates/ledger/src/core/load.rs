@@ -161,7 +161,6 @@ impl Core {
         };
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.group.restore_retry(position, retry);
-            queue.group.take_dirty_retries();
         }
         Ok(())
     }
@@ -304,6 +303,7 @@ impl Core {
                     let note = Bytes::copy_from_slice(note);
                     let retry = Retry { due_ms, failures, handouts, note, size: 0 };
                     queue.group.restore_retry(position, retry);
+                    queue.group.touch_retry(position);
                 }
             }
             Entry::Seek { group, to } => {

@@ -33,6 +33,20 @@ pub(crate) struct Content {
 
 pub(crate) const PERSISTENT: [u8; 3] = [0x10, 0, 2];
 
+/// Declares a durable queue.
+pub(crate) fn declare_queue<'a>(queue: &'a str, passive: bool, arguments: Table<'a>) -> Method<'a> {
+    Method::QueueDeclare {
+        ticket: 0,
+        queue,
+        passive,
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments,
+    }
+}
+
 impl Client {
     pub(crate) fn new(io: DuplexStream) -> Self {
         Self { io, kept: Vec::new() }

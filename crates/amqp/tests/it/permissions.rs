@@ -5,7 +5,7 @@ use weft_ledger::disk::SimulatedDisk;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
 use crate::{
-    client::{Client, PERSISTENT, write_publish},
+    client::{Client, PERSISTENT, declare_queue, write_publish},
     node::{Node, near, run},
 };
 
@@ -44,19 +44,6 @@ fn declare_exchange<'a>(exchange: &'a str, passive: bool, arguments: Table<'a>) 
         durable: false,
         auto_delete: false,
         internal: false,
-        no_wait: false,
-        arguments,
-    }
-}
-
-fn declare_queue<'a>(queue: &'a str, passive: bool, arguments: Table<'a>) -> Method<'a> {
-    Method::QueueDeclare {
-        ticket: 0,
-        queue,
-        passive,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
         no_wait: false,
         arguments,
     }

@@ -11,7 +11,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_wire::amqp::{Method, PROTOCOL_HEADER, Table};
 
-use crate::node::{Node, near, run};
+use crate::{
+    client::declare_queue,
+    node::{Node, near, run},
+};
 
 /// A client whose every word is there already, and that takes every answer at once.
 struct Pipelined {
@@ -57,27 +60,14 @@ impl AsyncWrite for Pipelined {
     }
 }
 
-fn declare(queue: &str, passive: bool) -> Method<'_> {
-    Method::QueueDeclare {
-        ticket: 0,
-        queue,
-        passive,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Table::EMPTY,
-    }
-}
-
 #[test]
 fn methods_without_end_leave_others_their_turns() {
     run(|| async {
         let node = Node::new().await;
         let mut client = node.connect().await;
-        client.call(1, declare("q", false)).await;
+        client.call(1, declare_queue("q", false, Table::EMPTY)).await;
         let get = Method::BasicGet { ticket: 0, queue: "q", no_ack: true };
-        for (what, method) in [("declare", declare("q", true)), ("get", get)] {
+        for (what, method) in [("declare", declare_queue("q", true, Table::EMPTY)), ("get", get)] {
             let mut says = PROTOCOL_HEADER.to_vec();
             let start = Method::ConnectionStartOk {
                 client_properties: Table::EMPTY,

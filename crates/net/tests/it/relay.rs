@@ -10,7 +10,7 @@ use std::{
 use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use weft_kernel::{Rng, Tick};
@@ -234,6 +234,14 @@ impl Bare for Deaf {
     }
 }
 
+/// Reads so many bytes, and ends its own direction then.
+async fn hears(side: &mut DuplexStream, count: usize) -> Vec<u8> {
+    let mut heard = vec![0; count];
+    side.read_exact(&mut heard).await.unwrap();
+    side.shutdown().await.unwrap();
+    heard
+}
+
 /// One that has reset its connection has often answered first; a write that fails does not overtake that.
 #[tokio::test]
 async fn what_a_side_said_before_it_left_arrives() {
@@ -242,12 +250,7 @@ async fn what_a_side_said_before_it_left_arrives() {
         let mut away = Deaf { said: b"an answer".to_vec(), then };
         caller.write_all(b"more than it wanted").await.unwrap();
         let stop = Stop::new();
-        let hear = async {
-            let mut heard = vec![0; 9];
-            caller.read_exact(&mut heard).await.unwrap();
-            caller.shutdown().await.unwrap();
-            heard
-        };
+        let hear = hears(&mut caller, 9);
         let (relayed, heard) =
             soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), hear) }).await;
         assert_eq!(heard, b"an answer");
@@ -257,12 +260,7 @@ async fn what_a_side_said_before_it_left_arrives() {
         let mut near = Deaf { said: b"a last word".to_vec(), then };
         let (mut away, mut upstream) = tokio::io::duplex(4_096);
         upstream.write_all(b"nobody reads this").await.unwrap();
-        let hear = async {
-            let mut heard = vec![0; 11];
-            upstream.read_exact(&mut heard).await.unwrap();
-            upstream.shutdown().await.unwrap();
-            heard
-        };
+        let hear = hears(&mut upstream, 11);
         let (relayed, heard) =
             soon(async { tokio::join!(relay(&mut near, &mut away, LONG, &stop), hear) }).await;
         assert_eq!(heard, b"a last word");

@@ -176,11 +176,11 @@ fn a_malformed_response_is_the_matter_of_its_stream_and_is_named() {
         let shown = String::from_utf8_lossy(&bad[..bad.len().min(40)]).into_owned();
         let upstream = service(&[], move |_, stream| match stream {
             // Answered after the malformed one.
-            1 => Vec::new(),
-            3 => [
-                block(3, WHOLE, &bad),
-                block(1, 0, &frames::literal(":status", "200")),
-                vec![Frame::new(frames::DATA, 1, 1, "first")],
+            3 => Vec::new(),
+            5 => [
+                block(5, WHOLE, &bad),
+                block(3, 0, &frames::literal(":status", "200")),
+                vec![Frame::new(frames::DATA, 1, 3, "first")],
             ]
             .concat(),
             _ => block(stream, WHOLE, &frames::literal(":status", "204")),
@@ -188,9 +188,12 @@ fn a_malformed_response_is_the_matter_of_its_stream_and_is_named() {
         let weft = node(upstream.address(), ", protocol: http2, ejection: off");
         http2::run(async {
             let client = Client::to(weft.address("web")).await;
-            let first = client.open(request("POST", "/first").body(()).unwrap()).await.unwrap();
-            // The worker sends them in this order.
             tokio::time::timeout(PATIENCE, async {
+                // On a connection that is there, the worker sends them in the order in which they came.
+                let reply = client.ask(request("GET", "/").body(Vec::new()).unwrap()).await;
+                assert_eq!(reply.unwrap().status, 204, "{shown}");
+                let first = request("POST", "/first").body(()).unwrap();
+                let first = client.open(first).await.unwrap();
                 let bad = client.ask(request("POST", "/bad").body(Vec::new()).unwrap()).await;
                 assert_eq!(bad.unwrap().status, 502, "{shown}");
                 let reply = http2::reply(first).await.unwrap();

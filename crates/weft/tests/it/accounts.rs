@@ -424,12 +424,12 @@ fn the_first_good_answer_wins_and_hedges_go_on_until_their_number() {
     for _ in 0..4 {
         assert_eq!(weft.get("/", "").text(), "third");
     }
+    // On a busy machine one of them may have been hedged too.
+    let before = weft.metric("weft_service_hedges_total", LABEL);
     turn.store(0, Ordering::Release);
-    let began = std::time::Instant::now();
     let response = weft.get("/", "");
     assert_eq!((response.status(), response.text()), (200, "third".to_owned()));
-    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
-    assert_eq!(weft.metric("weft_service_hedges_total", LABEL), 2.0);
+    assert_eq!(weft.metric("weft_service_hedges_total", LABEL), before + 2.0);
     until("those that lost are counted out", || {
         (weft.metric("http_client_active_requests", LABEL) == 0.0).then_some(())
     });

@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) secret: u64,
     pub(crate) registry: RwLock<Registry>,
     /// Held by who declares or deletes, so that one change of definitions happens at a time.
-    pub(crate) changing: tokio::sync::Mutex<()>,
+    pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) route: OnceLock<Arc<dyn DeadLetterRoute>>,
     pub(crate) watcher: OnceLock<Arc<dyn QueueWatcher>>,
     next_consumer: AtomicU64,
@@ -103,7 +103,7 @@ impl Broker {
             maps,
             secret,
             registry: RwLock::default(),
-            changing: tokio::sync::Mutex::new(()),
+            changing: Arc::default(),
             route: OnceLock::new(),
             watcher: OnceLock::new(),
             next_consumer: AtomicU64::new(1),

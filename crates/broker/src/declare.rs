@@ -6,7 +6,10 @@
 
 mod queue;
 mod subscription;
+mod together;
 mod topic;
+
+pub use together::{Declarations, Prepared};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -41,7 +44,27 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T>
     })
 }
 
+/// Refuses a change of what stays as it was declared, and says of which.
+fn check_fixed(fixed: &[(&str, bool)], remedy: &str) -> Result<()> {
+    let changed: Vec<&str> =
+        fixed.iter().filter_map(|(option, changed)| changed.then_some(*option)).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let say = format!("{} cannot be altered: {remedy}", changed.join(" and "));
+    Err(Error::new(Reason::DefinitionConflict, say))
+}
+
 impl Broker {
+    /// Drops the log of a name that has no definition, with its groups: what is left of a declaration or
+    /// deletion that a crash cut short was never or is no more there.
+    async fn sweep_log(&self, name: &str) -> Result<()> {
+        if let Some((log, _)) = self.store().find_log(name).await? {
+            self.store().drop_log(log).await?;
+        }
+        Ok(())
+    }
+
     /// The log of a definition, made, or altered where it is otherwise: a crash amid an alteration
     /// leaves the log ahead of its definition, which is what counts.
     async fn log_as_defined(&self, name: &str, options: LogOptions) -> Result<LogId> {

@@ -55,6 +55,7 @@ pub use broker::Broker;
 pub use consume::{Consumer, ConsumerOptions, Delivery, Lease, Settled, Settler};
 pub use counters::Counts;
 pub use dead::{DeadLetterRoute, Grave};
+pub use declare::{Declarations, Prepared};
 pub use filter::{Compare, FilterOptions};
 pub use inspect::{Browsed, Peeked, QueueView, SeekTo, State, SubscriptionView, TopicView};
 pub use message::{Burial, Cause, Message, MessageBuilder};

@@ -328,28 +328,8 @@ impl Broker {
         publish: &Publish,
     ) -> Result<Schedule> {
         self.schedule_target(&id.space, &target)?;
-        let made_ms = self.now_ms();
-        let due_ms = if let When::At(at) = when { at } else { 0 };
-        let mut schedule = Stored {
-            space: id.space.to_string(),
-            id: id.name.to_string(),
-            target,
-            when,
-            key: publish.key.to_vec(),
-            priority: publish.priority,
-            ttl: publish.ttl,
-            made_ms,
-            rule_ms: due_ms,
-            due_ms,
-            fired: 0,
-        };
-        if matches!(schedule.when, When::Recurring { .. })
-            && !schedule.advance(made_ms, &mut self.rng())?
-        {
-            return Err(Error::new(Reason::MalformedRequest, "the schedule never fires"));
-        }
+        let fresh = self.new_schedule(id, target, when, publish)?;
         let (map, entry) = (self.inner().maps.schedules, Bytes::from(stored::schedule(id)));
-        let fresh = schedule;
         loop {
             let mut schedule = fresh.clone();
             let mut expect = ExpectValue::Absent;
@@ -370,6 +350,49 @@ impl Broker {
                 Ok(()) => return schedule.public(publish.message.clone()),
             }
         }
+    }
+
+    /// A schedule as it is kept that is made now, wherever it leads.
+    fn new_schedule(
+        &self,
+        id: &Key,
+        target: ScheduleTarget,
+        when: When,
+        publish: &Publish,
+    ) -> Result<Stored> {
+        let made_ms = self.now_ms();
+        let due_ms = if let When::At(at) = when { at } else { 0 };
+        let mut schedule = Stored {
+            space: id.space.to_string(),
+            id: id.name.to_string(),
+            target,
+            when,
+            key: publish.key.to_vec(),
+            priority: publish.priority,
+            ttl: publish.ttl,
+            made_ms,
+            rule_ms: due_ms,
+            due_ms,
+            fired: 0,
+        };
+        if matches!(schedule.when, When::Recurring { .. })
+            && !schedule.advance(made_ms, &mut self.rng())?
+        {
+            return Err(Error::new(Reason::MalformedRequest, "the schedule never fires"));
+        }
+        Ok(schedule)
+    }
+
+    /// Checks that a schedule can be made or changed, but for whether its target is there.
+    pub(crate) fn check_schedule(
+        &self,
+        id: &Key,
+        target: &ScheduleTarget,
+        when: &When,
+        publish: &Publish,
+    ) -> Result<()> {
+        let schedule = self.new_schedule(id, target.clone(), when.clone(), publish)?;
+        schedule.encode(&publish.message).map(|_| ())
     }
 
     /// Commits a change of one schedule. It is noted when it is taken, and not when it is durable: who

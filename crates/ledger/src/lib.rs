@@ -46,7 +46,8 @@ mod wal;
 
 pub use ledger::Ledger;
 pub use options::{
-    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, Options, Retention, Start, Storage,
+    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, NAME_BYTES_MAX, Options, Retention,
+    Start, Storage,
 };
 pub use record::{
     ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Token, Value, Why,

@@ -200,6 +200,9 @@ impl GroupOptions {
     }
 }
 
+/// The longest name of a log, group or map, in bytes.
+pub const NAME_BYTES_MAX: usize = 512;
+
 /// After so many hand-outs from higher levels a prioritized group hands out one of a lower level.
 pub const AGEING: u32 = 16;
 /// The most records of blocked keys that a keyed group sets aside before it stops looking ahead.

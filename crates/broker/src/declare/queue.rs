@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, Retention};
 
-use super::Definition;
+use super::{Definition, check_fixed};
 use crate::{
     broker::Broker,
     dead::check_dead_key,
@@ -43,6 +43,30 @@ fn group_options(log: LogId, options: &QueueOptions) -> GroupOptions {
     }
 }
 
+pub(super) fn definition(key: &Key, options: QueueOptions) -> Definition {
+    Definition::Queue {
+        space: key.space.to_string(),
+        name: key.name.to_string(),
+        options: Box::new(options),
+    }
+}
+
+/// Checks that a queue can become what `options` say.
+pub(super) fn check_change(queue: &Queue, options: &QueueOptions) -> Result<()> {
+    let (key, old) = (&queue.key, queue.options());
+    if old.dead_letter != options.dead_letter {
+        check_dead_key(&options.dead_letter, key, &key.name)?;
+    }
+    let fixed = [
+        ("transient", old.transient != options.transient),
+        ("exclusive", old.exclusive != options.exclusive),
+        ("order", old.order != options.order),
+        ("priorities", old.priorities != options.priorities),
+        ("dedupe", old.dedupe != options.dedupe),
+    ];
+    check_fixed(&fixed, "delete the queue, or declare one of another name")
+}
+
 impl Broker {
     /// Declares a queue; one that is there with the same options is answered as it is.
     ///
@@ -73,17 +97,10 @@ impl Broker {
             return Ok(queue);
         }
         check_dead_key(&options.dead_letter, key, &key.name)?;
-        // What is left of a declaration or deletion that a crash cut short was never or is no more there.
-        if let Some((log, _)) = self.store().find_log(&stored::queue(key)).await? {
-            self.store().drop_log(log).await?;
-        }
+        self.sweep_log(&stored::queue(key)).await?;
         let (log, group) = self.store_queue(key, &options).await?;
         if !options.transient {
-            let definition = Definition::Queue {
-                space: key.space.to_string(),
-                name: key.name.to_string(),
-                options: Box::new(options.clone()),
-            };
+            let definition = definition(key, options.clone());
             if let Err(error) = self.define(stored::queue(key), &definition).await {
                 self.store().drop_log(log).await?;
                 return Err(error);
@@ -145,40 +162,28 @@ impl Broker {
         options.check()?;
         let _one = self.inner().changing.lock().await;
         let queue = self.queue(key)?;
-        let old = queue.settings();
-        if old.options.dead_letter != options.dead_letter {
-            check_dead_key(&options.dead_letter, key, &key.name)?;
-        }
-        let fixed = |options: &QueueOptions| {
-            (
-                options.transient,
-                options.exclusive,
-                options.order,
-                options.priorities,
-                options.dedupe,
-            )
-        };
-        if fixed(&old.options) != fixed(&options) {
-            return Err(Error::new(
-                Reason::DefinitionConflict,
-                format!(
-                    "queue {key}: transient, exclusive, order, priorities and dedupe stay as they were declared"
-                ),
-            ));
-        }
-        self.store().alter_log(queue.log, log_options(&options)).await?;
-        self.store().alter_group(queue.group, group_options(queue.log, &options)).await?;
+        check_change(&queue, &options).map_err(|error| error.at(format!("queue {key}")))?;
+        self.alter_queue_store(&queue, &options).await?;
         if !options.transient {
-            let definition = Definition::Queue {
-                space: key.space.to_string(),
-                name: key.name.to_string(),
-                options: Box::new(options.clone()),
-            };
-            self.define(stored::queue(key), &definition).await?;
+            self.define(stored::queue(key), &definition(key, options.clone())).await?;
         }
-        *queue.settings.write() = QueueSettings::new(options);
-        self.watch_queue(&queue);
+        self.enter_queue_options(&queue, options);
         Ok(())
+    }
+
+    /// Alters the log and the group of a queue.
+    pub(super) async fn alter_queue_store(
+        &self,
+        queue: &Queue,
+        options: &QueueOptions,
+    ) -> Result<()> {
+        self.store().alter_log(queue.log, log_options(options)).await?;
+        self.store().alter_group(queue.group, group_options(queue.log, options)).await
+    }
+
+    pub(super) fn enter_queue_options(&self, queue: &Arc<Queue>, options: QueueOptions) {
+        *queue.settings.write() = QueueSettings::new(options);
+        self.watch_queue(queue);
     }
 
     /// Deletes a queue and its messages; its consumers are told [`Reason::NoQueue`].

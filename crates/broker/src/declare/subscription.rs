@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{GroupId, GroupOptions, LogId, Start as LogStart};
 
-use super::Definition;
+use super::{Definition, check_fixed};
 use crate::{
     broker::Broker,
     dead::check_dead_key,
@@ -29,6 +29,39 @@ fn group_options(log: LogId, options: &SubscriptionOptions, start: Start) -> Gro
         single: options.single_active,
         ..GroupOptions::over(log)
     }
+}
+
+pub(super) fn definition(key: &SubscriptionKey, options: SubscriptionOptions) -> Definition {
+    Definition::Subscription {
+        space: key.topic.space.to_string(),
+        topic: key.topic.name.to_string(),
+        name: key.name.to_string(),
+        options: Box::new(options),
+    }
+}
+
+/// Checks what a new subscription says of itself.
+pub(super) fn check_new(key: &SubscriptionKey, options: &SubscriptionOptions) -> Result<()> {
+    if Pattern::is_one(&key.topic.name) && matches!(options.start, Start::Position(_)) {
+        return Err(Error::new(
+            Reason::MalformedRequest,
+            "start: a position is one of a single topic: start by time, or at first, last or next",
+        ));
+    }
+    check_dead_key(&options.dead_letter, &key.topic, &key.name)
+}
+
+/// Checks that a subscription can become what `options` say.
+pub(super) fn check_change(
+    subscription: &Subscription,
+    options: &SubscriptionOptions,
+) -> Result<()> {
+    let (key, old) = (&subscription.key, subscription.options());
+    if old.dead_letter != options.dead_letter {
+        check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
+    }
+    let fixed = [("start", old.start != options.start), ("order", old.order != options.order)];
+    check_fixed(&fixed, "seek moves a subscription; for another order, declare one of another name")
 }
 
 impl Broker {
@@ -55,21 +88,16 @@ impl Broker {
             }
             return Ok(subscription);
         }
+        check_new(key, &options)?;
         if !Pattern::is_one(&key.topic.name) {
             let topic = self.topic(&key.topic)?;
             if let Start::Position(position) = options.start {
                 self.check_position(&topic, position).map_err(|error| error.at("start"))?;
             }
-        } else if matches!(options.start, Start::Position(_)) {
-            return Err(Error::new(
-                Reason::MalformedRequest,
-                "start: a position is one of a single topic: start by time, or at first, last or next",
-            ));
         }
-        check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
         self.sweep_groups(key).await?;
         let subscription = self.attach_subscription(key, options.clone()).await?;
-        let definition = self.definition(key, options);
+        let definition = definition(key, options);
         if let Err(error) =
             self.define(stored::subscription(&key.topic, &key.name), &definition).await
         {
@@ -79,17 +107,8 @@ impl Broker {
         Ok(subscription)
     }
 
-    fn definition(&self, key: &SubscriptionKey, options: SubscriptionOptions) -> Definition {
-        Definition::Subscription {
-            space: key.topic.space.to_string(),
-            topic: key.topic.name.to_string(),
-            name: key.name.to_string(),
-            options: Box::new(options),
-        }
-    }
-
     /// Removes groups that a crash left behind without a definition.
-    async fn sweep_groups(&self, key: &SubscriptionKey) -> Result<()> {
+    pub(super) async fn sweep_groups(&self, key: &SubscriptionKey) -> Result<()> {
         let name = stored::subscription(&key.topic, &key.name);
         for (found, group, _) in self.store().groups(&name, None, 10_000).await? {
             if found == name || found[name.len()..].starts_with('\u{1f}') {
@@ -226,29 +245,36 @@ impl Broker {
         options.check()?;
         let _one = self.inner().changing.lock().await;
         let subscription = self.subscription(key)?;
-        let old = subscription.settings();
-        if (old.options.start, old.options.order) != (options.start, options.order) {
-            return Err(Error::new(
-                Reason::DefinitionConflict,
-                format!(
-                    "subscription {key}: start and order stay as they were declared; seek moves it"
-                ),
-            ));
-        }
-        if old.options.dead_letter != options.dead_letter {
-            check_dead_key(&options.dead_letter, &key.topic, &key.name)?;
-        }
+        check_change(&subscription, &options)
+            .map_err(|error| error.at(format!("subscription {key}")))?;
         let settings = SubscriptionSettings::new(options.clone())?;
+        self.alter_subscription_groups(&subscription, &options).await?;
+        let definition = definition(key, options);
+        self.define(stored::subscription(&key.topic, &key.name), &definition).await?;
+        self.enter_subscription_settings(&subscription, settings);
+        Ok(())
+    }
+
+    pub(super) async fn alter_subscription_groups(
+        &self,
+        subscription: &Subscription,
+        options: &SubscriptionOptions,
+    ) -> Result<()> {
         for member in subscription.members().iter() {
-            let group = group_options(member.topic.log, &options, options.start);
+            let group = group_options(member.topic.log, options, options.start);
             self.store().alter_group(member.group, group).await?;
             self.store().pause(member.group, options.paused)?;
         }
-        let definition = self.definition(key, options);
-        self.define(stored::subscription(&key.topic, &key.name), &definition).await?;
-        *subscription.settings.write() = settings;
-        self.watch_subscription(&subscription);
         Ok(())
+    }
+
+    pub(super) fn enter_subscription_settings(
+        &self,
+        subscription: &Arc<Subscription>,
+        settings: Arc<SubscriptionSettings>,
+    ) {
+        *subscription.settings.write() = settings;
+        self.watch_subscription(subscription);
     }
 
     /// Stops or resumes handing out, until it is said otherwise.

@@ -29,6 +29,26 @@ fn log_options(options: &TopicOptions) -> LogOptions {
     }
 }
 
+/// Checks what is said of a topic by itself.
+pub(super) fn check(key: &Key, options: &TopicOptions) -> Result<()> {
+    options.check()?;
+    if Pattern::is_one(&key.name) {
+        return Err(Error::new(
+            Reason::MalformedRequest,
+            format!("`{}` is a pattern of topics, not the name of one", key.name),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn definition(key: &Key, options: TopicOptions) -> Definition {
+    Definition::Topic {
+        space: key.space.to_string(),
+        name: key.name.to_string(),
+        options: Box::new(options),
+    }
+}
+
 impl Broker {
     /// Declares a topic; one that is there with the same options is answered as it is. Wildcard
     /// subscriptions that take its name read it from its first message on.
@@ -37,13 +57,7 @@ impl Broker {
     /// [`Reason::MalformedRequest`] with every fault of the options, or when the name is a pattern;
     /// [`Reason::DefinitionConflict`] if it is there with other options.
     pub async fn declare_topic(&self, key: &Key, options: TopicOptions) -> Result<Arc<Topic>> {
-        options.check()?;
-        if Pattern::is_one(&key.name) {
-            return Err(Error::new(
-                Reason::MalformedRequest,
-                format!("`{}` is a pattern of topics, not the name of one", key.name),
-            ));
-        }
+        check(key, &options)?;
         let _one = self.inner().changing.lock().await;
         if let Ok(topic) = self.topic(key) {
             if *topic.settings() != options {
@@ -54,19 +68,12 @@ impl Broker {
             }
             return Ok(topic);
         }
-        if let Some((log, _)) = self.store().find_log(&stored::topic(key)).await? {
-            self.store().drop_log(log).await?;
-        }
+        self.sweep_log(&stored::topic(key)).await?;
         let topic = self.make_topic(key, options.clone()).await?;
         // Before it is defined, so that a crash between leaves no topic that a subscription misses.
         let joined = self.join_wildcards(&topic).await;
-        let definition = Definition::Topic {
-            space: key.space.to_string(),
-            name: key.name.to_string(),
-            options: Box::new(options),
-        };
         let defined = match joined {
-            Ok(()) => self.define(stored::topic(key), &definition).await,
+            Ok(()) => self.define(stored::topic(key), &definition(key, options)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = defined {
@@ -85,12 +92,12 @@ impl Broker {
         Ok(())
     }
 
-    fn enter_topic(&self, topic: &Arc<Topic>) {
+    pub(super) fn enter_topic(&self, topic: &Arc<Topic>) {
         self.inner().registry.write().topics.insert(topic.key.clone(), Arc::clone(topic));
     }
 
     /// A topic and its log, which nobody finds yet.
-    async fn make_topic(&self, key: &Key, options: TopicOptions) -> Result<Arc<Topic>> {
+    pub(super) async fn make_topic(&self, key: &Key, options: TopicOptions) -> Result<Arc<Topic>> {
         let log = self.log_as_defined(&stored::topic(key), log_options(&options)).await?;
         Ok(Arc::new(Topic {
             key: key.clone(),
@@ -112,15 +119,18 @@ impl Broker {
         options.check()?;
         let _one = self.inner().changing.lock().await;
         let topic = self.topic(key)?;
-        self.store().alter_log(topic.log, log_options(&options)).await?;
-        let definition = Definition::Topic {
-            space: key.space.to_string(),
-            name: key.name.to_string(),
-            options: Box::new(options.clone()),
-        };
-        self.define(stored::topic(key), &definition).await?;
+        self.alter_topic_log(&topic, &options).await?;
+        self.define(stored::topic(key), &definition(key, options.clone())).await?;
         *topic.settings.write() = Arc::new(options);
         Ok(())
+    }
+
+    pub(super) async fn alter_topic_log(
+        &self,
+        topic: &Topic,
+        options: &TopicOptions,
+    ) -> Result<()> {
+        self.store().alter_log(topic.log, log_options(options)).await
     }
 
     /// Deletes a topic, its messages and its subscriptions; wildcard subscriptions only lose it.
@@ -141,7 +151,7 @@ impl Broker {
         self.detach_topic(&topic).await
     }
 
-    async fn detach_topic(&self, topic: &Arc<Topic>) -> Result<()> {
+    pub(super) async fn detach_topic(&self, topic: &Arc<Topic>) -> Result<()> {
         topic.usage.delete();
         // Who waits for its next message waits for nothing.
         topic.newest.told.notify_waiters();

@@ -13,7 +13,7 @@ use crate::node::{Node, ids, key, publish};
 
 /// Lets the power fail at each sync of a change in turn, and checks what is there afterwards; the last
 /// time the change is done.
-fn at_each_sync(
+pub(crate) fn at_each_sync(
     prepare: impl Fn(&Node),
     change: impl AsyncFn(&Node) -> Result<()>,
     check: impl Fn(&Node),

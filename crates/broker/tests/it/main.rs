@@ -12,5 +12,6 @@ mod node;
 mod parked;
 mod scheduling;
 mod simulation;
+mod together;
 mod topics;
 mod waiting;

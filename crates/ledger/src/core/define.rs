@@ -9,12 +9,9 @@ use super::{
 };
 use crate::{
     format::{FrameWriter, Kind},
-    options::{Durability, GroupOptions, LogOptions, Start, Storage},
+    options::{Durability, GroupOptions, LogOptions, NAME_BYTES_MAX, Start, Storage},
     record::{GroupId, LogId, MapId},
 };
-
-/// The longest name, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 fn conflict(say: &'static str) -> Error {
     Error::new(Reason::DefinitionConflict, say)

@@ -1,0 +1,317 @@
+//! Many declarations as one: all of them are checked before any is put in force.
+//!
+//! [`Broker::prepare`] checks a whole set against what is there, changes nothing, and lists everything that
+//! is wrong. What it hands out keeps definitions as they are until it is committed or dropped, so that what
+//! was checked still holds then. [`Prepared::commit`] first writes the definitions, in one transaction: they
+//! are what counts. Logs and groups follow them, and after a crash between the two [`Broker::open`] lets
+//! them follow. Only the store can fail a commit, and the same set committed again completes it.
+//! Nothing is deleted that is declared no more.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tokio::sync::OwnedMutexGuard;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Durability, ExpectValue, NAME_BYTES_MAX, Transaction};
+
+use super::{encode, queue, subscription, topic};
+use crate::{
+    broker::Broker,
+    dead::check_dead_key,
+    name::{Key, Pattern, SubscriptionKey, stored},
+    options::{QueueOptions, Start, SubscriptionOptions, TopicOptions},
+    publish::Publish,
+    schedule::{ScheduleTarget, When},
+    source::{Queue, Subscription, SubscriptionSettings, Topic},
+};
+
+/// The most definitions of one transaction, and their most bytes: beyond that they are written in several.
+const DEFINITIONS_MAX: usize = 5_000;
+const DEFINITION_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be there, with these options; a later one of a name counts.
+#[derive(Clone, Debug, Default)]
+pub struct Declarations {
+    /// Topics.
+    pub topics: Vec<(Key, TopicOptions)>,
+    /// Queues.
+    pub queues: Vec<(Key, QueueOptions)>,
+    /// Subscriptions. One that is there stays paused or not as it is.
+    pub subscriptions: Vec<(SubscriptionKey, SubscriptionOptions)>,
+    /// Schedules: id, target, times and message.
+    pub schedules: Vec<(Key, ScheduleTarget, When, Publish)>,
+}
+
+/// A set of declarations that can be put in force. While it lives nobody else declares, alters or deletes.
+#[derive(Debug)]
+pub struct Prepared {
+    broker: Broker,
+    declarations: Declarations,
+    _changing: OwnedMutexGuard<()>,
+}
+
+impl Broker {
+    /// Checks declarations against each other and against what is there. Nothing is changed by it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the object that it is about.
+    pub async fn prepare(&self, declarations: Declarations) -> Result<Prepared, Vec<Error>> {
+        let changing = Arc::clone(&self.inner().changing).lock_owned().await;
+        let mut prepared = Prepared { broker: self.clone(), declarations, _changing: changing };
+        for (key, options) in &mut prepared.declarations.subscriptions {
+            let there = self.subscription(key).ok();
+            options.paused = there.map_or(options.paused, |there| there.options().paused);
+        }
+        let faults = prepared.faults();
+        if faults.is_empty() { Ok(prepared) } else { Err(faults) }
+    }
+}
+
+impl Prepared {
+    /// Everything that is wrong.
+    fn faults(&self) -> Vec<Error> {
+        let all = &self.declarations;
+        let mut faults = Vec::new();
+        let mut note = |what: &str, name: &dyn std::fmt::Display, checked: Result<()>| {
+            faults.extend(checked.err().map(|error| error.at(format!("{what} {name}"))));
+        };
+        for (key, options) in &all.topics {
+            note("topic", key, topic::check(key, options));
+        }
+        for (key, options) in &all.queues {
+            note("queue", key, self.check_queue(key, options));
+        }
+        let topics: HashSet<&Key> = all.topics.iter().map(|(key, _)| key).collect();
+        let queues: HashSet<&Key> = all.queues.iter().map(|(key, _)| key).collect();
+        for (key, options) in &all.subscriptions {
+            note("subscription", key, self.check_subscription(key, options, &topics));
+        }
+        for (id, target, when, publish) in &all.schedules {
+            let checked = self
+                .check_target(id, target, &topics, &queues)
+                .and_then(|()| self.broker.check_schedule(id, target, when, publish));
+            note("schedule", id, checked);
+        }
+        faults
+    }
+
+    fn check_queue(&self, key: &Key, options: &QueueOptions) -> Result<()> {
+        options.check()?;
+        match self.broker.queue(key) {
+            Ok(there) => {
+                there.check_owner(options.exclusive)?;
+                queue::check_change(&there, options)
+            }
+            Err(_absent) => check_dead_key(&options.dead_letter, key, &key.name),
+        }
+    }
+
+    fn check_subscription(
+        &self,
+        key: &SubscriptionKey,
+        options: &SubscriptionOptions,
+        topics: &HashSet<&Key>,
+    ) -> Result<()> {
+        options.check()?;
+        if let Ok(there) = self.broker.subscription(key) {
+            return subscription::check_change(&there, options);
+        }
+        subscription::check_new(key, options)?;
+        if Pattern::is_one(&key.topic.name) {
+            let pattern = Pattern::new(&key.topic.name)?;
+            let there = self.broker.topics();
+            let mut taken = there.iter().map(|topic| &topic.key).chain(topics.iter().copied());
+            return match taken.find(|topic| {
+                topic.space == key.topic.space
+                    && pattern.takes(&topic.name)
+                    && stored::member(key, topic).len() > NAME_BYTES_MAX
+            }) {
+                Some(topic) => Err(Error::new(
+                    Reason::MalformedRequest,
+                    format!("its name, its pattern and the name of topic {topic} are too long"),
+                )),
+                None => Ok(()),
+            };
+        }
+        match (self.broker.topic(&key.topic), options.start) {
+            (Ok(topic), Start::Position(position)) => self.broker.check_position(&topic, position),
+            (Err(_new), Start::Position(1..)) if topics.contains(&key.topic) => {
+                let say = format!("start: topic {} is new, and has no messages yet", key.topic);
+                Err(Error::new(Reason::PositionConflict, say))
+            }
+            (Err(absent), _) if !topics.contains(&key.topic) => Err(absent),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_target(
+        &self,
+        id: &Key,
+        target: &ScheduleTarget,
+        topics: &HashSet<&Key>,
+        queues: &HashSet<&Key>,
+    ) -> Result<()> {
+        match target {
+            ScheduleTarget::Topic(name) => {
+                let key = id.sibling(name)?;
+                if topics.contains(&key) { Ok(()) } else { self.broker.topic(&key).map(|_| ()) }
+            }
+            ScheduleTarget::Queue(name) => {
+                let key = id.sibling(name)?;
+                if queues.contains(&key) { Ok(()) } else { self.broker.queue(&key).map(|_| ()) }
+            }
+        }
+    }
+
+    /// Puts the declarations in force. Gives what could not be: it is declared, and follows when the same is
+    /// prepared and committed again, or at the next opening.
+    ///
+    /// # Errors
+    /// What the store says. Nothing is changed then.
+    pub async fn commit(self) -> Result<Vec<Error>> {
+        self.sweep().await?;
+        let mut missing = Vec::new();
+        for (at, some) in self.definitions()?.into_iter().enumerate() {
+            match self.broker.store().commit(some).await {
+                Ok(_) => {}
+                Err(refused) if at == 0 => return Err(refused.into()),
+                // What is not defined must not be there.
+                Err(refused) => return Ok(vec![refused.into()]),
+            }
+        }
+        let mut note = |what: &str, name: &(dyn std::fmt::Display + Sync), done: Result<()>| {
+            missing.extend(done.err().map(|error| error.at(format!("{what} {name}"))));
+        };
+        for (key, options) in &self.declarations.topics {
+            note("topic", key, self.enforce_topic(key, options).await);
+        }
+        for (key, options) in &self.declarations.queues {
+            note("queue", key, self.enforce_queue(key, options).await);
+        }
+        for (key, options) in &self.declarations.subscriptions {
+            note("subscription", key, self.enforce_subscription(key, options).await);
+        }
+        for (id, target, when, publish) in &self.declarations.schedules {
+            let made = self.broker.schedule(id, target.clone(), when.clone(), publish).await;
+            note("schedule", id, made.map(|_| ()));
+        }
+        Ok(missing)
+    }
+
+    fn topic(&self, key: &Key) -> Option<Arc<Topic>> {
+        self.broker.topic(key).ok()
+    }
+
+    fn queue(&self, key: &Key) -> Option<Arc<Queue>> {
+        self.broker.queue(key).ok()
+    }
+
+    fn subscription(&self, key: &SubscriptionKey) -> Option<Arc<Subscription>> {
+        self.broker.subscription(key).ok()
+    }
+
+    /// Removes what a crash has left under names that are to be new: once they are defined it would be
+    /// taken for theirs.
+    async fn sweep(&self) -> Result<()> {
+        let all = &self.declarations;
+        for (key, _) in all.topics.iter().filter(|(key, _)| self.topic(key).is_none()) {
+            self.broker.sweep_log(&stored::topic(key)).await?;
+        }
+        for (key, _) in all.queues.iter().filter(|(key, _)| self.queue(key).is_none()) {
+            self.broker.sweep_log(&stored::queue(key)).await?;
+        }
+        for (key, _) in all.subscriptions.iter().filter(|(key, _)| self.subscription(key).is_none())
+        {
+            self.broker.sweep_groups(key).await?;
+        }
+        Ok(())
+    }
+
+    /// The transactions that write what is new or otherwise than it was: one, if it is not beyond all
+    /// measure.
+    fn definitions(&self) -> Result<Vec<Transaction>> {
+        let all = &self.declarations;
+        let topics = all.topics.iter().filter(|(key, options)| {
+            self.topic(key).is_none_or(|there| *there.settings() != *options)
+        });
+        let queues = all.queues.iter().filter(|(key, options)| {
+            !options.transient && self.queue(key).is_none_or(|there| there.options() != *options)
+        });
+        let subscriptions = all.subscriptions.iter().filter(|(key, options)| {
+            self.subscription(key).is_none_or(|there| there.options() != *options)
+        });
+        let definitions = topics
+            .map(|(key, options)| (stored::topic(key), topic::definition(key, options.clone())))
+            .chain(queues.map(|(key, options)| {
+                (stored::queue(key), queue::definition(key, options.clone()))
+            }))
+            .chain(subscriptions.map(|(key, options)| {
+                let name = stored::subscription(&key.topic, &key.name);
+                (name, subscription::definition(key, options.clone()))
+            }));
+        let map = self.broker.inner().maps.definitions;
+        let mut transactions = Vec::new();
+        let mut put = Transaction::new(Durability::Fsync);
+        let (mut count, mut bytes) = (0, 0);
+        for (name, definition) in definitions {
+            let value = encode(&definition)?;
+            let more = name.len() + value.len();
+            if count == DEFINITIONS_MAX || (count > 0 && bytes + more > DEFINITION_BYTES_MAX) {
+                transactions.push(put);
+                put = Transaction::new(Durability::Fsync);
+                (count, bytes) = (0, 0);
+            }
+            (count, bytes) = (count + 1, bytes + more);
+            put = put.put(map, name, value, ExpectValue::Any);
+        }
+        if count > 0 {
+            transactions.push(put);
+        }
+        Ok(transactions)
+    }
+
+    async fn enforce_topic(&self, key: &Key, options: &TopicOptions) -> Result<()> {
+        if let Some(topic) = self.topic(key) {
+            if *topic.settings() != *options {
+                self.broker.alter_topic_log(&topic, options).await?;
+                *topic.settings.write() = Arc::new(options.clone());
+            }
+            return Ok(());
+        }
+        let topic = self.broker.make_topic(key, options.clone()).await?;
+        if let Err(error) = self.broker.join_wildcards(&topic).await {
+            self.broker.detach_topic(&topic).await?;
+            return Err(error);
+        }
+        self.broker.enter_topic(&topic);
+        Ok(())
+    }
+
+    async fn enforce_queue(&self, key: &Key, options: &QueueOptions) -> Result<()> {
+        let Some(queue) = self.queue(key) else {
+            return self.broker.attach_queue(key, options.clone()).await;
+        };
+        queue.usage.touch(self.broker.clock().now());
+        if queue.options() != *options {
+            self.broker.alter_queue_store(&queue, options).await?;
+            self.broker.enter_queue_options(&queue, options.clone());
+        }
+        Ok(())
+    }
+
+    async fn enforce_subscription(
+        &self,
+        key: &SubscriptionKey,
+        options: &SubscriptionOptions,
+    ) -> Result<()> {
+        let Some(subscription) = self.subscription(key) else {
+            return self.broker.attach_subscription(key, options.clone()).await.map(|_| ());
+        };
+        subscription.usage.touch(self.broker.clock().now());
+        if subscription.options() != *options {
+            let settings = SubscriptionSettings::new(options.clone())?;
+            self.broker.alter_subscription_groups(&subscription, options).await?;
+            self.broker.enter_subscription_settings(&subscription, settings);
+        }
+        Ok(())
+    }
+}

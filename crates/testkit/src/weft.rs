@@ -52,6 +52,13 @@ impl Weft {
         Self::within(&self.binary, None, &arguments, self.folder.clone(), self.ports.clone())
     }
 
+    /// As [`successor`](Self::successor), with another configuration.
+    pub fn again(&self, yaml: &str) -> Self {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let (folder, ports) = (self.folder.clone(), self.ports.clone());
+        Self::within(&self.binary, Some(yaml), &arguments, folder, ports)
+    }
+
     fn within(
         binary: &str,
         yaml: Option<&str>,

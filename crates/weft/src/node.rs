@@ -31,7 +31,10 @@ use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
 pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state_of};
 use self::{listeners::Listeners, messages::Messages};
-use crate::config::{Loaded, Loader, Plan, watch::Watcher};
+use crate::{
+    admin,
+    config::{Loaded, Loader, Plan, watch::Watcher},
+};
 
 /// How long work may go on once the node drains.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -108,8 +111,8 @@ pub struct Ends {
     pub exporter: Option<otlp::Exporter>,
     /// What tells the former process to drain.
     pub former: Option<handover::Inheritance>,
-    /// The former process's socket of the admin API.
-    pub admin: Option<OwnedFd>,
+    /// The socket of the admin API.
+    pub admin: Option<admin::Listener>,
 }
 
 impl Node {
@@ -166,6 +169,17 @@ impl Node {
             Some(mut former) => (std::mem::take(&mut former.sockets), Some(former)),
             None => (Vec::new(), None),
         };
+        let adopted = inherited
+            .iter()
+            .position(|(name, _)| name == ADMIN)
+            .map(|place| inherited.swap_remove(place).1);
+        let mut listeners = Listeners::new(count, inherited);
+        // The former process goes on if these cannot be opened. Without one they wait for the ledger, so
+        // that nobody connects who would have to.
+        let mut opened = None;
+        if former.is_some() {
+            opened = Some(listeners.prepare(&plan.sockets, None)?);
+        }
         let messages = match &plan.messages {
             None => None,
             Some(messages) => {
@@ -177,6 +191,23 @@ impl Node {
                 Some(Arc::new(Messages::open(messages, count, stop.clone()).await?))
             }
         };
+        let opened = match opened {
+            Some(opened) => opened,
+            None => listeners.prepare(&plan.sockets, None)?,
+        };
+        let admin = match &plan.admin {
+            None => None,
+            Some(admin) => {
+                Some(match adopted.and_then(|socket| admin::adopt(&admin.listen, socket)) {
+                    Some(listener) => listener,
+                    None => admin::bind(&admin.listen).await?,
+                })
+            }
+        };
+        // What is declared is put in force once nothing else can be refused.
+        if let Some(messages) = &messages {
+            messages.commit(messages.prepare(plan.messages.as_ref()).await?).await?;
+        }
         let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
         let workers = Workers::start(count, stop.clone(), {
             let current = current.clone();
@@ -200,12 +231,7 @@ impl Node {
             }
         })
         .await?;
-        let admin = inherited
-            .iter()
-            .position(|(name, _)| name == ADMIN)
-            .map(|place| inherited.swap_remove(place).1);
-        let mut listeners = Listeners::new(inherited);
-        listeners.apply(&plan.sockets, &workers, options.drain).await?;
+        listeners.commit(opened, &plan.sockets, &workers, options.drain).await?;
         listeners.forget_unclaimed();
         let wall = SystemTime::now();
         metrics.config().applied(wall);

@@ -140,7 +140,7 @@ async fn run(
     loader: Loader,
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
-    let admin = loaded.plan.admin.clone();
+    let token = loaded.plan.admin.as_ref().and_then(|admin| admin.token.clone());
     let (node, ends) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let mut background = tokio::task::JoinSet::new();
@@ -161,16 +161,11 @@ async fn run(
     // The admin API tells of a drain until its end, but not once a successor answers in its place.
     let admin_stop = stop.child();
     let mut admin_socket = None;
-    if let Some(admin) = admin {
-        let adopted = ends.admin.and_then(|socket| admin::adopt(&admin.listen, socket));
-        let listener = match adopted {
-            Some(listener) => listener,
-            None => admin::bind(&admin.listen).await?,
-        };
+    if let Some(listener) = ends.admin {
         admin_socket = Some(listener.descriptor()?);
         let (node, stop) = (node.clone(), admin_stop.clone());
         background.spawn(async move {
-            admin::serve(node, listener, admin.token, stop.closed()).await;
+            admin::serve(node, listener, token, stop.closed()).await;
         });
     }
     if let Some(former) = ends.former {

@@ -16,6 +16,8 @@ use crate::config::plan::{ProxyMode, Socket};
 /// The listeners that are open.
 #[derive(Default)]
 pub(super) struct Listeners {
+    /// How many workers share each.
+    count: usize,
     open: HashMap<Name, Open>,
     /// Sockets of a former process that nobody has claimed yet, by listener and address.
     inherited: Vec<(String, OwnedFd)>,
@@ -34,19 +36,8 @@ pub(super) struct Opened {
 }
 
 impl Listeners {
-    pub(super) fn new(inherited: Vec<(String, OwnedFd)>) -> Self {
-        Self { open: HashMap::new(), inherited }
-    }
-
-    /// Opens what a first configuration asks for.
-    pub(super) async fn apply(
-        &mut self,
-        sockets: &[Socket],
-        workers: &Workers<Local>,
-        drain: Duration,
-    ) -> anyhow::Result<()> {
-        let opened = self.prepare(sockets, workers)?;
-        self.commit(opened, sockets, workers, drain).await
+    pub(super) fn new(count: usize, inherited: Vec<(String, OwnedFd)>) -> Self {
+        Self { count, open: HashMap::new(), inherited }
     }
 
     /// Closes the sockets of a former process that this configuration does not have.
@@ -54,11 +45,12 @@ impl Listeners {
         self.inherited = Vec::new();
     }
 
-    /// Opens sockets and reads certificates; nothing is changed if any of it fails.
+    /// Opens sockets and reads certificates; nothing is changed if any of it fails. At a start there are
+    /// no workers yet.
     pub(super) fn prepare(
         &mut self,
         sockets: &[Socket],
-        workers: &Workers<Local>,
+        workers: Option<&Workers<Local>>,
     ) -> anyhow::Result<Opened> {
         let mut fresh = Vec::new();
         for socket in sockets {
@@ -81,8 +73,13 @@ impl Listeners {
 
     /// The sockets of a listener: those that are open already where only what is spoken on them
     /// changes, those of a former process, or new ones.
-    fn bind(&mut self, socket: &Socket, workers: &Workers<Local>) -> anyhow::Result<Vec<Bound>> {
-        if let Some(open) = self.open.get(&socket.listener)
+    fn bind(
+        &mut self,
+        socket: &Socket,
+        workers: Option<&Workers<Local>>,
+    ) -> anyhow::Result<Vec<Bound>> {
+        if let Some(workers) = workers
+            && let Some(open) = self.open.get(&socket.listener)
             && open.addresses == socket.addresses
             && let Some(bound) = workers.bound(&socket.listener)?
         {
@@ -106,9 +103,9 @@ impl Listeners {
                 mine.into_iter().partition(|descriptor| listens_at(descriptor, address));
             mine = elsewhere;
             bound.extend(if here.is_empty() {
-                listen::bind(&options, workers.count())?
+                listen::bind(&options, self.count)?
             } else {
-                listen::adopt(here, &options, workers.count())?
+                listen::adopt(here, &options, self.count)?
             });
         }
         Ok(bound)

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use weft_amqp::{Grant, Password, Pattern, Server, User};
-use weft_broker::{Broker, Key, SubscriptionKey};
+use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
 use weft_messages::{Accept, Declared, Desk, Hooks, Push, Upkeep};
@@ -76,94 +76,38 @@ impl Messages {
             .await
             .map_err(described)
             .with_context(place)?;
-        let messages = Self { ledger, broker, desk };
-        messages.apply(plan).await?;
-        Ok(messages)
+        Ok(Self { ledger, broker, desk })
     }
 
-    /// Declares what a configuration says, and changes what is there already; nothing is deleted that it
-    /// says no more.
-    pub async fn apply(&self, plan: &plan::Messages) -> anyhow::Result<()> {
-        let mut declared = Declared::default();
-        for (name, options) in &plan.topics {
-            let key = key(name.as_str())?;
-            self.topic(&key, options).await.with_context(|| format!("topic {name}"))?;
-            declared.topics.insert(key);
+    /// Checks what a configuration declares against what is there; nothing is changed by it. Without one
+    /// nothing is declared.
+    pub async fn prepare(&self, plan: Option<&plan::Messages>) -> anyhow::Result<Ready> {
+        let mut ready = Ready::default();
+        let mut declarations = Declarations::default();
+        if let Some(plan) = plan {
+            ready.declare(plan, &mut declarations)?;
         }
-        for (name, options) in &plan.queues {
-            let key = key(name.as_str())?;
-            self.queue(&key, options).await.with_context(|| format!("queue {name}"))?;
-            declared.queues.insert(key);
-        }
-        for subscription in &plan.subscriptions {
-            let key = subscription_key(subscription)?;
-            self.subscription(&key, &subscription.options)
-                .await
-                .with_context(|| format!("subscription {}", subscription.name))?;
-            declared.subscriptions.insert(key);
-        }
-        for (id, schedule) in &plan.schedules {
-            let key = key(id.as_str())?;
-            self.schedule(&key, schedule).await.with_context(|| format!("schedule {id}"))?;
-            declared.schedules.insert(id.to_string());
-        }
-        let pushes = plan.push.iter().map(|push| {
-            let of = plan.subscriptions.iter().find(|of| of.name == push.subscription);
-            let of = of.context("a push without its subscription")?;
-            Ok(Push {
-                subscription: subscription_key(of)?,
-                route: push.route.clone(),
-                path: push.path.clone(),
-                concurrency: push.concurrency,
-                timeout: push.timeout,
-            })
-        });
-        let pushes = pushes.collect::<anyhow::Result<Vec<_>>>()?;
-        self.desk.declare(declared);
-        self.desk.push(pushes);
-        Ok(())
-    }
-
-    async fn topic(&self, key: &Key, options: &weft_broker::TopicOptions) -> anyhow::Result<()> {
-        match self.broker.declare_topic(key, options.clone()).await {
-            Err(error) if error.reason() == Reason::DefinitionConflict => {
-                self.broker.alter_topic(key, options.clone()).await.map_err(described)
+        match self.broker.prepare(declarations).await {
+            Ok(prepared) => Ok(Ready { prepared: Some(prepared), ..ready }),
+            Err(faults) => {
+                let faults: Vec<String> = faults.iter().map(Error::detail).collect();
+                Err(anyhow::anyhow!(faults.join("; ")))
             }
-            declared => declared.map(|_| ()).map_err(described),
         }
     }
 
-    async fn queue(&self, key: &Key, options: &weft_broker::QueueOptions) -> anyhow::Result<()> {
-        match self.broker.declare_queue(key, options.clone()).await {
-            Err(error) if error.reason() == Reason::DefinitionConflict => {
-                self.broker.alter_queue(key, options.clone()).await.map_err(described)
+    /// Puts in force what was prepared; nothing is changed if it fails. What is declared no more stays.
+    pub async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
+        if let Some(prepared) = ready.prepared {
+            for missing in prepared.commit().await.map_err(described)? {
+                tracing::error!(
+                    "declared, but not in force before the next reload or start: {}",
+                    missing.detail()
+                );
             }
-            declared => declared.map(|_| ()).map_err(described),
         }
-    }
-
-    async fn subscription(
-        &self,
-        key: &SubscriptionKey,
-        options: &weft_broker::SubscriptionOptions,
-    ) -> anyhow::Result<()> {
-        // Whether it is paused is no part of a configuration: who has paused it resumes it.
-        let there = self.broker.subscription(key).ok();
-        let paused = there.is_some_and(|there| there.options().paused);
-        let options = &weft_broker::SubscriptionOptions { paused, ..options.clone() };
-        match self.broker.declare_subscription(key, options.clone()).await {
-            Err(error) if error.reason() == Reason::DefinitionConflict => {
-                self.broker.alter_subscription(key, options.clone()).await.map_err(described)
-            }
-            declared => declared.map(|_| ()).map_err(described),
-        }
-    }
-
-    /// Makes a schedule. One that is there as it should be goes on, so that what it missed while the node
-    /// was down is known.
-    async fn schedule(&self, key: &Key, wanted: &plan::Schedule) -> anyhow::Result<()> {
-        let (target, when) = (wanted.target.clone(), wanted.when.clone());
-        self.broker.schedule(key, target, when, &wanted.publish).await.map_err(described)?;
+        self.desk.declare(ready.declared);
+        self.desk.push(ready.pushes);
         Ok(())
     }
 
@@ -180,6 +124,50 @@ impl Messages {
         if let Err(error) = self.ledger.close() {
             tracing::error!("the ledger could not be closed in order: {}", error.detail());
         }
+    }
+}
+
+/// What a configuration says of messages, ready to be put in force.
+#[derive(Default)]
+pub struct Ready {
+    prepared: Option<Prepared>,
+    declared: Declared,
+    pushes: Vec<Push>,
+}
+
+impl Ready {
+    fn declare(&mut self, plan: &plan::Messages, to: &mut Declarations) -> anyhow::Result<()> {
+        for (name, options) in &plan.topics {
+            let key = key(name.as_str())?;
+            self.declared.topics.insert(key.clone());
+            to.topics.push((key, options.clone()));
+        }
+        for (name, options) in &plan.queues {
+            let key = key(name.as_str())?;
+            self.declared.queues.insert(key.clone());
+            to.queues.push((key, options.clone()));
+        }
+        for subscription in &plan.subscriptions {
+            let key = subscription_key(subscription)?;
+            self.declared.subscriptions.insert(key.clone());
+            to.subscriptions.push((key, subscription.options.clone()));
+        }
+        for (id, schedule) in &plan.schedules {
+            self.declared.schedules.insert(id.to_string());
+            let (target, when) = (schedule.target.clone(), schedule.when.clone());
+            to.schedules.push((key(id.as_str())?, target, when, schedule.publish.clone()));
+        }
+        for push in &plan.push {
+            let of = plan.subscriptions.iter().find(|of| of.name == push.subscription);
+            self.pushes.push(Push {
+                subscription: subscription_key(of.context("a push without its subscription")?)?,
+                route: push.route.clone(),
+                path: push.path.clone(),
+                concurrency: push.concurrency,
+                timeout: push.timeout,
+            });
+        }
+        Ok(())
     }
 }
 

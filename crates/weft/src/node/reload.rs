@@ -108,19 +108,21 @@ impl Node {
             Snapshot::compile(&plan.proxy, &discovered, &self.metrics, Some(&before), now)
                 .map_err(|errors| join(&errors))?;
         let mut listeners = std::mem::take(&mut self.state().listeners);
-        let opened = match listeners.prepare(&plan.sockets, &self.workers) {
+        let opened = match listeners.prepare(&plan.sockets, Some(&self.workers)) {
             Ok(opened) => opened,
             Err(error) => {
                 self.state().listeners = listeners;
                 return Err(format!("{error:#}"));
             }
         };
-        // What is declared before a later step fails does no harm: nothing is deleted.
-        if let (Some(messages), Some(plan)) = (&self.messages, &plan.messages)
-            && let Err(error) = messages.apply(plan).await
-        {
-            self.state().listeners = listeners;
-            return Err(format!("{error:#}"));
+        if let Some(messages) = &self.messages {
+            // The store alone can refuse what was prepared, and changes nothing then.
+            let done =
+                async { messages.commit(messages.prepare(plan.messages.as_ref()).await?).await };
+            if let Err(error) = done.await {
+                self.state().listeners = listeners;
+                return Err(format!("{error:#}"));
+            }
         }
         // From here on nothing is refused.
         self.registry.commit(discovered, now);

@@ -7,6 +7,7 @@ mod amqp;
 mod blame;
 mod change;
 mod config;
+mod declared;
 mod dns;
 mod docs;
 mod drain;

@@ -1,0 +1,191 @@
+//! What a configuration declares of messages is put in force as a whole, or not at all.
+
+use std::{fs, net::TcpListener, process::Command};
+
+use serde_json::{Value, json};
+use weft_testkit::{Message, Upstream, Weft, until, upstream::ok};
+
+const BIN: &str = env!("CARGO_BIN_EXE_weft");
+
+/// A node whose every declaration can be told from another.
+const CONFIG: &str = "admin: { listen: '@admin' }
+telemetry: { access_log: errors }
+ledger: { path: '@@/data' }
+listeners:
+  web: { address: '@web' }
+  rabbit: { address: '@rabbit', protocol: amqp }
+topics:
+  a: { retention: { age: 30d } }
+  z: { retention: { age: 30d } }
+queues:
+  b: { lease: 10s }
+  y: { lease: 10s }
+subscriptions:
+  s: { topic: a, lease: 10s }
+  t: { topic: a, lease: 10s }
+schedules:
+  j: { cron: '0 0 1 1 *', to: { queue: y }, data: old }
+routes:
+  - { name: messages, match: /v1/*, messages: / }
+";
+
+/// As [`CONFIG`], with everything changed that can be changed, and a topic and a queue more.
+fn changed() -> String {
+    CONFIG
+        .replace("age: 30d", "age: 1s")
+        .replace("lease: 10s", "lease: 20s")
+        .replace("data: old", "data: new")
+        .replace("topics:\n", "topics:\n  more: {}\n")
+        .replace("queues:\n", "queues:\n  others: {}\n")
+}
+
+fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> Message {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    weft.connect("admin").ask(format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+fn get(weft: &Weft, path: &str) -> Value {
+    let answer = ask(weft, "GET", path, &Value::Null);
+    assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+/// All that is declared, and how many messages there are.
+fn state(weft: &Weft) -> Value {
+    let of = |noun: &str, fields: &[&str]| -> Value {
+        let listed = get(weft, &format!("/v1/{noun}"));
+        let listed = listed[noun].as_array().unwrap_or_else(|| panic!("{listed}")).clone();
+        let shown = |one: &Value| -> Value {
+            fields.iter().map(|field| ((*field).to_owned(), one[field].clone())).collect()
+        };
+        listed.iter().map(shown).collect()
+    };
+    json!({
+        "topics": of("topics", &["name", "options", "messages", "subscriptions"]),
+        "queues": of("queues", &["name", "options", "ready"]),
+        "subscriptions": of("subscriptions", &["name", "topic", "options", "lag_messages"]),
+        "schedules": of("schedules", &["id", "cron", "to", "made", "event"]),
+    })
+}
+
+fn publish(weft: &Weft) {
+    for path in ["topics/a", "queues/b"] {
+        let answer = ask(weft, "POST", &format!("/v1/{path}/messages"), &json!("kept"));
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_reload_that_the_broker_refuses_changes_nothing_and_tells_everything() {
+    let weft = Weft::start(BIN, CONFIG);
+    publish(&weft);
+    let before = state(&weft);
+    // What cannot be changed stands behind what could, and before it.
+    let refused = changed()
+        .replace("y: { lease: 20s }", "y: { lease: 20s, dedupe: 5m }")
+        .replace("t: { topic: a, lease: 20s }", "t: { topic: a, lease: 20s, order: key }");
+    let why = weft.reload(&refused).expect_err("what was declared cannot become that");
+    for part in ["queue y", "dedupe", "subscription t", "order"] {
+        assert!(why.contains(part), "{part} is missing in: {why}");
+    }
+    assert_eq!(state(&weft), before);
+    // Nor is anything left behind that a new start would find.
+    weft.kill();
+    let weft = weft.again(CONFIG);
+    assert_eq!(state(&weft), before);
+    // What can be done is done, as one.
+    weft.reload(&changed()).unwrap();
+    let after = state(&weft).to_string();
+    assert!(after.contains("more") && after.contains("others"), "{after}");
+    assert!(!after.contains("10s") && !after.contains("\"old\""), "{after}");
+}
+
+#[test]
+fn a_reload_that_something_else_refuses_declares_nothing() {
+    let weft = Weft::start(BIN, CONFIG);
+    publish(&weft);
+    let before = state(&weft);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = format!("more: {{ address: '{}' }}\n", taken.local_addr().unwrap());
+    weft.write("bad.pem", "nothing");
+    let tls =
+        "more: { address: '@more', tls: { certificates: [{ cert: bad.pem, key: bad.pem }] } }\n";
+    for listener in [socket.as_str(), tls] {
+        let refused = changed().replace("listeners:\n", &format!("listeners:\n  {listener}"));
+        weft.reload(&refused).expect_err("the listener cannot be opened");
+        assert_eq!(state(&weft), before);
+    }
+}
+
+#[test]
+fn what_was_made_otherwise_than_a_reload_declares_it_is_told() {
+    let weft = Weft::start(BIN, CONFIG);
+    let made = ask(&weft, "PUT", "/v1/queues/others", &json!({ "order": "key" }));
+    assert_eq!(made.status(), 201, "{}", made.text());
+    let before = state(&weft);
+    let why = weft.reload(&changed()).expect_err("the queue has an order");
+    assert!(why.contains("queue others"), "{why}");
+    assert_eq!(state(&weft), before);
+}
+
+#[test]
+fn a_start_that_fails_declares_nothing() {
+    let mut weft = Weft::start(BIN, CONFIG);
+    publish(&weft);
+    let before = state(&weft);
+    weft.terminate();
+    assert!(weft.wait().success());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let file = weft.folder().join("weft.yaml");
+    let place = |yaml: &str| {
+        let data = weft.folder().display().to_string();
+        let mut yaml = yaml.replace("@@", &data);
+        for name in ["admin", "web", "rabbit"] {
+            yaml = yaml.replace(&format!("'@{name}'"), &format!("'{}'", weft.address(name)));
+        }
+        yaml
+    };
+    let web = weft.address("web").to_string();
+    let admin = weft.address("admin").to_string();
+    let cannot = [
+        place(&changed()).replace(&web, &taken.to_string()),
+        place(&changed()).replace(&admin, &taken.to_string()),
+        place(&changed()).replace("y: { lease: 20s }", "y: { lease: 20s, dedupe: 5m }"),
+    ];
+    for yaml in cannot {
+        fs::write(&file, yaml).unwrap();
+        let output = Command::new(BIN).args(["up", "--config"]).arg(&file).output().unwrap();
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let weft = weft.again(CONFIG);
+    assert_eq!(state(&weft), before);
+}
+
+#[test]
+fn a_subscription_is_pushed_as_before_after_a_reload_that_is_refused() {
+    let service = Upstream::answering(|_| ok(""));
+    let config = |path: &str| {
+        let push = format!("push: {{ service: svc, path: {path} }}");
+        let services = format!("services: {{ svc: {{ endpoints: '{}' }} }}\n", service.address());
+        CONFIG.replace("s: { topic: a", &format!("s: {{ {push}, topic: a")) + &services
+    };
+    let weft = Weft::start(BIN, &config("/old"));
+    let refused = config("/new").replace("y: { lease: 10s }", "y: { lease: 10s, dedupe: 5m }");
+    weft.reload(&refused).expect_err("the queue remembers no ids");
+    publish(&weft);
+    let seen = until("the message is pushed", || service.seen().first().cloned());
+    assert_eq!(seen.target(), "/old");
+    // What is declared no more is pushed no more, also when nothing is declared any more.
+    weft.reload(&config("/new")).unwrap();
+    let bare = "admin: { listen: '@admin' }\nlisteners: { web: { address: '@web' } }\n";
+    weft.reload(bare).unwrap();
+    publish(&weft);
+    let gone = ask(&weft, "DELETE", "/v1/subscriptions/t", &Value::Null);
+    assert_eq!(gone.status(), 204, "{}", gone.text());
+    assert_eq!(service.seen().len(), 1, "nobody is asked any more");
+}

@@ -33,17 +33,17 @@ impl Answer {
     /// The response, with the exchange to be told of its end. Whoever has answered, the service or Weft
     /// itself, what the route changes is changed.
     pub(crate) fn send(mut self, mut exchange: Box<Exchange>) -> Response {
-        if let Some(route) = &exchange.route {
+        if let Some(route) = &exchange.record.route {
             let ops = &route.policy.response_headers;
             if !ops.is_empty() {
                 route::apply(ops, &mut self.head.fields);
             }
         }
-        exchange.status = match self.head.status {
+        exchange.record.status = match self.head.status {
             // By HTTP/2 a tunnel is opened with 200 (RFC 8441 section 5): what the client sees is told.
-            101 if exchange.head.version == Version::Http2 => 200,
+            101 if exchange.received.head.version == Version::Http2 => 200,
             // What a client that broke off is told, if it still reads, is not what became of its request.
-            400 if exchange.reason == Some(Reason::CallerGone) => Reason::CallerGone.http(),
+            400 if exchange.record.reason == Some(Reason::CallerGone) => Reason::CallerGone.http(),
             status => status,
         };
         Response {
@@ -89,20 +89,19 @@ fn date_at(fields: &mut Fields, now: Tick) {
     });
 }
 
-/// What an OPTIONS that may go no further is answered, if this one may not (RFC 9110 section 7.6.2); one
-/// that may has one step less before it.
-#[cold]
-pub(crate) fn options(fields: &mut Fields) -> Option<Answer> {
+/// How many more steps a request may go, if it says so in one field (RFC 9110 section 7.6.2).
+pub(crate) fn steps_left(fields: &Fields) -> Option<u64> {
     let text = std::str::from_utf8(fields.only_named("max-forwards")?).ok()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let steps = text.parse::<u64>().ok().filter(|_| digits)?;
-    let Some(left) = steps.checked_sub(1) else {
-        let mut head = ResponseHead::new(200);
-        date(&mut head.fields);
-        return Some(Answer::new(head, Body::Empty));
-    };
-    fields.set_named("max-forwards", left.to_string().as_bytes());
-    None
+    text.parse().ok().filter(|_| digits)
+}
+
+/// What an OPTIONS that may go no further is answered.
+#[cold]
+pub(crate) fn options() -> Answer {
+    let mut head = ResponseHead::new(200);
+    date(&mut head.fields);
+    Answer::new(head, Body::Empty)
 }
 
 /// A fixed response.
@@ -140,7 +139,7 @@ pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str
     date(&mut fields);
     let mut text = Vec::with_capacity(256);
     let mut status = ProxyStatus::error(error.reason()).details(error.said());
-    if let Some(endpoint) = &exchange.endpoint {
+    if let Some(endpoint) = &exchange.record.endpoint {
         status = status.next_hop(endpoint.label());
     }
     status.write(&mut text);
@@ -154,16 +153,16 @@ pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str
     if let Some(allow) = allow {
         fields.append("allow", allow.as_bytes());
     }
-    let request_id = exchange.request_id.as_str();
+    let request_id = exchange.received.request_id.as_str();
     if !request_id.is_empty() {
         fields.add(Known::XRequestId, request_id.as_bytes());
     }
-    if let Some(kind) = exchange.grpc {
+    if let Some(kind) = exchange.received.grpc {
         return grpc_problem(exchange, error, kind, fields);
     }
     fields.add(Known::ContentType, problem::CONTENT_TYPE.as_bytes());
     Problem::of(error).instance(request_id).write(&mut text);
-    let status = exchange.forced_status.unwrap_or(error.reason().http());
+    let status = exchange.record.forced_status.unwrap_or(error.reason().http());
     let head = ResponseHead { status, fields };
     Answer::new(head, Body::full(text))
 }

@@ -1,94 +1,52 @@
-//! One request and what became of it: what the access log, the metrics and the trace are written from.
+//! One request from its arrival until its response has left, or could not, and what is told of it then.
 //!
-//! An [`Exchange`] is made when a request arrives and ends when its response has left, or could not. It
-//! holds all that must live until then: the snapshot, the endpoint's in-flight mark, the permits.
+//! An [`Exchange`] has three parts: what was [`received`](Received), which nothing changes once it has
+//! been checked; what is [`sent`](Outgoing), made of it anew for each service that is asked; and the
+//! [`record`](Record), from which metrics, access log and span are written.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use weft_discovery::{Endpoint, InFlight, Outcome};
-use weft_kernel::{Deadline, Error, Reason, Rng, SystemClock, Tick};
+use weft_discovery::{InFlight, Outcome};
+use weft_kernel::{Deadline, Error, Reason, SystemClock, Tick};
 use weft_net::{
     Address,
     message::{End, Peer},
     relay::Relayed,
 };
-use weft_resilience::{adaptive, bulkhead};
 use weft_telemetry::{
     access,
     metrics::{Count, Method as MethodClass, Sample},
     otlp::wall_nanos,
     span::{self, SpanRecord, Value},
-    trace::{self, request_id},
 };
-use weft_wire::{Known, Method, RequestHead, forwarded, grpc};
+use weft_wire::{Known, RequestHead};
 
 use crate::{
     connection,
     local::{Local, View},
-    route::Route,
+    outgoing::Outgoing,
+    received::Received,
+    record::Record,
     upload::Upload,
     upstream::Upstream,
 };
 
-/// One request and what became of it.
+/// One request and what became of it: what was received, what is sent, and the record of both.
 pub(crate) struct Exchange {
     pub(crate) local: Rc<Local>,
     pub(crate) view: Rc<View>,
-    pub(crate) peer: Rc<Peer>,
-    /// The request, as it is changed on its way.
-    pub(crate) head: RequestHead,
-    /// The method as it came.
-    pub(crate) method: Method,
-    /// The target as it came, if it was changed.
-    pub(crate) original: Option<String>,
-    /// The client's address, as far as it can be believed.
-    pub(crate) client: Option<IpAddr>,
-    /// How many trusted proxies stand before Weft.
-    pub(crate) depth: usize,
-    /// How many of the last words on its way are those of trusted proxies.
-    pub(crate) said: usize,
-    /// What trusted proxies say of it in `Forwarded`.
-    pub(crate) forwarded: Option<Box<forwarded::Told>>,
-    /// Whether the client came by TLS.
-    pub(crate) secure: bool,
-    /// What the service is to be told of the client's certificate.
-    pub(crate) certificate: Option<Rc<str>>,
-    pub(crate) grpc: Option<grpc::Kind>,
-    /// Whether the request has no body, and so can always be sent again.
-    pub(crate) bodiless: bool,
-    /// The deadline that the client itself set.
-    pub(crate) asked: Deadline,
-    pub(crate) route: Option<Arc<Route>>,
-    pub(crate) upstream: Option<Arc<Upstream>>,
-    pub(crate) endpoint: Option<Arc<Endpoint>>,
-    pub(crate) request_id: RequestId,
-    pub(crate) trace: trace::Context,
-    pub(crate) parent_span: u64,
-    pub(crate) began: Tick,
-    /// The clock as it was last looked at: at the beginning, and after each wait.
-    pub(crate) now: Tick,
-    /// When the head of the response came.
-    pub(crate) answered: Option<Tick>,
-    pub(crate) status: u16,
-    /// The status that an injected fault asks for.
-    pub(crate) forced_status: Option<u16>,
-    pub(crate) reason: Option<Reason>,
-    pub(crate) detail: Option<String>,
-    pub(crate) attempts: u32,
+    pub(crate) received: Received,
+    /// What the service is told that is asked now; empty until one is.
+    pub(crate) sent: Outgoing,
+    pub(crate) record: Record,
     /// The request body on its way.
     pub(crate) upload: Rc<Upload>,
-    /// What is in flight until the response has ended.
-    pub(crate) in_flight: Option<InFlight>,
-    pub(crate) outcome: Outcome,
-    pub(crate) admitted: Option<adaptive::Permit>,
-    pub(crate) places: [Option<bulkhead::Permit>; 2],
-    /// Whether its end has been told.
-    told: bool,
+    /// The clock as it was last looked at: at the beginning, and after each wait.
+    pub(crate) now: Tick,
 }
 
 impl Exchange {
@@ -99,73 +57,37 @@ impl Exchange {
         head: RequestHead,
         now: Tick,
     ) -> Box<Self> {
-        let secure = peer.tls.is_some();
         Box::new(Self {
             local,
             view,
-            peer,
-            method: head.method.clone(),
-            head,
-            original: None,
-            client: None,
-            depth: 0,
-            said: 0,
-            forwarded: None,
-            secure,
-            certificate: None,
-            grpc: None,
-            bodiless: true,
-            asked: Deadline::NONE,
-            route: None,
-            upstream: None,
-            endpoint: None,
-            request_id: RequestId::None,
-            trace: trace::Context::default(),
-            parent_span: 0,
-            began: now,
-            now,
-            answered: None,
-            status: 0,
-            forced_status: None,
-            reason: None,
-            detail: None,
-            attempts: 0,
+            received: Received::new(peer, head, now),
+            sent: Outgoing::none(),
+            record: Record::default(),
             upload: Rc::default(),
-            in_flight: None,
-            outcome: Outcome::OK,
-            admitted: None,
-            places: [None, None],
-            told: false,
+            now,
         })
     }
 
     /// Notes why Weft itself answers.
     pub(crate) fn failed(&mut self, error: &Error) {
-        self.reason = Some(error.reason());
-        self.detail = Some(error.detail());
-        if let Some(upstream) = &self.upstream {
+        self.record.reason = Some(error.reason());
+        self.record.detail = Some(error.detail());
+        if let Some(upstream) = &self.record.upstream {
             upstream.meter.failed(self.local.index, error.reason());
-        }
-    }
-
-    /// The method that routes look at: extended CONNECT is a GET that upgrades.
-    pub(crate) fn routed_method(&self) -> &str {
-        match (&self.head.method, &self.head.upgrade) {
-            (Method::Connect, Some(_)) => "GET",
-            (method, _) => method.as_str(),
         }
     }
 
     /// Gives up what is held for a service, before another is asked.
     pub(crate) fn release(&mut self) {
         let now = SystemClock::tick();
-        if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {
-            Self::settle(&self.local, upstream, in_flight, self.outcome, now);
+        if let (Some(in_flight), Some(upstream)) =
+            (self.record.in_flight.take(), &self.record.upstream)
+        {
+            Self::settle(&self.local, upstream, in_flight, self.record.outcome, now);
         }
-        self.admitted = None;
-        self.places = [None, None];
-        self.outcome = Outcome::OK;
-        self.attempts = 0;
+        self.record.admitted = None;
+        self.record.places = [None, None];
+        self.record.outcome = Outcome::OK;
     }
 
     /// Tells the endpoint's breaker, and the metrics what it made of it.
@@ -193,7 +115,7 @@ impl Exchange {
     }
 
     fn finish(&mut self, sent: u64, outcome: Result<(), Reason>) {
-        self.told = true;
+        self.record.told = true;
         let now = SystemClock::tick();
         // A gRPC response that was ended by a status has been sent whole, but is none.
         let cut = self.upload.cut_by();
@@ -201,48 +123,50 @@ impl Exchange {
             let reason = self.upload.blame(reason);
             // The client did not leave: what was still under way at the end of the drain was cut.
             let is_cut = reason == Reason::CallerGone && self.local.stop.is_closed();
-            self.reason.get_or_insert(if is_cut { Reason::Draining } else { reason });
+            self.record.reason.get_or_insert(if is_cut { Reason::Draining } else { reason });
             // Within a response only the client's own deadline can pass: the service is not at fault.
             if reason.side() == weft_kernel::Side::Upstream && reason != Reason::RequestTimeout {
-                self.outcome = Outcome::FAILED;
+                self.record.outcome = Outcome::FAILED;
             }
         }
         // Who left before the head of the response was told nothing; the log and the metrics say why.
-        if let (0, Some(reason)) = (self.status, self.reason) {
-            self.status = reason.http();
+        if let (0, Some(reason)) = (self.record.status, self.record.reason) {
+            self.record.status = reason.http();
         }
-        let grpc = self.grpc.and(self.upload.status());
-        if let (Some(in_flight), Some(upstream)) = (self.in_flight.take(), &self.upstream) {
+        let grpc = self.received.grpc.and(self.upload.status());
+        if let (Some(in_flight), Some(upstream)) =
+            (self.record.in_flight.take(), &self.record.upstream)
+        {
             let outcome = match grpc {
                 // UNAVAILABLE and what else says that the server, not the call, is at fault.
                 Some(status)
-                    if self.outcome == Outcome::OK
+                    if self.record.outcome == Outcome::OK
                         && cut.is_none()
-                        && is_fault(status, self.asked) =>
+                        && is_fault(status, self.received.deadline) =>
                 {
                     Outcome::FAILED
                 }
-                _ => self.outcome,
+                _ => self.record.outcome,
             };
             Self::settle(&self.local, upstream, in_flight, outcome, now);
         }
-        self.admitted = None;
-        self.places = [None, None];
+        self.record.admitted = None;
+        self.record.places = [None, None];
         // A request that no answer came back for has sent what its tries say of it: nothing is known.
-        if let (Some(_), Some(upstream)) = (self.answered, &self.upstream) {
+        if let (Some(_), Some(upstream)) = (self.record.answered, &self.record.upstream) {
             upstream.meter.passed(self.local.index, self.upload.bytes(), sent);
         }
-        let duration = now.since(self.began);
+        let duration = now.since(self.received.began);
         let sample = Sample {
-            method: MethodClass::of(self.method.as_str().as_bytes()),
-            status: self.status,
+            method: MethodClass::of(self.received.head.method.as_str().as_bytes()),
+            status: self.record.status,
             grpc,
-            reason: self.reason,
+            reason: self.record.reason,
             duration,
             request_bytes: self.upload.bytes(),
             response_bytes: sent,
         };
-        let meter = match &self.route {
+        let meter = match &self.record.route {
             Some(route) => &route.meter,
             None => &self.view.listener.unrouted,
         };
@@ -255,13 +179,13 @@ impl Exchange {
     fn tell(&self, sent: u64, duration: Duration, grpc: Option<u8>) {
         let observers = &self.local.observers;
         if let Some(log) = &observers.access
-            && log.wants(self.status, self.reason, &mut self.local.rng.borrow_mut())
+            && log.wants(self.record.status, self.record.reason, &mut self.local.rng.borrow_mut())
         {
             log.push(self.local.index, &self.entry(sent, duration, grpc));
         }
-        let failed = self.status >= 500 || self.reason.is_some();
+        let failed = self.record.status >= 500 || self.record.reason.is_some();
         if let Some(spans) = &observers.spans
-            && self.trace.exports(failed)
+            && self.received.trace.exports(failed)
             && spans.has_room()
         {
             spans.send(self.span(duration));
@@ -269,43 +193,51 @@ impl Exchange {
     }
 
     fn entry(&self, sent: u64, duration: Duration, grpc: Option<u8>) -> access::Entry<'_> {
-        let fields = &self.head.fields;
-        let tls = self.peer.tls.as_deref();
-        let port = match &self.peer.address {
-            Address::Tcp(address) if self.depth == 0 => address.port(),
+        let head = self.head();
+        let tls = self.received.peer.tls.as_deref();
+        let port = match &self.received.peer.address {
+            Address::Tcp(address) if self.received.depth == 0 => address.port(),
             _ => 0,
         };
         access::Entry {
             time_nanos: wall_nanos(SystemTime::now()).saturating_sub(nanos(duration)),
             listener: self.view.listener.name.as_str(),
-            route: self.route.as_ref().map_or("", |route| route.name.as_str()),
-            service: self.upstream.as_ref().map_or("", |upstream| upstream.name.as_str()),
-            endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.label()),
-            protocol: self.head.version.text(),
-            method: self.method.as_str().as_bytes(),
+            route: self.record.route.as_ref().map_or("", |route| route.name.as_str()),
+            service: self.record.upstream.as_ref().map_or("", |upstream| upstream.name.as_str()),
+            endpoint: self.record.endpoint.as_ref().map_or("", |endpoint| endpoint.label()),
+            protocol: self.received.head.version.text(),
+            method: self.received.head.method.as_str().as_bytes(),
             host: self.host().as_bytes(),
-            path: self.original.as_deref().unwrap_or(&self.head.target).as_bytes(),
-            status: self.status,
+            path: self.received.original.as_deref().unwrap_or(&head.target).as_bytes(),
+            status: self.record.status,
             grpc,
-            reason: self.reason,
-            detail: self.detail.as_deref().unwrap_or(""),
+            reason: self.record.reason,
+            detail: self.record.detail.as_deref().unwrap_or(""),
             duration,
-            upstream: self.answered.map(|at| at.since(self.began)),
+            upstream: self.record.answered.map(|at| at.since(self.received.began)),
             bytes_in: self.upload.bytes(),
             bytes_out: sent,
-            attempts: u16::try_from(self.attempts).unwrap_or(u16::MAX),
-            request_id: self.request_id.as_bytes(),
-            trace_id: self.trace.trace_id,
-            client: self.client.map(|client| SocketAddr::new(client, port)),
-            user_agent: fields.get(Known::UserAgent).unwrap_or_default(),
+            attempts: u16::try_from(self.record.attempts).unwrap_or(u16::MAX),
+            request_id: self.received.request_id.as_bytes(),
+            trace_id: self.received.trace.trace_id,
+            client: self.received.client.map(|client| SocketAddr::new(client, port)),
+            user_agent: head.fields.get(Known::UserAgent).unwrap_or_default(),
             tls_version: tls.map_or("", |tls| tls.version),
             sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(""),
         }
     }
 
+    /// The head as it was received, or what was made of it once nobody needed it any more.
+    const fn head(&self) -> &RequestHead {
+        if self.received.is_spent() { &self.sent.head } else { &self.received.head }
+    }
+
     /// The host that was asked for, whatever the service is told.
     fn host(&self) -> &str {
-        let fields = &self.head.fields;
+        if !self.received.is_spent() {
+            return self.received.host();
+        }
+        let fields = &self.sent.head.fields;
         let known =
             if fields.has(Known::XForwardedHost) { Known::XForwardedHost } else { Known::Host };
         fields.get_str(known).unwrap_or_default()
@@ -313,42 +245,42 @@ impl Exchange {
 
     fn span(&self, duration: Duration) -> SpanRecord {
         let end_nanos = wall_nanos(SystemTime::now());
-        let route = self.route.as_ref().map_or("_unmatched", |route| route.name.as_str());
+        let route = self.record.route.as_ref().map_or("_unmatched", |route| route.name.as_str());
         let mut attributes: Vec<(&'static str, Value)> = vec![
-            ("http.request.method", self.method.to_string().into()),
+            ("http.request.method", self.received.head.method.to_string().into()),
             ("http.route", route.to_owned().into()),
-            ("url.path", self.head.path().to_owned().into()),
-            ("url.scheme", if self.secure { "https" } else { "http" }.into()),
-            ("network.protocol.version", self.head.version.short().into()),
-            ("http.response.status_code", i64::from(self.status).into()),
+            ("url.path", self.head().path().to_owned().into()),
+            ("url.scheme", if self.received.secure { "https" } else { "http" }.into()),
+            ("network.protocol.version", self.received.head.version.short().into()),
+            ("http.response.status_code", i64::from(self.record.status).into()),
         ];
-        if let Some(client) = self.client {
+        if let Some(client) = self.received.client {
             attributes.push(("client.address", client.to_string().into()));
         }
-        if let Some(upstream) = &self.upstream {
+        if let Some(upstream) = &self.record.upstream {
             attributes.push(("weft.service", upstream.name.to_string().into()));
         }
-        if let Some(endpoint) = &self.endpoint {
+        if let Some(endpoint) = &self.record.endpoint {
             attributes.push(("weft.endpoint", endpoint.label().to_string().into()));
         }
-        if self.attempts > 1 {
-            let resent = i64::from(self.attempts - 1);
+        if self.record.attempts > 1 {
+            let resent = i64::from(self.record.attempts - 1);
             attributes.push(("http.request.resend_count", resent.into()));
         }
         let mut status = span::Status::Unset;
-        if let Some(reason) = self.reason {
+        if let Some(reason) = self.record.reason {
             attributes.push(("error.type", reason.word().into()));
             status = span::Status::Error(reason.about().trim().into());
-        } else if self.status >= 500 {
+        } else if self.record.status >= 500 {
             status = span::Status::Error("the service failed".into());
         }
         SpanRecord {
-            trace_id: self.trace.trace_id,
-            span_id: self.trace.span_id,
-            parent_id: self.parent_span,
-            sampled: self.trace.sampled == Some(true),
-            tracestate: self.trace.tracestate.clone(),
-            name: format!("{} {route}", self.method).into(),
+            trace_id: self.received.trace.trace_id,
+            span_id: self.received.trace.span_id,
+            parent_id: self.received.parent_span,
+            sampled: self.received.trace.sampled == Some(true),
+            tracestate: self.received.trace.tracestate.clone(),
+            name: format!("{} {route}", self.received.head.method).into(),
             kind: span::Kind::Server,
             start_nanos: end_nanos.saturating_sub(nanos(duration)),
             end_nanos,
@@ -372,38 +304,6 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The id by which a request is found in every log.
-#[derive(Clone, Debug)]
-pub(crate) enum RequestId {
-    /// None yet.
-    None,
-    /// The caller's.
-    Given(Box<str>),
-    /// Made here.
-    Made(request_id::Made),
-}
-
-impl RequestId {
-    /// A new one.
-    pub(crate) fn made(rng: &mut Rng) -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Self::Made(request_id::make(millis, rng))
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::None => b"",
-            Self::Given(text) => text.as_bytes(),
-            Self::Made(text) => text,
-        }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
-    }
-}
-
 impl End for Exchange {
     fn end(mut self: Box<Self>, sent: u64, outcome: Result<(), Reason>) {
         self.finish(sent, outcome);
@@ -414,10 +314,10 @@ impl End for Exchange {
         self.view.listener.meter.relayed(self.local.index, up_bytes, down_bytes);
         self.upload.add(up_bytes);
         if let Some((reason, detail)) = connection::why(&end) {
-            self.reason = Some(reason);
-            self.detail = Some(detail.to_owned());
+            self.record.reason = Some(reason);
+            self.record.detail = Some(detail.to_owned());
         }
-        self.outcome = connection::outcome(&end, down_bytes);
+        self.record.outcome = connection::outcome(&end, down_bytes);
         self.finish(down_bytes, Ok(()));
     }
 }
@@ -425,7 +325,7 @@ impl End for Exchange {
 /// A client that goes away while it is worked for ends the exchange without a response.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.record.told {
             self.finish(0, Err(Reason::CallerGone));
         }
     }

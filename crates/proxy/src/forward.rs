@@ -28,8 +28,8 @@ use crate::{
     body::{Replay, Watched},
     exchange::Exchange,
     local::Local,
-    plan::{self, HostRewrite},
-    prepare,
+    outgoing::Attempt,
+    plan,
     race::Race,
     route::Route,
     upload::{Answering, Queued, Times},
@@ -42,17 +42,20 @@ pub(crate) struct Forward<'a> {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) alarm: &'a Alarm,
     pub(crate) inform: &'a Inform,
-    pub(crate) hash: Option<u64>,
 }
 
 impl Forward<'_> {
     /// Admits the request, sends it, and gives its answer.
     pub(crate) async fn run(&self, exchange: &mut Exchange, body: Body) -> Result<Answer> {
-        exchange.upstream = Some(self.upstream.clone());
+        let record = &mut exchange.record;
+        record.upstream = Some(self.upstream.clone());
+        // Another service may have been asked before.
+        record.endpoint = None;
+        record.answered = None;
         let timeout = &self.route.policy.timeout;
         let times = Times {
-            began: exchange.began,
-            asked: exchange.asked,
+            began: exchange.received.began,
+            asked: exchange.received.deadline,
             request: timeout.request,
             per_try: timeout.per_try,
             upload: exchange.upload.clone(),
@@ -79,15 +82,15 @@ impl Forward<'_> {
             if let (Some(permit), Some(outcome)) = (permit, verdict(&result)) {
                 permit.finish(outcome, took, now);
             }
-            if let (Some(admitted), Some(ok)) = (&exchange.admitted, pressure(&result)) {
+            if let (Some(admitted), Some(ok)) = (&exchange.record.admitted, pressure(&result)) {
                 admitted.record(ok, took, now);
             }
         }
         let Success { mut head, then, in_flight, endpoint, outcome, .. } = result?;
-        exchange.answered = Some(now);
-        exchange.endpoint = Some(endpoint);
-        exchange.in_flight = Some(in_flight);
-        exchange.outcome = outcome;
+        exchange.record.answered = Some(now);
+        exchange.record.endpoint = Some(endpoint);
+        exchange.record.in_flight = Some(in_flight);
+        exchange.record.outcome = outcome;
         let protocol = match then {
             Then::Tunnel(..) => head.fields.get(Known::Upgrade).map(<[u8]>::to_vec),
             Then::Body(_) => None,
@@ -101,7 +104,7 @@ impl Forward<'_> {
                 let tunnel = Tunnel { io, early, idle_timeout: timeout.idle };
                 Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) }
             }
-            Then::Body(body) if exchange.grpc.is_some() => {
+            Then::Body(body) if exchange.received.grpc.is_some() => {
                 exchange.upload.note_status(crate::body::grpc_status(&head.fields));
                 let body = match body {
                     Body::Empty => Body::Empty,
@@ -109,7 +112,7 @@ impl Forward<'_> {
                         let body = Answering::wrap(body, &exchange.upload);
                         // The route's limit ends with the head of the response, so that streams may
                         // last; what a gRPC client asks for holds for the whole call.
-                        let body = within(body, exchange.asked);
+                        let body = within(body, exchange.received.deadline);
                         Watched::wrap(body, &exchange.upload)
                     }
                 };
@@ -121,8 +124,8 @@ impl Forward<'_> {
 
     /// A gRPC call to a service that speaks HTTP/1.1 alone would lose the trailers that it ends with.
     fn check_protocol(&self, exchange: &Exchange) -> Result<()> {
-        let upgrades = exchange.head.upgrade.is_some();
-        if exchange.grpc == Some(grpc::Kind::Grpc)
+        let upgrades = exchange.sent.head.upgrade.is_some();
+        if exchange.received.grpc == Some(grpc::Kind::Grpc)
             && self.upstream.wanted(true, upgrades) == Wanted::H1
         {
             let say = "gRPC needs HTTP/2, and the service is configured to speak HTTP/1.1 alone";
@@ -143,7 +146,7 @@ impl Forward<'_> {
         if let Some(limiter) = &upstream.adaptive {
             let criticality = criticality(&self.route.policy.criticality, exchange);
             match limiter.admit(criticality, exchange.now) {
-                Ok(permit) => exchange.admitted = Some(permit),
+                Ok(permit) => exchange.record.admitted = Some(permit),
                 Err(_) => {
                     upstream.meter.count(index, Count::Shed);
                     return Err(Error::new(
@@ -161,7 +164,7 @@ impl Forward<'_> {
                 let left = times.deadline(exchange.now).left(exchange.now);
                 match bulkhead.acquire(left).await {
                     Ok(permit) => {
-                        exchange.places[place] = Some(permit);
+                        exchange.record.places[place] = Some(permit);
                         exchange.now = SystemClock::tick();
                     }
                     Err(refused) => {
@@ -189,10 +192,10 @@ impl Forward<'_> {
     ) -> Result<Success, Lost> {
         let mut now = exchange.now;
         let policy = &self.route.policy;
-        let is_grpc = exchange.grpc.is_some();
-        let upgrades = exchange.head.upgrade.is_some();
-        let idempotent =
-            exchange.head.method.is_idempotent() || exchange.head.fields.has(Known::IdempotencyKey);
+        let is_grpc = exchange.received.grpc.is_some();
+        let upgrades = exchange.sent.head.upgrade.is_some();
+        let idempotent = exchange.sent.head.method.is_idempotent()
+            || exchange.sent.head.fields.has(Known::IdempotencyKey);
         let local = exchange.local.clone();
         let retries = policy.retry.as_ref().filter(|retry| retry.retries > 0 && !upgrades);
         let replays = (retries.is_some() || policy.hedge.is_some()) && !body.is_empty();
@@ -202,20 +205,25 @@ impl Forward<'_> {
         let ends = self.ends(exchange);
         let mut tried: Vec<u64> = Vec::new();
         let mut unreached = Unreached { began: now, tries: 0 };
+        let mut number = 0;
         loop {
-            exchange.attempts += 1;
+            number += 1;
+            exchange.record.attempts += 1;
             let deadline = times.deadline(now);
             if deadline.passed(now) {
                 let say = "the deadline passed before the request could be sent";
                 let error = Error::new(Reason::RequestTimeout, say);
-                return Err(Lost { error, tells: exchange.attempts > 1 });
+                return Err(Lost { error, tells: number > 1 });
             }
-            if exchange.attempts == 1 && retries.is_some() {
+            if number == 1 && retries.is_some() {
                 self.upstream.budget.deposit(now);
             }
-            let endpoint = self.pick(&local, &tried, true, now)?;
-            exchange.endpoint = Some(endpoint.clone());
-            self.address(exchange, &endpoint, deadline, now);
+            let hash = exchange.sent.hashed.value;
+            let endpoint = self.pick(&local, hash, &tried, true, now)?;
+            exchange.record.endpoint = Some(endpoint.clone());
+            exchange
+                .sent
+                .address(&Attempt { upstream: &self.upstream, number, deadline, now }, &endpoint);
             let attempt = Try {
                 local: &local,
                 upstream: &self.upstream,
@@ -238,14 +246,15 @@ impl Forward<'_> {
                     let race = Race {
                         forward: self,
                         attempt: &attempt,
-                        head: &exchange.head,
+                        sent: &exchange.sent,
+                        number,
                         replay: replay.as_ref(),
                         hedger,
                     };
                     // Large, and rare.
                     Box::pin(race.run(endpoint.clone(), sent, &mut tried, now)).await
                 }
-                None => attempt.run(endpoint.clone(), &exchange.head, sent, now).await,
+                None => attempt.run(endpoint.clone(), &exchange.sent.head, sent, now).await,
             };
             let failure = match &result {
                 Ok(success) => success.failure,
@@ -265,7 +274,7 @@ impl Forward<'_> {
             let replayable = match (&replay, &result) {
                 (Some(replay), _) => replay.is_whole(),
                 (None, Err(Miss { body: Some(_), .. })) => true,
-                (None, _) => exchange.bodiless,
+                (None, _) => exchange.received.bodiless,
             };
             let detour = (failure.kind == Kind::Connect
                 && result.is_err()
@@ -283,7 +292,7 @@ impl Forward<'_> {
                 }
                 None => {
                     let decision = retry.decide(
-                        exchange.attempts.saturating_sub(unreached.tries).max(1),
+                        number.saturating_sub(unreached.tries).max(1),
                         &failure,
                         replayable,
                         idempotent,
@@ -329,13 +338,14 @@ impl Forward<'_> {
     pub(crate) fn pick(
         &self,
         local: &Local,
+        hash: Option<u64>,
         tried: &[u64],
         insist: bool,
         now: Tick,
     ) -> Result<Arc<Endpoint>> {
         let mut rng = local.rng.borrow_mut();
         let zone = local.zone.as_deref();
-        let mut pick = Pick { hash: self.hash, tried, zone, insist, now, rng: &mut rng };
+        let mut pick = Pick { hash, tried, zone, insist, now, rng: &mut rng };
         self.upstream.discovered.pick(&mut pick).map_err(|reason| {
             let say = match reason {
                 Reason::NoEndpoint => "the service has no endpoint",
@@ -346,33 +356,15 @@ impl Forward<'_> {
         })
     }
 
-    /// Writes what depends on the endpoint and the time.
-    fn address(&self, exchange: &mut Exchange, endpoint: &Endpoint, deadline: Deadline, now: Tick) {
-        prepare::pass_deadline(exchange, deadline, now);
-        if exchange.attempts > 1 {
-            // The first try has asked.
-            exchange.head.fields.remove(Known::Expect);
-            let mut text = Vec::new();
-            weft_wire::h1::push_decimal(&mut text, u64::from(exchange.attempts));
-            exchange.head.fields.set(Known::XAttempt, &text);
-        }
-        // A client of HTTP/1.0 need not say a host; HTTP/1.1 must.
-        if self.route.plan.rewrite.host == Some(HostRewrite::Endpoint)
-            || !exchange.head.fields.has(Known::Host)
-        {
-            exchange.head.fields.set(Known::Host, self.upstream.host(endpoint).as_bytes());
-        }
-    }
-
     fn ends(&self, exchange: &Exchange) -> Option<Ends> {
         if !self.upstream.tells_client() {
             return None;
         }
-        let source = match &exchange.peer.address {
+        let source = match &exchange.received.peer.address {
             weft_net::Address::Tcp(address) => *address,
             weft_net::Address::Unix(_) => return None,
         };
-        let destination = match &exchange.peer.local {
+        let destination = match &exchange.received.peer.local {
             Some(weft_net::Address::Tcp(address)) => *address,
             _ => return None,
         };
@@ -480,7 +472,7 @@ fn pressure(result: &Result<Success>) -> Option<bool> {
 
 /// Which class the request belongs to.
 fn criticality(of: &plan::CriticalityOf, exchange: &Exchange) -> adaptive::Criticality {
-    let said = of.header.as_deref().and_then(|name| exchange.head.fields.named(name));
+    let said = of.header.as_deref().and_then(|name| exchange.sent.head.fields.named(name));
     match said {
         Some(b"critical") => adaptive::Criticality::Critical,
         Some(b"default") => adaptive::Criticality::Default,

@@ -13,18 +13,19 @@ use weft_net::{
     message::{Handler, Inform, Peer, Request, Response},
 };
 use weft_telemetry::access;
-use weft_wire::{Known, Method, Version, grpc};
+use weft_wire::{Known, Method, RequestHead, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
     body::Copied,
     connection,
-    exchange::{Exchange, RequestId},
+    exchange::Exchange,
     forward::Forward,
     grpc_web, hash,
     inside::{self, Call},
-    local::{Local, Window},
-    mirror, plan, prepare,
+    local::{Local, View, Window},
+    mirror, outgoing, plan, prepare,
+    received::{Received, RequestId},
     route::{self, Fallback, Route, Target},
     router::{Captures, Found, Lookup, Missing},
     tunnel,
@@ -75,18 +76,22 @@ impl Handler for Front {
         };
         let now = SystemClock::tick();
         let mut exchange = Exchange::begin(self.local.clone(), view, peer, head, now);
-        if exchange.view.listener.http.forward_client_cert {
-            let read = || prepare::client_certificate(&exchange.peer);
-            exchange.certificate = self.certificate.get_or_init(read).clone();
-        }
-        let connects = exchange.head.version == Version::Http2 && exchange.head.upgrade.is_some();
+        let received = &mut exchange.received;
+        let certificate = if exchange.view.listener.http.forward_client_cert {
+            let read = || prepare::client_certificate(&received.peer);
+            self.certificate.get_or_init(read).as_deref()
+        } else {
+            None
+        };
+        received.certify(certificate);
+        let connects = received.head.version == Version::Http2 && received.head.upgrade.is_some();
         let mut answer = match lead(&mut exchange, body, &alarm, &inform).await {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
         };
         if connects && answer.tunnel.is_none() && (200..300).contains(&answer.head.status) {
             answer = {
-                let why = tunnel::refused(exchange.answered.is_some());
+                let why = tunnel::refused(exchange.record.answered.is_some());
                 answer::problem(&mut exchange, &why, None)
             };
         }
@@ -111,8 +116,12 @@ async fn lead(
 ) -> Result<Answer> {
     let index = exchange.local.index;
     let mut captures = Captures::default();
-    let found = match prepare::check(exchange) {
-        Ok(()) => find(exchange, &mut captures),
+    let checked = {
+        let Exchange { local, view, received, .. } = &mut *exchange;
+        prepare::check(received, &view.listener, local)
+    };
+    let found = match checked {
+        Ok(()) => find(&exchange.received, &exchange.view, &mut captures),
         Err(error) => Err((error, None)),
     };
     let (route, found) = match found {
@@ -122,7 +131,7 @@ async fn lead(
             return Ok(answer::problem(exchange, &error, allow.as_deref()));
         }
     };
-    if route.policy.respond_async.is_some() && inside::asks_later(&exchange.head) {
+    if route.policy.respond_async.is_some() && inside::asks_later(&exchange.received.head) {
         return defer(exchange, route, body, alarm).await;
     }
     follow(exchange, Walk { route, found, captures: &captures }, body, alarm, inform).await
@@ -148,16 +157,16 @@ pub(crate) async fn follow(
     match &route.target {
         Target::Respond(respond) => Ok(answer::respond(respond)),
         Target::Redirect(redirector) => {
-            let host = exchange.head.fields.get_str(Known::Host).unwrap_or_default();
-            let target = &exchange.head.target;
-            let location = redirector.location(exchange.secure, host, target, &found, captures)?;
+            let Received { head, secure, .. } = &exchange.received;
+            let host = head.fields.get_str(Known::Host).unwrap_or_default();
+            let location = redirector.location(*secure, host, &head.target, &found, captures)?;
             Ok(answer::redirect(redirector.status(), &location))
         }
         Target::Services(split) => {
-            if exchange.head.method == Method::Options
-                && let Some(answer) = answer::options(&mut exchange.head.fields)
+            if exchange.received.head.method == Method::Options
+                && answer::steps_left(&exchange.received.head.fields) == Some(0)
             {
-                return Ok(answer);
+                return Ok(answer::options());
             }
             let upstream = split.choose(&mut exchange.local.rng.borrow_mut()).cloned();
             let upstream = upstream
@@ -178,18 +187,18 @@ async fn enter(
     alarm: &Alarm,
 ) -> Result<Body> {
     route.meter.enter(exchange.local.index);
-    exchange.route = Some(route.clone());
+    exchange.record.route = Some(route.clone());
     if let Some(fault) = &route.policy.fault {
         inject(exchange, fault, alarm).await?;
     }
     let span = exchange.view.listener.http.body_timeout;
     let bounds = upload::Bounds {
         bytes_max: route.policy.body_bytes_max.0,
-        until: span.map_or(Deadline::NONE, |span| Deadline::after(exchange.began, span)),
+        until: span.map_or(Deadline::NONE, |span| Deadline::after(exchange.received.began, span)),
         span: span.unwrap_or_default(),
     };
     let body = Limited::wrap(body, bounds, &exchange.upload)?;
-    exchange.bodiless = matches!(body, Body::Empty);
+    exchange.received.bodiless = matches!(body, Body::Empty);
     Ok(body)
 }
 
@@ -202,10 +211,12 @@ async fn to_inside(
     alarm: &Alarm,
 ) -> Result<Answer> {
     let local = exchange.local.clone();
-    let key = tunnel::prepare(&mut exchange.head, &mut local.rng.borrow_mut())?;
+    // What is told of the request is told as it came.
+    let mut head = exchange.received.head_for(true);
+    let key = tunnel::prepare(&mut head, &mut local.rng.borrow_mut())?;
     let ops = &route.policy.request_headers;
     if !ops.is_empty() {
-        route::apply(ops, &mut exchange.head.fields);
+        route::apply(ops, &mut head.fields);
     }
     let no_socket = || Error::new(Reason::NotSupported, "this path is no WebSocket");
     if key.is_some() && matches!(target, plan::Inside::Publish(_)) {
@@ -213,7 +224,7 @@ async fn to_inside(
         return Err(no_socket());
     }
     let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
-    let call = call(exchange, route, body, alarm);
+    let call = call(&exchange.received, head, route, body, alarm);
     let mut answer = Answer::from(inside.call(&local, target, call).await?);
     // What names another protocol is Weft's own word to its client, and not that of a service.
     let protocol = answer.head.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
@@ -227,7 +238,7 @@ async fn to_inside(
     }
     answer::hand_back(&mut answer.head);
     if let Some(protocol) = protocol
-        && exchange.head.version == Version::Http11
+        && exchange.received.head.version == Version::Http11
     {
         answer.head.fields.add(Known::Connection, b"upgrade");
         answer.head.fields.add(Known::Upgrade, &protocol);
@@ -247,23 +258,26 @@ async fn defer(
     let local = exchange.local.clone();
     let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
     // The service is told of the client, though it will be asked by Weft.
-    prepare::hand_on(exchange);
-    exchange.head.fields.remove(Known::Expect);
-    exchange.head.fields.remove(Known::Via);
-    let call = call(exchange, &route, body, alarm);
+    let mut head = exchange.received.head_for(true);
+    outgoing::hand_on(&exchange.received, &exchange.view.listener.http.via, &mut head);
+    // Nobody waits for what is carried out later, and Weft says anew by when it must be.
+    const NOT_KEPT: [Known; 4] =
+        [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
+    NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
+    let call = call(&exchange.received, head, &route, body, alarm);
     Ok(Answer::from(Box::pin(inside.defer(&local, how, call)).await?))
 }
 
 /// The request as those inside are handed it.
-fn call(exchange: &mut Exchange, route: &Route, body: Body, alarm: &Alarm) -> Call {
+fn call(received: &Received, head: RequestHead, route: &Route, body: Body, alarm: &Alarm) -> Call {
     Call {
         route: route.name.clone(),
-        head: exchange.head.clone(),
+        head,
         body,
-        client: exchange.client,
-        secure: exchange.secure,
-        traceparent: exchange.trace.traceparent(),
-        request_id: exchange.request_id.as_str().to_owned(),
+        client: received.client,
+        secure: received.secure,
+        traceparent: received.trace.traceparent(),
+        request_id: received.request_id.as_str().to_owned(),
         alarm: alarm.clone(),
     }
 }
@@ -271,8 +285,12 @@ fn call(exchange: &mut Exchange, route: &Route, body: Body, alarm: &Alarm) -> Ca
 type Refusal = (Error, Option<String>);
 
 /// The route of a request.
-fn find(exchange: &Exchange, captures: &mut Captures) -> Result<(Arc<Route>, Found), Refusal> {
-    let head = &exchange.head;
+fn find(
+    received: &Received,
+    view: &View,
+    captures: &mut Captures,
+) -> Result<(Arc<Route>, Found), Refusal> {
+    let head = &received.head;
     let host = head.fields.get_str(Known::Host).unwrap_or_default();
     // The dot of the root names the same host (RFC 3986 section 3.2.2).
     let host = without_port(host);
@@ -288,9 +306,8 @@ fn find(exchange: &Exchange, captures: &mut Captures) -> Result<(Arc<Route>, Fou
         Some((path, query)) => (path, Some(query)),
         None => (head.target.as_str(), None),
     };
-    let method = exchange.routed_method();
+    let method = received.routed_method();
     let lookup = Lookup { host, method, path, query, fields: &head.fields };
-    let view = &exchange.view;
     match view.listener.table.find(&lookup, captures) {
         Ok(found) => match view.snapshot.routes.get(found.route as usize) {
             Some(route) => Ok((route.clone(), found)),
@@ -317,7 +334,7 @@ fn without_port(host: &str) -> &str {
 async fn inject(exchange: &mut Exchange, fault: &plan::Fault, alarm: &Alarm) -> Result<()> {
     let falls = |exchange: &Exchange, share: &plan::Share| {
         let asked = share.header.as_ref().is_none_or(|(name, value)| {
-            exchange.head.fields.all_named(name).any(|found| found == value.as_bytes())
+            exchange.received.head.fields.all_named(name).any(|found| found == value.as_bytes())
         });
         asked && exchange.local.rng.borrow_mut().chance(share.share)
     };
@@ -330,7 +347,7 @@ async fn inject(exchange: &mut Exchange, fault: &plan::Fault, alarm: &Alarm) -> 
     if let Some((status, share)) = &fault.abort
         && falls(exchange, share)
     {
-        exchange.forced_status = Some(*status);
+        exchange.record.forced_status = Some(*status);
         return Err(Error::new(Reason::FaultInjected, "a fault was injected").retry(Retry::No));
     }
     Ok(())
@@ -353,53 +370,25 @@ impl Way<'_> {
         body: Body,
     ) -> Result<Answer> {
         let route = self.route;
-        let key = {
-            let mut rng = exchange.local.rng.borrow_mut();
-            tunnel::prepare(&mut exchange.head, &mut rng)?
-        };
-        let input = hash::Input {
-            fields: &exchange.head.fields,
-            target: &exchange.head.target,
-            client: exchange.client,
-            secure: exchange.secure,
-        };
-        let hashed = upstream.hasher.hash(&input, &mut exchange.local.rng.borrow_mut());
-        let web = exchange
-            .grpc
-            .filter(|kind| *kind != grpc::Kind::Grpc && exchange.view.listener.http.grpc_web);
-        exchange.asked = prepare::asked(exchange);
-        prepare::hand_on(exchange);
+        let web = self.web(exchange);
         let body = match web {
-            Some(kind) => grpc_web::request(exchange, kind, body),
+            Some(kind) => grpc_web::body(kind, body, &exchange.upload),
             None => body,
         };
-        if let Some(target) =
-            route.rewrite.target(&exchange.head.target, &self.found, self.captures)?
-        {
-            let before = std::mem::replace(&mut exchange.head.target, target);
-            exchange.original.get_or_insert(before);
-        }
-        if let Some(plan::HostRewrite::Literal(host)) = &route.plan.rewrite.host {
-            exchange.head.fields.set(Known::Host, host.as_bytes());
-        }
-        let ops = &route.policy.request_headers;
-        if !ops.is_empty() {
-            route::apply(ops, &mut exchange.head.fields);
-        }
+        self.ask(exchange, &upstream)?;
         let body = self.mirrored(exchange, body);
-        let forward =
-            Forward { route, upstream, alarm: self.alarm, inform: self.inform, hash: hashed.value };
+        let forward = Forward { route, upstream, alarm: self.alarm, inform: self.inform };
         // In a box: the futures around it are moved many times, and shall be small.
         let result = Box::pin(forward.run(exchange, body)).await;
         let mut answer = self.or_fallback(exchange, result).await?;
-        if let Some(key) = key
+        if let Some(key) = exchange.sent.key.take()
             && answer.tunnel.is_some()
         {
             tunnel::check(&mut answer.head.fields, &key)?;
             answer.head.fields.remove(Known::Connection);
             answer.head.fields.remove(Known::Upgrade);
         }
-        if let Some(cookie) = hashed.cookie {
+        if let Some(cookie) = exchange.sent.hashed.cookie.take() {
             answer.head.fields.add(Known::SetCookie, cookie.as_bytes());
         }
         if let Some(kind) = web {
@@ -408,18 +397,66 @@ impl Way<'_> {
         Ok(answer)
     }
 
+    /// The kind of gRPC-Web that is translated, if it is.
+    fn web(&self, exchange: &Exchange) -> Option<grpc::Kind> {
+        let translates = exchange.view.listener.http.grpc_web;
+        exchange.received.grpc.filter(|kind| *kind != grpc::Kind::Grpc && translates)
+    }
+
+    /// Makes of what was received what a service is asked.
+    fn ask(&self, exchange: &mut Exchange, upstream: &Upstream) -> Result<()> {
+        let route = self.route;
+        let web = self.web(exchange);
+        let Exchange { local, view, received, sent, .. } = exchange;
+        let mut rng = local.rng.borrow_mut();
+        let input = hash::Input {
+            fields: &received.head.fields,
+            target: &received.head.target,
+            client: received.client,
+            secure: received.secure,
+        };
+        let hashed = upstream.hasher.hash(&input, &mut rng);
+        let ops = &route.policy.request_headers;
+        let falls_back = matches!(route.fallback, Some(Fallback::Service(_)));
+        // The log tells what was received, and not what a route makes of it.
+        let needed = (falls_back && received.bodiless) || !ops.is_empty();
+        sent.begin(received.head_for(needed), hashed);
+        sent.lead(received, &view.listener.http.via, &mut rng)?;
+        let head = &mut sent.head;
+        if head.method == Method::Options
+            && let Some(left) = answer::steps_left(&head.fields)
+        {
+            head.fields.set_named("max-forwards", left.saturating_sub(1).to_string().as_bytes());
+        }
+        if web.is_some() {
+            grpc_web::request(&mut head.fields);
+        }
+        if let Some(target) = route.rewrite.target(&head.target, &self.found, self.captures)? {
+            let before = std::mem::replace(&mut head.target, target);
+            received.original.get_or_insert(before);
+        }
+        let host = route.plan.rewrite.host.as_ref();
+        if let Some(plan::HostRewrite::Literal(host)) = host {
+            head.fields.set(Known::Host, host.as_bytes());
+        }
+        if !ops.is_empty() {
+            route::apply(ops, &mut head.fields);
+        }
+        sent.complete(host == Some(&plan::HostRewrite::Endpoint));
+        Ok(())
+    }
+
     /// The body, leaving a copy for the mirror if this request is among the mirrored share.
     fn mirrored(&self, exchange: &Exchange, body: Body) -> Body {
         let (Some(mirror), Some(to)) = (&self.route.policy.mirror, &self.route.mirror) else {
             return body;
         };
-        if exchange.head.upgrade.is_some() || !exchange.local.rng.borrow_mut().chance(mirror.share)
-        {
+        let head = &exchange.sent.head;
+        if head.upgrade.is_some() || !exchange.local.rng.borrow_mut().chance(mirror.share) {
             return body;
         }
-        let is_grpc = exchange.grpc.is_some();
-        let send =
-            mirror::sender(exchange.local.clone(), to.clone(), exchange.head.clone(), is_grpc);
+        let is_grpc = exchange.received.grpc.is_some();
+        let send = mirror::sender(exchange.local.clone(), to.clone(), head.clone(), is_grpc);
         Copied::wrap(body, mirror.body_bytes_max, send)
     }
 
@@ -443,13 +480,13 @@ impl Way<'_> {
         match fallback {
             Fallback::Respond(respond) => Ok(answer::respond(respond)),
             // What was sent of the body is gone: only a request that had none can go elsewhere.
-            Fallback::Service(upstream) if exchange.bodiless => {
+            Fallback::Service(upstream) if exchange.received.bodiless => {
+                self.ask(exchange, upstream)?;
                 let forward = Forward {
                     route: self.route,
                     upstream: upstream.clone(),
                     alarm: self.alarm,
                     inform: self.inform,
-                    hash: None,
                 };
                 Box::pin(forward.run(exchange, Body::Empty)).await
             }

@@ -16,11 +16,10 @@ use weft_wire::{
     grpc_web::{TextDecoder, TextEncoder, write_trailers},
 };
 
-use crate::{exchange::Exchange, upload::Upload};
+use crate::upload::Upload;
 
-/// Makes a gRPC-Web request a gRPC one; what the body must become goes with it.
-pub(crate) fn request(exchange: &mut Exchange, kind: Kind, body: Body) -> Body {
-    let fields = &mut exchange.head.fields;
+/// Makes the head of a gRPC-Web request that of a gRPC one.
+pub(crate) fn request(fields: &mut Fields) {
     let mut text = Vec::new();
     if let Some(content_type) = fields.get(Known::ContentType).and_then(ContentType::of) {
         content_type.write_as(Kind::Grpc, &mut text);
@@ -29,9 +28,13 @@ pub(crate) fn request(exchange: &mut Exchange, kind: Kind, body: Body) -> Body {
     fields.set(Known::Te, b"trailers");
     fields.remove(Known::ContentLength);
     fields.remove(Known::Accept);
+}
+
+/// Makes the body of a gRPC-Web request that of a gRPC one.
+pub(crate) fn body(kind: Kind, body: Body, upload: &Rc<Upload>) -> Body {
     match kind {
         Kind::WebText => {
-            let (decoder, upload) = (TextDecoder::default(), exchange.upload.clone());
+            let (decoder, upload) = (TextDecoder::default(), upload.clone());
             Body::Source(Box::new(FromText { body, decoder, upload }))
         }
         _ => body,

@@ -8,8 +8,8 @@
 //! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
-//! of a request: [`serve`](mod@serve), [`front`], `prepare`, `forward`, `race`, `attempt`, `answer`, `exchange`,
-//! `connection`. [`inside`] and [`origin`] are where it meets messages: requests that end and that begin
+//! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
+//! `forward`, `race`, `attempt`, `answer`, `connection`. [`inside`] and [`origin`] are where it meets messages: requests that end and that begin
 //! inside Weft.
 
 mod answer;
@@ -27,10 +27,13 @@ pub mod listener;
 pub mod local;
 mod mirror;
 pub mod origin;
+mod outgoing;
 pub mod plan;
 mod prepare;
 pub mod query;
 mod race;
+mod received;
+mod record;
 pub mod rewrite;
 pub mod route;
 pub mod router;

@@ -129,10 +129,10 @@ impl Origin {
         let head = addressed(head, &found, body.len());
         let listener = Arc::clone(&view.listener);
         let mut exchange = Exchange::begin(self.local.clone(), view, self.peer.clone(), head, now);
-        prepare::identify(&mut exchange, &listener);
+        prepare::identify(&mut exchange.received, &listener, &self.local);
         // What the head says of the client is Weft's own word.
-        exchange.depth = 1;
-        exchange.said = 1;
+        exchange.received.depth = 1;
+        exchange.received.said = 1;
         let (alarm, inform) = (Alarm::default(), Inform::default());
         let whole = Found { route: 0, match_index: 0, prefix_len: 0 };
         let captures = Captures::default();
@@ -148,7 +148,7 @@ impl Origin {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
         };
-        let reason = exchange.reason;
+        let reason = exchange.record.reason;
         let mut response = answer.send(exchange);
         let done = response.done.take();
         let until = reading.until(now, SystemClock::tick());

@@ -23,6 +23,7 @@ use crate::{
     attempt::{Miss, Success, Try},
     body::Replay,
     forward::Forward,
+    outgoing::{Attempt, Outgoing},
 };
 
 type Result = std::result::Result<Success, Miss>;
@@ -31,7 +32,9 @@ type Result = std::result::Result<Success, Miss>;
 pub(crate) struct Race<'a> {
     pub(crate) forward: &'a Forward<'a>,
     pub(crate) attempt: &'a Try<'a>,
-    pub(crate) head: &'a RequestHead,
+    pub(crate) sent: &'a Outgoing,
+    /// Which of the tries the first is.
+    pub(crate) number: u32,
     pub(crate) replay: Option<&'a Replay>,
     pub(crate) hedger: &'a Hedger,
 }
@@ -72,7 +75,7 @@ impl Race<'_> {
         self.hedger.begin();
         let mut taken = tried.clone();
         taken.push(endpoint.id());
-        let mut first = pin!(self.attempt.run(endpoint, self.head, body, began));
+        let mut first = pin!(self.attempt.run(endpoint, &self.sent.head, body, began));
         let mut first_is_over = false;
         let mut hedges = Vec::new();
         let mut left = self.hedger.max();
@@ -125,12 +128,22 @@ impl Race<'_> {
                     let local = self.attempt.local;
                     self.attempt.upstream.meter.count(local.index, Count::Hedge);
                     let body = self.replay.map_or(Body::Empty, Replay::body);
-                    hedges.push(Box::pin(self.attempt.run(other, self.head, body, now)));
+                    let head = self.beside(&other, now);
+                    let attempt = self.attempt;
+                    hedges
+                        .push(Box::pin(async move { attempt.run(other, &head, body, now).await }));
                     left -= 1;
                     next = self.next(now, left);
                 }
             }
         }
+    }
+
+    /// What an endpoint is told beside the first.
+    fn beside(&self, endpoint: &Endpoint, now: Tick) -> RequestHead {
+        let upstream = self.attempt.upstream;
+        let deadline = self.attempt.times.deadline(now);
+        self.sent.beside(&Attempt { upstream, number: self.number, deadline, now }, endpoint)
     }
 
     /// When the next hedge is due, if one may be sent.
@@ -154,7 +167,10 @@ impl Race<'_> {
 
     /// An endpoint that has none of the tries, and a hedge out of the budget for it.
     fn other(&self, taken: &[u64], now: Tick) -> Option<Arc<Endpoint>> {
-        let other = self.forward.pick(self.attempt.local, taken, false, now).ok()?;
+        let other = self
+            .forward
+            .pick(self.attempt.local, self.sent.hashed.value, taken, false, now)
+            .ok()?;
         (!taken.contains(&other.id()) && self.hedger.allow()).then_some(other)
     }
 }

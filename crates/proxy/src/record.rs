@@ -1,0 +1,55 @@
+//! The record of a request: who was asked, what came of it, and what is held until it has ended.
+
+use std::sync::Arc;
+
+use weft_discovery::{Endpoint, InFlight, Outcome};
+use weft_kernel::{Reason, Tick};
+use weft_resilience::{adaptive, bulkhead};
+
+use crate::{route::Route, upstream::Upstream};
+
+/// What became of a request; metrics, access log and span are written from it.
+pub(crate) struct Record {
+    pub(crate) route: Option<Arc<Route>>,
+    /// The service that was asked last.
+    pub(crate) upstream: Option<Arc<Upstream>>,
+    /// The endpoint that was asked last.
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    /// How often any service was asked.
+    pub(crate) attempts: u32,
+    /// When the head of the response came.
+    pub(crate) answered: Option<Tick>,
+    pub(crate) status: u16,
+    /// The status that an injected fault asks for.
+    pub(crate) forced_status: Option<u16>,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) detail: Option<String>,
+    /// What is in flight until the response has ended.
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) outcome: Outcome,
+    pub(crate) admitted: Option<adaptive::Permit>,
+    pub(crate) places: [Option<bulkhead::Permit>; 2],
+    /// Whether its end has been told.
+    pub(crate) told: bool,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            route: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            answered: None,
+            status: 0,
+            forced_status: None,
+            reason: None,
+            detail: None,
+            in_flight: None,
+            outcome: Outcome::OK,
+            admitted: None,
+            places: [None, None],
+            told: false,
+        }
+    }
+}

@@ -14,9 +14,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_broker::{Broker, Key, SubscriptionKey};
-use weft_kernel::{Error, Name, Reason, Result, SystemClock};
-use weft_net::{Io, Stop, Tasks, message::Peer};
-use weft_proxy::{Local, Origin, inside::LocalFuture};
+use weft_kernel::{Error, Reason, Result, SystemClock};
+use weft_net::{Stop, Tasks};
+use weft_proxy::{Local, Origin};
 
 use crate::{
     api::{self, Ask, Found, Surface},
@@ -50,19 +50,6 @@ pub trait Upkeep: Send + Sync {
     fn checkpoint(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
 }
 
-/// Speaks with clients that do not speak HTTP.
-pub trait Accept: Send + Sync {
-    /// Speaks with a client until the connection ends or `stop` says so.
-    fn accept<'a>(
-        &'a self,
-        local: &'a Rc<Local>,
-        listener: &'a Name,
-        io: Io,
-        peer: Peer,
-        stop: Stop,
-    ) -> LocalFuture<'a, Result<()>>;
-}
-
 /// Who does what the desk does not do itself.
 #[derive(Clone, Default)]
 pub struct Hooks {
@@ -70,8 +57,6 @@ pub struct Hooks {
     pub outside: Option<Arc<dyn Outside>>,
     /// Backups and checkpoints.
     pub upkeep: Option<Arc<dyn Upkeep>>,
-    /// Connections of listeners that speak AMQP.
-    pub accept: Option<Arc<dyn Accept>>,
 }
 
 /// The desk; a handle that is cheap to clone.
@@ -234,10 +219,6 @@ impl Desk {
 
     pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {
         self.0.hooks.outside.as_ref()
-    }
-
-    pub(crate) fn accept(&self) -> Option<&Arc<dyn Accept>> {
-        self.0.hooks.accept.as_ref()
     }
 
     pub(crate) fn upkeep(&self) -> Result<&Arc<dyn Upkeep>> {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use weft_kernel::{Error, Reason, Result, SystemClock};
 use weft_net::{Stop, Tasks, body::Body};
-use weft_proxy::{Call, Local, Origin, Reply, plan};
+use weft_proxy::{Call, Local, Origin, Reply};
 use weft_wire::{Fields, Known, ResponseHead};
 
 pub use self::callback::Outside;
@@ -30,6 +30,7 @@ use crate::{
     desk::Desk,
     push::Sender,
     response::{Content, Response},
+    target::RespondAsync,
     time,
 };
 
@@ -46,7 +47,7 @@ const SWEEP_MAX: Duration = Duration::from_secs(10);
 pub(crate) async fn defer(
     desk: &Desk,
     local: &Rc<Local>,
-    how: &plan::RespondAsync,
+    how: &RespondAsync,
     call: Call,
 ) -> Result<Reply> {
     let Call { route, head, body, alarm, .. } = call;

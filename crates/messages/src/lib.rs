@@ -1,7 +1,7 @@
 //! The HTTP, SSE and WebSocket front-end of the broker; push delivery; answers that come later.
 //!
-//! The binary opens a [`Desk`] on a broker, gives it to the request path as its
-//! [`Inside`](weft_proxy::Inside), and lets each worker [`begin`](Desk::begin). The API is one table
+//! The binary registers [`Targets`], which routes are bound to, opens a [`Desk`] on a broker for them, and
+//! lets each worker [`begin`](Desk::begin). The API is one table
 //! ([`OPERATIONS`]) over a neutral [`Request`] and [`Response`], so that the admin server and every route
 //! answer with the very same code ([`Desk::answer`]).
 //!
@@ -11,12 +11,11 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: [`request`], [`response`], `desk`, `inside`; `schema`; the API from `api` on; `push`; `later`.
+//! Reading order: [`request`], [`response`], `desk`, `target`; `schema`; the API from `api` on; `push`; `later`.
 
 mod api;
 mod desk;
 mod event;
-mod inside;
 mod later;
 mod push;
 mod query;
@@ -27,11 +26,13 @@ mod rig;
 pub mod schema;
 mod settings;
 mod sse;
+mod target;
 mod time;
 
 pub use api::{OPERATIONS, Operation, Surface};
-pub use desk::{Accept, Declared, Desk, Hooks, Upkeep};
+pub use desk::{Declared, Desk, Hooks, Upkeep};
 pub use later::Outside;
 pub use push::{Push, Sender};
 pub use request::Request;
 pub use response::{Chunks, Content, Duplex, Response, Session};
+pub use target::{Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, RespondAsync, Targets, To};

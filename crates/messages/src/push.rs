@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use weft_broker::SubscriptionKey;
 use weft_kernel::{Name, Result};
-use weft_proxy::{Answered, Origin, Reading, inside::LocalFuture};
+use weft_proxy::{Answered, LocalFuture, Origin, Reading};
 use weft_wire::RequestHead;
 
 /// A subscription whose messages are pushed.

@@ -8,7 +8,7 @@ use weft_broker::Broker;
 use weft_kernel::{ByteSize, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
 use weft_net::Stop;
-use weft_proxy::{Answered, BodyEnd, Reading, inside::LocalFuture};
+use weft_proxy::{Answered, BodyEnd, LocalFuture, Reading};
 use weft_wire::{Fields, RequestHead};
 
 use crate::{Desk, Hooks, Sender};

@@ -16,7 +16,7 @@ use weft_wire::{
     proxy_status::ProxyStatus,
 };
 
-use crate::{exchange::Exchange, inside::Reply, plan, route};
+use crate::{exchange::Exchange, handler::Reply, plan, route};
 
 /// A response on its way to the client.
 pub(crate) struct Answer {

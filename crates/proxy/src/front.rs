@@ -21,8 +21,9 @@ use crate::{
     connection,
     exchange::Exchange,
     forward::Forward,
-    grpc_web, hash,
-    inside::{self, Call},
+    grpc_web,
+    handler::{self, Call, LocalTarget},
+    hash,
     local::{Local, View, Window},
     mirror, outgoing, plan, prepare,
     received::{Received, RequestId},
@@ -131,8 +132,10 @@ async fn lead(
             return Ok(answer::problem(exchange, &error, allow.as_deref()));
         }
     };
-    if route.policy.respond_async.is_some() && inside::asks_later(&exchange.received.head) {
-        return defer(exchange, route, body, alarm).await;
+    if let Some(keeper) = &route.respond_async
+        && handler::asks_later(&exchange.received.head)
+    {
+        return Box::pin(defer(exchange, &route, &**keeper, body, alarm)).await;
     }
     follow(exchange, Walk { route, found, captures: &captures }, body, alarm, inform).await
 }
@@ -175,7 +178,7 @@ pub(crate) async fn follow(
             way.to(exchange, upstream, body).await
         }
         // In a box: it is rarely taken, and shall not make every request's future larger.
-        Target::Inside(target) => Box::pin(to_inside(exchange, &route, target, body, alarm)).await,
+        Target::Local(target) => Box::pin(to_local(exchange, &route, &**target, body, alarm)).await,
     }
 }
 
@@ -202,11 +205,11 @@ async fn enter(
     Ok(body)
 }
 
-/// Leads a request to whoever keeps messages.
-async fn to_inside(
+/// Leads a request to a handler that lives in the node.
+async fn to_local(
     exchange: &mut Exchange,
     route: &Arc<Route>,
-    target: &plan::Inside,
+    target: &dyn LocalTarget,
     body: Body,
     alarm: &Alarm,
 ) -> Result<Answer> {
@@ -219,13 +222,12 @@ async fn to_inside(
         route::apply(ops, &mut head.fields);
     }
     let no_socket = || Error::new(Reason::NotSupported, "this path is no WebSocket");
-    if key.is_some() && matches!(target, plan::Inside::Publish(_)) {
+    if key.is_some() && !target.upgrades() {
         // Extended CONNECT asks for a WebSocket and for nothing else.
         return Err(no_socket());
     }
-    let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
     let call = call(&exchange.received, head, route, body, alarm);
-    let mut answer = Answer::from(inside.call(&local, target, call).await?);
+    let mut answer = Answer::from(target.call(&local, call).await?);
     // What names another protocol is Weft's own word to its client, and not that of a service.
     let protocol = answer.head.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
     if let Some(key) = key {
@@ -249,14 +251,13 @@ async fn to_inside(
 /// Keeps a request that is to be answered later.
 async fn defer(
     exchange: &mut Exchange,
-    route: Arc<Route>,
+    route: &Arc<Route>,
+    keeper: &dyn LocalTarget,
     body: Body,
     alarm: &Alarm,
 ) -> Result<Answer> {
-    let body = enter(exchange, &route, body, alarm).await?;
-    let how = route.policy.respond_async.as_ref().ok_or_else(inside::nobody)?;
+    let body = enter(exchange, route, body, alarm).await?;
     let local = exchange.local.clone();
-    let inside = local.inside.as_ref().ok_or_else(inside::nobody)?;
     // The service is told of the client, though it will be asked by Weft.
     let mut head = exchange.received.head_for(true);
     outgoing::hand_on(&exchange.received, &exchange.view.listener.http.via, &mut head);
@@ -264,8 +265,8 @@ async fn defer(
     const NOT_KEPT: [Known; 4] =
         [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
     NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
-    let call = call(&exchange.received, head, &route, body, alarm);
-    Ok(Answer::from(Box::pin(inside.defer(&local, how, call)).await?))
+    let call = call(&exchange.received, head, route, body, alarm);
+    Ok(Answer::from(keeper.call(&local, call).await?))
 }
 
 /// The request as those inside are handed it.

@@ -9,8 +9,8 @@
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
 //! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
-//! `forward`, `race`, `attempt`, `answer`, `connection`. [`inside`] and [`origin`] are where it meets messages: requests that end and that begin
-//! inside Weft.
+//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`] and [`origin`] are where it meets the rest of the node: requests that end and
+//! that begin inside Weft.
 
 mod answer;
 mod attempt;
@@ -21,8 +21,8 @@ mod exchange;
 mod forward;
 pub mod front;
 mod grpc_web;
+pub mod handler;
 pub mod hash;
-pub mod inside;
 pub mod listener;
 pub mod local;
 mod mirror;
@@ -44,7 +44,7 @@ mod upload;
 pub mod upstream;
 
 pub use front::Front;
-pub use inside::{Call, Inside, Reply};
+pub use handler::{Acceptor, Call, Handler, Handlers, LocalFuture, LocalTarget, Reply};
 pub use local::{Local, Observers};
 pub use origin::{Answered, BodyEnd, Origin, Reading};
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};

@@ -8,6 +8,7 @@ use weft_telemetry::metrics::{self, ListenerMeter, RouteMeter};
 use weft_wire::{forwarded::Trust, h1::HeadLimits};
 
 use crate::{
+    handler::{Acceptor, Handlers},
     plan::{self, Host, Protocol},
     route::Split,
     router::Table,
@@ -39,8 +40,8 @@ pub(crate) enum Stream {
     Tcp(Split),
     /// By the server name of the TLS handshake.
     ByServerName(Vec<(Host, Split)>, Option<Split>),
-    /// To whoever keeps messages.
-    Inside,
+    /// To an acceptor that lives in the node.
+    Local(Arc<dyn Acceptor>),
 }
 
 impl Listener {
@@ -48,12 +49,13 @@ impl Listener {
         plan: &plan::Listener,
         table: Arc<Table>,
         services: &HashMap<Name, Arc<Upstream>>,
+        handlers: &Handlers,
         metrics: &metrics::Registry,
     ) -> Result<Self, String> {
         let http = plan.http.clone();
         let stream = match &plan.protocol {
             Protocol::Http => None,
-            Protocol::Amqp => Some(Stream::Inside),
+            Protocol::Local(name) => Some(Stream::Local(handlers.acceptor(name)?)),
             Protocol::Tcp(to) => Some(Stream::Tcp(Split::compile(to, services)?)),
             Protocol::TlsPassthrough { by_sni, otherwise } => {
                 let by_sni = by_sni
@@ -106,7 +108,7 @@ impl Stream {
     /// The service for a connection, by the name its TLS handshake asks for.
     pub(crate) fn choose(&self, name: Option<&str>, rng: &mut Rng) -> Option<&Arc<Upstream>> {
         match self {
-            Self::Inside => None,
+            Self::Local(_) => None,
             Self::Tcp(split) => split.choose(rng),
             Self::ByServerName(by_name, otherwise) => {
                 let fits = |host: &Host| match (host, name) {

@@ -11,7 +11,7 @@ use weft_kernel::{Name, Rng, SystemClock};
 use weft_net::{Stop, Tasks, alarm::Alarm, pool::Pool};
 use weft_telemetry::{access, span};
 
-use crate::{Snapshot, inside::Inside, listener::Listener};
+use crate::{Snapshot, listener::Listener};
 
 /// How often connections are looked at that nobody uses.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
@@ -39,8 +39,6 @@ pub struct Local {
     pub zone: Option<Arc<str>>,
     /// Whom it tells.
     pub observers: Observers,
-    /// Who answers for what ends inside Weft.
-    pub inside: Option<Arc<dyn Inside>>,
     /// Ends its work.
     pub stop: Stop,
     /// Its tasks, which drain waits for.
@@ -56,7 +54,6 @@ impl Local {
         current: Arc<ArcSwap<Snapshot>>,
         zone: Option<Arc<str>>,
         observers: Observers,
-        inside: Option<Arc<dyn Inside>>,
         tasks: Tasks,
     ) -> Self {
         let stop = tasks.stop().clone();
@@ -69,7 +66,6 @@ impl Local {
             pool,
             zone,
             observers,
-            inside,
             stop,
             tasks,
             rng: RefCell::new(Rng::from_entropy()),

@@ -4,14 +4,14 @@
 //! The configuration above is read into a [`Plan`]; [`Snapshot`](crate::Snapshot) compiles it. Names
 //! refer to each other and are resolved by the compiler, which refuses what does not fit.
 
-mod inside;
+mod binding;
 mod listener;
 mod route;
 mod service;
 
 use std::sync::Arc;
 
-pub use inside::{Inside, Publish, RespondAsync, To};
+pub use binding::{Binding, Settings};
 pub use listener::{EncodedSlash, Http, Listener, Protocol};
 pub use route::{
     BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Field, FieldValue, HeaderOps, Host,

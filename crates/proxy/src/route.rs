@@ -8,6 +8,7 @@ use weft_telemetry::metrics::RouteMeter;
 use weft_wire::{Fields, fields, h1};
 
 use crate::{
+    handler::{Handlers, LocalTarget},
     plan::{self, FallbackTo, HeaderOps, Weighted},
     rewrite::{Redirector, Rewriter},
     upstream::Upstream,
@@ -27,6 +28,7 @@ pub struct Route {
     pub(crate) hedger: Option<Arc<hedge::Hedger>>,
     pub(crate) mirror: Option<Arc<Upstream>>,
     pub(crate) fallback: Option<Fallback>,
+    pub(crate) respond_async: Option<Arc<dyn LocalTarget>>,
     /// What it was compiled from.
     pub(crate) plan: Arc<plan::Route>,
 }
@@ -36,7 +38,7 @@ pub(crate) enum Target {
     Services(Split),
     Redirect(Redirector),
     Respond(plan::Respond),
-    Inside(plan::Inside),
+    Local(Arc<dyn LocalTarget>),
 }
 
 /// What answers when the target cannot.
@@ -88,6 +90,7 @@ impl Route {
     pub(crate) fn compile(
         plan: &Arc<plan::Route>,
         services: &HashMap<Name, Arc<Upstream>>,
+        handlers: &Handlers,
         meter: Arc<RouteMeter>,
         before: Option<&Self>,
     ) -> Result<Self, String> {
@@ -109,7 +112,7 @@ impl Route {
                 check_respond(respond)?;
                 Target::Respond(respond.clone())
             }
-            plan::Target::Inside(inside) => Target::Inside(inside.clone()),
+            plan::Target::Local(binding) => Target::Local(handlers.bind(binding)?),
         };
         let fallback = match policy.fallback.as_ref().map(|fallback| &fallback.to) {
             None => None,
@@ -134,6 +137,11 @@ impl Route {
             },
             mirror: policy.mirror.as_ref().map(|mirror| find(&mirror.service)).transpose()?,
             fallback,
+            respond_async: policy
+                .respond_async
+                .as_ref()
+                .map(|binding| handlers.bind(binding))
+                .transpose()?,
             policy,
             plan: Arc::clone(plan),
         })
@@ -150,7 +158,7 @@ impl Route {
         };
         let split = match &self.target {
             Target::Services(split) => split.services.as_slice(),
-            Target::Redirect(_) | Target::Respond(_) | Target::Inside(_) => &[],
+            Target::Redirect(_) | Target::Respond(_) | Target::Local(_) => &[],
         };
         let fallback = match &self.fallback {
             Some(Fallback::Service(upstream)) => Some(upstream),

@@ -27,7 +27,6 @@ use crate::{
     connection,
     exchange::Exchange,
     front::Front,
-    inside,
     listener::{Listener, Stream},
     local::Local,
     upstream::Upstream,
@@ -167,10 +166,9 @@ async fn run(
             }
         }
     };
-    if let Some(Stream::Inside) = &listener.stream {
+    if let Some(Stream::Local(acceptor)) = &listener.stream {
         let peer = Peer { address, local: destination, tls: io.tls_info().map(Rc::new) };
-        let inside = local.inside.clone().ok_or_else(inside::nobody)?;
-        return inside.accept(&local, &listener.name, io, peer, stop).await;
+        return acceptor.accept(&local, &listener.name, io, peer, stop).await;
     }
     if let Some(way) = &listener.stream {
         return Box::pin(raw(&local, &listener, way, None, io, (address, destination), &stop))

@@ -11,6 +11,7 @@ use weft_kernel::{Name, Tick};
 use weft_telemetry::metrics;
 
 use crate::{
+    handler::Handlers,
     listener::Listener,
     origin::LISTENER,
     plan::{self, Plan},
@@ -44,13 +45,15 @@ pub struct PlanError {
 }
 
 impl Snapshot {
-    /// Compiles a plan; `discovered` holds all of its services. Nothing that is in force is changed.
+    /// Compiles a plan; `discovered` holds all of its services, and `handlers` what in the node its routes
+    /// and listeners name. Nothing that is in force is changed.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn compile(
         plan: &Plan,
         discovered: &Prepared,
+        handlers: &Handlers,
         metrics: &metrics::Registry,
         before: Option<&Self>,
         now: Tick,
@@ -93,7 +96,7 @@ impl Snapshot {
                 continue;
             }
             let meter = metrics.route(route.name.as_str());
-            match Route::compile(route, &services, meter, known.map(|known| &**known)) {
+            match Route::compile(route, &services, handlers, meter, known.map(|known| &**known)) {
                 Ok(compiled) => routes.push(Arc::new(compiled)),
                 Err(what) => {
                     errors.push(PlanError { place: format!("route {}", route.name), what })
@@ -123,7 +126,7 @@ impl Snapshot {
                 }
             };
             tables.insert(own, Arc::clone(&table));
-            match Listener::compile(listener, table, &services, metrics) {
+            match Listener::compile(listener, table, &services, handlers, metrics) {
                 Ok(compiled) => {
                     listeners.insert(listener.name.clone(), Arc::new(compiled));
                 }
@@ -171,5 +174,5 @@ fn internal(
     };
     let table = Table::compile(std::iter::empty::<(u32, &Arc<plan::Route>)>())
         .map_err(|_none| "no table".to_owned())?;
-    Listener::compile(&plan, Arc::new(table), services, metrics)
+    Listener::compile(&plan, Arc::new(table), services, &Handlers::default(), metrics)
 }

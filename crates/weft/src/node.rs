@@ -4,6 +4,7 @@
 //! a check or a reload never touches a request.
 
 mod listeners;
+mod locals;
 pub mod messages;
 mod reload;
 mod status;
@@ -26,9 +27,10 @@ use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
 };
-use weft_proxy::{Inside, Local, Observers, Snapshot};
+use weft_proxy::{Handlers, Local, Observers, Snapshot};
 use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
 
+pub use self::locals::Locals;
 pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state_of};
 use self::{listeners::Listeners, messages::Messages};
 use crate::{
@@ -66,6 +68,8 @@ pub struct Node {
     pub options: Options,
     /// What the request path reads.
     pub current: Arc<ArcSwap<Snapshot>>,
+    /// What in the node routes and listeners can name.
+    handlers: Handlers,
     /// The services.
     pub registry: Arc<Registry>,
     /// The metrics.
@@ -142,7 +146,9 @@ impl Node {
         let now = SystemClock::tick();
         let plan = &loaded.plan;
         let discovered = registry.prepare(services(plan));
-        let snapshot = Snapshot::compile(&plan.proxy, &discovered, &metrics, None, now)
+        let locals = Locals::default();
+        let handlers = locals.handlers();
+        let snapshot = Snapshot::compile(&plan.proxy, &discovered, &handlers, &metrics, None, now)
             .map_err(|errors| anyhow::anyhow!(join(&errors)))?;
         registry.commit(discovered, now);
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -207,6 +213,7 @@ impl Node {
         // What is declared is put in force once nothing else can be refused.
         if let Some(messages) = &messages {
             messages.commit(messages.prepare(plan.messages.as_ref()).await?).await?;
+            locals.open(messages);
         }
         let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
         let workers = Workers::start(count, stop.clone(), {
@@ -215,13 +222,11 @@ impl Node {
             let metrics = metrics.clone();
             move |worker| {
                 status::count_tasks(&metrics, worker.index().to_string());
-                let inside = desk.clone().map(|desk| Arc::new(desk) as Arc<dyn Inside>);
                 let local = Rc::new(Local::new(
                     worker.index(),
                     current.clone(),
                     zone.clone(),
                     observers.clone(),
-                    inside,
                     worker.tasks().clone(),
                 ));
                 if let Some(desk) = &desk {
@@ -239,6 +244,7 @@ impl Node {
         let node = Arc::new(Self {
             options,
             current,
+            handlers,
             registry,
             metrics,
             workers,

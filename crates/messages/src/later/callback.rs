@@ -9,14 +9,13 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result, Rng};
 use weft_net::Stop;
-use weft_proxy::plan;
 use weft_wire::Fields;
 
 use super::{
     CALLBACK,
     record::{Head, Id, kept_fields},
 };
-use crate::desk::Desk;
+use crate::{desk::Desk, target::RespondAsync};
 
 /// The most tries, with waits of 1 s that double.
 const TRIES: u32 = 8;
@@ -39,7 +38,7 @@ pub trait Outside: Send + Sync {
 ///
 /// # Errors
 /// [`Reason::MalformedRequest`] if it is not.
-pub(super) fn of(fields: &Fields, how: &plan::RespondAsync) -> Result<Option<String>> {
+pub(super) fn of(fields: &Fields, how: &RespondAsync) -> Result<Option<String>> {
     let Some(value) = fields.named(CALLBACK) else { return Ok(None) };
     let refused =
         || Error::new(Reason::MalformedRequest, "Weft-Callback: this address is not allowed here");

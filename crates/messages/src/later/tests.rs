@@ -332,7 +332,7 @@ async fn a_callback_is_told_until_it_answers() {
 
 #[test]
 fn a_callback_is_allowed_or_refused() {
-    let how = plan::RespondAsync {
+    let how = RespondAsync {
         wait_max: Duration::from_secs(1),
         keep: Duration::from_secs(1),
         callbacks: vec!["https://hooks.example.com/in".into()],

@@ -5,10 +5,10 @@
 mod consuming;
 mod events;
 mod hostile;
-mod inside;
 mod node;
 mod queues;
 mod schemas;
 mod socket;
 mod streams;
+mod target;
 mod topics;

@@ -32,8 +32,8 @@ pub enum Protocol {
         /// For a name that nothing fits, or none; without it the connection is closed.
         otherwise: Vec<Weighted>,
     },
-    /// AMQP 0-9-1, spoken by whoever keeps messages.
-    Amqp,
+    /// Another, spoken by an acceptor of this name that lives in the node.
+    Local(&'static str),
 }
 
 /// How HTTP is spoken on a listener.

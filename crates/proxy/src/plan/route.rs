@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use weft_kernel::{Name, limits};
 use weft_resilience::{adaptive, bulkhead, hedge, retry, timeout};
 
-use super::{Inside, RespondAsync};
+use super::Binding;
 
 /// A match, its policies and a target.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl Route {
     pub fn services(&self) -> impl Iterator<Item = &Name> {
         let to: &[Weighted] = match &self.target {
             Target::Services(weighted) => weighted,
-            Target::Redirect(_) | Target::Respond(_) | Target::Inside(_) => &[],
+            Target::Redirect(_) | Target::Respond(_) | Target::Local(_) => &[],
         };
         let mirror = self.policy.mirror.iter().map(|mirror| &mirror.service);
         let fallback = self.policy.fallback.iter().filter_map(|fallback| match &fallback.to {
@@ -131,8 +131,8 @@ pub struct Policy {
     pub fault: Option<Fault>,
     /// What answers when the target cannot.
     pub fallback: Option<Fallback>,
-    /// Whether a client may ask to be answered later.
-    pub respond_async: Option<RespondAsync>,
+    /// The handler that keeps a request whose client may be answered later, and does ask to be.
+    pub respond_async: Option<Binding>,
 }
 
 /// The largest request body.
@@ -226,8 +226,8 @@ pub enum Target {
     Redirect(Redirect),
     /// Nowhere: Weft answers.
     Respond(Respond),
-    /// To messages, which Weft itself keeps.
-    Inside(Inside),
+    /// To a handler that lives in the node.
+    Local(Binding),
 }
 
 /// A redirect; what is `None` stays as it was.

@@ -10,6 +10,9 @@ use weft_net::Address;
 use super::leaf::Secret;
 pub use super::sections::listener::ProxyMode;
 
+/// The name of what speaks AMQP on listeners.
+pub const AMQP: &str = "amqp";
+
 /// Everything that was asked for, checked, with no port open.
 #[derive(Clone, Debug)]
 pub struct Plan {

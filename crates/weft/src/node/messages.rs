@@ -6,7 +6,6 @@ mod outside;
 use std::{
     path::Path,
     pin::Pin,
-    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,11 +13,10 @@ use std::{
 use anyhow::Context as _;
 use weft_amqp::{Grant, Password, Pattern, Server, User};
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
-use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
+use weft_kernel::{Error, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
-use weft_messages::{Accept, Declared, Desk, Hooks, Push, Upkeep};
-use weft_net::{Address, Io, Stop, message::Peer};
-use weft_proxy::{Local, inside::LocalFuture};
+use weft_messages::{Declared, Desk, Hooks, Push, Upkeep};
+use weft_net::Stop;
 
 use crate::config::plan;
 
@@ -34,6 +32,8 @@ pub struct Messages {
     pub broker: Broker,
     /// Who answers for them.
     pub desk: Desk,
+    /// Who speaks AMQP with clients about them.
+    pub amqp: Server,
 }
 
 impl Messages {
@@ -70,13 +70,12 @@ impl Messages {
         let hooks = Hooks {
             outside: Some(Arc::new(outside::Callbacks::new().context("callbacks")?)),
             upkeep: Some(Arc::new(Kept(ledger.clone()))),
-            accept: Some(Arc::new(Amqp(amqp))),
         };
         let desk = Desk::open(broker.clone(), workers, hooks, stop)
             .await
             .map_err(described)
             .with_context(place)?;
-        Ok(Self { ledger, broker, desk })
+        Ok(Self { ledger, broker, desk, amqp })
     }
 
     /// Checks what a configuration declares against what is there; nothing is changed by it. Without one
@@ -233,33 +232,4 @@ async fn aside(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()>
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error::new(Reason::Internal, "a task broke").because(error)))
-}
-
-/// Connections of listeners that speak AMQP.
-struct Amqp(Server);
-
-impl Accept for Amqp {
-    fn accept<'a>(
-        &'a self,
-        _local: &'a Rc<Local>,
-        _listener: &'a Name,
-        io: Io,
-        peer: Peer,
-        stop: Stop,
-    ) -> LocalFuture<'a, Result<()>> {
-        let shown = peer.tls.as_ref().and_then(|tls| tls.peer_certificates.first());
-        let names = shown.and_then(weft_identity::peer::names);
-        let peer = weft_amqp::Peer {
-            address: peer.address.to_string(),
-            loopback: match &peer.address {
-                Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
-                Address::Unix(_) => true,
-            },
-            certificate: names.map(|names| names.label().to_owned()),
-        };
-        Box::pin(async move {
-            self.0.serve(io, peer, stop).await;
-            Ok(())
-        })
-    }
 }

@@ -104,9 +104,15 @@ impl Node {
         let now = SystemClock::tick();
         let before = self.current.load_full();
         let discovered = self.registry.prepare(services(plan));
-        let snapshot =
-            Snapshot::compile(&plan.proxy, &discovered, &self.metrics, Some(&before), now)
-                .map_err(|errors| join(&errors))?;
+        let snapshot = Snapshot::compile(
+            &plan.proxy,
+            &discovered,
+            &self.handlers,
+            &self.metrics,
+            Some(&before),
+            now,
+        )
+        .map_err(|errors| join(&errors))?;
         let mut listeners = std::mem::take(&mut self.state().listeners);
         let opened = match listeners.prepare(&plan.sockets, Some(&self.workers)) {
             Ok(opened) => opened,

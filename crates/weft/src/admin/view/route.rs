@@ -123,15 +123,7 @@ impl TargetView {
                 Self::Redirect { status: redirect.status, to: location(redirect) }
             }
             plan::Target::Respond(respond) => Self::Respond { status: respond.status },
-            plan::Target::Inside(inside) => Self::Inside {
-                to: match inside {
-                    plan::Inside::Publish(publish) => match &publish.to {
-                        plan::To::Topic(name) => format!("topic {name}"),
-                        plan::To::Queue(name) => format!("queue {name}"),
-                    },
-                    plan::Inside::Messages { prefix } => format!("messages below {prefix}/v1"),
-                },
-            },
+            plan::Target::Local(binding) => Self::Inside { to: binding.to_string() },
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{targets, tls};
 use crate::config::{
     leaf::Switch,
     merge::Names,
-    plan::Socket,
+    plan::{AMQP, Socket},
     problem::Problem,
     sections::{
         Listener,
@@ -201,7 +201,7 @@ fn combinations(name: &At<Name>, section: &Listener, cx: &mut Cx) {
 fn protocol(section: &Listener, names: &Names, cx: &mut Cx) -> plan::Protocol {
     match section.protocol.value {
         Protocol::Http => plan::Protocol::Http,
-        Protocol::Amqp => plan::Protocol::Amqp,
+        Protocol::Amqp => plan::Protocol::Local(AMQP),
         Protocol::Tcp => plan::Protocol::Tcp(
             section.to.as_ref().map_or_else(Vec::new, |to| targets(&to.value, names, cx)),
         ),

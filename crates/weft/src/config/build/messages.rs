@@ -10,7 +10,8 @@ use weft_broker::{
 };
 use weft_kernel::{ByteSize, Name, Result};
 use weft_ledger::Durability;
-use weft_proxy::plan::{self as proxy, To};
+use weft_messages::{MESSAGES, PUBLISH, To};
+use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 
 use super::{known_service, ledger};
@@ -84,9 +85,12 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
         || proxy
             .listeners
             .iter()
-            .any(|listener| matches!(listener.protocol, proxy::Protocol::Amqp))
+            .any(|listener| matches!(listener.protocol, proxy::Protocol::Local(plan::AMQP)))
         || proxy.routes.iter().any(|route| {
-            matches!(route.target, proxy::Target::Inside(_)) || route.policy.respond_async.is_some()
+            let is_messages =
+                |binding: &proxy::Binding| [PUBLISH, MESSAGES].contains(&binding.handler);
+            matches!(&route.target, proxy::Target::Local(binding) if is_messages(binding))
+                || route.policy.respond_async.is_some()
         });
     is_kept.then_some(messages)
 }

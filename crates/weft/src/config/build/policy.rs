@@ -1,5 +1,6 @@
 //! Policies in effect.
 
+use weft_messages::{RESPOND_ASYNC, RespondAsync};
 use weft_proxy::plan::{
     self, BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Mirror, Share,
 };
@@ -62,10 +63,13 @@ pub(in super::super) fn build(
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,
-        respond_async: section.respond_async.on().map(|later| plan::RespondAsync {
-            wait_max: later.wait_max.0,
-            keep: later.keep.0,
-            callbacks: later.callbacks.iter().cloned().collect(),
+        respond_async: section.respond_async.on().map(|later| {
+            let how = RespondAsync {
+                wait_max: later.wait_max.0,
+                keep: later.keep.0,
+                callbacks: later.callbacks.iter().cloned().collect(),
+            };
+            plan::Binding::new(RESPOND_ASYNC, how)
         }),
     })
 }

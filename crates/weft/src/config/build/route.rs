@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_proxy::plan::{self, Field, HostRewrite, Inside, Match, PathRewrite, Rewrite, Target};
+use weft_messages::{Api, MESSAGES, PUBLISH, Publish};
+use weft_proxy::plan::{self, Binding, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},
     router::Table,
@@ -103,11 +104,11 @@ fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Optio
     }
     if let Some(publish) = &route.publish {
         let publish = publish_target(route, publish, names, cx);
-        said.push(publish.map(|publish| Target::Inside(Inside::Publish(publish))));
+        said.push(publish.map(|publish| Target::Local(Binding::new(PUBLISH, publish))));
     }
     if let Some(prefix) = &route.messages {
         let prefix = prefix.value.0.trim_end_matches('/').to_owned();
-        said.push(Some(Target::Inside(Inside::Messages { prefix })));
+        said.push(Some(Target::Local(Binding::new(MESSAGES, Api { prefix }))));
     }
     const HELP: &str = "say one of `to: SERVICE`, `redirect`, `respond`, `publish`, `messages`";
     let what = match said.len() {
@@ -125,7 +126,7 @@ fn publish_target(
     section: &At<target::Publish>,
     names: &Names,
     cx: &mut Cx,
-) -> Option<plan::Publish> {
+) -> Option<Publish> {
     let to = messages::publish_to(
         section.topic.as_ref(),
         section.queue.as_ref(),
@@ -133,7 +134,7 @@ fn publish_target(
         names,
         cx,
     )?;
-    Some(plan::Publish {
+    Some(Publish {
         to,
         event_type: Some(section.types.clone().unwrap_or_else(|| route.name.value.to_string())),
         key: section.key.as_ref().map(|name| name.0.clone()),

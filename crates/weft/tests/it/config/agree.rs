@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use weft::node::Locals;
 use weft_discovery::{
     Registry,
     health::{Checkup, Probe, ProbeFuture},
@@ -36,7 +37,9 @@ fn agree(text: &str) -> bool {
     let options = plan.services.iter().map(|service| service.discovery.clone()).collect();
     let discovered = registry.prepare(options);
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
-    if let Err(errors) = Snapshot::compile(plan, &discovered, &metrics, None, Tick::ZERO) {
+    let handlers = Locals::default().handlers();
+    let compiled = Snapshot::compile(plan, &discovered, &handlers, &metrics, None, Tick::ZERO);
+    if let Err(errors) = compiled {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         panic!("{text}\nwas told to be good, but: {}", errors.join("\n"));
     }

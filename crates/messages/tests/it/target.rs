@@ -11,9 +11,14 @@ use weft_discovery::{
     resolve::{Lookup, LookupFuture, Query},
 };
 use weft_kernel::{Name, Result, Rng, SystemClock};
-use weft_messages::Request;
-use weft_net::{Stop, Tasks, alarm::Alarm, body::Body};
-use weft_proxy::{Call, Inside, Local, Observers, Reply, Snapshot, plan};
+use weft_messages::{
+    Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, Request, RespondAsync, Targets, To,
+};
+use weft_net::{Tasks, alarm::Alarm, body::Body};
+use weft_proxy::{
+    Call, Handlers, Local, Observers, Reply, Snapshot,
+    plan::{self, Binding},
+};
 use weft_telemetry::metrics;
 use weft_wire::{Fields, Known, Method, RequestHead, Version};
 
@@ -35,7 +40,7 @@ impl Probe for Nobody {
 }
 
 /// A worker with one route, `reports`, that answers by itself and may be asked to do so later.
-fn worker(stop: &Stop) -> Rc<Local> {
+fn worker(node: &Node) -> Rc<Local> {
     let policy = plan::Policy { respond_async: Some(later()), ..plan::Policy::default() };
     let route = plan::Route {
         name: name("reports"),
@@ -56,19 +61,39 @@ fn worker(stop: &Stop) -> Rc<Local> {
         Registry::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
     let now = SystemClock::tick();
+    let discovered = registry.prepare(Vec::new());
     let snapshot =
-        Snapshot::compile(&plan, &registry.prepare(Vec::new()), &metrics, None, now).unwrap();
+        Snapshot::compile(&plan, &discovered, &handlers(node), &metrics, None, now).unwrap();
     let current = Arc::new(ArcSwap::from_pointee(snapshot));
-    let tasks = Tasks::new(stop.clone());
-    Rc::new(Local::new(0, current, None, Observers::default(), None, tasks))
+    let tasks = Tasks::new(node.stop.clone());
+    Rc::new(Local::new(0, current, None, Observers::default(), tasks))
 }
 
-fn later() -> plan::RespondAsync {
-    plan::RespondAsync {
-        wait_max: Duration::from_secs(60),
-        keep: Duration::from_secs(60),
-        callbacks: Vec::new(),
-    }
+fn later() -> Binding {
+    Binding::new(
+        RESPOND_ASYNC,
+        RespondAsync {
+            wait_max: Duration::from_secs(60),
+            keep: Duration::from_secs(60),
+            callbacks: Vec::new(),
+        },
+    )
+}
+
+fn publish(to: To, key: Option<&str>) -> Binding {
+    Binding::new(PUBLISH, Publish { to, event_type: None, key: key.map(Into::into) })
+}
+
+/// What routes of a node can be bound to.
+fn handlers(node: &Node) -> Handlers {
+    let targets = Targets::default();
+    targets.open(node.desk.clone());
+    targets.register(Handlers::default())
+}
+
+/// Asks what a route would be bound to.
+async fn ask(node: &Node, local: &Rc<Local>, binding: &Binding, call: Call) -> Result<Reply> {
+    handlers(node).bind(binding).unwrap().call(local, call).await
 }
 
 fn name(text: &str) -> Name {
@@ -114,17 +139,13 @@ async fn requests_become_messages() {
     let node = Node::new().await;
     node.put("/v1/topics/orders", "{}").await.expect(201);
     run(async {
-        let local = worker(&node.stop);
-        let target = plan::Inside::Publish(plan::Publish {
-            to: plan::To::Topic("orders".into()),
-            event_type: None,
-            key: Some("x-customer".into()),
-        });
+        let local = worker(&node);
+        let target = publish(To::Topic("orders".into()), Some("x-customer"));
         let request = Request::new(Method::Post, "/incoming/orders?a=1")
             .with_field("x-customer", "42")
             .with_field("content-type", "application/json")
             .with_body("{\"total\":1}");
-        let (status, _, told) = read(node.desk.call(&local, &target, call(request)).await).await;
+        let (status, _, told) = read(ask(&node, &local, &target, call(request)).await).await;
         assert_eq!((status, &told["durability"]), (200, &json!("fsync")));
         let seen = node.get("/v1/topics/orders/last").await.expect(200);
         assert_eq!(seen["key"], "42");
@@ -135,12 +156,8 @@ async fn requests_become_messages() {
         );
         assert_eq!(event["data"], json!({"total": 1}));
         assert!(event["traceparent"].as_str().unwrap().starts_with("00-0af7651916cd43dd"));
-        let target = plan::Inside::Publish(plan::Publish {
-            to: plan::To::Queue("missing".into()),
-            event_type: None,
-            key: None,
-        });
-        let refused = node.desk.call(&local, &target, call(Request::new(Method::Post, "/"))).await;
+        let target = publish(To::Queue("missing".into()), None);
+        let refused = ask(&node, &local, &target, call(Request::new(Method::Post, "/"))).await;
         assert_eq!(refused.err().unwrap().reason().word(), "no_queue");
     })
     .await;
@@ -150,7 +167,7 @@ async fn requests_become_messages() {
 async fn the_api_stands_below_a_path() {
     let node = Node::new().await;
     run(async {
-        let local = worker(&node.stop);
+        let local = worker(&node);
         for (prefix, path, status) in [
             ("/messages", "/messages/v1/topics", 200),
             ("/messages/", "/messages/v1/topics", 200),
@@ -158,17 +175,17 @@ async fn the_api_stands_below_a_path() {
             ("/messages", "/messages/v1/ledger", 404),
             ("/messages", "/other/v1/topics", 404),
         ] {
-            let target = plan::Inside::Messages { prefix: prefix.into() };
+            let target = Binding::new(MESSAGES, Api { prefix: prefix.into() });
             let asked = call(Request::new(Method::Get, path));
-            let (found, ..) = read(node.desk.call(&local, &target, asked).await).await;
+            let (found, ..) = read(ask(&node, &local, &target, asked).await).await;
             assert_eq!(found, status, "{prefix} {path}");
         }
         node.put("/v1/topics/t", "{}").await.expect(201);
         node.publish("/v1/topics/t", 0..3).await;
-        let target = plan::Inside::Messages { prefix: String::new() };
+        let target = Binding::new(MESSAGES, Api { prefix: String::new() });
         let request = Request::new(Method::Get, "/v1/topics/t/messages")
             .with_field("accept", "application/x-ndjson");
-        let reply = node.desk.call(&local, &target, call(request)).await.unwrap();
+        let reply = ask(&node, &local, &target, call(request)).await.unwrap();
         let lines = reply.body.collect(1 << 20).await.unwrap();
         assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 3);
         node.put("/v1/queues/q", "{}").await.expect(201);
@@ -176,7 +193,7 @@ async fn the_api_stands_below_a_path() {
             .with_field("sec-websocket-version", "13")
             .with_field("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .upgrading();
-        let reply = node.desk.call(&local, &target, call(request)).await.unwrap();
+        let reply = ask(&node, &local, &target, call(request)).await.unwrap();
         assert_eq!(reply.head.status, 101);
         assert!(reply.tunnel.is_some());
     })
@@ -187,19 +204,19 @@ async fn the_api_stands_below_a_path() {
 async fn a_route_answers_later() {
     let node = Node::new().await;
     run(async {
-        let local = worker(&node.stop);
+        let local = worker(&node);
         let request = |prefer: &str| {
             Request::new(Method::Post, "/reports").with_field("prefer", prefer).with_body("x")
         };
         let asked = call(request("respond-async, wait=60"));
-        let reply = node.desk.defer(&local, &later(), asked).await.unwrap();
+        let reply = ask(&node, &local, &later(), asked).await.unwrap();
         assert_eq!(reply.head.status, 201);
         let applied = reply.head.fields.named("preference-applied");
         assert_eq!(applied, Some(&b"respond-async, wait=60"[..]));
         assert_eq!(&reply.body.collect(100).await.unwrap()[..], b"the report");
 
         let asked = call(request("respond-async"));
-        let (status, fields, _) = read(node.desk.defer(&local, &later(), asked).await).await;
+        let (status, fields, _) = read(ask(&node, &local, &later(), asked).await).await;
         assert_eq!(status, 202);
         let location = fields.get_str(Known::Location).unwrap().to_owned();
         let told = node.get(&format!("{location}?wait=60s")).await.expect(200);
@@ -217,7 +234,7 @@ async fn a_route_answers_later() {
         node.get("/v1/operations/nonsense").await.refused(404, "no_message");
 
         let asked = call(request("respond-async").with_field("weft-callback", "https://a.example"));
-        let refused = node.desk.defer(&local, &later(), asked).await.err().unwrap();
+        let refused = ask(&node, &local, &later(), asked).await.err().unwrap();
         assert_eq!(refused.reason().word(), "malformed_request");
     })
     .await;

@@ -1,0 +1,66 @@
+//! What in the node routes and listeners can name. A snapshot is bound to it before what it stands on is
+//! open, so that a configuration is refused without having opened anything.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
+
+use weft_amqp::Server;
+use weft_kernel::{Error, Name, Reason, Result};
+use weft_messages::Targets;
+use weft_net::{Address, Io, Stop, message::Peer};
+use weft_proxy::{Acceptor, Handlers, Local, LocalFuture};
+
+use super::messages::Messages;
+use crate::config::plan::AMQP;
+
+/// The local handlers and acceptors of a node.
+#[derive(Clone, Default)]
+pub struct Locals {
+    messages: Targets,
+    amqp: Arc<OnceLock<Server>>,
+}
+
+impl Locals {
+    /// What snapshots are bound to.
+    pub fn handlers(&self) -> Handlers {
+        self.messages.register(Handlers::default()).with_acceptor(AMQP, Amqp(self.amqp.clone()))
+    }
+
+    /// Gives them what they stand on, once.
+    pub fn open(&self, messages: &Messages) {
+        self.messages.open(messages.desk.clone());
+        let _ = self.amqp.set(messages.amqp.clone());
+    }
+}
+
+/// Connections of listeners that speak AMQP.
+struct Amqp(Arc<OnceLock<Server>>);
+
+impl Acceptor for Amqp {
+    fn accept<'a>(
+        &'a self,
+        _local: &'a Rc<Local>,
+        _listener: &'a Name,
+        io: Io,
+        peer: Peer,
+        stop: Stop,
+    ) -> LocalFuture<'a, Result<()>> {
+        let shown = peer.tls.as_ref().and_then(|tls| tls.peer_certificates.first());
+        let names = shown.and_then(weft_identity::peer::names);
+        let peer = weft_amqp::Peer {
+            address: peer.address.to_string(),
+            loopback: match &peer.address {
+                Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+                Address::Unix(_) => true,
+            },
+            certificate: names.map(|names| names.label().to_owned()),
+        };
+        Box::pin(async move {
+            let nobody = || Error::new(Reason::Misconfigured, "nobody on this node speaks AMQP");
+            self.0.get().ok_or_else(nobody)?.serve(io, peer, stop).await;
+            Ok(())
+        })
+    }
+}

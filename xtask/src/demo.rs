@@ -10,6 +10,7 @@ mod traffic;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +22,7 @@ use std::{
 use anyhow::{Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::build;
 use fleet::Fleet;
 
 /// Set when somebody asks the tour to end.
@@ -58,10 +60,11 @@ impl Stop {
     }
 }
 
-/// One stop of the tour: what it shows, and the doing, which gives what was seen.
+/// One stop of the tour: a line that says what Weft does, and the doing, which gives a line of how one
+/// sees it.
 struct Step {
-    title: &'static str,
-    run: fn(&mut Fleet) -> Result<Vec<String>>,
+    what: &'static str,
+    run: fn(&mut Fleet) -> Result<String>,
 }
 
 /// The task.
@@ -71,8 +74,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [flag] if flag == "--once" => true,
         other => bail!("unknown arguments {}: there is only --once", other.join(" ")),
     };
+    visit(build::alone()?, once)
+}
+
+/// Starts the fleet of the binaries in a folder and tours it.
+fn visit(binaries: PathBuf, once: bool) -> Result<()> {
     let stop = Stop::on_signals()?;
-    let mut fleet = Fleet::start(stop.clone())?;
+    let mut fleet = Fleet::start(binaries, stop.clone())?;
     let failed = tour(&mut fleet)?;
     if !once && !stop.asked() {
         println!("\n{}\nCtrl-C ends it.", fleet.where_to_look());
@@ -93,7 +101,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// Starts the fleet with Weft in front, hands out where Weft takes requests, and ends the fleet.
 pub(crate) fn with_fleet<T>(run: impl FnOnce(SocketAddr) -> Result<T>) -> Result<T> {
-    let mut fleet = Fleet::start(Stop::on_signals()?)?;
+    let mut fleet = Fleet::start(build::with_tests()?, Stop::on_signals()?)?;
     let outcome = run(fleet.web());
     fleet.end();
     outcome
@@ -101,7 +109,7 @@ pub(crate) fn with_fleet<T>(run: impl FnOnce(SocketAddr) -> Result<T>) -> Result
 
 /// The tour as a suite of the tests: its line for the summary.
 pub(crate) fn suite() -> Result<String> {
-    run(&["--once".to_owned()])?;
+    visit(build::with_tests()?, true)?;
     Ok(format!(
         "{} of {} steps of the tour did what they should",
         steps::TOUR.len(),
@@ -113,16 +121,16 @@ pub(crate) fn suite() -> Result<String> {
 fn tour(fleet: &mut Fleet) -> Result<usize> {
     let mut failed = 0;
     for (at, step) in steps::TOUR.iter().enumerate() {
-        println!("\n{} of {}: {}", at + 1, steps::TOUR.len(), step.title);
+        println!("\n{:2} of {}  {}", at + 1, steps::TOUR.len(), step.what);
         let outcome = (step.run)(fleet);
         if fleet.stop().asked() {
             bail!("interrupted");
         }
         match outcome {
-            Ok(seen) => seen.iter().for_each(|line| println!("   {line}")),
+            Ok(seen) => println!("          {seen}"),
             Err(error) => {
                 failed += 1;
-                println!("   FAILED: {error:#}");
+                println!("          FAILED: {error:#}");
                 // The next step begins with instances that are well.
                 fleet.heal()?;
             }

@@ -90,6 +90,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         silent(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     gates.pass("deny", || silent(cargo(["deny", "check", "licenses", "bans", "sources"])));
+    gates.pass("machete", || silent(cargo(["machete"])));
     gates.pass("generated", || {
         silent(cargo(["run", "--locked", "--quiet", "--package", "xtask-gen", "--", "--check"]))
     });

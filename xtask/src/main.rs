@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
 
+mod build;
 mod demo;
 mod gate;
 mod http;

@@ -72,6 +72,12 @@ pub(crate) const GATES: &[Need] = &[
         check: &["cargo", "deny", "--version"],
         source: Source::Crate("cargo-deny@0.20.2"),
     },
+    Need {
+        name: "cargo-machete",
+        why: "finds dependencies that are not used",
+        check: &["cargo", "machete", "--version"],
+        source: Source::Crate("cargo-machete@0.9.2"),
+    },
 ];
 
 impl Need {

@@ -22,10 +22,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::build;
 use kinds::{KINDS, Kind};
 use measure::{Growth, Sample};
-use rig::{Rig, target};
+use rig::Rig;
 
 /// How long all kinds take together when nothing is said.
 const MINUTES: f64 = 20.0;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     let binary = match options.binary {
         Some(binary) => binary,
-        None => build(options.release)?,
+        None => build::weft(options.release)?,
     };
     let mut rig = Rig::start(&binary)?;
     let round = share(options.minutes, &kinds);
@@ -106,15 +106,6 @@ fn read(arguments: &[String]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-fn build(release: bool) -> Result<PathBuf> {
-    let mut command = shell::cargo(["build", "--locked", "--package", "weft"]);
-    if release {
-        command = command.args(["--release"]);
-    }
-    command.run()?;
-    Ok(target().join(if release { "release" } else { "debug" }).join("weft"))
 }
 
 /// What each kind gets of the time, besides its rests.

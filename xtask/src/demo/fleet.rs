@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Stop;
 use crate::{
+    build,
     http::{Answer, Client},
     process::{Process, free_ports},
-    shell,
 };
 
 /// Who runs: service and name.
@@ -32,8 +32,6 @@ const INSTANCES: &[(&str, &str)] = &[
     ("notifications", "1"),
     ("invoices", "1"),
 ];
-/// How everything is built: see `Cargo.toml`.
-const PROFILE: &str = "demo";
 const START: Duration = Duration::from_secs(10);
 
 /// One instance of the shop.
@@ -67,21 +65,9 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Builds, starts the instances, then Weft, and waits until a request passes.
-    pub(super) fn start(stop: Stop) -> Result<Self> {
-        shell::cargo([
-            "build",
-            "--profile",
-            PROFILE,
-            "--package",
-            "weft",
-            "--package",
-            "weft-shop",
-        ])
-        .run()?;
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| crate::root().join("target"), PathBuf::from);
-        let folder = target.join("tour");
+    /// Starts the instances, then Weft, of the binaries in a folder, and waits until a request passes.
+    pub(super) fn start(binaries: PathBuf, stop: Stop) -> Result<Self> {
+        let folder = build::target().join("tour");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         // Each tour begins without the messages of the one before.
         match fs::remove_dir_all(folder.join("data")) {
@@ -91,7 +77,7 @@ impl Fleet {
         let mut ports = free_ports(INSTANCES.len() + 3)?.into_iter();
         let mut next = || ports.next().context("a free port");
         let mut fleet = Self {
-            binaries: target.join(PROFILE),
+            binaries,
             folder,
             web: next()?,
             amqp: next()?,
@@ -109,6 +95,7 @@ impl Fleet {
         println!("started {} instances of the shop", fleet.instances.len());
         fleet.write_config(&fleet.shipped_config()?)?;
         fleet.start_weft()?;
+        println!("Weft listens on http://{} and leads requests to them", fleet.web);
         Ok(fleet)
     }
 
@@ -138,7 +125,6 @@ impl Fleet {
             Client::new(web).get("/stock/tea").is_ok_and(|answer| answer.status == 200)
         })?;
         self.weft = Some(process);
-        println!("Weft listens on http://{} and leads requests to them", self.web);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The steps of the tour that are about messages.
 
+use std::fmt::Write;
+
 use anyhow::{Context, Result, ensure};
 
 use super::{
@@ -36,17 +38,17 @@ fn told(fleet: &Fleet, of: (&str, &str, &str), order: u64) -> Result<std::time::
         .with_context(|| format!("{} does not hear of order {order}", of.0))
 }
 
-pub(super) fn three(fleet: &mut Fleet) -> Result<Vec<String>> {
+pub(super) fn three(fleet: &mut Fleet) -> Result<String> {
     let order = place(fleet, ORDER)?;
-    let mut seen = vec![format!("order {order} is placed, and `order.placed` published")];
+    let mut seen = format!("order {order} is placed");
     for of in TOLD {
         let took = told(fleet, of, order)?;
-        seen.push(format!("{} knows of it, {} ms later", of.0, took.as_millis()));
+        write!(seen, "; {} knows of it {} ms later", of.0, took.as_millis())?;
     }
     Ok(seen)
 }
 
-pub(super) fn recovers(fleet: &mut Fleet) -> Result<Vec<String>> {
+pub(super) fn recovers(fleet: &mut Fleet) -> Result<String> {
     fleet.turn("notifications-1", r#"{"fail_ratio":1}"#)?;
     let order = place(fleet, ORDER)?;
     // The others are told meanwhile.
@@ -58,13 +60,14 @@ pub(super) fn recovers(fleet: &mut Fleet) -> Result<Vec<String>> {
     })?;
     fleet.turn("notifications-1", CALM)?;
     let took = told(fleet, TOLD[0], order)?;
-    Ok(vec![
-        format!("notifications answers 503 to order {order}; shipping and invoices know of it"),
-        format!("well again; it hears of the order {} ms later", took.as_millis()),
-    ])
+    Ok(format!(
+        "notifications answers 503 to order {order}, the others know of it; well again, it hears of the \
+         order {} ms later",
+        took.as_millis()
+    ))
 }
 
-pub(super) fn redriven(fleet: &mut Fleet) -> Result<Vec<String>> {
+pub(super) fn redriven(fleet: &mut Fleet) -> Result<String> {
     let stranger = ORDER.replace("\"user_id\":1", "\"user_id\":5");
     let order = place(fleet, &stranger)?;
     told(fleet, TOLD[0], order)?;
@@ -85,16 +88,14 @@ pub(super) fn redriven(fleet: &mut Fleet) -> Result<Vec<String>> {
     let (good, said) = fleet.weft(&["queue", "redrive", "invoices", "--admin", &admin])?;
     ensure!(good, "`weft queue redrive` failed:\n{said}");
     let took = told(fleet, TOLD[2], order)?;
-    let mut seen = vec![format!("user 5 has no account, so invoices rejects order {order}")];
-    seen.extend(shown.lines().take(4).map(|line| format!("  {line}")));
-    seen.push(format!(
-        "the account is opened, the dead letter redriven, and the invoice there {} ms later",
+    Ok(format!(
+        "`weft queue peek invoices.dead` says \"user 5 has no account\"; opened, `weft queue redrive \
+         invoices`, and the invoice of order {order} is there {} ms later",
         took.as_millis()
-    ));
-    Ok(seen)
+    ))
 }
 
-pub(super) fn crash(fleet: &mut Fleet) -> Result<Vec<String>> {
+pub(super) fn crash(fleet: &mut Fleet) -> Result<String> {
     // Deaf, so that what is published has to wait in Weft.
     fleet.turn("notifications-1", r#"{"fail_ratio":1}"#)?;
     let mut orders = Vec::new();
@@ -108,8 +109,9 @@ pub(super) fn crash(fleet: &mut Fleet) -> Result<Vec<String>> {
             told(fleet, of, *order)?;
         }
     }
-    Ok(vec![
-        format!("{} orders are placed while notifications fails, then kill -9 Weft", orders.len()),
-        "started again: all three services know of every one".to_owned(),
-    ])
+    Ok(format!(
+        "kill -9 with {} orders that notifications had not taken; started again, all three services know \
+         of every one",
+        orders.len()
+    ))
 }

@@ -21,45 +21,74 @@ pub(super) const ORDER: &str = r#"{"user_id":1,"lines":[{"sku":"tea","quantity":
 
 /// The tour.
 pub(super) const TOUR: &[Step] = &[
-    Step { title: "an order over REST, which calls two more services through Weft", run: rest },
-    Step { title: "gRPC, unary and streaming, on the same port", run: grpc },
-    Step { title: "a live stream of events through Weft", run: events },
-    Step { title: "requests are spread over all instances", run: spread },
-    Step { title: "a tenth of the requests goes to the next version", run: canary },
-    Step { title: "an instance is killed under traffic, and no request fails", run: crash },
-    Step { title: "an instance answers errors: retries hide it, ejection ends it", run: failing },
-    Step { title: "a service becomes slow: deadline, then breaker, then recovery", run: slow },
-    Step { title: "the configuration is edited under traffic", run: reload },
     Step {
-        title: "an order is a message: pushed, taken by AMQP, and pulled",
+        what: "REST: to place an order, its service calls two others, through Weft as well",
+        run: rest,
+    },
+    Step {
+        what: "gRPC on the same port: unary and streaming, statuses as the service says",
+        run: grpc,
+    },
+    Step { what: "Server-sent events pass as they come: Weft buffers no response", run: events },
+    Step {
+        what: "Load balancing: each request, not each connection, goes to the endpoint with least to do",
+        run: spread,
+    },
+    Step {
+        what: "A canary: weights on a route send a tenth of the requests to the next version",
+        run: canary,
+    },
+    Step {
+        what: "An instance is killed: what it had not answered is tried at another, and no request fails",
+        run: crash,
+    },
+    Step {
+        what: "An instance answers errors: retries hide them, then it is ejected until it is well",
+        run: failing,
+    },
+    Step {
+        what: "A service hangs: the deadline answers 504, then the breaker answers 503 at once",
+        run: slow,
+    },
+    Step {
+        what: "A saved file is in force at once; one that is wrong is refused, and the last good one stays",
+        run: reload,
+    },
+    Step {
+        what: "An order is told as a message: pushed to a service, taken by AMQP, and pulled by HTTP",
         run: messages::three,
     },
     Step {
-        title: "a subscriber fails, and gets what it missed once it is well",
+        what: "A subscriber fails: the message waits for it, with back-off, and holds up nobody else",
         run: messages::recovers,
     },
-    Step { title: "a message dies, and is sent through again", run: messages::redriven },
     Step {
-        title: "Weft is killed, and nothing that it acknowledged is lost",
+        what: "A message that is rejected becomes a dead letter with its reason, to be redriven",
+        run: messages::redriven,
+    },
+    Step {
+        what: "Weft itself is killed: what it had acknowledged is on the disk, and delivered after the start",
         run: messages::crash,
     },
-    Step { title: "what Weft tells about itself", run: report },
+    Step { what: "Weft tells about itself: status, services, metrics", run: report },
 ];
 
-fn rest(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn rest(fleet: &mut Fleet) -> Result<String> {
     let answer = fleet.client().send("POST", "/orders", ORDER)?;
     ensure!(answer.status == 201, "{}: {}", answer.status, answer.body);
     ensure!(answer.body.contains("\"total_cents\":900"), "the price is wrong: {}", answer.body);
     let place = answer.field("location").context("the answer has no Location")?.to_owned();
     let read = fleet.client().get(&place)?;
     ensure!(read.body == answer.body, "{place} reads {}", read.body);
-    Ok(vec![
-        format!("POST /orders → {} from {}: {}", answer.status, answer.instance(), answer.body),
-        format!("GET {place} → the same; its reservation and payment went through Weft too"),
-    ])
+    Ok(format!(
+        "POST /orders → {} from {}; the same is at http://{}{place}",
+        answer.status,
+        answer.instance(),
+        fleet.web()
+    ))
 }
 
-fn grpc(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn grpc(fleet: &mut Fleet) -> Result<String> {
     let user = fleet.grpc(&["users", "GetUser", r#"{"id":1}"#])?;
     ensure!(user.contains("Ada"), "GetUser gave {user}");
     let users = fleet.grpc(&["users", "StreamUsers"])?;
@@ -71,15 +100,14 @@ fn grpc(fleet: &mut Fleet) -> Result<Vec<String>> {
     let refused = fleet.grpc(&["users", "GetUser", r#"{"id":999}"#]);
     let refused = refused.err().context("an unknown user was found")?.to_string();
     ensure!(refused.contains("NotFound"), "an unknown user gave {refused}");
-    Ok(vec![
-        format!("GetUser → {}", user.trim()),
-        format!("StreamUsers → {} messages", users.lines().count()),
-        format!("CreateOrder → {}", order.trim()),
-        "GetUser 999 → NotFound, as the service said it".to_owned(),
-    ])
+    Ok(format!(
+        "GetUser → {}; StreamUsers → {} messages; GetUser of nobody → NotFound",
+        user.trim(),
+        users.lines().count()
+    ))
 }
 
-fn events(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn events(fleet: &mut Fleet) -> Result<String> {
     let mut events = fleet.client().events("/orders?follow=true")?;
     // The stream begins with what is known; the order of before is the sign that it is open.
     events.next()?;
@@ -88,10 +116,10 @@ fn events(fleet: &mut Fleet) -> Result<Vec<String>> {
     ensure!(placed.status == 201, "{}: {}", placed.status, placed.body);
     while events.next()? != placed.body.trim() {}
     let ms = began.elapsed().as_millis();
-    Ok(vec![format!("the new order came over the open SSE stream {ms} ms after it was asked for")])
+    Ok(format!("GET /orders?follow=true stays open; a new order came over it after {ms} ms"))
 }
 
-fn spread(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn spread(fleet: &mut Fleet) -> Result<String> {
     let tally = count(fleet, STOCK, 90)?;
     for instance in ["inventory-1", "inventory-2", "inventory-3"] {
         ensure!(tally.of(instance) > 0, "{instance} got nothing: {}", tally.shares());
@@ -99,27 +127,27 @@ fn spread(fleet: &mut Fleet) -> Result<Vec<String>> {
     let arguments = ["users", "GetUser", r#"{"id":1}"#, "--repeat", "60", "--instances"];
     let grpc = fleet.grpc(&arguments)?;
     ensure!(grpc.lines().count() == 2, "one gRPC connection reached {grpc}");
-    Ok(vec![
-        format!("90 × REST: {}", tally.shares()),
-        format!("60 × gRPC on one connection: {}", grpc.trim().replace('\n', ", ")),
-    ])
+    Ok(format!(
+        "90 requests: {}; 60 gRPC calls on one connection: {}",
+        tally.shares(),
+        grpc.trim().replace('\n', ", ")
+    ))
 }
 
-fn canary(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn canary(fleet: &mut Fleet) -> Result<String> {
     let tally = count(fleet, "/stock/tea", 400)?;
     let next = tally.of("inventory-canary");
     // Five standard deviations around 40.
     ensure!((10..=70).contains(&next), "of 400 requests {next} went to the canary");
-    Ok(vec![format!("of 400 requests {next} went to inventory-canary (weight 10 of 100)")])
+    Ok(format!("GET /stock/tea 400 times: {next} answers are from inventory-canary"))
 }
 
-fn crash(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn crash(fleet: &mut Fleet) -> Result<String> {
     let traffic = Traffic::start(fleet.web(), STOCK);
     fleet.stop().wait_until(SOON, || traffic.tally().of("inventory-2") > 20)?;
     fleet.kill("inventory-2")?;
     let killed = traffic.tally();
     fleet.stop().wait_until(SOON, || traffic.tally().since(&killed).answers > 500)?;
-    let without = traffic.tally().since(&killed);
     fleet.revive("inventory-2")?;
     let revived = traffic.tally();
     let back = fleet
@@ -127,14 +155,14 @@ fn crash(fleet: &mut Fleet) -> Result<Vec<String>> {
         .wait_until(SOON, || traffic.tally().since(&revived).of("inventory-2") > 0)
         .context("the instance got no request after it was started again")?;
     let all = none_failed(traffic)?;
-    Ok(vec![
-        format!("kill -9 inventory-2; the next {} requests: {}", without.answers, without.shares()),
-        format!("started again, and had requests after {} ms", back.as_millis()),
-        format!("{} requests, 0 failed", all.answers),
-    ])
+    Ok(format!(
+        "kill -9 inventory-2, started again, asked again after {} ms; of {} requests meanwhile 0 failed",
+        back.as_millis(),
+        all.answers
+    ))
 }
 
-fn failing(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn failing(fleet: &mut Fleet) -> Result<String> {
     let traffic = Traffic::start(fleet.web(), STOCK);
     fleet.stop().wait_until(SOON, || traffic.tally().of("inventory-1") > 20)?;
     fleet.turn("inventory-1", r#"{"fail_ratio":1}"#)?;
@@ -146,7 +174,6 @@ fn failing(fleet: &mut Fleet) -> Result<Vec<String>> {
     let probes = fleet.asked("inventory-1")? - asked;
     // A third of them would be asked of it if nobody had noticed.
     ensure!(probes < answers / 10, "of {answers} requests {probes} still went to inventory-1");
-    let while_broken = traffic.tally().since(&broken);
     fleet.turn("inventory-1", CALM)?;
     let mended = traffic.tally();
     let back = fleet
@@ -154,27 +181,25 @@ fn failing(fleet: &mut Fleet) -> Result<Vec<String>> {
         .wait_until(SOON, || traffic.tally().since(&mended).of("inventory-1") > 0)
         .context("the instance got no request after it was mended")?;
     let all = none_failed(traffic)?;
-    Ok(vec![
-        format!("inventory-1 answers 503 alone; callers saw: {}", while_broken.shares()),
-        format!("once it was noticed, {probes} of {answers} requests tried it"),
-        format!("mended, and had requests after {} ms", back.as_millis()),
-        format!("{} requests, 0 failed", all.answers),
-    ])
+    Ok(format!(
+        "inventory-1 answers 503: callers saw 0 of {} fail, and {probes} of {answers} requests still \
+         tried it; asked again {} ms after it was well",
+        all.answers,
+        back.as_millis()
+    ))
 }
 
-fn slow(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn slow(fleet: &mut Fleet) -> Result<String> {
     let turn = |knobs: &str| {
         ["payments-1", "payments-2"].iter().try_for_each(|name| fleet.turn(name, knobs).map(drop))
     };
     turn(r#"{"latency_ms":3000}"#)?;
     let mut client = fleet.client();
-    let mut seen = Vec::new();
     let began = Instant::now();
     let late = client.send("POST", "/orders", ORDER)?;
     let took = began.elapsed();
     ensure!(late.status == 504, "a slow payment gave {}: {}", late.status, late.body);
     ensure!(took < Duration::from_millis(2_500), "it took {} ms", took.as_millis());
-    seen.push(format!("payments take 3 s → 504 after {} ms (deadline 500 ms)", took.as_millis()));
 
     let mut calls = 1;
     let mut fast = Duration::MAX;
@@ -189,10 +214,6 @@ fn slow(fleet: &mut Fleet) -> Result<Vec<String>> {
             refused && fast < Duration::from_millis(250)
         })
         .context("the breaker did not open")?;
-    seen.push(format!(
-        "the breaker opened within {calls} calls → 503 after {} ms",
-        fast.as_millis()
-    ));
 
     turn(CALM)?;
     let back = fleet
@@ -201,11 +222,16 @@ fn slow(fleet: &mut Fleet) -> Result<Vec<String>> {
             client.send("POST", "/orders", ORDER).is_ok_and(|answer| answer.status == 201)
         })
         .context("the breaker did not close")?;
-    seen.push(format!("payments are quick again → 201 after {} ms", back.as_millis()));
-    Ok(seen)
+    Ok(format!(
+        "payments take 3 s: 504 after {} ms, after {calls} calls 503 within {} ms, 201 again {} ms after \
+         they are well",
+        took.as_millis(),
+        fast.as_millis(),
+        back.as_millis()
+    ))
 }
 
-fn reload(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn reload(fleet: &mut Fleet) -> Result<String> {
     let before = fleet.shipped_config()?;
     let traffic = Traffic::start(fleet.web(), STOCK);
     let mut client = fleet.client();
@@ -238,17 +264,16 @@ fn reload(fleet: &mut Fleet) -> Result<Vec<String>> {
         .wait_until(SOON, || client.get("/hello").is_ok_and(|answer| answer.status == 404))
         .context("the route did not go away")?;
     let all = none_failed(traffic)?;
-    let mut seen =
-        vec![format!("one more route, live {} ms after the file was saved", live.as_millis())];
-    seen.push(
-        "then a service is misspelt; Weft keeps the last good configuration, and says:".into(),
-    );
-    seen.extend(said.lines().take(12).map(|line| format!("  {line}")));
-    seen.push(format!("{} requests meanwhile, 0 failed", all.answers));
-    Ok(seen)
+    let wrong = said.lines().next().unwrap_or_default();
+    Ok(format!(
+        "a new route is live after {} ms; `weft check` of the next says \"{wrong}\" and the line; of {} \
+         requests meanwhile 0 failed",
+        live.as_millis(),
+        all.answers
+    ))
 }
 
-fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
+fn report(fleet: &mut Fleet) -> Result<String> {
     let admin = format!("http://{}", fleet.admin());
     let (good, status) = fleet.weft(&["status", "--admin", &admin])?;
     ensure!(good, "`weft status` failed:\n{status}");
@@ -259,15 +284,12 @@ fn report(fleet: &mut Fleet) -> Result<Vec<String>> {
     let metrics = crate::http::Client::new(fleet.admin()).get("/metrics")?;
     ensure!(metrics.status == 200, "/metrics gave {}", metrics.status);
     let name = "http_server_request_duration_seconds_count";
-    let lines: Vec<&str> = metrics.body.lines().filter(|line| line.starts_with(name)).collect();
-    ensure!(!lines.is_empty(), "/metrics has no {name}");
-    let mut seen: Vec<String> = vec!["weft status".into()];
-    seen.extend(status.lines().take(30).map(|line| format!("  {line}")));
-    seen.push("weft service".into());
-    seen.extend(services.lines().take(30).map(|line| format!("  {line}")));
-    seen.push(format!("{} lines of metrics, such as", metrics.body.lines().count()));
-    seen.extend(lines.iter().take(3).map(|line| format!("  {line}")));
-    Ok(seen)
+    ensure!(metrics.body.contains(name), "/metrics has no {name}");
+    let first = status.lines().next().unwrap_or_default();
+    Ok(format!(
+        "`weft status --admin {admin}` → {first} …; `weft service`; {} lines at {admin}/metrics",
+        metrics.body.lines().count()
+    ))
 }
 
 /// Asks so many times on one connection; every answer must be good.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{amqp::Connection, measure::Sample, service};
 use crate::{
+    build,
     http::Client,
     process::{Process, free_ports},
 };
@@ -45,7 +46,7 @@ pub(super) struct Rig {
 impl Rig {
     /// Starts a binary with a ledger of its own and waits until it takes connections.
     pub(super) fn start(binary: &Path) -> Result<Self> {
-        let folder = target().join("soak");
+        let folder = build::target().join("soak");
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
         }
@@ -159,11 +160,6 @@ impl Rig {
     pub(super) fn end(mut self) {
         self.weft.end();
     }
-}
-
-/// Where cargo builds.
-pub(super) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
 }
 
 fn configuration(

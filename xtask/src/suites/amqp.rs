@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{NODE, front::accepts, script};
 use crate::{
+    build,
     need::{Need, PYTHON, Source},
     process::{Process, free_ports},
     shell,
@@ -98,18 +99,17 @@ pub(super) fn rabbitmq() -> Result<String> {
 }
 
 /// The scripts against Weft, and Weft killed again and again.
-///
-/// It is the build for development, whose assertions judge along with the clients.
 pub(super) fn weft() -> Result<String> {
-    shell::cargo(["build", "--locked", "--package", "weft"]).run()?;
+    let binary = build::with_tests()?.join("weft");
     let folder = emptied("amqp")?;
     let [address, killed] = free_ports(2)?[..] else { bail!("two free ports") };
-    let mut server = Process::start(weft_at(address, &folder, "clients")?, &folder.join("log"))?;
+    let mut server =
+        Process::start(weft_at(&binary, address, &folder, "clients")?, &folder.join("log"))?;
     accepts(&mut server, "weft", address)?;
     let mut lines = all(&url(address))?;
     server.end();
 
-    let command = weft_at(killed, &folder, "killed")?;
+    let command = weft_at(&binary, killed, &folder, "killed")?;
     let url = url(killed);
     let mut arguments = vec!["--rounds", "10", "--url", &url, "--"];
     let program = command.get_program().to_string_lossy().into_owned();
@@ -122,7 +122,7 @@ pub(super) fn weft() -> Result<String> {
 }
 
 /// A Weft that speaks AMQP and nothing else, with its data in a folder of that name.
-fn weft_at(address: SocketAddr, folder: &Path, name: &str) -> Result<Command> {
+fn weft_at(binary: &Path, address: SocketAddr, folder: &Path, name: &str) -> Result<Command> {
     let config = folder.join(format!("{name}.yaml"));
     let data = folder.join(name);
     let text = format!(
@@ -131,7 +131,7 @@ fn weft_at(address: SocketAddr, folder: &Path, name: &str) -> Result<Command> {
         data.display()
     );
     fs::write(&config, text)?;
-    let mut command = Command::new(target().join("debug/weft"));
+    let mut command = Command::new(binary);
     command.args(["up", "--config"]).arg(config);
     Ok(command)
 }
@@ -140,13 +140,9 @@ fn url(address: SocketAddr) -> String {
     format!("amqp://guest:guest@{address}/%2F")
 }
 
-pub(super) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
-}
-
 /// A folder for a suite, with nothing in it.
 pub(super) fn emptied(name: &str) -> Result<PathBuf> {
-    let folder = target().join("suites").join(name);
+    let folder = build::target().join("suites").join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
     }

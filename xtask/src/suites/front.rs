@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -12,8 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    build,
     process::{Process, free_ports},
-    shell,
 };
 
 /// How long a process may take until it accepts connections.
@@ -31,13 +30,9 @@ pub(super) struct Front {
 
 impl Front {
     /// Starts a script that is told its port, then a Weft with one route to it.
-    ///
-    /// It is the build for development, whose assertions judge along with the suite.
     pub(super) fn start(name: &str, program: &str, script: &str) -> Result<Self> {
-        shell::cargo(["build", "--locked", "--package", "weft"]).run()?;
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| crate::root().join("target"), PathBuf::from);
-        let folder = target.join("suites").join(name);
+        let binaries = build::with_tests()?;
+        let folder = build::target().join("suites").join(name);
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let [web, service] = free_ports(2)?[..] else { bail!("two free ports") };
 
@@ -48,7 +43,7 @@ impl Front {
 
         let config = folder.join("weft.yaml");
         fs::write(&config, configuration(web, service))?;
-        let mut command = Command::new(target.join("debug/weft"));
+        let mut command = Command::new(binaries.join("weft"));
         command.args(["up", "--config"]).arg(&config);
         let mut weft = Process::start(command, &folder.join("weft.log"))?;
         accepts(&mut weft, "weft", web)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{NODE, amqp, front::accepts, script};
 use crate::{
+    build,
     need::{Need, PYTHON, Source},
     process::{Process, free_ports},
     shell,
@@ -61,16 +62,14 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
 ];
 
 /// The clients against a Weft that keeps messages, in the clear, by TLS and on the admin API.
-///
-/// It is the build for development, whose assertions judge along with the clients.
 pub(super) fn weft() -> Result<String> {
-    shell::cargo(["build", "--locked", "--package", "weft"]).run()?;
+    let binary = build::with_tests()?.join("weft");
     let folder = amqp::emptied("messages")?;
     let [web, safe, admin] = free_ports(3)?[..] else { bail!("three free ports") };
     certificate(&folder)?;
     let config = folder.join("weft.yaml");
     fs::write(&config, configuration(&folder, web, safe, admin))?;
-    let mut command = Command::new(amqp::target().join("debug/weft"));
+    let mut command = Command::new(binary);
     command.args(["up", "--config"]).arg(&config);
     let mut server = Process::start(command, &folder.join("log"))?;
     accepts(&mut server, "weft", web)?;

@@ -27,23 +27,23 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, about, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// Subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node.
     Up(up::Up),
-    /// Tell everything that is wrong with a configuration, without opening a port.
+    /// Validate a configuration and report every error in it, without opening a port.
     Check(check::Check),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Schema),
     /// Print the configuration in effect: every value, and where it came from.
     Config(config::Config),
-    /// Tell how a running node is.
+    /// Show the status of a running node.
     Status(status::Status),
     /// Listeners: sockets that a node accepts on.
     Listener(listener::Listener),
@@ -61,13 +61,13 @@ pub enum Command {
     Message(message::Message),
     /// Schedules: messages that are published later, or again and again.
     Schedule(schedule::Schedule),
-    /// The ledger, where messages are kept: look at it, verify it, back it up and restore it.
+    /// Ledger, the store of messages: inspect, verify, back up, restore.
     Ledger(ledger::Ledger),
-    /// Tell why a request gets the route that it gets.
+    /// Explain which route a request gets, and why.
     Explain(explain::Explain),
 }
 
-/// Where the configuration is.
+/// Location of the configuration.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigPath {
     /// A YAML file, or a folder of them.
@@ -75,13 +75,13 @@ pub struct ConfigPath {
     pub path: PathBuf,
 }
 
-/// How output looks.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 

@@ -13,15 +13,15 @@ use crate::config::{
     source::Sources,
 };
 
-/// Tell everything that is wrong with a configuration, without opening a port.
+/// Validate a configuration and report every error in it, without opening a port.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
     config: ConfigPath,
-    /// How problems are told.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-    /// Refuse what is only suspicious as well.
+    /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
 }

@@ -12,18 +12,18 @@ use crate::config::{load, print as shown};
 pub struct Config {
     #[command(flatten)]
     config: ConfigPath,
-    /// How it is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
 
-/// How the configuration is printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// With a comment behind each value.
+    /// YAML, with a comment behind each value.
     #[default]
     Yaml,
-    /// With an object of origins by JSON pointer.
+    /// JSON, with an object of origins by JSON pointer.
     Json,
 }
 

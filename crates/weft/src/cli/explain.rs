@@ -18,7 +18,7 @@ use crate::{
     config::load,
 };
 
-/// Why something is as it is.
+/// Explain a decision of Weft's.
 #[derive(Debug, Args)]
 pub struct Explain {
     #[command(subcommand)]
@@ -27,23 +27,23 @@ pub struct Explain {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Which route a request would get, and why not another.
+    /// Show which route a request would get, and why not another.
     Route(Route),
 }
 
-/// Which route a request would get, and why not another.
+/// Show which route a request would get, and why not another.
 ///
-/// Read from the configuration, or asked of a running node with `--live`.
+/// From the configuration, or from a running node with `--live`.
 #[derive(Debug, Args)]
 struct Route {
-    /// The method.
+    /// Method.
     method: String,
-    /// The URL, or the path alone.
+    /// URL, or the path alone.
     url: String,
-    /// A header field, as `Name: value`; may be given several times.
+    /// Header field, as `Name: value`; may be given several times.
     #[arg(long = "header", short = 'H', value_name = "FIELD", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// The one listener that is meant; all that speak HTTP otherwise.
+    /// Name of the listener; all HTTP listeners otherwise.
     #[arg(long)]
     listener: Option<String>,
     /// Ask the running node at `--admin` instead of reading a configuration.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::config::{Loader, report};
 
-/// Look at where messages are kept, verify it, copy it out and back.
+/// Inspect, verify, back up and restore the ledger, the store of messages.
 ///
 /// `inspect`, `verify`, `restore`, `repair` and `rewrap` work on files that no node has open; `show`, `backup` and
 /// `checkpoint` ask a running node.
@@ -35,46 +35,46 @@ pub struct Ledger {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// How the ledger of a running node is.
+    /// Show the ledger of a running node.
     Show,
-    /// Copy the ledger of a running node into a folder, while it runs.
+    /// Back up the ledger of a running node into a folder, while it runs.
     Backup {
-        /// A folder on the node's machine that is empty or not there.
+        /// Folder on the node's machine; it must be empty or not exist.
         to: PathBuf,
     },
-    /// Have a running node store its state, so that a recovery has less to do.
+    /// Write a checkpoint of a running node, so that a recovery has less to replay.
     Checkpoint,
-    /// What the files hold; writes nothing, and exits with 1 if a part of it cannot be looked into.
+    /// Show what the files hold; writes nothing, and exits with 1 if a part cannot be read.
     Inspect {
         #[command(flatten)]
         of: Files,
     },
-    /// Read every byte, hold it to its checksum, and tell what a start would find; writes nothing, and
+    /// Check every byte against its checksum, and report what a start would find; writes nothing, and
     /// exits with 1 if anything is damaged.
     Verify {
         #[command(flatten)]
         of: Files,
     },
-    /// Copy a backup to where a node is to find it, and verify it. No node starts on it before that is
+    /// Restore a backup into the folder of a node, and verify it. No node starts on it before that is
     /// done.
     Restore {
-        /// The folder of the backup.
+        /// Folder of the backup.
         from: PathBuf,
         #[command(flatten)]
         of: Files,
     },
-    /// Go on without what is missing or damaged, so that a node starts again.
+    /// Give up what is missing or damaged, so that a node starts again.
     ///
     /// A node refuses to start where files of its ledger are missing or its checkpoint is damaged. Put them
     /// back if you can, or restore a backup. This goes on with what is left, and tells what is lost.
     Repair {
-        /// Says that what is missing is lost for good.
+        /// Confirm that what is missing is lost for good.
         #[arg(long, required = true)]
         accept_loss: bool,
         #[command(flatten)]
         of: Files,
     },
-    /// Put files that are encrypted under former keys under the present one.
+    /// Re-encrypt the keys of files that are under former keys with the present key.
     Rewrap {
         #[command(flatten)]
         of: Files,
@@ -84,7 +84,7 @@ enum Action {
 /// The files that are meant.
 #[derive(Debug, Args)]
 struct Files {
-    /// The folder; the one that the configuration names otherwise.
+    /// Folder; the one of the configuration otherwise.
     #[arg(long = "path", value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]

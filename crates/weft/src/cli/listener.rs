@@ -23,11 +23,11 @@ pub struct Listener {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every listener.
+    /// List all listeners.
     List,
-    /// One listener: where it listens, its connections and certificates.
+    /// Show one listener: its addresses, connections and certificates.
     Show {
-        /// The listener.
+        /// Name of the listener.
         #[arg(value_name = "LISTENER")]
         name: String,
     },

@@ -14,21 +14,21 @@ use crate::admin::view::RouteView;
 pub struct Route {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// The route; all of them otherwise.
+    /// Name of the route; all routes otherwise.
     #[arg(value_name = "ROUTE")]
     name: Option<String>,
     #[command(flatten)]
     admin: Admin,
 }
 
-/// What is shown, said in a word.
+/// Verbs of `weft route`.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Every route.
+    /// List all routes.
     List,
-    /// One route: its matches, target and limits.
+    /// Show one route: its matches, target and limits.
     Show {
-        /// The route.
+        /// Name of the route.
         #[arg(value_name = "ROUTE")]
         name: String,
     },

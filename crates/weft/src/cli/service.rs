@@ -14,41 +14,41 @@ use crate::admin::view::{EndpointView, ServiceSummary, ServiceView};
 pub struct Service {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// The service; all of them otherwise.
+    /// Name of the service; all services otherwise.
     #[arg(value_name = "SERVICE")]
     name: Option<String>,
-    /// What is done to an endpoint of it.
+    /// Action on an endpoint of the service.
     #[arg(requires = "endpoint")]
     action: Option<Action>,
-    /// The endpoint: its address, or its number where several share one.
+    /// Endpoint: its address, or its number where several share one.
     endpoint: Option<String>,
     #[command(flatten)]
     admin: Admin,
 }
 
-/// What is shown, said in a word.
+/// Verbs of `weft service`.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Every service.
+    /// List all services.
     List,
-    /// One service: its endpoints, breaker and limits.
+    /// Show one service: its endpoints, breaker and limits.
     Show {
-        /// The service.
+        /// Name of the service.
         #[arg(value_name = "SERVICE")]
         name: String,
     },
 }
 
-/// What is done to an endpoint.
+/// Action on an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
-    /// It gets no more requests; what is under way ends.
+    /// Send no new requests to it; requests under way finish.
     Drain,
-    /// A drained endpoint gets requests again.
+    /// Send requests to a drained endpoint again.
     Undrain,
-    /// Its breaker is held open.
+    /// Hold its breaker open.
     Isolate,
-    /// Its breaker decides by itself again.
+    /// Let its breaker decide again.
     Restore,
 }
 

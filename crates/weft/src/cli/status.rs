@@ -8,7 +8,7 @@ use http::Method;
 use super::admin::{self, Admin, span};
 use crate::node;
 
-/// How a running node is.
+/// Show the status of a running node.
 #[derive(Debug, Args)]
 pub struct Status {
     #[command(flatten)]

@@ -24,20 +24,20 @@ const TIDY: Duration = Duration::from_secs(1);
 /// the access log anew.
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Where the configuration is.
+    /// Location of the configuration.
     #[command(flatten)]
     pub config: ConfigPath,
-    /// Threads of the request path; one per core by default.
+    /// Number of worker threads of the request path; one per core by default.
     #[arg(long, env = "WEFT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// A Unix socket at which the listening sockets of a running node are taken over, and offered to
+    /// Unix socket at which the listening sockets of a running node are taken over, and offered to
     /// the next, so that no connection is refused in between.
     #[arg(long, env = "WEFT_HANDOVER", value_name = "PATH")]
     pub handover: Option<PathBuf>,
-    /// The zone that this node stands in; endpoints there are preferred.
+    /// Zone of this node; endpoints in the same zone are preferred.
     #[arg(long, env = "WEFT_ZONE")]
     pub zone: Option<String>,
-    /// How long work may go on once the node drains.
+    /// Drain timeout: time for requests under way to finish before they are cut.
     #[arg(long, env = "WEFT_DRAIN", default_value = "30s", value_parser = span)]
     pub drain: Duration,
 }

@@ -1,4 +1,4 @@
-//! How Weft is looked at and steered while it runs.
+//! Settings of the admin API.
 
 use weft_net::Address;
 
@@ -13,40 +13,40 @@ use crate::config::{
 };
 
 settings! {
-    /// The admin API, metrics and readiness; beyond the machine itself only with a token.
+    /// Admin API, metrics and readiness; a token is required beyond loopback.
     pub struct Admin = "admin", short "listen" {
-        /// Where it listens.
+        /// Addresses to bind.
         listen: At<Address> = "127.0.0.1:9901",
-        /// What callers must send as `Authorization: Bearer …`; `file:PATH`.
+        /// Token that callers send as `Authorization: Bearer …`; `file:PATH` reads it from a file.
         token: Option<At<Secret>>,
     }
 
     /// One file, or a folder of files that are merged. `${NAME}` and `${NAME:-default}` are replaced
     /// by environment variables, `$${` is the text itself.
     pub struct Root = "configuration" {
-        /// Sockets that Weft accepts on, by name.
+        /// Listeners by name: sockets that Weft accepts on.
         listeners: Named<Listener>,
-        /// Named sets of running instances.
+        /// Services by name: sets of running instances.
         services: Named<Service>,
-        /// Named settings that routes refer to.
+        /// Policies by name: settings that routes refer to.
         policies: Named<Policy>,
-        /// Matches, their policies and their targets.
+        /// Routes: matches with their policies and targets.
         routes: Vec<Route>,
-        /// Durable logs of messages that many subscriptions read, by name.
+        /// Topics by name: durable logs of messages that many subscriptions read.
         topics: Named<Topic>,
-        /// Messages that are each handled once, by name.
+        /// Queues by name: messages that are each handled once.
         queues: Named<Queue>,
-        /// Cursors over topics, by name.
+        /// Subscriptions by name: durable cursors over topics.
         subscriptions: Named<Subscription>,
-        /// Messages that are published at times, by name.
+        /// Schedules by name: messages that are published at set times.
         schedules: Named<Schedule>,
-        /// Where messages are kept.
+        /// Store of messages.
         ledger: Ledger,
-        /// How AMQP is spoken.
+        /// AMQP 0-9-1 server.
         amqp: Amqp,
-        /// What Weft tells about itself.
+        /// Access log, traces and operator log.
         telemetry: Telemetry,
-        /// How it is looked at and steered while it runs.
+        /// Admin API.
         admin: Switch<Admin> = "on",
     }
 }

@@ -8,15 +8,15 @@ use crate::config::{
 };
 
 settings! {
-    /// The store of messages, on this machine's disk. A node that keeps no messages does not open it.
+    /// Store of messages, on this machine's disk; not opened by a node without messages.
     pub struct Ledger = "ledger", short "path" {
-        /// The folder of its files.
+        /// Folder of the files.
         path: FilePath = "weft-data",
-        /// The size of one file of the write-ahead log; a few of them are kept.
+        /// Size of one file of the write-ahead log; a few of them are kept.
         wal_file: At<ByteSize> = "64MiB",
-        /// How much of what was written last stays in memory to be read from there.
+        /// Memory for the latest records, from which they are read without the disk.
         cache: ByteSize = "16MiB",
-        /// How much may wait to be written before publishers are slowed down.
+        /// Maximum of bytes that wait to be written before publishers are slowed down.
         pending_max: ByteSize = "64MiB",
         /// Encryption at rest.
         encryption: Switch<Encryption> = "off",
@@ -24,11 +24,11 @@ settings! {
 
     /// Encryption at rest: AES-256-GCM with a key of its own for each file, kept under this key.
     pub struct Encryption = "encryption", short "key" {
-        /// The key, 32 bytes in base64; `file:PATH`.
+        /// Key, 32 bytes in base64; `file:PATH` reads it from a file.
         key: At<Secret>,
-        /// The name of the key, which files remember.
+        /// Name of the key, which is stored in the files.
         id: String = "1",
-        /// Former keys by their names, for files that were written under them.
+        /// Former keys by name, for files that were written under them.
         former: Pairs<String, Secret>,
     }
 }

@@ -15,37 +15,37 @@ use crate::config::{
 };
 
 words! {
-    /// What is spoken on a listener.
+    /// Protocol of a listener.
     pub enum Protocol {
-        /// HTTP/1.1, HTTP/2, gRPC and WebSocket, led by routes
+        /// HTTP/1.1, HTTP/2, gRPC and WebSocket, by routes
         Http = "http",
-        /// bytes, relayed to the services of `to`
+        /// TCP, relayed to the services of `to`
         Tcp = "tcp",
-        /// TLS that is not terminated here, led by the server name
+        /// TLS that is not terminated here, routed by server name (SNI)
         TlsPassthrough = "tls-passthrough" | "tls_passthrough",
         /// AMQP 0-9-1, as RabbitMQ speaks it
         Amqp = "amqp",
     }
 
-    /// Whether a PROXY protocol header opens a connection.
+    /// PROXY protocol mode.
     pub enum ProxyMode {
-        /// none is read
+        /// no header is read
         Off = "off" | "false",
-        /// one may come from a trusted source
+        /// a header is accepted from a trusted source
         Accept = "accept",
-        /// one must come
+        /// a header is required
         Require = "require",
     }
 
-    /// Whether clients show a certificate.
+    /// Client certificate mode.
     pub enum ClientAuthMode {
-        /// a client without one is refused
+        /// a client without a certificate is refused
         Required = "required",
-        /// one is verified if it is shown
+        /// a certificate is verified if the client shows one
         Optional = "optional",
     }
 
-    /// A version of TLS.
+    /// TLS version.
     pub enum TlsVersion {
         /// TLS 1.2 and later
         V12 = "1.2",
@@ -53,7 +53,7 @@ words! {
         V13 = "1.3",
     }
 
-    /// What is done with `%2f` and `%5c` in a path.
+    /// Treatment of `%2f` and `%5c` in a path.
     pub enum EncodedSlash {
         /// the request is refused with 400
         Reject = "reject",
@@ -65,32 +65,32 @@ words! {
 settings! {
     /// A socket that Weft accepts on, with its protocol and TLS.
     pub struct Listener = "listener" {
-        /// Where it listens: `0.0.0.0:8080`, `[::]:8080`, `unix:/run/weft.sock`, or a list of them.
+        /// Addresses to bind: `0.0.0.0:8080`, `[::]:8080`, `unix:/run/weft.sock`, or a list of them.
         address: Required<Address>,
-        /// What is spoken.
+        /// Protocol.
         protocol: At<Protocol> = "http",
-        /// TLS that is terminated here.
+        /// TLS termination.
         tls: At<Switch<ServerTls>> = "off",
-        /// Whether a PROXY protocol header (v1 or v2) opens each connection.
+        /// PROXY protocol (v1 and v2) of incoming connections.
         proxy_protocol: At<ProxyProtocol> = "off",
-        /// Bounds of what a client may send.
+        /// Limits of what a client may send.
         limits: Limits,
-        /// How long a client may take.
+        /// Timeouts of client connections.
         timeouts: Timeouts,
-        /// How many proxies stand in front, each of which adds the address it was called from to
+        /// Number of proxies in front, each of which adds the address it was called from to
         /// `X-Forwarded-For` or `Forwarded`; whoever can reach the listener past them is believed too.
         /// Not together with `trusted_proxies`.
         trusted_hops: At<Int<0, 32>> = "0",
-        /// Such proxies by address: a chain is read from the right, and the first address that is not
+        /// Trusted proxies by address: a chain is read from the right, and the first address that is not
         /// among them is the client. Not together with `trusted_hops`.
         trusted_proxies: Many<IpNet>,
-        /// What is done with an encoded slash or backslash in a path.
+        /// Treatment of an encoded slash or backslash in a path.
         encoded_slash: EncodedSlash = "reject",
-        /// Whether header names with an underscore are let through.
+        /// Whether header names with an underscore are accepted.
         underscores: bool = "false",
-        /// Whether gRPC-Web requests are translated to gRPC.
+        /// Translation of gRPC-Web requests to gRPC.
         grpc_web: bool = "true",
-        /// What Weft calls itself in `Via` and `Proxy-Status`.
+        /// Name of this proxy in `Via` and `Proxy-Status`.
         via: Pseudonym = "weft",
         /// Services that connections are relayed to: for `tcp`, and for `tls-passthrough` when no
         /// server name fits.
@@ -99,80 +99,80 @@ settings! {
         sni: Pairs<At<HostPattern>, Targets>,
     }
 
-    /// TLS towards clients.
+    /// TLS of a listener.
     pub struct ServerTls = "server TLS" {
-        /// Certificates with their keys; the server name chooses, and the first is the default.
+        /// Certificates with their keys, chosen by server name (SNI); the first is the default.
         certificates: Required<Certificate>,
-        /// Whether and how clients show a certificate.
+        /// Client certificates (mutual TLS).
         client_auth: Option<ClientAuth>,
-        /// The oldest version that is spoken.
+        /// Minimum TLS version.
         min_version: TlsVersion = "1.2",
-        /// The protocols that are offered, best first.
+        /// ALPN protocols, in order of preference.
         alpn: Many<AlpnProtocol> = "[h2, http/1.1]",
     }
 
-    /// A certificate and its key.
+    /// Certificate and key.
     pub struct Certificate = "certificate" {
-        /// The chain, leaf first: a path, or PEM text.
+        /// Certificate chain, leaf first: a path, or PEM text.
         cert: Pem,
-        /// The private key: a path, or PEM text.
+        /// Private key: a path, or PEM text.
         key: Pem,
     }
 
-    /// Certificates of clients.
+    /// Client certificates.
     pub struct ClientAuth = "client certificate" {
-        /// Files with the authorities that are trusted.
+        /// Files with the trusted certificate authorities.
         ca: Required<InputFile>,
-        /// Files with lists of certificates that are trusted no more.
+        /// Files with certificate revocation lists (CRL).
         revoked: Many<InputFile>,
-        /// Whether a client may come without one.
+        /// Whether a client may connect without a certificate.
         mode: ClientAuthMode = "required",
-        /// Whether services are told of it, in `x-forwarded-client-cert` (hash, subject, URIs and DNS
-        /// names). What a client itself sends under that name never reaches a service.
+        /// Whether services are told of the certificate, in `x-forwarded-client-cert` (hash, subject, URIs
+        /// and DNS names). What a client itself sends under that name never reaches a service.
         forward: bool = "false",
     }
 
-    /// Who may open a connection with a PROXY protocol header.
+    /// PROXY protocol of incoming connections.
     pub struct ProxyProtocol = "PROXY protocol", short "mode" {
-        /// Whether one is read.
+        /// Mode.
         mode: ProxyMode = "off",
-        /// Peers whose header is believed; without any, every peer's is.
+        /// Sources whose header is trusted; every source if none is named.
         from: Many<IpNet>,
     }
 
-    /// Bounds of what a client may send.
+    /// Limits of what a client may send.
     pub struct Limits = "limits" {
-        /// Largest header section; more is refused with 431.
+        /// Maximum size of the header section; more is refused with 431.
         header_bytes_max: ByteSize = "60KiB",
-        /// Most header fields; more is refused with 431.
+        /// Maximum number of header fields; more are refused with 431.
         header_count_max: Int<1, 10_000> = "100",
-        /// Most concurrent streams of one HTTP/2 connection.
+        /// Maximum number of concurrent streams on an HTTP/2 connection.
         streams_max: Int<1, 1_000_000> = "100",
-        /// Most streams a client may reset within 30 s on one HTTP/2 connection; and a tenth of the control
-        /// frames that it may send while nothing else moves.
+        /// Maximum number of streams that a client may reset within 30 s on an HTTP/2 connection; and a
+        /// tenth of the control frames that it may send while nothing else moves.
         resets_max: Number = "200",
-        /// Most connections open at once; more are closed at once.
+        /// Maximum number of open connections; further ones are closed at once.
         connections_max: Count = "50000",
     }
 
-    /// How long a client may take.
+    /// Timeouts of client connections.
     pub struct Timeouts = "listener timeouts" {
-        /// Time for a whole header section to arrive; then 408.
+        /// Timeout for the header section of a request; then 408.
         headers: Span = "10s",
-        /// Longest time a kept-alive connection may be without a request.
+        /// Idle timeout of a keep-alive connection without a request.
         idle: Span = "60s",
-        /// Longest silence within a body, a stream or a tunnel.
+        /// Idle timeout within a body, a stream or a tunnel.
         stream_idle: Span = "5m",
-        /// Longest time for a whole request body to arrive, however it moves; then 408. A call that
+        /// Timeout for a whole request body, however it moves; then 408. A call that
         /// streams its requests has until then to end.
         body: Switch<Span> = "off",
-        /// Age after which a connection is ended gracefully, ± 10 %.
+        /// Maximum age of a connection, ± 10 %; it is then ended gracefully.
         connection_age: Switch<Span> = "off",
     }
 }
 
 words! {
-    /// A protocol that TLS agrees on.
+    /// ALPN protocol.
     pub enum AlpnProtocol {
         /// HTTP/2
         H2 = "h2",
@@ -181,7 +181,7 @@ words! {
     }
 }
 
-/// One or more of something: the list may not be empty.
+/// A list of at least one.
 pub type Required<T> = crate::config::leaf::Some1<T>;
 
 /// The age of connections, if there is a bound.

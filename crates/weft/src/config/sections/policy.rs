@@ -14,19 +14,19 @@ use crate::config::{
 };
 
 words! {
-    /// A failure that may be tried again.
+    /// Kind of failure after which a try is repeated.
     pub enum Condition {
-        /// no connection came to be
+        /// connect failure
         ConnectFailure = "connect-failure" | "connect_failure",
-        /// HTTP/2 said that nothing was done
+        /// HTTP/2 stream refused before processing
         RefusedStream = "refused-stream" | "refused_stream",
-        /// the connection ended before a response
+        /// connection ended before a response
         Reset = "reset-before-headers" | "reset_before_headers" | "reset",
         /// 502, 503 or 504
         GatewayError = "gateway-error" | "gateway_error",
         /// any 5xx
         ServerError = "5xx",
-        /// the time for one try was up
+        /// timeout of one try
         TryTimeout = "try-timeout" | "try_timeout",
         /// gRPC UNAVAILABLE
         GrpcUnavailable = "grpc-unavailable" | "grpc_unavailable",
@@ -40,180 +40,180 @@ words! {
         GrpcInternal = "grpc-internal" | "grpc_internal",
     }
 
-    /// Which requests are given up first under overload.
+    /// Priority of a request under overload: who is shed first.
     pub enum Criticality {
-        /// last
+        /// shed last
         Critical = "critical",
-        /// in between
+        /// shed before `critical`
         Default = "default",
-        /// first
+        /// shed first
         Sheddable = "sheddable",
     }
 }
 
 settings! {
-    /// How requests are treated. Of several policies the later wins, key by key, and what a route
+    /// Settings for the requests of a route. Of several policies the later wins, key by key, and what a route
     /// says itself wins over all; lists are replaced as a whole.
     pub struct Policy = "policy" {
-        /// Time limits.
+        /// Timeouts.
         timeout: Timeout,
-        /// Whether and how a failed try is repeated.
+        /// Retries.
         retry: Switch<Retry> = "on",
-        /// Whether a second try is started beside a slow first one.
+        /// Hedging: a second try beside a slow first one.
         hedge: Switch<Hedge> = "off",
-        /// Largest request body; `off` for no bound.
+        /// Maximum size of a request body; `off` for no limit.
         body_max: Switch<ByteSize> = "10MiB",
-        /// Which requests are given up first under overload.
+        /// Priority of a request under overload: who is shed first.
         criticality: CriticalityOf = "default",
-        /// A private share of concurrency for each route with it.
+        /// Bulkhead: a limit of concurrent requests for each route that has one.
         bulkhead: Switch<Bulkhead> = "off",
-        /// Changes to the fields of requests and responses.
+        /// Changes to header fields of requests and responses.
         headers: Headers,
-        /// Faults that are injected on purpose.
+        /// Fault injection.
         fault: Fault,
-        /// A share of requests is sent there too; its answers are dropped.
+        /// Mirror: a service that gets a copy of a share of the requests; its responses are dropped.
         mirror: At<Switch<Whole<Mirror>>> = "off",
-        /// What answers when the target cannot.
+        /// Fallback for a target that cannot answer.
         fallback: At<Switch<Whole<Fallback>>> = "off",
-        /// Whether a client may ask to be answered later, with `Prefer: respond-async`.
+        /// Asynchronous responses for clients that ask with `Prefer: respond-async` (RFC 7240).
         respond_async: Switch<RespondAsync> = "off",
     }
 
-    /// How a request is answered later: it is kept, answered with 202 and a status URL, and carried out
+    /// Asynchronous response: the request is stored, answered with 202 and a status URL, and carried out
     /// from there.
     pub struct RespondAsync = "async response", short "wait_max" {
-        /// The longest time that a client may ask to wait for the answer itself, with `wait=`.
+        /// Maximum of `wait=`, the time for which a client may ask to wait for the response itself.
         wait_max: Span = "30s",
-        /// How long the answer is kept for the client.
+        /// Time for which the response is kept for the client.
         keep: Span = "24h",
-        /// Beginnings of URLs that a client may name to be told of the end; none otherwise.
+        /// Prefixes of callback URLs that a client may name; without any, callbacks are refused.
         callbacks: Many<String>,
     }
 
-    /// Time limits of a request; `off` for none.
+    /// Timeouts of a request; `off` for none.
     pub struct Timeout = "timeout", short "request" {
-        /// For the answer to a whole request, all tries included.
+        /// Timeout for the response to a request, all tries included.
         request: At<Limit> = "15s",
-        /// For one try.
+        /// Timeout for one try.
         per_try: At<Limit> = "off",
-        /// For connecting.
+        /// Timeout for connecting to an endpoint.
         connect: Span = "1s",
-        /// Longest silence of a stream.
+        /// Idle timeout of a stream: the longest time without a byte in either direction.
         idle: Span = "5m",
     }
 
-    /// How a failed try is repeated.
+    /// Retries of failed tries.
     pub struct Retry = "retry", short "retries" {
-        /// How many more tries.
+        /// Number of retries after the first try.
         retries: Int<0, 10> = "1",
-        /// After which failures.
+        /// Failures after which a try is repeated.
         on: Many<Condition> = "[connect-failure, refused-stream, reset-before-headers, gateway-error, grpc-unavailable]",
-        /// Further statuses that are tried again.
+        /// Further statuses after which a try is repeated.
         statuses: Many<Status>,
-        /// How long to wait in between.
+        /// Backoff between tries.
         backoff: Backoff,
-        /// Longest `Retry-After` that is waited for; a longer one ends the tries.
+        /// Maximum `Retry-After` that is honoured; a longer one ends the tries.
         retry_after_max: Duration = "1s",
-        /// Whether methods that are not idempotent are tried again even if something may have been done.
+        /// Whether methods that are not idempotent are retried even if the first try may have had an effect.
         unsafe_methods: bool = "false",
-        /// Largest body that is kept for another try; a longer one is tried once.
+        /// Maximum size of a body that is buffered for retries; a request with a longer one is tried once.
         replay_max: At<ByteSize> = "64KiB",
     }
 
-    /// How long to wait between tries: at random between nothing and a bound that doubles.
+    /// Exponential backoff with full jitter: the wait is random between zero and a bound that doubles.
     pub struct Backoff = "backoff" {
-        /// The first bound.
+        /// Bound of the first wait.
         base: At<Span> = "25ms",
-        /// The last.
+        /// Maximum of the bound.
         max: Span = "250ms",
     }
 
-    /// A second try beside a slow first one.
+    /// Hedging: a second try beside a slow first one.
     pub struct Hedge = "hedge", short "delay" {
-        /// When it starts: a duration, or a quantile of the latencies seen so far, such as `p95`.
+        /// Delay after which a hedge starts: a duration, or a quantile of the latencies seen so far, such as `p95`.
         delay: HedgeDelay = "p95",
-        /// How many more.
+        /// Maximum number of hedges of one request.
         max: Int<1, 5> = "1",
-        /// The share of requests that may have one.
+        /// Budget: the share of requests that may be hedged.
         budget: Share = "0.05",
     }
 
-    /// Where the criticality of a request comes from.
+    /// Source of a request's criticality.
     pub struct CriticalityOf = "criticality", short "default" {
-        /// What it is without the header.
+        /// Criticality without the header.
         default: Criticality = "default",
-        /// A header field that says it, if clients are to be trusted with that.
+        /// Header field with the criticality, where clients are trusted to say it.
         header: Option<HeaderName>,
     }
 
-    /// A bound on what is in flight.
+    /// Limit of concurrent requests.
     pub struct Bulkhead = "bulkhead", short "in_flight_max" {
-        /// Most requests in flight.
+        /// Maximum number of requests in flight.
         in_flight_max: Count,
-        /// Most requests that wait.
+        /// Maximum number of requests that wait for a place.
         queue_max: Number = "1024",
-        /// Longest wait.
+        /// Timeout of the wait for a place.
         queue_timeout: Duration = "1s",
     }
 
-    /// Changes to the fields of requests and responses.
+    /// Changes to header fields of requests and responses.
     pub struct Headers = "headers" {
-        /// Before a request is sent on.
+        /// Changes to the request before it is sent on.
         request: RequestOps,
-        /// Before a response is sent back.
+        /// Changes to the response before it is sent back.
         response: HeaderOps,
     }
 
-    /// Faults that are injected on purpose.
+    /// Fault injection.
     pub struct Fault = "fault" {
-        /// Waits before the request is handled.
+        /// Delay before a request is handled.
         delay: Option<FaultDelay>,
-        /// Answers with a status instead of handling the request.
+        /// Abort: a status instead of handling the request.
         abort: Option<FaultAbort>,
     }
 
-    /// A wait.
+    /// Injected delay.
     pub struct FaultDelay = "fault delay", short "for" {
-        /// How long.
+        /// Length of the delay.
         span("for"): Span,
-        /// The share of requests.
+        /// Share of requests that it applies to.
         share: Share = "1",
-        /// Only requests with this field.
+        /// Header field of the requests that it applies to; every request otherwise.
         header: Pairs<HeaderName, HeaderValue>,
     }
 
-    /// An answer.
+    /// Injected abort.
     pub struct FaultAbort = "fault abort", short "status" {
-        /// Its status.
+        /// Status of the response.
         status: Status,
-        /// The share of requests.
+        /// Share of requests that it applies to.
         share: Share = "1",
-        /// Only requests with this field.
+        /// Header field of the requests that it applies to; every request otherwise.
         header: Pairs<HeaderName, HeaderValue>,
     }
 
-    /// A copy of a share of the requests.
+    /// Mirror: copies of a share of the requests.
     pub struct Mirror = "mirror", short "to" {
-        /// The service that copies go to.
+        /// Service that gets the copies.
         to: At<Name>,
-        /// Their share.
+        /// Share of requests that is copied.
         share: Share = "1",
-        /// A request with a longer body is not copied.
+        /// Maximum size of a request body; a request with a longer one is not copied.
         body_max: ByteSize = "64KiB",
     }
 
-    /// What answers when the target cannot.
+    /// Fallback for a target that cannot answer.
     pub struct Fallback = "fallback", short "to" {
-        /// Another service.
+        /// Service that is asked instead.
         to: Option<At<Name>>,
-        /// A fixed response.
+        /// Fixed response.
         respond: Option<Respond>,
-        /// Statuses of the target that count as failure, beside Weft's own refusals.
+        /// Statuses of the target that count as failure, beside Weft's own errors.
         statuses: Many<Statuses>,
     }
 }
 
-/// A time limit, or none: `off` or `0`.
+/// A timeout, or none: `off` or `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub Option<Duration>);
 
@@ -238,10 +238,10 @@ impl Setting for Limit {
     }
 }
 
-/// When a hedge starts.
+/// Start of a hedge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HedgeDelay {
-    /// After this time.
+    /// After this delay.
     Fixed(Duration),
     /// At this quantile of the latencies seen.
     Quantile(f64),

@@ -17,40 +17,40 @@ settings! {
     /// specific match wins, not the first: exact host before wildcard, exact path before longest
     /// prefix before expression, then more methods, headers and query; only then the order here.
     pub struct Route = "route", with Policy {
-        /// Its name, the `http.route` of telemetry.
+        /// Name, the `http.route` of telemetry.
         name: At<Name>,
-        /// The listeners it is offered on; every HTTP listener otherwise.
+        /// Listeners that it applies to; every HTTP listener otherwise.
         listeners: Many<At<Name>>,
-        /// Which requests: any of these; all of them otherwise.
+        /// Matches, of which one must fit; every request otherwise.
         matches("match"): Many<Match>,
-        /// Policies by name, the later wins.
+        /// Names of policies; the later wins.
         policies: Many<At<Name>>,
-        /// How path and host are changed before a request is sent on.
+        /// Rewrite of path and host before a request is sent on.
         rewrite: Option<At<Rewrite>>,
-        /// The services that requests are led to.
+        /// Target services.
         to: Option<At<Targets>>,
-        /// Sends the client elsewhere.
+        /// Redirect.
         redirect: Option<At<Redirect>>,
-        /// Weft answers itself.
+        /// Fixed response.
         respond: Option<At<Respond>>,
-        /// Each request becomes a message.
+        /// Topic or queue that each request is published to as a message.
         publish: Option<At<Publish>>,
-        /// The API of topics, queues and subscriptions is offered below this path, as `/v1/…`.
+        /// Path below which the messages API (topics, queues, subscriptions) is served, as `/v1/…`.
         messages: Option<At<PlainPath>>,
     }
 
-    /// Conditions that must all hold.
+    /// Match: conditions that must all hold.
     pub struct Match = "match", short "path" {
-        /// Any of these hosts, such as `shop.example` or `*.shop.example`.
+        /// Hosts, of which one must fit, such as `shop.example` or `*.shop.example`.
         host: Many<HostPattern>,
-        /// The path: `/a` is that path, `/a/*` all below, `/orders/{id}` a template, `~regex` an
+        /// Path: `/a` is that path, `/a/*` all below, `/orders/{id}` a template, `~regex` a regular
         /// expression.
         path: PathMatch,
-        /// Any of these methods.
+        /// Methods, of which one must fit.
         method: Many<Method>,
-        /// All of these header fields.
+        /// Header fields that must all fit.
         headers: Pairs<HeaderName, FieldMatch>,
-        /// All of these query parameters.
+        /// Query parameters that must all fit.
         query: Pairs<String, FieldMatch>,
     }
 }

@@ -15,83 +15,83 @@ use crate::config::{
 pub type Targets = Some1<Weighted>;
 
 settings! {
-    /// A service and its share.
+    /// Weighted service.
     pub struct Weighted = "target", short "service" {
-        /// The service.
+        /// Name of the service.
         service: At<Name>,
-        /// Its weight among the others; 0 gets nothing.
+        /// Weight relative to the others; 0 gets no requests.
         weight: Number = "1",
     }
 
-    /// Where messages go: a topic or a queue.
+    /// Destination of messages: a topic or a queue.
     pub struct PublishTo = "place of messages", short "topic" {
-        /// The topic.
+        /// Name of the topic.
         topic: Option<At<Name>>,
-        /// The queue.
+        /// Name of the queue.
         queue: Option<At<Name>>,
     }
 
-    /// How a request becomes a message; it is answered once that is kept.
+    /// Publication of requests as messages; a request is answered once its message is stored.
     pub struct Publish = "publish", short "topic" {
-        /// The topic.
+        /// Name of the topic.
         topic: Option<At<Name>>,
-        /// The queue.
+        /// Name of the queue.
         queue: Option<At<Name>>,
-        /// The `type` of messages that do not say theirs; the name of the route otherwise.
+        /// CloudEvents `type` of messages without one; the name of the route otherwise.
         types("type"): Option<String>,
-        /// The header field whose value is the key of the message; `partitionkey` counts in any case.
+        /// Header field with the ordering key of the message; `partitionkey` counts in any case.
         key: Option<HeaderName>,
     }
 
-    /// A redirect; what is not said stays as it was.
+    /// Redirect; what is not set stays as it was.
     pub struct Redirect = "redirect" {
-        /// `http` or `https`.
+        /// Scheme: `http` or `https`.
         scheme: Option<Scheme>,
-        /// The host.
+        /// Host.
         host: Option<Authority>,
-        /// The port.
+        /// Port.
         port: Option<Port>,
-        /// The whole path.
+        /// Path.
         path: Option<PlainPath>,
-        /// What replaces the matched prefix.
+        /// Replacement of the matched prefix.
         prefix: Option<PlainPath>,
-        /// A path with the captures of the matched template.
+        /// Path with the captures of the matched template.
         template: Option<TemplatePath>,
-        /// 301, 302, 303, 307 or 308.
+        /// Status: 301, 302, 303, 307 or 308.
         status: At<Status> = "302",
-        /// Whether the query is dropped.
+        /// Whether the query is removed.
         strip_query: bool = "false",
     }
 
-    /// A fixed response.
+    /// Fixed response.
     pub struct Respond = "response", short "status" {
-        /// Its status.
+        /// Status.
         status: At<Status> = "200",
-        /// Its body.
+        /// Body.
         body: Option<String>,
-        /// Its fields.
+        /// Header fields.
         headers: Pairs<FieldName, HeaderValue>,
     }
 
-    /// A change of path and host before a request is sent on; one of the four for the path.
+    /// Rewrite of path and host before a request is sent on; at most one of the four for the path.
     pub struct Rewrite = "rewrite" {
-        /// What replaces the matched prefix.
+        /// Replacement of the matched prefix.
         prefix: Option<PlainPath>,
-        /// The whole path.
+        /// Path.
         path: Option<PlainPath>,
-        /// What every match of an expression is replaced by.
+        /// Replacement of every match of a regular expression.
         regex: Option<RegexRewrite>,
-        /// A path with the captures of the matched template: `/v2/orders/{id}`.
+        /// Path with the captures of the matched template: `/v2/orders/{id}`.
         template: Option<At<TemplatePath>>,
-        /// The host that is asked for; `endpoint` for that of the chosen endpoint.
+        /// Host; `endpoint` for that of the chosen endpoint.
         host: Option<Authority>,
     }
 
-    /// A replacement by a regular expression.
+    /// Replacement by a regular expression.
     pub struct RegexRewrite = "regex rewrite" {
-        /// The expression.
+        /// Regular expression.
         pattern: Pattern,
-        /// What replaces each match, with `$1` and `${name}` for its groups.
+        /// Replacement of each match, with `$1` and `${name}` for its groups.
         replace: String,
     }
 }

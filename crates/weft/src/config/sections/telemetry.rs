@@ -9,39 +9,39 @@ use crate::config::{
 };
 
 words! {
-    /// Which requests are logged.
+    /// Requests that are logged.
     pub enum Include {
         /// every request
         All = "all",
-        /// those that failed
+        /// failed requests
         Errors = "errors",
-        /// none
+        /// no request
         None = "none",
     }
 
-    /// How a log is written.
+    /// Format of a log.
     pub enum Format {
-        /// for people
+        /// text, for people
         Text = "text",
-        /// one JSON object a line
+        /// JSON, one object a line
         Json = "json",
     }
 
-    /// How much is logged.
+    /// Log level.
     pub enum Level {
-        /// act now
+        /// error: act now
         Error = "error",
-        /// and what was coped with
+        /// warnings as well
         Warn = "warn",
-        /// and what was asked for
+        /// information as well
         Info = "info",
-        /// and a line per connection
+        /// a line per connection as well
         Debug = "debug",
-        /// and a line per message
+        /// a line per message as well
         Trace = "trace",
     }
 
-    /// How traces are sent.
+    /// OTLP protocol.
     pub enum Otlp {
         /// OTLP over gRPC
         Grpc = "grpc",
@@ -51,59 +51,59 @@ words! {
 }
 
 settings! {
-    /// What Weft tells about itself.
+    /// Access log, traces and operator log.
     pub struct Telemetry = "telemetry" {
-        /// A line per request.
+        /// Access log: a line per request.
         access_log: Switch<AccessLog> = "on",
-        /// Traces, sent by OTLP.
+        /// Traces, exported by OTLP.
         tracing: Tracing,
-        /// The log for operators.
+        /// Operator log.
         log: Log,
     }
 
-    /// A line per request.
+    /// Access log: a line per request.
     pub struct AccessLog = "access log", short "include" {
-        /// Which requests.
+        /// Requests that are logged.
         include: Include = "errors",
-        /// How it is written.
+        /// Format.
         format: Format = "json",
-        /// `stdout`, `stderr`, or the path of a file.
+        /// Destination: `stdout`, `stderr`, or the path of a file.
         output: Output = "stdout",
-        /// The share of requests without an error that is written.
+        /// Share of requests without an error that is logged.
         sample: Share = "1",
     }
 
     /// Traces.
     pub struct Tracing = "tracing", short "endpoint" {
-        /// Where spans are sent, such as `http://127.0.0.1:4317`; without it, none are.
+        /// URL of the OTLP collector, such as `http://127.0.0.1:4317`; without it, no span is exported.
         endpoint: Option<At<Url>>,
-        /// How they are sent.
+        /// OTLP protocol.
         protocol: Otlp = "grpc",
-        /// The share of traces that begin here and are kept; those that failed always are.
+        /// Sampling ratio of traces that begin here; those that failed are always exported.
         sample: Share = "0.01",
-        /// Further fields of each export.
+        /// Additional header fields of each export.
         headers: Pairs<FieldName, Secret>,
-        /// For one export.
+        /// Timeout of one export.
         timeout: Span = "10s",
     }
 
-    /// The log for operators.
+    /// Operator log.
     pub struct Log = "log", short "level" {
-        /// How much.
+        /// Level.
         level: Level = "info",
-        /// How it is written.
+        /// Format.
         format: Format = "text",
     }
 }
 
-/// Where a log goes.
+/// Destination of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The standard output.
+    /// Standard output.
     Stdout,
-    /// The standard error.
+    /// Standard error.
     Stderr,
-    /// A file, which is appended to.
+    /// A file, appended to.
     File(std::path::PathBuf),
 }
 

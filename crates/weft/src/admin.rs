@@ -13,10 +13,9 @@
 mod body;
 pub mod explain;
 mod guard;
-mod messages;
 mod openapi;
 mod operations;
-mod problem;
+pub(crate) mod problem;
 mod seats;
 pub mod view;
 
@@ -51,7 +50,7 @@ use self::{
     problem::Problem,
     seats::{Answering, Seat, Seats, Turn},
 };
-use crate::{config::leaf::Secret, node::Node};
+use crate::{components::Handover, config::leaf::Secret, node::Node};
 
 /// The most bytes of a request body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -183,7 +182,7 @@ async fn converse(
     token: Option<Secret>,
     seat: Arc<Seat>,
 ) {
-    let handover = messages::Handover::default();
+    let handover = Handover::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(handover.clone());
         let refused = refuse(&request, token.as_ref());

@@ -23,6 +23,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::components;
+
 /// The communication layer of a fleet of microservices.
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, about, propagate_version = true)]
@@ -49,20 +51,9 @@ pub enum Command {
     Listener(listener::Listener),
     /// Routes: which requests go where.
     Route(route::Route),
-    /// Services: named sets of running instances, whose endpoints are taken out and back.
-    Service(service::Service),
-    /// Topics: durable logs of messages that many subscriptions read.
-    Topic(topic::Topic),
-    /// Queues: messages that are each handled once.
-    Queue(queue::Queue),
-    /// Subscriptions: cursors over topics.
-    Subscription(subscription::Subscription),
-    /// Messages: publish them, follow them, look at one.
-    Message(message::Message),
-    /// Schedules: messages that are published later, or again and again.
-    Schedule(schedule::Schedule),
-    /// Ledger, the store of messages: inspect, verify, back up, restore.
-    Ledger(ledger::Ledger),
+    /// Nouns that components add.
+    #[command(flatten)]
+    Component(components::Noun),
     /// Explain which route a request gets, and why.
     Explain(explain::Explain),
 }
@@ -96,13 +87,7 @@ impl Cli {
             Command::Status(status) => status.run(),
             Command::Listener(listener) => listener.run(),
             Command::Route(route) => route.run(),
-            Command::Service(service) => service.run(),
-            Command::Topic(topic) => topic.run(),
-            Command::Queue(queue) => queue.run(),
-            Command::Subscription(subscription) => subscription.run(),
-            Command::Message(message) => message.run(),
-            Command::Schedule(schedule) => schedule.run(),
-            Command::Ledger(ledger) => ledger.run(),
+            Command::Component(noun) => noun.run(),
             Command::Explain(explain) => explain.run(),
         }
     }

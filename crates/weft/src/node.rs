@@ -4,8 +4,6 @@
 //! a check or a reload never touches a request.
 
 mod listeners;
-mod locals;
-pub mod messages;
 mod reload;
 mod status;
 pub mod termination;
@@ -21,21 +19,22 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use weft_discovery::{Registry, health::NetProbe, resolve::Hickory};
-use weft_kernel::{Clock, Rng, SystemClock};
+use weft_discovery::Registry;
+use weft_kernel::SystemClock;
 use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
 };
-use weft_proxy::{Handlers, Local, Observers, Snapshot};
-use weft_telemetry::{access, metrics, otlp, span, trace::Sampler};
+use weft_proxy::{Handlers, Local, Snapshot};
+use weft_telemetry::metrics;
 
-pub use self::locals::Locals;
+use self::listeners::Listeners;
 pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state_of};
-use self::{listeners::Listeners, messages::Messages};
 use crate::{
     admin,
-    config::{Loaded, Loader, Plan, watch::Watcher},
+    component::Host,
+    components::{self, Components},
+    config::{Loaded, Loader, Plan, plan, watch::Watcher},
 };
 
 /// How long work may go on once the node drains.
@@ -44,8 +43,6 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 const READY_TIME: Duration = Duration::from_secs(30);
 /// The name under which the admin API's socket is handed over; no listener can have it.
 const ADMIN: &str = "_admin";
-/// Spans that may wait to be exported.
-const SPANS_MAX: usize = 4096;
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -68,20 +65,18 @@ pub struct Node {
     pub options: Options,
     /// What the request path reads.
     pub current: Arc<ArcSwap<Snapshot>>,
+    /// What it can do.
+    pub components: Arc<Components>,
     /// What in the node routes and listeners can name.
     handlers: Handlers,
-    /// The services.
+    /// The services, which every node has.
     pub registry: Arc<Registry>,
     /// The metrics.
     pub metrics: metrics::Registry,
     /// The threads of the request path.
     pub workers: Workers<Local>,
-    /// What keeps messages, if this node keeps any.
-    pub messages: Option<Arc<Messages>>,
     /// Ends everything.
     pub stop: Stop,
-    /// The access log, to be opened anew after rotation.
-    pub access: access::Log,
     /// When it was started.
     pub started: SystemTime,
     state: Mutex<State>,
@@ -95,8 +90,8 @@ pub struct Node {
 struct State {
     loader: Loader,
     loaded: Arc<Loaded>,
-    /// What only a start puts in force, as it was then.
-    fixed: reload::Fixed,
+    /// The admin API as it was at the start, which alone puts it in force.
+    admin: Option<plan::Admin>,
     listeners: Listeners,
     applied: SystemTime,
     refused: Option<Refusal>,
@@ -107,13 +102,9 @@ struct State {
     retired: Vec<reload::Retired>,
 }
 
-/// What must outlive the node to be written out at its end.
-pub struct Ends {
-    /// The access log's writer.
-    pub access: access::Guard,
-    /// What exports spans, to be run on the control runtime.
-    pub exporter: Option<otlp::Exporter>,
-    /// What tells the former process to drain.
+/// What a start leaves to be done with sockets.
+pub struct Sockets {
+    /// What tells the former process to drain, unless it has been told.
     pub former: Option<handover::Inheritance>,
     /// The socket of the admin API.
     pub admin: Option<admin::Listener>,
@@ -127,79 +118,52 @@ impl Node {
         watcher: Watcher,
         loader: Loader,
         loaded: Loaded,
-    ) -> anyhow::Result<(Arc<Self>, Ends)> {
+    ) -> anyhow::Result<(Arc<Self>, Sockets)> {
         let count = options
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
             .unwrap_or(1);
-        let shards = metrics::Shards::new(count);
-        let metrics = metrics::Registry::new(shards, env!("CARGO_PKG_VERSION"));
+        let metrics =
+            metrics::Registry::new(metrics::Shards::new(count), env!("CARGO_PKG_VERSION"));
         status::count_tasks(&metrics, "control".to_owned());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let lookup = Hickory::system().context("the resolver configuration cannot be read")?;
-        let registry = Arc::new(Registry::new(
-            clock,
-            Arc::new(lookup),
-            Arc::new(NetProbe),
-            Rng::from_entropy(),
-        ));
-        let now = SystemClock::tick();
         let plan = &loaded.plan;
-        let discovered = registry.prepare(services(plan));
-        let locals = Locals::default();
-        let handlers = locals.handlers();
-        let snapshot = Snapshot::compile(&plan.proxy, &discovered, &handlers, &metrics, None, now)
-            .map_err(|errors| anyhow::anyhow!(join(&errors)))?;
-        registry.commit(discovered, now);
-        let current = Arc::new(ArcSwap::from_pointee(snapshot));
-        let (access, guard) =
-            access::Log::open(plan.telemetry.access_log.clone(), shards, metrics.access())?;
-        let (spans, exporter) = match &plan.telemetry.otlp {
-            None => (None, None),
-            Some(otlp) => {
-                let (sender, queue) = span::queue(SPANS_MAX, metrics.spans());
-                (Some(sender), Some(otlp::Exporter::new(otlp.clone(), queue)?))
-            }
-        };
-        let observers = Observers {
-            access: Some(access.clone()),
-            spans,
-            sampler: Sampler::ratio(plan.telemetry.trace_sample),
-        };
         let stop = Stop::new();
-        let former = match &options.handover {
+        let host = Host { workers: count, metrics: metrics.clone(), stop: stop.clone() };
+        let components = Arc::new(Components::new(plan));
+        components.open(plan, &host, false).await?;
+        let discovery = components.discovery.get().context("there is no discovery")?;
+        let registry = discovery.registry.clone();
+        let telemetry = components.telemetry.get().context("there is no telemetry")?;
+        let observers = telemetry.observers();
+        // Before anything is opened that another process could miss.
+        let handlers = components.handlers();
+        let (mut ready, snapshot) =
+            compile(&components, plan, &handlers, &metrics, None).await.map_err(refused)?;
+        let mut former = match &options.handover {
             Some(path) => handover::take(path).await?,
             None => None,
         };
-        let (mut inherited, mut former) = match former {
-            Some(mut former) => (std::mem::take(&mut former.sockets), Some(former)),
-            None => (Vec::new(), None),
-        };
+        let mut inherited =
+            former.as_mut().map_or_else(Vec::new, |former| std::mem::take(&mut former.sockets));
         let adopted = inherited
             .iter()
             .position(|(name, _)| name == ADMIN)
             .map(|place| inherited.swap_remove(place).1);
         let mut listeners = Listeners::new(count, inherited);
-        // The former process goes on if these cannot be opened. Without one they wait for the ledger, so
-        // that nobody connects who would have to.
         let mut opened = None;
-        if former.is_some() {
-            opened = Some(listeners.prepare(&plan.sockets, None)?);
+        if components.is_exclusive(plan)
+            && let Some(former) = former.take()
+        {
+            // The former process goes on if anything of this is refused. It lets go of what is its alone
+            // as soon as it hears that its sockets are taken over; connections wait in these meanwhile.
+            opened = Some(listeners.prepare(&plan.sockets, None).map_err(refused)?);
+            former.ready().await?;
         }
-        let messages = match &plan.messages {
-            None => None,
-            Some(messages) => {
-                // Only one process can keep messages. The former lets go of them as soon as it hears that
-                // its sockets are taken over; connections wait in these meanwhile.
-                if let Some(former) = former.take() {
-                    former.ready().await?;
-                }
-                Some(Arc::new(Messages::open(messages, count, stop.clone()).await?))
-            }
-        };
+        components.open(plan, &host, true).await?;
+        // Without a former process sockets are opened late, so that nobody connects who would have to wait.
         let opened = match opened {
             Some(opened) => opened,
-            None => listeners.prepare(&plan.sockets, None)?,
+            None => listeners.prepare(&plan.sockets, None).map_err(refused)?,
         };
         let admin = match &plan.admin {
             None => None,
@@ -210,15 +174,18 @@ impl Node {
                 })
             }
         };
-        // What is declared is put in force once nothing else can be refused.
-        if let Some(messages) = &messages {
-            messages.commit(messages.prepare(plan.messages.as_ref()).await?).await?;
-            locals.open(messages);
+        // A configuration is put in force once nothing else can be refused.
+        let mut faults = Vec::new();
+        components.prepare_rest(plan, &mut ready, &mut faults).await;
+        if !faults.is_empty() {
+            return Err(refused(faults));
         }
+        components.commit(ready).await?;
+        let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
         let workers = Workers::start(count, stop.clone(), {
             let current = current.clone();
-            let desk = messages.as_ref().map(|messages| messages.desk.clone());
+            let components = components.clone();
             let metrics = metrics.clone();
             move |worker| {
                 status::count_tasks(&metrics, worker.index().to_string());
@@ -229,9 +196,7 @@ impl Node {
                     observers.clone(),
                     worker.tasks().clone(),
                 ));
-                if let Some(desk) = &desk {
-                    desk.begin(&local);
-                }
+                components.begin(&local);
                 async move { Ok(local) }
             }
         })
@@ -244,20 +209,19 @@ impl Node {
         let node = Arc::new(Self {
             options,
             current,
+            components,
             handlers,
             registry,
             metrics,
             workers,
-            messages,
             stop,
-            access,
             started: wall,
             watcher,
             reloading: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 loader,
                 watched: loaded.files.clone(),
-                fixed: reload::Fixed::of(&loaded.plan),
+                admin: loaded.plan.admin.clone(),
                 loaded: Arc::new(loaded),
                 listeners,
                 applied: wall,
@@ -266,7 +230,14 @@ impl Node {
             }),
         });
         status::publish(&node);
-        Ok((node, Ends { access: guard, exporter, former, admin }))
+        Ok((node, Sockets { former, admin }))
+    }
+
+    /// Opens the access log anew, after rotation.
+    pub fn reopen(&self) {
+        if let Some(telemetry) = self.components.telemetry.get() {
+            telemetry.reopen();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -297,13 +268,6 @@ impl Node {
         Ok(())
     }
 
-    /// Writes what waits to be kept, and lets go of it, so that another process can have it.
-    pub fn let_go(&self) {
-        if let Some(messages) = &self.messages {
-            messages.close();
-        }
-    }
-
     /// Ends in peace: no new connection, GOAWAY, and what is under way may finish within the drain time.
     /// Gives the number of connections that had to be cut.
     pub async fn drain(&self) -> u64 {
@@ -312,13 +276,38 @@ impl Node {
     }
 }
 
-/// What discovery is to know of a plan.
-fn services(plan: &Plan) -> Vec<weft_discovery::ServiceOptions> {
-    plan.proxy.services.iter().map(|service| service.discovery.clone()).collect()
+/// Lets all components prepare a plan, and compiles it beside the snapshot in force, if there is one.
+/// Nothing is changed by it.
+///
+/// # Errors
+/// Everything that is wrong.
+async fn compile(
+    components: &Components,
+    plan: &Plan,
+    handlers: &Handlers,
+    metrics: &metrics::Registry,
+    before: Option<&Snapshot>,
+) -> Result<(components::Ready, Snapshot), Vec<String>> {
+    let mut faults = Vec::new();
+    let ready = components.prepare(plan, &mut faults).await;
+    let Some(services) = &ready.discovery else {
+        faults.push("there is no discovery".to_owned());
+        return Err(faults);
+    };
+    let now = SystemClock::tick();
+    match Snapshot::compile(&plan.proxy, services, handlers, metrics, before, now) {
+        Ok(snapshot) if faults.is_empty() => Ok((ready, snapshot)),
+        Ok(_) => Err(faults),
+        Err(errors) => {
+            faults.extend(errors.iter().map(ToString::to_string));
+            Err(faults)
+        }
+    }
 }
 
-fn join<T: std::fmt::Display>(errors: &[T]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// A start that cannot be, with everything that is wrong.
+fn refused(faults: Vec<String>) -> anyhow::Error {
+    anyhow::anyhow!(faults.join("; "))
 }
 
 /// How long ago something was, in whole seconds.

@@ -42,10 +42,16 @@ pub(super) fn commands(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Commands of Weft's own, in code blocks and between backticks, are ones that it has.
+/// Commands of Weft's own, in code blocks and between backticks, are ones that it or a component has.
 pub(super) fn own_commands(tree: &Tree) -> Vec<Finding> {
     let Some(cli) = tree.get("crates/weft/src/cli.rs") else { return Vec::new() };
-    let known = variants(cli);
+    let mut known = variants(cli, "Command");
+    for (path, text) in tree.rust() {
+        if path.starts_with("crates/weft/src/components/") {
+            known.extend(variants(text, "Nouns"));
+        }
+    }
+    known.push("help".to_owned());
     let mut findings = Vec::new();
     for (path, page) in tree.ending(".md") {
         let inline = page.lines().enumerate().flat_map(|(at, line)| {
@@ -68,11 +74,11 @@ pub(super) fn own_commands(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The variants of `enum Command`, as clap names them, and the `help` that it adds.
-fn variants(cli: &str) -> Vec<String> {
-    let body = cli.split_once("pub enum Command {").map_or("", |(_, rest)| rest);
+/// The variants of an enum, as clap names them.
+fn variants(text: &str, of: &str) -> Vec<String> {
+    let body = text.split_once(&format!("pub enum {of} {{")).map_or("", |(_, rest)| rest);
     let body = body.split("\n}").next().unwrap_or_default();
-    let mut names = vec!["help".to_owned()];
+    let mut names = Vec::new();
     for line in body.lines().map(str::trim).filter(|line| !line.starts_with(['/', '#'])) {
         let name: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
         let mut kebab = String::new();
@@ -156,9 +162,14 @@ mod tests {
     fn commands_of_weft_must_exist() {
         let cli = "pub enum Command {\n    /// Runs.\n    Up(up::Up),\n    #[command(hide = true)]\n    \
                    HandOver(x),\n}\nfn Fly() {}";
-        let page = "`weft up` and `weft fly --high`, a `weft.yaml`, weft sink\n```sh\nweft hand-over\n\
+        let nouns = "pub enum Nouns {\n    /// Birds.\n    Bird(x),\n}\n";
+        let page = "`weft up` and `weft bird` and `weft fly --high`, a `weft.yaml`, weft sink\n```sh\nweft hand-over\n\
                     weft --version\nweft swim\n```\n";
-        let tree = Tree::of(&[("crates/weft/src/cli.rs", cli), ("a.md", page)]);
+        let tree = Tree::of(&[
+            ("crates/weft/src/cli.rs", cli),
+            ("crates/weft/src/components/birds.rs", nouns),
+            ("a.md", page),
+        ]);
         let found = ["there is no `weft swim`", "there is no `weft fly`"];
         assert_eq!(says(own_commands(&tree)), found);
     }

@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 use weft_messages::schema::published;
 
-use super::{BODY_BYTES_MAX, messages, operations::Operation};
+use super::{BODY_BYTES_MAX, operations::Operation};
+use crate::components::name_schema;
 
 /// A schema: its name and its members. A type is `string`, `integer`, `number` or `boolean`, a `#Name`
 /// of this table or a list `[…]` of one; `?` behind it lets it be null.
@@ -247,15 +248,16 @@ const SCHEMAS: &[Schema] = &[
 ];
 
 /// The document.
-pub(super) fn document(operations: &[Operation], has_messages: bool) -> Value {
+pub(super) fn document(
+    operations: &[Operation],
+    describe: impl FnOnce(&mut Map<String, Value>),
+) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[operation.method.to_lowercase()] = described(operation);
     }
-    if has_messages {
-        messages::describe(&mut paths);
-    }
+    describe(&mut paths);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -281,9 +283,9 @@ fn described(operation: &Operation) -> Value {
         .path
         .split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| {
-            json!({ "name": name, "in": "path", "required": true, "schema": messages::name_schema() })
-        })
+        .map(
+            |name| json!({ "name": name, "in": "path", "required": true, "schema": name_schema() }),
+        )
         .collect();
     let problem = json!({
         "description": "It was not done.",
@@ -375,10 +377,11 @@ fn schema(of: &str) -> Value {
 mod tests {
     use super::*;
     use crate::admin::operations::operations;
+    use crate::{component::Component, components::Messages};
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document(&operations(), true);
+        let document = document(&operations(), Messages::describe);
         let known = document["components"]["schemas"].as_object().unwrap();
         let mut stack = vec![&document];
         let mut references = 0;
@@ -401,7 +404,7 @@ mod tests {
     fn every_operation_is_described_once() {
         let operations = operations();
         let messages = weft_messages::OPERATIONS;
-        let document = document(&operations, true);
+        let document = document(&operations, Messages::describe);
         let paths = document["paths"].as_object().unwrap();
         let described: usize = paths.values().map(|item| item.as_object().unwrap().len()).sum();
         assert_eq!(described, operations.len() + messages.len());

@@ -26,7 +26,7 @@ use weft_telemetry::metrics::CONTENT_TYPE;
 use super::{
     BODY_BYTES_MAX,
     explain::{Asked, explain},
-    messages, openapi,
+    openapi,
     problem::Problem,
     view::{RouteView, ServiceSummary, ServiceView},
 };
@@ -191,7 +191,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
     operations()
         .into_iter()
         .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
-        .fallback(messages::answer)
+        .fallback(of_components)
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "see /v1/openapi.json for what there is")
         })
@@ -448,8 +448,16 @@ async fn reload(State(node): State<App>) -> Answer {
     }
 }
 
+/// Answers what the node's own operations do not.
+async fn of_components(State(node): State<App>, request: Request) -> Response {
+    let answered = node.components.answer(request).await;
+    answered.unwrap_or_else(|| {
+        Problem::new(Code::NotFound, "see /v1/openapi.json for what there is").into_response()
+    })
+}
+
 async fn document(State(node): State<App>) -> Response {
-    json(openapi::document(&operations(), node.messages.is_some()))
+    json(openapi::document(&operations(), |paths| node.components.describe(paths)))
 }
 
 async fn healthz() -> &'static str {
@@ -459,9 +467,7 @@ async fn healthz() -> &'static str {
 async fn readyz(State(node): State<App>) -> (StatusCode, String) {
     if node.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
-    } else if let Some(messages) = &node.messages
-        && let Err(error) = messages.ledger.health()
-    {
+    } else if let Err(error) = node.components.health() {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error.reason().word()))
     } else {
         (StatusCode::OK, "ready\n".to_owned())

@@ -7,18 +7,18 @@ use weft_kernel::Code;
 
 /// Something that was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) code: Code,
-    pub(super) detail: String,
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
 
     /// There is no such thing, by its noun and name.
-    pub(super) fn no(noun: &str, name: &str) -> Self {
+    pub(crate) fn no(noun: &str, name: &str) -> Self {
         Self::new(Code::NotFound, format!("there is no {noun} `{name}`"))
     }
 }

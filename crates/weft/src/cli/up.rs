@@ -141,34 +141,21 @@ async fn run(
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
     let token = loaded.plan.admin.as_ref().and_then(|admin| admin.token.clone());
-    let (node, ends) = Node::start(options, watcher, loader, loaded).await?;
+    let (node, sockets) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
+    let running = node.components.run();
     let mut background = tokio::task::JoinSet::new();
-    {
-        let (registry, stop) = (node.registry.clone(), stop.clone());
-        background.spawn(async move { registry.run(stop.closed()).await });
-    }
-    if let Some(messages) = node.messages.clone() {
-        let stop = stop.clone();
-        background.spawn(async move {
-            tokio::select! { () = messages.keep() => {}, () = stop.closed() => {} }
-        });
-    }
-    if let Some(exporter) = ends.exporter {
-        let stop = stop.clone();
-        background.spawn(async move { exporter.run(stop.closed()).await });
-    }
     // The admin API tells of a drain until its end, but not once a successor answers in its place.
     let admin_stop = stop.child();
     let mut admin_socket = None;
-    if let Some(listener) = ends.admin {
+    if let Some(listener) = sockets.admin {
         admin_socket = Some(listener.descriptor()?);
         let (node, stop) = (node.clone(), admin_stop.clone());
         background.spawn(async move {
             admin::serve(node, listener, token, stop.closed()).await;
         });
     }
-    if let Some(former) = ends.former {
+    if let Some(former) = sockets.former {
         former.ready().await?;
         tracing::info!("took over the listening sockets of the former process");
     }
@@ -189,25 +176,25 @@ async fn run(
                 tracing::info!("a successor has taken over the listening sockets");
                 admin_stop.close();
                 // The successor waits for what is kept.
-                node.let_go();
+                node.components.let_go();
                 break;
             }
             // A refusal is told by the node itself.
             _ = signals.hangup.recv() => { let _ = node.reload().await; }
             () = node.watcher.changed() => { let _ = node.reload().await; }
-            _ = signals.reopen.recv() => node.access.reopen(),
+            _ = signals.reopen.recv() => node.reopen(),
             _ = tidy.tick() => node.tidy(),
         }
     }
     tracing::info!(within = ?node.options.drain, "draining");
     let cut = node.drain().await;
+    running.end().await;
     stop.close();
     if cut > 0 {
         tracing::warn!(cut, "connections were cut at the end of the drain");
     }
     while background.join_next().await.is_some() {}
-    node.let_go();
-    ends.access.close();
+    node.components.close();
     tracing::info!("weft is down");
     Ok(())
 }

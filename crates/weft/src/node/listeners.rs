@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use weft_identity::server::Server;
 use weft_kernel::{Name, SystemClock};
 use weft_net::{
@@ -51,24 +50,30 @@ impl Listeners {
         &mut self,
         sockets: &[Socket],
         workers: Option<&Workers<Local>>,
-    ) -> anyhow::Result<Opened> {
-        let mut fresh = Vec::new();
+    ) -> Result<Opened, Vec<String>> {
+        let (mut fresh, mut faults) = (Vec::new(), Vec::new());
         for socket in sockets {
             if self.open.get(&socket.listener).is_some_and(|open| same(&open.socket, socket)) {
                 continue;
             }
-            let place = || format!("listener {}", socket.listener);
-            let server = match &socket.tls {
-                None => None,
-                Some(tls) => {
-                    let clock = Arc::new(SystemClock);
-                    Some(Arc::new(Server::new(tls.clone(), clock).with_context(place)?))
-                }
-            };
-            let bound = self.bind(socket, workers).with_context(place)?;
-            fresh.push((socket.clone(), bound, server));
+            match self.open_one(socket, workers) {
+                Ok((bound, server)) => fresh.push((socket.clone(), bound, server)),
+                Err(error) => faults.push(format!("listener {}: {error:#}", socket.listener)),
+            }
         }
-        Ok(Opened { fresh })
+        if faults.is_empty() { Ok(Opened { fresh }) } else { Err(faults) }
+    }
+
+    fn open_one(
+        &mut self,
+        socket: &Socket,
+        workers: Option<&Workers<Local>>,
+    ) -> anyhow::Result<(Vec<Bound>, Option<Arc<Server>>)> {
+        let server = match &socket.tls {
+            None => None,
+            Some(tls) => Some(Arc::new(Server::new(tls.clone(), Arc::new(SystemClock))?)),
+        };
+        Ok((self.bind(socket, workers)?, server))
     }
 
     /// The sockets of a listener: those that are open already where only what is spoken on them

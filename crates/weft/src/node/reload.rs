@@ -14,11 +14,8 @@ use std::{
 use weft_kernel::{Name, SystemClock, Tick};
 use weft_proxy::Snapshot;
 
-use super::{Node, Refusal, join, services};
-use crate::config::{
-    Loaded, Plan, Refused,
-    plan::{Admin, Amqp, Ledger, Telemetry},
-};
+use super::{Node, Refusal, State, compile};
+use crate::config::{Loaded, Plan, Refused};
 
 /// How long a snapshot is kept in any case. A worker that has just begun to lead a connection of raw bytes
 /// does not hold it, and is done within moments.
@@ -33,44 +30,6 @@ pub(super) struct Retired {
 impl Retired {
     fn is_held(&self, now: Tick) -> bool {
         Arc::strong_count(&self.snapshot) > 1 || now.since(self.since) < KEPT
-    }
-}
-
-/// What only a start puts in force.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Fixed {
-    telemetry: Telemetry,
-    admin: Option<Admin>,
-    /// Where messages are kept and how AMQP is spoken, if at all.
-    kept: Option<(Ledger, Amqp)>,
-}
-
-fn kept(plan: &Plan) -> Option<(Ledger, Amqp)> {
-    let messages = plan.messages.as_ref()?;
-    Some((messages.ledger.clone(), messages.amqp.clone()))
-}
-
-impl Fixed {
-    pub(super) fn of(plan: &Plan) -> Self {
-        Self { telemetry: plan.telemetry.clone(), admin: plan.admin.clone(), kept: kept(plan) }
-    }
-
-    /// The settings that a plan has otherwise.
-    fn changed(&self, plan: &Plan) -> Vec<&'static str> {
-        let (old, new) = (&self.telemetry, &plan.telemetry);
-        let now = kept(plan);
-        let tracing = (&old.otlp, old.trace_sample) != (&new.otlp, new.trace_sample);
-        [
-            ("telemetry.access_log", old.access_log != new.access_log),
-            ("telemetry.tracing", tracing),
-            ("telemetry.log", old.log != new.log),
-            ("admin", self.admin != plan.admin),
-            ("ledger", self.kept.as_ref().map(|of| &of.0) != now.as_ref().map(|of| &of.0)),
-            ("amqp", self.kept.as_ref().map(|of| &of.1) != now.as_ref().map(|of| &of.1)),
-        ]
-        .into_iter()
-        .filter_map(|(setting, changed)| changed.then_some(setting))
-        .collect()
     }
 }
 
@@ -103,35 +62,24 @@ impl Node {
         let plan = &loaded.plan;
         let now = SystemClock::tick();
         let before = self.current.load_full();
-        let discovered = self.registry.prepare(services(plan));
-        let snapshot = Snapshot::compile(
-            &plan.proxy,
-            &discovered,
-            &self.handlers,
-            &self.metrics,
-            Some(&before),
-            now,
-        )
-        .map_err(|errors| join(&errors))?;
+        let compiled =
+            compile(&self.components, plan, &self.handlers, &self.metrics, Some(&before)).await;
         let mut listeners = std::mem::take(&mut self.state().listeners);
-        let opened = match listeners.prepare(&plan.sockets, Some(&self.workers)) {
-            Ok(opened) => opened,
-            Err(error) => {
+        let opened = listeners.prepare(&plan.sockets, Some(&self.workers));
+        let (ready, snapshot, opened) = match (compiled, opened) {
+            (Ok((ready, snapshot)), Ok(opened)) => (ready, snapshot, opened),
+            (compiled, opened) => {
                 self.state().listeners = listeners;
-                return Err(format!("{error:#}"));
+                let faults = [compiled.err(), opened.err()].into_iter().flatten().flatten();
+                return Err(faults.collect::<Vec<_>>().join("; "));
             }
         };
-        if let Some(messages) = &self.messages {
-            // The store alone can refuse what was prepared, and changes nothing then.
-            let done =
-                async { messages.commit(messages.prepare(plan.messages.as_ref()).await?).await };
-            if let Err(error) = done.await {
-                self.state().listeners = listeners;
-                return Err(format!("{error:#}"));
-            }
+        // The store alone can refuse what was prepared, and changes nothing then.
+        if let Err(error) = self.components.commit(ready).await {
+            self.state().listeners = listeners;
+            return Err(format!("{error:#}"));
         }
         // From here on nothing is refused.
-        self.registry.commit(discovered, now);
         self.current.store(Arc::new(snapshot));
         if let Err(error) =
             listeners.commit(opened, &plan.sockets, &self.workers, self.options.drain).await
@@ -143,7 +91,7 @@ impl Node {
         self.metrics.config().applied(wall);
         {
             let mut state = self.state();
-            for setting in state.fixed.changed(plan) {
+            for setting in self.changed(&state, plan) {
                 tracing::warn!(
                     "configuration: {setting} has changed, which takes effect with a restart"
                 );
@@ -199,9 +147,17 @@ impl Node {
         }
     }
 
+    /// The settings that a plan has otherwise than the start had, which alone puts them in force.
+    fn changed(&self, state: &State, plan: &Plan) -> Vec<&'static str> {
+        let mut changed = self.components.awaits_restart(plan);
+        changed.extend((state.admin != plan.admin).then_some("admin"));
+        changed.sort_unstable();
+        changed
+    }
+
     /// The settings of the configuration in force that take effect with a restart.
     pub(super) fn awaits_restart(&self) -> Vec<&'static str> {
         let state = self.state();
-        state.fixed.changed(&state.loaded.plan)
+        self.changed(&state, &state.loaded.plan)
     }
 }

@@ -3,11 +3,7 @@
 //! Everything is a copy of the state at one time. Nothing here is on the request path: it reads the same
 //! atomics that requests write, and takes the control side's locks for no longer than a copy needs.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 use weft_discovery::{Endpoint, endpoint::Verdict};
@@ -277,9 +273,7 @@ pub(super) fn publish(node: &Arc<Node>) {
     node.metrics.source(move |to| {
         if let Some(node) = weak.upgrade() {
             write(&node, to);
-            if let Some(messages) = &node.messages {
-                messages.write(to);
-            }
+            node.components.measure(to);
         }
     });
 }
@@ -292,70 +286,8 @@ pub(super) fn count_tasks(metrics: &Registry, thread: String) {
     });
 }
 
-/// The gauges of all endpoints of one service that share an address.
-#[derive(Debug)]
-struct Gauges {
-    healthy: bool,
-    ejected: bool,
-    active: u32,
-    latency: Duration,
-    weight: u32,
-}
-
-impl Gauges {
-    fn of(endpoint: &Endpoint, weight: u32, now: Tick) -> Self {
-        Self {
-            healthy: endpoint.verdict() != Verdict::Unhealthy,
-            ejected: endpoint.is_ejected(),
-            active: endpoint.active(),
-            latency: endpoint.latency(now),
-            weight,
-        }
-    }
-
-    /// One address may stand for two host names or zones; a series must stand once.
-    fn merge(&mut self, other: &Self) {
-        self.healthy &= other.healthy;
-        self.ejected |= other.ejected;
-        self.active = self.active.saturating_add(other.active);
-        self.latency = self.latency.max(other.latency);
-        self.weight = self.weight.saturating_add(other.weight);
-    }
-}
-
 fn write(node: &Node, to: &mut Writer) {
     let now = SystemClock::tick();
-    for service in node.registry.services() {
-        let name = service.name().as_str();
-        let set = service.set();
-        let mut states: BTreeMap<&str, u32> = STATES.map(|state| (state, 0)).into();
-        let mut endpoints: BTreeMap<Arc<str>, Gauges> = BTreeMap::new();
-        for member in set.members() {
-            let endpoint = &member.endpoint;
-            *states.entry(state_of(endpoint, now)).or_default() += 1;
-            let gauges = Gauges::of(endpoint, member.weight, now);
-            match endpoints.get_mut(endpoint.label()) {
-                Some(there) => there.merge(&gauges),
-                None => {
-                    endpoints.insert(Arc::clone(endpoint.label()), gauges);
-                }
-            }
-        }
-        let active: u32 = endpoints.values().map(|gauges| gauges.active).sum();
-        to.gauge(Metric::ClientActive, &[("weft_service", name)], f64::from(active));
-        for (state, count) in states {
-            let labels = [("weft_service", name), ("state", state)];
-            to.gauge(Metric::ServiceEndpoints, &labels, f64::from(count));
-        }
-        for (label, gauges) in &endpoints {
-            let labels = [("weft_service", name), ("endpoint", &**label)];
-            to.gauge(Metric::EndpointHealthy, &labels, f64::from(u8::from(gauges.healthy)));
-            to.gauge(Metric::EndpointEjected, &labels, f64::from(u8::from(gauges.ejected)));
-            to.gauge(Metric::EndpointActive, &labels, f64::from(gauges.active));
-            to.gauge(Metric::EndpointLatency, &labels, gauges.latency.as_secs_f64());
-            to.gauge(Metric::EndpointWeight, &labels, f64::from(gauges.weight));
-        }
-    }
     let snapshot = node.current.load();
     for (name, upstream) in &snapshot.services {
         let labels = [("weft_service", name.as_str())];
@@ -391,6 +323,8 @@ fn breaker_level(breaker: &Breaker, now: Tick) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -79,6 +79,15 @@ fn publish(weft: &Weft) {
     }
 }
 
+/// A configuration as a node has it, with its folder and its addresses.
+fn placed(weft: &Weft, yaml: &str) -> String {
+    let mut yaml = yaml.replace("@@", &weft.folder().display().to_string());
+    for name in ["admin", "web", "rabbit"] {
+        yaml = yaml.replace(&format!("'@{name}'"), &format!("'{}'", weft.address(name)));
+    }
+    yaml
+}
+
 #[test]
 fn a_reload_that_the_broker_refuses_changes_nothing_and_tells_everything() {
     let weft = Weft::start(BIN, CONFIG);
@@ -142,20 +151,12 @@ fn a_start_that_fails_declares_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     let file = weft.folder().join("weft.yaml");
-    let place = |yaml: &str| {
-        let data = weft.folder().display().to_string();
-        let mut yaml = yaml.replace("@@", &data);
-        for name in ["admin", "web", "rabbit"] {
-            yaml = yaml.replace(&format!("'@{name}'"), &format!("'{}'", weft.address(name)));
-        }
-        yaml
-    };
     let web = weft.address("web").to_string();
     let admin = weft.address("admin").to_string();
     let cannot = [
-        place(&changed()).replace(&web, &taken.to_string()),
-        place(&changed()).replace(&admin, &taken.to_string()),
-        place(&changed()).replace("y: { lease: 20s }", "y: { lease: 20s, dedupe: 5m }"),
+        placed(&weft, &changed()).replace(&web, &taken.to_string()),
+        placed(&weft, &changed()).replace(&admin, &taken.to_string()),
+        placed(&weft, &changed()).replace("y: { lease: 20s }", "y: { lease: 20s, dedupe: 5m }"),
     ];
     for yaml in cannot {
         fs::write(&file, yaml).unwrap();
@@ -164,6 +165,28 @@ fn a_start_that_fails_declares_nothing() {
     }
     let weft = weft.again(CONFIG);
     assert_eq!(state(&weft), before);
+}
+
+#[test]
+fn a_successor_that_cannot_begin_leaves_the_former_what_it_has() {
+    let weft = Weft::with(BIN, CONFIG, &["--handover", "@@/handover"]);
+    let handover = weft.folder().join("handover");
+    until("sockets are offered", || handover.exists().then_some(()));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!("listeners:\n  more: {{ address: '{}' }}\n", taken.local_addr().unwrap());
+    let cannot = changed().replace("listeners:\n", &more);
+    let file = weft.write("successor.yaml", &placed(&weft, &cannot));
+    let output = Command::new(BIN)
+        .args(["up", "--config"])
+        .arg(&file)
+        .arg("--handover")
+        .arg(&handover)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("listener more"), "{said}");
+    publish(&weft);
+    assert!(state(&weft).to_string().contains("10s"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use weft::node::Locals;
+use weft::components::Components;
 use weft_discovery::{
     Registry,
     health::{Checkup, Probe, ProbeFuture},
@@ -37,7 +37,7 @@ fn agree(text: &str) -> bool {
     let options = plan.services.iter().map(|service| service.discovery.clone()).collect();
     let discovered = registry.prepare(options);
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
-    let handlers = Locals::default().handlers();
+    let handlers = Components::new(&loaded.plan).handlers();
     let compiled = Snapshot::compile(plan, &discovered, &handlers, &metrics, None, Tick::ZERO);
     if let Err(errors) = compiled {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();

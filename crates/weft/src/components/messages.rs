@@ -1,28 +1,47 @@
-//! What keeps messages on a node: the ledger, the broker on it, and who speaks with clients about them.
+//! Messages as a component: the ledger, the broker on it, and who speaks with clients about them.
 
+mod api;
+mod described;
+mod locals;
 mod meters;
 mod outside;
 
 use std::{
     path::Path,
     pin::Pin,
+    process::ExitCode,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use axum::{extract::Request, response::Response};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
 use weft_amqp::{Grant, Password, Pattern, Server, User};
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
 use weft_kernel::{Error, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
 use weft_messages::{Declared, Desk, Hooks, Push, Upkeep};
 use weft_net::Stop;
+use weft_proxy::{Handlers, Local};
+use weft_telemetry::metrics::Writer;
 
-use crate::config::plan;
+use crate::{
+    cli,
+    component::{Component, Host, Noun},
+    config::{Plan, plan},
+};
+
+use self::locals::Locals;
+pub(crate) use self::{api::Handover, described::name_schema};
 
 /// How long it is waited for a former process to let go of the ledger.
 const FORMER: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(20);
+/// How long what the store refused waits until it is tried again.
+const LATER: Duration = Duration::from_secs(5);
 
 /// The ledger, the broker and the desk of a node.
 pub struct Messages {
@@ -32,13 +51,28 @@ pub struct Messages {
     pub broker: Broker,
     /// Who answers for them.
     pub desk: Desk,
-    /// Who speaks AMQP with clients about them.
-    pub amqp: Server,
+    /// What is declared, if the store has refused some of it, to be tried again.
+    missing: Mutex<Option<Arc<Declarations>>>,
 }
 
-impl Messages {
-    /// Opens the ledger, which another process may be about to close, and what stands on it.
-    pub async fn open(plan: &plan::Messages, workers: usize, stop: Stop) -> anyhow::Result<Self> {
+impl Component for Messages {
+    type Plan = plan::Messages;
+    type Ready = Ready;
+    /// Where messages are kept and how AMQP is spoken, if at all.
+    type Fixed = Option<(plan::Ledger, plan::Amqp)>;
+    type Locals = Locals;
+    type Noun = Nouns;
+
+    const EXCLUSIVE: bool = true;
+    const ABSENT: &'static str =
+        "this node keeps no messages: its configuration has no topic, queue or ledger";
+
+    fn plan(plan: &Plan) -> Option<&plan::Messages> {
+        plan.messages.as_ref()
+    }
+
+    /// Opens the ledger, which a former process may be about to close, and what stands on it.
+    async fn open(plan: &plan::Messages, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock);
         let path = &plan.ledger.path;
         let place = || format!("the ledger at {}", path.display());
@@ -71,38 +105,58 @@ impl Messages {
             outside: Some(Arc::new(outside::Callbacks::new().context("callbacks")?)),
             upkeep: Some(Arc::new(Kept(ledger.clone()))),
         };
-        let desk = Desk::open(broker.clone(), workers, hooks, stop)
+        let desk = Desk::open(broker.clone(), host.workers, hooks, host.stop.clone())
             .await
             .map_err(described)
             .with_context(place)?;
-        Ok(Self { ledger, broker, desk, amqp })
+        locals.open(desk.clone(), amqp);
+        Ok(Self { ledger, broker, desk, missing: Mutex::default() })
     }
 
-    /// Checks what a configuration declares against what is there; nothing is changed by it. Without one
-    /// nothing is declared.
-    pub async fn prepare(&self, plan: Option<&plan::Messages>) -> anyhow::Result<Ready> {
+    fn register(locals: &Locals, handlers: Handlers) -> Handlers {
+        locals.register(handlers)
+    }
+
+    fn fixed(plan: Option<&plan::Messages>) -> Self::Fixed {
+        plan.map(|plan| (plan.ledger.clone(), plan.amqp.clone()))
+    }
+
+    fn awaits_restart(fixed: &Self::Fixed, plan: Option<&plan::Messages>) -> Vec<&'static str> {
+        let fixed = fixed.as_ref();
+        [
+            ("ledger", fixed.map(|of| &of.0) != plan.map(|plan| &plan.ledger)),
+            ("amqp", fixed.map(|of| &of.1) != plan.map(|plan| &plan.amqp)),
+        ]
+        .into_iter()
+        .filter_map(|(setting, changed)| changed.then_some(setting))
+        .collect()
+    }
+
+    /// Without a plan nothing is declared.
+    async fn prepare(&self, plan: Option<&plan::Messages>) -> Result<Ready, Vec<String>> {
         let mut ready = Ready::default();
-        let mut declarations = Declarations::default();
         if let Some(plan) = plan {
-            ready.declare(plan, &mut declarations)?;
+            ready.declare(plan).map_err(|error| vec![format!("{error:#}")])?;
         }
-        match self.broker.prepare(declarations).await {
-            Ok(prepared) => Ok(Ready { prepared: Some(prepared), ..ready }),
-            Err(faults) => {
-                let faults: Vec<String> = faults.iter().map(Error::detail).collect();
-                Err(anyhow::anyhow!(faults.join("; ")))
-            }
-        }
+        let prepared = self.broker.prepare(ready.declarations.clone()).await;
+        let faults = |faults: Vec<Error>| faults.iter().map(Error::detail).collect::<Vec<_>>();
+        Ok(Ready { prepared: Some(prepared.map_err(faults)?), ..ready })
     }
 
-    /// Puts in force what was prepared; nothing is changed if it fails. What is declared no more stays.
-    pub async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
+    async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
         if let Some(prepared) = ready.prepared {
-            for missing in prepared.commit().await.map_err(described)? {
-                tracing::error!(
-                    "declared, but not in force before the next reload or start: {}",
-                    missing.detail()
-                );
+            // Before anybody else can declare: what was declared before is not tried again over this.
+            let before = self.missing.lock().take();
+            let missing = match prepared.commit().await {
+                Ok(missing) => missing,
+                Err(error) => {
+                    *self.missing.lock() = before;
+                    return Err(described(error));
+                }
+            };
+            *self.missing.lock() = (!missing.is_empty()).then(|| Arc::new(ready.declarations));
+            for missing in missing {
+                tracing::error!("declared, and not in force yet: {}", missing.detail());
             }
         }
         self.desk.declare(ready.declared);
@@ -110,15 +164,52 @@ impl Messages {
         Ok(())
     }
 
+    fn begin(&self, local: &Rc<Local>) {
+        self.desk.begin(local);
+    }
+
     /// Does what is due until the store takes nothing more.
-    pub async fn keep(self: Arc<Self>) {
-        if let Err(error) = self.broker.keep().await {
-            tracing::error!("nothing is kept any more: {}", error.detail());
+    async fn run(self: Arc<Self>, stop: Stop) {
+        let keep = async {
+            if let Err(error) = self.broker.keep().await {
+                tracing::error!("nothing is kept any more: {}", error.detail());
+            }
+        };
+        let follow = async {
+            loop {
+                tokio::time::sleep(LATER).await;
+                self.follow().await;
+            }
+        };
+        tokio::select! {
+            () = keep => {},
+            () = follow => {},
+            () = stop.closed() => {},
         }
     }
 
+    fn health(&self) -> Result<()> {
+        self.ledger.health()
+    }
+
+    fn measure(&self, to: &mut Writer) {
+        self.write(to);
+    }
+
+    fn has_operation(path: &str) -> bool {
+        api::is_one(path)
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        api::answer(&self.desk, request).await
+    }
+
+    fn describe(paths: &mut Map<String, Value>) {
+        described::describe(paths);
+    }
+
     /// Writes what waits, and lets go of the ledger.
-    pub fn close(&self) {
+    fn close(&self) {
         self.broker.close();
         if let Err(error) = self.ledger.close() {
             tracing::error!("the ledger could not be closed in order: {}", error.detail());
@@ -126,16 +217,70 @@ impl Messages {
     }
 }
 
+impl Messages {
+    /// Tries again what is declared and was refused by the store.
+    async fn follow(&self) {
+        let missing = self.missing.lock().clone();
+        let Some(declarations) = missing else { return };
+        let is_last =
+            || self.missing.lock().as_ref().is_some_and(|of| Arc::ptr_eq(of, &declarations));
+        let done = match self.broker.prepare(Declarations::clone(&declarations)).await {
+            Ok(prepared) if is_last() => {
+                prepared.commit().await.is_ok_and(|missing| missing.is_empty())
+            }
+            Ok(_late) => false,
+            // Somebody has made it otherwise meanwhile; the next reload tells it.
+            Err(_faults) => true,
+        };
+        if done && is_last() {
+            *self.missing.lock() = None;
+            tracing::info!("what the store had refused of the declarations is settled");
+        }
+    }
+}
+
+/// Its nouns.
+#[derive(Debug, clap::Subcommand)]
+pub enum Nouns {
+    /// Topics: durable logs of messages that many subscriptions read.
+    Topic(cli::topic::Topic),
+    /// Queues: messages that are each handled once.
+    Queue(cli::queue::Queue),
+    /// Subscriptions: cursors over topics.
+    Subscription(cli::subscription::Subscription),
+    /// Messages: publish them, follow them, look at one.
+    Message(cli::message::Message),
+    /// Schedules: messages that are published later, or again and again.
+    Schedule(cli::schedule::Schedule),
+    /// Ledger, the store of messages: inspect, verify, back up, restore.
+    Ledger(cli::ledger::Ledger),
+}
+
+impl Noun for Nouns {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Topic(topic) => topic.run(),
+            Self::Queue(queue) => queue.run(),
+            Self::Subscription(subscription) => subscription.run(),
+            Self::Message(message) => message.run(),
+            Self::Schedule(schedule) => schedule.run(),
+            Self::Ledger(ledger) => ledger.run(),
+        }
+    }
+}
+
 /// What a configuration says of messages, ready to be put in force.
 #[derive(Default)]
 pub struct Ready {
+    declarations: Declarations,
     prepared: Option<Prepared>,
     declared: Declared,
     pushes: Vec<Push>,
 }
 
 impl Ready {
-    fn declare(&mut self, plan: &plan::Messages, to: &mut Declarations) -> anyhow::Result<()> {
+    fn declare(&mut self, plan: &plan::Messages) -> anyhow::Result<()> {
+        let to = &mut self.declarations;
         for (name, options) in &plan.topics {
             let key = key(name.as_str())?;
             self.declared.topics.insert(key.clone());

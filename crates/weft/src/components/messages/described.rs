@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use weft_messages::{OPERATIONS, Operation, schema::published};
 
 /// Adds every operation to the paths of a document.
-pub(in super::super) fn describe(paths: &mut Map<String, Value>) {
+pub(super) fn describe(paths: &mut Map<String, Value>) {
     for operation in OPERATIONS {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[operation.method.to_lowercase()] = described(operation);
@@ -56,7 +56,7 @@ fn described(operation: &Operation) -> Value {
 }
 
 /// What a name in a path is.
-pub(in super::super) fn name_schema() -> Value {
+pub(crate) fn name_schema() -> Value {
     json!({
         "type": "string",
         "description": "At most 255 bytes, without control characters.",

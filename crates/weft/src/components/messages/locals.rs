@@ -1,4 +1,4 @@
-//! What in the node routes and listeners can name. A snapshot is bound to it before what it stands on is
+//! What of messages routes and listeners can name. A snapshot is bound to it before what it stands on is
 //! open, so that a configuration is refused without having opened anything.
 
 use std::{
@@ -8,14 +8,13 @@ use std::{
 
 use weft_amqp::Server;
 use weft_kernel::{Error, Name, Reason, Result};
-use weft_messages::Targets;
+use weft_messages::{Desk, Targets};
 use weft_net::{Address, Io, Stop, message::Peer};
 use weft_proxy::{Acceptor, Handlers, Local, LocalFuture};
 
-use super::messages::Messages;
 use crate::config::plan::AMQP;
 
-/// The local handlers and acceptors of a node.
+/// The local handlers and acceptors of messages.
 #[derive(Clone, Default)]
 pub struct Locals {
     messages: Targets,
@@ -23,15 +22,15 @@ pub struct Locals {
 }
 
 impl Locals {
-    /// What snapshots are bound to.
-    pub fn handlers(&self) -> Handlers {
-        self.messages.register(Handlers::default()).with_acceptor(AMQP, Amqp(self.amqp.clone()))
+    /// Adds them to what routes and listeners can name.
+    pub(super) fn register(&self, handlers: Handlers) -> Handlers {
+        self.messages.register(handlers).with_acceptor(AMQP, Amqp(self.amqp.clone()))
     }
 
     /// Gives them what they stand on, once.
-    pub fn open(&self, messages: &Messages) {
-        self.messages.open(messages.desk.clone());
-        let _ = self.amqp.set(messages.amqp.clone());
+    pub(super) fn open(&self, desk: Desk, amqp: Server) {
+        self.messages.open(desk);
+        let _ = self.amqp.set(amqp);
     }
 }
 

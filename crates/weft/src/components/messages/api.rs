@@ -3,13 +3,11 @@
 //! What becomes a WebSocket is left in the [`Handover`] of its connection, whose own task then speaks:
 //! so it counts as a connection like any other, and ends with it.
 
-mod described;
-
 use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
+    extract::Request,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -18,28 +16,26 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use weft_kernel::Code;
-use weft_messages::{Content, OPERATIONS, Request as Asked, Session, Surface, request::Peer};
+use weft_messages::{Content, Desk, OPERATIONS, Request as Asked, Session, Surface, request::Peer};
 use weft_wire::{Fields, Method};
 
-use super::{operations::App, problem::Problem};
-
-pub(super) use described::{describe, name_schema};
+use crate::admin::problem::Problem;
 
 /// The largest body of any operation.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// What speaks over a connection once it has left HTTP.
 #[derive(Clone, Default)]
-pub(super) struct Handover(Arc<Mutex<Option<(OnUpgrade, Session)>>>);
+pub(crate) struct Handover(Arc<Mutex<Option<(OnUpgrade, Session)>>>);
 
 impl Handover {
     /// Whether the connection has become a WebSocket.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.0.lock().is_some()
     }
 
     /// Speaks until one of both sides ends it; returns at once for a connection that stayed with HTTP.
-    pub(super) async fn talk(&self) {
+    pub(crate) async fn talk(&self) {
         let left = self.0.lock().take();
         let Some((upgrade, session)) = left else { return };
         match upgrade.await {
@@ -49,23 +45,15 @@ impl Handover {
     }
 }
 
-/// Answers what the node's own operations do not.
-pub(super) async fn answer(State(node): State<App>, request: Request) -> Response {
-    let nowhere = || Problem::new(Code::NotFound, "see /v1/openapi.json for what there is");
-    let Some(messages) = &node.messages else {
-        let path = request.uri().path();
-        let first = path.split('/').nth(2);
-        let keeps = OPERATIONS.iter().any(|operation| operation.path.split('/').nth(2) == first);
-        if path.starts_with("/v1/") && keeps {
-            let what =
-                "this node keeps no messages: its configuration has no topic, queue or ledger";
-            return Problem::new(Code::NotFound, what).into_response();
-        }
-        return nowhere().into_response();
-    };
-    if !request.uri().path().starts_with("/v1/") {
-        return nowhere().into_response();
-    }
+/// Whether a path is one of an operation, or looks like one of its kind.
+pub(super) fn is_one(path: &str) -> bool {
+    let first = path.split('/').nth(2);
+    path.starts_with("/v1/")
+        && OPERATIONS.iter().any(|operation| operation.path.split('/').nth(2) == first)
+}
+
+/// Has the desk answer.
+pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let handover = parts.extensions.get::<Handover>().cloned();
     let upgrade = handover.zip(parts.extensions.remove::<OnUpgrade>());
@@ -88,7 +76,7 @@ pub(super) async fn answer(State(node): State<App>, request: Request) -> Respons
         upgrades: upgrade.is_some(),
         peer: Peer::default(),
     };
-    let answer = messages.desk.answer(Surface::Admin, asked).await;
+    let answer = desk.answer(Surface::Admin, asked).await;
     let body = match answer.content {
         Content::Whole(body) => Body::from(body),
         Content::Stream(chunks) => Body::from_stream(chunks),

@@ -1,0 +1,443 @@
+//! A component: one capability of the node, from its part of the configuration to its end.
+//!
+//! A component is opened once, by what a [`Host`] lends to it. After that every configuration goes the same way for all of them: each prepares, which
+//! checks everything against the state that it has and changes nothing; if nobody has anything against it,
+//! all of them commit. While the node runs, a component has a part on each worker and a task of its own, and
+//! says how it is; at the end it stops, and closes what it keeps.
+//!
+//! [`Slot`] is what the node holds: a component, or the place of one that the configuration does not ask
+//! for. [`Member`] is its side that knows no types, for what is done to all of them alike.
+
+use std::{
+    pin::Pin,
+    process::ExitCode,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
+
+use axum::{extract::Request, response::IntoResponse as _, response::Response};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+use serde_json::{Map, Value};
+use weft_kernel::{Code, Result};
+use weft_net::Stop;
+use weft_proxy::{Handlers, Local};
+use weft_telemetry::metrics::{self, Writer};
+
+use crate::{admin::problem::Problem, config::Plan};
+
+/// A future that goes to whatever thread polls it.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a node lends to a component that it opens.
+///
+/// What is kept will come from here too: the node opens the store, and a component gets a namespace of it.
+pub struct Host {
+    /// How many workers there will be.
+    pub workers: usize,
+    /// The metrics of the node.
+    pub metrics: metrics::Registry,
+    /// Drains and closes with the node.
+    pub stop: Stop,
+}
+
+/// One capability of the node.
+///
+/// What has a body here is what a component need not have.
+pub trait Component: Send + Sync + Sized + 'static {
+    /// Its part of a checked configuration.
+    type Plan: ?Sized + Send + Sync;
+    /// What was checked against the state, and can be put in force.
+    type Ready: Send;
+    /// What only a start puts in force, as it was at the start.
+    type Fixed: Send + Sync;
+    /// What of it routes and listeners can name. It is there before the component, so that a configuration
+    /// can be refused without anything having been opened.
+    type Locals: Default + Send + Sync;
+    /// Its nouns on the command line.
+    type Noun: Noun;
+
+    /// Whether it needs something that one process alone can have. A former process is then asked to let
+    /// go before it is opened; others are opened before.
+    const EXCLUSIVE: bool = false;
+    /// What a node answers that does not have it, where it would have answered.
+    const ABSENT: &'static str = "the configuration of this node does not ask for it";
+
+    /// Its part of a configuration; `None` if that does not ask for it.
+    fn plan(plan: &Plan) -> Option<&Self::Plan>;
+
+    /// Opens it, and gives its locals what they stand on. What its plan says beyond
+    /// [`Fixed`](Self::Fixed) is not in force before the first commit.
+    fn open(
+        plan: &Self::Plan,
+        host: &Host,
+        locals: &Self::Locals,
+    ) -> impl Future<Output = anyhow::Result<Self>> + Send;
+
+    /// Adds its locals to what routes and listeners can name.
+    fn register(locals: &Self::Locals, handlers: Handlers) -> Handlers {
+        let _ = locals;
+        handlers
+    }
+
+    /// Of a plan what only a start puts in force.
+    fn fixed(plan: Option<&Self::Plan>) -> Self::Fixed;
+
+    /// The settings that are otherwise than they were at the start, and wait for the next one.
+    fn awaits_restart(fixed: &Self::Fixed, plan: Option<&Self::Plan>) -> Vec<&'static str>;
+
+    /// Checks a plan against what is there, and changes nothing. What it gives is committed or dropped
+    /// soon, and may hold others up until then.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in words.
+    fn prepare(
+        &self,
+        plan: Option<&Self::Plan>,
+    ) -> impl Future<Output = Result<Self::Ready, Vec<String>>> + Send;
+
+    /// Puts in force what was prepared. Everything that can be refused was before: what fails here is the
+    /// store, and then nothing is changed. A component that cannot fail may rely on it that those above it
+    /// have not.
+    fn commit(&self, ready: Self::Ready) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Begins its part on a worker, on that worker's runtime.
+    fn begin(&self, local: &Rc<Local>) {
+        let _ = local;
+    }
+
+    /// What it does of itself, until it is told to stop.
+    fn run(self: Arc<Self>, stop: Stop) -> impl Future<Output = ()> + Send {
+        async move {
+            drop(self);
+            stop.closed().await;
+        }
+    }
+
+    /// Whether it can do what it is for; if not, the node is not ready.
+    fn health(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells a scrape how it is.
+    fn measure(&self, to: &mut Writer) {
+        let _ = to;
+    }
+
+    /// Whether a path of the admin API is one of its operations.
+    fn has_operation(path: &str) -> bool {
+        let _ = path;
+        false
+    }
+
+    /// Answers one of its operations.
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send {
+        let _ = request;
+        async { Problem::new(Code::NotFound, "there is nothing here").into_response() }
+    }
+
+    /// Adds its operations to the paths of the OpenAPI document.
+    fn describe(paths: &mut Map<String, Value>) {
+        let _ = paths;
+    }
+
+    /// Writes what waits to be kept, and lets go of everything; nothing is asked of it any more. May be
+    /// called more than once.
+    fn close(&self) {}
+}
+
+/// A group of nouns on the command line.
+pub trait Noun: Subcommand + std::fmt::Debug {
+    /// Does what was asked for.
+    fn run(self) -> anyhow::Result<ExitCode>;
+}
+
+/// The nouns of a component that has none.
+#[derive(Debug)]
+pub enum NoNoun {}
+
+impl Noun for NoNoun {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {}
+    }
+}
+
+impl FromArgMatches for NoNoun {
+    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+        Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+        match *self {}
+    }
+}
+
+impl Subcommand for NoNoun {
+    fn augment_subcommands(command: Command) -> Command {
+        command
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        command
+    }
+
+    fn has_subcommand(_: &str) -> bool {
+        false
+    }
+}
+
+/// The place of a component in a node.
+pub struct Slot<C: Component> {
+    running: OnceLock<Arc<C>>,
+    locals: C::Locals,
+    fixed: C::Fixed,
+}
+
+impl<C: Component> Slot<C> {
+    /// The place of a component that is not opened yet.
+    pub fn new(plan: &Plan) -> Self {
+        let fixed = C::fixed(C::plan(plan));
+        Self { running: OnceLock::new(), locals: C::Locals::default(), fixed }
+    }
+
+    /// The component, if the configuration of the start asked for it.
+    pub fn get(&self) -> Option<&Arc<C>> {
+        self.running.get()
+    }
+
+    /// What its component prepares; what is wrong is added to the faults.
+    pub async fn prepare(&self, plan: &Plan, faults: &mut Vec<String>) -> Option<C::Ready> {
+        match self.get()?.prepare(C::plan(plan)).await {
+            Ok(ready) => Some(ready),
+            Err(wrong) => {
+                faults.extend(wrong);
+                None
+            }
+        }
+    }
+
+    /// Lets its component commit.
+    pub async fn commit(&self, ready: Option<C::Ready>) -> anyhow::Result<()> {
+        match (self.get(), ready) {
+            (Some(component), Some(ready)) => component.commit(ready).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is done to all components alike; see [`Component`].
+pub trait Member: Send + Sync {
+    /// Whether it is exclusive.
+    fn is_exclusive(&self) -> bool;
+    /// Whether a plan asks for it.
+    fn is_asked_for(&self, plan: &Plan) -> bool;
+    /// Opens it, if the plan asks for it.
+    fn open<'a>(&'a self, plan: &'a Plan, host: &'a Host) -> Pending<'a, anyhow::Result<()>>;
+    /// The settings that wait for a restart.
+    fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str>;
+    /// Adds its locals to what routes and listeners can name.
+    fn register(&self, handlers: Handlers) -> Handlers;
+    /// Begins its part on a worker.
+    fn begin(&self, local: &Rc<Local>);
+    /// What it does of itself.
+    fn run(&self, stop: Stop) -> Option<Pending<'static, ()>>;
+    /// Whether it can do what it is for.
+    fn health(&self) -> Result<()>;
+    /// Tells a scrape how it is.
+    fn measure(&self, to: &mut Writer);
+    /// Answers a request of the admin API, or gives back one that is not its own.
+    fn answer<'a>(&'a self, request: Request) -> Result<Pending<'a, Response>, Box<Request>>;
+    /// Adds its operations to the OpenAPI document, if it is there.
+    fn describe(&self, paths: &mut Map<String, Value>);
+    /// Lets go of everything.
+    fn close(&self);
+}
+
+impl<C: Component> Member for Slot<C> {
+    fn is_exclusive(&self) -> bool {
+        C::EXCLUSIVE
+    }
+
+    fn is_asked_for(&self, plan: &Plan) -> bool {
+        C::plan(plan).is_some()
+    }
+
+    fn open<'a>(&'a self, plan: &'a Plan, host: &'a Host) -> Pending<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            if let Some(plan) = C::plan(plan) {
+                let opened = Arc::new(C::open(plan, host, &self.locals).await?);
+                self.running.set(opened).map_err(|_open| anyhow::anyhow!("it is open already"))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
+        C::awaits_restart(&self.fixed, C::plan(plan))
+    }
+
+    fn register(&self, handlers: Handlers) -> Handlers {
+        C::register(&self.locals, handlers)
+    }
+
+    fn begin(&self, local: &Rc<Local>) {
+        if let Some(component) = self.get() {
+            component.begin(local);
+        }
+    }
+
+    fn run(&self, stop: Stop) -> Option<Pending<'static, ()>> {
+        let component = self.get()?.clone();
+        Some(Box::pin(component.run(stop)))
+    }
+
+    fn health(&self) -> Result<()> {
+        self.get().map_or(Ok(()), |component| component.health())
+    }
+
+    fn measure(&self, to: &mut Writer) {
+        if let Some(component) = self.get() {
+            component.measure(to);
+        }
+    }
+
+    fn answer<'a>(&'a self, request: Request) -> Result<Pending<'a, Response>, Box<Request>> {
+        if !C::has_operation(request.uri().path()) {
+            return Err(Box::new(request));
+        }
+        Ok(match self.get() {
+            Some(component) => Box::pin(component.answer(request)),
+            None => {
+                let absent = Problem::new(Code::NotFound, C::ABSENT).into_response();
+                Box::pin(std::future::ready(absent))
+            }
+        })
+    }
+
+    fn describe(&self, paths: &mut Map<String, Value>) {
+        if self.get().is_some() {
+            C::describe(paths);
+        }
+    }
+
+    fn close(&self) {
+        if let Some(component) = self.get() {
+            component.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use axum::body::Body;
+    use weft_telemetry::metrics::Shards;
+
+    use super::*;
+    use crate::config::{Loader, plan::Admin};
+
+    /// Runs where there is an admin API, and has something against one at port 1.
+    #[derive(Default)]
+    struct Fake {
+        committed: AtomicU32,
+    }
+
+    impl Component for Fake {
+        type Plan = Admin;
+        type Ready = u32;
+        type Fixed = Option<Admin>;
+        type Locals = ();
+        type Noun = NoNoun;
+
+        const ABSENT: &'static str = "there is no fake";
+
+        fn plan(plan: &Plan) -> Option<&Admin> {
+            plan.admin.as_ref()
+        }
+
+        async fn open(_plan: &Admin, _host: &Host, (): &()) -> anyhow::Result<Self> {
+            Ok(Self::default())
+        }
+
+        fn fixed(plan: Option<&Admin>) -> Option<Admin> {
+            plan.cloned()
+        }
+
+        fn awaits_restart(fixed: &Option<Admin>, plan: Option<&Admin>) -> Vec<&'static str> {
+            if fixed.as_ref() == plan { Vec::new() } else { vec!["fake"] }
+        }
+
+        async fn prepare(&self, plan: Option<&Admin>) -> Result<u32, Vec<String>> {
+            match plan {
+                Some(plan) if plan.listen.to_string().ends_with(":1") => {
+                    Err(vec!["one".to_owned(), "two".to_owned()])
+                }
+                Some(_) => Ok(1),
+                None => Ok(100),
+            }
+        }
+
+        async fn commit(&self, ready: u32) -> anyhow::Result<()> {
+            self.committed.fetch_add(ready, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn has_operation(path: &str) -> bool {
+            path == "/v1/fake"
+        }
+    }
+
+    fn plan(yaml: &str) -> Plan {
+        let loaded = Loader::default().load_text(Path::new("weft.yaml"), yaml, &|_name| None);
+        loaded.unwrap().plan
+    }
+
+    fn host() -> Host {
+        let metrics = metrics::Registry::new(Shards::new(1), "test");
+        Host { workers: 1, metrics, stop: Stop::new() }
+    }
+
+    fn ask(path: &str) -> Request {
+        Request::get(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_is_not_there_and_says_so() {
+        let off = plan("admin: off");
+        let slot = Slot::<Fake>::new(&off);
+        slot.open(&off, &host()).await.unwrap();
+        assert!(slot.get().is_none());
+        let mut faults = Vec::new();
+        let ready = slot.prepare(&plan("admin: 127.0.0.1:1"), &mut faults).await;
+        assert!(ready.is_none() && faults.is_empty());
+        slot.commit(ready).await.unwrap();
+        assert!(slot.health().is_ok() && slot.run(Stop::new()).is_none());
+        assert_eq!(slot.awaits_restart(&plan("admin: on")), ["fake"]);
+        let answer = slot.answer(ask("/v1/fake")).unwrap_or_else(|_other| panic!("it is its own"));
+        assert_eq!(answer.await.status(), 404);
+        assert!(slot.answer(ask("/v1/other")).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_that_runs_prepares_every_plan_and_commits_what_it_prepared() {
+        let on = plan("admin: on");
+        let slot = Slot::<Fake>::new(&on);
+        slot.open(&on, &host()).await.unwrap();
+        let mut faults = vec!["of another".to_owned()];
+        let ready = slot.prepare(&plan("admin: 127.0.0.1:1"), &mut faults).await;
+        assert_eq!((ready, faults.len()), (None, 3), "{faults:?}");
+        for (yaml, sum) in [("admin: on", 1), ("admin: off", 101)] {
+            let ready = slot.prepare(&plan(yaml), &mut faults).await;
+            slot.commit(ready).await.unwrap();
+            assert_eq!(slot.get().unwrap().committed.load(Ordering::Relaxed), sum);
+        }
+        assert!(slot.awaits_restart(&on).is_empty());
+        let stop = Stop::new();
+        stop.close();
+        slot.run(stop).unwrap().await;
+        assert!(slot.open(&on, &host()).await.is_err(), "it is opened once");
+    }
+}

@@ -1,0 +1,212 @@
+//! Which components a node has: the one list.
+//!
+//! It reads from the top: what stands on another stands before it. They open from the bottom, those that
+//! need something for themselves alone at last; and they commit, stop and close from the top.
+
+mod discovery;
+mod messages;
+mod telemetry;
+
+use std::{process::ExitCode, rc::Rc};
+
+use axum::{extract::Request, response::Response};
+use serde_json::{Map, Value};
+use tokio::task::JoinSet;
+use weft_kernel::Result;
+use weft_net::Stop;
+use weft_proxy::{Handlers, Local};
+use weft_telemetry::metrics::Writer;
+
+pub(crate) use self::messages::{Handover, name_schema};
+pub use self::{discovery::Discovery, messages::Messages, telemetry::Telemetry};
+use crate::{
+    component::{Component, Host, Member, Noun as _, Slot},
+    config::Plan,
+};
+
+/// Makes of the list what must know the type of each: its place, what it prepares, its nouns.
+macro_rules! components {
+    ($($name:ident: $Component:ident,)*) => {
+        /// The components of a node.
+        pub struct Components {
+            $(
+                #[doc = concat!("The place of [`", stringify!($Component), "`].")]
+                pub $name: Slot<$Component>,
+            )*
+        }
+
+        /// What the components have prepared.
+        #[derive(Default)]
+        pub struct Ready {
+            $(
+                #[doc = concat!("What [`", stringify!($Component), "`] has, if it runs.")]
+                pub $name: Option<<$Component as Component>::Ready>,
+            )*
+        }
+
+        /// The nouns of the components on the command line.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Noun {
+            $(
+                #[doc = concat!("Those of [`", stringify!($Component), "`].")]
+                #[command(flatten)]
+                $Component(<$Component as Component>::Noun),
+            )*
+        }
+
+        impl Noun {
+            /// Does what was asked for.
+            pub fn run(self) -> anyhow::Result<ExitCode> {
+                match self {
+                    $(Self::$Component(noun) => noun.run(),)*
+                }
+            }
+        }
+
+        impl Components {
+            /// The components that a first configuration asks for; none is open yet.
+            pub fn new(plan: &Plan) -> Self {
+                Self { $($name: Slot::new(plan),)* }
+            }
+
+            fn all(&self) -> impl DoubleEndedIterator<Item = &dyn Member> {
+                let all: Vec<&dyn Member> = vec![$(&self.$name,)*];
+                all.into_iter()
+            }
+
+            /// Lets all that are open prepare a plan. What is wrong is added to the faults; with any, what
+            /// was prepared is to be dropped.
+            pub async fn prepare(&self, plan: &Plan, faults: &mut Vec<String>) -> Ready {
+                let mut ready = Ready::default();
+                self.prepare_rest(plan, &mut ready, faults).await;
+                ready
+            }
+
+            /// Lets those prepare that have not.
+            pub async fn prepare_rest(
+                &self,
+                plan: &Plan,
+                ready: &mut Ready,
+                faults: &mut Vec<String>,
+            ) {
+                $(if ready.$name.is_none() {
+                    ready.$name = self.$name.prepare(plan, faults).await;
+                })*
+            }
+
+            /// Lets all commit.
+            ///
+            /// # Errors
+            /// What a store says. Those that keep something stand first, so that nothing is changed then.
+            pub async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
+                $(self.$name.commit(ready.$name).await?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+components! {
+    messages: Messages,
+    discovery: Discovery,
+    telemetry: Telemetry,
+}
+
+impl Components {
+    /// Opens those that a plan asks for and that are exclusive or not.
+    ///
+    /// # Errors
+    /// Why one cannot be opened.
+    pub async fn open(&self, plan: &Plan, host: &Host, exclusive: bool) -> anyhow::Result<()> {
+        for member in self.all().rev().filter(|member| member.is_exclusive() == exclusive) {
+            member.open(plan, host).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a plan needs something that one process alone can have.
+    pub fn is_exclusive(&self, plan: &Plan) -> bool {
+        self.all().any(|member| member.is_exclusive() && member.is_asked_for(plan))
+    }
+
+    /// The settings that are otherwise than at the start, and wait for the next one.
+    pub fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
+        self.all().flat_map(|member| member.awaits_restart(plan)).collect()
+    }
+
+    /// What of them routes and listeners can name, also before they are open.
+    pub fn handlers(&self) -> Handlers {
+        self.all().fold(Handlers::default(), |handlers, member| member.register(handlers))
+    }
+
+    /// Begins their parts on a worker.
+    pub fn begin(&self, local: &Rc<Local>) {
+        self.all().for_each(|member| member.begin(local));
+    }
+
+    /// Runs what they do of themselves.
+    pub fn run(&self) -> Running {
+        Running(
+            self.all()
+                .filter_map(|member| {
+                    let stop = Stop::new();
+                    let mut task = JoinSet::new();
+                    task.spawn(member.run(stop.clone())?);
+                    Some((stop, task))
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether all can do what they are for.
+    ///
+    /// # Errors
+    /// What keeps the first that cannot.
+    pub fn health(&self) -> Result<()> {
+        self.all().try_for_each(Member::health)
+    }
+
+    /// Tells a scrape how they are.
+    pub fn measure(&self, to: &mut Writer) {
+        self.all().for_each(|member| member.measure(to));
+    }
+
+    /// Answers a request of the admin API; `None` if it is nobody's.
+    pub async fn answer(&self, mut request: Request) -> Option<Response> {
+        for member in self.all() {
+            match member.answer(request) {
+                Ok(answer) => return Some(answer.await),
+                Err(other) => request = *other,
+            }
+        }
+        None
+    }
+
+    /// Adds their operations to the paths of the OpenAPI document.
+    pub fn describe(&self, paths: &mut Map<String, Value>) {
+        self.all().for_each(|member| member.describe(paths));
+    }
+
+    /// Lets go of what one process alone can have, so that a successor gets it.
+    pub fn let_go(&self) {
+        self.all().filter(|member| member.is_exclusive()).for_each(Member::close);
+    }
+
+    /// Writes what waits, and lets go of everything.
+    pub fn close(&self) {
+        self.all().for_each(Member::close);
+    }
+}
+
+/// What components do of themselves; cut when it is dropped.
+pub struct Running(Vec<(Stop, JoinSet<()>)>);
+
+impl Running {
+    /// Ends one after the other.
+    pub async fn end(self) {
+        for (stop, mut task) in self.0 {
+            stop.close();
+            while task.join_next().await.is_some() {}
+        }
+    }
+}

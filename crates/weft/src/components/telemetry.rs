@@ -1,0 +1,117 @@
+//! Telemetry as a component: who is told of requests, and how that gets out.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use weft_net::Stop;
+use weft_proxy::Observers;
+use weft_telemetry::{access, metrics::Shards, otlp, span, trace::Sampler};
+
+use crate::{
+    component::{Component, Host, NoNoun},
+    config::{Plan, plan},
+};
+
+/// Spans that may wait to be exported.
+const SPANS_MAX: usize = 4096;
+
+/// The access log, and spans on their way out.
+pub struct Telemetry {
+    observers: Observers,
+    access: access::Log,
+    /// The access log's writer, until the end.
+    writer: Mutex<Option<access::Guard>>,
+    /// What exports spans, until it runs.
+    exporter: Mutex<Option<otlp::Exporter>>,
+}
+
+impl Telemetry {
+    /// Who is told of requests.
+    pub fn observers(&self) -> Observers {
+        self.observers.clone()
+    }
+
+    /// Opens the access log anew, after rotation.
+    pub fn reopen(&self) {
+        self.access.reopen();
+    }
+}
+
+impl Component for Telemetry {
+    type Plan = plan::Telemetry;
+    type Ready = ();
+    type Fixed = Option<plan::Telemetry>;
+    type Locals = ();
+    type Noun = NoNoun;
+
+    fn plan(plan: &Plan) -> Option<&plan::Telemetry> {
+        Some(&plan.telemetry)
+    }
+
+    async fn open(plan: &plan::Telemetry, host: &Host, (): &()) -> anyhow::Result<Self> {
+        let metrics = &host.metrics;
+        let shards = Shards::new(host.workers);
+        let (access, writer) =
+            access::Log::open(plan.access_log.clone(), shards, metrics.access())?;
+        let (spans, exporter) = match &plan.otlp {
+            None => (None, None),
+            Some(otlp) => {
+                let (sender, queue) = span::queue(SPANS_MAX, metrics.spans());
+                (Some(sender), Some(otlp::Exporter::new(otlp.clone(), queue)?))
+            }
+        };
+        let observers = Observers {
+            access: Some(access.clone()),
+            spans,
+            sampler: Sampler::ratio(plan.trace_sample),
+        };
+        Ok(Self {
+            observers,
+            access,
+            writer: Mutex::new(Some(writer)),
+            exporter: Mutex::new(exporter),
+        })
+    }
+
+    fn fixed(plan: Option<&plan::Telemetry>) -> Option<plan::Telemetry> {
+        plan.cloned()
+    }
+
+    fn awaits_restart(
+        fixed: &Option<plan::Telemetry>,
+        plan: Option<&plan::Telemetry>,
+    ) -> Vec<&'static str> {
+        let (Some(old), Some(new)) = (fixed, plan) else { return Vec::new() };
+        let tracing = (&old.otlp, old.trace_sample) != (&new.otlp, new.trace_sample);
+        [
+            ("telemetry.access_log", old.access_log != new.access_log),
+            ("telemetry.tracing", tracing),
+            ("telemetry.log", old.log != new.log),
+        ]
+        .into_iter()
+        .filter_map(|(setting, changed)| changed.then_some(setting))
+        .collect()
+    }
+
+    async fn prepare(&self, _plan: Option<&plan::Telemetry>) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    async fn commit(&self, (): ()) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn run(self: Arc<Self>, stop: Stop) {
+        let exporter = self.exporter.lock().take();
+        if let Some(exporter) = exporter {
+            exporter.run(stop.closed()).await;
+        }
+    }
+
+    fn close(&self) {
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            writer.close();
+        }
+    }
+}

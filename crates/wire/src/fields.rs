@@ -5,89 +5,12 @@
 //! a small known-name table first, and a bit per known name answers "is it there" without a search.
 //! Invariant: no name holds anything but token characters, no value holds CR, LF or NUL.
 
+mod known;
+
 use std::{fmt, ops::Range};
 
-macro_rules! known {
-    ($($name:ident = $text:literal,)+) => {
-        /// Names that the request path looks for, so that it need not compare text.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Known { $(#[doc = $text] $name,)+ }
-
-        impl Known {
-            /// Every known name.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            /// The text of the name, in lower case.
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$name => $text,)+ }
-            }
-        }
-    };
-}
-
-known! {
-    Host = "host", Connection = "connection", KeepAlive = "keep-alive",
-    ProxyConnection = "proxy-connection", TransferEncoding = "transfer-encoding", Te = "te",
-    Trailer = "trailer", Upgrade = "upgrade", ContentLength = "content-length",
-    ContentType = "content-type", Expect = "expect", Forwarded = "forwarded",
-    XForwardedFor = "x-forwarded-for", XForwardedProto = "x-forwarded-proto",
-    XForwardedHost = "x-forwarded-host", Via = "via", XRequestId = "x-request-id",
-    Traceparent = "traceparent", Tracestate = "tracestate", B3 = "b3", XB3TraceId = "x-b3-traceid",
-    XB3SpanId = "x-b3-spanid", XB3Sampled = "x-b3-sampled", XB3Flags = "x-b3-flags",
-    XB3ParentSpanId = "x-b3-parentspanid", GrpcTimeout = "grpc-timeout", GrpcStatus = "grpc-status",
-    GrpcMessage = "grpc-message", GrpcRetryPushback = "grpc-retry-pushback-ms", Cookie = "cookie",
-    SetCookie = "set-cookie", Authorization = "authorization", UserAgent = "user-agent",
-    RetryAfter = "retry-after", Date = "date", Server = "server", Location = "location",
-    Accept = "accept", ProxyAuthenticate = "proxy-authenticate",
-    ProxyAuthorization = "proxy-authorization", ProxyStatus = "proxy-status",
-    XRequestTimeout = "x-request-timeout-ms", XAttempt = "x-request-attempt",
-    SecWebSocketKey = "sec-websocket-key", Http2Settings = "http2-settings",
-    ContentEncoding = "content-encoding", CacheControl = "cache-control",
-    IdempotencyKey = "idempotency-key", Origin = "origin",
-    SecWebSocketVersion = "sec-websocket-version", SecWebSocketAccept = "sec-websocket-accept",
-    XForwardedClientCert = "x-forwarded-client-cert",
-}
-
-const _: () = assert!(Known::ALL.len() <= 64);
-
-/// Where to look for a known name: every name of every message is asked for, most of them in vain.
-const SLOTS: [u8; 256] = {
-    let mut slots = [UNKNOWN; 256];
-    let mut index = 0;
-    while index < Known::ALL.len() {
-        let mut slot = slot(Known::ALL[index].text().as_bytes());
-        while slots[slot as usize] != UNKNOWN {
-            slot = slot.wrapping_add(1);
-        }
-        slots[slot as usize] = index as u8;
-        index += 1;
-    }
-    slots
-};
-
-/// The slot where the search for a name begins, by its length and both its ends.
-const fn slot(name: &[u8]) -> u8 {
-    let [first, .., last] = name else { return 0 };
-    (name.len() as u8)
-        .wrapping_mul(29)
-        .wrapping_add(first.wrapping_mul(7))
-        .wrapping_add(last.wrapping_mul(53))
-}
-
-impl Known {
-    /// The known name of a text in lower case.
-    pub fn of(name: &[u8]) -> Option<Self> {
-        let mut slot = slot(name);
-        loop {
-            let known = *Self::ALL.get(usize::from(SLOTS[usize::from(slot)]))?;
-            if known.text().as_bytes() == name {
-                return Some(known);
-            }
-            slot = slot.wrapping_add(1);
-        }
-    }
-}
+pub use known::Known;
+use known::{Names, UNKNOWN};
 
 #[derive(Clone, Copy)]
 struct Line {
@@ -97,25 +20,27 @@ struct Line {
     known: u8,
 }
 
-const UNKNOWN: u8 = u8::MAX;
-
 /// Header or trailer fields, in order.
 #[derive(Clone, Default)]
 pub struct Fields {
     text: Vec<u8>,
     lines: Vec<Line>,
-    present: u64,
+    present: Names,
 }
 
 impl Fields {
     /// No fields.
     pub const fn new() -> Self {
-        Self { text: Vec::new(), lines: Vec::new(), present: 0 }
+        Self { text: Vec::new(), lines: Vec::new(), present: Names::none() }
     }
 
     /// No fields, with room for `lines` of them in `bytes`.
     pub fn with_capacity(lines: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines), present: 0 }
+        Self {
+            text: Vec::with_capacity(bytes),
+            lines: Vec::with_capacity(lines),
+            present: Names::none(),
+        }
     }
 
     /// How many lines there are.
@@ -135,7 +60,7 @@ impl Fields {
 
     /// Whether a known name is there.
     pub const fn has(&self, known: Known) -> bool {
-        self.present & (1 << known as u8) != 0
+        self.present.has(known as u8)
     }
 
     fn name_of(&self, line: &Line) -> &[u8] {
@@ -266,7 +191,7 @@ impl Fields {
         let known = Known::of(&self.text[start..start + name.len()]);
         if let (Some(known), Some(line)) = (known, self.lines.last_mut()) {
             line.known = known as u8;
-            self.present |= 1 << known as u8;
+            self.present.add(known as u8);
         }
     }
 
@@ -288,7 +213,7 @@ impl Fields {
             known,
         });
         if known != UNKNOWN {
-            self.present |= 1 << known;
+            self.present.add(known);
         }
     }
 
@@ -308,7 +233,7 @@ impl Fields {
     pub fn remove(&mut self, known: Known) {
         if self.has(known) {
             self.lines.retain(|line| line.known != known as u8);
-            self.present &= !(1 << known as u8);
+            self.present.remove(known as u8);
         }
     }
 
@@ -333,7 +258,7 @@ impl Fields {
     /// a request came. A name is taken for what it reads as to those to whom `_` is `-`.
     pub fn keep_trailers(&mut self) {
         let text = &self.text;
-        let mut present = 0;
+        let mut present = Names::none();
         self.lines.retain(|line| {
             let start = line.start as usize;
             let name = &text[start..start + line.name_len as usize];
@@ -345,7 +270,7 @@ impl Fields {
                 may_trail(name)
             };
             if stays && line.known != UNKNOWN {
-                present |= 1 << line.known;
+                present.add(line.known);
             }
             stays
         });
@@ -407,17 +332,22 @@ impl Fields {
                     .split(|b| *b == b',')
                     .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"trailers"))
             });
-        const HOP: u64 = 1 << Known::Connection as u8
-            | 1 << Known::KeepAlive as u8
-            | 1 << Known::ProxyConnection as u8
-            | 1 << Known::TransferEncoding as u8
-            | 1 << Known::Te as u8
-            | 1 << Known::Upgrade as u8
-            | 1 << Known::Http2Settings as u8;
-        let hop = if stays { HOP & !(1 << Known::Te as u8) } else { HOP };
-        if self.present & hop != 0 {
-            self.lines.retain(|line| line.known == UNKNOWN || hop & (1 << line.known) == 0);
-            self.present &= !hop;
+        const HOP: Names = Names::of(&[
+            Known::Connection,
+            Known::KeepAlive,
+            Known::ProxyConnection,
+            Known::TransferEncoding,
+            Known::Te,
+            Known::Upgrade,
+            Known::Http2Settings,
+        ]);
+        let mut hop = HOP;
+        if stays {
+            hop.remove(Known::Te as u8);
+        }
+        if self.present.meets(hop) {
+            self.lines.retain(|line| line.known == UNKNOWN || !hop.has(line.known));
+            self.present.remove_all(hop);
         }
         if trailers {
             self.add(Known::Te, b"trailers");
@@ -531,21 +461,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_known_by_all_of_its_text() {
-        for &known in Known::ALL {
-            let name = known.text().as_bytes();
-            assert_eq!(Known::of(name), Some(known));
-            for at in 0..name.len() {
-                let mut other = name.to_vec();
-                other[at] = b'~';
-                assert_eq!(Known::of(&other), None, "{known:?} with another byte at {at}");
-            }
-            assert_eq!(Known::of(&name[1..]), None);
-        }
-        assert_eq!((Known::of(b""), Known::of(b"~"), Known::of(&[b'x'; 300])), (None, None, None));
-    }
-
-    #[test]
     fn lines_keep_order_and_repetition() {
         let fields = sample();
         assert_eq!(fields.get(Known::Host), Some(&b"shop.example"[..]));
@@ -649,12 +564,5 @@ mod tests {
         fields.keep_trailers();
         assert_eq!(fields.iter().map(|(name, _)| name).collect::<Vec<_>>(), stay);
         assert!(fields.has(Known::GrpcStatus) && !fields.has(Known::Host));
-    }
-
-    #[test]
-    fn known_names_are_found_by_their_text() {
-        for known in Known::ALL {
-            assert_eq!(Known::of(known.text().as_bytes()), Some(*known));
-        }
     }
 }

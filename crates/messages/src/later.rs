@@ -21,6 +21,7 @@ use weft_proxy::{Call, Local, Origin, Reply};
 use weft_wire::{Fields, Known, ResponseHead};
 
 pub use self::callback::Outside;
+pub(crate) use self::prefer::is_wanted;
 use self::record::{BODY_BYTES_MAX, Head, Outcome, keep_fields, kept_fields};
 pub(crate) use self::{
     record::Id,

@@ -1,5 +1,5 @@
-//! Messages as targets of routes: requests that become messages, the API below a path, and requests
-//! that are answered later.
+//! Messages on routes: as targets, requests that become messages, and the API below a path; as a policy,
+//! requests that are answered later.
 
 use std::{
     fmt,
@@ -19,7 +19,10 @@ use weft_net::{
     body::{Body, Frame, Source},
     message::Tunnel,
 };
-use weft_proxy::{Call, Handler, Handlers, Local, LocalFuture, LocalTarget, Reply, plan::Binding};
+use weft_proxy::{
+    Call, Flow, Handlers, Local, LocalFuture, LocalTarget, Policy, PolicyMaker, Reply,
+    RequestContext, Sides, Stage, TargetMaker, plan::Binding,
+};
 use weft_wire::{Length, ResponseHead};
 
 use crate::{
@@ -39,7 +42,7 @@ const SOCKET_SILENCE: Duration = Duration::from_secs(60);
 pub const PUBLISH: &str = "publish";
 /// The handler of routes that offer the API; its settings are an [`Api`].
 pub const MESSAGES: &str = "messages";
-/// The handler of requests that are answered later; its settings are a [`RespondAsync`].
+/// The policy of requests that are answered later; its settings are a [`RespondAsync`].
 pub const RESPOND_ASYNC: &str = "respond_async";
 
 /// How a request becomes a message, which is answered once it is kept.
@@ -116,7 +119,7 @@ impl Targets {
         handlers
             .with_target(PUBLISH, Bind::<Publish>::of(self))
             .with_target(MESSAGES, Bind::<Api>::of(self))
-            .with_target(RESPOND_ASYNC, Bind::<RespondAsync>::of(self))
+            .with_policy(RESPOND_ASYNC, Bind::<RespondAsync>::of(self))
     }
 
     fn desk(&self) -> Result<&Desk> {
@@ -134,11 +137,11 @@ impl<S> Bind<S> {
     }
 }
 
-impl<S: Clone + Send + Sync + 'static> Handler for Bind<S>
+impl<S: Clone + Send + Sync + 'static> TargetMaker for Bind<S>
 where
     Bound<S>: LocalTarget,
 {
-    fn bind(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String> {
+    fn make(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String> {
         Ok(Arc::new(Bound { targets: self.0.clone(), settings: binding.settings::<S>()? }))
     }
 }
@@ -165,12 +168,35 @@ impl LocalTarget for Bound<Api> {
     }
 }
 
-impl LocalTarget for Bound<RespondAsync> {
-    fn call<'a>(&'a self, local: &'a Rc<Local>, call: Call) -> LocalFuture<'a, Result<Reply>> {
-        Box::pin(async move {
+impl PolicyMaker for Bind<RespondAsync> {
+    fn make(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String> {
+        Ok(Arc::new(Bound { targets: self.0.clone(), settings: binding.settings()? }))
+    }
+}
+
+impl Policy for Bound<RespondAsync> {
+    fn stage(&self) -> Stage {
+        Stage::Deferral
+    }
+
+    fn sides(&self) -> Sides {
+        Sides { request: true, ..Sides::default() }
+    }
+
+    fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
+        // What is carried out is not put off again.
+        if cx.is_internal() || !later::is_wanted(&cx.head().fields) {
+            return Flow::Next;
+        }
+        Flow::wait(async move {
             let desk = self.targets.desk()?;
-            later::defer(desk, local, &self.settings, call).await
+            let call = cx.take_call();
+            later::defer(desk, cx.local(), &self.settings, call).await.map(Some)
         })
+    }
+
+    fn begins_requests(&self) -> bool {
+        true
     }
 }
 

@@ -16,7 +16,7 @@ use weft_wire::{
     proxy_status::ProxyStatus,
 };
 
-use crate::{exchange::Exchange, handler::Reply, plan, route};
+use crate::{exchange::Exchange, handler::Reply, plan, policy};
 
 /// A response on its way to the client.
 pub(crate) struct Answer {
@@ -31,13 +31,11 @@ impl Answer {
     }
 
     /// The response, with the exchange to be told of its end. Whoever has answered, the service or Weft
-    /// itself, what the route changes is changed.
-    pub(crate) fn send(mut self, mut exchange: Box<Exchange>) -> Response {
-        if let Some(route) = &exchange.record.route {
-            let ops = &route.policy.response_headers;
-            if !ops.is_empty() {
-                route::apply(ops, &mut self.head.fields);
-            }
+    /// itself, the policies of the route see it.
+    pub(crate) async fn send(mut self, mut exchange: Box<Exchange>) -> Response {
+        if exchange.record.route.as_ref().is_some_and(|route| !route.policies.responses.is_empty())
+        {
+            policy::responses(&mut exchange, &mut self).await;
         }
         exchange.record.status = match self.head.status {
             // By HTTP/2 a tunnel is opened with 200 (RFC 8441 section 5): what the client sees is told.

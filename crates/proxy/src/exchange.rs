@@ -181,7 +181,11 @@ impl Exchange {
         if let Some(log) = &observers.access
             && log.wants(self.record.status, self.record.reason, &mut self.local.rng.borrow_mut())
         {
-            log.push(self.local.index, &self.entry(sent, duration, grpc));
+            let mut facts = Vec::new();
+            for (name, value) in self.record.facts.told() {
+                access::push_fact(name, &value, &mut facts);
+            }
+            log.push(self.local.index, &self.entry(sent, duration, grpc, &facts));
         }
         let failed = self.record.status >= 500 || self.record.reason.is_some();
         if let Some(spans) = &observers.spans
@@ -192,7 +196,13 @@ impl Exchange {
         }
     }
 
-    fn entry(&self, sent: u64, duration: Duration, grpc: Option<u8>) -> access::Entry<'_> {
+    fn entry<'a>(
+        &'a self,
+        sent: u64,
+        duration: Duration,
+        grpc: Option<u8>,
+        facts: &'a [u8],
+    ) -> access::Entry<'a> {
         let head = self.head();
         let tls = self.received.peer.tls.as_deref();
         let port = match &self.received.peer.address {
@@ -208,7 +218,7 @@ impl Exchange {
             protocol: self.received.head.version.text(),
             method: self.received.head.method.as_str().as_bytes(),
             host: self.host().as_bytes(),
-            path: self.received.original.as_deref().unwrap_or(&head.target).as_bytes(),
+            path: self.target().as_bytes(),
             status: self.record.status,
             grpc,
             reason: self.record.reason,
@@ -224,12 +234,18 @@ impl Exchange {
             user_agent: head.fields.get(Known::UserAgent).unwrap_or_default(),
             tls_version: tls.map_or("", |tls| tls.version),
             sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(""),
+            facts,
         }
     }
 
     /// The head as it was received, or what was made of it once nobody needed it any more.
-    const fn head(&self) -> &RequestHead {
+    pub(crate) const fn head(&self) -> &RequestHead {
         if self.received.is_spent() { &self.sent.head } else { &self.received.head }
+    }
+
+    /// The target that was asked for, as it came.
+    fn target(&self) -> &str {
+        self.received.original.as_deref().unwrap_or(&self.head().target)
     }
 
     /// The host that was asked for, whatever the service is told.
@@ -246,10 +262,11 @@ impl Exchange {
     fn span(&self, duration: Duration) -> SpanRecord {
         let end_nanos = wall_nanos(SystemTime::now());
         let route = self.record.route.as_ref().map_or("_unmatched", |route| route.name.as_str());
+        let path = self.target().split('?').next().unwrap_or_default();
         let mut attributes: Vec<(&'static str, Value)> = vec![
             ("http.request.method", self.received.head.method.to_string().into()),
             ("http.route", route.to_owned().into()),
-            ("url.path", self.head().path().to_owned().into()),
+            ("url.path", path.to_owned().into()),
             ("url.scheme", if self.received.secure { "https" } else { "http" }.into()),
             ("network.protocol.version", self.received.head.version.short().into()),
             ("http.response.status_code", i64::from(self.record.status).into()),
@@ -266,6 +283,9 @@ impl Exchange {
         if self.record.attempts > 1 {
             let resent = i64::from(self.record.attempts - 1);
             attributes.push(("http.request.resend_count", resent.into()));
+        }
+        for (name, value) in self.record.facts.told() {
+            attributes.push((name, value.into_owned().into()));
         }
         let mut status = span::Status::Unset;
         if let Some(reason) = self.record.reason {

@@ -1,33 +1,34 @@
 //! The way of a request through Weft, from its head to whoever answers.
 //!
-//! The order is fixed, outermost first: trace and access log, client address, route, fault, body limit,
-//! then what `forward` does for a service. What Weft itself answers goes the same way
-//! out.
+//! The order is fixed, outermost first: trace and access log, client address, route, its policies
+//! ([`Stage`](crate::policy::Stage)), then what `forward` does for a service. What Weft itself answers goes
+//! the same way out.
 
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
-use weft_kernel::{Deadline, Error, Name, Reason, Result, Retry, SystemClock};
+use weft_kernel::{Deadline, Error, Name, Reason, Result, SystemClock};
 use weft_net::{
     alarm::Alarm,
     body::Body,
     message::{Handler, Inform, Peer, Request, Response},
 };
 use weft_telemetry::access;
-use weft_wire::{Known, Method, RequestHead, Version, grpc};
+use weft_wire::{Known, Method, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
-    body::Copied,
     connection,
     exchange::Exchange,
     forward::Forward,
     grpc_web,
-    handler::{self, Call, LocalTarget},
+    handler::{Call, LocalTarget},
     hash,
     local::{Local, View, Window},
-    mirror, outgoing, plan, prepare,
+    plan,
+    policy::{self, OutgoingContext},
+    prepare,
     received::{Received, RequestId},
-    route::{self, Fallback, Route, Target},
+    route::{Fallback, Route, Target},
     router::{Captures, Found, Lookup, Missing},
     tunnel,
     upload::{self, Limited},
@@ -96,7 +97,7 @@ impl Handler for Front {
                 answer::problem(&mut exchange, &why, None)
             };
         }
-        answer.send(exchange)
+        answer.send(exchange).await
     }
 
     fn refuse(&self, peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
@@ -132,11 +133,6 @@ async fn lead(
             return Ok(answer::problem(exchange, &error, allow.as_deref()));
         }
     };
-    if let Some(keeper) = &route.respond_async
-        && handler::asks_later(&exchange.received.head)
-    {
-        return Box::pin(defer(exchange, &route, &**keeper, body, alarm)).await;
-    }
     follow(exchange, Walk { route, found, captures: &captures }, body, alarm, inform).await
 }
 
@@ -156,7 +152,11 @@ pub(crate) async fn follow(
     inform: &Inform,
 ) -> Result<Answer> {
     let Walk { route, found, captures } = walk;
-    let body = enter(exchange, &route, body, alarm).await?;
+    let mut body = enter(exchange, &route, body);
+    if let Some(answer) = policy::requests(&route, exchange, &mut body, alarm).await? {
+        return Ok(answer);
+    }
+    exchange.received.bodiless = matches!(body, Body::Empty);
     match &route.target {
         Target::Respond(respond) => Ok(answer::respond(respond)),
         Target::Redirect(redirector) => {
@@ -182,27 +182,13 @@ pub(crate) async fn follow(
     }
 }
 
-/// What is done to a request on any route, whoever answers it.
-async fn enter(
-    exchange: &mut Exchange,
-    route: &Arc<Route>,
-    body: Body,
-    alarm: &Alarm,
-) -> Result<Body> {
+/// Begins the part of a request that belongs to its route, whoever answers it.
+fn enter(exchange: &mut Exchange, route: &Arc<Route>, body: Body) -> Body {
     route.meter.enter(exchange.local.index);
     exchange.record.route = Some(route.clone());
-    if let Some(fault) = &route.policy.fault {
-        inject(exchange, fault, alarm).await?;
-    }
     let span = exchange.view.listener.http.body_timeout;
-    let bounds = upload::Bounds {
-        bytes_max: route.policy.body_bytes_max.0,
-        until: span.map_or(Deadline::NONE, |span| Deadline::after(exchange.received.began, span)),
-        span: span.unwrap_or_default(),
-    };
-    let body = Limited::wrap(body, bounds, &exchange.upload)?;
-    exchange.received.bodiless = matches!(body, Body::Empty);
-    Ok(body)
+    let until = span.map_or(Deadline::NONE, |span| Deadline::after(exchange.received.began, span));
+    Limited::wrap(body, upload::Bounds { until, span: span.unwrap_or_default() }, &exchange.upload)
 }
 
 /// Leads a request to a handler that lives in the node.
@@ -217,16 +203,22 @@ async fn to_local(
     // What is told of the request is told as it came.
     let mut head = exchange.received.head_for(true);
     let key = tunnel::prepare(&mut head, &mut local.rng.borrow_mut())?;
-    let ops = &route.policy.request_headers;
-    if !ops.is_empty() {
-        route::apply(ops, &mut head.fields);
+    for policy in &route.policies.outgoings {
+        policy.outgoing(&mut OutgoingContext {
+            local: &local,
+            received: &exchange.received,
+            facts: &exchange.record.facts,
+            head: &mut head,
+            body: None,
+            service: None,
+        });
     }
     let no_socket = || Error::new(Reason::NotSupported, "this path is no WebSocket");
     if key.is_some() && !target.upgrades() {
         // Extended CONNECT asks for a WebSocket and for nothing else.
         return Err(no_socket());
     }
-    let call = call(&exchange.received, head, route, body, alarm);
+    let call = Call::of(&exchange.received, head, route, body, alarm);
     let mut answer = Answer::from(target.call(&local, call).await?);
     // What names another protocol is Weft's own word to its client, and not that of a service.
     let protocol = answer.head.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
@@ -246,41 +238,6 @@ async fn to_local(
         answer.head.fields.add(Known::Upgrade, &protocol);
     }
     Ok(answer)
-}
-
-/// Keeps a request that is to be answered later.
-async fn defer(
-    exchange: &mut Exchange,
-    route: &Arc<Route>,
-    keeper: &dyn LocalTarget,
-    body: Body,
-    alarm: &Alarm,
-) -> Result<Answer> {
-    let body = enter(exchange, route, body, alarm).await?;
-    let local = exchange.local.clone();
-    // The service is told of the client, though it will be asked by Weft.
-    let mut head = exchange.received.head_for(true);
-    outgoing::hand_on(&exchange.received, &exchange.view.listener.http.via, &mut head);
-    // Nobody waits for what is carried out later, and Weft says anew by when it must be.
-    const NOT_KEPT: [Known; 4] =
-        [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
-    NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
-    let call = call(&exchange.received, head, route, body, alarm);
-    Ok(Answer::from(keeper.call(&local, call).await?))
-}
-
-/// The request as those inside are handed it.
-fn call(received: &Received, head: RequestHead, route: &Route, body: Body, alarm: &Alarm) -> Call {
-    Call {
-        route: route.name.clone(),
-        head,
-        body,
-        client: received.client,
-        secure: received.secure,
-        traceparent: received.trace.traceparent(),
-        request_id: received.request_id.as_str().to_owned(),
-        alarm: alarm.clone(),
-    }
 }
 
 type Refusal = (Error, Option<String>);
@@ -331,29 +288,6 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Injects the faults that fall on this request.
-async fn inject(exchange: &mut Exchange, fault: &plan::Fault, alarm: &Alarm) -> Result<()> {
-    let falls = |exchange: &Exchange, share: &plan::Share| {
-        let asked = share.header.as_ref().is_none_or(|(name, value)| {
-            exchange.received.head.fields.all_named(name).any(|found| found == value.as_bytes())
-        });
-        asked && exchange.local.rng.borrow_mut().chance(share.share)
-    };
-    if let Some((span, share)) = &fault.delay
-        && falls(exchange, share)
-    {
-        alarm.until(exchange.now.plus(*span)).await;
-        exchange.now = SystemClock::tick();
-    }
-    if let Some((status, share)) = &fault.abort
-        && falls(exchange, share)
-    {
-        exchange.record.forced_status = Some(*status);
-        return Err(Error::new(Reason::FaultInjected, "a fault was injected").retry(Retry::No));
-    }
-    Ok(())
-}
-
 /// The way to a service, whichever it is.
 struct Way<'a> {
     route: &'a Arc<Route>,
@@ -372,12 +306,11 @@ impl Way<'_> {
     ) -> Result<Answer> {
         let route = self.route;
         let web = self.web(exchange);
-        let body = match web {
+        let mut body = match web {
             Some(kind) => grpc_web::body(kind, body, &exchange.upload),
             None => body,
         };
-        self.ask(exchange, &upstream)?;
-        let body = self.mirrored(exchange, body);
+        self.ask(exchange, &upstream, Some(&mut body))?;
         let forward = Forward { route, upstream, alarm: self.alarm, inform: self.inform };
         // In a box: the futures around it are moved many times, and shall be small.
         let result = Box::pin(forward.run(exchange, body)).await;
@@ -405,10 +338,15 @@ impl Way<'_> {
     }
 
     /// Makes of what was received what a service is asked.
-    fn ask(&self, exchange: &mut Exchange, upstream: &Upstream) -> Result<()> {
+    fn ask(
+        &self,
+        exchange: &mut Exchange,
+        upstream: &Upstream,
+        mut body: Option<&mut Body>,
+    ) -> Result<()> {
         let route = self.route;
         let web = self.web(exchange);
-        let Exchange { local, view, received, sent, .. } = exchange;
+        let Exchange { local, view, received, sent, record, .. } = exchange;
         let mut rng = local.rng.borrow_mut();
         let input = hash::Input {
             fields: &received.head.fields,
@@ -417,12 +355,13 @@ impl Way<'_> {
             secure: received.secure,
         };
         let hashed = upstream.hasher.hash(&input, &mut rng);
-        let ops = &route.policy.request_headers;
+        let outgoings = &route.policies.outgoings;
         let falls_back = matches!(route.fallback, Some(Fallback::Service(_)));
-        // The log tells what was received, and not what a route makes of it.
-        let needed = (falls_back && received.bodiless) || !ops.is_empty();
+        // The log tells what was received, and not what policies make of it.
+        let needed = (falls_back && received.bodiless) || !outgoings.is_empty();
         sent.begin(received.head_for(needed), hashed);
         sent.lead(received, &view.listener.http.via, &mut rng)?;
+        drop(rng);
         let head = &mut sent.head;
         if head.method == Method::Options
             && let Some(left) = answer::steps_left(&head.fields)
@@ -434,31 +373,26 @@ impl Way<'_> {
         }
         if let Some(target) = route.rewrite.target(&head.target, &self.found, self.captures)? {
             let before = std::mem::replace(&mut head.target, target);
-            received.original.get_or_insert(before);
+            if received.is_spent() {
+                received.original.get_or_insert(before);
+            }
         }
         let host = route.plan.rewrite.host.as_ref();
         if let Some(plan::HostRewrite::Literal(host)) = host {
             head.fields.set(Known::Host, host.as_bytes());
         }
-        if !ops.is_empty() {
-            route::apply(ops, &mut head.fields);
+        for policy in outgoings {
+            policy.outgoing(&mut OutgoingContext {
+                local,
+                received,
+                facts: &record.facts,
+                head,
+                body: body.as_deref_mut(),
+                service: Some(&upstream.name),
+            });
         }
         sent.complete(host == Some(&plan::HostRewrite::Endpoint));
         Ok(())
-    }
-
-    /// The body, leaving a copy for the mirror if this request is among the mirrored share.
-    fn mirrored(&self, exchange: &Exchange, body: Body) -> Body {
-        let (Some(mirror), Some(to)) = (&self.route.policy.mirror, &self.route.mirror) else {
-            return body;
-        };
-        let head = &exchange.sent.head;
-        if head.upgrade.is_some() || !exchange.local.rng.borrow_mut().chance(mirror.share) {
-            return body;
-        }
-        let is_grpc = exchange.received.grpc.is_some();
-        let send = mirror::sender(exchange.local.clone(), to.clone(), head.clone(), is_grpc);
-        Copied::wrap(body, mirror.body_bytes_max, send)
     }
 
     /// The answer, or the fallback's if there is none or it is one of those that count as failure.
@@ -474,15 +408,18 @@ impl Way<'_> {
         if !failed {
             return result;
         }
+        // What was sent of the body is gone: only a request that had none can go elsewhere.
+        if matches!(fallback, Fallback::Service(_)) && !exchange.received.bodiless {
+            return result;
+        }
         if let Err(error) = &result {
             tracing::debug!(route = %self.route.name, "falling back: {}", error.detail());
         }
         exchange.release();
         match fallback {
             Fallback::Respond(respond) => Ok(answer::respond(respond)),
-            // What was sent of the body is gone: only a request that had none can go elsewhere.
-            Fallback::Service(upstream) if exchange.received.bodiless => {
-                self.ask(exchange, upstream)?;
+            Fallback::Service(upstream) => {
+                self.ask(exchange, upstream, None)?;
                 let forward = Forward {
                     route: self.route,
                     upstream: upstream.clone(),
@@ -491,7 +428,6 @@ impl Way<'_> {
                 };
                 Box::pin(forward.run(exchange, Body::Empty)).await
             }
-            Fallback::Service(_) => result,
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What lives in the node beside the request path: local handlers, which answer requests, and acceptors,
-//! which speak other protocols than HTTP.
+//! What lives in the node beside the request path: local targets, which answer requests, policies of other
+//! crates, and acceptors, which speak other protocols than HTTP.
 //!
-//! The request path knows them by name alone. A route's target, or a listener's protocol, names one, and
-//! is bound to it when the snapshot is compiled; the settings go from the configuration to the handler as
-//! they are. To add one is to put it into the node's [`Handlers`].
+//! The request path knows them by name alone. A route's target or policy, or a listener's protocol, names
+//! one, and is bound to it when the snapshot is compiled; the settings go from the configuration to whoever
+//! makes of them what they say. To add one is to put it into the node's [`Handlers`].
 
 use std::{collections::HashMap, future::Future, net::IpAddr, pin::Pin, rc::Rc, sync::Arc};
 
@@ -16,7 +16,13 @@ use weft_net::{
 };
 use weft_wire::{RequestHead, ResponseHead};
 
-use crate::{local::Local, plan::Binding};
+use crate::{
+    local::Local,
+    plan::Binding,
+    policy::{Policy, PolicyMaker},
+    received::Received,
+    route::Route,
+};
 
 /// A future of one worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -41,6 +47,28 @@ pub struct Call {
     pub alarm: Alarm,
 }
 
+impl Call {
+    /// A request with a head that was made of what was received.
+    pub(crate) fn of(
+        received: &Received,
+        head: RequestHead,
+        route: &Route,
+        body: Body,
+        alarm: &Alarm,
+    ) -> Self {
+        Self {
+            route: route.name.clone(),
+            head,
+            body,
+            client: received.client,
+            secure: received.secure,
+            traceparent: received.trace.traceparent(),
+            request_id: received.request_id.as_str().to_owned(),
+            alarm: alarm.clone(),
+        }
+    }
+}
+
 /// A response of Weft's own.
 pub struct Reply {
     /// The head, without what frames the body.
@@ -59,12 +87,12 @@ impl Reply {
 }
 
 /// Makes targets of the settings of routes. The node has one for each name.
-pub trait Handler: Send + Sync {
+pub trait TargetMaker: Send + Sync {
     /// The target of a route with these settings. What it stands on need not be open yet.
     ///
     /// # Errors
     /// What is wrong with the settings.
-    fn bind(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String>;
+    fn make(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String>;
 }
 
 /// A target that lives in the node: answers the requests of one route.
@@ -94,14 +122,21 @@ pub trait Acceptor: Send + Sync {
 /// Everything in a node that routes and listeners may name.
 #[derive(Clone, Default)]
 pub struct Handlers {
-    targets: HashMap<&'static str, Arc<dyn Handler>>,
+    targets: HashMap<&'static str, Arc<dyn TargetMaker>>,
+    policies: HashMap<&'static str, Arc<dyn PolicyMaker>>,
     acceptors: HashMap<&'static str, Arc<dyn Acceptor>>,
 }
 
 impl Handlers {
-    /// With a handler for the targets of this name.
-    pub fn with_target(mut self, name: &'static str, handler: impl Handler + 'static) -> Self {
-        self.targets.insert(name, Arc::new(handler));
+    /// With a maker of the targets of this name.
+    pub fn with_target(mut self, name: &'static str, maker: impl TargetMaker + 'static) -> Self {
+        self.targets.insert(name, Arc::new(maker));
+        self
+    }
+
+    /// With a maker of the policies of this name.
+    pub fn with_policy(mut self, name: &'static str, maker: impl PolicyMaker + 'static) -> Self {
+        self.policies.insert(name, Arc::new(maker));
         self
     }
 
@@ -111,14 +146,25 @@ impl Handlers {
         self
     }
 
-    /// Binds a target to its handler.
+    /// Makes a target of its settings.
     ///
     /// # Errors
-    /// That there is none of its name, or what it finds wrong with the settings.
-    pub fn bind(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String> {
+    /// That there is none of its name, or what is wrong with the settings.
+    pub fn target(&self, binding: &Binding) -> Result<Arc<dyn LocalTarget>, String> {
         match self.targets.get(binding.handler) {
-            Some(handler) => handler.bind(binding),
+            Some(maker) => maker.make(binding),
             None => Err(format!("this node has no handler `{}`", binding.handler)),
+        }
+    }
+
+    /// Makes a policy of its settings.
+    ///
+    /// # Errors
+    /// That there is none of its name, or what is wrong with the settings.
+    pub fn policy(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String> {
+        match self.policies.get(binding.handler) {
+            Some(maker) => maker.make(binding),
+            None => Err(format!("this node has no policy `{}`", binding.handler)),
         }
     }
 
@@ -128,44 +174,5 @@ impl Handlers {
             .get(name)
             .cloned()
             .ok_or_else(|| format!("this node does not speak `{name}`"))
-    }
-}
-
-/// Whether a client asks to be answered later: `Prefer: respond-async` (RFC 7240 section 4.1).
-pub(crate) fn asks_later(head: &RequestHead) -> bool {
-    head.fields.all_named("prefer").any(|value| {
-        value.split(|byte| *byte == b',').any(|preference| {
-            let name = preference.split(|byte| b";=".contains(byte)).next().unwrap_or_default();
-            name.trim_ascii().eq_ignore_ascii_case(b"respond-async")
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use weft_wire::{Fields, Method, Version};
-
-    use super::*;
-
-    #[test]
-    fn a_preference_is_found_among_others() {
-        for (value, asks) in [
-            ("respond-async", true),
-            ("return=minimal, Respond-Async; x=1, wait=10", true),
-            ("respond-asynchronously", false),
-            ("wait=10", false),
-            ("", false),
-        ] {
-            let mut fields = Fields::new();
-            fields.append("prefer", value.as_bytes());
-            let head = RequestHead {
-                method: Method::Post,
-                target: "/".into(),
-                version: Version::Http11,
-                fields,
-                upgrade: None,
-            };
-            assert_eq!(asks_later(&head), asks, "{value}");
-        }
     }
 }

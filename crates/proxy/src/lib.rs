@@ -7,7 +7,7 @@
 //! keep of one is kept up to a named limit. Deliberately absent: sockets being opened for listening,
 //! reading of configuration, and any state that belongs to a route where it could belong to an endpoint.
 //!
-//! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`upstream`]; then the way
+//! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`policy`], [`upstream`]; then the way
 //! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
 //! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`] and [`origin`] are where it meets the rest of the node: requests that end and
 //! that begin inside Weft.
@@ -25,10 +25,10 @@ pub mod handler;
 pub mod hash;
 pub mod listener;
 pub mod local;
-mod mirror;
 pub mod origin;
 mod outgoing;
 pub mod plan;
+pub mod policy;
 mod prepare;
 pub mod query;
 mod race;
@@ -44,8 +44,11 @@ mod upload;
 pub mod upstream;
 
 pub use front::Front;
-pub use handler::{Acceptor, Call, Handler, Handlers, LocalFuture, LocalTarget, Reply};
+pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, TargetMaker};
 pub use local::{Local, Observers};
 pub use origin::{Answered, BodyEnd, Origin, Reading};
+pub use policy::{
+    Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage,
+};
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

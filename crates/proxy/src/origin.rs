@@ -149,7 +149,7 @@ impl Origin {
             Err(error) => answer::problem(&mut exchange, &error, None),
         };
         let reason = exchange.record.reason;
-        let mut response = answer.send(exchange);
+        let mut response = answer.send(exchange).await;
         let done = response.done.take();
         let until = reading.until(now, SystemClock::tick());
         let mut read = Vec::new();

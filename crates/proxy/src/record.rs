@@ -6,7 +6,7 @@ use weft_discovery::{Endpoint, InFlight, Outcome};
 use weft_kernel::{Reason, Tick};
 use weft_resilience::{adaptive, bulkhead};
 
-use crate::{route::Route, upstream::Upstream};
+use crate::{policy::Facts, route::Route, upstream::Upstream};
 
 /// What became of a request; metrics, access log and span are written from it.
 pub(crate) struct Record {
@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) forced_status: Option<u16>,
     pub(crate) reason: Option<Reason>,
     pub(crate) detail: Option<String>,
+    /// What policies have found out.
+    pub(crate) facts: Facts,
     /// What is in flight until the response has ended.
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) outcome: Outcome,
@@ -45,6 +47,7 @@ impl Default for Record {
             forced_status: None,
             reason: None,
             detail: None,
+            facts: Facts::default(),
             in_flight: None,
             outcome: Outcome::OK,
             admitted: None,

@@ -10,6 +10,7 @@ use weft_wire::{Fields, fields, h1};
 use crate::{
     handler::{Handlers, LocalTarget},
     plan::{self, FallbackTo, HeaderOps, Weighted},
+    policy::{BodyLimit, FaultInjection, HeaderChanges, Mirror, Policies, Policy},
     rewrite::{Redirector, Rewriter},
     upstream::Upstream,
 };
@@ -28,7 +29,7 @@ pub struct Route {
     pub(crate) hedger: Option<Arc<hedge::Hedger>>,
     pub(crate) mirror: Option<Arc<Upstream>>,
     pub(crate) fallback: Option<Fallback>,
-    pub(crate) respond_async: Option<Arc<dyn LocalTarget>>,
+    pub(crate) policies: Policies,
     /// What it was compiled from.
     pub(crate) plan: Arc<plan::Route>,
 }
@@ -112,7 +113,7 @@ impl Route {
                 check_respond(respond)?;
                 Target::Respond(respond.clone())
             }
-            plan::Target::Local(binding) => Target::Local(handlers.bind(binding)?),
+            plan::Target::Local(binding) => Target::Local(handlers.target(binding)?),
         };
         let fallback = match policy.fallback.as_ref().map(|fallback| &fallback.to) {
             None => None,
@@ -122,6 +123,17 @@ impl Route {
                 Some(Fallback::Respond(respond.clone()))
             }
         };
+        let mirror = policy.mirror.as_ref().map(|mirror| find(&mirror.service)).transpose()?;
+        let named = policy.policies.iter().map(|binding| {
+            // One whose settings are the same goes on, with what it has counted.
+            let known = before.and_then(|(before, policy)| {
+                let at = policy.policies.iter().position(|known| known == binding)?;
+                before.policies.named.get(at).cloned()
+            });
+            known.map_or_else(|| handlers.policy(binding), Ok)
+        });
+        let named = named.collect::<Result<Vec<_>, String>>()?;
+        let policies = Policies::new(own_policies(&policy, mirror.as_ref()), named);
         Ok(Self {
             name: plan.name.clone(),
             meter,
@@ -135,13 +147,9 @@ impl Route {
                 Some((before, _)) => before.hedger.clone(),
                 None => policy.hedge.clone().map(|options| Arc::new(hedge::Hedger::new(options))),
             },
-            mirror: policy.mirror.as_ref().map(|mirror| find(&mirror.service)).transpose()?,
+            mirror,
             fallback,
-            respond_async: policy
-                .respond_async
-                .as_ref()
-                .map(|binding| handlers.bind(binding))
-                .transpose()?,
+            policies,
             policy,
             plan: Arc::clone(plan),
         })
@@ -168,6 +176,24 @@ impl Route {
             && split.iter().map(|(_, upstream)| upstream).all(same)
             && self.mirror.iter().chain(fallback).all(same)
     }
+}
+
+/// The policies that the request path has itself.
+fn own_policies(plan: &Arc<plan::Policy>, mirror: Option<&Arc<Upstream>>) -> Vec<Arc<dyn Policy>> {
+    let mut policies: Vec<Arc<dyn Policy>> = Vec::new();
+    if let Some(fault) = &plan.fault {
+        policies.push(Arc::new(FaultInjection(fault.clone())));
+    }
+    if let Some(bytes_max) = plan.body_bytes_max.0 {
+        policies.push(Arc::new(BodyLimit(bytes_max)));
+    }
+    if !(plan.request_headers.is_empty() && plan.response_headers.is_empty()) {
+        policies.push(Arc::new(HeaderChanges(plan.clone())));
+    }
+    if let (Some(plan), Some(to)) = (&plan.mirror, mirror) {
+        policies.push(Arc::new(Mirror { plan: plan.clone(), to: to.clone() }));
+    }
+    policies
 }
 
 /// Whether a field, its name in lower case, frames a message or belongs to one connection, so that who

@@ -136,8 +136,8 @@ impl Snapshot {
             }
         }
         let origins: HashMap<Name, u32> = (0..)
-            .zip(&plan.routes)
-            .filter(|(_, route)| route.is_internal || route.policy.respond_async.is_some())
+            .zip(&routes)
+            .filter(|(_, route)| route.plan.is_internal || route.policies.begin_requests)
             .map(|(index, route)| (route.name.clone(), index))
             .collect();
         if !origins.is_empty() {

@@ -39,6 +39,8 @@ pub(crate) enum Stage {
 #[derive(Default)]
 pub(crate) struct Upload {
     bytes: Cell<u64>,
+    /// The most bytes that may pass.
+    bytes_max: Cell<Option<u64>>,
     stage: Cell<Stage>,
     /// When the client last sent what had been waited for, or the end came.
     came: Cell<Tick>,
@@ -60,6 +62,18 @@ impl Upload {
     /// Adds bytes that passed in another way.
     pub(crate) fn add(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// Bounds the body that is here, in bytes; the least of several bounds counts.
+    pub(crate) fn limit(&self, length: Length, bytes_max: u64) -> Result<()> {
+        if let Length::Exact(length) = length
+            && length > bytes_max
+        {
+            return Err(too_large(bytes_max));
+        }
+        let least = self.bytes_max.get().map_or(bytes_max, |max| max.min(bytes_max));
+        self.bytes_max.set(Some(least));
+        Ok(())
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -161,10 +175,9 @@ impl Upload {
     }
 }
 
-/// What a client may send, and how long it may take over it.
+/// How long a client may take over its body.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
-    pub(crate) bytes_max: Option<u64>,
     /// Until when all of it must be here.
     pub(crate) until: Deadline,
     /// What `until` was made of, for people.
@@ -181,17 +194,15 @@ pub(crate) struct Limited {
 }
 
 impl Limited {
-    /// The body, refused at once if it says itself that it is too long.
-    pub(crate) fn wrap(body: Body, bounds: Bounds, upload: &Rc<Upload>) -> Result<Body> {
+    /// The body.
+    pub(crate) fn wrap(body: Body, bounds: Bounds, upload: &Rc<Upload>) -> Body {
         let length = body.length();
-        match (length, bounds.bytes_max) {
-            (Length::Exact(0), _) => return Ok(Body::Empty),
-            (Length::Exact(length), Some(max)) if length > max => return Err(too_large(max)),
-            _ => {}
+        if length == Length::Exact(0) {
+            return Body::Empty;
         }
         upload.stage.set(Stage::Moving);
         let upload = upload.clone();
-        Ok(Body::Source(Box::new(Self { body, length, bounds, upload, alarm: None })))
+        Body::Source(Box::new(Self { body, length, bounds, upload, alarm: None }))
     }
 
     fn refuse(&mut self, error: Error) -> Poll<Option<Result<Frame>>> {
@@ -225,7 +236,7 @@ impl Source for Limited {
             Some(Ok(Frame::Data(bytes))) => {
                 self.upload.go_on(bytes.len() as u64);
                 let seen = self.upload.bytes();
-                match self.bounds.bytes_max {
+                match self.upload.bytes_max.get() {
                     Some(max) if seen > max => return self.refuse(too_large(max)),
                     _ => {}
                 }

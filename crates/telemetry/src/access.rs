@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-pub use entry::{Entry, FIELD_BYTES_MAX};
+pub use entry::{Entry, FIELD_BYTES_MAX, push_fact};
 use queue::{Buffer, Queue};
 use weft_kernel::{Error, Reason, Rng};
 

@@ -24,9 +24,34 @@ pub(super) fn wait(fields: &Fields) -> Option<Duration> {
         .map(|secs| Duration::from_secs(secs.into()))
 }
 
+/// Whether a client asks to be answered later: `Prefer: respond-async` (section 4.1).
+pub(crate) fn is_wanted(fields: &Fields) -> bool {
+    fields.all_named("prefer").any(|value| {
+        value.split(|byte| *byte == b',').any(|preference| {
+            let name = preference.split(|byte| b";=".contains(byte)).next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"respond-async")
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        for (value, asks) in [
+            ("respond-async", true),
+            ("return=minimal, Respond-Async; x=1, wait=10", true),
+            ("respond-asynchronously", false),
+            ("wait=10", false),
+            ("", false),
+        ] {
+            let mut fields = Fields::new();
+            fields.append("prefer", value.as_bytes());
+            assert_eq!(is_wanted(&fields), asks, "{value}");
+        }
+    }
 
     #[test]
     fn the_wait_is_found_among_preferences() {

@@ -14,9 +14,14 @@ use weft_kernel::{Name, Result, Rng, SystemClock};
 use weft_messages::{
     Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, Request, RespondAsync, Targets, To,
 };
-use weft_net::{Tasks, alarm::Alarm, body::Body};
+use weft_net::{
+    Address, Tasks,
+    alarm::Alarm,
+    body::Body,
+    message::{self, Handler, Inform, Peer, Response},
+};
 use weft_proxy::{
-    Call, Handlers, Local, Observers, Reply, Snapshot,
+    Call, Front, Handlers, Local, Observers, Reply, Snapshot,
     plan::{self, Binding},
 };
 use weft_telemetry::metrics;
@@ -41,7 +46,7 @@ impl Probe for Nobody {
 
 /// A worker with one route, `reports`, that answers by itself and may be asked to do so later.
 fn worker(node: &Node) -> Rc<Local> {
-    let policy = plan::Policy { respond_async: Some(later()), ..plan::Policy::default() };
+    let policy = plan::Policy { policies: vec![later()], ..plan::Policy::default() };
     let route = plan::Route {
         name: name("reports"),
         listeners: Vec::new(),
@@ -55,8 +60,16 @@ fn worker(node: &Node) -> Rc<Local> {
             body: b"the report"[..].into(),
         }),
     };
-    let plan =
-        plan::Plan { listeners: Vec::new(), routes: vec![Arc::new(route)], services: Vec::new() };
+    let listener = plan::Listener {
+        name: name("web"),
+        protocol: plan::Protocol::Http,
+        http: plan::Http::default(),
+    };
+    let plan = plan::Plan {
+        listeners: vec![listener],
+        routes: vec![Arc::new(route)],
+        services: Vec::new(),
+    };
     let registry =
         Registry::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
@@ -91,9 +104,19 @@ fn handlers(node: &Node) -> Handlers {
     targets.register(Handlers::default())
 }
 
+/// Asks a worker as a client of its listener would.
+async fn request(local: &Rc<Local>, request: Request) -> Response {
+    let front = Front::new(local.clone(), name("web"));
+    let address = Address::Unix(std::path::PathBuf::new());
+    let Call { mut head, body, alarm, .. } = call(request);
+    head.fields.add(Known::Host, b"test");
+    let peer = Rc::new(Peer { address, local: None, tls: None });
+    front.call(message::Request { head, body, peer, alarm, inform: Inform::default() }).await
+}
+
 /// Asks what a route would be bound to.
 async fn ask(node: &Node, local: &Rc<Local>, binding: &Binding, call: Call) -> Result<Reply> {
-    handlers(node).bind(binding).unwrap().call(local, call).await
+    handlers(node).target(binding).unwrap().call(local, call).await
 }
 
 fn name(text: &str) -> Name {
@@ -205,20 +228,18 @@ async fn a_route_answers_later() {
     let node = Node::new().await;
     run(async {
         let local = worker(&node);
-        let request = |prefer: &str| {
+        let asked = |prefer: &str| {
             Request::new(Method::Post, "/reports").with_field("prefer", prefer).with_body("x")
         };
-        let asked = call(request("respond-async, wait=60"));
-        let reply = ask(&node, &local, &later(), asked).await.unwrap();
+        let reply = request(&local, asked("respond-async, wait=60")).await;
         assert_eq!(reply.head.status, 201);
         let applied = reply.head.fields.named("preference-applied");
         assert_eq!(applied, Some(&b"respond-async, wait=60"[..]));
         assert_eq!(&reply.body.collect(100).await.unwrap()[..], b"the report");
 
-        let asked = call(request("respond-async"));
-        let (status, fields, _) = read(ask(&node, &local, &later(), asked).await).await;
-        assert_eq!(status, 202);
-        let location = fields.get_str(Known::Location).unwrap().to_owned();
+        let reply = request(&local, asked("respond-async")).await;
+        assert_eq!(reply.head.status, 202);
+        let location = reply.head.fields.get_str(Known::Location).unwrap().to_owned();
         let told = node.get(&format!("{location}?wait=60s")).await.expect(200);
         assert_eq!(
             (&told["state"], &told["status"], &told["body"]),
@@ -233,9 +254,12 @@ async fn a_route_answers_later() {
         node.delete(&location).await.refused(409, "version_conflict");
         node.get("/v1/operations/nonsense").await.refused(404, "no_message");
 
-        let asked = call(request("respond-async").with_field("weft-callback", "https://a.example"));
-        let refused = ask(&node, &local, &later(), asked).await.err().unwrap();
-        assert_eq!(refused.reason().word(), "malformed_request");
+        let told = asked("respond-async").with_field("weft-callback", "https://a.example");
+        let refused = request(&local, told).await;
+        assert_eq!(refused.head.status, 400);
+        let problem = refused.body.collect(1000).await.unwrap();
+        let problem: Value = serde_json::from_slice(&problem).unwrap();
+        assert_eq!(problem["type"], "urn:weft:problem:malformed_request");
     })
     .await;
 }

@@ -1,8 +1,9 @@
-//! What a route has in a local handler: a name, and settings that only the handler understands.
+//! What a route has in a local handler or in a policy of another crate: a name, and settings that only
+//! they understand.
 
 use std::{any::Any, fmt, sync::Arc};
 
-/// Settings of a local handler, made by the configuration. The request path can tell whether they are
+/// Settings of a local handler or a policy, made by the configuration. The request path can tell whether they are
 /// still the same and show them to people: what [`Display`](fmt::Display) says is where requests go.
 pub trait Settings: Any + fmt::Debug + fmt::Display + Send + Sync {
     /// Whether others are of the same kind and say the same.
@@ -16,7 +17,7 @@ impl<T: Any + PartialEq + fmt::Debug + fmt::Display + Send + Sync> Settings for 
     }
 }
 
-/// A local handler by its name, and what it is told.
+/// A local handler or a policy by its name, and what it is told.
 #[derive(Clone, Debug)]
 pub struct Binding {
     /// The name of the handler.

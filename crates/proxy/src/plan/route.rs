@@ -131,8 +131,8 @@ pub struct Policy {
     pub fault: Option<Fault>,
     /// What answers when the target cannot.
     pub fallback: Option<Fallback>,
-    /// The handler that keeps a request whose client may be answered later, and does ask to be.
-    pub respond_async: Option<Binding>,
+    /// Policies of other crates; each says itself where it stands in the order.
+    pub policies: Vec<Binding>,
 }
 
 /// The largest request body.

@@ -58,20 +58,23 @@ impl Source for Silent {
     }
 }
 
-const fn bytes_max(max: u64) -> Bounds {
-    Bounds { bytes_max: Some(max), until: Deadline::NONE, span: Duration::ZERO }
+/// A body that is held to so many bytes.
+fn limited(body: Body, bytes_max: u64, upload: &Rc<Upload>) -> Result<Body> {
+    let bounds = Bounds { until: Deadline::NONE, span: Duration::ZERO };
+    let body = Limited::wrap(body, bounds, upload);
+    upload.limit(body.length(), bytes_max).map(|()| body)
 }
 
 #[test]
 fn a_limit_is_kept_by_declaration_and_by_count() {
     let upload = Rc::<Upload>::default();
-    assert!(Limited::wrap(Body::full("12345"), bytes_max(4), &upload).is_err());
-    let body = Limited::wrap(pieces(&[b"123", b"45"]), bytes_max(4), &upload).unwrap();
+    assert!(limited(Body::full("12345"), 4, &upload).is_err());
+    let body = limited(pieces(&[b"123", b"45"]), 4, &upload).unwrap();
     let error = block(read(body)).unwrap_err();
     assert_eq!(error.reason(), Reason::BodyTooLarge);
     assert_eq!(upload.stage(), Stage::Broken);
     let upload = Rc::<Upload>::default();
-    let body = Limited::wrap(pieces(&[b"123", b"4"]), bytes_max(4), &upload).unwrap();
+    let body = limited(pieces(&[b"123", b"4"]), 4, &upload).unwrap();
     assert_eq!(block(read(body)).unwrap(), b"1234");
     assert_eq!(upload.bytes(), 4);
     assert_eq!(upload.stage(), Stage::Whole);
@@ -81,8 +84,8 @@ fn a_limit_is_kept_by_declaration_and_by_count() {
 fn a_body_that_moves_too_slowly_ends_at_its_own_limit() {
     let upload = Rc::<Upload>::default();
     let until = Deadline::after(SystemClock::tick(), Duration::from_millis(5));
-    let bounds = Bounds { bytes_max: None, until, span: Duration::from_millis(5) };
-    let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload).unwrap();
+    let bounds = Bounds { until, span: Duration::from_millis(5) };
+    let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload);
     assert_eq!(block(read(body)).unwrap_err().reason(), Reason::BodyTimeout);
     assert_eq!(upload.blame(Reason::UpstreamIncomplete), Reason::BodyTimeout);
 }
@@ -100,7 +103,7 @@ fn the_services_time_begins_when_it_has_the_request() {
         upload: upload.clone(),
         queued: Queued::default(),
     };
-    let mut body = Limited::wrap(pieces(&[b"a", b"", b"b"]), bytes_max(9), &upload).unwrap();
+    let mut body = limited(pieces(&[b"a", b"", b"b"]), 9, &upload).unwrap();
     let mut pace = Pace::new(began);
     let later = began.plus(Duration::from_secs(100));
     assert_eq!(times.limit(began, &mut pace).at, began.plus(second), "it takes nothing");
@@ -165,10 +168,10 @@ fn a_body_that_is_held_back_costs_the_service_nothing() {
         queued: Queued::default(),
     };
     let mut cx = Context::from_waker(std::task::Waker::noop());
-    let mut body = Limited::wrap(Body::Source(Box::new(Silent)), bytes_max(9), &upload).unwrap();
+    let mut body = limited(Body::Source(Box::new(Silent)), 9, &upload).unwrap();
     assert!(body.poll_begun(&mut cx).is_pending());
     assert_eq!(times.limit(began, &mut Pace::new(began)).at, Tick::NEVER);
-    let mut body = Limited::wrap(pieces(&[b"a"]), bytes_max(9), &upload).unwrap();
+    let mut body = limited(pieces(&[b"a"]), 9, &upload).unwrap();
     assert!(body.poll_begun(&mut cx).is_ready(), "it is here: nothing is held back");
     assert_eq!(upload.stage(), Stage::Moving);
 }
@@ -181,7 +184,7 @@ fn a_callers_own_deadline_counts_from_the_beginning() {
     let per_try = Some(Duration::from_secs(3));
     let queued = Queued::default();
     let times = Times { began, asked, request: None, per_try, upload: upload.clone(), queued };
-    let _body = Limited::wrap(pieces(&[b""]), bytes_max(9), &upload).unwrap();
+    let _body = limited(pieces(&[b""]), 9, &upload).unwrap();
     let limit = times.limit(began, &mut Pace::new(began));
     assert_eq!((limit.at, limit.of), (asked.tick(), LimitOf::Caller));
 }
@@ -189,7 +192,7 @@ fn a_callers_own_deadline_counts_from_the_beginning() {
 #[test]
 fn a_response_ends_when_the_client_breaks_its_request_off() {
     let upload = Rc::<Upload>::default();
-    let body = Limited::wrap(pieces(&[b"12345"]), bytes_max(4), &upload).unwrap();
+    let body = limited(pieces(&[b"12345"]), 4, &upload).unwrap();
     let mut response = Answering::wrap(Body::Source(Box::new(Silent)), &upload);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(response.poll_frame(&mut cx).is_pending());

@@ -64,11 +64,34 @@ pub struct Entry<'a> {
     pub tls_version: &'a str,
     /// The server name that the client asked for.
     pub sni: &'a str,
+    /// What else was found out, as [`push_fact`] writes it.
+    pub facts: &'a [u8],
+}
+
+/// Adds a name and a value to the facts of an entry. The name is one word in lower case, unlike those of
+/// the fields that an entry has already.
+pub fn push_fact(name: &str, value: &str, to: &mut Vec<u8>) {
+    for text in [name, value] {
+        let length = text.len().min(usize::from(u16::MAX));
+        to.extend_from_slice(&(length as u16).to_le_bytes());
+        to.extend_from_slice(&text.as_bytes()[..length]);
+    }
+}
+
+/// The facts of an entry, but for one that was cut off.
+pub(super) fn facts(mut from: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let mut next = move || {
+        let length = usize::from(u16::from_le_bytes(take(&mut from)?));
+        let (text, rest) = from.split_at_checked(length)?;
+        from = rest;
+        Some(text)
+    };
+    std::iter::from_fn(move || Some((own(next()?), next()?)))
 }
 
 const NONE: u8 = u8::MAX;
 const NEVER: u64 = u64::MAX;
-const TEXTS: usize = 13;
+const TEXTS: usize = 14;
 /// The length of what stands before the texts: eight-byte numbers and the trace id, two-byte numbers,
 /// reason, gRPC status and address family, the client's address, and the lengths of the texts.
 const HEAD: usize = 5 * 8 + 16 + 2 * 2 + 3 + 18 + 2 * TEXTS;
@@ -89,6 +112,7 @@ impl<'a> Entry<'a> {
             self.path,
             self.request_id,
             self.user_agent,
+            self.facts,
         ]
     }
 
@@ -179,6 +203,7 @@ impl<'a> Entry<'a> {
         entry.path = text()?;
         entry.request_id = text()?;
         entry.user_agent = text()?;
+        entry.facts = text()?;
         Some(entry)
     }
 }

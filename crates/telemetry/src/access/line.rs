@@ -5,7 +5,7 @@
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
-use super::{Entry, Format};
+use super::{Entry, Format, entry::facts};
 use crate::trace::trace_id_hex;
 
 const MONTHS: [&str; 12] =
@@ -73,6 +73,9 @@ fn json(entry: &Entry<'_>, to: &mut Vec<u8>) {
         field(to, "trace_id", &trace_id_hex(entry.trace_id));
     }
     field(to, "user_agent", entry.user_agent);
+    for (name, value) in facts(entry.facts) {
+        field(to, name, value);
+    }
     to.push(b'}');
 }
 
@@ -146,6 +149,9 @@ fn text(entry: &Entry<'_>, to: &mut Vec<u8>) {
     }
     field(to, "tls_version", entry.tls_version.as_bytes());
     field(to, "sni", entry.sni.as_bytes());
+    for (name, value) in facts(entry.facts) {
+        field(to, name, value);
+    }
 }
 
 fn put(to: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
@@ -258,6 +264,7 @@ mod tests {
             user_agent: b"curl/8",
             tls_version: "TLSv1.3",
             sni: "shop.example",
+            facts: b"",
         }
     }
 
@@ -283,6 +290,20 @@ mod tests {
              \"request_id\":\"r-1\",\"trace_id\":\"00000000000000000000000000000abc\",\
              \"user_agent\":\"curl/8\"}\n"
         );
+    }
+
+    #[test]
+    fn facts_stand_last_and_are_escaped() {
+        let mut facts = Vec::new();
+        super::super::push_fact("consumer", "shop", &mut facts);
+        super::super::push_fact("version", "a\"b", &mut facts);
+        // Of what was cut off nothing is told.
+        facts.extend_from_slice(&[7, 0, b'x']);
+        let entry = Entry { facts: &facts, ..full() };
+        let text = line(&entry, Format::Text);
+        assert!(text.ends_with(" sni=shop.example consumer=shop version=\"a\\x22b\"\n"), "{text}");
+        let json = line(&entry, Format::Json);
+        assert!(json.ends_with(",\"consumer\":\"shop\",\"version\":\"a\\\"b\"}\n"), "{json}");
     }
 
     #[test]

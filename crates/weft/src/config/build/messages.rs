@@ -10,7 +10,7 @@ use weft_broker::{
 };
 use weft_kernel::{ByteSize, Name, Result};
 use weft_ledger::Durability;
-use weft_messages::{MESSAGES, PUBLISH, To};
+use weft_messages::{MESSAGES, PUBLISH, RESPOND_ASYNC, To};
 use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 
@@ -90,7 +90,7 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
             let is_messages =
                 |binding: &proxy::Binding| [PUBLISH, MESSAGES].contains(&binding.handler);
             matches!(&route.target, proxy::Target::Local(binding) if is_messages(binding))
-                || route.policy.respond_async.is_some()
+                || route.policy.policies.iter().any(|policy| policy.handler == RESPOND_ASYNC)
         });
     is_kept.then_some(messages)
 }

@@ -63,15 +63,20 @@ pub(in super::super) fn build(
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,
-        respond_async: section.respond_async.on().map(|later| {
-            let how = RespondAsync {
-                wait_max: later.wait_max.0,
-                keep: later.keep.0,
-                callbacks: later.callbacks.iter().cloned().collect(),
-            };
-            plan::Binding::new(RESPOND_ASYNC, how)
-        }),
+        policies: section.respond_async.on().map(respond_async).into_iter().collect(),
     })
+}
+
+/// The policy of requests that are answered later.
+fn respond_async(section: &policy::RespondAsync) -> plan::Binding {
+    plan::Binding::new(
+        RESPOND_ASYNC,
+        RespondAsync {
+            wait_max: section.wait_max.0,
+            keep: section.keep.0,
+            callbacks: section.callbacks.iter().cloned().collect(),
+        },
+    )
 }
 
 /// Refuses times that cannot be kept together.

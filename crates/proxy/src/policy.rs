@@ -1,0 +1,246 @@
+//! Policies: what is done to the requests and responses of a route, whoever answers them.
+//!
+//! A [`Policy`] has up to three sides. Its request side runs before anybody is asked, and may answer,
+//! wait, read or replace the body; its outgoing side changes what a service or handler is told, each time
+//! one is; its response side sees every response of the route, one that Weft gives itself too. The order
+//! is fixed by [`Stage`] and not by the configuration: requests pass it downwards, responses upwards. A
+//! route keeps a list for each side, and pays nothing for one that is empty.
+//!
+//! A policy of another crate is registered by a name ([`Handlers::with_policy`](crate::Handlers)) and made
+//! for a route by a [`PolicyMaker`]. A reload that leaves its settings as they are keeps the policy
+//! itself, and with it what it has counted.
+
+mod body_limit;
+mod context;
+mod fault;
+mod headers;
+mod mirror;
+
+use std::{any::Any, borrow::Cow, sync::Arc};
+
+use weft_kernel::{Error, Result};
+use weft_net::{alarm::Alarm, body::Body};
+
+pub use self::context::{OutgoingContext, RequestContext, ResponseContext};
+pub(crate) use self::{
+    body_limit::BodyLimit, fault::FaultInjection, headers::HeaderChanges, mirror::Mirror,
+};
+use crate::{
+    answer::{self, Answer},
+    exchange::Exchange,
+    handler::{LocalFuture, Reply},
+    plan::Binding,
+    route::Route,
+};
+
+/// The place of a policy in the order of all: requests pass from the first to the last, responses from
+/// the last to the first. Trace, access log, the client's address and the route stand before all of
+/// them; load shedding, bulkheads, breaker, timeout and retries, which belong to a service, after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Faults that are injected on purpose, so that nothing is spared them.
+    Fault,
+    /// The bound of the request body, within which those behind may read it.
+    BodyLimit,
+    /// What a browser asks before the request, and what every response says to it.
+    Cors,
+    /// Who the consumer is.
+    Authentication,
+    /// How often it may ask.
+    RateLimit,
+    /// What it may ask for.
+    Authorization,
+    /// Whether it has asked that already.
+    Idempotency,
+    /// Whether what it asks is well formed.
+    Validation,
+    /// Whether it is answered later.
+    Deferral,
+    /// Whether the answer is known.
+    Cache,
+    /// What is changed of request and response.
+    Transform,
+    /// Who gets a copy.
+    Mirror,
+}
+
+/// Which sides a policy has; those that it has not are never asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// [`Policy::request`].
+    pub request: bool,
+    /// [`Policy::outgoing`].
+    pub outgoing: bool,
+    /// [`Policy::response`].
+    pub response: bool,
+}
+
+/// What a policy makes of a request or a response.
+#[must_use]
+pub enum Flow<'a> {
+    /// It goes on.
+    Next,
+    /// This is the answer, whoever else would have given one.
+    Answer(Box<Reply>),
+    /// It is refused.
+    Refuse(Error),
+    /// It is not known yet: `None` goes on.
+    Wait(LocalFuture<'a, Result<Option<Reply>>>),
+}
+
+impl<'a> Flow<'a> {
+    /// The answer.
+    pub fn answer(reply: Reply) -> Self {
+        Self::Answer(Box::new(reply))
+    }
+
+    /// What the future will say. It may hold the context, and is dropped if the client goes away.
+    pub fn wait(future: impl Future<Output = Result<Option<Reply>>> + 'a) -> Self {
+        Self::Wait(Box::pin(future))
+    }
+}
+
+/// What is done to the requests and responses of a route.
+pub trait Policy: Send + Sync {
+    /// Its place in the order.
+    fn stage(&self) -> Stage;
+
+    /// The sides that it has.
+    fn sides(&self) -> Sides;
+
+    /// Judges a request.
+    fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
+        let _ = cx;
+        Flow::Next
+    }
+
+    /// Changes what whoever is asked is told: a service, another one after it, or a local handler.
+    fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
+        let _ = cx;
+    }
+
+    /// Changes or replaces a response.
+    fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
+        let _ = cx;
+        Flow::Next
+    }
+
+    /// Whether it has requests carried out by [`Origin`](crate::Origin) on the routes it stands on.
+    fn begins_requests(&self) -> bool {
+        false
+    }
+}
+
+/// Makes policies of the settings of routes. The node has one for each name.
+pub trait PolicyMaker: Send + Sync {
+    /// The policy of a route with these settings.
+    ///
+    /// # Errors
+    /// What is wrong with the settings.
+    fn make(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String>;
+}
+
+/// Something that a policy has found out, for those behind it and for what is told of the request.
+pub trait Fact: Any {
+    /// The name and the value under which access log and span tell it, if they shall. The name is one
+    /// word in lower case, and unlike every field that they have already.
+    fn told(&self) -> Option<(&'static str, Cow<'_, str>)> {
+        None
+    }
+}
+
+/// What the policies of a request have found out; each kind once.
+#[derive(Default)]
+pub(crate) struct Facts(Vec<Box<dyn Fact>>);
+
+impl Facts {
+    pub(crate) fn leave<F: Fact>(&mut self, fact: F) {
+        self.0.retain(|known| !(&**known as &dyn Any).is::<F>());
+        self.0.push(Box::new(fact));
+    }
+
+    pub(crate) fn get<F: Fact>(&self) -> Option<&F> {
+        self.0.iter().find_map(|known| (&**known as &dyn Any).downcast_ref())
+    }
+
+    /// What is to be told of them.
+    pub(crate) fn told(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        self.0.iter().filter_map(|fact| fact.told())
+    }
+}
+
+/// Leads a request through the request sides of its route's policies; gives the answer of the one that
+/// answers.
+pub(crate) async fn requests(
+    route: &Route,
+    exchange: &mut Exchange,
+    body: &mut Body,
+    alarm: &Alarm,
+) -> Result<Option<Answer>> {
+    for policy in &route.policies.requests {
+        let (exchange, body) = (&mut *exchange, &mut *body);
+        let mut cx = RequestContext { exchange, route, body, alarm };
+        let reply = match policy.request(&mut cx) {
+            Flow::Next => continue,
+            Flow::Answer(reply) => Some(*reply),
+            Flow::Refuse(error) => return Err(error),
+            Flow::Wait(future) => future.await?,
+        };
+        if let Some(reply) = reply {
+            return Ok(Some(Answer::from(reply)));
+        }
+    }
+    Ok(None)
+}
+
+/// Leads a response through the response sides of its route's policies.
+pub(crate) async fn responses(exchange: &mut Exchange, answer: &mut Answer) {
+    let Some(route) = exchange.record.route.clone() else { return };
+    for policy in route.policies.responses.iter().rev() {
+        let outcome = {
+            let mut cx = ResponseContext { exchange: &mut *exchange, answer: &mut *answer };
+            match policy.response(&mut cx) {
+                Flow::Next => continue,
+                Flow::Answer(reply) => Ok(Some(*reply)),
+                Flow::Refuse(error) => Err(error),
+                Flow::Wait(future) => future.await,
+            }
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(reply)) => *answer = Answer::from(reply),
+            Err(error) => *answer = answer::problem(exchange, &error, None),
+        }
+    }
+}
+
+/// The policies of a route, by the sides that they have.
+#[derive(Default)]
+pub(crate) struct Policies {
+    pub(crate) requests: Box<[Arc<dyn Policy>]>,
+    pub(crate) outgoings: Box<[Arc<dyn Policy>]>,
+    pub(crate) responses: Box<[Arc<dyn Policy>]>,
+    /// Those of other crates, in the order of their bindings.
+    pub(crate) named: Box<[Arc<dyn Policy>]>,
+    /// Whether one of them has requests carried out on the route.
+    pub(crate) begin_requests: bool,
+}
+
+impl Policies {
+    /// Puts policies in order; `named` are those of other crates.
+    pub(crate) fn new(mut all: Vec<Arc<dyn Policy>>, named: Vec<Arc<dyn Policy>>) -> Self {
+        all.extend(named.iter().cloned());
+        // Those of one stage stay as they are.
+        all.sort_by_key(|policy| policy.stage());
+        let with = |has: fn(Sides) -> bool| {
+            all.iter().filter(|policy| has(policy.sides())).cloned().collect::<Box<[_]>>()
+        };
+        Self {
+            requests: with(|sides| sides.request),
+            outgoings: with(|sides| sides.outgoing),
+            responses: with(|sides| sides.response),
+            begin_requests: all.iter().any(|policy| policy.begins_requests()),
+            named: named.into(),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What policies see of a request and a response, and may do to them.
+//!
+//! The contexts are narrow on purpose: what the request path counts, holds and decides is not reached
+//! through them. Time, chance and whatever else is of one worker is taken from them, so that a policy
+//! itself can be shared by all workers.
+
+use std::{
+    cell::RefMut,
+    net::IpAddr,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, SystemClock, Tick};
+use weft_net::{
+    alarm::Alarm,
+    body::{Body, Frame, Source},
+    message::Peer,
+};
+use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
+
+use super::{Fact, Facts};
+use crate::{
+    answer::Answer, exchange::Exchange, handler::Call, local::Local, origin::LISTENER, outgoing,
+    received::Received, route::Route,
+};
+
+/// A request before anybody is asked.
+pub struct RequestContext<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) route: &'a Route,
+    pub(crate) body: &'a mut Body,
+    pub(crate) alarm: &'a Alarm,
+}
+
+impl RequestContext<'_> {
+    /// The head as it was received, checked and with a normal path. What is to be changed of it for
+    /// whoever is asked is changed by [`Policy::outgoing`](super::Policy::outgoing).
+    pub fn head(&self) -> &RequestHead {
+        &self.exchange.received.head
+    }
+
+    /// The name of the route.
+    pub fn route(&self) -> &Name {
+        &self.route.name
+    }
+
+    /// The name of the listener.
+    pub fn listener(&self) -> &Name {
+        &self.exchange.view.listener.name
+    }
+
+    /// Whether the request began inside Weft: a delivery that is pushed, or an operation.
+    pub fn is_internal(&self) -> bool {
+        self.listener().as_str() == LISTENER
+    }
+
+    /// The connection that it came by.
+    pub fn peer(&self) -> &Peer {
+        &self.exchange.received.peer
+    }
+
+    /// The client's address, as far as it can be believed.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.exchange.received.client
+    }
+
+    /// Whether the client came by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.exchange.received.secure
+    }
+
+    /// Whether it is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.exchange.received.grpc.is_some()
+    }
+
+    /// The id by which the request is found in every log.
+    pub fn request_id(&self) -> &str {
+        self.exchange.received.request_id.as_str()
+    }
+
+    /// The deadline that the caller set itself.
+    pub fn deadline(&self) -> Deadline {
+        self.exchange.received.deadline
+    }
+
+    /// The clock as it was last looked at; [`wait`](Self::wait) looks at it again.
+    pub fn now(&self) -> Tick {
+        self.exchange.now
+    }
+
+    /// The worker.
+    pub fn local(&self) -> &Rc<Local> {
+        &self.exchange.local
+    }
+
+    /// The worker's chance. Not to be held over an await.
+    pub fn rng(&self) -> RefMut<'_, Rng> {
+        self.exchange.local.rng.borrow_mut()
+    }
+
+    /// Waits until then.
+    pub async fn wait(&mut self, until: Tick) {
+        self.alarm.until(until).await;
+        self.exchange.now = SystemClock::tick();
+    }
+
+    /// Leaves a fact for those behind; one of its kind that is there already goes.
+    pub fn leave(&mut self, fact: impl Fact) {
+        self.exchange.record.facts.leave(fact);
+    }
+
+    /// A fact that was left before.
+    pub fn fact<F: Fact>(&self) -> Option<&F> {
+        self.exchange.record.facts.get()
+    }
+
+    /// Bounds the body; the least of several bounds counts.
+    ///
+    /// # Errors
+    /// [`Reason::BodyTooLarge`] if the body says itself that it is longer.
+    pub fn limit_body(&mut self, bytes_max: u64) -> Result<()> {
+        self.exchange.upload.limit(self.body.length(), bytes_max)
+    }
+
+    /// Reads the body whole, and leaves it for those behind.
+    ///
+    /// # Errors
+    /// [`Reason::BodyTooLarge`] if it is longer than `bytes_max`, and what breaks it off.
+    pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
+        let bytes = read(self.body, bytes_max).await?;
+        self.exchange.now = SystemClock::tick();
+        Ok(bytes)
+    }
+
+    /// Puts another body in the place of what is left of the one there is.
+    pub fn set_body(&mut self, body: impl Into<Bytes>) {
+        *self.body = Body::full(body);
+    }
+
+    /// The request as a local handler is handed it, body and all, to be carried out later: told of the
+    /// client and the way as a service would be, but not of a deadline, since nobody waits for it.
+    pub fn take_call(&mut self) -> Call {
+        let Exchange { view, received, .. } = &mut *self.exchange;
+        let mut head = received.head_for(true);
+        outgoing::hand_on(received, &view.listener.http.via, &mut head);
+        const NOT_KEPT: [Known; 4] =
+            [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
+        NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
+        let body = std::mem::take(self.body);
+        Call::of(received, head, self.route, body, self.alarm)
+    }
+}
+
+/// A request as a service or a local handler is about to be asked it.
+pub struct OutgoingContext<'a> {
+    pub(crate) local: &'a Rc<Local>,
+    pub(crate) received: &'a Received,
+    pub(crate) facts: &'a Facts,
+    pub(crate) head: &'a mut RequestHead,
+    /// The body, when a service is asked first.
+    pub(crate) body: Option<&'a mut Body>,
+    pub(crate) service: Option<&'a Name>,
+}
+
+impl OutgoingContext<'_> {
+    /// The head as it is so far.
+    pub fn head(&self) -> &RequestHead {
+        self.head
+    }
+
+    /// The head, to be changed.
+    pub fn head_mut(&mut self) -> &mut RequestHead {
+        self.head
+    }
+
+    /// The service that is asked; `None` for a local handler.
+    pub fn service(&self) -> Option<&Name> {
+        self.service
+    }
+
+    /// The client's address, as far as it can be believed.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.received.client
+    }
+
+    /// Whether it is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.received.grpc.is_some()
+    }
+
+    /// A fact that was left before.
+    pub fn fact<F: Fact>(&self) -> Option<&F> {
+        self.facts.get()
+    }
+
+    /// The worker.
+    pub fn local(&self) -> &Rc<Local> {
+        self.local
+    }
+
+    /// The worker's chance.
+    pub fn rng(&self) -> RefMut<'_, Rng> {
+        self.local.rng.borrow_mut()
+    }
+}
+
+/// A response on its way to the client, whoever has given it.
+pub struct ResponseContext<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) answer: &'a mut Answer,
+}
+
+impl ResponseContext<'_> {
+    /// The head of the request: as it was received, or as the service was told it.
+    pub fn request(&self) -> &RequestHead {
+        self.exchange.head()
+    }
+
+    /// The head of the response.
+    pub fn head(&self) -> &ResponseHead {
+        &self.answer.head
+    }
+
+    /// The head of the response, to be changed.
+    pub fn head_mut(&mut self) -> &mut ResponseHead {
+        &mut self.answer.head
+    }
+
+    /// Why Weft itself answers, if it does so because it could not or would not do what was asked.
+    pub fn reason(&self) -> Option<Reason> {
+        self.exchange.record.reason
+    }
+
+    /// Whether a service has answered.
+    pub fn is_from_service(&self) -> bool {
+        self.exchange.record.answered.is_some() && self.exchange.record.reason.is_none()
+    }
+
+    /// Whether the connection is joined to another after this response.
+    pub fn is_tunnel(&self) -> bool {
+        self.answer.tunnel.is_some()
+    }
+
+    /// The time since the request came.
+    pub fn took(&self) -> std::time::Duration {
+        SystemClock::tick().since(self.exchange.received.began)
+    }
+
+    /// The worker.
+    pub fn local(&self) -> &Rc<Local> {
+        &self.exchange.local
+    }
+
+    /// The worker's chance. Not to be held over an await.
+    pub fn rng(&self) -> RefMut<'_, Rng> {
+        self.exchange.local.rng.borrow_mut()
+    }
+
+    /// Leaves a fact for those that see the response after this one, and for what is told.
+    pub fn leave(&mut self, fact: impl Fact) {
+        self.exchange.record.facts.leave(fact);
+    }
+
+    /// A fact that was left before.
+    pub fn fact<F: Fact>(&self) -> Option<&F> {
+        self.exchange.record.facts.get()
+    }
+
+    /// Reads the body whole, and leaves it for those behind.
+    ///
+    /// # Errors
+    /// [`Reason::UpstreamIncomplete`] if it is longer than `bytes_max`, and what breaks it off.
+    pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
+        read(&mut self.answer.body, bytes_max).await.map_err(|error| match error.reason() {
+            // The client has sent nothing that is too large.
+            Reason::BodyTooLarge => Error::new(
+                Reason::UpstreamIncomplete,
+                format!("the response is longer than the {bytes_max} bytes that a policy reads"),
+            ),
+            _ => error,
+        })
+    }
+
+    /// Puts another body in the place of the one there is.
+    pub fn set_body(&mut self, body: impl Into<Bytes>) {
+        self.answer.head.fields.remove(Known::ContentLength);
+        self.answer.body = Body::full(body);
+    }
+}
+
+/// Reads a body whole, and puts what was read in its place.
+async fn read(body: &mut Body, bytes_max: usize) -> Result<Bytes> {
+    let mut from = std::mem::take(body);
+    let (mut all, mut trailers) = (Vec::new(), None);
+    while let Some(frame) = from.frame().await {
+        match frame? {
+            Frame::Data(bytes) if all.len() + bytes.len() > bytes_max => {
+                let say =
+                    format!("the body is larger than the {bytes_max} bytes that are read of it");
+                return Err(Error::new(Reason::BodyTooLarge, say));
+            }
+            Frame::Data(bytes) => all.extend_from_slice(&bytes),
+            Frame::Trailers(fields) => trailers = Some(fields),
+        }
+    }
+    let all = Bytes::from(all);
+    *body = match trailers {
+        None => Body::full(all.clone()),
+        Some(trailers) => {
+            Body::Source(Box::new(Read { data: Some(all.clone()), trailers: Some(trailers) }))
+        }
+    };
+    Ok(all)
+}
+
+/// A body that was read whole, with its trailers.
+struct Read {
+    data: Option<Bytes>,
+    trailers: Option<Fields>,
+}
+
+impl Source for Read {
+    fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let data = self.data.take().filter(|data| !data.is_empty()).map(Frame::Data);
+        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::Trailers)).map(Ok))
+    }
+
+    fn length(&self) -> Length {
+        Length::Unknown
+    }
+}

@@ -159,12 +159,13 @@ async fn run(
         former.ready().await?;
         tracing::info!("took over the listening sockets of the former process");
     }
+    // Before anybody is told: who is told may end it at once.
+    start.is_over();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers = node.workers.count(),
         "weft is up"
     );
-    start.is_over();
     let mut offer = std::pin::pin!(node.offer(admin_socket.as_ref()));
     let mut tidy = tokio::time::interval(TIDY);
     loop {

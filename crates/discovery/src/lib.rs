@@ -9,27 +9,29 @@
 //! Invariants: a drained or removed endpoint is never picked; an ejected one only for its single
 //! probe; one with a bad verdict only when so few are left that the verdicts are not believed
 //! (panic), or when nothing else is left. At most half of a service's endpoints are ejected. An
-//! endpoint keeps its state over reloads and re-resolutions for as long as it stays.
+//! endpoint keeps its state over reloads and new sets of its sources for as long as it stays.
 //!
 //! Deliberately absent: connections and pools (they ask [`Endpoint::is_gone`]), retries, and how a
 //! request becomes a hash (the caller hands in a number).
 //!
-//! Reading order: [`options`], [`endpoint`], [`set`], [`balance`], [`service`], [`resolve`],
-//! [`health`], [`registry`].
+//! Reading order: [`options`], [`endpoint`], [`set`], [`balance`], [`service`], [`source`],
+//! [`resolve`], [`health`], [`services`].
 
 pub mod balance;
 pub mod endpoint;
 pub mod health;
 pub mod options;
-pub mod registry;
 pub mod resolve;
 pub mod service;
+pub mod services;
 pub mod set;
+pub mod source;
 
 pub use endpoint::{Endpoint, InFlight, Outcome};
 pub use options::{
-    Algorithm, Check, Dns, EndpointOptions, Family, Health, ProbeTls, ServiceOptions, Source,
+    Algorithm, Check, Dns, EndpointOptions, Family, Health, Location, ProbeTls, ServiceOptions,
 };
-pub use registry::{Changed, Registry};
 pub use service::{Pick, Service};
+pub use services::{Changed, Services};
 pub use set::{EndpointSet, Member};
+pub use source::{Feed, Instance, Source};

@@ -2,7 +2,7 @@
 //!
 //! Plain values with the defaults of the design; reading them from a file is done above this room.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -66,11 +66,11 @@ impl ServiceOptions {
     }
 }
 
-/// One address, or one name that resolves to several.
-#[derive(Clone, Debug, PartialEq)]
+/// One address, or what tells of several.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointOptions {
     /// Where it is.
-    pub source: Source,
+    pub location: Location,
     /// Its share of the traffic beside the others; 0 counts as 1. Default: 1.
     pub weight: u32,
     /// The zone it stands in.
@@ -81,14 +81,14 @@ pub struct EndpointOptions {
 
 impl EndpointOptions {
     /// An endpoint with every default.
-    pub fn new(source: Source) -> Self {
-        Self { source, weight: 1, zone: None, priority: 0 }
+    pub fn new(location: Location) -> Self {
+        Self { location, weight: 1, zone: None, priority: 0 }
     }
 }
 
-/// Where endpoints come from.
+/// Where endpoints are, or where they are told of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum Location {
     /// A socket address or a path.
     Address(Address),
     /// The A and AAAA records of a host.
@@ -100,13 +100,23 @@ pub enum Source {
     },
     /// The SRV records of a name, which carry port, priority and weight.
     Srv(Arc<str>),
+    /// The endpoints that stand in a file, in a format of [`crate::source::file`].
+    File(Arc<Path>),
+    /// The endpoints that a source of another kind tells; see
+    /// [`Services::add_kind`](crate::Services::add_kind).
+    Other {
+        /// The kind, as it was registered.
+        kind: Arc<str>,
+        /// What the source is asked for.
+        name: Arc<str>,
+    },
 }
 
 /// A text that names no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseSourceError(String);
+pub struct ParseLocationError(String);
 
-impl fmt::Display for ParseSourceError {
+impl fmt::Display for ParseLocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -117,7 +127,7 @@ impl fmt::Display for ParseSourceError {
     }
 }
 
-impl std::error::Error for ParseSourceError {}
+impl std::error::Error for ParseLocationError {}
 
 /// The longest name that DNS carries, in bytes of text.
 const HOST_BYTES_MAX: usize = 253;
@@ -136,11 +146,11 @@ fn is_host(text: &str) -> bool {
         && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-impl FromStr for Source {
-    type Err = ParseSourceError;
+impl FromStr for Location {
+    type Err = ParseLocationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fail = || ParseSourceError(text.chars().take(160).collect());
+        let fail = || ParseLocationError(text.chars().take(160).collect());
         if let Some(name) = text.strip_prefix("srv:") {
             return if is_host(name) { Ok(Self::Srv(name.into())) } else { Err(fail()) };
         }
@@ -154,12 +164,14 @@ impl FromStr for Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Host { host, port } => write!(f, "{host}:{port}"),
             Self::Srv(name) => write!(f, "srv:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Other { kind, name } => write!(f, "{kind}:{name}"),
         }
     }
 }
@@ -392,10 +404,10 @@ mod tests {
             "unix:/run/orders.sock",
             "1.2.3.4.example:80",
         ] {
-            let source: Source = text.parse().unwrap();
+            let source: Location = text.parse().unwrap();
             assert_eq!(source.to_string(), text);
         }
-        assert!(matches!("localhost:80".parse(), Ok(Source::Host { port: 80, .. })));
+        assert!(matches!("localhost:80".parse(), Ok(Location::Host { port: 80, .. })));
     }
 
     #[test]
@@ -423,7 +435,7 @@ mod tests {
             "http://orders:80",
             &long,
         ] {
-            assert!(text.parse::<Source>().is_err(), "{text}");
+            assert!(text.parse::<Location>().is_err(), "{text}");
         }
     }
 
@@ -431,8 +443,8 @@ mod tests {
         #[test]
         fn any_text_is_read_without_panic(text in any::<String>(), port in any::<u16>()) {
             for text in [text.clone(), format!("{text}:{port}"), format!("srv:{text}")] {
-                if let Ok(source) = text.parse::<Source>() {
-                    let again = source.to_string().parse::<Source>();
+                if let Ok(source) = text.parse::<Location>() {
+                    let again = source.to_string().parse::<Location>();
                     prop_assert_eq!(again.ok(), Some(source));
                 }
             }
@@ -440,13 +452,13 @@ mod tests {
 
         #[test]
         fn hosts_keep_their_port(host in "[a-z][a-z0-9]{0,20}(\\.[a-z]{1,10}){0,3}", port in 1u16..) {
-            let read = format!("{host}:{port}").parse::<Source>();
-            prop_assert_eq!(read, Ok(Source::Host { host: host.as_str().into(), port }));
+            let read = format!("{host}:{port}").parse::<Location>();
+            prop_assert_eq!(read, Ok(Location::Host { host: host.as_str().into(), port }));
         }
 
         #[test]
         fn errors_are_short(text in prop::string::string_regex("[ -~]{0,400}").unwrap()) {
-            if let Err(error) = text.parse::<Source>() {
+            if let Err(error) = text.parse::<Location>() {
                 prop_assert_eq!(error.to_string().len() < 400, true);
             }
         }

@@ -11,9 +11,10 @@ mod resolution;
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use dns::Hickory;
-pub use resolution::{EMPTY_BELIEVED, Resolution, State};
+pub use resolution::{EMPTY_BELIEVED, Resolution};
 
-use crate::options::{Family, Source};
+use crate::options::{Family, Location};
+pub use crate::source::State;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,14 +38,14 @@ pub enum Query {
 }
 
 impl Query {
-    /// What is to be asked for a source; `None` for one that is an address already.
-    pub fn of(source: &Source, family: Family) -> Option<Self> {
-        match source {
-            Source::Address(_) => None,
-            Source::Host { host, port } => {
+    /// What is to be asked for a location; `None` for one that is no name.
+    pub fn of(location: &Location, family: Family) -> Option<Self> {
+        match location {
+            Location::Host { host, port } => {
                 Some(Self::Host { host: Arc::clone(host), port: *port, family })
             }
-            Source::Srv(name) => Some(Self::Srv { name: Arc::clone(name), family }),
+            Location::Srv(name) => Some(Self::Srv { name: Arc::clone(name), family }),
+            Location::Address(_) | Location::File(_) | Location::Other { .. } => None,
         }
     }
 }

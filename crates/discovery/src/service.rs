@@ -21,6 +21,7 @@ use crate::{
     endpoint::{Endpoint, Home, Key, NEVER, UNWELL, Verdict},
     options::ServiceOptions,
     set::{EndpointSet, Member},
+    source::Metadata,
 };
 
 /// How often in a row an endpoint may be missed that is taken to be restarting: for some seconds, as
@@ -71,6 +72,7 @@ pub(crate) struct Wanted {
     pub(crate) key: Key,
     pub(crate) weight: u32,
     pub(crate) priority: u16,
+    pub(crate) metadata: Arc<Metadata>,
 }
 
 /// How many endpoints came and went.
@@ -256,7 +258,7 @@ impl Service {
         let known: std::collections::HashMap<&Key, &Member> =
             old_members.iter().map(|member| (member.endpoint.key(), member)).collect();
         let mut seen = std::collections::HashSet::with_capacity(wanted.len());
-        for Wanted { key, weight, priority } in wanted {
+        for Wanted { key, weight, priority, metadata } in wanted {
             if !seen.insert(key.clone()) {
                 continue;
             }
@@ -271,7 +273,7 @@ impl Service {
                 endpoint.forget_verdict();
             }
             moved.added += usize::from(new);
-            members.push(Member::new(endpoint, weight, priority));
+            members.push(Member::new(endpoint, weight, priority, metadata));
         }
         self.home.count(options.bounded_load.is_some());
         let set = Arc::new(EndpointSet::build(members, &options));

@@ -15,6 +15,7 @@ use crate::{
     balance::Table,
     endpoint::{Endpoint, NEVER, UNWELL},
     options::ServiceOptions,
+    source::Metadata,
 };
 
 /// An endpoint with what it weighs in this set.
@@ -26,6 +27,8 @@ pub struct Member {
     pub weight: u32,
     /// Its tier: a higher number is used only when no lower one can be.
     pub priority: u16,
+    /// What its source says of it beside.
+    pub metadata: Arc<Metadata>,
     /// Its breaker, so that a pick need not follow the endpoint's own reference.
     pub(crate) ejection: Option<Arc<Ejection>>,
     /// Its weight relative to the mean of its group.
@@ -34,9 +37,14 @@ pub struct Member {
 
 impl Member {
     /// An endpoint in a set; a weight of 0 counts as 1.
-    pub(crate) fn new(endpoint: Arc<Endpoint>, weight: u32, priority: u16) -> Self {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        weight: u32,
+        priority: u16,
+        metadata: Arc<Metadata>,
+    ) -> Self {
         let ejection = endpoint.ejection();
-        Self { endpoint, weight: weight.max(1), priority, ejection, share: 1.0 }
+        Self { endpoint, weight: weight.max(1), priority, metadata, ejection, share: 1.0 }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_discovery::registry::Prepared;
+use weft_discovery::services::Prepared;
 use weft_kernel::{Name, Tick};
 use weft_telemetry::metrics;
 

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use weft_discovery::Registry;
+use weft_discovery::Services;
 use weft_kernel::SystemClock;
 use weft_net::{
     Stop, Workers,
@@ -70,7 +70,7 @@ pub struct Node {
     /// What in the node routes and listeners can name.
     handlers: Handlers,
     /// The services, which every node has.
-    pub registry: Arc<Registry>,
+    pub services: Arc<Services>,
     /// The metrics.
     pub metrics: metrics::Registry,
     /// The threads of the request path.
@@ -132,7 +132,7 @@ impl Node {
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;
         let discovery = components.discovery.get().context("there is no discovery")?;
-        let registry = discovery.registry.clone();
+        let services = discovery.services.clone();
         let telemetry = components.telemetry.get().context("there is no telemetry")?;
         let observers = telemetry.observers();
         // Before anything is opened that another process could miss.
@@ -211,7 +211,7 @@ impl Node {
             current,
             components,
             handlers,
-            registry,
+            services,
             metrics,
             workers,
             stop,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weft_kernel::{Rng, Tick};
 
 use super::{Answer, Failure, Record};
-use crate::options::Dns;
+use crate::{options::Dns, source::State};
 
 /// "There is nothing" is believed when it is said this often in a row: a name server that loses its
 /// zone for a moment must not take a service down.
@@ -14,31 +14,6 @@ pub const EMPTY_BELIEVED: u32 = 3;
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How much later than due a name may be asked for, so that nodes do not ask in step.
 const JITTER: f64 = 0.1;
-
-/// What stands for a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not answered yet.
-    Pending,
-    /// The last answer stands.
-    Fresh,
-    /// The last look-up failed; the answer before it stands.
-    Stale,
-    /// There is no answer to stand on.
-    Failed,
-}
-
-impl State {
-    /// The word for status, log and metrics.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Fresh => "fresh",
-            Self::Stale => "stale",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// The life of one name.
 #[derive(Clone, Debug)]

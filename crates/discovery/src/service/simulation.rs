@@ -25,7 +25,12 @@ const ALGORITHMS: [Algorithm; 6] = [
 fn wanted(number: u8, weight: u32, priority: u16) -> Wanted {
     let zone = Some(Arc::from(if number.is_multiple_of(2) { "a" } else { "b" }));
     let address = std::net::SocketAddr::from(([10, 0, 0, number], 80)).into();
-    Wanted { key: Key { address, hostname: None, zone }, weight, priority }
+    Wanted {
+        key: Key { address, hostname: None, zone },
+        weight,
+        priority,
+        metadata: Arc::default(),
+    }
 }
 
 fn options(algorithm: Algorithm) -> Arc<ServiceOptions> {

@@ -140,13 +140,13 @@ fn a_new_endpoint_is_spared_and_then_takes_its_share() {
         let fleet = crate::fleet::Fleet::new(Arc::new(weft_kernel::ManualClock::default()));
         let old = options("orders", &[("10.0.0.1:80", 1), ("10.0.0.2:80", 1), ("10.0.0.3:80", 1)]);
         let old = ServiceOptions { algorithm: *algorithm, ..old };
-        fleet.registry.apply(vec![old.clone()], START);
+        fleet.services.apply(vec![old.clone()], START);
         let mut new = old;
         new.endpoints.extend(options("orders", &[("10.0.0.4:80", 1)]).endpoints);
         let later = START.plus(Duration::from_secs(600));
-        let changed = fleet.registry.apply(vec![new], later);
+        let changed = fleet.services.apply(vec![new], later);
         assert_eq!(changed.endpoints_added, 1);
-        let service = fleet.registry.get("orders").unwrap();
+        let service = fleet.services.get("orders").unwrap();
         let share = |from: u64| {
             let mut rng = Rng::seeded(from);
             let picks = 20_000;
@@ -169,13 +169,13 @@ fn a_new_endpoint_is_spared_and_then_takes_its_share() {
 fn a_new_endpoint_has_to_show_its_latency_first() {
     let fleet = crate::fleet::Fleet::new(Arc::new(weft_kernel::ManualClock::default()));
     let old = options("orders", &[("10.0.0.1:80", 1), ("10.0.0.2:80", 1)]);
-    fleet.registry.apply(vec![old], START);
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![old], START);
+    let service = fleet.services.get("orders").unwrap();
     let took = |_: &str| Duration::from_millis(4);
     send(&service, 20_000, START, took);
     let new = options("orders", &[("10.0.0.1:80", 1), ("10.0.0.2:80", 1), ("10.0.0.3:80", 1)]);
     let mut now = START.plus(Duration::from_secs(20));
-    fleet.registry.apply(vec![new], now);
+    fleet.services.apply(vec![new], now);
     let shares: Vec<f64> = (0..8)
         .map(|_| {
             let counts = send(&service, 5_000, now, took);
@@ -196,8 +196,8 @@ fn the_callers_zone_is_preferred_while_enough_of_it_can_be_used() {
         options.endpoints.push(endpoint);
     }
     let fleet = crate::fleet::Fleet::new(Arc::new(weft_kernel::ManualClock::default()));
-    fleet.registry.apply(vec![options], START);
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![options], START);
+    let service = fleet.services.get("orders").unwrap();
     let mut rng = Rng::seeded(1);
     let mut share = |zone| {
         let picks = 2_000;
@@ -223,12 +223,12 @@ fn the_callers_zone_is_preferred_while_enough_of_it_can_be_used() {
         .filter(|member| member.endpoint.zone().is_some_and(|zone| &**zone == "a"))
         .map(|member| member.endpoint.id())
         .collect();
-    assert!(fleet.registry.drain(here[0], true).is_some());
+    assert!(fleet.services.drain(here[0], true).is_some());
     assert_eq!(share("a"), 1.0, "three of four are enough");
-    fleet.registry.drain(here[1], true);
+    fleet.services.drain(here[1], true);
     let spilt = share("a");
     assert!(spilt > 0.2 && spilt < 0.5, "two of four are not: {spilt}");
-    fleet.registry.drain(here[1], false);
+    fleet.services.drain(here[1], false);
     assert_eq!(share("a"), 1.0);
     let mut rng = Rng::seeded(2);
     for member in set.members().iter().filter(|member| here[2..].contains(&member.endpoint.id())) {
@@ -245,17 +245,17 @@ fn a_lower_tier_is_used_only_when_the_upper_cannot_be() {
     let mut options = options("orders", &[("10.0.0.1:80", 1), ("10.0.0.2:80", 1)]);
     options.endpoints[1].priority = 1;
     let fleet = crate::fleet::Fleet::new(Arc::new(weft_kernel::ManualClock::default()));
-    fleet.registry.apply(vec![options], START);
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![options], START);
+    let service = fleet.services.get("orders").unwrap();
     let mut rng = Rng::seeded(1);
     let mut label = |service: &Service| {
         pick(service, None, START, &mut rng).map(|endpoint| endpoint.label().to_string())
     };
     let first = service.set().members()[0].endpoint.id();
     assert_eq!(label(&service).unwrap(), "10.0.0.1:80");
-    fleet.registry.drain(first, true);
+    fleet.services.drain(first, true);
     assert_eq!(label(&service).unwrap(), "10.0.0.2:80");
-    fleet.registry.drain(service.set().members()[1].endpoint.id(), true);
+    fleet.services.drain(service.set().members()[1].endpoint.id(), true);
     assert_eq!(label(&service), Err(Reason::NoHealthyEndpoint));
     assert_eq!(service.refused(), 1);
 }

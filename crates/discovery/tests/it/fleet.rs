@@ -7,7 +7,7 @@ use std::{
 };
 
 use weft_discovery::{
-    Endpoint, EndpointOptions, Pick, Registry, Service, ServiceOptions,
+    Endpoint, EndpointOptions, Pick, Service, ServiceOptions, Services,
     health::{Checkup, Probe, ProbeFuture},
     resolve::{Answer, Failure, Lookup, LookupFuture, Query, Record},
 };
@@ -122,9 +122,9 @@ impl Probe for Wellness {
     }
 }
 
-/// A registry with a name server and wellness of the test's making.
+/// Services with a name server and wellness of the test's making.
 pub(crate) struct Fleet {
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) services: Arc<Services>,
     pub(crate) names: Arc<Names>,
     pub(crate) wellness: Arc<Wellness>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -134,13 +134,13 @@ impl Fleet {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let names = Arc::new(Names::default());
         let wellness = Arc::new(Wellness::default());
-        let registry = Arc::new(Registry::new(
+        let services = Arc::new(Services::new(
             Arc::clone(&clock),
             Arc::clone(&names) as Arc<dyn Lookup>,
             Arc::clone(&wellness) as Arc<dyn Probe>,
             Rng::seeded(1),
         ));
-        Self { registry, names, wellness, clock }
+        Self { services, names, wellness, clock }
     }
 
     /// In tokio's time, which must be paused.
@@ -148,10 +148,10 @@ impl Fleet {
         Self::new(TokioClock::new())
     }
 
-    /// Runs the registry while `test` runs.
+    /// Runs the services while `test` runs.
     pub(crate) async fn during(&self, test: impl Future<Output = ()>) {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let run = self.registry.run(async {
+        let run = self.services.run(async {
             let _ = stopped.await;
         });
         let test = async {
@@ -189,8 +189,8 @@ pub(crate) fn options(name: &str, endpoints: &[(&str, u32)]) -> ServiceOptions {
 pub(crate) fn service(options: ServiceOptions) -> Arc<Service> {
     let fleet = Fleet::new(Arc::new(weft_kernel::ManualClock::default()));
     let name = options.name.clone();
-    fleet.registry.apply(vec![options], START);
-    fleet.registry.get(name.as_str()).unwrap()
+    fleet.services.apply(vec![options], START);
+    fleet.services.get(name.as_str()).unwrap()
 }
 
 pub(crate) fn pick(

@@ -28,8 +28,8 @@ async fn verdicts_come_go_and_outlive_a_reload() {
     let fleet = Fleet::paused();
     let all = [("10.0.0.1:80", 1), ("10.0.0.2:80", 1), ("10.0.0.3:80", 1)];
     fleet.wellness.sicken("10.0.0.3:80");
-    fleet.registry.apply(vec![checked(&all)], fleet.clock.now());
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![checked(&all)], fleet.clock.now());
+    let service = fleet.services.get("orders").unwrap();
     let verdict = |index: usize| service.set().members()[index].endpoint.verdict();
     fleet
         .during(async {
@@ -58,28 +58,28 @@ async fn verdicts_come_go_and_outlive_a_reload() {
             moved.health = Some(Health::new(Check::http("/elsewhere")));
             fleet.wellness.sicken("10.0.0.2:80");
             let before = fleet.wellness.checked("10.0.0.2:80");
-            fleet.registry.apply(vec![moved], fleet.clock.now());
+            fleet.services.apply(vec![moved], fleet.clock.now());
             until("a check of another kind", || fleet.wellness.checked("10.0.0.2:80") > before + 1)
                 .await;
             assert_eq!(verdict(1), Verdict::Healthy, "two failures do not overturn what stood");
             fleet.wellness.heal("10.0.0.2:80");
-            fleet.registry.apply(vec![checked(&all)], fleet.clock.now());
+            fleet.services.apply(vec![checked(&all)], fleet.clock.now());
             let before = fleet.wellness.checked("10.0.0.2:80");
             until("the old kind", || fleet.wellness.checked("10.0.0.2:80") > before).await;
 
             let mut more = checked(&all);
             more.endpoints.extend(options("x", &[("10.0.0.4:80", 1)]).endpoints);
             let before = fleet.wellness.checked("10.0.0.1:80");
-            fleet.registry.apply(vec![more], fleet.clock.now());
+            fleet.services.apply(vec![more], fleet.clock.now());
             assert_eq!((verdict(0), verdict(1)), (Verdict::Unhealthy, Verdict::Healthy));
             until("a check of the new one", || verdict(3) == Verdict::Healthy).await;
             assert_eq!(fleet.wellness.checked("10.0.0.1:80"), before, "only the new one at once");
-            let status = fleet.registry.status_of("orders").unwrap();
+            let status = fleet.services.status_of("orders").unwrap();
             let check = status.endpoints[0].check.clone().unwrap();
             assert_eq!(check.detail, "status 500");
             assert!(check.failures >= 3 && check.verdict_age.is_some());
 
-            fleet.registry.apply(vec![options("orders", &all)], fleet.clock.now());
+            fleet.services.apply(vec![options("orders", &all)], fleet.clock.now());
             assert_eq!(verdict(0), Verdict::Unknown, "nobody checks any more");
             let before = fleet.wellness.checked("10.0.0.2:80");
             tokio::time::sleep(Duration::from_secs(30)).await;
@@ -93,7 +93,7 @@ async fn many_endpoints_are_checked_at_their_pace_and_not_too_many_at_once() {
     let fleet = Fleet::paused();
     let addresses = addresses(1_000);
     let endpoints: Vec<(&str, u32)> = addresses.iter().map(|key| (key.as_str(), 1)).collect();
-    fleet.registry.apply(vec![checked(&endpoints)], fleet.clock.now());
+    fleet.services.apply(vec![checked(&endpoints)], fleet.clock.now());
     fleet
         .during(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -104,7 +104,7 @@ async fn many_endpoints_are_checked_at_their_pace_and_not_too_many_at_once() {
         assert!((11..=15).contains(&checks), "{address}: {checks} in a minute");
     }
     let most = fleet.wellness.most_at_once();
-    assert!(most <= weft_discovery::registry::PROBES_MAX, "{most}");
+    assert!(most <= weft_discovery::services::PROBES_MAX, "{most}");
 }
 
 /// A server that reads a request and sends these bytes back, once.

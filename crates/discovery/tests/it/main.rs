@@ -1,9 +1,10 @@
-//! The room from outside: distribution, hashing, reloads, resolution and checks.
+//! The room from outside: distribution, hashing, reloads, sources, resolution and checks.
 #![allow(clippy::unwrap_used)]
 
 mod balance;
 mod fleet;
 mod hashing;
 mod health;
-mod registry;
 mod resolve;
+mod services;
+mod source;

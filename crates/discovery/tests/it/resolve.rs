@@ -1,4 +1,4 @@
-//! Names: simulated answers through the registry, and the real client against a name server of the
+//! Names: simulated answers through the services, and the real client against a name server of the
 //! test's own on the loopback.
 
 use std::{
@@ -29,17 +29,17 @@ async fn endpoints_follow_the_answers_and_survive_their_absence() {
     let name = "orders.internal:80";
     fleet.names.set(name, 10, &["10.0.0.1:80", "10.0.0.2:80"]);
     let shared = options("more", &[(name, 1)]);
-    fleet.registry.apply(vec![options("orders", &[(name, 2), ("10.0.9.9:80", 1)]), shared], START);
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![options("orders", &[(name, 2), ("10.0.9.9:80", 1)]), shared], START);
+    let service = fleet.services.get("orders").unwrap();
     let labels = || -> Vec<String> {
         service.set().members().iter().map(|m| m.endpoint.label().to_string()).collect()
     };
     assert_eq!(labels(), ["10.0.9.9:80"], "what is an address needs no answer");
-    assert_eq!(fleet.registry.pending(), 1);
+    assert_eq!(fleet.services.pending(), 1);
     fleet
         .during(async {
             until("the first answer", || labels().len() == 3).await;
-            assert_eq!(fleet.registry.pending(), 0);
+            assert_eq!(fleet.services.pending(), 0);
             assert_eq!(fleet.names.asked(name), 1, "one look-up for both services");
             let kept = service.set().members()[1].endpoint.clone();
             assert_eq!(kept.hostname().map(|name| &**name), Some("orders.internal"));
@@ -52,7 +52,7 @@ async fn endpoints_follow_the_answers_and_survive_their_absence() {
             assert!(Arc::ptr_eq(&service.set().members()[0].endpoint, &kept));
 
             fleet.names.fail(name, Failure::Unanswered("timed out".into()));
-            let state = || fleet.registry.status_of("orders").unwrap().resolutions[0].clone();
+            let state = || fleet.services.status_of("orders").unwrap().sources[0].clone();
             until("staleness", || state().state == State::Stale).await;
             tokio::time::sleep(Duration::from_secs(600)).await;
             assert_eq!(labels().len(), 3);
@@ -71,8 +71,8 @@ async fn a_service_whose_endpoints_fail_is_resolved_again_at_once() {
     let fleet = Fleet::paused();
     let name = "orders.internal:80";
     fleet.names.set(name, 300, &["10.0.0.1:80", "10.0.0.2:80"]);
-    fleet.registry.apply(vec![options("orders", &[(name, 1)])], START);
-    let service = fleet.registry.get("orders").unwrap();
+    fleet.services.apply(vec![options("orders", &[(name, 1)])], START);
+    let service = fleet.services.get("orders").unwrap();
     fleet
         .during(async {
             until("the first answer", || service.set().members().len() == 2).await;
@@ -90,7 +90,7 @@ async fn a_service_whose_endpoints_fail_is_resolved_again_at_once() {
             let new = pick(&service, None, fleet.clock.now(), &mut rng).unwrap();
             assert_eq!(&**new.label(), "10.0.0.3:80");
 
-            fleet.registry.drain(new.id(), true);
+            fleet.services.drain(new.id(), true);
             let asked = fleet.names.asked(name);
             let until_then = fleet.clock.now().plus(Duration::from_secs(10));
             while fleet.clock.now() < until_then {
@@ -222,7 +222,7 @@ async fn the_real_client_reads_hosts_and_services() {
             let none = client.lookup(&none).await;
             assert!(matches!(none, Err(Failure::Empty(_))), "{none:?}");
 
-            // What changes on the server is seen at once: nothing is cached beneath the registry.
+            // What changes on the server is seen at once: nothing is cached beneath the services.
             zone.lock().unwrap().retain(|record| record.data != ip("192.0.2.1"));
             let answer = client.lookup(&host("orders.test.", family)).await.unwrap();
             assert_eq!(answer.records.len(), 1);

@@ -6,7 +6,7 @@ use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use weft_discovery::{
-    Registry,
+    Services,
     health::{Checkup, NetProbe, Probe, ProbeFuture},
     resolve::{Lookup, LookupFuture, Query},
 };
@@ -70,11 +70,11 @@ fn worker(node: &Node) -> Rc<Local> {
         routes: vec![Arc::new(route)],
         services: Vec::new(),
     };
-    let registry =
-        Registry::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
+    let services =
+        Services::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
     let now = SystemClock::tick();
-    let discovered = registry.prepare(Vec::new());
+    let discovered = services.prepare(Vec::new());
     let snapshot =
         Snapshot::compile(&plan, &discovered, &handlers(node), &metrics, None, now).unwrap();
     let current = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -112,6 +112,10 @@ metrics! {
         "Tries that found an open connection in the pool.";
     ServiceEndpoints = "weft_service_endpoints", Gauge, "", ["weft_service", "state"],
         "Endpoints of a service, by state.";
+    SourceFresh = "weft_source_fresh", Gauge, "", ["kind", "source"],
+        "1 while the last set of endpoints of a source stands, 0 while it fails or has told nothing.";
+    SourceEndpoints = "weft_source_endpoints", Gauge, "", ["kind", "source"],
+        "Endpoints that a source told last.";
     ServiceBreakerState = "weft_service_breaker_state", Gauge, "", ["weft_service"],
         "State of the service breaker: 0 closed, 1 half-open, 2 open, 3 isolated.";
     ServiceConcurrencyLimit = "weft_service_concurrency_limit", Gauge, "", ["weft_service"],

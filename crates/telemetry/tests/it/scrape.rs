@@ -166,6 +166,9 @@ fn everything(registry: &Registry) -> impl Sized {
         to.gauge(Metric::EndpointHealthy, &at, 0.0);
         let service = [("weft_service", "orders"), ("state", "healthy")];
         to.gauge(Metric::ServiceEndpoints, &service, 1.0);
+        let source = [("kind", "dns"), ("source", "orders.internal:80")];
+        to.gauge(Metric::SourceFresh, &source, 1.0);
+        to.gauge(Metric::SourceEndpoints, &source, 3.0);
         to.gauge(Metric::ServiceBreakerState, &service[..1], 0.0);
         to.gauge(Metric::ServiceConcurrencyLimit, &service[..1], 100.0);
     });

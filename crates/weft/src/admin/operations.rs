@@ -309,7 +309,7 @@ async fn services(State(node): State<App>) -> Response {
         let upstream = snapshot.services.get(service.name());
         ServiceSummary::of(&service, upstream.map(|upstream| &**upstream), now)
     };
-    json(node.registry.services().into_iter().map(summary).collect::<Vec<_>>())
+    json(node.services.services().into_iter().map(summary).collect::<Vec<_>>())
 }
 
 async fn service(State(node): State<App>, Path(name): Path<String>) -> Answer {
@@ -319,8 +319,8 @@ async fn service(State(node): State<App>, Path(name): Path<String>) -> Answer {
 /// A service as it is now: also the answer to whatever changes it.
 fn show(node: &Node, name: &str) -> Answer {
     let missing = || Problem::no("service", name);
-    let service = node.registry.get(name).ok_or_else(missing)?;
-    let status = node.registry.status_of(name).ok_or_else(missing)?;
+    let service = node.services.get(name).ok_or_else(missing)?;
+    let status = node.services.status_of(name).ok_or_else(missing)?;
     let snapshot = node.current.load();
     let upstream = snapshot.services.get(service.name()).map(|upstream| &**upstream);
     let (loaded, now) = (node.loaded(), SystemClock::tick());
@@ -381,13 +381,13 @@ async fn by_hand(
     Path((name, endpoint)): Path<(String, String)>,
     hand: Hand,
 ) -> Answer {
-    let service = node.registry.get(&name).ok_or_else(|| Problem::no("service", &name))?;
+    let service = node.services.get(&name).ok_or_else(|| Problem::no("service", &name))?;
     let endpoint = find(&service, &endpoint)?;
     let gone = || Problem::no("endpoint", endpoint.label());
     match hand {
         Hand::Drain | Hand::Undrain => {
             let drained = matches!(hand, Hand::Drain);
-            node.registry.drain(endpoint.id(), drained).ok_or_else(gone)?;
+            node.services.drain(endpoint.id(), drained).ok_or_else(gone)?;
         }
         Hand::Isolate | Hand::Restore => {
             let ejection = endpoint.ejection().ok_or_else(|| {

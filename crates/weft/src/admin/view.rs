@@ -14,7 +14,7 @@ pub use endpoint::{CheckView, EjectionView, EndpointView};
 pub use limits::{BreakerView, BulkheadView, ConcurrencyView};
 pub(crate) use route::conditions;
 pub use route::{PolicyView, RouteView, TargetView, WeightedView};
-pub use service::{ResolutionView, ServiceSummary, ServiceView};
+pub use service::{ServiceSummary, ServiceView, SourceView};
 
 fn millis(span: Duration) -> f64 {
     // To the microsecond: more would be noise that people have to read.

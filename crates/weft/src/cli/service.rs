@@ -148,9 +148,9 @@ fn one(service: &ServiceView) -> String {
             ),
         );
     }
-    for of in &service.resolutions {
+    for of in &service.sources {
         let error = of.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-        line("name", format!("{} {}, {} addresses{error}", of.name, of.state, of.addresses));
+        line("source", format!("{} {}, {} endpoints{error}", of.name, of.state, of.endpoints));
     }
     out.push('\n');
     out.push_str(&admin::table(

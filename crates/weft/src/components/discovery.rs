@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use weft_discovery::{
-    Endpoint, Registry, endpoint::Verdict, health::NetProbe, registry::Prepared, resolve::Hickory,
+    Endpoint, Services, endpoint::Verdict, health::NetProbe, resolve::Hickory, services::Prepared,
+    source::State,
 };
 use weft_kernel::{Rng, SystemClock, Tick};
 use weft_net::Stop;
@@ -21,7 +22,7 @@ use crate::{
 /// The services of a node.
 pub struct Discovery {
     /// All of them; the node lets go of those that no snapshot names any more.
-    pub registry: Arc<Registry>,
+    pub services: Arc<Services>,
 }
 
 impl Component for Discovery {
@@ -38,8 +39,8 @@ impl Component for Discovery {
     async fn open(_plan: &[Service], _host: &Host, (): &()) -> anyhow::Result<Self> {
         let lookup = Hickory::system().context("the resolver configuration cannot be read")?;
         let (lookup, probe) = (Arc::new(lookup), Arc::new(NetProbe));
-        let registry = Registry::new(Arc::new(SystemClock), lookup, probe, Rng::from_entropy());
-        Ok(Self { registry: Arc::new(registry) })
+        let services = Services::new(Arc::new(SystemClock), lookup, probe, Rng::from_entropy());
+        Ok(Self { services: Arc::new(services) })
     }
 
     fn fixed(_plan: Option<&[Service]>) {}
@@ -50,21 +51,21 @@ impl Component for Discovery {
 
     async fn prepare(&self, plan: Option<&[Service]>) -> Result<Prepared, Vec<String>> {
         let services = plan.unwrap_or_default().iter().map(|service| service.discovery.clone());
-        Ok(self.registry.prepare(services.collect()))
+        Ok(self.services.prepare(services.collect()))
     }
 
     async fn commit(&self, ready: Prepared) -> anyhow::Result<()> {
-        self.registry.commit(ready, SystemClock::tick());
+        self.services.commit(ready, SystemClock::tick());
         Ok(())
     }
 
     async fn run(self: Arc<Self>, stop: Stop) {
-        self.registry.run(stop.closed()).await;
+        self.services.run(stop.closed()).await;
     }
 
     fn measure(&self, to: &mut Writer) {
         let now = SystemClock::tick();
-        for service in self.registry.services() {
+        for service in self.services.services() {
             let name = service.name().as_str();
             let set = service.set();
             let mut states: BTreeMap<&str, u32> = STATES.map(|state| (state, 0)).into();
@@ -94,6 +95,13 @@ impl Component for Discovery {
                 to.gauge(Metric::EndpointLatency, &labels, gauges.latency.as_secs_f64());
                 to.gauge(Metric::EndpointWeight, &labels, f64::from(gauges.weight));
             }
+        }
+        // Those that a file tells of are not bounded by the configuration.
+        for source in self.services.sources().iter().filter(|source| !source.nested) {
+            let labels = [("kind", &*source.kind), ("source", &*source.name)];
+            let fresh = f64::from(u8::from(source.state == State::Fresh));
+            to.gauge(Metric::SourceFresh, &labels, fresh);
+            to.gauge(Metric::SourceEndpoints, &labels, source.endpoints as f64);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The types of settings that speak HTTP: hosts, paths, methods, fields, statuses, addresses.
 
 use ipnet::IpNet;
-use weft_discovery::Source;
+use weft_discovery::Location;
 use weft_net::Address;
 use weft_proxy::plan;
 use weft_wire::path;
@@ -166,9 +166,14 @@ texts! {
             )
         })
     };
-    Source, "endpoint", None, |text| {
-        text.parse().map_err(|error: weft_discovery::options::ParseSourceError| match beyond_scheme(text) {
-            None => error.to_string(),
+    Location, "endpoint", None, |text| {
+        text.parse().map_err(|error: weft_discovery::options::ParseLocationError| match beyond_scheme(text) {
+            None => match text.strip_prefix("file:") {
+                Some(path) => {
+                    format!("`{}` is a file, which is written so: {{ file: {path} }}", shown(text))
+                }
+                None => error.to_string(),
+            },
             Some(rest) => {
                 let authority = authority_of(rest);
                 let secure = text.starts_with("https:") || text.starts_with("grpcs:");

@@ -142,7 +142,7 @@ impl Node {
         for retired in &self.state().retired {
             named.extend(retired.snapshot.services.keys().cloned());
         }
-        for name in self.registry.retain(|name| named.contains(name)).removed {
+        for name in self.services.retain(|name| named.contains(name)).removed {
             tracing::debug!(service = %name, "no request asks for this service any more");
         }
     }

@@ -174,7 +174,7 @@ impl Node {
         let (loaded, config) = self.config_status();
         let now = SystemClock::tick();
         let mut endpoints = EndpointCount::default();
-        for service in self.registry.services() {
+        for service in self.services.services() {
             for member in service.set().members() {
                 endpoints.total += 1;
                 endpoints.available += usize::from(state_of(&member.endpoint, now) == AVAILABLE);

@@ -11,6 +11,7 @@ mod declared;
 mod dns;
 mod docs;
 mod drain;
+mod endpoint_files;
 mod fallback;
 mod faults;
 mod forwarding;

@@ -1,7 +1,9 @@
 //! An endpoint: its load, its last check and its breaker.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use weft_discovery::registry::{CheckStatus, EndpointStatus};
+use weft_discovery::services::{CheckStatus, EndpointStatus};
 use weft_kernel::Tick;
 use weft_resilience::ejection::{self, Availability, Forced};
 
@@ -22,6 +24,8 @@ pub struct EndpointView {
     pub weight: u32,
     /// Its tier; the lowest is used first.
     pub priority: u16,
+    /// What its source says of it beside.
+    pub metadata: BTreeMap<String, String>,
     /// `available`, `unhealthy`, `ejected`, `isolated` or `drained`.
     pub state: String,
     /// What active checks say: `unknown`, `healthy` or `unhealthy`.
@@ -90,6 +94,7 @@ impl EndpointView {
             zone: of.zone.map(|zone| zone.to_string()),
             weight: of.weight,
             priority: of.priority,
+            metadata: (*of.metadata).clone(),
             state: state.into(),
             verdict: of.verdict.word().into(),
             active: of.active,

@@ -1,9 +1,11 @@
 //! A service with its endpoints, names and limits.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use weft_discovery::{
     Service as Discovered,
-    registry::{ResolutionStatus, ServiceStatus},
+    services::{ServiceStatus, SourceStatus},
 };
 use weft_kernel::{Name, Tick};
 use weft_proxy::{
@@ -48,8 +50,8 @@ pub struct ServiceView {
     pub routes: Vec<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
-    /// The names that are resolved for it.
-    pub resolutions: Vec<ResolutionView>,
+    /// What tells of its endpoints, beside the addresses of the configuration.
+    pub sources: Vec<SourceView>,
     /// Its breaker.
     pub breaker: Option<BreakerView>,
     /// Its adaptive concurrency.
@@ -60,21 +62,27 @@ pub struct ServiceView {
     pub retry_budget: u64,
 }
 
-/// A name that is resolved.
+/// A source of endpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ResolutionView {
-    /// The name, as it was configured.
+pub struct SourceView {
+    /// Its kind: `dns`, `file`.
+    pub kind: String,
+    /// Its name, as it was configured.
     pub name: String,
-    /// How far its addresses can be trusted.
+    /// How far its endpoints can be trusted: `pending`, `fresh`, `stale` or `failed`.
     pub state: String,
-    /// How many addresses stand.
-    pub addresses: usize,
-    /// How long ago the last answer came.
-    pub answered_seconds: Option<u64>,
-    /// Why the last look-up failed, if it did.
+    /// How many endpoints stand.
+    pub endpoints: usize,
+    /// How long ago it told of endpoints last.
+    pub told_seconds: Option<u64>,
+    /// How long it has failed, if it does.
+    pub failing_seconds: Option<u64>,
+    /// Why it fails, if it does.
     pub error: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// When it tries next, if it knows.
+    pub next_seconds: Option<u64>,
 }
 
 impl ServiceSummary {
@@ -118,7 +126,7 @@ impl ServiceView {
             refused: status.refused,
             routes: routes_to(plan, &status.name),
             endpoints: endpoints.collect(),
-            resolutions: status.resolutions.into_iter().map(ResolutionView::of).collect(),
+            sources: status.sources.into_iter().map(SourceView::of).collect(),
             breaker: upstream
                 .and_then(|upstream| Some(BreakerView::of(upstream.breaker.as_ref()?, now))),
             concurrency: upstream
@@ -130,15 +138,19 @@ impl ServiceView {
     }
 }
 
-impl ResolutionView {
-    fn of(of: ResolutionStatus) -> Self {
+impl SourceView {
+    fn of(of: SourceStatus) -> Self {
+        let seconds = |span: Option<Duration>| span.map(|span| span.as_secs());
         Self {
+            kind: of.kind,
             name: of.name,
             state: of.state.word().into(),
-            addresses: of.addresses,
-            answered_seconds: of.answered.map(|ago| ago.as_secs()),
+            endpoints: of.endpoints,
+            told_seconds: seconds(of.pushed),
+            failing_seconds: seconds(of.failing),
             error: of.error,
             failures: of.failures,
+            next_seconds: seconds(of.next),
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_discovery::{self as discovery, Check, EndpointOptions, ProbeTls, ServiceOptions, Source};
+use weft_discovery::{
+    self as discovery, Check, EndpointOptions, Location, ProbeTls, ServiceOptions,
+};
 use weft_kernel::Name;
 use weft_proxy::plan::{self, HashInput, Pool, ProxyHeader, UpstreamProtocol};
 use weft_resilience::{adaptive, breaker, budget, ejection};
 
 use super::{policy::bulkhead_of, tls::Tls};
 use crate::config::{
-    leaf::Switch,
+    leaf::{FilePath, Switch},
     problem::Problem,
     sections::{
         Service,
@@ -123,19 +125,16 @@ fn endpoints(name: &At<Name>, section: &Service, cx: &mut Cx) -> Vec<EndpointOpt
     let mut all: Vec<EndpointOptions> = Vec::with_capacity(section.endpoints.len());
     let mut first = HashMap::new();
     for endpoint in section.endpoints.iter() {
-        let source = &endpoint.address.value;
-        if let Some(before) = first.insert(source.clone(), endpoint.address.place) {
+        let Some(At { value: location, place }) = location(endpoint, cx) else { continue };
+        if let Some(before) = first.insert(location.clone(), place) {
             cx.report(
-                Problem::error(
-                    endpoint.address.place,
-                    format!("the endpoint {source} stands twice"),
-                )
-                .and(before, "first here")
-                .help("give one of them a `weight` to send it more"),
+                Problem::error(place, format!("the endpoint {location} stands twice"))
+                    .and(before, "first here")
+                    .help("give one of them a `weight` to send it more"),
             );
         }
         all.push(EndpointOptions {
-            source: source.clone(),
+            location,
             weight: endpoint.weight.u32(),
             zone: endpoint.zone.as_deref().map(Into::into),
             priority: endpoint.priority.u16(),
@@ -162,8 +161,8 @@ fn endpoints(name: &At<Name>, section: &Service, cx: &mut Cx) -> Vec<EndpointOpt
             }
         };
         if let Some(text) = text {
-            match text.parse::<Source>() {
-                Ok(source) => all.push(EndpointOptions::new(source)),
+            match text.parse::<Location>() {
+                Ok(location) => all.push(EndpointOptions::new(location)),
                 Err(error) => cx.report(Problem::error(host.place, error.to_string())),
             }
         }
@@ -180,6 +179,31 @@ fn endpoints(name: &At<Name>, section: &Service, cx: &mut Cx) -> Vec<EndpointOpt
         );
     }
     all
+}
+
+/// Where an endpoint is; a file with endpoints that cannot be used is a warning, since it may come.
+fn location(section: &service::Endpoint, cx: &mut Cx) -> Option<At<Location>> {
+    match (&section.address, &section.file) {
+        (Some(address), None) => Some(address.clone()),
+        (None, Some(At { value: FilePath(path), place })) => {
+            if let Err(why) = discovery::source::file::read(path) {
+                let what = format!("the endpoints in {} cannot be used: {why}", path.display());
+                cx.report(
+                    Problem::warning(*place, what)
+                        .help("the file is read again as soon as it changes"),
+                );
+            }
+            Some(At { value: Location::File(path.as_path().into()), place: *place })
+        }
+        (None, None) => {
+            cx.report(Problem::error(section.place, "an endpoint is an `address` or a `file`"));
+            None
+        }
+        (Some(_), Some(file)) => {
+            cx.report(Problem::error(file.place, "keep one of `address` and `file`"));
+            None
+        }
+    }
 }
 
 fn balancer(section: &Service, cx: &mut Cx) -> discovery::Algorithm {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use weft_discovery::Source;
+use weft_discovery::Location;
 use weft_identity::Pem;
 
 use crate::config::{
     leaf::{
-        Count, Factor, Fraction, InputFile, Int, Many, Number, Pairs, Port, Share, Span, Switch,
+        Count, Factor, FilePath, Fraction, InputFile, Int, Many, Number, Pairs, Port, Share, Span,
+        Switch,
     },
     sections::{listener::TlsVersion, policy::Bulkhead},
     setting::{At, Cx, Setting, Shape, settings, words},
@@ -93,7 +94,7 @@ settings! {
     /// A named set of running instances.
     pub struct Service = "service" {
         /// Its instances: `10.0.0.1:80`, `host:80` (resolved by DNS), `srv:_http._tcp.orders.internal`,
-        /// `unix:/run/orders.sock`.
+        /// `unix:/run/orders.sock`, or `{ file: orders.json }` for those that stand in a file.
         endpoints: Many<Endpoint>,
         /// How names are resolved; with `name`, further instances found by DNS.
         dns: Dns,
@@ -122,10 +123,13 @@ settings! {
         retry_budget: RetryBudget,
     }
 
-    /// One instance, or one name that resolves to several.
+    /// One instance, or a name or a file that tells of several.
     pub struct Endpoint = "endpoint", short "address" {
         /// Where it is.
-        address: At<Source>,
+        address: Option<At<Location>>,
+        /// File of endpoints, in Prometheus' `file_sd` format or as Envoy's `ClusterLoadAssignment`, JSON
+        /// or YAML. Its changes take effect without a reload.
+        file: Option<At<FilePath>>,
         /// Its share of the traffic beside the others.
         weight: Int<1, 1_000_000> = "1",
         /// The zone it stands in.

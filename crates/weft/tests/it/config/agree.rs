@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use weft::components::Components;
 use weft_discovery::{
-    Registry,
+    Services,
     health::{Checkup, Probe, ProbeFuture},
     resolve::{Lookup, LookupFuture, Query},
 };
@@ -32,10 +32,10 @@ impl Probe for Nobody {
 fn agree(text: &str) -> bool {
     let Ok(loaded) = super::load(text) else { return false };
     let plan = &loaded.plan.proxy;
-    let registry =
-        Registry::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
+    let services =
+        Services::new(Arc::new(SystemClock), Arc::new(Nobody), Arc::new(Nobody), Rng::seeded(1));
     let options = plan.services.iter().map(|service| service.discovery.clone()).collect();
-    let discovered = registry.prepare(options);
+    let discovered = services.prepare(options);
     let metrics = metrics::Registry::new(metrics::Shards::new(1), "test");
     let handlers = Components::new(&loaded.plan).handlers();
     let compiled = Snapshot::compile(plan, &discovered, &handlers, &metrics, None, Tick::ZERO);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use weft_discovery::{Algorithm, Check, Source};
+use weft_discovery::{Algorithm, Check, Location};
 use weft_proxy::plan::{FieldValue, Host, Http, Path, PathRewrite, Policy, Pool, Protocol, Target};
 use weft_resilience::{adaptive, breaker, budget, bulkhead, ejection, hedge, retry, timeout};
 
@@ -93,8 +93,8 @@ fn short_forms_mean_what_they_say() {
     assert_eq!(orders.discovery.endpoints[1].weight, 2);
     assert_eq!(orders.hash.len(), 4);
     assert_eq!(
-        plan.proxy.services[1].discovery.endpoints[0].source,
-        Source::Host { host: "orders.internal".into(), port: 8080 }
+        plan.proxy.services[1].discovery.endpoints[0].location,
+        Location::Host { host: "orders.internal".into(), port: 8080 }
     );
 }
 

@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use weft_kernel::{Name, Tick};
 use weft_net::Address;
 
-use super::{Inner, Registry, ask};
-use crate::{endpoint::Verdict, resolve::State, service::Service, set::Member};
+use super::{Inner, Services, sources::Share};
+use crate::{
+    endpoint::Verdict,
+    service::Service,
+    set::Member,
+    source::{Metadata, State},
+};
 
 /// A service.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +26,8 @@ pub struct ServiceStatus {
     pub refused: u64,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
-    /// The names among its sources.
-    pub resolutions: Vec<ResolutionStatus>,
+    /// Its sources, but for the addresses of the configuration.
+    pub sources: Vec<SourceStatus>,
 }
 
 /// An endpoint.
@@ -40,6 +45,8 @@ pub struct EndpointStatus {
     pub weight: u32,
     /// Its tier.
     pub priority: u16,
+    /// What its source says of it beside.
+    pub metadata: Arc<Metadata>,
     /// Requests in flight.
     pub active: u32,
     /// Requests ever begun.
@@ -75,30 +82,46 @@ pub struct CheckStatus {
     pub failures: u64,
 }
 
-/// A name that is resolved.
+/// A source of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolutionStatus {
-    /// The name, as it was configured.
+pub struct SourceStatus {
+    /// The word of its kind: `dns`, `file`.
+    pub kind: String,
+    /// Its name, as it was configured.
     pub name: String,
-    /// How far its addresses can be trusted.
+    /// Whether another source told of it, and not the configuration.
+    pub nested: bool,
+    /// How far its endpoints can be trusted.
     pub state: State,
-    /// How many addresses stand.
-    pub addresses: usize,
-    /// How long ago the last answer came.
-    pub answered: Option<Duration>,
-    /// Why the last look-up failed, if it did.
+    /// How many endpoints stand.
+    pub endpoints: usize,
+    /// How long ago the last set came.
+    pub pushed: Option<Duration>,
+    /// How long it has failed, if it does.
+    pub failing: Option<Duration>,
+    /// Why it fails, if it does.
     pub error: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// When it tries next, if it knows.
+    pub next: Option<Duration>,
 }
 
-impl Registry {
+impl Services {
     /// The state of every service, by name.
     pub fn status(&self) -> Vec<ServiceStatus> {
         let now = self.clock.now();
         let services = self.services.load_full();
         let inner = self.inner();
         services.values().map(|service| of_service(service, &inner, now)).collect()
+    }
+
+    /// The state of every source, but for the addresses of the configuration, by kind and name.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        let now = self.clock.now();
+        let mut all = self.inner().sources.status(now);
+        all.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
+        all
     }
 
     /// The state of one service.
@@ -112,29 +135,16 @@ impl Registry {
 fn of_service(service: &Service, inner: &Inner, now: Tick) -> ServiceStatus {
     let options = service.options();
     let set = service.set();
-    let resolutions = options
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| {
-            let asked = inner.asked.get(inner.ids.get(&ask(&options, &endpoint.source)?)?)?;
-            let resolution = &asked.resolution;
-            Some(ResolutionStatus {
-                name: endpoint.source.to_string(),
-                state: resolution.state(),
-                addresses: resolution.records().len(),
-                answered: resolution.answered().map(|at| now.since(at)),
-                error: resolution.error().map(str::to_owned),
-                failures: resolution.failures(),
-            })
-        })
-        .collect();
+    let shares = inner.sources.shares(&options);
+    let of = |share: &Share| inner.sources.status_of(&share.ask, now);
+    let sources = shares.iter().filter_map(of).collect();
     ServiceStatus {
         name: service.name().clone(),
         algorithm: options.algorithm.word(),
         panicking: set.panicking(),
         refused: service.refused(),
         endpoints: set.members().iter().map(|member| of_endpoint(member, now)).collect(),
-        resolutions,
+        sources,
     }
 }
 
@@ -148,6 +158,7 @@ fn of_endpoint(member: &Member, now: Tick) -> EndpointStatus {
         zone: endpoint.zone().cloned(),
         weight: member.weight,
         priority: member.priority,
+        metadata: Arc::clone(&member.metadata),
         active: endpoint.active(),
         requests: endpoint.requests(),
         failures: endpoint.failures(),

@@ -1,13 +1,14 @@
-//! Every service by name: what configuration wants, what names resolve to, and who checks whom.
+//! Every service by name: what configuration wants, what sources tell, and who checks whom.
 //!
-//! [`Registry::apply`] takes the whole configuration and changes only what differs. A reload does it in
-//! three steps: [`Registry::prepare`] changes nothing yet, [`Registry::commit`] puts in force what was
-//! prepared, and [`Registry::retain`] lets go of services that are gone once no request may ask for them.
-//! The request path takes its services from a compiled snapshot and never asks the registry. [`Registry::run`]
-//! is the one long-lived task: it resolves and checks on the control runtime until told to stop.
+//! [`Services::apply`] takes the whole configuration and changes only what differs. A reload does it in
+//! three steps: [`Services::prepare`] changes nothing yet, [`Services::commit`] puts in force what was
+//! prepared, and [`Services::retain`] lets go of services that are gone once no request may ask for them.
+//! The request path takes its services from a compiled snapshot and never asks here. [`Services::run`]
+//! is the one long-lived task: it runs sources and checks on the control runtime until told to stop.
 
 mod agenda;
 mod run;
+mod sources;
 mod status;
 
 use std::{
@@ -19,36 +20,25 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use weft_kernel::{Clock, Name, Rng, Tick};
 
-pub use status::{CheckStatus, EndpointStatus, ResolutionStatus, ServiceStatus};
+pub use status::{CheckStatus, EndpointStatus, ServiceStatus, SourceStatus};
 
 use crate::{
-    endpoint::{Endpoint, Key},
+    endpoint::Endpoint,
     health::{Probe, Pulse},
-    options::{Dns, Health, ServiceOptions, Source},
-    resolve::{Lookup, Query, Resolution, State},
-    service::{Moved, Service, Wanted},
+    options::{Health, ServiceOptions},
+    resolve::Lookup,
+    service::{Moved, Service},
+    source::{Changes, Opener},
 };
 use agenda::Agenda;
+use sources::{Ask, Sources};
 
 /// Checks that run at once, over all services.
 pub const PROBES_MAX: usize = 128;
 /// Names that are looked up at once, over all services.
 pub const LOOKUPS_MAX: usize = 16;
 
-type Services = BTreeMap<Name, Arc<Service>>;
-
-/// A name with how it is resolved; services that say the same share one look-up.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Ask {
-    query: Query,
-    dns: Dns,
-}
-
-#[derive(Debug)]
-struct Asked {
-    ask: Ask,
-    resolution: Resolution,
-}
+type Table = BTreeMap<Name, Arc<Service>>;
 
 /// An endpoint that is checked.
 #[derive(Debug)]
@@ -61,13 +51,11 @@ struct Ward {
     round: u64,
 }
 
-/// What the registry's own task works on; never touched by a request.
+/// What the task works on; never touched by a request.
 #[derive(Debug)]
 struct Inner {
     rng: Rng,
-    ids: HashMap<Ask, u64>,
-    asked: HashMap<u64, Asked>,
-    asks: Agenda<u64>,
+    sources: Sources,
     wards: HashMap<u64, Ward>,
     checks: Agenda<u64>,
     next: u64,
@@ -84,7 +72,7 @@ impl Prepared {
     }
 }
 
-/// What one [`Registry::apply`] changed.
+/// What one [`Services::apply`] changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Services that came.
@@ -112,45 +100,49 @@ impl Changed {
 }
 
 /// All services.
-pub struct Registry {
-    services: ArcSwap<Services>,
+pub struct Services {
+    services: ArcSwap<Table>,
     inner: Mutex<Inner>,
     wake: Arc<Notify>,
     clock: Arc<dyn Clock>,
-    lookup: Arc<dyn Lookup>,
     probe: Arc<dyn Probe>,
 }
 
-impl std::fmt::Debug for Registry {
+impl std::fmt::Debug for Services {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("services", &self.services.load()).finish_non_exhaustive()
+        f.debug_struct("Services").field("services", &self.services.load()).finish_non_exhaustive()
     }
 }
 
-impl Registry {
-    /// An empty registry; who resolves and who checks are handed in.
+impl Services {
+    /// No services yet; who resolves names and who checks are handed in.
     pub fn new(
         clock: Arc<dyn Clock>,
         lookup: Arc<dyn Lookup>,
         probe: Arc<dyn Probe>,
         rng: Rng,
     ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let changes = Changes::new(Arc::clone(&wake));
         Self {
             services: ArcSwap::default(),
             inner: Mutex::new(Inner {
                 rng,
-                ids: HashMap::new(),
-                asked: HashMap::new(),
-                asks: Agenda::new(LOOKUPS_MAX),
+                sources: Sources::new(Arc::clone(&clock), lookup, changes),
                 wards: HashMap::new(),
                 checks: Agenda::new(PROBES_MAX),
                 next: 0,
             }),
-            wake: Arc::new(Notify::new()),
+            wake,
             clock,
-            lookup,
             probe,
         }
+    }
+
+    /// Registers a kind of source, which services then name by
+    /// [`Location::Other`](crate::Location::Other). Before any service names it.
+    pub fn add_kind(&self, kind: &str, opener: Opener) {
+        self.inner().sources.add_kind(kind.into(), opener);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -200,7 +192,7 @@ impl Registry {
         let mut inner = self.inner();
         let mut services = (**self.services.load()).clone();
         let mut changed = Changed::default();
-        inner.ask_for(prepared.0.values().map(|(options, _)| &**options), now);
+        inner.open_sources(prepared.0.values().map(|(options, _)| &**options));
         for (name, (options, service)) in prepared.0 {
             match services.get(&name) {
                 Some(_) if *service.options() == *options => continue,
@@ -260,10 +252,9 @@ impl Registry {
         })
     }
 
-    /// Names that were never answered yet: zero means that the first answers are in.
+    /// Sources that have told nothing yet: zero means that the first sets are in.
     pub fn pending(&self) -> usize {
-        let pending = |asked: &&Asked| asked.resolution.state() == State::Pending;
-        self.inner().asked.values().filter(pending).count()
+        self.inner().sources.pending()
     }
 }
 
@@ -273,70 +264,29 @@ impl Inner {
         self.next
     }
 
-    /// Notes every name that these services need.
-    fn ask_for<'a>(&mut self, services: impl Iterator<Item = &'a ServiceOptions>, now: Tick) {
-        for ask in services.flat_map(asks) {
-            if !self.ids.contains_key(&ask) {
-                let id = self.id();
-                self.ids.insert(ask.clone(), id);
-                self.asked.insert(id, Asked { ask, resolution: Resolution::new(now) });
-                self.asks.note(now, id);
-            }
+    /// Opens every source that these services need.
+    fn open_sources<'a>(&mut self, services: impl Iterator<Item = &'a ServiceOptions>) {
+        for options in services {
+            self.sources.open(options, &mut self.rng);
         }
     }
 
-    /// Gives a service the endpoints that its options and the answers make, and sees to their checks.
+    /// Gives a service the endpoints that its options and its sources make, and sees to their checks.
     fn install(
         &mut self,
         service: &Arc<Service>,
         options: Arc<ServiceOptions>,
         now: Tick,
     ) -> Moved {
-        let wanted = self.wanted(&options);
+        let wanted = self.sources.wanted(&options);
         let moved = service.install(Arc::clone(&options), wanted, now);
-        service.note_unresolved(self.has_unresolved(&options));
+        service.note_unresolved(self.sources.has_unresolved(&options));
         if options.health.is_some() {
             for member in service.set().members() {
                 self.watch(service, &member.endpoint, &options, now);
             }
         }
         moved
-    }
-
-    /// Whether a name of these options has no answer to stand on: none yet, or none at all.
-    fn has_unresolved(&self, options: &ServiceOptions) -> bool {
-        asks(options).iter().any(|ask| {
-            let asked = self.ids.get(ask).and_then(|id| self.asked.get(id));
-            asked.is_none_or(|asked| {
-                matches!(asked.resolution.state(), State::Pending | State::Failed)
-            })
-        })
-    }
-
-    /// The members that options and answers make.
-    fn wanted(&self, options: &ServiceOptions) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        for endpoint in &options.endpoints {
-            let weight = endpoint.weight.max(1);
-            if let Source::Address(address) = &endpoint.source {
-                let zone = endpoint.zone.clone();
-                let key = Key { address: address.clone(), hostname: None, zone };
-                wanted.push(Wanted { key, weight, priority: endpoint.priority });
-            }
-            let records = ask(options, &endpoint.source)
-                .and_then(|ask| self.asked.get(self.ids.get(&ask)?))
-                .map_or(&[][..], |asked| asked.resolution.records());
-            wanted.extend(records.iter().map(|record| Wanted {
-                key: Key {
-                    address: record.address.into(),
-                    hostname: Some(Arc::clone(&record.hostname)),
-                    zone: endpoint.zone.clone(),
-                },
-                weight: weight.saturating_mul(record.weight),
-                priority: endpoint.priority.saturating_add(record.priority),
-            }));
-        }
-        wanted
     }
 
     /// Sees to it that an endpoint is checked as the options now say.
@@ -365,17 +315,12 @@ impl Inner {
         self.checks.note(now, endpoint.id());
     }
 
-    /// Forgets names and checks that nobody needs any more.
-    fn tidy(&mut self, services: &Services) {
-        let needed: HashSet<Ask> =
-            services.values().flat_map(|service| asks(&service.options())).collect();
-        self.ids.retain(|ask, _| needed.contains(ask));
-        self.asked.retain(|_, asked| needed.contains(&asked.ask));
+    /// Ends the sources and checks that nobody needs any more.
+    fn tidy(&mut self, services: &Table) {
+        let shares = services.values().flat_map(|service| self.sources.shares(&service.options()));
+        let needed: HashSet<Ask> = shares.map(|share| share.ask).collect();
+        self.sources.retain(&needed);
         self.forget_wards();
-        let asked = &self.asked;
-        self.asks.prune(asked.len(), |at, id| {
-            asked.get(id).is_some_and(|asked| asked.resolution.due() == Some(at))
-        });
     }
 
     fn forget_wards(&mut self) {
@@ -390,15 +335,6 @@ impl Inner {
 
 fn same_checks(a: &ServiceOptions, b: &ServiceOptions) -> bool {
     a.health == b.health && a.tls == b.tls
-}
-
-fn ask(options: &ServiceOptions, source: &Source) -> Option<Ask> {
-    let query = Query::of(source, options.dns.family)?;
-    Some(Ask { query, dns: options.dns.clone() })
-}
-
-fn asks(options: &ServiceOptions) -> Vec<Ask> {
-    options.endpoints.iter().filter_map(|endpoint| ask(options, &endpoint.source)).collect()
 }
 
 fn health(options: &ServiceOptions) -> Option<&Health> {

@@ -8,13 +8,15 @@
 //! [`connect`](mod@connect) (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and
 //! [`worker`] (who runs it), [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`]
 //! (how they are spoken), [`pool`] (connections to services), [`alarm`] (a timer that is armed
-//! rarely), [`handover`] (how the next process takes over), [`oneshot`] (one request, for probes).
+//! rarely), [`handover`] (how the next process takes over),
+//! [`client`] (requests of our own: checks, callbacks, exports, tools).
 
 pub mod accept;
 pub mod address;
 mod age;
 pub mod alarm;
 pub mod body;
+pub mod client;
 pub mod connect;
 pub mod descriptors;
 mod expect;
@@ -25,7 +27,6 @@ mod held;
 pub mod io;
 pub mod listen;
 pub mod message;
-pub mod oneshot;
 pub mod pool;
 pub mod relay;
 pub mod tasks;

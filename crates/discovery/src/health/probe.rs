@@ -9,8 +9,8 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_net::{
     Address,
+    client::{self, Answer, Version},
     connect::{ClientTls, Target, connect},
-    oneshot::{self, Answer, Version},
 };
 
 use super::{Checkup, Finding, Probe, ProbeFuture, grpc};
@@ -127,7 +127,7 @@ async fn ask(
     let request = request.map_err(|error| format!("the check cannot be sent: {error}"))?;
     let protocol: &[u8] = if version == Version::Http2 { b"h2" } else { b"http/1.1" };
     let target = target(checkup, Some(protocol))?;
-    oneshot::request(&target, version, request, BODY_BYTES_MAX, checkup.timeout)
+    client::request(&target, version, request, BODY_BYTES_MAX, checkup.timeout)
         .await
         .map_err(|error| error.detail())
 }

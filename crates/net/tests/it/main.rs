@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod accept;
+mod client;
+mod client_pool;
 mod connect;
 mod handover;
 mod listen;
-mod oneshot;
 mod relay;
 mod stage;
 mod tasks;

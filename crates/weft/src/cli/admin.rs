@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_net::{
     Address, Target,
-    oneshot::{self, Version},
+    client::{self, Version},
 };
 
 use super::{Output, print, print_error};
@@ -135,7 +135,7 @@ impl Admin {
                 let target =
                     Target { address: place.address().await?, tls: None, proxy_header: None };
                 let answer =
-                    oneshot::request(&target, Version::Http1, request, ANSWER_BYTES_MAX, TIMEOUT);
+                    client::request(&target, Version::Http1, request, ANSWER_BYTES_MAX, TIMEOUT);
                 Ok::<_, anyhow::Error>(answer.await?)
             })
             .with_context(|| format!("cannot ask the admin API at {}", self.url))?;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_kernel::Reason;
 use weft_net::{
     Alpn, Io, Listener, Rewound, Target, accept,
-    oneshot::{self, Version},
+    client::{self, Version},
 };
 
 use crate::stage::{LONG, listener, over_tls, soon, tls};
@@ -91,7 +91,7 @@ async fn both_versions_plain_and_under_tls_bring_body_and_trailers() {
                 }
                 serve(io, version).await;
             };
-            let asked = send(oneshot::request(&target, version, post(), 1024, LONG));
+            let asked = send(client::request(&target, version, post(), 1024, LONG));
             let answer = soon(async {
                 tokio::select! {
                     biased;
@@ -123,7 +123,7 @@ async fn interim_responses_without_end_are_no_answer() {
         while io.write_all(&some).await.is_ok() {}
     };
     let get = Request::get("/").body(Bytes::new()).unwrap();
-    let asked = oneshot::request(&target, Version::Http1, get, 1024, LONG);
+    let asked = client::request(&target, Version::Http1, get, 1024, LONG);
     let (answer, ()) = soon(async { tokio::join!(asked, server) }).await;
     let error = answer.unwrap_err();
     assert_eq!(error.reason(), Reason::UpstreamMalformed, "{error:?}");
@@ -152,7 +152,7 @@ async fn each_broken_answer_has_its_reason() {
             let _ = io.read_to_end(&mut Vec::new()).await;
         };
         let get = Request::get("/").body(Bytes::new()).unwrap();
-        let asked = oneshot::request(&target, Version::Http1, get, 1024, LONG);
+        let asked = client::request(&target, Version::Http1, get, 1024, LONG);
         let (answer, ()) = soon(async { tokio::join!(asked, server) }).await;
         let error = answer.unwrap_err();
         assert_eq!(
@@ -171,7 +171,7 @@ async fn silence_and_the_wrong_protocol_are_told_apart() {
     let target = Target::plain(silent.address().clone());
     let get = || Request::get("/").body(Bytes::new()).unwrap();
     let time = Duration::from_millis(30);
-    let error = oneshot::request(&target, Version::Http1, get(), 1024, time).await.unwrap_err();
+    let error = client::request(&target, Version::Http1, get(), 1024, time).await.unwrap_err();
     assert_eq!(error.reason(), Reason::TryTimeout);
     assert_eq!(error.to_string(), "no whole answer within 30ms");
 
@@ -182,7 +182,7 @@ async fn silence_and_the_wrong_protocol_are_told_apart() {
         let (socket, _) = listener.accept().await.unwrap();
         accept::tls(Rewound::new(socket), LONG, |_| Some(server)).await.unwrap()
     };
-    let asked = oneshot::request(&target, Version::Http2, get(), 1024, LONG);
+    let asked = client::request(&target, Version::Http2, get(), 1024, LONG);
     let (answer, _io) = soon(async { tokio::join!(asked, accepting) }).await;
     assert!(answer.unwrap_err().to_string().contains("http/1.1"));
 }

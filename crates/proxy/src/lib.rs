@@ -9,8 +9,8 @@
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`policy`], [`upstream`]; then the way
 //! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
-//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`] and [`origin`] are where it meets the rest of the node: requests that end and
-//! that begin inside Weft.
+//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`], [`origin`] and
+//! [`internal`] are where it meets the rest of the node: requests that end and that begin inside Weft.
 
 mod answer;
 mod attempt;
@@ -23,6 +23,7 @@ pub mod front;
 mod grpc_web;
 pub mod handler;
 pub mod hash;
+pub mod internal;
 pub mod listener;
 pub mod local;
 pub mod origin;
@@ -45,6 +46,7 @@ pub mod upstream;
 
 pub use front::Front;
 pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, TargetMaker};
+pub use internal::InternalClient;
 pub use local::{Local, Observers};
 pub use origin::{Answered, BodyEnd, Origin, Reading};
 pub use policy::{

@@ -20,7 +20,7 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use serde_json::{Map, Value};
 use weft_kernel::{Code, Result};
 use weft_net::Stop;
-use weft_proxy::{Handlers, Local};
+use weft_proxy::{Handlers, InternalClient, Local};
 use weft_telemetry::metrics::{self, Writer};
 
 use crate::{admin::problem::Problem, config::Plan};
@@ -38,6 +38,8 @@ pub struct Host {
     pub metrics: metrics::Registry,
     /// Drains and closes with the node.
     pub stop: Stop,
+    /// Sends requests along internal routes, from any task.
+    pub internal: InternalClient,
 }
 
 /// One capability of the node.
@@ -397,7 +399,8 @@ mod tests {
 
     fn host() -> Host {
         let metrics = metrics::Registry::new(Shards::new(1), "test");
-        Host { workers: 1, metrics, stop: Stop::new() }
+        let internal = InternalClient::new(weft_proxy::internal::Options::default());
+        Host { workers: 1, metrics, stop: Stop::new(), internal }
     }
 
     fn ask(path: &str) -> Request {

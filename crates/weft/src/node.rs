@@ -25,7 +25,7 @@ use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
 };
-use weft_proxy::{Handlers, Local, Snapshot};
+use weft_proxy::{Handlers, InternalClient, Local, Snapshot, internal};
 use weft_telemetry::metrics;
 
 use self::listeners::Listeners;
@@ -73,6 +73,8 @@ pub struct Node {
     pub services: Arc<Services>,
     /// The metrics.
     pub metrics: metrics::Registry,
+    /// Sends requests along the routes, for whatever is on no worker.
+    pub internal: InternalClient,
     /// The threads of the request path.
     pub workers: Workers<Local>,
     /// Ends everything.
@@ -128,7 +130,13 @@ impl Node {
         status::count_tasks(&metrics, "control".to_owned());
         let plan = &loaded.plan;
         let stop = Stop::new();
-        let host = Host { workers: count, metrics: metrics.clone(), stop: stop.clone() };
+        let internal = InternalClient::new(internal::Options::default());
+        let host = Host {
+            workers: count,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+            internal: internal.clone(),
+        };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;
         let discovery = components.discovery.get().context("there is no discovery")?;
@@ -187,6 +195,7 @@ impl Node {
             let current = current.clone();
             let components = components.clone();
             let metrics = metrics.clone();
+            let internal = internal.clone();
             move |worker| {
                 status::count_tasks(&metrics, worker.index().to_string());
                 let local = Rc::new(Local::new(
@@ -197,7 +206,8 @@ impl Node {
                     worker.tasks().clone(),
                 ));
                 components.begin(&local);
-                async move { Ok(local) }
+                let served = internal.serve(&local);
+                async move { served.map(|()| local) }
             }
         })
         .await?;
@@ -213,6 +223,7 @@ impl Node {
             handlers,
             services,
             metrics,
+            internal,
             workers,
             stop,
             started: wall,

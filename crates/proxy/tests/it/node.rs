@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tempfile::TempDir;
 use weft_discovery::{
-    Registry,
+    Services,
     health::{Checkup, Probe, ProbeFuture},
     resolve::{Lookup, LookupFuture, Query},
 };
@@ -113,7 +113,7 @@ impl Answer {
 pub(crate) struct Node {
     pub(crate) local: Rc<Local>,
     handlers: Handlers,
-    registry: Registry,
+    services: Services,
     metrics: metrics::Registry,
     log: PathBuf,
     guard: Option<access::Guard>,
@@ -124,7 +124,7 @@ impl Node {
     /// A worker with these routes. To be called on its runtime.
     pub(crate) fn new(handlers: Handlers, routes: Vec<plan::Route>) -> Self {
         let handlers = handlers.with_target("echo", Echo);
-        let registry = Registry::new(
+        let services = Services::new(
             Arc::new(SystemClock),
             Arc::new(Nobody),
             Arc::new(Nobody),
@@ -140,19 +140,19 @@ impl Node {
         };
         let (access, guard) =
             access::Log::open(options, metrics::Shards::new(1), metrics.access()).unwrap();
-        let snapshot = compile(&registry, &handlers, &metrics, None, routes).unwrap();
+        let snapshot = compile(&services, &handlers, &metrics, None, routes).unwrap();
         let observers = Observers { access: Some(access), ..Observers::default() };
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let tasks = Tasks::new(Stop::new());
         let local = Rc::new(Local::new(0, current, None, observers, tasks));
-        Self { local, handlers, registry, metrics, log, guard: Some(guard), _folder: folder }
+        Self { local, handlers, services, metrics, log, guard: Some(guard), _folder: folder }
     }
 
     /// Puts other routes in force.
     pub(crate) fn reload(&self, routes: Vec<plan::Route>) -> Result<(), Vec<String>> {
         let before = self.local.current.load_full();
         let snapshot =
-            compile(&self.registry, &self.handlers, &self.metrics, Some(&before), routes)?;
+            compile(&self.services, &self.handlers, &self.metrics, Some(&before), routes)?;
         self.local.current.store(Arc::new(snapshot));
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Node {
 }
 
 fn compile(
-    registry: &Registry,
+    services: &Services,
     handlers: &Handlers,
     metrics: &metrics::Registry,
     before: Option<&Snapshot>,
@@ -217,7 +217,7 @@ fn compile(
         routes: routes.into_iter().map(Arc::new).collect(),
         services: Vec::new(),
     };
-    let discovered = registry.prepare(Vec::new());
+    let discovered = services.prepare(Vec::new());
     Snapshot::compile(&plan, &discovered, handlers, metrics, before, SystemClock::tick())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }

@@ -24,6 +24,7 @@ mod h2_streams;
 mod http1;
 mod http2;
 mod idle;
+mod internal_client;
 mod leaving;
 mod ledger;
 mod message_sockets;

@@ -12,9 +12,8 @@ use std::{
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weft_broker::{
-    Broker, Cause, DeadLetterRoute, Durability, Grave, Key, Message, MessageBuilder, Publish,
-    Queue,
-    source::{Aftermath, QueueWatcher},
+    Broker, Cause, DeadLetterRoute, Durability, Grave, Message, MessageBuilder, Publish, Queue,
+    watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::Result;
 use weft_net::Stop;
@@ -70,7 +69,7 @@ impl Server {
             broker: broker.clone(),
         });
         broker.set_dead_letter_route(Arc::new(DeadLetters(Arc::downgrade(&inner))))?;
-        broker.set_queue_watcher(Arc::new(Bindings(Arc::downgrade(&inner))))?;
+        broker.watch_definitions(Arc::new(Bindings(Arc::downgrade(&inner))));
         Ok(Self(inner))
     }
 
@@ -166,21 +165,21 @@ fn goes_round(earlier: weft_wire::amqp::Table<'_>, from: &Entry, to: &Entry) -> 
 /// Takes the bindings of queues along that are deleted, by whomever.
 struct Bindings(Weak<Inner>);
 
-impl QueueWatcher for Bindings {
-    fn deleted(&self, key: &Key) -> Aftermath {
-        let inner = self.0.upgrade();
-        let vhost = inner
-            .and_then(|inner| inner.vhosts.values().find(|vhost| vhost.owns(key)).map(Arc::clone));
-        let Some(vhost) = vhost else { return Box::pin(std::future::ready(())) };
+impl DefinitionWatcher for Bindings {
+    fn deleted(&self, what: Deleted<'_>) -> Option<Aftermath> {
+        // Exchanges are bound to queues alone.
+        let Deleted::Queue(key) = what else { return None };
+        let inner = self.0.upgrade()?;
+        let vhost = inner.vhosts.values().find(|vhost| vhost.owns(key)).map(Arc::clone)?;
         vhost.queue_deleted(&key.name);
-        Box::pin(async move {
+        Some(Box::pin(async move {
             if let Err(error) = vhost.erase_deleted().await {
                 tracing::warn!(
                     error = %error.detail(),
                     "bindings of a deleted queue stay on the disk until something is declared"
                 );
             }
-        })
+        }))
     }
 }
 

@@ -26,10 +26,11 @@ use crate::{
     name::{Key, SubscriptionKey},
     request::Inbox,
     schedule::Schedules,
-    source::{Queue, QueueWatcher, Source, Subscription, Topic, WeakSource},
+    source::{Queue, Source, Subscription, Topic, WeakSource},
     suspect::Suspects,
 };
 
+    watch::DefinitionWatcher,
 /// The broker; a handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Broker(Arc<Inner>);
@@ -45,7 +46,9 @@ pub(crate) struct Inner {
     /// Held by who declares or deletes, so that one change of definitions happens at a time.
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) route: OnceLock<Arc<dyn DeadLetterRoute>>,
-    pub(crate) watcher: OnceLock<Arc<dyn QueueWatcher>>,
+    pub(crate) watchers: RwLock<Vec<Arc<dyn DefinitionWatcher>>>,
+    /// Told when a subscription is declared.
+    pub(crate) subscribed: Notify,
     next_consumer: AtomicU64,
     pub(crate) held: Mutex<HashMap<ConsumerId, Weak<Held>>>,
     pub(crate) chores: Mutex<Chores>,
@@ -105,7 +108,8 @@ impl Broker {
             registry: RwLock::default(),
             changing: Arc::default(),
             route: OnceLock::new(),
-            watcher: OnceLock::new(),
+            watchers: RwLock::default(),
+            subscribed: Notify::new(),
             next_consumer: AtomicU64::new(1),
             held: Mutex::default(),
             chores: Mutex::default(),
@@ -164,16 +168,6 @@ impl Broker {
     pub fn set_dead_letter_route(&self, route: Arc<dyn DeadLetterRoute>) -> Result<()> {
         self.0.route.set(route).map_err(|_route| {
             Error::new(Reason::DefinitionConflict, "dead letters have a route already")
-        })
-    }
-
-    /// Says who is told of queues that are deleted; once.
-    ///
-    /// # Errors
-    /// [`Reason::DefinitionConflict`] when it was said before.
-    pub fn set_queue_watcher(&self, watcher: Arc<dyn QueueWatcher>) -> Result<()> {
-        self.0.watcher.set(watcher).map_err(|_watcher| {
-            Error::new(Reason::DefinitionConflict, "deleted queues are watched already")
         })
     }
 

@@ -21,6 +21,7 @@ use crate::{
     settlement::Settlement,
     source::{Queue, Source, Subscription, WeakSource},
     trim::Full,
+    watch::Aftermaths,
 };
 
 /// How much is done in one go before others get their turn.
@@ -243,17 +244,15 @@ impl Broker {
         loop {
             let Some(queue) = self.inner().chores.lock().abandoned.pop() else { return Ok(()) };
             let Some(queue) = queue.upgrade() else { continue };
-            let mut aftermath = None;
+            let mut aftermaths = Aftermaths::default();
             let deleted = {
                 let _one = self.inner().changing.lock().await;
                 if queue.is_deleted() || queue.consumers() > 0 || !queue.usage.had_consumer() {
                     continue;
                 }
-                gone_is_fine(self.delete_queue_alone(&queue, &mut aftermath).await)
+                gone_is_fine(self.delete_queue_alone(&queue, &mut aftermaths).await)
             };
-            if let Some(aftermath) = aftermath {
-                aftermath.await;
-            }
+            aftermaths.finish().await;
             if let Err(error) = deleted {
                 // It is still to be done.
                 self.inner().chores.lock().abandoned.push(Arc::downgrade(&queue));
@@ -327,22 +326,20 @@ impl Broker {
             chores.fades_at = chores.fades_at.min(next.unwrap_or(Tick::NEVER));
         }
         for source in gone {
-            let mut aftermath = None;
+            let mut aftermaths = Aftermaths::default();
             let deleted = {
                 let _one = self.inner().changing.lock().await;
                 if source.usage().consumers() > 0 || source.usage().is_deleted() {
                     continue;
                 }
                 match &source {
-                    Source::Queue(queue) => self.delete_queue_alone(queue, &mut aftermath).await,
+                    Source::Queue(queue) => self.delete_queue_alone(queue, &mut aftermaths).await,
                     Source::Subscription(subscription) => {
-                        self.delete_subscription_alone(subscription).await
+                        self.delete_subscription_alone(subscription, &mut aftermaths).await
                     }
                 }
             };
-            if let Some(aftermath) = aftermath {
-                aftermath.await;
-            }
+            aftermaths.finish().await;
             gone_is_fine(deleted)?;
         }
         Ok(next)

@@ -50,6 +50,7 @@ mod suspect;
 mod trim;
 mod unburied;
 mod varint;
+pub mod watch;
 
 pub use broker::Broker;
 pub use consume::{Consumer, ConsumerOptions, Delivery, Lease, Settled, Settler};

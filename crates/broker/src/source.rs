@@ -3,13 +3,9 @@
 //! A front-end looks a thing up once and keeps the [`Arc`]: publishing to it or consuming from it
 //! takes no lookup. What has been deleted says so ([`Queue::is_deleted`]), and the store refuses it.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -428,17 +424,6 @@ impl From<Arc<Subscription>> for Source {
     fn from(subscription: Arc<Subscription>) -> Self {
         Self::Subscription(subscription)
     }
-}
-
-/// What is still to be done about a queue that was deleted.
-pub type Aftermath = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Told of each queue that is deleted, by whomever: for a front-end that keeps something about queues.
-pub trait QueueWatcher: Send + Sync {
-    /// A queue is not there any more, and none of its name can be made until this answers: it must be
-    /// quick, must not wait, and must not call the broker. What it gives is awaited afterwards by whoever
-    /// deletes the queue, and holds up nobody else.
-    fn deleted(&self, key: &Key) -> Aftermath;
 }
 
 /// A source that may be gone.

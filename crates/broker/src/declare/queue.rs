@@ -12,7 +12,8 @@ use crate::{
     name::{Key, stored},
     options::{Dedupe, Order, QueueOptions},
     publish::{drops, storage},
-    source::{Aftermath, Queue, QueueSettings, Source},
+    source::{Queue, QueueSettings, Source},
+    watch::{Aftermaths, Deleted},
 };
 
 pub(super) fn window(dedupe: Option<Dedupe>) -> Option<DedupeWindow> {
@@ -191,35 +192,34 @@ impl Broker {
     /// # Errors
     /// [`Reason::NoQueue`], and [`Reason::QueueLocked`] if it belongs to another connection than `owner`.
     pub async fn delete_queue(&self, key: &Key, owner: Option<u64>) -> Result<()> {
-        let mut aftermath = None;
+        let mut aftermaths = Aftermaths::default();
         let deleted = {
             let _one = self.inner().changing.lock().await;
             let queue = self.queue(key)?;
             queue.check_owner(owner)?;
-            self.delete_queue_alone(&queue, &mut aftermath).await
+            self.delete_queue_alone(&queue, &mut aftermaths).await
         };
-        if let Some(aftermath) = aftermath {
-            aftermath.await;
-        }
+        aftermaths.finish().await;
         deleted
     }
 
     /// Deletes a queue while nobody else changes definitions. What it leaves to be done is done once that
-    /// is over: the watcher of queues may wait for one who waits for it.
+    /// is over: a watcher may wait for one who waits for it.
     pub(crate) async fn delete_queue_alone(
         &self,
         queue: &Arc<Queue>,
-        aftermath: &mut Option<Aftermath>,
+        aftermaths: &mut Aftermaths,
     ) -> Result<()> {
         if !queue.settings().options.transient {
             self.undefine([stored::queue(&queue.key)]).await?;
         }
-        *aftermath = self.detach_queue(queue);
+        self.detach_queue(queue);
+        self.tell_deleted(Deleted::Queue(&queue.key), aftermaths);
         self.store().drop_log(queue.log).await?;
         self.forget_parked(&Source::Queue(Arc::clone(queue))).await
     }
 
-    fn detach_queue(&self, queue: &Arc<Queue>) -> Option<Aftermath> {
+    fn detach_queue(&self, queue: &Arc<Queue>) {
         queue.usage.delete();
         {
             let mut registry = self.inner().registry.write();
@@ -229,6 +229,5 @@ impl Broker {
             }
         }
         self.forget_taken(queue.group);
-        self.inner().watcher.get().map(|watcher| watcher.deleted(&queue.key))
     }
 }

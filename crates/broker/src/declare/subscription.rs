@@ -13,6 +13,7 @@ use crate::{
     name::{Key, Pattern, SubscriptionKey, stored},
     options::{Order, Start, SubscriptionOptions},
     source::{Member, Source, Subscription, SubscriptionSettings, Topic},
+    watch::{Aftermaths, Deleted},
 };
 
 fn group_options(log: LogId, options: &SubscriptionOptions, start: Start) -> GroupOptions {
@@ -164,6 +165,7 @@ impl Broker {
         registry.named.insert(named(key), Arc::clone(&subscription));
         registry.subscriptions.insert(key.clone(), Arc::clone(&subscription));
         drop(registry);
+        self.inner().subscribed.notify_waiters();
         self.watch_subscription(&subscription);
         Ok(subscription)
     }
@@ -291,24 +293,36 @@ impl Broker {
     /// # Errors
     /// [`Reason::NoSubscription`].
     pub async fn delete_subscription(&self, key: &SubscriptionKey) -> Result<()> {
-        let _one = self.inner().changing.lock().await;
-        let subscription = self.subscription(key)?;
-        self.delete_subscription_alone(&subscription).await
+        let mut aftermaths = Aftermaths::default();
+        let deleted = {
+            let _one = self.inner().changing.lock().await;
+            let subscription = self.subscription(key)?;
+            self.delete_subscription_alone(&subscription, &mut aftermaths).await
+        };
+        aftermaths.finish().await;
+        deleted
     }
 
     /// Deletes a subscription while nobody else changes definitions.
     pub(crate) async fn delete_subscription_alone(
         &self,
         subscription: &Arc<Subscription>,
+        aftermaths: &mut Aftermaths,
     ) -> Result<()> {
         let key = &subscription.key;
         self.undefine([stored::subscription(&key.topic, &key.name)]).await?;
-        self.remove_subscription(subscription).await
+        self.remove_subscription(subscription, aftermaths).await
     }
 
     /// Removes a subscription that is no longer defined.
-    pub(super) async fn remove_subscription(&self, subscription: &Arc<Subscription>) -> Result<()> {
-        self.detach_subscription(subscription).await?;
+    pub(super) async fn remove_subscription(
+        &self,
+        subscription: &Arc<Subscription>,
+        aftermaths: &mut Aftermaths,
+    ) -> Result<()> {
+        let detached = self.detach_subscription(subscription).await;
+        self.tell_deleted(Deleted::Subscription(&subscription.key), aftermaths);
+        detached?;
         self.forget_parked(&Source::Subscription(Arc::clone(subscription))).await
     }
 

@@ -11,6 +11,7 @@ use crate::{
     name::{Key, Pattern, stored},
     options::TopicOptions,
     source::{Subscription, Topic},
+    watch::{Aftermaths, Deleted},
 };
 
 fn log_options(options: &TopicOptions) -> LogOptions {
@@ -138,7 +139,17 @@ impl Broker {
     /// # Errors
     /// [`Reason::NoTopic`].
     pub async fn delete_topic(&self, key: &Key) -> Result<()> {
-        let _one = self.inner().changing.lock().await;
+        let mut aftermaths = Aftermaths::default();
+        let deleted = {
+            let _one = self.inner().changing.lock().await;
+            self.delete_topic_alone(key, &mut aftermaths).await
+        };
+        aftermaths.finish().await;
+        deleted
+    }
+
+    /// Deletes a topic while nobody else changes definitions.
+    async fn delete_topic_alone(&self, key: &Key, aftermaths: &mut Aftermaths) -> Result<()> {
         let topic = self.topic(key)?;
         let mut subscriptions = self.subscriptions();
         subscriptions.retain(|one| one.key.topic == *key && one.pattern.is_none());
@@ -146,9 +157,11 @@ impl Broker {
         let of_it = subscriptions.iter().map(named);
         self.undefine(std::iter::once(stored::topic(key)).chain(of_it)).await?;
         for subscription in &subscriptions {
-            self.remove_subscription(subscription).await?;
+            self.remove_subscription(subscription, aftermaths).await?;
         }
-        self.detach_topic(&topic).await
+        let detached = self.detach_topic(&topic).await;
+        self.tell_deleted(Deleted::Topic(key), aftermaths);
+        detached
     }
 
     pub(super) async fn detach_topic(&self, topic: &Arc<Topic>) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Definitions: what a crash leaves of a change, and what is refused.
 
-use std::{future::Future, task::Poll, time::Duration};
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
     DeadLetter, QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions,
     Target, TopicOptions,
+    watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::{Reason, Result, Rng};
 use weft_ledger::disk::simulated::Faults;
@@ -155,4 +156,68 @@ fn what_is_acknowledged_in_a_new_queue_survives_at_once() {
     let node = node.crash(&mut Rng::seeded(1));
     let mut consumer = node.consumer(node.broker.queue(&key("q")).unwrap());
     assert_eq!(ids(&node.take(&mut consumer)), ["1"]);
+}
+
+/// Notes the deletions that it is told of, and has one note more written once each is over.
+#[derive(Default)]
+struct Notes(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl DefinitionWatcher for Notes {
+    fn deleted(&self, what: Deleted<'_>) -> Option<Aftermath> {
+        self.0.lock().push(format!("{what:?}"));
+        let notes = Arc::clone(&self.0);
+        let Deleted::Queue(key) = what else { return None };
+        let after = format!("after {key}");
+        Some(Box::pin(async move { notes.lock().push(after) }))
+    }
+}
+
+#[test]
+fn every_deletion_is_told_of_by_whomever() {
+    let node = Node::new();
+    let broker = &node.broker;
+    let notes = Arc::new(Notes::default());
+    broker.watch_definitions(notes.clone());
+    // A second one is told as well.
+    let others = Arc::new(Notes::default());
+    broker.watch_definitions(others.clone());
+    let subscription = SubscriptionKey::new(&key("t"), "s").unwrap();
+    let expires = Some(Duration::from_secs(60));
+    let unused = QueueOptions { expires, ..QueueOptions::default() };
+    node.run(async {
+        broker.declare_queue(&key("q"), QueueOptions::default()).await?;
+        broker.declare_queue(&key("unused"), unused).await?;
+        broker.declare_topic(&key("t"), TopicOptions::default()).await?;
+        broker.declare_subscription(&subscription, SubscriptionOptions::default()).await?;
+        broker.delete_queue(&key("q"), None).await?;
+        broker.delete_topic(&key("t")).await
+    })
+    .unwrap();
+    node.pass(Duration::from_secs(61));
+    let told: Vec<String> = std::mem::take(&mut *notes.0.lock());
+    let expected = [
+        format!("{:?}", Deleted::Queue(&key("q"))),
+        "after q".into(),
+        format!("{:?}", Deleted::Subscription(&subscription)),
+        format!("{:?}", Deleted::Topic(&key("t"))),
+        format!("{:?}", Deleted::Queue(&key("unused"))),
+        "after unused".into(),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(*others.0.lock(), expected);
+}
+
+#[test]
+fn a_task_can_wait_for_a_subscription() {
+    let node = Node::new();
+    let broker = &node.broker;
+    let wanted = SubscriptionKey::new(&key("t"), "s").unwrap();
+    node.run(broker.declare_topic(&key("t"), TopicOptions::default())).unwrap();
+    let (found, declared) = node.run(async {
+        tokio::join!(
+            broker.subscription_declared(&wanted),
+            broker.declare_subscription(&wanted, SubscriptionOptions::default())
+        )
+    });
+    assert!(Arc::ptr_eq(&found, &declared.unwrap()));
 }

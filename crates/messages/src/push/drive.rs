@@ -24,22 +24,28 @@ use crate::event;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What a lease has beyond the time for one delivery.
 const LEASE_MORE: Duration = Duration::from_secs(15);
-/// How long it takes to look again for a subscription that is not there.
-const MISSING: Duration = Duration::from_secs(5);
+/// Time before a subscription is driven again that failed.
+const AGAIN: Duration = Duration::from_secs(5);
 
-/// Pushes until `stop` drains. A subscription that is not there yet, or goes, is looked for again.
+/// Pushes until `stop` drains. A subscription that is not there yet, or goes, is waited for.
 pub(crate) async fn run(broker: &Broker, push: &Push, sender: &dyn Sender, stop: &Stop) {
     let mut rng = Rng::from_entropy();
     while !stop.is_draining() {
         match once(broker, push, sender, stop, &mut rng).await {
             Ok(()) => return,
-            Err(error) if error.reason() == Reason::NoSubscription => {}
+            Err(error) if error.reason() == Reason::NoSubscription => {
+                tokio::select! {
+                    _declared = broker.subscription_declared(&push.subscription) => {}
+                    () = stop.draining() => {}
+                }
+                continue;
+            }
             Err(error) => {
                 let subscription = &*push.subscription.name;
                 tracing::warn!(subscription, error = %error.detail(), "push delivery paused");
             }
         }
-        let _ = tokio::time::timeout(MISSING, stop.draining()).await;
+        let _ = tokio::time::timeout(AGAIN, stop.draining()).await;
     }
 }
 

@@ -146,6 +146,52 @@ fn larger_messages_are_taken_when_the_limit_is_raised() {
 }
 
 #[test]
+fn a_queue_that_is_deleted_over_http_takes_its_bindings_along() {
+    let yaml = "admin: off
+ledger: { path: '@@/data' }
+amqp: {}
+listeners:
+  rabbit: { address: '@rabbit', protocol: amqp }
+  web: { address: '@web' }
+routes: { name: messages, match: /v1/*, messages: / }
+";
+    let weft = Weft::start(BIN, yaml);
+    run(async {
+        let channel = connect(&weft, "guest:guest", "%2f").await.unwrap();
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        // Whether a message that is published to the exchange is routed to anything.
+        let routed = async |channel: &Channel| {
+            let properties = BasicProperties::default();
+            let publish =
+                channel.basic_publish("amq.fanout".into(), "".into(), options, b"m", properties);
+            let confirmed = publish.await.unwrap().await.unwrap();
+            confirmed.take_message().is_none()
+        };
+        let confirm = ConfirmSelectOptions::default();
+        channel.confirm_select(confirm).await.unwrap();
+        declare(&channel, "bound").await.unwrap();
+        let bind = QueueBindOptions::default();
+        let none = FieldTable::default();
+        channel
+            .queue_bind("bound".into(), "amq.fanout".into(), "".into(), bind, none)
+            .await
+            .unwrap();
+        assert!(routed(&channel).await);
+        let deleted = weft.ask("DELETE /v1/queues/bound HTTP/1.1\r\nhost: t\r\n\r\n");
+        assert!((200..300).contains(&deleted.status()), "{}", deleted.text());
+        assert!(!routed(&channel).await, "the binding is gone");
+        declare(&channel, "bound").await.unwrap();
+        assert!(!routed(&channel).await, "and does not come back with the name");
+        weft.kill();
+        let weft = weft.successor();
+        let channel = connect(&weft, "guest:guest", "%2f").await.unwrap();
+        channel.confirm_select(confirm).await.unwrap();
+        declare(&channel, "bound").await.unwrap();
+        assert!(!routed(&channel).await, "nor after a restart");
+    });
+}
+
+#[test]
 fn what_cannot_be_kept_or_does_not_exist_is_refused_in_words() {
     let with = |amqp: &str| {
         config(amqp).replace("'@@/data'", "data").replace("'@rabbit'", "127.0.0.1:5672")

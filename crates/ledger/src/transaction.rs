@@ -121,13 +121,16 @@ pub enum Op {
         /// The first position to stay.
         before: u64,
     },
-    /// Removes one record, also from the group that owns the log, whose lease of it becomes void. Of no
-    /// effect where nothing is.
+    /// Removes one record, also from the group that owns the log, whose lease of it becomes void.
     Remove {
         /// The log.
         log: LogId,
         /// The position.
         position: u64,
+        /// Whether the record must be there, or the transaction fails with `no_message`; else the
+        /// operation is of no effect where nothing is. What an operation before it settles, or may have
+        /// purged, counts as gone.
+        required: bool,
     },
     /// Ends a delivery; `lease_lost` unless the token is that of the record's running lease.
     Settle {

@@ -326,9 +326,10 @@ async fn a_removed_record_voids_its_lease(subject: &dyn Subject) {
     let (log, group) = queue(&*store, "void").await;
     publish(&*store, log, &["a", "b", "c"]).await;
     let leased = lease(&*store, group, 2).await;
-    let remove = fsync().with(Op::Remove { log, position: 0 }).with(done(&leased[0]));
+    let remove =
+        fsync().with(Op::Remove { log, position: 0, required: false }).with(done(&leased[0]));
     assert_eq!(super::refusal(store.commit(remove).await), (Some(1), Reason::LeaseLost));
-    store.commit(fsync().with(Op::Remove { log, position: 0 })).await.unwrap();
+    store.commit(fsync().with(Op::Remove { log, position: 0, required: false })).await.unwrap();
     let late = store.commit(fsync().with(done(&leased[0]))).await;
     assert_eq!(super::refusal(late).1, Reason::LeaseLost);
     store.commit(fsync().with(Op::Trim { log, before: 2 })).await.unwrap();

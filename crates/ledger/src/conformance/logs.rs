@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weft_kernel::Reason;
 
-use super::{Subject, fsync, listed, publish, read_texts, reason, refusal};
+use super::{Subject, accept, fsync, lease, listed, publish, queue, read_texts, reason, refusal};
 use crate::{
     DedupeWindow, Expect, GroupOptions, Limit, Limits, LogId, LogOptions, NewRecord, Op, Storage,
 };
@@ -14,6 +14,7 @@ listed! {
     positions_are_gapless_and_expected_ones_are_checked
     a_log_is_read_from_anywhere_within_its_limits
     what_is_trimmed_or_removed_is_gone
+    a_record_that_must_be_there_is_removed_once
     a_full_log_refuses_and_takes_nothing
     an_id_in_the_window_is_not_appended_twice
     a_log_in_memory_is_gone_after_a_restart
@@ -91,8 +92,8 @@ async fn what_is_trimmed_or_removed_is_gone(subject: &dyn Subject) {
     publish(&*store, log, &["a", "b", "c", "d", "e"]).await;
     let cut = fsync()
         .with(Op::Trim { log, before: 2 })
-        .with(Op::Remove { log, position: 3 })
-        .with(Op::Remove { log, position: 3 });
+        .with(Op::Remove { log, position: 3, required: false })
+        .with(Op::Remove { log, position: 3, required: false });
     store.commit(cut).await.unwrap();
     for _ in 0..2 {
         let store = subject.store();
@@ -109,6 +110,33 @@ async fn what_is_trimmed_or_removed_is_gone(subject: &dyn Subject) {
     assert_eq!(publish(&*store, log, &["f"]).await, [5], "positions are not given twice");
 }
 
+async fn a_record_that_must_be_there_is_removed_once(subject: &dyn Subject) {
+    let store = subject.store();
+    let log = store.create_log("required", LogOptions::default()).await.unwrap();
+    publish(&*store, log, &["a", "b", "c", "d"]).await;
+    let remove = |position| Op::Remove { log, position, required: true };
+    let missing = |result| assert_eq!(refusal(result), (Some(1), Reason::NoMessage));
+    store.commit(fsync().with(remove(1))).await.unwrap();
+    for none in [1, 4] {
+        missing(store.commit(fsync().with(remove(0)).with(remove(none))).await);
+    }
+    missing(store.commit(fsync().with(remove(0)).with(remove(0))).await);
+    let trim = fsync().with(Op::Trim { log, before: 3 });
+    missing(store.commit(trim.with(remove(2))).await);
+    let items = store.read(log, 0, Limits::default()).await.unwrap();
+    assert_eq!(read_texts(&items), ["a", "c", "d"], "what is refused removes nothing");
+    let (log, group) = queue(&*store, "required/queue").await;
+    publish(&*store, log, &["a", "b"]).await;
+    let leased = lease(&*store, group, 1).await;
+    let remove = |position| Op::Remove { log, position, required: true };
+    missing(store.commit(fsync().with(super::done(&leased[0])).with(remove(0))).await);
+    accept(&*store, &leased).await;
+    let gone = store.commit(fsync().with(remove(0))).await;
+    assert_eq!(refusal(gone), (Some(0), Reason::NoMessage));
+    store.commit(fsync().with(remove(1))).await.unwrap();
+    assert_eq!(store.log_stats(log).unwrap().records, 0);
+}
+
 async fn a_full_log_refuses_and_takes_nothing(subject: &dyn Subject) {
     let store = subject.store();
     let limit = Some(Limit { records: Some(2), bytes: None });
@@ -119,7 +147,7 @@ async fn a_full_log_refuses_and_takes_nothing(subject: &dyn Subject) {
     assert_eq!(refusal(store.commit(two).await), (Some(1), Reason::QueueFull));
     assert_eq!(store.log_stats(log).unwrap().records, 1);
     publish(&*store, log, &["b"]).await;
-    store.commit(fsync().with(Op::Remove { log, position: 0 })).await.unwrap();
+    store.commit(fsync().with(Op::Remove { log, position: 0, required: false })).await.unwrap();
     publish(&*store, log, &["c"]).await;
 }
 

@@ -33,7 +33,7 @@ async fn one_record_of_a_key_is_out_at_a_time(subject: &dyn Subject) {
     let again = lease(&*store, group, 9).await;
     assert_eq!(texts(&again), ["x2"], "a retry keeps the key");
     // The last of a key may be removed while it stands behind.
-    store.commit(fsync().with(Op::Remove { log, position: 4 })).await.unwrap();
+    store.commit(fsync().with(Op::Remove { log, position: 4, required: false })).await.unwrap();
     accept(&*store, &again).await;
     assert!(lease(&*store, group, 9).await.is_empty());
 }

@@ -179,7 +179,7 @@ impl Core {
                 self.append(log, record, crc, writing);
             }
             Op::Trim { log, before } => self.trim(log, before, writing),
-            Op::Remove { log, position } => self.remove(log, position, writing),
+            Op::Remove { log, position, .. } => self.remove(log, position, writing),
             Op::Settle { group, position, how, .. } => {
                 self.settle(group, position, how, writing);
             }

@@ -21,6 +21,10 @@ pub(super) struct Check {
     ids: Numbers<(u32, u128), ()>,
     /// Positions of groups that it discards.
     discards: Numbers<(u32, u64), ()>,
+    /// Positions of logs that it removes.
+    removes: Numbers<(u32, u64), ()>,
+    /// Logs that it trims, and to where.
+    trims: Vec<(LogId, u64)>,
 }
 
 /// What was noted of a log before an append was checked, and the id that the check notes.
@@ -84,6 +88,8 @@ impl Core {
             self.check.ids.clear();
         }
         self.check.discards.clear();
+        self.check.removes.clear();
+        self.check.trims.clear();
     }
 
     /// Which of some operations are refused, and why, if each part of them is done as a whole or left
@@ -135,16 +141,22 @@ impl Core {
                 bytes += record.key.len() + record.data.len();
                 checked.appends |= !memory;
             }
-            Op::Trim { log, .. } => {
+            Op::Trim { log, before } => {
                 let (owner, of_memory) = self.owner(*log)?;
                 memory = of_memory;
+                self.check.trims.push((*log, *before));
                 if let Some(queue) = owner.and_then(|id| self.queues.get_mut(&id)) {
                     queue.group.moved_by = attempt;
                 }
             }
-            Op::Remove { log, position } => {
+            Op::Remove { log, position, required } => {
                 let (owner, of_memory) = self.owner(*log)?;
                 memory = of_memory;
+                let again = self.check.removes.insert((log.0, *position), ()).is_some();
+                if *required && (again || !self.stays(*log, *position)) {
+                    let say = format!("there is no record at position {position}");
+                    return Err(Error::new(Reason::NoMessage, say));
+                }
                 if let Some(queue) = owner.and_then(|id| self.queues.get_mut(&id)) {
                     queue.group.void(*position, attempt);
                 }
@@ -173,6 +185,7 @@ impl Core {
             }
             Op::Purge { group } => {
                 let queue = self.queues.get_mut(&group.0).ok_or_else(|| missing(group))?;
+                self.check.trims.push((queue.group.options.log, u64::MAX));
                 // A settled run and a lease each part what is purged, at 20 bytes a part.
                 bytes += 20 * (queue.group.leased() + queue.group.done().gaps() + 2);
                 memory = queue.memory;
@@ -224,6 +237,23 @@ impl Core {
         }
         queue.group.void(position, attempt);
         Ok(queue.memory)
+    }
+
+    /// Whether a record is there, also after what was checked before it in the transaction.
+    fn stays(&self, id: LogId, position: u64) -> bool {
+        let attempt = self.check.attempt;
+        let settled = |owner: GroupId| {
+            self.queues.get(&owner.0).is_some_and(|queue| {
+                queue.group.moved_by == attempt
+                    || self.check.discards.contains_key(&(owner.0, position))
+                    || (queue.group.lease(position))
+                        .is_some_and(|lease| lease.settled_by == attempt)
+            })
+        };
+        let owner = self.log(id).ok().and_then(|log| log.owner);
+        self.is_there(id, position)
+            && !self.check.trims.iter().any(|(log, before)| *log == id && position < *before)
+            && !owner.is_some_and(settled)
     }
 
     fn owner(&self, id: LogId) -> Result<(Option<u32>, bool)> {

@@ -35,7 +35,7 @@ fn compact_one(house: &House<'_>, log: &Compactable) -> bool {
     let (older, whole) = older(house, log);
     for chunk in older.chunks(REMOVE_MAX) {
         let mut transaction = Transaction::new(Durability::Os);
-        let remove = |&position: &u64| Op::Remove { log: log.log, position };
+        let remove = |&position: &u64| Op::Remove { log: log.log, position, required: false };
         transaction.ops.extend(chunk.iter().map(remove));
         let mut core = house.shared.core.lock();
         let Ok((_, wakes)) = core.submit(transaction, &[], house.now) else { return false };

@@ -506,8 +506,8 @@ fn what_a_damaged_frame_held_is_counted_as_lost_and_never_as_ready() {
         }
         // What was removed or settled is no loss.
         let gone = Transaction::new(Durability::Fsync)
-            .with(Op::Remove { log: topic, position: 3 })
-            .with(Op::Remove { log: queue, position: 4 });
+            .with(Op::Remove { log: topic, position: 3, required: false })
+            .with(Op::Remove { log: queue, position: 4, required: false });
         block(&ledger, ledger.commit(gone)).unwrap();
         if stored {
             ledger.checkpoint().unwrap();

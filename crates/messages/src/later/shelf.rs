@@ -304,8 +304,11 @@ impl Shelf {
 
     fn removal(&self, pieces: Pieces) -> impl Iterator<Item = Op> {
         let log = self.bodies;
-        (pieces.first..pieces.first.saturating_add(pieces.count))
-            .map(move |position| Op::Remove { log, position })
+        (pieces.first..pieces.first.saturating_add(pieces.count)).map(move |position| Op::Remove {
+            log,
+            position,
+            required: false,
+        })
     }
 
     /// Appends a body and puts the head that says where it is.

@@ -16,6 +16,7 @@ use weft_broker::{
     watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::Result;
+use weft_ledger::MapOptions;
 use weft_net::Stop;
 use weft_wire::amqp::Properties;
 
@@ -53,7 +54,7 @@ impl Server {
     /// What the broker's store says; [`weft_kernel::Reason::DefinitionConflict`] if another front-end
     /// routes the broker's dead letters.
     pub async fn open(broker: Broker, options: Options, node_name: &str) -> Result<Self> {
-        let map = broker.store().create_map(MAP).await?;
+        let map = broker.store().create_map(MAP, MapOptions::default()).await?;
         let mut vhosts = HashMap::new();
         for name in options.vhosts.iter().map(String::as_str).chain(["/"]) {
             let vhost = Vhost::open(&broker, map, name, options.message_bytes_max).await?;

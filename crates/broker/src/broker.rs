@@ -16,7 +16,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use weft_kernel::{Clock, Error, Reason, Result, Rng};
-use weft_ledger::{ConsumerId, Durability, ExpectValue, GroupId, MapId, Store, Transaction};
+use weft_ledger::{
+    ConsumerId, Durability, ExpectValue, GroupId, MapId, MapOptions, Store, Transaction,
+};
 
 use crate::{
     consume::Held,
@@ -28,9 +30,9 @@ use crate::{
     schedule::Schedules,
     source::{Queue, Source, Subscription, Topic, WeakSource},
     suspect::Suspects,
+    watch::DefinitionWatcher,
 };
 
-    watch::DefinitionWatcher,
 /// The broker; a handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Broker(Arc<Inner>);
@@ -91,11 +93,11 @@ impl Broker {
     /// What the store says, and [`Reason::StorageCorrupt`] for a definition that cannot be read.
     pub async fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>, mut rng: Rng) -> Result<Self> {
         let maps = Maps {
-            definitions: store.create_map("broker/definitions").await?,
-            schedules: store.create_map("broker/schedules").await?,
-            parked: store.create_map("broker/parked").await?,
-            taken: store.create_map("broker/taken").await?,
-            unburied: store.create_map("broker/unburied").await?,
+            definitions: store.create_map("broker/definitions", MapOptions::default()).await?,
+            schedules: store.create_map("broker/schedules", MapOptions::default()).await?,
+            parked: store.create_map("broker/parked", MapOptions::default()).await?,
+            taken: store.create_map("broker/taken", MapOptions::default()).await?,
+            unburied: store.create_map("broker/unburied", MapOptions::default()).await?,
         };
         let secret = secret(&*store, maps.definitions, &mut rng).await?;
         let node = rng.next_u64();

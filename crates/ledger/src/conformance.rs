@@ -8,7 +8,9 @@
 mod consuming;
 mod logs;
 mod maps;
+mod namespaces;
 mod ordering;
+mod timers;
 mod timing;
 mod transactions;
 
@@ -47,6 +49,8 @@ pub fn cases() -> Vec<Case> {
         ordering::CASES,
         timing::CASES,
         maps::CASES,
+        namespaces::CASES,
+        timers::CASES,
     ]
     .concat()
 }

@@ -28,16 +28,18 @@ mod plan;
 mod progress;
 mod rows;
 mod runs;
+mod space;
+mod timers;
 mod times;
 
 use std::{
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     task::Waker,
 };
 
 use bytes::Bytes;
-use weft_kernel::{Error, Reason, Result, Tick};
+use weft_kernel::{Error, Reason, Result};
 
 pub(crate) use self::{
     apply::is_instant,
@@ -47,16 +49,17 @@ pub(crate) use self::{
     now::Now,
     plan::{Compactable, Live, LiveRuns},
     progress::{WriteGroup, poisoned},
+    space::{SpaceId, check_namespace, prefixed, scoped, shown, split},
 };
 use self::{
     check::Check,
-    due::Timer,
     fast::Numbers,
     group::{Group, Tokens},
     loading::Loaded,
     log::Log,
     map::Map,
     progress::{PendingBytes, Visible},
+    space::Spaces,
 };
 use crate::{
     format::Place,
@@ -86,6 +89,7 @@ impl Wakes {
 #[derive(Debug)]
 struct Queue {
     name: Arc<str>,
+    space: SpaceId,
     group: Group,
     /// Whether nothing of it is ever written, as its log is not.
     memory: bool,
@@ -122,9 +126,10 @@ pub(crate) struct Core {
     /// What was written last; the storage puts it in.
     pub(crate) recent: Recent,
     visible: Visible,
-    timers: BinaryHeap<Timer>,
-    due_asked: Tick,
-    due_waker: Option<Waker>,
+    spaces: Spaces,
+    /// Maps of timers.
+    timer_maps: Vec<u32>,
+    /// When entries of maps expire, but for timers.
     map_expiry: std::collections::BTreeSet<(u64, u32, Bytes)>,
     /// Runs of records in segments of which it is not known when they expire.
     unseen: Vec<(LogId, u64, u64)>,
@@ -170,9 +175,8 @@ impl Core {
             group_bytes: 0,
             busy: false,
             visible: Visible::default(),
-            timers: BinaryHeap::new(),
-            due_asked: Tick::NEVER,
-            due_waker: None,
+            spaces: Spaces::default(),
+            timer_maps: Vec::new(),
             map_expiry: std::collections::BTreeSet::new(),
             unseen: Vec::new(),
             room: Vec::new(),

@@ -14,7 +14,7 @@ use weft_kernel::{Error, Reason, Result, Tick};
 
 use crate::{
     checkpoint::{Capture, LogStart, Row, Table},
-    core::{Live, Now},
+    core::{Live, Now, shown},
     disk::Disk,
     format::{Image, varint},
     ledger::Shared,
@@ -251,6 +251,7 @@ impl Flusher {
         }
         did |= self.rest(house)?;
         did |= expiry::look(house);
+        did |= expiry::entries(house);
         if tick.since(self.rewritten) >= REWRITE {
             self.rewritten = tick;
             did |= self.rewrite(house)?;
@@ -381,7 +382,7 @@ fn tell(house: &House<'_>, log: LogId, position: u64, why: &str) {
         if !core.is_there(log, position) {
             return;
         }
-        core.log(log).map(|log| log.name.to_string()).unwrap_or_default()
+        core.log(log).map(|log| shown(&log.name)).unwrap_or_default()
     };
     house.files.damages.tell_record(&LostRecord { log, name, position, why: why.to_owned() });
 }

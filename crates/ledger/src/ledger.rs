@@ -17,10 +17,10 @@ use weft_kernel::{Clock, Error, Reason, Result};
 
 use self::waiters::Waiters;
 use crate::{
-    core::{Cold, Core, Now, poisoned},
+    core::{Cold, Core, Now, SpaceId, check_namespace, poisoned, prefixed, scoped, split},
     disk::{Disk, RealDisk},
     format::payload_crc,
-    options::{Durability, GroupOptions, LogOptions, Options, Start},
+    options::{Durability, GroupOptions, LogOptions, MapOptions, Options, Start},
     record::{GroupId, LogId, MapId},
     recover::Recovered,
     service::{Damages, Health, Service},
@@ -184,12 +184,16 @@ impl Shared {
 
 /// The embedded store; a handle that is cheap to clone.
 ///
-/// What it offers is the trait [`Store`](crate::Store); beside it stands what belongs to one folder on
-/// one machine: opening, closing, checkpoints.
+/// What it offers is the trait [`Store`](crate::Store), in one namespace: at first the one without a name,
+/// and any other by [`Ledger::namespace`]. Beside it stands what belongs to one folder on one machine:
+/// opening, closing, checkpoints.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     shared: Arc<Shared>,
     service: Arc<Service>,
+    space: SpaceId,
+    /// The name of the namespace.
+    name: Arc<str>,
 }
 
 impl Ledger {
@@ -206,7 +210,7 @@ impl Ledger {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Recovered)> {
         let (shared, service, recovered) = Service::open(disk, options, clock)?;
-        Ok((Self { shared, service }, recovered))
+        Ok((Self { shared, service, space: SpaceId::ROOT, name: "".into() }, recovered))
     }
 
     /// Opens the ledger in a folder, which is made if it is not there, and starts its threads.
@@ -227,6 +231,17 @@ impl Ledger {
         let (ledger, recovered) = Self::open(Arc::new(disk), options, clock)?;
         ledger.start()?;
         Ok((ledger, recovered))
+    }
+
+    /// Another namespace of the ledger, as [`Store::namespace`](crate::Store::namespace) has it.
+    ///
+    /// # Errors
+    ///
+    /// `malformed_request` for a name that cannot be one.
+    pub fn namespace(&self, name: &str) -> Result<Self> {
+        check_namespace(name)?;
+        let space = self.shared.core.lock().namespace(name);
+        Ok(Self { space, name: name.into(), ..self.clone() })
     }
 
     /// Starts the threads that write, sync, read and clean up.
@@ -320,7 +335,8 @@ impl Ledger {
     }
 
     async fn create_log(&self, name: &str, options: LogOptions) -> Result<LogId> {
-        self.shared.define(|core, _| core.create_log(name, options.clone())).await
+        let name = scoped(&self.name, name)?;
+        self.shared.define(|core, _| core.create_log(&name, options.clone())).await
     }
 
     async fn create_group(&self, name: &str, mut options: GroupOptions) -> Result<GroupId> {
@@ -328,11 +344,36 @@ impl Ledger {
             let position = self.position_at(options.log, time_ms).await?;
             options.start = Start::Position(position);
         }
-        self.shared.define(|core, _| core.create_group(name, options.clone())).await
+        let name = scoped(&self.name, name)?;
+        self.shared.define(|core, _| core.create_group(&name, options.clone())).await
     }
 
-    async fn create_map(&self, name: &str) -> Result<MapId> {
-        self.shared.define(|core, _| core.create_map(name)).await
+    async fn create_map(&self, name: &str, options: MapOptions) -> Result<MapId> {
+        let name = scoped(&self.name, name)?;
+        self.shared.define(|core, _| core.create_map(&name, options)).await
+    }
+
+    /// What a name within the namespace has.
+    fn find<T>(
+        &self,
+        name: &str,
+        find: impl FnOnce(&Core, &str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        Ok(find(&self.shared.core.lock(), &scoped(&self.name, name)?))
+    }
+
+    /// Names within the namespace.
+    fn listed<I, O>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        list: impl FnOnce(&Core, &str, Option<&str>) -> Vec<(String, I, O)>,
+    ) -> Vec<(String, I, O)> {
+        let (prefix, after) =
+            (prefixed(&self.name, prefix), after.map(|after| prefixed(&self.name, after)));
+        let listed = list(&self.shared.core.lock(), &prefix, after.as_deref());
+        let within = |name: &str| split(name).1.to_owned();
+        listed.into_iter().map(|(name, id, options)| (within(&name), id, options)).collect()
     }
 
     async fn drop_log(&self, log: LogId) -> Result<()> {

@@ -46,11 +46,11 @@ mod wal;
 
 pub use ledger::Ledger;
 pub use options::{
-    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, NAME_BYTES_MAX, Options, Retention,
-    Start, Storage,
+    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, MapOptions, NAME_BYTES_MAX, Options,
+    Retention, Start, Storage,
 };
 pub use record::{
-    ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Token, Value, Why,
+    ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Timer, Token, Value, Why,
 };
 pub use recover::Recovered;
 pub use store::{

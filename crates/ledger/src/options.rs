@@ -207,3 +207,16 @@ pub const NAME_BYTES_MAX: usize = 512;
 pub const AGEING: u32 = 16;
 /// The most records of blocked keys that a keyed group sets aside before it stops looking ahead.
 pub const SET_ASIDE_MAX: usize = 10_000;
+
+/// How a map is kept, and what the time of its entries means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct MapOptions {
+    /// Whether its entries are timers: handed out by [`Store::take_timers`](crate::Store::take_timers)
+    /// when their time has come, and there until they are deleted; else they are gone then.
+    pub timers: bool,
+}
+
+impl MapOptions {
+    /// A map of timers.
+    pub const TIMERS: Self = Self { timers: true };
+}

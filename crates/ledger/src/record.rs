@@ -166,3 +166,19 @@ pub struct Value {
     /// When it is gone: wall-clock milliseconds, 0 for never.
     pub expires_ms: u64,
 }
+
+/// A timer whose time has come. It is over once a transaction ends it
+/// ([`Transaction::end_timer`](crate::Transaction::end_timer)), or sets it anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// The map that it is in.
+    pub map: MapId,
+    /// Its key.
+    pub key: Bytes,
+    /// When it was due: wall-clock milliseconds.
+    pub due_ms: u64,
+    /// The sequence number of the transaction that set it.
+    pub version: u64,
+    /// What it carries.
+    pub data: Bytes,
+}

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,8 +12,8 @@ use bytes::Bytes;
 use weft_kernel::{Error, Result, Tick};
 
 use crate::{
-    options::{Durability, GroupOptions, LogOptions},
-    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Value},
+    options::{Durability, GroupOptions, LogOptions, MapOptions},
+    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Timer, Token, Value},
     transaction::{Op, Receipt, Refused, Seen, Transaction},
 };
 
@@ -220,14 +221,24 @@ pub struct Stats {
     pub damaged: u64,
 }
 
-/// A transactional store of logs, groups and maps.
+/// A namespace of a transactional store of logs, groups and maps.
 ///
 /// Object-safe. What is asked per message neither waits nor allocates a future; the rest does.
 /// Errors have the kernel's reasons: `no_message` for an unknown log, group or map,
 /// `definition_conflict`, `queue_full`, `lease_lost`, `position_conflict`, `version_conflict`,
 /// `storage_busy`, `storage_full`, `storage_unavailable`, `storage_poisoned`, `malformed_request`, `message_too_large`.
 pub trait Store: Send + Sync {
-    // Definitions. Names have 1 to 512 bytes. Each is durable when its future answers.
+    /// Another namespace of the same store, made with its first use. A component has one for itself: names
+    /// of logs, groups and maps are those within it, and so is what is due, which holds up nobody else.
+    /// Ids are of the whole store: a transaction, submitted to whichever, may span namespaces.
+    ///
+    /// # Errors
+    ///
+    /// `malformed_request` for a name that is not of 1 to 64 characters of `a-z`, `0-9`, `-`, `_`, `.`.
+    fn namespace(&self, name: &str) -> Result<Arc<dyn Store>>;
+
+    // Definitions. Names have 1 to 512 bytes and do not begin with NUL. Each is durable when its future
+    // answers.
 
     /// Creates a log. With a name that exists it answers the id if the options are the same.
     ///
@@ -295,8 +306,12 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Pending<'a, Result<Vec<(String, GroupId, GroupOptions)>>>;
 
-    /// Creates a map, or answers the id of the one that has the name.
-    fn create_map<'a>(&'a self, name: &'a str) -> Pending<'a, Result<MapId>>;
+    /// Creates a map. With a name that exists it answers the id if the options are the same.
+    ///
+    /// # Errors
+    ///
+    /// `definition_conflict` if the name has other options.
+    fn create_map<'a>(&'a self, name: &'a str, options: MapOptions) -> Pending<'a, Result<MapId>>;
     /// Removes a map and its entries.
     ///
     /// # Errors
@@ -439,19 +454,26 @@ pub trait Store: Send + Sync {
     /// `no_message` without the group.
     fn pause(&self, group: GroupId, paused: bool) -> Result<()>;
 
-    // Time.
+    // Time, each in this namespace alone. What is due in one that nobody asks for waits.
 
-    /// When [`Store::overdue`] is to be called next; `None` while nothing waits for its time.
+    /// When [`Store::overdue`] and [`Store::take_timers`] are to be called next; `None` while nothing waits
+    /// for its time.
     fn next_due(&self) -> Option<Tick>;
     /// Ready once [`Store::next_due`] has become earlier than it was when it was last asked; wakes the
-    /// task otherwise. For one task: the keeper.
+    /// task otherwise. For one task: the keeper of the namespace.
     fn poll_due(&self, context: &mut Context<'_>) -> Poll<()>;
     /// Does what is due: retries and delayed records become ready, and leases that ran out and records
     /// that expired are handed out, as fresh leases of [`ConsumerId::SYSTEM`] with
     /// [`Why`](crate::record::Why) they are, at most `limit`, for the caller to settle.
     fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<Delivery>>>;
 
-    // Maps.
+    /// Takes timers whose time has come, the earliest of each map first, at most `limit`. Who takes one has
+    /// it alone for `lease`; unless a transaction has ended it or set it anew by then, it is handed out
+    /// again, also after a restart. So what is done about a timer belongs into the transaction that ends
+    /// it. What they show is durable.
+    fn take_timers(&self, limit: usize, lease: Duration) -> Pending<'_, Result<Vec<Timer>>>;
+
+    // Maps. Entries that expire are not shown from then on, and deleted in the background.
 
     /// An entry of a map. What it shows is durable.
     ///

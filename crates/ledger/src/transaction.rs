@@ -8,7 +8,7 @@ use weft_kernel::Error;
 
 use crate::{
     options::Durability,
-    record::{GroupId, LogId, MapId, Token},
+    record::{GroupId, LogId, MapId, Timer, Token},
 };
 
 /// The longest key of a record, in bytes.
@@ -174,7 +174,7 @@ pub enum Op {
         key: Bytes,
         /// At most [`MAP_VALUE_BYTES_MAX`] bytes.
         value: Bytes,
-        /// When it is gone: wall-clock milliseconds, 0 for never.
+        /// When it is gone, or due in a map of timers: wall-clock milliseconds, 0 for never.
         expires_ms: u64,
         /// What must be there now.
         expect: ExpectValue,
@@ -243,6 +243,28 @@ impl Transaction {
     #[must_use]
     pub fn delete(self, map: MapId, key: impl Into<Bytes>, expect: ExpectValue) -> Self {
         self.with(Op::Delete { map, key: key.into(), expect })
+    }
+}
+
+impl Transaction {
+    /// The same with a timer set, or set anew, in a map of timers: due at wall-clock milliseconds.
+    #[must_use]
+    pub fn set_timer(
+        self,
+        map: MapId,
+        key: impl Into<Bytes>,
+        due_ms: u64,
+        data: impl Into<Bytes>,
+    ) -> Self {
+        let (key, value) = (key.into(), data.into());
+        self.with(Op::Put { map, key, value, expires_ms: due_ms, expect: ExpectValue::Any })
+    }
+
+    /// The same with a timer ended that was taken; refused with `version_conflict` if it was cancelled or
+    /// set anew meanwhile.
+    #[must_use]
+    pub fn end_timer(self, timer: &Timer) -> Self {
+        self.delete(timer.map, timer.key.clone(), ExpectValue::Version(timer.version))
     }
 }
 

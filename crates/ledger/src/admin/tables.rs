@@ -54,7 +54,8 @@ pub(super) fn check(tables: &dyn Tables, damage: &mut Vec<String>) {
     let mut ids = |table| {
         let mut ids = BTreeSet::new();
         let each = tables.each(table, &mut |key, _| {
-            match id(key).filter(|_| key.len() == 4) {
+            let options = table == Table::Maps && key.len() == 5;
+            match id(key).filter(|_| key.len() == 4 || options) {
                 Some(id) => drop(ids.insert(id)),
                 None => damage.push(told(table, key, "its key is no id")),
             }

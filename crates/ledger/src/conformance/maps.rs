@@ -3,7 +3,7 @@
 use weft_kernel::Reason;
 
 use super::{Subject, fsync, listed, reason, refusal};
-use crate::{ExpectValue, MapId};
+use crate::{ExpectValue, MapId, MapOptions};
 
 listed! {
     an_entry_changes_only_as_expected
@@ -13,7 +13,7 @@ listed! {
 
 async fn an_entry_changes_only_as_expected(subject: &dyn Subject) {
     let store = subject.store();
-    let map = store.create_map("versions").await.unwrap();
+    let map = store.create_map("versions", MapOptions::default()).await.unwrap();
     let first = store.commit(fsync().put(map, "k", "1", ExpectValue::Absent)).await.unwrap();
     let value = store.get(map, b"k").await.unwrap().unwrap();
     assert_eq!((&value.data[..], value.version), (&b"1"[..], first.seq));
@@ -56,7 +56,7 @@ async fn an_entry_changes_only_as_expected(subject: &dyn Subject) {
 
 async fn a_scan_goes_by_prefix_and_resumes(subject: &dyn Subject) {
     let store = subject.store();
-    let map = store.create_map("scan").await.unwrap();
+    let map = store.create_map("scan", MapOptions::default()).await.unwrap();
     let put = ["a/1", "a/2", "a/3", "b/1", "a"]
         .iter()
         .fold(fsync(), |transaction, key| transaction.put(map, *key, *key, ExpectValue::Any));
@@ -73,17 +73,17 @@ async fn a_scan_goes_by_prefix_and_resumes(subject: &dyn Subject) {
 
 async fn a_map_is_there_after_a_restart_until_it_is_dropped(subject: &dyn Subject) {
     let store = subject.store();
-    let map = store.create_map("kept").await.unwrap();
-    assert_eq!(store.create_map("kept").await.unwrap(), map);
+    let map = store.create_map("kept", MapOptions::default()).await.unwrap();
+    assert_eq!(store.create_map("kept", MapOptions::default()).await.unwrap(), map);
     let receipt = store.commit(fsync().put(map, "k", "v", ExpectValue::Any)).await.unwrap();
     subject.restart().await;
     let store = subject.store();
-    assert_eq!(store.create_map("kept").await.unwrap(), map);
+    assert_eq!(store.create_map("kept", MapOptions::default()).await.unwrap(), map);
     let value = store.get(map, b"k").await.unwrap().unwrap();
     assert_eq!(value.version, receipt.seq, "a version survives as it is");
     store.drop_map(map).await.unwrap();
     assert_eq!(reason(store.get(map, b"k").await), Reason::NoMessage);
-    let again = store.create_map("kept").await.unwrap();
+    let again = store.create_map("kept", MapOptions::default()).await.unwrap();
     assert_ne!(again, map);
     assert_eq!(store.get(again, b"k").await.unwrap(), None);
     assert_eq!(reason(store.get(MapId(u32::MAX), b"k").await), Reason::NoMessage);

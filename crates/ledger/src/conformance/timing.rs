@@ -5,7 +5,7 @@ use std::time::Duration;
 use weft_kernel::Reason;
 
 use super::{Subject, accept, fsync, lease, listed, now_ms, publish, queue, reason, retry, texts};
-use crate::{Ask, ConsumerId, Due, ExpectValue, LogId, NewRecord, Op, Store, Why};
+use crate::{Ask, ConsumerId, Due, ExpectValue, LogId, MapOptions, NewRecord, Op, Store, Why};
 
 listed! {
     a_lease_that_runs_out_goes_to_the_keeper
@@ -178,7 +178,7 @@ async fn an_expired_record_is_told_and_not_delivered(subject: &dyn Subject) {
 async fn an_entry_that_expires_is_gone(subject: &dyn Subject) {
     let now = now_ms(subject).await;
     let store = subject.store();
-    let map = store.create_map("expire").await.unwrap();
+    let map = store.create_map("expire", MapOptions::default()).await.unwrap();
     let put = |key: &'static str, expires_ms, expect| Op::Put {
         map,
         key: key.into(),

@@ -6,8 +6,8 @@ use super::{
     Subject, accept, done, foreign, fsync, lease, listed, publish, queue, refusal, retry, texts,
 };
 use crate::{
-    Due, Durability, ExpectValue, GroupOptions, Limits, LogOptions, NewRecord, Op, Settle, Start,
-    Transaction, until_durable,
+    Due, Durability, ExpectValue, GroupOptions, Limits, LogOptions, MapOptions, NewRecord, Op,
+    Settle, Start, Transaction, until_durable,
 };
 
 listed! {
@@ -22,7 +22,7 @@ async fn one_commit_moves_a_message_and_notes_it(subject: &dyn Subject) {
     let store = subject.store();
     let (from, source) = queue(&*store, "move/from").await;
     let (to, target) = queue(&*store, "move/to").await;
-    let map = store.create_map("move").await.unwrap();
+    let map = store.create_map("move", MapOptions::default()).await.unwrap();
     publish(&*store, from, &["order"]).await;
     let leased = lease(&*store, source, 1).await;
     let transaction = fsync().with(done(&leased[0])).append(to, NewRecord::new("order")).put(
@@ -42,7 +42,7 @@ async fn one_commit_moves_a_message_and_notes_it(subject: &dyn Subject) {
 async fn what_fails_leaves_no_trace(subject: &dyn Subject) {
     let store = subject.store();
     let (log, group) = queue(&*store, "trace").await;
-    let map = store.create_map("trace").await.unwrap();
+    let map = store.create_map("trace", MapOptions::default()).await.unwrap();
     publish(&*store, log, &["a"]).await;
     let leased = lease(&*store, group, 1).await;
     let refused = store

@@ -1,7 +1,5 @@
 //! Applying a transaction that was checked, and encoding it as it is applied; neither can fail.
 
-use std::time::Duration;
-
 use weft_kernel::{Error, Reason};
 
 use super::{
@@ -16,9 +14,6 @@ use crate::{
     },
     wal::{self, FrameAt},
 };
-
-/// After this time entries whose time is over are deleted that could not be at once.
-const REFUSED: Duration = Duration::from_secs(1);
 
 /// What is under way while a transaction is applied.
 struct Writing<'a> {
@@ -191,13 +186,12 @@ impl Core {
                 if let Some(frame) = &mut writing.frame {
                     frame.put_value(id.0, &key, &value, expires_ms);
                 }
-                if expires_ms != 0 {
+                if expires_ms != 0 && map.timers.is_none() {
                     self.map_expiry.insert((expires_ms, id.0, key.clone()));
                 }
                 map.put(key, Value { data: value, version: writing.seq, expires_ms });
-                if expires_ms != 0 {
-                    let waker = self.arm(writing.now.tick_at(expires_ms), None);
-                    writing.wakes.push(waker);
+                if let Some(at) = map.timers.as_ref().and_then(|timers| timers.next(writing.now)) {
+                    writing.wakes.push(self.spaces.get(map.space).tell(at));
                 }
             }
             Op::Delete { map: id, key, .. } => {
@@ -485,7 +479,7 @@ impl Core {
     }
 
     /// Deletes entries of maps whose time is over, as one transaction; who is to be woken, if there were
-    /// any. Refused for want of room, they go a little later.
+    /// any. Refused for want of room, they go with a later call.
     pub(crate) fn expire_entries(&mut self, now: Now, limit: usize) -> Option<Wakes> {
         let mut transaction = Transaction::new(Durability::Os);
         let mut over = Vec::new();
@@ -508,9 +502,7 @@ impl Core {
             Ok((_, wakes)) => Some(wakes),
             Err(_refused) => {
                 self.map_expiry.extend(over);
-                let mut wakes = Wakes::default();
-                wakes.push(self.arm(now.tick.plus(REFUSED), None));
-                Some(wakes)
+                None
             }
         }
     }

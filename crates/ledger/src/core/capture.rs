@@ -18,6 +18,9 @@ impl Gone {
 /// Set in the time of a chunk of ids that has the time of each; earlier ones have only that of the first.
 pub(super) const TIMED: u64 = 1 << 62;
 
+/// What the key of the row ends with that has the options of a map, behind that of its name.
+pub(super) const MAP_OPTIONS: &[u8] = b"o";
+
 /// Keys of rows that go with what was dropped.
 #[derive(Debug, Default)]
 pub(super) struct Gone(Vec<(Table, Vec<u8>)>);
@@ -66,6 +69,7 @@ impl Gone {
     /// A map's row, and those of its entries.
     pub(super) fn map(&mut self, id: u32, keys: impl Iterator<Item = Bytes>) {
         self.0.push((Table::Maps, key1(id)));
+        self.0.push((Table::Maps, key2(id, MAP_OPTIONS)));
         self.0.extend(keys.map(|key| (Table::Entries, key2(id, &key))));
     }
 }
@@ -135,6 +139,11 @@ impl Core {
             if std::mem::take(&mut map.dirty) {
                 let value = Some(map.name.as_bytes().to_vec());
                 rows.push(Row { table: Table::Maps, key: key1(id), value });
+                let options = rows::put_map(map.options());
+                if !options.is_empty() {
+                    let key = key2(id, MAP_OPTIONS);
+                    rows.push(Row { table: Table::Maps, key, value: Some(options) });
+                }
             }
         }
         let mut meta = Vec::new();
@@ -210,7 +219,7 @@ fn put_chunk(chunk: &Chunk) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::{
-        options::{GroupOptions, LogOptions, Options, Storage},
+        options::{GroupOptions, LogOptions, MapOptions, Options, Storage},
         record::Value,
         transaction::{ExpectValue, Transaction},
         wal::Cursor,
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn what_comes_and_goes_leaves_nothing_behind() {
         let mut core = Core::new(Options::default(), Cursor::new(0, 64 << 20, 2), false);
-        let (map, _) = core.create_map("schedules").unwrap();
+        let (map, _) = core.create_map("schedules", MapOptions::default()).unwrap();
         let now = super::super::Now { wall_ms: 1, ..Default::default() };
         let put = |core: &mut Core, key: &'static [u8]| {
             let put = Transaction::default().put(map, key, Bytes::new(), ExpectValue::Any);

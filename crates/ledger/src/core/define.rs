@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
-    Core, Now, Queue, Wakes, check::Checked, dedupe::Dedupe, group::Group, log::Log, map::Map, rows,
+    Core, Now, Queue, Wakes, check::Checked, dedupe::Dedupe, group::Group, log::Log, map::Map,
+    rows, split,
 };
 use crate::{
     format::{FrameWriter, Kind},
-    options::{Durability, GroupOptions, LogOptions, NAME_BYTES_MAX, Start, Storage},
+    options::{Durability, GroupOptions, LogOptions, MapOptions, NAME_BYTES_MAX, Start, Storage},
     record::{GroupId, LogId, MapId},
 };
 
@@ -18,8 +19,9 @@ fn conflict(say: &'static str) -> Error {
 }
 
 fn named(name: &str) -> Result<Arc<str>> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        let say = format!("a name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len());
+    let (_, within) = split(name);
+    if within.is_empty() || within.len() > NAME_BYTES_MAX {
+        let say = format!("a name has 1 to {NAME_BYTES_MAX} bytes, not {}", within.len());
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     Ok(name.into())
@@ -34,6 +36,8 @@ pub(super) fn listed<'a, T: Copy>(
 ) -> impl Iterator<Item = (&'a str, T)> {
     let from = match after {
         Some(after) if after >= prefix => Bound::Excluded(after),
+        // Names of other namespaces come first.
+        _ if prefix.is_empty() => Bound::Included("\u{1}"),
         _ => Bound::Included(prefix),
     };
     names
@@ -50,7 +54,7 @@ impl Core {
         fill: impl FnOnce(&mut FrameWriter<'_>),
     ) -> Result<u64> {
         self.refuse_if_poisoned()?;
-        let checked = Checked { bytes: 2 * NAME_BYTES_MAX, appends: false, writes: true };
+        let checked = Checked { bytes: 3 * NAME_BYTES_MAX, appends: false, writes: true };
         let Some((_, upper)) = self.reserve(&checked).map_err(Error::from)? else {
             return Ok(self.seq);
         };
@@ -235,10 +239,13 @@ impl Core {
             log.owner = Some(id);
         }
         self.group_names.insert(name.clone(), id);
+        let space = self.spaces.of(&name);
         let memory = log.is_memory();
         let group = Group::new(options, low, !memory);
-        self.queues
-            .insert(id.0, Box::new(Queue { name, group, memory, loaded: None, loading: false }));
+        self.queues.insert(
+            id.0,
+            Box::new(Queue { name, space, group, memory, loaded: None, loading: false }),
+        );
     }
 
     /// Changes a group's options.
@@ -332,22 +339,32 @@ impl Core {
     }
 
     /// Makes a map.
-    pub(crate) fn create_map(&mut self, name: &str) -> Result<(MapId, u64)> {
+    pub(crate) fn create_map(&mut self, name: &str, options: MapOptions) -> Result<(MapId, u64)> {
         if let Some(&id) = self.map_names.get(name) {
-            return Ok((id, self.seq));
+            return if self.map(id)?.options() == options {
+                Ok((id, self.seq))
+            } else {
+                Err(conflict("a map of this name has other options"))
+            };
         }
         let name = named(name)?;
         let id = MapId(self.made[2]);
-        let seq =
-            self.write_definition(|frame| frame.define(Kind::Map, id.0, name.as_bytes(), &[]))?;
+        let bytes = rows::put_map(options);
+        let seq = self.write_definition(|frame| {
+            frame.define(Kind::Map, id.0, name.as_bytes(), &bytes);
+        })?;
         self.made[2] += 1;
-        self.add_map(id, name);
+        self.add_map(id, name, options);
         Ok((id, seq))
     }
 
-    pub(super) fn add_map(&mut self, id: MapId, name: Arc<str>) {
+    pub(super) fn add_map(&mut self, id: MapId, name: Arc<str>, options: MapOptions) {
         self.map_names.insert(name.clone(), id);
-        self.maps.insert(id.0, Box::new(Map::new(name)));
+        let space = self.spaces.of(&name);
+        if options.timers {
+            self.timer_maps.push(id.0);
+        }
+        self.maps.insert(id.0, Box::new(Map::new(name, space, options)));
     }
 
     /// Drops a map.
@@ -361,6 +378,7 @@ impl Core {
     pub(super) fn dropped_map(&mut self, id: MapId) {
         let Some(map) = self.maps.remove(&id.0) else { return };
         self.map_names.remove(&map.name);
+        self.timer_maps.retain(|other| *other != id.0);
         self.gone.map(id.0, map.keys().cloned());
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use weft_kernel::{Result, Tick};
 
-use super::{Core, Item, Now, Wakes, missing};
+use super::{Core, Item, Now, Wakes, missing, space::SpaceId};
 use crate::record::GroupId;
 
 /// After so many milliseconds a record is looked at again that could not expire when its time came.
@@ -25,8 +25,7 @@ struct Left {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
     at: Tick,
-    /// The group, or none for the maps.
-    group: Option<u32>,
+    group: u32,
 }
 
 impl Ord for Timer {
@@ -56,45 +55,43 @@ impl Core {
             return;
         }
         queue.group.timer = at;
-        wakes.push(self.arm(at, Some(id)));
+        let space = self.spaces.get(queue.space);
+        space.looks.push(Timer { at, group: id });
+        wakes.push(space.tell(at));
     }
 
-    /// Enters a time; whom to wake because of it.
-    pub(super) fn arm(&mut self, at: Tick, group: Option<u32>) -> Option<std::task::Waker> {
-        self.timers.push(Timer { at, group });
-        if at < self.due_asked { self.due_waker.take() } else { None }
-    }
-
-    /// When something is due next; whoever asks is told when it becomes earlier.
-    pub(crate) fn next_due(&mut self) -> Option<Tick> {
-        let next = self.timers.peek().map(|timer| timer.at);
-        self.due_asked = next.unwrap_or(Tick::NEVER);
+    /// When something is due next in a namespace; whoever asks is told when it becomes earlier.
+    pub(crate) fn next_due(&mut self, space: SpaceId, now: Now) -> Option<Tick> {
+        let timer = self.next_timer(space, now);
+        let space = self.spaces.get(space);
+        let next = space.looks.peek().map(|timer| timer.at).into_iter().chain(timer).min();
+        space.told(next);
         next
     }
 
     /// Whether something is due earlier than was told; else wakes the task when it is.
-    pub(crate) fn poll_due(&mut self, waker: &std::task::Waker) -> bool {
-        if self.timers.peek().is_some_and(|timer| timer.at < self.due_asked) {
-            return true;
-        }
-        self.due_waker = Some(waker.clone());
-        false
+    pub(crate) fn poll_due(&mut self, space: SpaceId, waker: &std::task::Waker) -> bool {
+        self.spaces.get(space).poll(waker)
     }
 
-    /// Does what is due: makes waiting records ready, and leases to the system what ran out or
+    /// Does what is due in a namespace: makes waiting records ready, and leases to the system what ran out or
     /// expired: at most `limit`, and about 8 MiB.
-    pub(crate) fn overdue(&mut self, now: Now, limit: usize) -> (Vec<(GroupId, Item)>, Wakes) {
+    pub(crate) fn overdue(
+        &mut self,
+        space: SpaceId,
+        now: Now,
+        limit: usize,
+    ) -> (Vec<(GroupId, Item)>, Wakes) {
         let mut wakes = Wakes::default();
         let mut items = Vec::new();
         let mut left = Left { records: limit, bytes: OVERDUE_BYTES };
-        while let Some(timer) = self.timers.peek().copied()
+        while let Some(timer) = self.spaces.get(space).looks.peek().copied()
             && timer.at <= now.tick
             && left.records > 0
             && left.bytes > 0
         {
-            self.timers.pop();
-            let Some(id) = timer.group else { continue };
-            self.due_group(id, now, &mut left, &mut items, &mut wakes);
+            self.spaces.get(space).looks.pop();
+            self.due_group(timer.group, now, &mut left, &mut items, &mut wakes);
         }
         (items, wakes)
     }

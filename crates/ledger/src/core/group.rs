@@ -28,7 +28,7 @@ pub(crate) use self::{
     consumers::Consumers,
     cursor::{Found, Sight},
     lease::{Lease, Picked, Tokens, Wanted},
-    retry::Retry,
+    retry::{Retry, WALL_CHECK},
 };
 use self::{keys::Keys, leases::Leases, offer::Offers, priority::Levels, retry::Waiting};
 use super::{now::Now, runs::Runs};

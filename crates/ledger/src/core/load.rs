@@ -9,7 +9,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     Core, Now, Wakes,
-    capture::{CORE, TIMED},
+    capture::{CORE, MAP_OPTIONS, TIMED},
     dedupe::Chunk,
     group::Retry,
     log::{Extent, Log, Slot, Tail},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     checkpoint::{Table, Tables},
     format::{Entry, Image, Kind, Malformed, Place, RecordAt, varint::Reader},
-    options::Storage,
+    options::{MapOptions, Storage},
     record::{GroupId, LogId, MapId, Value},
     wal::FrameAt,
 };
@@ -186,8 +186,17 @@ impl Core {
     }
 
     fn load_map(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        let (id, _) = id_of(key)?;
-        self.add_map(MapId(id), text(value)?.into());
+        let (id, rest) = id_of(key)?;
+        match self.maps.get(&id).filter(|_| rest == MAP_OPTIONS) {
+            Some(map) => {
+                let (name, options) = (map.name.clone(), rows::read_map(value)?);
+                self.add_map(MapId(id), name, options);
+            }
+            None if rest.is_empty() => {
+                self.add_map(MapId(id), text(value)?.into(), MapOptions::default());
+            }
+            None => return Err(Malformed("options of a map that is not there")),
+        }
         if let Some(map) = self.maps.get_mut(&id) {
             map.dirty = false;
         }
@@ -201,7 +210,7 @@ impl Core {
         let data = Bytes::copy_from_slice(reader.bytes(reader.left())?);
         let Some(map) = self.maps.get_mut(&id) else { return Ok(()) };
         let key = Bytes::copy_from_slice(key);
-        if expires_ms != 0 {
+        if expires_ms != 0 && map.timers.is_none() {
             self.map_expiry.insert((expires_ms, id, key.clone()));
         }
         map.restore(key, Value { data, version, expires_ms });
@@ -313,7 +322,7 @@ impl Core {
             Entry::Put { map: id, key, value, expires_ms } => {
                 let Some(map) = self.maps.get_mut(&id) else { return };
                 let key = Bytes::copy_from_slice(key);
-                if expires_ms != 0 {
+                if expires_ms != 0 && map.timers.is_none() {
                     self.map_expiry.insert((expires_ms, id, key.clone()));
                 }
                 let data = Bytes::copy_from_slice(value);
@@ -412,7 +421,11 @@ impl Core {
                     self.add_group(GroupId(id), name.into(), options, 0);
                 }
             }
-            Kind::Map => self.add_map(MapId(id), name.into()),
+            Kind::Map => {
+                if let Ok(options) = rows::read_map(options) {
+                    self.add_map(MapId(id), name.into(), options);
+                }
+            }
         }
     }
 
@@ -444,10 +457,6 @@ impl Core {
                 queue.group.wake_due(now, u64::MAX);
             }
             self.arm_group(id, now, &mut Wakes::default());
-        }
-        if let Some((expires_ms, _, _)) = self.map_expiry.first() {
-            let at = now.tick_at(*expires_ms);
-            self.arm(at, None);
         }
     }
 

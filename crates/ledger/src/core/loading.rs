@@ -8,6 +8,7 @@ use weft_kernel::Result;
 use super::{
     Core, Now, Wakes, Want,
     log::{At, Log},
+    shown,
 };
 use crate::{
     record::{ConsumerId, GroupId, Limits, ReadItem, Record, Told},
@@ -105,7 +106,7 @@ impl Core {
                         queue.group.counts.lost += 1;
                         lost.push(LostRecord {
                             log: log.id,
-                            name: log.name.to_string(),
+                            name: shown(&log.name),
                             position,
                             why,
                         });
@@ -151,7 +152,7 @@ impl Core {
             log.records = log.records.saturating_sub(records);
             log.bytes = log.bytes.saturating_sub(gone.iter().map(|at| at.bytes).sum());
             log.dirty = true;
-            lost.push((log.name.to_string(), records));
+            lost.push((shown(&log.name), records));
             for id in log.groups.clone() {
                 let Some(queue) = self.queues.get_mut(&id.0) else { continue };
                 let runs: Vec<_> = gone.iter().map(|at| (at.first, at.last)).collect();

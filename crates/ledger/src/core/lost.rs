@@ -9,6 +9,7 @@ use super::{
     Core,
     log::{At, Log, Tail},
     runs::Runs,
+    shown,
 };
 use crate::record::LogId;
 
@@ -49,7 +50,7 @@ impl Core {
             if holes.is_empty() {
                 continue;
             }
-            told.push(sentence(&log.name, &holes));
+            told.push(sentence(&shown(&log.name), &holes));
             for (first, last) in holes.iter() {
                 (first..=last).for_each(|position| self.lose(LogId(id), position));
             }

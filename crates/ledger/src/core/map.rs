@@ -5,12 +5,16 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 
-use crate::{record::Value, transaction::ExpectValue};
+use super::{SpaceId, timers::Timers};
+use crate::{options::MapOptions, record::Value, transaction::ExpectValue};
 
 /// A map.
 #[derive(Debug)]
 pub(crate) struct Map {
     pub(crate) name: Arc<str>,
+    pub(crate) space: SpaceId,
+    /// The order in which they are due, if its entries are timers.
+    pub(super) timers: Option<Timers>,
     entries: BTreeMap<Bytes, Value>,
     bytes: u64,
     /// The number of the last transaction that changed anything, so that readers wait for it.
@@ -25,9 +29,11 @@ pub(crate) struct Map {
 
 impl Map {
     /// An empty map.
-    pub(crate) fn new(name: Arc<str>) -> Self {
+    pub(crate) fn new(name: Arc<str>, space: SpaceId, options: MapOptions) -> Self {
         Self {
             name,
+            space,
+            timers: options.timers.then(Timers::default),
             entries: BTreeMap::new(),
             bytes: 0,
             changed: 0,
@@ -43,9 +49,19 @@ impl Map {
         self.bytes
     }
 
+    /// What it was made with.
+    pub(crate) const fn options(&self) -> MapOptions {
+        MapOptions { timers: self.timers.is_some() }
+    }
+
+    /// Whether an entry is there: its time is not over, or does not end it.
+    const fn stays(&self, value: &Value, wall_ms: u64) -> bool {
+        value.expires_ms == 0 || value.expires_ms > wall_ms || self.timers.is_some()
+    }
+
     /// An entry, unless its time is over.
     pub(crate) fn get(&self, key: &[u8], wall_ms: u64) -> Option<&Value> {
-        self.entries.get(key).filter(|value| value.expires_ms == 0 || value.expires_ms > wall_ms)
+        self.entries.get(key).filter(|value| self.stays(value, wall_ms))
     }
 
     /// The entry as it is stored.
@@ -73,7 +89,7 @@ impl Map {
         self.entries
             .range::<[u8], _>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(_, value)| value.expires_ms == 0 || value.expires_ms > wall_ms)
+            .filter(|(_, value)| self.stays(value, wall_ms))
             .take(limit)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
@@ -119,8 +135,14 @@ impl Map {
     pub(crate) fn put(&mut self, key: Bytes, value: Value) {
         self.bytes += (key.len() + value.data.len()) as u64;
         self.changed = self.changed.max(value.version);
-        let len = key.len();
+        let (len, due_ms) = (key.len(), value.expires_ms);
         let old = self.entries.insert(key.clone(), value);
+        if let Some(timers) = &mut self.timers {
+            if let Some(old) = &old {
+                timers.unset(&key, old.expires_ms);
+            }
+            timers.set(&key, due_ms);
+        }
         self.dirty_keys.entry(key).or_insert(old.is_some());
         if let Some(old) = old {
             self.bytes = self.bytes.saturating_sub((len + old.data.len()) as u64);
@@ -131,6 +153,9 @@ impl Map {
     pub(crate) fn delete(&mut self, key: &[u8], seq: u64) {
         self.changed = self.changed.max(seq);
         if let Some((key, old)) = self.entries.remove_entry(key) {
+            if let Some(timers) = &mut self.timers {
+                timers.unset(&key, old.expires_ms);
+            }
             self.bytes = self.bytes.saturating_sub((key.len() + old.data.len()) as u64);
             // What came and went since the last capture leaves nothing behind.
             if self.dirty_keys.get(&key) == Some(&false) {

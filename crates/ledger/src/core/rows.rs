@@ -1,6 +1,6 @@
 //! The bytes of options, as definitions in the write-ahead log and rows of checkpoints carry them.
 //!
-//! Each begins with a form number, so that a later version can tell; fields are varints, an absent
+//! Each but that of a map begins with a form number, so that a later version can tell; fields are varints, an absent
 //! number is 0 and a present one is written plus one.
 
 use std::time::Duration;
@@ -10,7 +10,9 @@ use crate::{
         Malformed,
         varint::{self, Reader},
     },
-    options::{DedupeWindow, GroupOptions, Limit, LogOptions, Retention, Start, Storage},
+    options::{
+        DedupeWindow, GroupOptions, Limit, LogOptions, MapOptions, Retention, Start, Storage,
+    },
     record::LogId,
 };
 
@@ -115,6 +117,27 @@ pub(super) fn read_group(reader: &mut Reader<'_>) -> Result<GroupOptions, Malfor
         prioritized: has(2),
         single: has(3),
     })
+}
+
+/// The first byte of a map's options, which is in no text: who does not know options of maps takes them
+/// for damage, and not for a name.
+const OPTIONS: u8 = 0xff;
+
+/// The options of a map; nothing for one that has none, as before there were any.
+pub(super) fn put_map(options: MapOptions) -> Vec<u8> {
+    match bits(&[options.timers]) {
+        0 => Vec::new(),
+        flags => vec![OPTIONS, flags],
+    }
+}
+
+/// The options of a map.
+pub(super) fn read_map(bytes: &[u8]) -> Result<MapOptions, Malformed> {
+    match *bytes {
+        [] => Ok(MapOptions::default()),
+        [OPTIONS, flags @ 0..=1] => Ok(MapOptions { timers: flags & 1 != 0 }),
+        _ => Err(Malformed("the options of a map")),
+    }
 }
 
 fn bits(flags: &[bool]) -> u8 {

@@ -1,10 +1,22 @@
-//! When the records of queues expire that are in segments: memory knows it while the ledger is open, and
-//! it is read again once after each opening.
+//! What expires. Entries of maps are deleted a few at a time. When the records of queues expire that are in
+//! segments, memory knows while the ledger is open, and it is read again once after each opening.
 
 use weft_kernel::Reason;
 
 use super::House;
 use crate::{format::Image, segment::Visited};
+
+/// The most entries that are deleted in one transaction.
+const ENTRIES_MAX: usize = 256;
+
+/// Deletes entries of maps whose time is over; whether there were any.
+pub(super) fn entries(house: &House<'_>) -> bool {
+    let expired = house.shared.core.lock().expire_entries(house.now, ENTRIES_MAX);
+    let Some(wakes) = expired else { return false };
+    wakes.wake();
+    house.service.kick();
+    true
+}
 
 /// Reads one run of records; whether there was any.
 pub(super) fn look(house: &House<'_>) -> bool {

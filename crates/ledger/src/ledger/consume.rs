@@ -1,6 +1,7 @@
 //! Leasing, and the trait: what the embedded store answers at once and what it waits for.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,9 +14,11 @@ use super::{
     deliver::{Returning, Sorted},
 };
 use crate::{
-    core::{Item, Load, Unfit},
-    options::{Durability, GroupOptions, LogOptions},
-    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Token, Told, Value},
+    core::{Item, Load, SpaceId, Unfit},
+    options::{Durability, GroupOptions, LogOptions, MapOptions},
+    record::{
+        ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Timer, Token, Told, Value,
+    },
     store::{
         Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Stats, Store,
     },
@@ -158,19 +161,22 @@ impl Shared {
         }
     }
 
-    async fn overdue(&self, limit: usize) -> Result<Vec<Delivery>> {
+    async fn take_timers(
+        &self,
+        space: SpaceId,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<Timer>> {
         let now = self.now();
-        let (items, wakes, expired) = {
-            let mut core = self.core.lock();
-            let expired = core.expire_entries(now, limit.min(256));
-            let (items, wakes) = core.overdue(now, limit);
-            (items, wakes, expired)
-        };
+        let (timers, seq) = self.core.lock().take_timers(space, limit, lease, now);
+        self.until(seq, Durability::Fsync).await?;
+        Ok(timers)
+    }
+
+    async fn overdue(&self, space: SpaceId, limit: usize) -> Result<Vec<Delivery>> {
+        let now = self.now();
+        let (items, wakes) = self.core.lock().overdue(space, now, limit);
         wakes.wake();
-        if let Some(wakes) = expired {
-            wakes.wake();
-            self.kick();
-        }
         let mut deliveries = Vec::with_capacity(items.len());
         let mut items = items.into_iter().peekable();
         while let Some((group, first)) = items.next() {
@@ -198,6 +204,10 @@ impl Shared {
 }
 
 impl Store for Ledger {
+    fn namespace(&self, name: &str) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(self.namespace(name)?))
+    }
+
     fn create_log<'a>(&'a self, name: &'a str, options: LogOptions) -> Pending<'a, Result<LogId>> {
         Box::pin(self.create_log(name, options))
     }
@@ -214,8 +224,8 @@ impl Store for Ledger {
     }
 
     fn find_log<'a>(&'a self, name: &'a str) -> Pending<'a, Result<Option<(LogId, LogOptions)>>> {
-        let found = self.shared.core.lock().find_log(name);
-        Box::pin(std::future::ready(Ok(found)))
+        let found = self.find(name, |core, name| core.find_log(name));
+        Box::pin(std::future::ready(found))
     }
 
     fn logs<'a>(
@@ -224,7 +234,8 @@ impl Store for Ledger {
         after: Option<&'a str>,
         limit: usize,
     ) -> Pending<'a, Result<Vec<(String, LogId, LogOptions)>>> {
-        let found = self.shared.core.lock().logs(prefix, after, limit);
+        let found =
+            self.listed(prefix, after, |core, prefix, after| core.logs(prefix, after, limit));
         Box::pin(std::future::ready(Ok(found)))
     }
 
@@ -248,8 +259,8 @@ impl Store for Ledger {
         &'a self,
         name: &'a str,
     ) -> Pending<'a, Result<Option<(GroupId, GroupOptions)>>> {
-        let found = self.shared.core.lock().find_group(name);
-        Box::pin(std::future::ready(Ok(found)))
+        let found = self.find(name, |core, name| core.find_group(name));
+        Box::pin(std::future::ready(found))
     }
 
     fn groups<'a>(
@@ -258,12 +269,13 @@ impl Store for Ledger {
         after: Option<&'a str>,
         limit: usize,
     ) -> Pending<'a, Result<Vec<(String, GroupId, GroupOptions)>>> {
-        let found = self.shared.core.lock().groups(prefix, after, limit);
+        let found =
+            self.listed(prefix, after, |core, prefix, after| core.groups(prefix, after, limit));
         Box::pin(std::future::ready(Ok(found)))
     }
 
-    fn create_map<'a>(&'a self, name: &'a str) -> Pending<'a, Result<MapId>> {
-        Box::pin(self.create_map(name))
+    fn create_map<'a>(&'a self, name: &'a str, options: MapOptions) -> Pending<'a, Result<MapId>> {
+        Box::pin(self.create_map(name, options))
     }
 
     fn drop_map(&self, map: MapId) -> Pending<'_, Result<()>> {
@@ -394,11 +406,12 @@ impl Store for Ledger {
     }
 
     fn next_due(&self) -> Option<Tick> {
-        self.shared.core.lock().next_due()
+        let now = self.shared.now();
+        self.shared.core.lock().next_due(self.space, now)
     }
 
     fn poll_due(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.shared.core.lock().poll_due(context.waker()) {
+        if self.shared.core.lock().poll_due(self.space, context.waker()) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -406,7 +419,11 @@ impl Store for Ledger {
     }
 
     fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<Delivery>>> {
-        Box::pin(self.shared.overdue(limit))
+        Box::pin(self.shared.overdue(self.space, limit))
+    }
+
+    fn take_timers(&self, limit: usize, lease: Duration) -> Pending<'_, Result<Vec<Timer>>> {
+        Box::pin(self.shared.take_timers(self.space, limit, lease))
     }
 
     fn get<'a>(&'a self, map: MapId, key: &'a [u8]) -> Pending<'a, Result<Option<Value>>> {

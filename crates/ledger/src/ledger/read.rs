@@ -5,7 +5,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{Ledger, Shared, deliver::decode};
 use crate::{
-    core::{Source, Want, Whereabouts},
+    core::{Source, Want, Whereabouts, shown},
     options::Durability,
     record::{GroupId, Limits, LogId, MapId, ReadItem, Told, Value},
     service::LostRecord,
@@ -51,7 +51,7 @@ impl Shared {
 
     /// Tells of a record that is there and cannot be read.
     pub(super) fn tell_lost(&self, log: LogId, position: u64, why: String) {
-        let name = self.core.lock().log(log).map(|log| log.name.to_string()).unwrap_or_default();
+        let name = self.core.lock().log(log).map(|log| shown(&log.name)).unwrap_or_default();
         self.damages.tell_record(&LostRecord { log, name, position, why });
     }
 

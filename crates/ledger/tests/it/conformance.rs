@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use weft_kernel::{ByteSize, Clock, ManualClock, Rng};
 use weft_ledger::{
-    Durability, ExpectValue, Ledger, Options, Pending, Store, Transaction,
+    Durability, ExpectValue, Ledger, MapOptions, Options, Pending, Store, Transaction,
     conformance::{Subject, run},
     disk::SimulatedDisk,
 };
@@ -130,7 +130,7 @@ fn a_handle_that_outlives_its_closing_writes_nothing() {
         let (ledger, _) = Ledger::open_folder(folder.path(), small(), clock.clone()).unwrap();
         let store: Arc<dyn Store> = Arc::new(ledger.clone());
         runtime.block_on(async {
-            let map = store.create_map("lives").await.unwrap();
+            let map = store.create_map("lives", MapOptions::default()).await.unwrap();
             let entries = store.scan(map, b"", None, 1000).await.unwrap();
             assert_eq!(entries.len() as u32, life * 50);
             let put = (0..50).fold(Transaction::new(Durability::Fsync), |put, entry| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
     Ask, ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, Ledger, Limits,
-    LogOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction, admin,
+    LogOptions, MapOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction, admin,
     crypt::Keys,
     disk::{Disk, SimulatedDisk},
 };
@@ -42,7 +42,7 @@ fn make(options: &Options, close: bool) -> (SimulatedDisk, Contents) {
     let topic = block(&ledger, ledger.create_log("topic", LogOptions::default())).unwrap();
     let owner = block(&ledger, ledger.create_group("owner", GroupOptions::owning(queue))).unwrap();
     let reader = block(&ledger, ledger.create_group("reader", GroupOptions::over(topic))).unwrap();
-    let map = block(&ledger, ledger.create_map("map")).unwrap();
+    let map = block(&ledger, ledger.create_map("map", MapOptions::default())).unwrap();
     for round in 0..3u64 {
         for number in 0..8u64 {
             let text = |what: &str| format!("{what} {round} {number} ").repeat(3).into_bytes();
@@ -144,7 +144,7 @@ fn contents(ledger: &Ledger) -> Contents {
             }
         }
     }
-    if let Ok(map) = block(ledger, ledger.create_map("map")) {
+    if let Ok(map) = block(ledger, ledger.create_map("map", MapOptions::default())) {
         for (key, value) in block(ledger, ledger.scan(map, b"", None, 10_000)).unwrap() {
             found.insert(format!("map {key:?}"), value.data.to_vec());
         }

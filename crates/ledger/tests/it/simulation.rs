@@ -10,8 +10,8 @@ pub(crate) use life::block;
 use model::Model;
 use weft_kernel::{ManualClock, Reason, Rng};
 use weft_ledger::{
-    Ask, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, NewRecord, Op, Options, Settle,
-    Store, Transaction,
+    Ask, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, MapOptions, NewRecord, Op,
+    Options, Settle, Store, Transaction,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -183,7 +183,7 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     let clock = Arc::new(ManualClock::default());
     let (ledger, _) = Ledger::open(Arc::new(disk.clone()), options(false), clock.clone()).unwrap();
     let log = life::block(&ledger, ledger.create_log("log", LogOptions::default())).unwrap();
-    let map = life::block(&ledger, ledger.create_map("map")).unwrap();
+    let map = life::block(&ledger, ledger.create_map("map", MapOptions::default())).unwrap();
     while ledger.step() {}
     let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
     disk.set_faults(Faults { bytes_max: Some(used + 20_000), ..Faults::default() });

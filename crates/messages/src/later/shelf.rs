@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_kernel::{Error, Reason, Result, Retry};
 use weft_ledger::{
-    Durability, Expect, ExpectValue, Limits, LogId, LogOptions, MapId, NewRecord, Op, ReadItem,
-    Store, Transaction, room, until_durable,
+    Durability, Expect, ExpectValue, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op,
+    ReadItem, Store, Transaction, room, until_durable,
 };
 
 use super::record::{Head, Id, Outcome, PIECE_BYTES, Pieces, unknown};
@@ -62,7 +62,7 @@ impl Shelf {
     /// # Errors
     /// What the store says, and [`Reason::StorageCorrupt`] for a head that cannot be read.
     pub(crate) async fn open(store: Arc<dyn Store>) -> Result<(Self, Vec<Id>)> {
-        let heads = store.create_map("messages/operations").await?;
+        let heads = store.create_map("messages/operations", MapOptions::default()).await?;
         let bodies = store.create_log("messages/operation-bodies", LogOptions::default()).await?;
         let mut inner = Inner { next: store.log_stats(bodies)?.end, ..Inner::default() };
         let mut open = Vec::new();

@@ -8,7 +8,10 @@ use std::{
 };
 
 use weft_kernel::Rng;
-use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
+use weft_ledger::{
+    MapOptions,
+    disk::{SimulatedDisk, simulated::Faults},
+};
 use weft_proxy::BodyEnd;
 
 use super::{record::Pieces, *};
@@ -269,7 +272,7 @@ async fn many_answers_are_forgotten_in_few_transactions() {
     assert_eq!(batches, 3);
     assert_eq!(shelf.next_expiry(), None);
     let store = rig.broker.store();
-    let heads = store.create_map("messages/operations").await.unwrap();
+    let heads = store.create_map("messages/operations", MapOptions::default()).await.unwrap();
     assert_eq!(store.scan(heads, b"", None, 10).await.unwrap().len(), 0);
     let (log, _) = store.find_log("messages/operation-bodies").await.unwrap().unwrap();
     assert_eq!(store.log_stats(log).unwrap().records, 0);

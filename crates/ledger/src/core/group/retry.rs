@@ -21,7 +21,7 @@ pub(crate) struct Retry {
 }
 
 /// Longest that a time on the wall clock is waited for before that clock is looked at again.
-const WALL_CHECK: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const WALL_CHECK: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum At {

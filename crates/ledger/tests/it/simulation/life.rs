@@ -11,8 +11,8 @@ use std::{
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
     Ask, Consumer, ConsumerId, Delivery, Due, Durability, ExpectValue, GroupId, GroupOptions,
-    Ledger, Limits, LogId, LogOptions, MapId, NewRecord, Op, Options, ReadItem, Receipt, Recovered,
-    Refused, Settle, Store, Transaction, disk::SimulatedDisk,
+    Ledger, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op, Options, ReadItem,
+    Receipt, Recovered, Refused, Settle, Store, Transaction, disk::SimulatedDisk,
 };
 
 use super::model::{Did, Model, State};
@@ -66,7 +66,7 @@ impl<'a> Life<'a> {
             let queue = ledger.create_log("queue", LogOptions::default()).await?;
             let reader = ledger.create_group("reader", GroupOptions::over(log)).await?;
             let owner = ledger.create_group("owner", GroupOptions::owning(queue)).await?;
-            let map = ledger.create_map("map").await?;
+            let map = ledger.create_map("map", MapOptions::default()).await?;
             weft_kernel::Result::<_>::Ok((log, queue, [reader, owner], map))
         };
         let made = block(&ledger, make);

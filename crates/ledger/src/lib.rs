@@ -3,8 +3,10 @@
 //!
 //! Three primitives, one commit. A *log* is a sequence of records at positions; a *group* is a durable
 //! state of consumption over one log (a queue is a log of its own with the group that owns it, a
-//! subscription a group over a log that many share); a *map* is ordered keys with versions. A
-//! [`Transaction`] is any number of operations over any of them, all or nothing.
+//! subscription a group over a log that many share); a *map* is ordered keys with versions. A *timer* is
+//! an entry of a map that is handed out when its time has come. A [`Transaction`] is any number of
+//! operations over any of them, all or nothing. A *namespace* is a component's own share of names and of
+//! what is due.
 //!
 //! Invariants:
 //! - What was acknowledged at [`Durability::Fsync`] survives the loss of power; what was not is after a
@@ -13,12 +15,14 @@
 //! - A failed write poisons the ledger: it refuses every further submit and goes on reading.
 //! - Memory is per exception (leased, waiting, done out of order), never per settled message, and every
 //!   buffer has a bound.
+//! - What is due in a namespace is told there alone, and waits for nobody else.
+//! - A timer is handed out again until a transaction has ended or moved it.
 //! - Time is an argument: leases and relative delays count on the monotonic clock, what survives a
 //!   restart on the wall clock.
 //!
-//! Deliberately absent: replication (that is the Postgres store behind the same [`Store`]), timers of
-//! its own (who keeps queues asks [`Store::next_due`] and calls [`Store::overdue`]), and any idea of
-//! what a record means.
+//! Deliberately absent: replication (that is the Postgres store behind the same [`Store`]), a task that
+//! does what is due (who has a namespace asks [`Store::next_due`], and calls [`Store::overdue`] and
+//! [`Store::take_timers`]), and any idea of what a record means.
 //!
 //! Reading order: [`record`], [`transaction`], [`options`] (the words), [`store`] (what can be asked),
 //! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,

@@ -153,7 +153,8 @@ amqp: {}
 listeners:
   rabbit: { address: '@rabbit', protocol: amqp }
   web: { address: '@web' }
-routes: { name: messages, match: /v1/*, messages: / }
+routes:
+  - { name: messages, match: /v1/*, messages: / }
 ";
     let weft = Weft::start(BIN, yaml);
     run(async {

@@ -23,4 +23,4 @@ pub use name::Name;
 pub use reason::Reason;
 pub use rng::Rng;
 pub use time::{Clock, Deadline, ManualClock, SystemClock, Tick};
-pub use units::{ByteSize, format_duration, parse_duration};
+pub use units::{ByteSize, format_duration, parse_duration, parse_share};

@@ -1,106 +1,23 @@
-//! Durations and sizes within bounds, as texts: their reading, and the pattern that says the same.
-//!
-//! One number with its unit, whole or with a fraction (`90s`, `1.5h`), or for durations also numbers with
-//! descending units, each below the next larger one (`1m30s`).
+//! Durations and sizes within bounds, as texts: the kernel's reading of them, and the pattern that says
+//! the same.
 
-use std::fmt::Write as _;
+use weft_kernel::{
+    ByteSize, parse_duration,
+    units::{DURATION_UNITS, FRACTION_DIGITS, SIZE_UNITS},
+};
 
-use weft_kernel::{ByteSize, parse_duration};
-
-/// The units of durations that may follow each other: name, nanoseconds, and how many make the next.
-const CHAIN: [(&str, u64, u64); 5] = [
-    ("d", 86_400_000_000_000, u64::MAX),
-    ("h", 3_600_000_000_000, 24),
-    ("m", 60_000_000_000, 60),
-    ("s", 1_000_000_000, 60),
-    ("ms", 1_000_000, 1_000),
-];
-/// The units of durations that stand alone.
-const ALONE: [(&str, u64); 2] = [("us", 1_000), ("ns", 1)];
-/// The units of sizes.
-const SIZES: [(&str, u64); 11] = [
-    ("", 1),
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-];
-/// The largest size: as much as a fraction may name.
-pub(crate) const SIZE_MAX: u64 = 9_000_000_000_000_000_000;
-/// The most digits behind a point.
-const FRACTION_DIGITS: usize = 9;
+pub(crate) use weft_kernel::units::SIZE_MAX;
 
 /// A duration as a text, in nanoseconds, if it is within bounds of milliseconds.
 pub(crate) fn span(text: &str, min_ms: u64, max_ms: u64) -> Option<u64> {
-    let (min, max) = (nanos(min_ms), nanos(max_ms));
-    if text == "0" {
-        return (min == 0).then_some(0);
-    }
-    let mut rest = text;
-    // The place of the last unit in the chain, and how many parts there were.
-    let (mut last, mut parts, mut alone) = (None, 0, false);
-    while !rest.is_empty() {
-        let (number, after) = number(rest)?;
-        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-        let (unit, next) = after.split_at(letters);
-        alone |= number.contains('.') || ALONE.iter().any(|(name, _)| *name == unit);
-        if let Some(place) = CHAIN.iter().position(|(name, ..)| *name == unit) {
-            let whole = number.parse::<u64>().ok();
-            if parts == 0 && !next.is_empty() {
-                // The whole is above its first part, so that must not be the most already.
-                let most = max / CHAIN.get(place)?.1;
-                if !whole.is_some_and(|whole| whole >= 1 && whole < most) {
-                    return None;
-                }
-            }
-            if last.is_some_and(|last| place <= last)
-                || (parts > 0 && whole.is_none_or(|whole| whole >= CHAIN[place].2))
-            {
-                return None;
-            }
-            last = Some(place);
-        } else if !ALONE.iter().any(|(name, _)| *name == unit) {
-            return None;
-        }
-        parts += 1;
-        rest = next;
-    }
-    if alone && parts > 1 {
-        return None;
-    }
     let read = u64::try_from(parse_duration(text).ok()?.as_nanos()).ok()?;
-    (min..=max).contains(&read).then_some(read)
+    (nanos(min_ms)..=nanos(max_ms)).contains(&read).then_some(read)
 }
 
 /// A size as a text, if it is at least `min`.
 pub(crate) fn size(text: &str, min: u64) -> Option<u64> {
-    let (number, unit) = number(text)?;
-    let unit = unit.strip_prefix(' ').filter(|unit| !unit.is_empty()).unwrap_or(unit);
-    if !SIZES.iter().any(|(name, _)| *name == unit) || (unit.is_empty() && number.contains('.')) {
-        return None;
-    }
     let ByteSize(read) = text.parse().ok()?;
     (min..=SIZE_MAX).contains(&read).then_some(read)
-}
-
-/// A number at the start of a text, without needless zeros, and what follows it.
-fn number(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, after) = text.split_at(end);
-    let (whole, fraction) = number.split_once('.').map_or((number, None), |(w, f)| (w, Some(f)));
-    let fits = !whole.is_empty()
-        && whole.len() <= 19
-        && (whole == "0" || !whole.starts_with('0'))
-        && fraction.is_none_or(|digits| {
-            (1..=FRACTION_DIGITS).contains(&digits.len()) && !digits.contains('.')
-        });
-    fits.then_some((number, after))
 }
 
 fn nanos(ms: u64) -> u64 {
@@ -114,33 +31,46 @@ pub(crate) fn span_pattern(min_ms: u64, max_ms: u64) -> String {
     if min == 0 {
         forms.push("0".to_owned());
     }
-    for (place, (name, unit, _)) in CHAIN.iter().enumerate() {
+    for (place, (name, unit)) in DURATION_UNITS.iter().enumerate() {
         single(&mut forms, name, *unit, min, max);
-        let (least, most) = (min.div_ceil(*unit).max(1), (max / unit).saturating_sub(1));
-        if least > most || place + 1 == CHAIN.len() {
+        let (least, most) = (min.div_ceil(*unit).max(1), max / unit);
+        if least > most || place + 1 == DURATION_UNITS.len() {
             continue;
         }
-        let mut form = format!("{}{name}", range(least, most));
-        for (name, _, below) in CHAIN.get(place + 1..).unwrap_or_default() {
-            let _ = write!(form, "({}{name})?", range(0, below - 1));
+        if least < most {
+            forms.push(format!("{}{name}{}", range(least, most - 1), smaller(place + 1, None)));
         }
-        forms.push(form);
-    }
-    for (name, unit) in ALONE {
-        single(&mut forms, name, unit, min, max);
+        forms.push(format!("{most}{name}{}", smaller(place + 1, Some(max - most * unit))));
     }
     format!("({})", forms.join("|"))
 }
 
+/// The pattern of what may follow a larger unit: parts from the unit at `place` on, each below the next
+/// larger one, which make at most `most` nanoseconds.
+fn smaller(place: usize, most: Option<u64>) -> String {
+    let Some((name, unit)) = DURATION_UNITS.get(place) else { return String::new() };
+    let above = place.checked_sub(1).map_or(u64::MAX, |above| DURATION_UNITS[above].1);
+    let rest = |most| smaller(place + 1, most);
+    match most.filter(|most| *most < above - 1) {
+        None => format!("({}{name})?{}", range(0, above / unit - 1), rest(None)),
+        Some(0) => format!("(0{name})?{}", rest(Some(0))),
+        Some(most) => {
+            let whole = most / unit;
+            let mut forms = vec![format!("{whole}{name}{}", rest(Some(most % unit)))];
+            if whole > 0 {
+                forms.push(format!("{}{name}{}", range(0, whole - 1), rest(None)));
+            }
+            forms.push(rest(Some(most)));
+            format!("({})", forms.join("|"))
+        }
+    }
+}
+
 /// The pattern of sizes of at least `min`, without anchors.
 pub(crate) fn size_pattern(min: u64) -> String {
-    let mut forms = Vec::new();
-    for (name, unit) in SIZES {
-        if name.is_empty() {
-            forms.push(range(min, SIZE_MAX));
-        } else {
-            single(&mut forms, &format!(" ?{name}"), unit, min, SIZE_MAX);
-        }
+    let mut forms = vec![range(min, SIZE_MAX)];
+    for (name, unit) in SIZE_UNITS {
+        single(&mut forms, &format!(" ?{name}"), unit, min, SIZE_MAX);
     }
     format!("({})", forms.join("|"))
 }

@@ -1,5 +1,7 @@
 //! Whole numbers and fractions, with the least and the most that they may be.
 
+use weft_kernel::parse_share;
+
 use crate::config::{
     setting::{Cx, Setting, Shape},
     tree::Node,
@@ -77,11 +79,7 @@ impl<const MIN: u64, const MAX: u64> Setting for Fraction<MIN, MAX> {
         let (min, max) = (MIN as f64 / 1_000.0, MAX as f64 / 1_000.0);
         let what = format!("a number from {min} to {max}");
         let text = cx.text(node, &what)?;
-        let number = match text.strip_suffix('%') {
-            Some(percent) => percent.trim().parse::<f64>().map(|number| number / 100.0),
-            None => text.parse::<f64>(),
-        };
-        match number {
+        match parse_share(text) {
             Ok(number) if (min..=max).contains(&number) => Some(Self(number)),
             _ => {
                 cx.expected(node, &what);

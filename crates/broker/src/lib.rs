@@ -62,8 +62,8 @@ pub use inspect::{Browsed, Peeked, QueueView, SeekTo, State, SubscriptionView, T
 pub use message::{Burial, Cause, Message, MessageBuilder};
 pub use name::{Key, Pattern, SubscriptionKey};
 pub use options::{
-    DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueLimit, QueueOptions, Retention, Start,
-    SubscriptionOptions, SubscriptionTarget, TopicOptions,
+    DeadLetter, Dedupe, OnFailure, Order, Overflow, PushTarget, QueueLimit, QueueOptions,
+    Retention, Start, SubscriptionOptions, SubscriptionTarget, TopicOptions,
 };
 pub use publish::{Batch, Publish, Published, Receipt, Refusal, Submitted, Target};
 pub use redrive::{RedriveOptions, Redriven};

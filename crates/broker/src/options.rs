@@ -12,7 +12,7 @@ use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Durability;
 
 pub use queue::{DeadLetter, OnFailure, Order, Overflow, QueueLimit, QueueOptions};
-pub use subscription::{Start, SubscriptionOptions, SubscriptionTarget};
+pub use subscription::{PushTarget, Start, SubscriptionOptions, SubscriptionTarget};
 pub use topic::{Dedupe, Retention, TopicOptions};
 
 /// The largest message unless told otherwise (1 MiB), head and body together.

@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_broker::{Broker, Key, SubscriptionKey};
-use weft_kernel::{Error, Reason, Result, SystemClock};
+use weft_broker::{Broker, Key, SubscriptionKey, SubscriptionTarget};
+use weft_kernel::{Error, Name, Reason, Result, SystemClock};
 use weft_net::{Stop, Tasks};
 use weft_proxy::{Local, Origin};
 
@@ -24,6 +24,7 @@ use crate::{
     push::{Push, drive},
     request::Request,
     response::Response,
+    schema::Fault,
 };
 
 /// How long deliveries under way may take once their subscription is pushed no more.
@@ -75,6 +76,10 @@ struct Inner {
     workers: usize,
     hooks: Hooks,
     declared: ArcSwap<Declared>,
+    /// The routes by which messages are pushed to services, by service; not told yet, any may be named.
+    services: ArcSwapOption<HashMap<String, Name>>,
+    /// What the configuration pushes, and that together with what the API has declared.
+    configured: Mutex<Arc<[Push]>>,
     pushes: watch::Sender<Arc<[Push]>>,
 }
 
@@ -101,6 +106,8 @@ impl Desk {
             workers: workers.max(1),
             hooks,
             declared: ArcSwap::default(),
+            services: ArcSwapOption::empty(),
+            configured: Mutex::new(Arc::from([])),
             pushes: watch::Sender::new(Arc::from([])),
         })))
     }
@@ -110,9 +117,55 @@ impl Desk {
         self.0.declared.store(Arc::new(declared));
     }
 
-    /// Says which subscriptions are pushed, at each load; what is no longer among them ends softly.
-    pub fn push(&self, pushes: Vec<Push>) {
-        self.0.pushes.send_replace(pushes.into());
+    /// Says which subscriptions the configuration pushes, and by which route each of its services is
+    /// reached for those that the API has declared; at each load. What is no longer pushed ends softly.
+    pub fn push(&self, pushes: Vec<Push>, services: HashMap<String, Name>) {
+        *self.0.configured.lock() = pushes.into();
+        self.0.services.store(Some(Arc::new(services)));
+        self.look_for_pushes();
+    }
+
+    /// Finds what is to be pushed, after anything that may have changed it.
+    pub(crate) fn look_for_pushes(&self) {
+        // Held to the end, so that who looked first does not have the last word.
+        let configured = self.0.configured.lock();
+        let services = self.0.services.load();
+        let mut pushes = configured.to_vec();
+        for subscription in self.0.broker.subscriptions() {
+            let SubscriptionTarget::Push(target) = subscription.options().target else { continue };
+            let route = services.as_ref().and_then(|routes| routes.get(&target.service));
+            let key = subscription.key();
+            let known = configured.iter().any(|push| push.subscription == *key);
+            if let (Some(route), false, false) = (route, known, target.configured) {
+                pushes.push(Push {
+                    subscription: key.clone(),
+                    route: route.clone(),
+                    path: target.path,
+                    concurrency: target.concurrency,
+                    timeout: target.timeout,
+                });
+            }
+        }
+        self.0.pushes.send_if_modified(|now| {
+            let changed = **now != *pushes;
+            if changed {
+                *now = pushes.into();
+            }
+            changed
+        });
+    }
+
+    /// That there is no service of a name to push to, if there is none.
+    pub(crate) fn no_service(&self, name: &str) -> Option<Fault> {
+        let services = self.0.services.load();
+        let services = services.as_ref().filter(|services| !services.contains_key(name))?;
+        let mut known: Vec<&str> = services.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let fault = Fault::said(&["push", "service"], format!("there is no service `{name}`"));
+        Some(match &*known {
+            [] => fault.help("the configuration declares services, and it has none"),
+            known => fault.help(format!("the configuration has {}", known.join(", "))),
+        })
     }
 
     /// Begins what a worker does of itself: push deliveries, and operations that were left behind. To be

@@ -11,7 +11,7 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: [`request`], [`response`], `desk`, `target`; `schema`; the API from `api` on; `push`; `later`.
+//! Reading order: [`request`], [`response`], `desk`, `target`; [`schema`], [`settings`]; the API from `api` on; `push`; `later`.
 
 mod api;
 mod desk;
@@ -24,7 +24,7 @@ pub mod response;
 #[cfg(test)]
 mod rig;
 pub mod schema;
-mod settings;
+pub mod settings;
 mod sse;
 mod target;
 mod time;

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod ledger;
 pub mod listener;
 pub mod message;
+mod options;
 pub mod queue;
 mod receive;
 pub mod route;

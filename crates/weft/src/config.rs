@@ -9,7 +9,7 @@
 //! Invariants: nothing here panics or hangs on a file, whatever is in it; a secret is never printed; a
 //! plan is handed out only when nothing at all is wrong.
 //!
-//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`sections`],
+//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`sections`], [`options`],
 //! `routes`, [`plan`], `kept`, [`watch`].
 
 mod build;
@@ -17,6 +17,7 @@ mod kept;
 pub mod leaf;
 pub mod load;
 pub mod merge;
+pub mod options;
 pub mod overlay;
 mod pem;
 pub mod plan;

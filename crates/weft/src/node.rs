@@ -306,7 +306,7 @@ async fn compile(
         return Err(faults);
     };
     let now = SystemClock::tick();
-    match Snapshot::compile(&plan.proxy, services, handlers, metrics, before, now) {
+    match Snapshot::compile(&plan.whole_proxy(), services, handlers, metrics, before, now) {
         Ok(snapshot) if faults.is_empty() => Ok((ready, snapshot)),
         Ok(_) => Err(faults),
         Err(errors) => {

@@ -36,10 +36,64 @@ pub enum SubscriptionTarget {
     /// Clients come and take.
     #[default]
     Pull,
-    /// Messages are sent to a service; the text is the target as configured.
-    Push(String),
+    /// Messages are sent to a service.
+    Push(PushTarget),
     /// Messages are moved to a queue of the same space.
     Queue(String),
+}
+
+/// How messages are sent to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredPush")]
+pub struct PushTarget {
+    /// The service.
+    pub service: String,
+    /// The path that they are posted to.
+    pub path: String,
+    /// The most that are under way at once.
+    pub concurrency: u32,
+    /// The time for one.
+    pub timeout: Duration,
+    /// Was declared by a configuration: while none does, nothing is sent.
+    pub configured: bool,
+}
+
+impl Default for PushTarget {
+    fn default() -> Self {
+        Self {
+            service: String::new(),
+            path: "/".into(),
+            concurrency: 64,
+            timeout: Duration::from_secs(15),
+            configured: false,
+        }
+    }
+}
+
+impl From<&str> for PushTarget {
+    fn from(service: &str) -> Self {
+        Self { service: service.to_owned(), ..Self::default() }
+    }
+}
+
+/// The same as it is stored. Once there was nothing but the service, and no other way to declare it than
+/// by configuration.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredPush {
+    Service(String),
+    Whole { service: String, path: String, concurrency: u32, timeout: Duration, configured: bool },
+}
+
+impl From<StoredPush> for PushTarget {
+    fn from(stored: StoredPush) -> Self {
+        match stored {
+            StoredPush::Service(service) => Self { service, configured: true, ..Self::default() },
+            StoredPush::Whole { service, path, concurrency, timeout, configured } => {
+                Self { service, path, concurrency, timeout, configured }
+            }
+        }
+    }
 }
 
 /// What a subscription can be told.
@@ -107,7 +161,7 @@ impl SubscriptionOptions {
         if self.ephemeral.is_some_and(|span| span.is_zero()) {
             faults.push("ephemeral: a subscription that is gone at once takes nothing".into());
         }
-        if let SubscriptionTarget::Push(service) = &self.target
+        if let SubscriptionTarget::Push(PushTarget { service, .. }) = &self.target
             && service.parse::<Name>().is_err()
         {
             faults.push(format!("target: `{service}` is not the name of a service"));

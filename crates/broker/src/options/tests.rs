@@ -30,6 +30,14 @@ fn the_defaults_pass_and_come_back() {
     let stored = serde_json::to_string(&subscription).unwrap();
     assert_eq!(serde_json::from_str::<SubscriptionOptions>(&stored).unwrap(), subscription);
     assert_eq!(serde_json::from_str::<TopicOptions>("{}").unwrap(), topic);
+    let target =
+        SubscriptionTarget::Push(PushTarget { concurrency: 7, ..PushTarget::from("hook") });
+    let stored = serde_json::to_string(&target).unwrap();
+    assert_eq!(serde_json::from_str::<SubscriptionTarget>(&stored).unwrap(), target);
+    // As a target was stored when a configuration alone could declare it.
+    let was: SubscriptionTarget = serde_json::from_str(r#"{"push":"hook"}"#).unwrap();
+    let configured = PushTarget { configured: true, ..PushTarget::from("hook") };
+    assert_eq!(was, SubscriptionTarget::Push(configured));
 }
 
 #[test]

@@ -2,12 +2,20 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use weft_broker::{Key, Queue, Source, Subscription, Topic};
 use weft_kernel::{Error, Reason, Result};
 
 use super::table::Names;
-use crate::{desk::Desk, query::Query, request::Request, response::Response, schema::text};
+use crate::{
+    desk::{Desk, is_declared},
+    query::Query,
+    request::Request,
+    response::Response,
+    schema::text,
+    settings,
+};
 
 /// A request, the names in its path, and the desk that it is asked at.
 pub(crate) struct Ask<'a> {
@@ -28,6 +36,31 @@ impl<'a> Ask<'a> {
     /// The first name of the path, in the space that the query names.
     pub(super) fn key(&self, query: &mut Query<'a>) -> Result<Key> {
         Key::new(&space(query)?, self.names.at(0))
+    }
+
+    /// Refuses to change what is declared by the configuration, or what nobody asked to change; the
+    /// error names each setting with both of its values.
+    pub(super) fn may_change<T: Serialize>(
+        &self,
+        what: &str,
+        is_configured: bool,
+        change: bool,
+        is: &T,
+        asked: &T,
+    ) -> Result<()> {
+        if is_configured {
+            return Err(is_declared(what));
+        }
+        if change {
+            return Ok(());
+        }
+        let differences = settings::differences(is, asked);
+        Err(Error::new(
+            Reason::DefinitionConflict,
+            format!(
+                "{what} is there with other options: {differences}; `?change=true` changes them"
+            ),
+        ))
     }
 
     /// The topic of the path.
@@ -69,6 +102,15 @@ pub(super) fn list<T>(
     let views: Vec<Value> =
         all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
     Response::json(200, &json!({ member: views }))
+}
+
+/// Whether a query asks to change what is there.
+pub(super) fn change(query: &mut Query<'_>) -> Result<bool> {
+    match query.take("change").as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Error::new(Reason::MalformedRequest, "`change` is true or false")),
+    }
 }
 
 /// The space that a query names: the default one, or an AMQP virtual host.

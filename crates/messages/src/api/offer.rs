@@ -28,6 +28,14 @@ const SPACE: Parameter = may(
     Shape::Text(&text::SPACE),
 );
 const IN_SPACE: Parameters = &[SPACE];
+const DECLARED: Parameters = &[
+    SPACE,
+    may(
+        "change",
+        "Whether what is there with other options is changed, where that can be; else it is refused.",
+        Shape::Words(&["true", "false"]),
+    ),
+];
 const KEY: Parameter =
     may("key", "The key of events without the attribute partitionkey.", Shape::Text(&text::KEY));
 const TYPE: Parameter =
@@ -140,13 +148,16 @@ macro_rules! by {
 pub static OPERATIONS: &[Operation] = &[
     get("topics", "/v1/topics", "Every topic.", IN_SPACE, by!(topics::list)),
     get("topic", "/v1/topics/{topic}", "A topic, and what it holds.", IN_SPACE, by!(topics::show)),
-    put(
-        "put_topic",
-        "/v1/topics/{topic}",
-        "Declares a topic; 200 if it is there with the same options, 409 if with others.",
-        json::<TopicSettings>(),
-        by!(topics::put),
-    ),
+    Operation {
+        query: DECLARED,
+        ..put(
+            "put_topic",
+            "/v1/topics/{topic}",
+            "Declares a topic; 200 if it is there with the same options, 409 if with others.",
+            json::<TopicSettings>(),
+            by!(topics::put),
+        )
+    },
     delete(
         "delete_topic",
         "/v1/topics/{topic}",
@@ -208,13 +219,16 @@ pub static OPERATIONS: &[Operation] = &[
         IN_SPACE,
         by!(subscriptions::show),
     ),
-    put(
-        "put_subscription",
-        "/v1/subscriptions/{name}",
-        "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
-        json::<SubscriptionSettings>(),
-        by!(subscriptions::put),
-    ),
+    Operation {
+        query: DECLARED,
+        ..put(
+            "put_subscription",
+            "/v1/subscriptions/{name}",
+            "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
+            json::<SubscriptionSettings>(),
+            by!(subscriptions::put),
+        )
+    },
     delete(
         "delete_subscription",
         "/v1/subscriptions/{name}",
@@ -273,13 +287,16 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     get("queues", "/v1/queues", "Every queue.", IN_SPACE, by!(queues::list)),
     get("queue", "/v1/queues/{queue}", "A queue, and what it holds.", IN_SPACE, by!(queues::show)),
-    put(
-        "put_queue",
-        "/v1/queues/{queue}",
-        "Declares a queue; 200 if it is there with the same options, 409 if with others.",
-        json::<QueueSettings>(),
-        by!(queues::put),
-    ),
+    Operation {
+        query: DECLARED,
+        ..put(
+            "put_queue",
+            "/v1/queues/{queue}",
+            "Declares a queue; 200 if it is there with the same options, 409 if with others.",
+            json::<QueueSettings>(),
+            by!(queues::put),
+        )
+    },
     delete(
         "delete_queue",
         "/v1/queues/{queue}",

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_broker::{Broker, Burial, Peeked, Queue, RedriveOptions, Source, State, Target};
+use weft_broker::{
+    Broker, Burial, Peeked, Queue, QueueOptions, RedriveOptions, Source, State, Target,
+};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Limits;
 
@@ -15,10 +17,9 @@ use crate::{
         text::{KEY, NAME},
     },
     settings::{
-        self, Body,
+        self, Body, Settings,
         queue::QueueSettings,
-        schedule::{TO, To},
-        short,
+        schedule::{Destination, TO},
         subscription::{FILTER, FilterSettings},
     },
     time,
@@ -56,17 +57,32 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
+    let change = ask::change(&mut query)?;
     query.done()?;
-    let options = settings::read::<QueueSettings>(&ask.request.body)?.options();
+    let settings: QueueSettings = settings::read(&ask.request.body)?;
     let broker = ask.desk.broker();
-    let was = broker.queue(&key).ok();
-    if was.as_ref().is_some_and(|was| was.options() != options)
-        && ask.desk.declared().queues.contains(&key)
-    {
-        return Err(is_declared(&format!("queue {key}")));
+    if let Ok(was) = broker.queue(&key) {
+        let options = was.options();
+        // To declare it again is to use it, and what belongs to a connection is nobody else's.
+        let own = QueueOptions { exclusive: None, ..options.clone() };
+        broker.declare_queue(&key, own).await?;
+        let is = QueueSettings::of(&options);
+        if is != settings {
+            settings::refuse(&settings.faults())?;
+            ask.may_change(
+                &format!("queue {key}"),
+                ask.desk.declared().queues.contains(&key),
+                change,
+                &is,
+                &settings,
+            )?;
+            broker.alter_queue(&key, settings.options_over(options)).await?;
+        }
+        return Response::json(200, &view(broker, &was));
     }
-    let queue = broker.declare_queue(&key, options).await?;
-    Response::json(if was.is_some() { 200 } else { 201 }, &view(broker, &queue))
+    settings::refuse(&settings.faults())?;
+    let queue = broker.declare_queue(&key, settings.options()).await?;
+    Response::json(201, &view(broker, &queue))
 }
 
 /// `DELETE /v1/queues/{queue}`
@@ -163,7 +179,6 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RedriveSettings {
-    #[serde(deserialize_with = "short")]
     filter: Option<FilterSettings>,
     key: Option<String>,
     rate: Option<u32>,
@@ -187,7 +202,7 @@ impl Body for RedriveSettings {
 #[serde(untagged)]
 enum ToOrQueue {
     Queue(String),
-    To(To),
+    To(Destination),
 }
 
 /// `POST /v1/queues/{queue}/redrive`
@@ -199,10 +214,10 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
     let broker = ask.desk.broker();
     let target = match asked.to {
         None => None,
-        Some(ToOrQueue::Queue(name) | ToOrQueue::To(To::Queue(name))) => {
+        Some(ToOrQueue::Queue(name) | ToOrQueue::To(Destination::Queue(name))) => {
             Some(Target::Queue(broker.queue(&queue.key().sibling(&name)?)?))
         }
-        Some(ToOrQueue::To(To::Topic(name))) => {
+        Some(ToOrQueue::To(Destination::Topic(name))) => {
             Some(Target::Topic(broker.topic(&queue.key().sibling(&name)?)?))
         }
     };

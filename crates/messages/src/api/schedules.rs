@@ -3,7 +3,7 @@
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use weft_broker::{Key, Missed, Publish, Schedule, When};
+use weft_broker::{Key, Missed, Publish, Schedule, ScheduleTarget, When};
 use weft_kernel::{Error, Reason, Result, format_duration};
 use weft_wire::cloudevents::Event;
 
@@ -13,8 +13,8 @@ use crate::{
     event,
     response::Response,
     settings::{
-        self,
-        schedule::{ScheduleSettings, To},
+        self, Settings,
+        schedule::{Destination, ScheduleSettings},
     },
     time,
 };
@@ -61,10 +61,8 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let id = ask.key(&mut query)?;
     query.done()?;
     let settings: ScheduleSettings = settings::read(&ask.request.body)?;
-    let (target, when) = (settings.target(), settings.when()?);
-    if ask.desk.declared().schedules.contains(&*id.name) {
-        return Err(is_declared(&format!("schedule {id}")));
-    }
+    settings::refuse(&settings.faults())?;
+    let (target, when) = (settings.to().clone().into(), settings.when()?);
     let body = settings.body()?;
     let mut bits = [0; 16];
     rand::fill(&mut bits)
@@ -72,18 +70,48 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let event = Event {
         id: format!("{:032x}", u128::from_be_bytes(bits)).into(),
         source: format!("/v1/schedules/{}", ask.names.at(0).replace([' ', '"'], "-")).into(),
-        kind: settings.event_type.as_deref().unwrap_or("weft.schedule").into(),
+        kind: settings.event_type().into(),
         data_content_type: body.as_ref().map(|_| settings.media().into()),
         data: body.as_deref().map(Into::into),
         ..Event::default()
     };
     event.check().map_err(|fault| event::refused(&fault))?;
-    let key = settings.key.as_deref().unwrap_or_default();
     let publish = Publish::new(event::store(event, ask.request.traceparent())?)
-        .keyed(Bytes::copy_from_slice(key.as_bytes()));
-    let is_new = ask.desk.broker().schedule_of(&id).await?.is_none();
+        .keyed(Bytes::copy_from_slice(settings.key().as_bytes()));
+    let was = ask.desk.broker().schedule_of(&id).await?;
+    if let Some(was) = &was
+        && options(was)? == told(&when, &target, &publish)?
+    {
+        return Response::json(200, &view(was)?);
+    }
+    if ask.desk.declared().schedules.contains(&*id.name) {
+        return Err(is_declared(&format!("schedule {id}")));
+    }
     let schedule = ask.desk.broker().schedule(&id, target, when, &publish).await?;
-    Response::json(if is_new { 201 } else { 200 }, &view(&schedule)?)
+    Response::json(if was.is_none() { 201 } else { 200 }, &view(&schedule)?)
+}
+
+/// The settings that a schedule stands for.
+fn options(schedule: &Schedule) -> Result<Value> {
+    told(&schedule.when, &schedule.target, &schedule.publish)
+}
+
+fn told(when: &When, target: &ScheduleTarget, publish: &Publish) -> Result<Value> {
+    let settings = ScheduleSettings::of(when, target, &publish.key, &event(publish)?);
+    serde_json::to_value(settings).map_err(unwritten)
+}
+
+/// The event that is published.
+fn event(publish: &Publish) -> Result<Value> {
+    let mut text = Vec::new();
+    event::with(&publish.message, 0, |read, _| {
+        weft_wire::cloudevents::json::write(read, &mut text);
+    })?;
+    serde_json::from_slice(&text).map_err(unwritten)
+}
+
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::new(Reason::Internal, "an answer could not be written").because(error)
 }
 
 /// `DELETE /v1/schedules/{id}`
@@ -119,20 +147,14 @@ fn view(schedule: &Schedule) -> Result<Value> {
             view.insert("jitter".into(), format_duration(*jitter).into());
         }
     }
-    view.insert("to".into(), json!(To::from(&schedule.target)));
+    view.insert("to".into(), json!(Destination::from(&schedule.target)));
     view.insert("next".into(), time::text(schedule.due_ms).into());
     view.insert("made".into(), time::text(schedule.made_ms).into());
     view.insert("fired".into(), schedule.fired.into());
     if !schedule.publish.key.is_empty() {
         view.insert("key".into(), String::from_utf8_lossy(&schedule.publish.key).into());
     }
-    let mut event = Vec::new();
-    event::with(&schedule.publish.message, 0, |read, _| {
-        weft_wire::cloudevents::json::write(read, &mut event);
-    })?;
-    let event: Value = serde_json::from_slice(&event).map_err(|error| {
-        Error::new(Reason::Internal, "an answer could not be written").because(error)
-    })?;
-    view.insert("event".into(), event);
+    view.insert("event".into(), event(&schedule.publish)?);
+    view.insert("options".into(), options(schedule)?);
     Ok(view.into())
 }

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_broker::{Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions};
+use weft_broker::{
+    Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions,
+    SubscriptionTarget,
+};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
@@ -14,7 +17,7 @@ use crate::{
     response::Response,
     schema::{Form, Member, Object, Shape, text::START},
     settings::{
-        self, Body, Nothing,
+        self, Body, Nothing, Settings,
         subscription::{SubscriptionSettings, start},
     },
     time,
@@ -44,32 +47,56 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let space = space(&mut query)?;
+    let change = ask::change(&mut query)?;
     query.done()?;
     let settings: SubscriptionSettings = settings::read(&ask.request.body)?;
-    let topic = settings.topic.as_deref().ok_or_else(|| {
-        Error::new(Reason::MalformedRequest, "a subscription has a `topic`, or a pattern of them")
-    })?;
     let name = ask.names.at(0);
-    let key = SubscriptionKey::new(&Key::new(&space, topic)?, name)?;
-    let options = settings.options()?;
+    let key = SubscriptionKey::new(&Key::new(&space, settings.topic())?, name)?;
     let broker = ask.desk.broker();
     let was = broker.subscription_named(&Key::new(&space, name)?).ok();
-    if let Some(was) = &was {
+    if let Some(was) = was {
         if *was.key() != key {
             let say = format!("there is a subscription of this name, {}", was.key());
             return Err(Error::new(Reason::DefinitionConflict, say));
         }
-        // Whether it is paused is no part of its definition here.
-        let options = SubscriptionOptions { paused: was.options().paused, ..options.clone() };
-        if was.options() == options {
-            return Response::json(200, &view(broker, was));
+        let options = was.options();
+        // To declare it again is to use it.
+        broker.declare_subscription(&key, options.clone()).await?;
+        let is = SubscriptionSettings::of(&key.topic.name, &options);
+        let is_declared = ask.desk.declared().subscriptions.contains(&key);
+        // One that a configuration pushed, and that it says no more, is the API's to go on with.
+        let orphaned = !is_declared && is_configured(&options);
+        if is != settings || orphaned {
+            check(&ask, &settings)?;
+            if is != settings {
+                let what = format!("subscription {key}");
+                ask.may_change(&what, is_declared, change, &is, &settings)?;
+            }
+            // Whether it is paused is no part of its definition here.
+            let asked = SubscriptionOptions { paused: options.paused, ..settings.options()? };
+            broker.alter_subscription(&key, asked).await?;
+            ask.desk.look_for_pushes();
         }
-        if ask.desk.declared().subscriptions.contains(&key) {
-            return Err(is_declared(&format!("subscription {key}")));
-        }
+        return Response::json(200, &view(broker, &was));
     }
-    let subscription = broker.declare_subscription(&key, options).await?;
-    Response::json(if was.is_some() { 200 } else { 201 }, &view(broker, &subscription))
+    check(&ask, &settings)?;
+    let subscription = broker.declare_subscription(&key, settings.options()?).await?;
+    ask.desk.look_for_pushes();
+    Response::json(201, &view(broker, &subscription))
+}
+
+/// Whether it is pushed by word of a configuration.
+fn is_configured(options: &SubscriptionOptions) -> bool {
+    matches!(&options.target, SubscriptionTarget::Push(target) if target.configured)
+}
+
+/// Refuses what the shapes of settings cannot say.
+fn check(ask: &Ask<'_>, settings: &SubscriptionSettings) -> Result<()> {
+    let mut faults = settings.faults();
+    if let Some(push) = settings.push() {
+        faults.extend(ask.desk.no_service(&push.service));
+    }
+    settings::refuse(&faults)
 }
 
 /// `DELETE /v1/subscriptions/{name}`
@@ -82,6 +109,7 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
         return Err(is_declared(&format!("subscription {key}")));
     }
     ask.desk.broker().delete_subscription(key).await?;
+    ask.desk.look_for_pushes();
     Ok(Response::empty(204))
 }
 

@@ -10,7 +10,7 @@ use super::{Ask, ask};
 use crate::{
     desk::is_declared,
     response::Response,
-    settings::{self, topic::TopicSettings},
+    settings::{self, Settings, topic::TopicSettings},
     time,
 };
 
@@ -40,20 +40,28 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
+    let change = ask::change(&mut query)?;
     query.done()?;
-    let options = settings::read::<TopicSettings>(&ask.request.body)?.options();
+    let settings: TopicSettings = settings::read(&ask.request.body)?;
     let broker = ask.desk.broker();
-    let was = broker.topic(&key).ok();
-    if was.as_ref().is_some_and(|was| was.options() != options)
-        && ask.desk.declared().topics.contains(&key)
-    {
-        return Err(is_declared(&format!("topic {key}")));
+    if let Ok(was) = broker.topic(&key) {
+        let is = TopicSettings::of(&was.options());
+        if is != settings {
+            settings::refuse(&settings.faults())?;
+            ask.may_change(
+                &format!("topic {key}"),
+                ask.desk.declared().topics.contains(&key),
+                change,
+                &is,
+                &settings,
+            )?;
+            broker.alter_topic(&key, settings.options()).await?;
+        }
+        return Response::json(200, &view(broker, &Readers::of(broker), &was));
     }
-    let topic = broker.declare_topic(&key, options).await?;
-    Response::json(
-        if was.is_some() { 200 } else { 201 },
-        &view(broker, &Readers::of(broker), &topic),
-    )
+    settings::refuse(&settings.faults())?;
+    let topic = broker.declare_topic(&key, settings.options()).await?;
+    Response::json(201, &view(broker, &Readers::of(broker), &topic))
 }
 
 /// `DELETE /v1/topics/{topic}`
@@ -65,6 +73,7 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
         return Err(is_declared(&format!("topic {key}")));
     }
     ask.desk.broker().delete_topic(&key).await?;
+    ask.desk.look_for_pushes();
     Ok(Response::empty(204))
 }
 

@@ -66,11 +66,11 @@ fn smaller(place: usize, most: Option<u64>) -> String {
     }
 }
 
-/// The pattern of sizes of at least `min`, without anchors.
-pub(crate) fn size_pattern(min: u64) -> String {
-    let mut forms = vec![range(min, SIZE_MAX)];
+/// The pattern of sizes within bounds, without anchors.
+pub(crate) fn size_pattern(min: u64, max: u64) -> String {
+    let mut forms = vec![range(min, max)];
     for (name, unit) in SIZE_UNITS {
-        single(&mut forms, &format!(" ?{name}"), unit, min, SIZE_MAX);
+        single(&mut forms, &format!(" ?{name}"), unit, min, max);
     }
     format!("({})", forms.join("|"))
 }

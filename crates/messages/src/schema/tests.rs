@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::json;
 
 use super::{
-    text::{Kind, MEDIA, METHOD, NAME, PUSH, SHARE, SPACE, START, TIME, TOPICS},
+    text::{Kind, MEDIA, METHOD, NAME, PATH, SERVICE, SHARE, SPACE, START, TIME, TOPICS},
     *,
 };
 
@@ -88,7 +88,11 @@ fn sizes_are_within_their_bounds() {
         ("-1", 0, false),
     ] {
         assert_eq!(quantity::size(text, min).is_some(), fits, "{text} {min}");
-        assert_eq!(is(&quantity::size_pattern(min), text), fits, "{text} {min}");
+        assert_eq!(
+            is(&quantity::size_pattern(min, quantity::SIZE_MAX), text),
+            fits,
+            "{text} {min}"
+        );
     }
 }
 
@@ -130,8 +134,12 @@ fn texts_are_of_their_kinds() {
         (&MEDIA, "text/plain; charset=utf-8", true),
         (&METHOD, "GET", true),
         (&METHOD, "G T", false),
-        (&PUSH, "off", true),
-        (&PUSH, "billing", false),
+        (&SHARE, "12.5%", true),
+        (&SERVICE, "billing", true),
+        (&SERVICE, "no name", false),
+        (&PATH, "/", true),
+        (&PATH, "/events", true),
+        (&PATH, "events", false),
     ] {
         assert_eq!((kind.fits)(text), fits, "{}: {text:?}", kind.what);
         assert_eq!(is(kind.pattern, text), fits, "{}: {text:?}", kind.pattern);
@@ -225,8 +233,8 @@ fn spans() -> impl Strategy<Value = ((u64, u64), String)> {
 }
 
 fn kinds() -> impl Strategy<Value = (&'static Kind, String)> {
-    let kinds: [&'static Kind; 8] =
-        [&TIME, &START, &TOPICS, &NAME, &SPACE, &SHARE, &MEDIA, &METHOD];
+    let kinds: [&'static Kind; 10] =
+        [&TIME, &START, &TOPICS, &NAME, &SPACE, &SHARE, &MEDIA, &METHOD, &SERVICE, &PATH];
     (0..kinds.len()).prop_flat_map(move |index| {
         (Just(kinds[index]), string_regex(kinds[index].pattern).unwrap())
     })
@@ -260,9 +268,15 @@ proptest! {
 
     #[test]
     fn what_the_pattern_of_sizes_makes_is_one(
-        text in string_regex(&quantity::size_pattern(1)).unwrap()
+        text in string_regex(&quantity::size_pattern(1, quantity::SIZE_MAX)).unwrap()
     ) {
         prop_assert!(quantity::size(&text, 1).is_some(), "{text}");
+    }
+
+    #[test]
+    fn a_size_has_a_most(text in string_regex(&quantity::size_pattern(1, 16 << 20)).unwrap()) {
+        let shape = &Shape::SizeTo(16 << 20);
+        prop_assert!(check(shape, &json!(text)).is_ok(), "{text}");
     }
 
     #[test]

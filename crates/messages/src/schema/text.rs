@@ -1,10 +1,15 @@
 //! Kinds of texts: what is published of each, and how it is checked.
 
+use weft_kernel::{Name, parse_share};
+use weft_wire::path;
+
 use crate::time;
 
 /// A kind of text.
 #[derive(Debug)]
 pub struct Kind {
+    /// What it is called in a word or two.
+    pub word: &'static str,
     /// What a text of it is, behind `is`.
     pub what: &'static str,
     /// The pattern that is published, without its anchors; empty for any text.
@@ -37,6 +42,7 @@ macro_rules! moment {
 
 /// A name.
 pub const NAME: Kind = Kind {
+    word: "name",
     what: "a name: 1 to 255 bytes without control characters",
     pattern: concat!("([ -~]{1,255}|", plain!(), "{1,63})"),
     format: None,
@@ -45,6 +51,7 @@ pub const NAME: Kind = Kind {
 
 /// A topic, or a pattern of topics.
 pub const TOPICS: Kind = Kind {
+    word: "name, or a pattern",
     what: "the name of a topic, or a pattern such as orders.* or orders.>",
     pattern: concat!(
         r"([^\x00-\x1f\x7f-\x9f*>]{1,63}|",
@@ -56,6 +63,7 @@ pub const TOPICS: Kind = Kind {
 
 /// The name of a space; empty for the default one.
 pub const SPACE: Kind = Kind {
+    word: "name",
     what: "the name of a space: at most 255 bytes without control characters",
     pattern: concat!("([ -~]{0,255}|", plain!(), "{0,63})"),
     format: None,
@@ -63,10 +71,12 @@ pub const SPACE: Kind = Kind {
 };
 
 /// Any text.
-pub const ANY: Kind = Kind { what: "a text", pattern: "", format: None, fits: |_| true };
+pub const ANY: Kind =
+    Kind { word: "text", what: "a text", pattern: "", format: None, fits: |_| true };
 
 /// The key of a message.
 pub const KEY: Kind = Kind {
+    word: "text",
     what: "a text of at most 1024 bytes",
     pattern: r"[\s\S]{0,256}",
     format: None,
@@ -75,6 +85,7 @@ pub const KEY: Kind = Kind {
 
 /// The reason that a client gives.
 pub const REASON: Kind = Kind {
+    word: "text",
     what: "a text of at most 1024 bytes",
     pattern: r"[\s\S]{0,256}",
     format: None,
@@ -83,6 +94,7 @@ pub const REASON: Kind = Kind {
 
 /// The type of an event.
 pub const EVENT_TYPE: Kind = Kind {
+    word: "text",
     what: "the type of an event: a text that is not empty, without control characters",
     pattern: "[ -~]{1,255}",
     format: None,
@@ -91,6 +103,7 @@ pub const EVENT_TYPE: Kind = Kind {
 
 /// A media type.
 pub const MEDIA: Kind = Kind {
+    word: "media type",
     what: "a media type such as text/plain",
     pattern: r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}( *;[ -~]*)?",
     format: None,
@@ -99,22 +112,34 @@ pub const MEDIA: Kind = Kind {
 
 /// An expression of CEL.
 pub const CEL: Kind = Kind {
+    word: "CEL expression",
     what: "an expression of CEL, such as data.total > 100.0",
     pattern: "",
     format: Some("cel"),
     fits: |_| true,
 };
 
-/// What is said of pushing here.
-pub const PUSH: Kind = Kind {
-    what: "off here: it goes by a route, so a service to push to is declared in the configuration",
-    pattern: "off",
+/// The name of a service.
+pub const SERVICE: Kind = Kind {
+    word: "service",
+    what: "the name of a service",
+    pattern: "[A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
     format: None,
-    fits: |text| text == "off",
+    fits: |text| text.parse::<Name>().is_ok(),
+};
+
+/// A path as requests have it.
+pub const PATH: Kind = Kind {
+    word: "path",
+    what: "a path as requests have it once they are normalised, such as /events",
+    pattern: "/([A-Za-z0-9_-]{1,24}/){0,3}[A-Za-z0-9_-]{0,24}",
+    format: None,
+    fits: is_path,
 };
 
 /// When something recurs.
 pub const CRON: Kind = Kind {
+    word: "cron expression",
     what: "five or six fields of cron, @daily and the like, or @every 5m",
     pattern: "",
     format: Some("cron"),
@@ -123,6 +148,7 @@ pub const CRON: Kind = Kind {
 
 /// A time zone.
 pub const ZONE: Kind = Kind {
+    word: "time zone",
     what: "a time zone such as Europe/Berlin",
     pattern: "",
     format: Some("time-zone"),
@@ -131,6 +157,7 @@ pub const ZONE: Kind = Kind {
 
 /// A moment.
 pub const TIME: Kind = Kind {
+    word: "time",
     what: "a time such as 2026-01-31T00:00:00Z",
     pattern: moment!(),
     format: None,
@@ -139,6 +166,7 @@ pub const TIME: Kind = Kind {
 
 /// Where reading begins.
 pub const START: Kind = Kind {
+    word: "word, position or time",
     what: "first, last, next, a position, or a time such as 2026-01-31T00:00:00Z",
     pattern: concat!("(first|last|next|[0-9]{1,19}|", moment!(), ")"),
     format: None,
@@ -151,14 +179,16 @@ pub const START: Kind = Kind {
 
 /// A share of a whole.
 pub const SHARE: Kind = Kind {
+    word: "share",
     what: "a share such as 20%",
-    pattern: "(100|[1-9]?[0-9])%",
+    pattern: r"(100(\.0{1,9})?|[1-9]?[0-9](\.[0-9]{1,9})?)%",
     format: None,
     fits: |text| share(text).is_some(),
 };
 
 /// A method of HTTP.
 pub const METHOD: Kind = Kind {
+    word: "method",
     what: "a method such as GET",
     pattern: r"[A-Za-z0-9!#$%&'*+.^_`|~-]+",
     format: None,
@@ -167,20 +197,25 @@ pub const METHOD: Kind = Kind {
 
 /// The path of a folder.
 pub const FOLDER: Kind = Kind {
+    word: "path",
     what: "the absolute path of a folder",
     pattern: r"/[^\x00]*",
     format: None,
     fits: |text| text.starts_with('/') && !text.contains('\0'),
 };
 
-/// The share that a text names.
+/// The share that a text names: a percentage.
 pub(crate) fn share(text: &str) -> Option<f64> {
-    let digits = text.strip_suffix('%')?;
-    let plain = !digits.is_empty()
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && (digits.len() == 1 || !digits.starts_with('0'));
-    let percent = digits.parse::<u8>().ok().filter(|percent| plain && *percent <= 100)?;
-    Some(f64::from(percent) / 100.0)
+    text.strip_suffix('%').filter(|percent| !percent.ends_with(' '))?;
+    parse_share(text).ok().filter(|share| (0.0..=1.0).contains(share))
+}
+
+fn is_path(text: &str) -> bool {
+    let rules = path::Rules { encoded_slash: path::EncodedSlash::Keep, ..path::Rules::default() };
+    text.starts_with('/')
+        && !text.contains("//")
+        && text.chars().all(|c| c.is_ascii_graphic() && !"?#\\\"<>`^|".contains(c))
+        && path::normalise(text, rules).is_ok_and(|normal| normal == text)
 }
 
 fn is_plain(text: &str) -> bool {

@@ -1,263 +1,375 @@
 //! The settings of a queue, and those that it shares with a subscription.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use weft_broker::{
-    options::{DeadLetter, OnFailure, Order, Overflow, QueueLimit, QueueOptions},
+    options::{self, DeadLetter, OnFailure, QueueLimit, QueueOptions},
     retry::Backoff,
 };
 
 use super::{
-    Body, Level, Short, Size, Span, Switch, short,
-    topic::{DEDUPE, DURABILITY, dedupe, dedupe_setting},
+    AGES_MS, Body, Level, MESSAGE_MAX, Settings, Size, Span, Switch, YEAR_MS, of_broker,
+    topic::{AGE, DURABILITY, dedupe},
 };
-use crate::schema::{
-    Member, Object, Shape,
-    text::{self, NAME, SHARE},
-};
+use crate::schema::{Fault, Section, Setting, Shape, text::NAME};
 
 /// How long a consumer may work on a message.
-pub(super) const LEASE: Shape = Shape::Span(10, super::YEAR_MS);
-/// A time after which something goes.
-pub(super) const LIFE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
-/// Where dead letters go.
+pub(super) const LEASE: Setting = Setting::new(
+    "lease",
+    Shape::Span(10, YEAR_MS),
+    "30s",
+    "How long a consumer may work on a message without settling or renewing it.",
+);
+/// What happens after a failure.
+pub(super) const RETRY: Setting =
+    Setting::group("retry", Shape::Section(&REDELIVERY), "What happens after a failure.");
+/// In which order messages are handed out.
+pub(super) const ORDER: Setting = Setting::new(
+    "order",
+    Shape::Choice(&[
+        ("none", "as they came; while one is worked on or waits for a retry, later ones pass it"),
+        (
+            "key",
+            "as they came for each key: later ones of the key wait, and go on once it is settled, also by \
+             dead-lettering it",
+        ),
+        (
+            "key-park",
+            "as for `key`, but once one is dead-lettered, later ones of its key follow it there",
+        ),
+    ]),
+    "none",
+    "In which order messages are handed out.",
+);
+/// The queue for dead letters.
 pub(super) const DEAD_LETTER: Shape = Shape::Off(&Shape::Text(&NAME));
-/// The words for orders.
-pub(super) const ORDER: Shape = Shape::Words(&["none", "key", "key-park", "key_park"]);
+
+const QUEUE: Section = Section {
+    name: "queue",
+    about: "Messages that are each handled once.",
+    short: None,
+    settings: &[
+        Setting::new(
+            "durability",
+            DURABILITY,
+            "fsync",
+            "What has happened to a message before it is acknowledged.",
+        ),
+        LEASE,
+        RETRY,
+        ORDER,
+        Setting::new(
+            "priorities",
+            Shape::Bool,
+            "false",
+            "Whether messages have priorities, 0 to 9; the higher go first, and the lower do not starve.",
+        ),
+        Setting::new(
+            "ttl",
+            Shape::Off(&Shape::Span(0, AGES_MS)),
+            "off",
+            "After which a message that nobody took is dead-lettered, or dropped without a dead letter.",
+        ),
+        Setting::new("expires", AGE, "off", "After which a queue that nobody used is deleted."),
+        Setting::group("limit", Shape::Section(&LIMIT), "The most that waits."),
+        Setting::new(
+            "single_active",
+            Shape::Bool,
+            "false",
+            "Whether one consumer at a time is handed messages, and the next takes over when it is gone.",
+        ),
+        Setting::may(
+            "dead_letter",
+            DEAD_LETTER,
+            "The queue for messages that failed for good, `off` to drop them; without it, `NAME.dead`, \
+             which is made when it is needed and keeps them for 14 days.",
+        ),
+        Setting::new(
+            "dedupe",
+            AGE,
+            "10m",
+            "How long a message with an id that was seen before is taken for the same.",
+        ),
+        Setting::new(
+            "message_max",
+            Shape::SizeTo(MESSAGE_MAX.0),
+            "1MiB",
+            "The largest message, attributes included; at most 16MiB.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
+
 /// After how many failures a message is given up.
 const FAILURES_MAX: Shape = Shape::Off(&Shape::Int(1, u32::MAX as u64));
-/// How a failure is dealt with.
-pub(super) const RETRY: Shape = Shape::Either(&[
-    FAILURES_MAX,
-    Shape::Object(&Object::of(&[
-        Member::may("failures_max", FAILURES_MAX),
-        Member::may("first", Shape::Span(0, super::YEAR_MS)),
-        Member::may("factor", Shape::Number(1.0, 100.0)),
-        Member::may("max", Shape::Span(0, super::YEAR_MS)),
-        Member::may("jitter", Shape::Either(&[Shape::Number(0.0, 1.0), Shape::Text(&SHARE)])),
-    ])),
-]);
-/// How many messages may wait.
-const MESSAGES: Shape = Shape::Off(&Shape::Int(0, u64::MAX));
 
-impl Body for QueueSettings {
-    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
-        Member::may("durability", DURABILITY),
-        Member::may("lease", LEASE),
-        Member::may("retry", RETRY),
-        Member::may("order", ORDER),
-        Member::may("priorities", Shape::Bool),
-        Member::may("ttl", Shape::Off(&Shape::Span(0, super::AGES_MS))),
-        Member::may("expires", LIFE),
-        Member::may(
-            "limit",
-            Shape::Either(&[
-                MESSAGES,
-                Shape::Object(&Object::of(&[
-                    Member::may("messages", MESSAGES),
-                    Member::may("size", Shape::Off(&Shape::Size(0))),
-                    Member::may(
-                        "overflow",
-                        Shape::Words(&["refuse", "drop-oldest", "drop_oldest"]),
-                    ),
-                ])),
-            ]),
+const REDELIVERY: Section = Section {
+    name: "redelivery",
+    about: "How the failure of a message is dealt with.",
+    short: Some("failures_max"),
+    settings: &[
+        Setting::new(
+            "failures_max",
+            FAILURES_MAX,
+            "10",
+            "Failures after which it is dead-lettered; `off` for never.",
         ),
-        Member::may("single_active", Shape::Bool),
-        Member::may("dead_letter", DEAD_LETTER),
-        Member::may("dedupe", DEDUPE),
-        Member::may("message_max", Shape::Size(1)),
-    ]));
-}
+        Setting::new("first", Shape::Span(0, YEAR_MS), "1s", "The wait after the first failure."),
+        Setting::new(
+            "factor",
+            Shape::Number(1.0, 100.0),
+            "2",
+            "What each further wait is multiplied by.",
+        ),
+        Setting::new("max", Shape::Span(0, YEAR_MS), "10m", "The longest wait."),
+        Setting::new(
+            "jitter",
+            Shape::Share,
+            "20%",
+            "By which share each wait is moved in either direction.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
 
-/// A queue's settings; what is left out has its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct QueueSettings {
-    durability: Option<Level>,
-    lease: Option<Span>,
-    #[serde(deserialize_with = "short")]
-    retry: Option<RetrySettings>,
-    order: Option<OrderWord>,
-    priorities: Option<bool>,
-    ttl: Option<Switch<Span>>,
-    expires: Option<Switch<Span>>,
-    #[serde(deserialize_with = "short")]
-    limit: Option<LimitSettings>,
-    single_active: Option<bool>,
+const LIMIT: Section = Section {
+    name: "limit",
+    about: "The most that waits in a queue.",
+    short: Some("messages"),
+    settings: &[
+        Setting::new("messages", Shape::Off(&Shape::Int(0, u64::MAX)), "off", "Messages."),
+        Setting::new("size", Shape::Off(&Shape::Size(0)), "off", "Bytes."),
+        Setting::new(
+            "overflow",
+            Shape::Choice(&[
+                ("refuse", "the publisher is refused"),
+                (
+                    "drop-oldest",
+                    "the oldest message that nobody works on makes room, and is dead-lettered if the \
+                     queue does that",
+                ),
+            ]),
+            "refuse",
+            "What happens to a message for which there is no room.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
+
+/// The members with which a queue is shown beside its options.
+const VIEW: &[&str] = &[
+    "name",
+    "engine",
+    "ready",
+    "leased",
+    "waiting",
+    "bytes",
+    "oldest",
+    "consumers",
+    "dead_letters_waiting",
+    "lost",
+    "parked_keys",
+    "published",
+    "duplicates",
+    "delivered",
+    "accepted",
+    "failed",
+    "rejected",
+    "dead_lettered",
+    "expired",
+    "dropped",
+];
+
+/// The settings of a queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueSettings {
+    durability: Level,
+    lease: Span,
+    retry: Redelivery,
+    order: Order,
+    priorities: bool,
+    ttl: Switch<Span>,
+    expires: Switch<Span>,
+    limit: Limit,
+    single_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<Switch<String>>,
-    dedupe: Option<Switch<Span>>,
-    message_max: Option<Size>,
+    dedupe: Switch<Span>,
+    message_max: Size,
 }
 
 /// How a failure is dealt with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RetrySettings {
-    failures_max: Option<Switch<u32>>,
-    first: Option<Span>,
-    factor: Option<f64>,
-    max: Option<Span>,
-    #[serde(deserialize_with = "jitter")]
-    jitter: Option<f64>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Redelivery {
+    failures_max: Switch<u32>,
+    first: Span,
+    factor: f64,
+    max: Span,
+    jitter: f64,
 }
 
-impl Short for RetrySettings {
-    const MEMBER: &'static str = "failures_max";
-}
-
-/// A share as a number, or as a text such as `20%`.
-fn jitter<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-    Ok(match Value::deserialize(from)? {
-        Value::String(text) => text::share(&text),
-        other => other.as_f64(),
-    })
-}
-
-impl RetrySettings {
+impl Redelivery {
     /// The failures after which a message is given up, and the waits before.
-    pub(super) fn options(setting: Option<&Self>) -> (Option<u32>, Backoff) {
-        let default = Backoff::default();
-        let Some(retry) = setting else { return (QueueOptions::default().failures_max, default) };
-        let failures_max = match retry.failures_max {
-            None => QueueOptions::default().failures_max,
-            Some(switch) => switch.on(),
-        };
+    pub(super) fn options(&self) -> (Option<u32>, Backoff) {
         let backoff = Backoff {
-            first: retry.first.map_or(default.first, |span| span.0),
-            factor: retry.factor.unwrap_or(default.factor),
-            max: retry.max.map_or(default.max, |span| span.0),
-            jitter: retry.jitter.unwrap_or(default.jitter),
+            first: self.first.0,
+            factor: self.factor,
+            max: self.max.0,
+            jitter: self.jitter,
         };
-        (failures_max, backoff)
+        (self.failures_max.on(), backoff)
     }
 
     pub(super) fn of(failures_max: Option<u32>, backoff: &Backoff) -> Self {
         Self {
-            failures_max: Some(failures_max.into()),
-            first: Some(Span(backoff.first)),
-            factor: Some(backoff.factor),
-            max: Some(Span(backoff.max)),
-            jitter: Some(backoff.jitter),
+            failures_max: failures_max.into(),
+            first: Span(backoff.first),
+            factor: backoff.factor,
+            max: Span(backoff.max),
+            jitter: backoff.jitter,
         }
     }
 }
 
 /// In which order messages are handed out.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) enum OrderWord {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Order {
     /// As they came; one that is retried is overtaken.
-    #[serde(rename = "none")]
     None,
     /// As they came for each key.
-    #[serde(rename = "key")]
     Key,
     /// The same, and once one is dead, the later ones of its key follow it.
-    #[serde(rename = "key-park", alias = "key_park")]
     KeyPark,
 }
 
-impl From<OrderWord> for Order {
-    fn from(word: OrderWord) -> Self {
+impl From<Order> for options::Order {
+    fn from(word: Order) -> Self {
         match word {
-            OrderWord::None => Self::None,
-            OrderWord::Key => Self::Key { on_failure: OnFailure::Block },
-            OrderWord::KeyPark => Self::Key { on_failure: OnFailure::Park },
+            Order::None => Self::None,
+            Order::Key => Self::Key { on_failure: OnFailure::Block },
+            Order::KeyPark => Self::Key { on_failure: OnFailure::Park },
         }
     }
 }
 
-impl From<Order> for OrderWord {
-    fn from(order: Order) -> Self {
+impl From<options::Order> for Order {
+    fn from(order: options::Order) -> Self {
         match order {
-            Order::None => Self::None,
-            Order::Key { on_failure: OnFailure::Block } => Self::Key,
-            Order::Key { on_failure: OnFailure::Park } => Self::KeyPark,
+            options::Order::None => Self::None,
+            options::Order::Key { on_failure: OnFailure::Block } => Self::Key,
+            options::Order::Key { on_failure: OnFailure::Park } => Self::KeyPark,
         }
     }
 }
 
 /// The most that waits.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LimitSettings {
-    messages: Option<Switch<u64>>,
-    size: Option<Switch<Size>>,
-    overflow: Option<OverflowWord>,
-}
-
-impl Short for LimitSettings {
-    const MEMBER: &'static str = "messages";
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Limit {
+    messages: Switch<u64>,
+    size: Switch<Size>,
+    overflow: Overflow,
 }
 
 /// What happens to a message for which there is no room.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum OverflowWord {
-    #[serde(rename = "refuse")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Overflow {
     Refuse,
-    #[serde(rename = "drop-oldest", alias = "drop_oldest")]
     DropOldest,
 }
 
+impl Body for QueueSettings {
+    const SHAPE: &'static Shape = &Shape::Declared(&QUEUE, VIEW);
+}
+
+impl Settings for QueueSettings {
+    const SECTION: &'static Section = &QUEUE;
+
+    fn faults(&self) -> Vec<Fault> {
+        of_broker(self.options().check())
+    }
+}
+
 impl QueueSettings {
+    /// The queue for dead letters, if one is named.
+    pub fn dead_letter(&self) -> Option<&str> {
+        named(self.dead_letter.as_ref())
+    }
+
     /// The broker's options.
-    pub(crate) fn options(&self) -> QueueOptions {
-        let default = QueueOptions::default();
-        let (failures_max, retry) = RetrySettings::options(self.retry.as_ref());
-        let dead_letter = dead_letter(self.dead_letter.as_ref());
+    pub fn options(&self) -> QueueOptions {
+        self.options_over(QueueOptions::default())
+    }
+
+    /// The broker's options, with those for which there is no setting as they are in `base`.
+    pub(crate) fn options_over(&self, base: QueueOptions) -> QueueOptions {
+        let (failures_max, retry) = self.retry.options();
+        let dead_letter = match (dead_letter(self.dead_letter.as_ref()), &base.dead_letter) {
+            (DeadLetter::Queue, DeadLetter::Hook(_)) => base.dead_letter.clone(),
+            (said, _) => said,
+        };
         let buries = dead_letter != DeadLetter::None;
-        let message_ttl = self.ttl.and_then(Switch::on).map(|span| span.0);
-        let limit = self.limit.clone().unwrap_or_default();
+        let message_ttl = self.ttl.on().map(|span| span.0);
         QueueOptions {
-            durability: self.durability.map_or(default.durability, Into::into),
-            lease: self.lease.map_or(default.lease, |span| span.0),
+            durability: self.durability.into(),
+            lease: self.lease.0,
             failures_max,
             retry,
-            order: self.order.map_or(default.order, Into::into),
-            priorities: self.priorities.unwrap_or(default.priorities),
+            order: self.order.into(),
+            priorities: self.priorities,
             message_ttl,
             expired_to_dead_letter: buries && message_ttl.is_some(),
-            expires: self.expires.and_then(Switch::on).map(|span| span.0),
+            expires: self.expires.on().map(|span| span.0),
             limit: QueueLimit {
-                messages: limit.messages.and_then(Switch::on),
-                bytes: limit.size.and_then(Switch::on).map(|size| size.0),
-                overflow: match limit.overflow {
-                    Some(OverflowWord::DropOldest) => Overflow::DropOldest { dead_letter: buries },
-                    Some(OverflowWord::Refuse) | None => Overflow::Refuse,
+                messages: self.limit.messages.on(),
+                bytes: self.limit.size.on().map(|size| size.0),
+                overflow: match self.limit.overflow {
+                    Overflow::DropOldest => options::Overflow::DropOldest { dead_letter: buries },
+                    Overflow::Refuse => options::Overflow::Refuse,
                 },
             },
-            single_active: self.single_active.unwrap_or(default.single_active),
+            single_active: self.single_active,
             dead_letter,
             dedupe: dedupe(self.dedupe),
-            message_bytes_max: self.message_max.map_or(default.message_bytes_max, |size| size.0),
-            ..default
+            message_bytes_max: self.message_max.0,
+            ..base
         }
     }
 
     /// The settings that options stand for, as far as there is a setting for them.
-    pub(crate) fn of(options: &QueueOptions) -> Self {
+    pub fn of(options: &QueueOptions) -> Self {
         Self {
-            durability: Some(options.durability.into()),
-            lease: Some(Span(options.lease)),
-            retry: Some(RetrySettings::of(options.failures_max, &options.retry)),
-            order: Some(options.order.into()),
-            priorities: Some(options.priorities),
-            ttl: Some(options.message_ttl.map(Span).into()),
-            expires: Some(options.expires.map(Span).into()),
-            limit: Some(LimitSettings {
-                messages: Some(options.limit.messages.into()),
-                size: Some(options.limit.bytes.map(Size).into()),
-                overflow: Some(match options.limit.overflow {
-                    Overflow::Refuse => OverflowWord::Refuse,
-                    Overflow::DropOldest { .. } => OverflowWord::DropOldest,
-                }),
-            }),
-            single_active: Some(options.single_active),
+            durability: options.durability.into(),
+            lease: Span(options.lease),
+            retry: Redelivery::of(options.failures_max, &options.retry),
+            order: options.order.into(),
+            priorities: options.priorities,
+            ttl: options.message_ttl.map(Span).into(),
+            expires: options.expires.map(Span).into(),
+            limit: Limit {
+                messages: options.limit.messages.into(),
+                size: options.limit.bytes.map(Size).into(),
+                overflow: match options.limit.overflow {
+                    options::Overflow::Refuse => Overflow::Refuse,
+                    options::Overflow::DropOldest { .. } => Overflow::DropOldest,
+                },
+            },
+            single_active: options.single_active,
             dead_letter: dead_letter_setting(&options.dead_letter),
-            dedupe: Some(dedupe_setting(options.dedupe)),
-            message_max: Some(Size(options.message_bytes_max)),
+            dedupe: options.dedupe.map(|dedupe| Span(dedupe.time)).into(),
+            message_max: Size(options.message_bytes_max),
         }
+    }
+}
+
+/// The queue that a setting names.
+pub(super) fn named(setting: Option<&Switch<String>>) -> Option<&str> {
+    match setting {
+        Some(Switch::On(name)) => Some(name),
+        Some(Switch::Off) | None => None,
     }
 }
 

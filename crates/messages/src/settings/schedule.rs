@@ -4,19 +4,105 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
-use weft_broker::schedule::{Missed, ScheduleTarget, When};
+use weft_broker::{
+    cron::Cron,
+    schedule::{Missed, ScheduleTarget, When},
+};
 use weft_kernel::{Error, Reason, Result, format_duration};
 
-use super::{Body, Span};
+use super::{Body, Settings, Span, YEAR_MS};
 use crate::{
     schema::{
-        Form, Member, Object, Shape,
+        Fault, Form, Member, Object, Section, Setting, Shape,
         text::{CRON, EVENT_TYPE, KEY, MEDIA, NAME, TIME, ZONE},
     },
     time,
 };
 
-/// Where a message goes.
+const SCHEDULE: Section = Section {
+    name: "schedule",
+    about: "A message that is published at times.",
+    short: None,
+    settings: &[
+        Setting::may(
+            "cron",
+            Shape::Text(&CRON),
+            "When: five or six fields of cron, `@daily` and the like, or `@every 5m`.",
+        ),
+        Setting::may("every", Shape::Span(1_000, YEAR_MS), "The same as `cron: @every …`."),
+        Setting::may("at", Shape::Text(&TIME), "Once, at this time.").of_the_moment(),
+        Setting::may("delay", Shape::Span(0, YEAR_MS), "Once, after this time.").of_the_moment(),
+        Setting::new(
+            "time_zone",
+            Shape::Text(&ZONE),
+            "UTC",
+            "The time zone of the fields, such as Europe/Berlin.",
+        ),
+        Setting::must("to", Shape::Section(&PLACE), "Where it is published."),
+        Setting::new(
+            "type",
+            Shape::Text(&EVENT_TYPE),
+            "weft.schedule",
+            "The `type` of the message.",
+        ),
+        Setting::may("key", Shape::Text(&KEY), "The key of the message."),
+        Setting::may("data", Shape::Any, "The body of the message."),
+        Setting::new(
+            "content_type",
+            Shape::Text(&MEDIA),
+            "application/json",
+            "The media type of the body.",
+        ),
+        Setting::new(
+            "missed",
+            Shape::Choice(&[
+                ("skip", "nothing"),
+                ("once", "one message, however many were missed"),
+            ]),
+            "once",
+            "What is made of occurrences that were missed while the node was down.",
+        ),
+        Setting::new(
+            "jitter",
+            Shape::Span(0, YEAR_MS),
+            "0",
+            "By how much each occurrence may be late, drawn anew each time.",
+        ),
+    ],
+    forms: &[
+        Form { only: None, required: &["cron"], without: &["every", "at", "delay"] },
+        Form { only: None, required: &["every"], without: &["cron", "at", "delay"] },
+        Form {
+            only: None,
+            required: &["at"],
+            without: &["cron", "every", "delay", "time_zone", "missed", "jitter"],
+        },
+        Form {
+            only: None,
+            required: &["delay"],
+            without: &["cron", "every", "at", "time_zone", "missed", "jitter"],
+        },
+    ],
+    rule: "a schedule has one of `cron`, `every`, `at` and `delay`; `time_zone`, `missed` and `jitter` \
+           are for what recurs",
+};
+
+const PLACE: Section = Section {
+    name: "place of messages",
+    about: "Where messages go: a topic or a queue.",
+    short: Some("topic"),
+    settings: &[
+        Setting::may("topic", Shape::Text(&NAME), "The topic."),
+        Setting::may("queue", Shape::Text(&NAME), "The queue."),
+    ],
+    forms: &[
+        Form { only: None, required: &["topic"], without: &["queue"] },
+        Form { only: None, required: &["queue"], without: &["topic"] },
+    ],
+    rule: "it is one of `topic` and `queue`",
+};
+
+/// Where a message goes, in a body where a bare name would be that of a queue.
 pub(crate) const TO: Shape = Shape::Object(&Object {
     members: &[Member::may("topic", Shape::Text(&NAME)), Member::may("queue", Shape::Text(&NAME))],
     forms: &[
@@ -26,96 +112,77 @@ pub(crate) const TO: Shape = Shape::Object(&Object {
     rule: "it is one of `topic` and `queue`",
 });
 
-impl Body for ScheduleSettings {
-    const SHAPE: &'static Shape = &Shape::Object(&Object {
-        members: &[
-            Member::may("cron", Shape::Text(&CRON)),
-            Member::may("every", Shape::Span(1_000, super::YEAR_MS)),
-            Member::may("at", Shape::Text(&TIME)),
-            Member::may("delay", Shape::Span(0, super::YEAR_MS)),
-            Member::may("time_zone", Shape::Text(&ZONE)),
-            Member::must("to", TO),
-            Member::may("type", Shape::Text(&EVENT_TYPE)),
-            Member::may("key", Shape::Text(&KEY)),
-            Member::may("data", Shape::Any),
-            Member::may("content_type", Shape::Text(&MEDIA)),
-            Member::may("missed", Shape::Words(&["skip", "once"])),
-            Member::may("jitter", Shape::Span(0, super::YEAR_MS)),
-        ],
-        forms: &[
-            Form { only: None, required: &["cron"], without: &["every", "at", "delay"] },
-            Form { only: None, required: &["every"], without: &["cron", "at", "delay"] },
-            Form {
-                only: None,
-                required: &["at"],
-                without: &["cron", "every", "delay", "time_zone", "missed", "jitter"],
-            },
-            Form {
-                only: None,
-                required: &["delay"],
-                without: &["cron", "every", "at", "time_zone", "missed", "jitter"],
-            },
-        ],
-        rule: "a schedule has one of `cron`, `every`, `at` and `delay`; `time_zone`, `missed` and `jitter` \
-               are for what recurs",
-    });
-}
+/// The members with which a schedule is shown beside its options.
+const VIEW: &[&str] = &[
+    "id",
+    "kind",
+    "at",
+    "cron",
+    "time_zone",
+    "missed",
+    "jitter",
+    "to",
+    "next",
+    "made",
+    "fired",
+    "key",
+    "event",
+];
 
-/// A schedule's settings: one of `cron`, `every`, `at` and `delay`, a target and a message.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ScheduleSettings {
-    #[serde(default)]
+/// The settings of a schedule: one of `cron`, `every`, `at` and `delay`, a target and a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScheduleSettings {
+    #[serde(skip_serializing_if = "Option::is_none")]
     cron: Option<String>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     every: Option<Span>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     delay: Option<Span>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     time_zone: Option<String>,
-    to: To,
-    /// The `type` of the message.
-    #[serde(default, rename = "type")]
-    pub(crate) event_type: Option<String>,
-    /// The key of the message.
-    #[serde(default)]
-    pub(crate) key: Option<String>,
-    /// The body of the message: a JSON value, or with another `content_type` a text.
-    #[serde(default)]
-    pub(crate) data: Option<Box<RawValue>>,
-    /// The media type of the body.
-    #[serde(default)]
-    pub(crate) content_type: Option<String>,
-    #[serde(default)]
+    /// Where it publishes.
+    pub(crate) to: Destination,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     missed: Option<MissedWord>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     jitter: Option<Span>,
+    /// The very text of `data` in a body of the API, in which a text is a JSON text too.
+    #[serde(skip)]
+    text: Option<Box<RawValue>>,
 }
 
 /// Where a message goes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", try_from = "EitherTo")]
-pub(crate) enum To {
-    /// To a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "EitherDestination")]
+pub enum Destination {
+    /// A topic.
     Topic(String),
-    /// To a queue.
+    /// A queue.
     Queue(String),
 }
 
 /// The same as it is written: the other may be null.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EitherTo {
+struct EitherDestination {
     topic: Option<String>,
     queue: Option<String>,
 }
 
-impl TryFrom<EitherTo> for To {
+impl TryFrom<EitherDestination> for Destination {
     type Error = &'static str;
 
-    fn try_from(to: EitherTo) -> Result<Self, Self::Error> {
+    fn try_from(to: EitherDestination) -> Result<Self, Self::Error> {
         match (to.topic, to.queue) {
             (Some(topic), None) => Ok(Self::Topic(topic)),
             (None, Some(queue)) => Ok(Self::Queue(queue)),
@@ -124,23 +191,23 @@ impl TryFrom<EitherTo> for To {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum MissedWord {
     Skip,
     Once,
 }
 
-impl From<To> for ScheduleTarget {
-    fn from(to: To) -> Self {
+impl From<Destination> for ScheduleTarget {
+    fn from(to: Destination) -> Self {
         match to {
-            To::Topic(name) => Self::Topic(name),
-            To::Queue(name) => Self::Queue(name),
+            Destination::Topic(name) => Self::Topic(name),
+            Destination::Queue(name) => Self::Queue(name),
         }
     }
 }
 
-impl From<&ScheduleTarget> for To {
+impl From<&ScheduleTarget> for Destination {
     fn from(target: &ScheduleTarget) -> Self {
         match target {
             ScheduleTarget::Topic(name) => Self::Topic(name.clone()),
@@ -149,17 +216,64 @@ impl From<&ScheduleTarget> for To {
     }
 }
 
+impl Body for ScheduleSettings {
+    const SHAPE: &'static Shape = &Shape::Declared(&SCHEDULE, VIEW);
+
+    fn with_text(&mut self, body: &[u8]) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Data {
+            data: Option<Box<RawValue>>,
+            options: Option<Box<Data>>,
+        }
+        let Data { data, options } = serde_json::from_slice(body).unwrap_or_default();
+        self.text = options.map_or(data, |options| options.data);
+    }
+}
+
+impl Settings for ScheduleSettings {
+    const SECTION: &'static Section = &SCHEDULE;
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if let Some(cron) = &self.cron
+            && let Err(error) = Cron::new(cron, self.time_zone.as_deref().unwrap_or_default())
+        {
+            faults.push(Fault::said(&["cron"], error.said()));
+        }
+        if let (None, Some(zone)) = (&self.cron, &self.time_zone)
+            && let Err(error) = Cron::new("@daily", zone)
+        {
+            faults.push(Fault::said(&["time_zone"], error.said()));
+        }
+        if let Err(error) = self.body() {
+            faults.push(Fault::said(&["data"], error.said()));
+        }
+        faults
+    }
+}
+
 impl ScheduleSettings {
-    /// Where it publishes.
-    pub(crate) fn target(&self) -> ScheduleTarget {
-        self.to.clone().into()
+    /// What it publishes to.
+    pub fn to(&self) -> &Destination {
+        &self.to
+    }
+
+    /// The `type` of the message.
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// The key of the message.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or_default()
     }
 
     /// When it fires.
     ///
     /// # Errors
-    /// [`Reason::MalformedRequest`] without exactly one way to say it.
-    pub(crate) fn when(&self) -> Result<When> {
+    /// [`Reason::MalformedRequest`] without a way to say it.
+    pub fn when(&self) -> Result<When> {
         let recurring = |cron: String| When::Recurring {
             cron,
             zone: self.time_zone.clone().unwrap_or_default(),
@@ -169,50 +283,72 @@ impl ScheduleSettings {
             },
             jitter: self.jitter.map_or(Duration::ZERO, |span| span.0),
         };
-        let single = self.time_zone.is_none() && self.missed.is_none() && self.jitter.is_none();
         match (&self.cron, self.every, &self.at, self.delay) {
-            (Some(cron), None, None, None) => Ok(recurring(cron.clone())),
-            (None, Some(every), None, None) => {
-                Ok(recurring(format!("@every {}", format_duration(every.0))))
-            }
-            (None, None, Some(at), None) if single => Ok(When::At(time::parse("at", at)?)),
-            (None, None, None, Some(delay)) if single => {
+            (Some(cron), ..) => Ok(recurring(cron.clone())),
+            (_, Some(every), ..) => Ok(recurring(format!("@every {}", format_duration(every.0)))),
+            (_, _, Some(at), _) => Ok(When::At(time::parse("at", at)?)),
+            (.., Some(delay)) => {
                 let delay = u64::try_from(delay.0.as_millis()).unwrap_or(u64::MAX);
                 Ok(When::At(time::now_ms().saturating_add(delay)))
             }
-            (None, None, Some(_), None) | (None, None, None, Some(_)) => Err(Error::new(
-                Reason::MalformedRequest,
-                "`time_zone`, `missed` and `jitter` are for what recurs",
-            )),
-            _ => Err(Error::new(
-                Reason::MalformedRequest,
-                "a schedule has one of `cron`, `every`, `at` and `delay`",
-            )),
+            _ => Err(Error::new(Reason::MalformedRequest, SCHEDULE.rule)),
         }
     }
 
     /// The media type of the body.
-    pub(crate) fn media(&self) -> &str {
+    pub fn media(&self) -> &str {
         self.content_type.as_deref().unwrap_or("application/json")
     }
 
-    /// The body: the JSON text itself, or the text that it holds.
+    /// The body. A text of the API is JSON where the media type is; a text of the configuration is the
+    /// body itself.
     ///
     /// # Errors
     /// [`Reason::MalformedRequest`] if the media type is not JSON and `data` is no text.
-    pub(crate) fn body(&self) -> Result<Option<Vec<u8>>> {
+    pub fn body(&self) -> Result<Option<Vec<u8>>> {
         let Some(data) = &self.data else { return Ok(None) };
-        if weft_wire::cloudevents::Shape::of(Some(self.media()))
-            == weft_wire::cloudevents::Shape::Json
-        {
-            return Ok(Some(data.get().as_bytes().to_vec()));
-        }
-        match serde_json::from_str(data.get()) {
-            Ok(Value::String(text)) => Ok(Some(text.into_bytes())),
+        let is_json = weft_wire::cloudevents::Shape::of(Some(self.media()))
+            == weft_wire::cloudevents::Shape::Json;
+        match (data, &self.text) {
+            (_, Some(text)) if is_json => Ok(Some(text.get().as_bytes().to_vec())),
+            (Value::String(text), _) => Ok(Some(text.clone().into_bytes())),
+            (data, _) if is_json => Ok(Some(data.to_string().into_bytes())),
             _ => Err(Error::new(
                 Reason::MalformedRequest,
                 "`data` is a text where `content_type` is not JSON",
             )),
+        }
+    }
+
+    /// The settings that a schedule stands for; `event` is its message.
+    pub(crate) fn of(when: &When, target: &ScheduleTarget, key: &[u8], event: &Value) -> Self {
+        let text = |name: &str| event[name].as_str().map(str::to_owned);
+        let (at, cron, rest) = match when {
+            When::At(ms) => (Some(time::text(*ms)), None, None),
+            When::Recurring { cron, zone, missed, jitter } => {
+                let zone = if zone.is_empty() { "UTC" } else { zone };
+                let missed = match missed {
+                    Missed::Once => MissedWord::Once,
+                    Missed::Skip => MissedWord::Skip,
+                };
+                (None, Some(cron.clone()), Some((zone.to_owned(), missed, Span(*jitter))))
+            }
+        };
+        let data = event.get("data").cloned();
+        Self {
+            cron,
+            every: None,
+            at,
+            delay: None,
+            time_zone: rest.as_ref().map(|(zone, ..)| zone.clone()),
+            to: target.into(),
+            event_type: text("type").unwrap_or_default(),
+            key: (!key.is_empty()).then(|| String::from_utf8_lossy(key).into_owned()),
+            content_type: data.as_ref().and_then(|_| text("datacontenttype")),
+            data,
+            missed: rest.as_ref().map(|(_, missed, _)| *missed),
+            jitter: rest.map(|(.., jitter)| jitter),
+            text: None,
         }
     }
 }

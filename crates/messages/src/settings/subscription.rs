@@ -5,118 +5,222 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weft_broker::{
     filter::{Compare, FilterOptions},
-    options::{Start, SubscriptionOptions, SubscriptionTarget},
+    name::Pattern,
+    options::{PushTarget, Start, SubscriptionOptions, SubscriptionTarget},
 };
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
-    Body, Short, Span, Switch, or_default,
+    Body, Settings, Span, Switch, YEAR_MS, of_broker,
     queue::{
-        DEAD_LETTER, LEASE, LIFE, ORDER, OrderWord, RETRY, RetrySettings, dead_letter,
-        dead_letter_setting,
+        DEAD_LETTER, LEASE, ORDER, Order, RETRY, Redelivery, dead_letter, dead_letter_setting,
+        named,
     },
-    short,
+    topic::AGE,
 };
 use crate::{
     schema::{
-        Member, Object, Shape,
-        text::{ANY, CEL, NAME, PUSH, START, TOPICS},
+        Fault, Form, Section, Setting, Shape,
+        text::{ANY, CEL, NAME, PATH, SERVICE, START, TOPICS},
     },
     time,
 };
 
-/// Which messages something is for: a filter, or its expression alone.
-pub(crate) const FILTER: Shape = Shape::Either(&[
-    Shape::Text(&CEL),
-    Shape::Object(&Object::of(&[
-        Member::may(
-            "type",
-            Shape::Either(&[Shape::Text(&ANY), Shape::List(&Shape::Text(&ANY), 0, 256)]),
+const SUBSCRIPTION: Section = Section {
+    name: "subscription",
+    about: "A named cursor over a topic, pulled by clients or pushed to a service or queue.",
+    short: None,
+    settings: &[
+        Setting::must(
+            "topic",
+            Shape::Text(&TOPICS),
+            "The topic, or a pattern of topics: `*` stands for one word, `>` for all that follow.",
         ),
-        Member::may("attributes", Shape::Map(&Shape::Text(&ANY))),
-        Member::may("expression", Shape::Text(&CEL)),
-    ])),
-]);
+        Setting::new(
+            "start",
+            Shape::Text(&START),
+            "next",
+            "Where it begins: `first`, `last`, `next`, a position, or a time such as 2026-01-31T00:00:00Z.",
+        ),
+        Setting::group("filter", FILTER, "Which messages it is for; all otherwise."),
+        LEASE,
+        RETRY,
+        ORDER,
+        Setting::new(
+            "single_active",
+            Shape::Bool,
+            "false",
+            "Whether one consumer at a time is handed messages.",
+        ),
+        Setting::may(
+            "dead_letter",
+            DEAD_LETTER,
+            "The queue for messages that failed for good, `off` to drop them; without it, `NAME.dead`.",
+        ),
+        Setting::new(
+            "expires",
+            AGE,
+            "off",
+            "After which a subscription that nobody used is deleted.",
+        ),
+        Setting::new(
+            "push",
+            Shape::Off(&Shape::Section(&PUSH)),
+            "off",
+            "A service to which messages are pushed by HTTP POST.",
+        ),
+        Setting::may("queue", Shape::Text(&NAME), "A queue that each message is put into."),
+    ],
+    forms: &[
+        Form { only: None, required: &[], without: &["queue"] },
+        Form { only: None, required: &["queue"], without: &["push"] },
+        Form { only: Some(("push", &["off"])), required: &["queue"], without: &[] },
+    ],
+    rule: "a subscription leads to a service or to a queue, not to both: make one for each",
+};
 
-impl Body for SubscriptionSettings {
-    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
-        Member::must("topic", Shape::Text(&TOPICS)),
-        Member::may("start", Shape::Text(&START)),
-        Member::may("filter", FILTER),
-        Member::may("lease", LEASE),
-        Member::may("retry", RETRY),
-        Member::may("order", ORDER),
-        Member::may("single_active", Shape::Bool),
-        Member::may("dead_letter", DEAD_LETTER),
-        Member::may("expires", LIFE),
-        Member::may("push", Shape::Off(&Shape::Text(&PUSH))),
-        Member::may("queue", Shape::Text(&NAME)),
-    ]));
-}
+/// Which messages something is for: a filter, or its expression alone.
+pub(crate) const FILTER: Shape = Shape::Section(&Section {
+    name: "filter",
+    about: "Which messages a subscription is for; all conditions must hold.",
+    short: Some("expression"),
+    settings: &[
+        Setting::group(
+            "type",
+            Shape::Many(&Shape::Text(&ANY), 256),
+            "Any of these types; a `*` at the end stands for anything.",
+        ),
+        Setting::group(
+            "attributes",
+            Shape::Map(&Shape::Text(&ANY)),
+            "Attributes that must have these values; a `*` at the end stands for anything.",
+        ),
+        Setting::may(
+            "expression",
+            Shape::Text(&CEL),
+            "A CEL expression over the attributes and `data`, such as `data.total > 100.0`.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+});
 
-/// A subscription's settings; what is left out has its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct SubscriptionSettings {
-    /// The topic, or a pattern of topics.
-    pub(crate) topic: Option<String>,
-    start: Option<String>,
-    #[serde(deserialize_with = "short")]
-    filter: Option<FilterSettings>,
-    lease: Option<Span>,
-    #[serde(deserialize_with = "short")]
-    retry: Option<RetrySettings>,
-    order: Option<OrderWord>,
-    single_active: Option<bool>,
+const PUSH: Section = Section {
+    name: "push",
+    about: "How messages are pushed to a service; its answer settles them: 2xx accepts, 4xx rejects, 5xx \
+            and 429 fail.",
+    short: Some("service"),
+    settings: &[
+        Setting::must("service", Shape::Text(&SERVICE), "The service."),
+        Setting::new("path", Shape::Text(&PATH), "/", "The path."),
+        Setting::new(
+            "concurrency",
+            Shape::Int(1, 10_000),
+            "64",
+            "The most under way at once; it is less while the service answers slowly or not.",
+        ),
+        Setting::new("timeout", Shape::Span(1, YEAR_MS), "15s", "The time for one delivery."),
+    ],
+    forms: &[],
+    rule: "",
+};
+
+/// The members with which a subscription is shown beside its options.
+const VIEW: &[&str] = &[
+    "name",
+    "topic",
+    "state",
+    "ready",
+    "leased",
+    "waiting",
+    "lag_messages",
+    "lag_seconds",
+    "cursor",
+    "consumers",
+    "topics",
+    "dead_letters_waiting",
+    "lost",
+    "parked_keys",
+    "delivered",
+    "accepted",
+    "failed",
+    "dead_lettered",
+    "filtered",
+    "filter_failed",
+];
+
+/// The settings of a subscription.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionSettings {
+    topic: String,
+    start: String,
+    filter: FilterSettings,
+    lease: Span,
+    retry: Redelivery,
+    order: Order,
+    single_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<Switch<String>>,
-    expires: Option<Switch<Span>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    push: Option<Switch<PushSettings>>,
+    expires: Switch<Span>,
+    push: Switch<PushSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<String>,
 }
 
-/// To whom messages are pushed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum PushSettings {
-    /// The service alone.
-    Service(String),
-    /// With all that can be said of it in the configuration.
-    Whole {
-        /// The service.
-        service: String,
-        /// The rest.
-        #[serde(flatten)]
-        rest: serde_json::Map<String, serde_json::Value>,
-    },
-}
-
-impl Short for FilterSettings {
-    const MEMBER: &'static str = "expression";
-}
-
 /// Which messages a subscription is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 pub(crate) struct FilterSettings {
-    /// Any of these types; a `*` at the end stands for anything.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    types: Option<OneOrMany>,
+    /// Any of these types.
+    #[serde(rename = "type", default, skip_serializing_if = "Vec::is_empty")]
+    types: Vec<String>,
     /// Attributes that must have these values; a `*` at the end stands for anything.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     attributes: BTreeMap<String, String>,
     /// A CEL expression that must be true.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) expression: Option<String>,
+    expression: Option<String>,
 }
 
+/// How messages are pushed to a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+pub struct PushSettings {
+    /// The service.
+    pub service: String,
+    /// The path that is posted to.
+    pub path: String,
+    /// The most under way at once.
+    pub concurrency: u32,
+    /// The time for one delivery.
+    pub timeout: Span,
+}
+
+impl Body for SubscriptionSettings {
+    const SHAPE: &'static Shape = &Shape::Declared(&SUBSCRIPTION, VIEW);
+}
+
+impl Settings for SubscriptionSettings {
+    const SECTION: &'static Section = &SUBSCRIPTION;
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let options = match self.options() {
+            Ok(options) => options,
+            Err(error) => {
+                faults.push(Fault::said(&["start"], error.said()));
+                return faults;
+            }
+        };
+        if Pattern::is_one(&self.topic) && matches!(options.start, Start::Position(_)) {
+            let say = "a position is one of a single topic, and this subscription reads several";
+            faults.push(Fault::said(&["start"], say).help("write first, last, next, or a time"));
+        }
+        if let Err(error) = options.filter.compile() {
+            faults.push(Fault::said(&["filter", "expression"], error.said()));
+        }
+        let filter = FilterOptions::default();
+        faults.extend(of_broker(SubscriptionOptions { filter, ..options }.check()));
+        faults
+    }
 }
 
 impl FilterSettings {
@@ -125,27 +229,19 @@ impl FilterSettings {
         Self { expression: Some(text), ..Self::default() }
     }
 
-    /// The broker's filter.
+    /// The broker's options.
     pub(crate) fn options(&self) -> FilterOptions {
-        let types = match &self.types {
-            None => Vec::new(),
-            Some(OneOrMany::One(one)) => vec![one.clone()],
-            Some(OneOrMany::Many(many)) => many.clone(),
-        };
+        let attributes = self.attributes.iter();
         FilterOptions {
-            types,
-            attributes: self
-                .attributes
-                .iter()
-                .map(|(name, value)| (name.clone(), compare(value)))
-                .collect(),
+            types: self.types.clone(),
+            attributes: attributes.map(|(name, value)| (name.clone(), compare(value))).collect(),
             expression: self.expression.clone(),
         }
     }
 
-    fn of(options: &FilterOptions) -> Option<Self> {
-        (!options.takes_all()).then(|| Self {
-            types: (!options.types.is_empty()).then(|| OneOrMany::Many(options.types.clone())),
+    fn of(options: &FilterOptions) -> Self {
+        Self {
+            types: options.types.clone(),
             attributes: options
                 .attributes
                 .iter()
@@ -158,7 +254,7 @@ impl FilterSettings {
                 })
                 .collect(),
             expression: options.expression.clone(),
-        })
+        }
     }
 }
 
@@ -201,57 +297,85 @@ fn start_setting(start: Start) -> String {
 }
 
 impl SubscriptionSettings {
+    /// The topic, or a pattern of topics.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The queue for dead letters, if one is named.
+    pub fn dead_letter(&self) -> Option<&str> {
+        named(self.dead_letter.as_ref())
+    }
+
+    /// The queue that each message is put into.
+    pub fn queue(&self) -> Option<&str> {
+        self.queue.as_deref()
+    }
+
+    /// How messages are pushed to a service.
+    pub fn push(&self) -> Option<&PushSettings> {
+        match &self.push {
+            Switch::On(push) => Some(push),
+            Switch::Off => None,
+        }
+    }
+
     /// The broker's options.
     ///
     /// # Errors
-    /// [`Reason::MalformedRequest`] for a start that is none, and for a service to push to: that takes
-    /// a route, so the configuration declares it.
-    pub(crate) fn options(&self) -> Result<SubscriptionOptions> {
-        let default = SubscriptionOptions::default();
-        if matches!(self.push, Some(Switch::On(_))) {
-            return Err(Error::new(
-                Reason::MalformedRequest,
-                "`push` goes by a route, so it is declared in the configuration",
-            ));
-        }
-        let (failures_max, retry) = RetrySettings::options(self.retry.as_ref());
+    /// [`Reason::MalformedRequest`] for a start that is none.
+    pub fn options(&self) -> Result<SubscriptionOptions> {
+        let (failures_max, retry) = self.retry.options();
         Ok(SubscriptionOptions {
-            ephemeral: self.expires.and_then(Switch::on).map(|span| span.0),
-            start: self.start.as_deref().map_or(Ok(default.start), |text| start("start", text))?,
-            filter: self.filter.as_ref().map_or(default.filter, FilterSettings::options),
-            target: self
-                .queue
-                .as_ref()
-                .map_or(default.target, |queue| SubscriptionTarget::Queue(queue.clone())),
-            lease: self.lease.map_or(default.lease, |span| span.0),
+            ephemeral: self.expires.on().map(|span| span.0),
+            start: start("start", &self.start)?,
+            filter: self.filter.options(),
+            target: match (&self.push, &self.queue) {
+                (Switch::On(push), _) => SubscriptionTarget::Push(PushTarget {
+                    service: push.service.clone(),
+                    path: push.path.clone(),
+                    concurrency: push.concurrency,
+                    timeout: push.timeout.0,
+                    configured: false,
+                }),
+                (Switch::Off, Some(queue)) => SubscriptionTarget::Queue(queue.clone()),
+                (Switch::Off, None) => SubscriptionTarget::Pull,
+            },
+            lease: self.lease.0,
             failures_max,
             retry,
-            order: self.order.map_or(default.order, Into::into),
-            single_active: self.single_active.unwrap_or(default.single_active),
+            order: self.order.into(),
+            single_active: self.single_active,
             dead_letter: dead_letter(self.dead_letter.as_ref()),
             paused: false,
         })
     }
 
     /// The settings that options stand for.
-    pub(crate) fn of(topic: &str, options: &SubscriptionOptions) -> Self {
+    pub fn of(topic: &str, options: &SubscriptionOptions) -> Self {
         let (push, queue) = match &options.target {
-            SubscriptionTarget::Pull => (None, None),
-            SubscriptionTarget::Push(service) => {
-                (Some(Switch::On(PushSettings::Service(service.clone()))), None)
+            SubscriptionTarget::Pull => (Switch::Off, None),
+            SubscriptionTarget::Push(target) => {
+                let push = PushSettings {
+                    service: target.service.clone(),
+                    path: target.path.clone(),
+                    concurrency: target.concurrency,
+                    timeout: Span(target.timeout),
+                };
+                (Switch::On(push), None)
             }
-            SubscriptionTarget::Queue(queue) => (None, Some(queue.clone())),
+            SubscriptionTarget::Queue(queue) => (Switch::Off, Some(queue.clone())),
         };
         Self {
-            topic: Some(topic.to_owned()),
-            start: Some(start_setting(options.start)),
+            topic: topic.to_owned(),
+            start: start_setting(options.start),
             filter: FilterSettings::of(&options.filter),
-            lease: Some(Span(options.lease)),
-            retry: Some(RetrySettings::of(options.failures_max, &options.retry)),
-            order: Some(options.order.into()),
-            single_active: Some(options.single_active),
+            lease: Span(options.lease),
+            retry: Redelivery::of(options.failures_max, &options.retry),
+            order: options.order.into(),
+            single_active: options.single_active,
             dead_letter: dead_letter_setting(&options.dead_letter),
-            expires: Some(options.ephemeral.map(Span).into()),
+            expires: options.ephemeral.map(Span).into(),
             push,
             queue,
         }

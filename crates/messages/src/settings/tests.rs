@@ -2,11 +2,14 @@
 
 use serde_json::json;
 use weft_broker::options::{
-    DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueOptions, SubscriptionOptions,
+    DeadLetter, Dedupe, OnFailure, Order, Overflow, QueueOptions, Retention, SubscriptionOptions,
     SubscriptionTarget, TopicOptions,
 };
 
-use super::{queue::QueueSettings, subscription::SubscriptionSettings, topic::TopicSettings, *};
+use super::{
+    queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
+    topic::TopicSettings, *,
+};
 
 fn topic(value: Value) -> Result<TopicOptions> {
     read::<TopicSettings>(value.to_string().as_bytes()).map(|settings| settings.options())
@@ -17,7 +20,9 @@ fn queue(value: Value) -> Result<QueueOptions> {
 }
 
 fn subscription(value: Value) -> Result<SubscriptionOptions> {
-    read::<SubscriptionSettings>(value.to_string().as_bytes())?.options()
+    let settings = read::<SubscriptionSettings>(value.to_string().as_bytes())?;
+    refuse(&settings.faults())?;
+    settings.options()
 }
 
 #[test]
@@ -99,7 +104,18 @@ fn what_is_wrong_is_named() {
         (topic(json!({"message_max": -1})).unwrap_err(), "whole number of bytes"),
         (topic(json!([])).unwrap_err(), "the body"),
         (queue(json!({"order": "random"})).unwrap_err(), "`order` is none, key, key-park"),
-        (subscription(json!({"topic": "a", "push": "billing"})).unwrap_err(), "`push` is off here"),
+        (
+            subscription(json!({"topic": "a", "push": {"path": "/in"}})).unwrap_err(),
+            "`push.service` is missing",
+        ),
+        (
+            subscription(json!({"topic": "a", "push": "billing", "queue": "q"})).unwrap_err(),
+            "a subscription leads to a service or to a queue, not to both",
+        ),
+        (
+            subscription(json!({"topic": "a.>", "start": "5"})).unwrap_err(),
+            "start: a position is one of a single topic",
+        ),
         (
             subscription(json!({"topic": "a", "start": "yesterday"})).unwrap_err(),
             "`start` is first, last",
@@ -109,6 +125,61 @@ fn what_is_wrong_is_named() {
         assert!(error.said().contains(said), "{said}: {}", error.said());
     }
     assert!(read::<TopicSettings>(b"{").is_err());
+}
+
+/// Every setting of every noun, as it is by default.
+#[test]
+fn what_is_left_out_is_what_the_table_says() {
+    fn of<T: Settings>(required: Value) -> Value {
+        serde_json::to_value(T::read(required).unwrap()).unwrap()
+    }
+    fn check(section: &Section, whole: &Value, place: &str) {
+        for setting in section.settings {
+            let value = &whole[setting.name];
+            let place = format!("{place}.{}", setting.name);
+            assert!(setting.about.ends_with('.'), "{place}");
+            match (setting.absent, &setting.shape) {
+                (schema::Absent::Default(text), shape) => {
+                    let written = schema::typed(shape, text);
+                    assert!(schema::check(shape, &written).is_ok(), "{place} {text}");
+                    // What is shown is another way to write the same.
+                    assert_eq!(
+                        schema::complete(shape, value.clone()),
+                        serde_json::to_value(value).unwrap(),
+                        "{place}"
+                    );
+                    assert!(!value.is_null(), "{place}");
+                }
+                (schema::Absent::Empty, Shape::Section(section)) => check(section, value, &place),
+                _ => {}
+            }
+        }
+    }
+    check(TopicSettings::SECTION, &of::<TopicSettings>(json!({})), "topic");
+    check(QueueSettings::SECTION, &of::<QueueSettings>(json!({})), "queue");
+    let subscription = of::<SubscriptionSettings>(json!({"topic": "t"}));
+    check(SubscriptionSettings::SECTION, &subscription, "subscription");
+    let schedule = json!({"cron": "@daily", "to": "t"});
+    check(ScheduleSettings::SECTION, &of::<ScheduleSettings>(schedule), "schedule");
+    assert_eq!(
+        TopicSettings::of(&TopicOptions {
+            retention: Retention { keep_unread: true, ..Retention::default() },
+            ..TopicOptions::default()
+        }),
+        TopicSettings::read(json!({})).unwrap()
+    );
+}
+
+#[test]
+fn a_conflict_names_each_setting_with_both_values() {
+    let is = QueueSettings::read(json!({})).unwrap();
+    let asked =
+        QueueSettings::read(json!({"lease": "1m", "retry": 3, "dead_letter": "off"})).unwrap();
+    assert_eq!(
+        differences(&is, &asked),
+        "`dead_letter` is null and not \"off\", `lease` is \"30s\" and not \"1m\", \
+         `retry.failures_max` is 10 and not 3"
+    );
 }
 
 #[test]

@@ -1,107 +1,167 @@
 //! The settings of a topic.
 
 use serde::{Deserialize, Serialize};
-use weft_broker::options::{Dedupe, Retention, TopicOptions};
+use weft_broker::options::{self, Dedupe, TopicOptions};
 
-use super::{Body, Level, Short, Size, Span, Switch, short};
-use crate::schema::{Member, Object, Shape};
+use super::{AGES_MS, Body, Level, MESSAGE_MAX, Settings, Size, Span, Switch, of_broker};
+use crate::schema::{Fault, Section, Setting, Shape};
 
-/// The words for when a message is acknowledged.
-pub(super) const DURABILITY: Shape = Shape::Words(&["fsync", "os", "memory"]);
-/// A window in which ids are known again.
-pub(super) const DEDUPE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
-/// An age.
-const AGE: Shape = Shape::Off(&Shape::Span(1, super::AGES_MS));
-
-impl Body for TopicSettings {
-    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
-        Member::may("retention", Shape::Either(&[AGE, Shape::Object(&RETENTION)])),
-        Member::may("durability", DURABILITY),
-        Member::may("dedupe", DEDUPE),
-        Member::may("message_max", Shape::Size(1)),
-        Member::may("compact", Shape::Bool),
-    ]));
-}
-
-const RETENTION: Object = Object::of(&[
-    Member::may("age", AGE),
-    Member::may("size", Shape::Off(&Shape::Size(0))),
-    Member::may("keep_unread", Shape::Bool),
-    Member::may("size_max", Shape::Off(&Shape::Size(0))),
+/// When a message is acknowledged.
+pub(super) const DURABILITY: Shape = Shape::Choice(&[
+    ("fsync", "it is on the disk"),
+    ("os", "the operating system has it: it survives the process, not the machine"),
+    ("memory", "it is in memory, and written soon"),
 ]);
+/// A window in which ids are known again, or an age.
+pub(super) const AGE: Shape = Shape::Off(&Shape::Span(1, AGES_MS));
 
-/// A topic's settings; what is left out has its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct TopicSettings {
-    #[serde(deserialize_with = "short")]
-    retention: Option<RetentionSettings>,
-    durability: Option<Level>,
-    dedupe: Option<Switch<Span>>,
-    message_max: Option<Size>,
-    compact: Option<bool>,
+const TOPIC: Section = Section {
+    name: "topic",
+    about: "A durable log of messages that many subscriptions read.",
+    short: None,
+    settings: &[
+        Setting::group("retention", Shape::Section(&RETENTION), "How long messages stay."),
+        Setting::new(
+            "durability",
+            DURABILITY,
+            "fsync",
+            "What has happened to a message before it is acknowledged.",
+        ),
+        Setting::new(
+            "dedupe",
+            AGE,
+            "10m",
+            "How long a message with an id that was seen before is taken for the same; at least the last \
+             million ids are remembered within that time.",
+        ),
+        Setting::new(
+            "message_max",
+            Shape::SizeTo(MESSAGE_MAX.0),
+            "1MiB",
+            "The largest message, attributes included; at most 16MiB.",
+        ),
+        Setting::new(
+            "compact",
+            Shape::Bool,
+            "false",
+            "Whether only the newest message of each key has to stay.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
+
+const RETENTION: Section = Section {
+    name: "retention",
+    about: "How long the messages of a topic stay; what no bound names stays for ever.",
+    short: Some("age"),
+    settings: &[
+        Setting::new("age", AGE, "7d", "The age after which they go."),
+        Setting::new(
+            "size",
+            Shape::Off(&Shape::Size(0)),
+            "off",
+            "The size of the topic above which the oldest go.",
+        ),
+        Setting::new(
+            "keep_unread",
+            Shape::Bool,
+            "true",
+            "Whether messages that a durable subscription has not read stay longer than that.",
+        ),
+        Setting::new(
+            "size_max",
+            Shape::Off(&Shape::Size(0)),
+            "off",
+            "The size above which the oldest go, read or not.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
+
+/// The members with which a topic is shown beside its options.
+const VIEW: &[&str] = &[
+    "name",
+    "engine",
+    "first",
+    "end",
+    "messages",
+    "bytes",
+    "oldest",
+    "newest",
+    "published",
+    "duplicates",
+    "subscriptions",
+];
+
+/// The settings of a topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicSettings {
+    retention: Retention,
+    durability: Level,
+    dedupe: Switch<Span>,
+    message_max: Size,
+    compact: bool,
 }
 
 /// How long messages stay.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RetentionSettings {
-    age: Option<Switch<Span>>,
-    size: Option<Switch<Size>>,
-    keep_unread: Option<bool>,
-    size_max: Option<Switch<Size>>,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Retention {
+    age: Switch<Span>,
+    size: Switch<Size>,
+    keep_unread: bool,
+    size_max: Switch<Size>,
 }
 
-impl Short for RetentionSettings {
-    const MEMBER: &'static str = "age";
+impl Body for TopicSettings {
+    const SHAPE: &'static Shape = &Shape::Declared(&TOPIC, VIEW);
 }
 
-/// The ids that are remembered of a dedupe setting.
-pub(super) fn dedupe(setting: Option<Switch<Span>>) -> Option<Dedupe> {
-    match setting {
-        None => Some(Dedupe::default()),
-        Some(switch) => switch.on().map(|span| Dedupe { time: span.0, ..Dedupe::default() }),
+impl Settings for TopicSettings {
+    const SECTION: &'static Section = &TOPIC;
+
+    fn faults(&self) -> Vec<Fault> {
+        of_broker(self.options().check())
     }
 }
 
-/// The setting of ids that are remembered.
-pub(super) fn dedupe_setting(dedupe: Option<Dedupe>) -> Switch<Span> {
-    dedupe.map(|dedupe| Span(dedupe.time)).into()
+/// The ids that are remembered.
+pub(super) fn dedupe(window: Switch<Span>) -> Option<Dedupe> {
+    window.on().map(|span| Dedupe { time: span.0, ..Dedupe::default() })
 }
 
 impl TopicSettings {
     /// The broker's options.
-    pub(crate) fn options(&self) -> TopicOptions {
-        let default = TopicOptions::default();
-        let retention = self.retention.clone().unwrap_or_default();
+    pub fn options(&self) -> TopicOptions {
         TopicOptions {
-            durability: self.durability.map_or(default.durability, Into::into),
-            retention: Retention {
-                age: retention.age.map_or(default.retention.age, |age| age.on().map(|span| span.0)),
-                bytes: retention.size.and_then(Switch::on).map(|size| size.0),
-                keep_unread: retention.keep_unread.unwrap_or(true),
-                bytes_max: retention.size_max.and_then(Switch::on).map(|size| size.0),
+            durability: self.durability.into(),
+            retention: options::Retention {
+                age: self.retention.age.on().map(|span| span.0),
+                bytes: self.retention.size.on().map(|size| size.0),
+                keep_unread: self.retention.keep_unread,
+                bytes_max: self.retention.size_max.on().map(|size| size.0),
             },
             dedupe: dedupe(self.dedupe),
-            compact: self.compact.unwrap_or(default.compact),
-            message_bytes_max: self.message_max.map_or(default.message_bytes_max, |size| size.0),
+            compact: self.compact,
+            message_bytes_max: self.message_max.0,
         }
     }
 
-    /// The settings that options stand for, all of them.
-    pub(crate) fn of(options: &TopicOptions) -> Self {
+    /// The settings that options stand for.
+    pub fn of(options: &TopicOptions) -> Self {
         let retention = &options.retention;
         Self {
-            retention: Some(RetentionSettings {
-                age: Some(retention.age.map(Span).into()),
-                size: Some(retention.bytes.map(Size).into()),
-                keep_unread: Some(retention.keep_unread),
-                size_max: Some(retention.bytes_max.map(Size).into()),
-            }),
-            durability: Some(options.durability.into()),
-            dedupe: Some(dedupe_setting(options.dedupe)),
-            message_max: Some(Size(options.message_bytes_max)),
-            compact: Some(options.compact),
+            retention: Retention {
+                age: retention.age.map(Span).into(),
+                size: retention.bytes.map(Size).into(),
+                keep_unread: retention.keep_unread,
+                size_max: retention.bytes_max.map(Size).into(),
+            },
+            durability: options.durability.into(),
+            dedupe: options.dedupe.map(|dedupe| Span(dedupe.time)).into(),
+            message_max: Size(options.message_bytes_max),
+            compact: options.compact,
         }
     }
 }

@@ -10,7 +10,7 @@ use proptest::{
 use serde_json::{Map, Value, json};
 use weft_messages::{
     OPERATIONS, Operation,
-    schema::{self, Object, Shape},
+    schema::{self, Absent, Form, Section, Setting, Shape},
 };
 
 use crate::node::Node;
@@ -51,7 +51,9 @@ fn of(shape: &'static Shape) -> BoxedStrategy<Value> {
             _ => string_regex(kind.pattern).unwrap().prop_map(Value::from).boxed(),
         },
         Shape::Words(words) => (0..words.len()).prop_map(|at| json!(words[at])).boxed(),
-        Shape::Span(..) | Shape::Size(_) => texts(schema::published(shape)),
+        Shape::Choice(words) => (0..words.len()).prop_map(|at| json!(words[at].0)).boxed(),
+        Shape::Share => prop_oneof![Just(json!(0.5)), Just(json!("20%"))].boxed(),
+        Shape::Span(..) | Shape::Size(_) | Shape::SizeTo(_) => texts(schema::published(shape)),
         Shape::Off(inner) => {
             prop_oneof![Just(json!("off")), Just(json!(false)), of(inner), of(inner)].boxed()
         }
@@ -62,8 +64,32 @@ fn of(shape: &'static Shape) -> BoxedStrategy<Value> {
         Shape::Map(item) => prop::collection::btree_map("[a-z]{1,5}", of(item), 0..3)
             .prop_map(|map| Value::Object(map.into_iter().collect()))
             .boxed(),
-        Shape::Object(object) => members(object),
+        Shape::Many(item, _) => {
+            prop_oneof![of(item), prop::collection::vec(of(item), 0..3).prop_map(Value::from)]
+                .boxed()
+        }
+        Shape::Object(object) => members(
+            object.members.iter().map(|one| (one.name, &one.shape, one.required)).collect(),
+            object.forms,
+        ),
+        Shape::Section(section) => match section.short_setting() {
+            Some(short) => prop_oneof![of(&short.shape), settings(section)].boxed(),
+            None => settings(section),
+        },
+        Shape::Declared(section, _) => prop_oneof![
+            settings(section),
+            settings(section).prop_map(|options| json!({ "options": options })),
+        ]
+        .boxed(),
     }
+}
+
+fn settings(section: &'static Section) -> BoxedStrategy<Value> {
+    let required = |one: &Setting| one.absent == Absent::Required;
+    members(
+        section.settings.iter().map(|one| (one.name, &one.shape, required(one))).collect(),
+        section.forms,
+    )
 }
 
 /// Texts of the pattern in a schema.
@@ -73,27 +99,28 @@ fn texts(schema: Value) -> BoxedStrategy<Value> {
     string_regex(pattern).unwrap().prop_map(Value::from).boxed()
 }
 
-fn members(object: &'static Object) -> BoxedStrategy<Value> {
-    let all: Vec<_> = object
-        .members
-        .iter()
-        .map(|member| (Just(member), any::<bool>(), of(&member.shape)))
+fn members(
+    all: Vec<(&'static str, &'static Shape, bool)>,
+    forms: &'static [Form],
+) -> BoxedStrategy<Value> {
+    let all: Vec<_> = all
+        .into_iter()
+        .map(|(name, shape, required)| (Just((name, required)), any::<bool>(), of(shape)))
         .collect();
     (all, any::<prop::sample::Index>())
-        .prop_map(|(drawn, form)| {
-            let form = (!object.forms.is_empty()).then(|| form.get(object.forms));
+        .prop_map(move |(drawn, form)| {
+            let form = (!forms.is_empty()).then(|| form.get(forms));
             let mut value = Map::new();
-            for (member, there, given) in drawn {
-                let needed = member.required
-                    || form.is_some_and(|form| form.required.contains(&member.name));
-                let without = form.is_some_and(|form| form.without.contains(&member.name));
+            for ((name, required), there, given) in drawn {
+                let needed = required || form.is_some_and(|form| form.required.contains(&name));
+                let without = form.is_some_and(|form| form.without.contains(&name));
                 let given = match form.and_then(|form| form.only) {
-                    Some((name, words)) if name == member.name => json!(words[0]),
+                    Some((only, words)) if only == name => json!(words[0]),
                     _ => given,
                 };
                 match (needed, there && !without) {
-                    (true, _) | (_, true) => value.insert(member.name.to_owned(), given),
-                    (false, false) => value.insert(member.name.to_owned(), Value::Null),
+                    (true, _) | (_, true) => value.insert(name.to_owned(), given),
+                    (false, false) => value.insert(name.to_owned(), Value::Null),
                 };
             }
             Value::Object(value)

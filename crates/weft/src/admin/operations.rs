@@ -226,6 +226,7 @@ impl Shaped for Asked {
 
 /// The URL of a request, or its path.
 const URL: Kind = Kind {
+    word: "URL",
     what: "a URL such as https://shop.example/orders/7, or a path that begins with /",
     pattern: "(/[!-~]*|[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9._:-]+(/[!-~]*)?)",
     format: None,
@@ -239,6 +240,7 @@ const URL: Kind = Kind {
 
 /// The value of a header field.
 const FIELD_VALUE: Kind = Kind {
+    word: "text",
     what: "the value of a header field, without control characters",
     pattern: "([!-~]([ -~]*[!-~])?)?",
     format: None,

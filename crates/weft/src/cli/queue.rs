@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
+use weft_messages::settings::queue::QueueSettings;
 
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
     message::Publish,
+    options::{Options, create},
     receive::Receive,
 };
 
@@ -35,21 +37,11 @@ enum Action {
     Create {
         /// The queue.
         queue: String,
-        /// How long a consumer may work on a message, such as 30s.
+        /// Change it where it is there with other settings.
         #[arg(long)]
-        lease: Option<String>,
-        /// Failures after which a message is dead-lettered.
-        #[arg(long)]
-        failures_max: Option<u32>,
-        /// The order: none, key or key-park.
-        #[arg(long)]
-        order: Option<String>,
-        /// Whether messages have priorities.
-        #[arg(long)]
-        priorities: bool,
-        /// The most messages that wait.
-        #[arg(long)]
-        messages_max: Option<u64>,
+        change: bool,
+        #[command(flatten)]
+        options: Options<QueueSettings>,
     },
     /// Delete a queue with all its messages.
     Delete {
@@ -136,21 +128,12 @@ impl Queue {
                 )
             }),
             Action::Show { queue } => admin.ask(&Method::GET, &path(&queue), None, members),
-            Action::Create { queue, lease, failures_max, order, priorities, messages_max } => {
-                let mut options = Map::new();
-                options.extend(lease.map(|lease| ("lease".to_owned(), json!(lease))));
-                options.extend(
-                    failures_max.map(|max| ("retry".to_owned(), json!({ "failures_max": max }))),
-                );
-                options.extend(order.map(|order| ("order".to_owned(), json!(order))));
-                if priorities {
-                    options.insert("priorities".into(), json!(true));
-                }
-                options.extend(
-                    messages_max.map(|max| ("limit".to_owned(), json!({ "messages": max }))),
-                );
-                admin.ask(&Method::PUT, &path(&queue), Some(&options.into()), members)
-            }
+            Action::Create { queue, change, options } => admin.ask(
+                &Method::PUT,
+                &create(&path(&queue), change),
+                Some(&options.body()?),
+                members,
+            ),
             Action::Delete { queue, confirm } => {
                 admin::confirmed("queue", &queue, &confirm)?;
                 let done = |_: &Value| format!("deleted queue {queue}\n");

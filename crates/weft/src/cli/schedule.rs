@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use weft_messages::settings::schedule::ScheduleSettings;
 
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
+    options::Options,
 };
 
 /// Show, make and delete messages that are published later or again and again.
@@ -35,30 +37,8 @@ enum Action {
         /// The schedule.
         #[arg(value_name = "SCHEDULE")]
         id: String,
-        /// Fields of cron, `@daily` and the like, or `@every 5m`.
-        #[arg(long, required_unless_present_any = ["at", "delay"])]
-        cron: Option<String>,
-        /// Once, at a time such as 2026-01-31T08:00:00Z.
-        #[arg(long, conflicts_with = "cron")]
-        at: Option<String>,
-        /// Once, after a time such as 5m.
-        #[arg(long, conflicts_with_all = ["cron", "at"])]
-        delay: Option<String>,
-        /// The time zone of the fields, such as Europe/Berlin.
-        #[arg(long)]
-        time_zone: Option<String>,
-        /// The topic.
-        #[arg(long, required_unless_present = "queue")]
-        topic: Option<String>,
-        /// The queue.
-        #[arg(long, conflicts_with = "topic")]
-        queue: Option<String>,
-        /// The type of the message.
-        #[arg(long = "type")]
-        kind: Option<String>,
-        /// The body of the message.
-        #[arg(long, short = 'd')]
-        data: Option<String>,
+        #[command(flatten)]
+        options: Options<ScheduleSettings>,
     },
     /// Delete a schedule, so that it publishes nothing more.
     Delete {
@@ -97,24 +77,8 @@ impl Schedule {
                 })
             }
             Action::Show { id } => admin.ask(&Method::GET, &path(&id), None, members),
-            Action::Create { id, cron, at, delay, time_zone, topic, queue, kind, data } => {
-                let mut body = Map::new();
-                let to = match (topic, queue) {
-                    (Some(topic), _) => json!({ "topic": topic }),
-                    (None, queue) => json!({ "queue": queue }),
-                };
-                body.insert("to".into(), to);
-                for (name, value) in [
-                    ("cron", cron),
-                    ("at", at),
-                    ("delay", delay),
-                    ("time_zone", time_zone),
-                    ("type", kind),
-                    ("data", data),
-                ] {
-                    body.extend(value.map(|value| (name.to_owned(), json!(value))));
-                }
-                admin.ask(&Method::PUT, &path(&id), Some(&body.into()), members)
+            Action::Create { id, options } => {
+                admin.ask(&Method::PUT, &path(&id), Some(&options.body()?), members)
             }
             Action::Delete { id } => {
                 let done = |_: &Value| format!("cancelled schedule {id}\n");

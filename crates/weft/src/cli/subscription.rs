@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use weft_messages::settings::subscription::SubscriptionSettings;
 
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
+    options::{Options, create},
     receive::Receive,
 };
 
@@ -36,18 +38,11 @@ enum Action {
         /// The subscription.
         #[arg(value_name = "SUBSCRIPTION")]
         name: String,
-        /// The topic, or a pattern of topics.
+        /// Change it where it is there with other settings.
         #[arg(long)]
-        topic: String,
-        /// Where it begins: `first`, `last`, `next`, a position, or a time.
-        #[arg(long)]
-        start: Option<String>,
-        /// A CEL expression over the attributes and `data`.
-        #[arg(long)]
-        filter: Option<String>,
-        /// A service to which messages are pushed.
-        #[arg(long)]
-        push: Option<String>,
+        change: bool,
+        #[command(flatten)]
+        options: Options<SubscriptionSettings>,
     },
     /// Delete a subscription, and with it how far it was.
     Delete {
@@ -119,16 +114,12 @@ impl Subscription {
                 )
             }),
             Action::Show { name } => admin.ask(&Method::GET, &path(&name), None, members),
-            Action::Create { name, topic, start, filter, push } => {
-                let mut options = Map::new();
-                options.insert("topic".into(), json!(topic));
-                options.extend(start.map(|start| ("start".to_owned(), json!(start))));
-                options.extend(
-                    filter.map(|filter| ("filter".to_owned(), json!({ "expression": filter }))),
-                );
-                options.extend(push.map(|push| ("push".to_owned(), json!({ "service": push }))));
-                admin.ask(&Method::PUT, &path(&name), Some(&options.into()), members)
-            }
+            Action::Create { name, change, options } => admin.ask(
+                &Method::PUT,
+                &create(&path(&name), change),
+                Some(&options.body()?),
+                members,
+            ),
             Action::Delete { name } => {
                 let done = |_: &Value| format!("deleted subscription {name}\n");
                 admin.ask(&Method::DELETE, &path(&name), None, done)

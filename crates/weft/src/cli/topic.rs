@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use weft_messages::settings::topic::TopicSettings;
 
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
     message::{Publish, Tail},
+    options::{Options, create},
 };
 
 /// Show, make and delete topics; publish to them and follow them.
@@ -34,18 +36,11 @@ enum Action {
     Create {
         /// The topic.
         topic: String,
-        /// The age after which messages go, such as 7d; `off` for never.
+        /// Change it where it is there with other settings.
         #[arg(long)]
-        retention: Option<String>,
-        /// The size above which the oldest go, such as 10GiB.
-        #[arg(long)]
-        size: Option<String>,
-        /// What has happened to a message before it is acknowledged: fsync, os or memory.
-        #[arg(long)]
-        durability: Option<String>,
-        /// Whether only the newest message of each key has to stay.
-        #[arg(long)]
-        compact: bool,
+        change: bool,
+        #[command(flatten)]
+        options: Options<TopicSettings>,
     },
     /// Delete a topic with all its messages and subscriptions.
     Delete {
@@ -90,20 +85,12 @@ impl Topic {
                 )
             }),
             Action::Show { topic } => admin.ask(&Method::GET, &path(&topic), None, members),
-            Action::Create { topic, retention, size, durability, compact } => {
-                let mut options = Map::new();
-                let mut kept = Map::new();
-                kept.extend(retention.map(|age| ("age".to_owned(), json!(age))));
-                kept.extend(size.map(|size| ("size".to_owned(), json!(size))));
-                if !kept.is_empty() {
-                    options.insert("retention".into(), kept.into());
-                }
-                options.extend(durability.map(|level| ("durability".to_owned(), json!(level))));
-                if compact {
-                    options.insert("compact".into(), json!(true));
-                }
-                admin.ask(&Method::PUT, &path(&topic), Some(&options.into()), members)
-            }
+            Action::Create { topic, change, options } => admin.ask(
+                &Method::PUT,
+                &create(&path(&topic), change),
+                Some(&options.body()?),
+                members,
+            ),
             Action::Delete { topic, confirm } => {
                 admin::confirmed("topic", &topic, &confirm)?;
                 let done = |_: &Value| format!("deleted topic {topic}\n");

@@ -7,6 +7,7 @@ mod meters;
 mod outside;
 
 use std::{
+    collections::HashMap,
     path::Path,
     pin::Pin,
     process::ExitCode,
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use weft_amqp::{Grant, Password, Pattern, Server, User};
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
-use weft_kernel::{Error, Reason, Result, Rng, SystemClock};
+use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
 use weft_messages::{Declared, Desk, Hooks, Push, Upkeep};
 use weft_net::Stop;
@@ -160,7 +161,7 @@ impl Component for Messages {
             }
         }
         self.desk.declare(ready.declared);
-        self.desk.push(ready.pushes);
+        self.desk.push(ready.pushes, ready.services);
         Ok(())
     }
 
@@ -276,6 +277,8 @@ pub struct Ready {
     prepared: Option<Prepared>,
     declared: Declared,
     pushes: Vec<Push>,
+    /// The routes by which what the API declares is pushed, by service.
+    services: HashMap<String, Name>,
 }
 
 impl Ready {
@@ -311,6 +314,10 @@ impl Ready {
                 timeout: push.timeout,
             });
         }
+        self.services.extend(plan.services.iter().filter_map(|route| {
+            let service = route.services().next()?;
+            Some((service.to_string(), route.name.clone()))
+        }));
         Ok(())
     }
 }

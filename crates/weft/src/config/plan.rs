@@ -1,11 +1,12 @@
 //! What a checked configuration asks for.
 
-use std::{path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use weft_broker::{Publish, QueueOptions, ScheduleTarget, SubscriptionOptions, TopicOptions, When};
 use weft_kernel::Name;
 use weft_net::Address;
+use weft_proxy::plan::Route;
 
 use super::leaf::Secret;
 pub use super::sections::listener::ProxyMode;
@@ -28,6 +29,20 @@ pub struct Plan {
     pub messages: Option<Messages>,
 }
 
+impl Plan {
+    /// The request path, together with the internal routes that no configuration names.
+    pub fn whole_proxy(&self) -> Cow<'_, weft_proxy::plan::Plan> {
+        match &self.messages {
+            Some(messages) if !messages.services.is_empty() => {
+                let mut proxy = self.proxy.clone();
+                proxy.routes.extend(messages.services.iter().cloned());
+                Cow::Owned(proxy)
+            }
+            _ => Cow::Borrowed(&self.proxy),
+        }
+    }
+}
+
 /// What is kept and handed on.
 #[derive(Clone, Debug)]
 pub struct Messages {
@@ -43,6 +58,8 @@ pub struct Messages {
     pub schedules: Vec<(Name, Schedule)>,
     /// Those of them that are pushed to services.
     pub push: Vec<Push>,
+    /// Internal routes, one to each service, by which what the API declares is pushed.
+    pub services: Vec<Arc<Route>>,
     /// How AMQP is spoken.
     pub amqp: Amqp,
 }

@@ -94,18 +94,23 @@ pub struct Table {
 }
 
 /// A key of a section.
-#[derive(Debug)]
 pub struct Field {
     /// The key.
     pub key: &'static str,
     /// What it does, with its unit.
     pub about: &'static str,
     /// What it may be.
-    pub shape: fn() -> Shape,
+    pub shape: &'static (dyn Fn() -> Shape + Send + Sync),
     /// What stands in for it without a default.
     pub absent: Absent,
     /// Its default, as it would be written.
     pub default: Option<&'static str>,
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Field").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Field {
@@ -331,7 +336,7 @@ macro_rules! settings {
             const FIELDS: &'static [$crate::config::setting::Field] = &[$($crate::config::setting::Field {
                 key: settings!(@key $field $($key)?),
                 about: concat!($($field_about, "\n"),+),
-                shape: <$ty as $crate::config::setting::Setting>::shape,
+                shape: &<$ty as $crate::config::setting::Setting>::shape,
                 absent: <$ty as $crate::config::setting::Setting>::ABSENT,
                 default: settings!(@option $($default)?),
             },)*];

@@ -262,6 +262,15 @@ pub(super) fn parse_built_in(text: &str) -> Node {
     node
 }
 
+/// Parses a text that is no part of a configuration; `None` if it is not YAML.
+pub(super) fn parse_alone(text: &str) -> Option<Node> {
+    let mut sources = Sources::default();
+    let file = sources.add("text", text);
+    let mut problems = Vec::new();
+    let node = parse(&sources, file, &mut problems);
+    problems.is_empty().then(|| node.unwrap_or_else(|| Node::built_in(Kind::Null)))
+}
+
 /// What is likely meant by a line that is not YAML.
 fn unquoted(line: &str) -> Option<&'static str> {
     let bytes = line.as_bytes();

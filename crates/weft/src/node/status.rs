@@ -224,7 +224,7 @@ impl Node {
                 .collect(),
             panics: self.workers.panics(),
             listeners,
-            routes: snapshot.routes.len(),
+            routes: loaded.plan.proxy.routes.len(),
             services: snapshot.services.len(),
             endpoints,
         }

@@ -30,6 +30,7 @@ mod ledger;
 mod message_sockets;
 mod messages;
 mod nouns;
+mod options;
 mod plain;
 mod proxy_protocol;
 mod push;

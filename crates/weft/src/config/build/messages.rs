@@ -1,29 +1,26 @@
 //! Messages: topics, queues and subscriptions, and where they are kept.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_broker::{
-    Backoff, Compare, DeadLetter, Dedupe, FilterOptions, MessageBuilder, Missed, OnFailure,
-    Publish, QueueLimit, QueueOptions, Retention, ScheduleTarget, Start, SubscriptionOptions,
-    SubscriptionTarget, TopicOptions, When, cron::Cron, message::Value, options,
+    MessageBuilder, Publish, ScheduleTarget, SubscriptionOptions, SubscriptionTarget,
+    message::Value,
 };
-use weft_kernel::{ByteSize, Name, Result};
-use weft_ledger::Durability;
-use weft_messages::{MESSAGES, PUBLISH, RESPOND_ASYNC, To};
+use weft_kernel::{ByteSize, Name};
+use weft_messages::{
+    MESSAGES, PUBLISH, RESPOND_ASYNC, To,
+    settings::{MESSAGE_MAX, schedule::Destination, subscription::PushSettings},
+};
 use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 
 use super::{known_service, ledger};
 use crate::config::{
-    leaf::{Span, Switch},
     merge::{Names, Read},
     plan::{self, Messages},
     problem::Problem,
-    sections::{
-        Amqp, Queue, Schedule, Subscription, Topic,
-        messages::{self, Push as PushTo, Redelivery},
-    },
+    sections::{Amqp, Schedule, Subscription, messages},
     setting::{At, Cx},
     source::Place,
 };
@@ -41,37 +38,35 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
         subscriptions: Vec::new(),
         schedules: Vec::new(),
         push: Vec::new(),
+        services: Vec::new(),
         amqp: amqp(amqp_section, cx),
     };
     for (name, section) in &said.topics {
-        keepable(&section.message_max, MESSAGE_MAX, cx);
-        let options = topic(section);
-        fits(name, options.check(), cx);
-        messages.topics.push((name.value.clone(), options));
+        messages.topics.push((name.value.clone(), section.settings.options()));
     }
     for (name, section) in &said.queues {
-        keepable(&section.message_max, MESSAGE_MAX, cx);
-        let options = queue(section, &read.names, cx);
-        fits(name, options.check(), cx);
-        messages.queues.push((name.value.clone(), options));
+        let dead_letter = section.settings.dead_letter();
+        known_queue(dead_letter, section.place(&["dead_letter"]), &read.names, cx);
+        messages.queues.push((name.value.clone(), section.settings.options()));
     }
     for (name, section) in &said.subscriptions {
-        let Some(options) = subscription(name, section, &read.names, cx) else { continue };
-        fits(name, options.check(), cx);
-        if let Some(push) = section.push.on() {
-            let route = push_route(&name.value, push, &read.names, cx);
+        let Some(options) = subscription(section, &read.names, cx) else { continue };
+        if let Some(push) = section.settings.push() {
+            let place = section.place(&["push", "service"]);
+            let Some(service) = service(push, place, &read.names, cx) else { continue };
+            let route = push_route(internal("push", &name.value), service, Some(push.timeout.0));
             messages.push.push(plan::Push {
                 subscription: name.value.clone(),
                 route: route.name.clone(),
-                path: push.path.0.clone(),
-                concurrency: push.concurrency.u32(),
+                path: push.path.clone(),
+                concurrency: push.concurrency,
                 timeout: push.timeout.0,
             });
             proxy.routes.push(Arc::new(route));
         }
         messages.subscriptions.push(plan::Subscription {
             name: name.value.clone(),
-            topic: section.topic.value.clone(),
+            topic: section.settings.topic().to_owned(),
             options,
         });
     }
@@ -80,6 +75,15 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
             messages.schedules.push((name.value.clone(), schedule));
         }
     }
+    // What the API declares may be pushed to any service; each delivery has its own time.
+    messages.services = proxy
+        .services
+        .iter()
+        .map(|service| {
+            let name = &service.discovery.name;
+            Arc::new(push_route(internal("push-service", name), name.clone(), None))
+        })
+        .collect();
     let is_kept = said.ledger_said
         || !(said.topics.is_empty() && said.queues.is_empty() && said.subscriptions.is_empty())
         || proxy
@@ -142,8 +146,6 @@ fn permissions((vhost, of): &(At<String>, messages::Permissions)) -> plan::AmqpP
     }
 }
 
-/// The largest message of a topic or of a queue of the configuration, which speak HTTP.
-const MESSAGE_MAX: ByteSize = ByteSize(16 << 20);
 /// The largest message of AMQP: what RabbitMQ took before it was at 16 MiB.
 const AMQP_MESSAGE_MAX: ByteSize = ByteSize(128 << 20);
 
@@ -157,145 +159,19 @@ fn keepable(size: &At<ByteSize>, most: ByteSize, cx: &mut Cx) {
     }
 }
 
-/// Reports what the broker says of settings.
-fn fits(name: &At<Name>, checked: Result<()>, cx: &mut Cx) {
-    if let Err(error) = checked {
-        cx.report(Problem::error(name.place, format!("`{}`: {}", name.value, error.said())));
+fn subscription(section: &Subscription, names: &Names, cx: &mut Cx) -> Option<SubscriptionOptions> {
+    let settings = &section.settings;
+    let topic = settings.topic();
+    if !topic.contains(['*', '>']) {
+        known("topic", topic, section.place(&["topic"]), &names.topics, cx);
     }
-}
-
-fn durability(word: messages::Durability) -> Durability {
-    match word {
-        messages::Durability::Fsync => Durability::Fsync,
-        messages::Durability::Os => Durability::Os,
-        messages::Durability::Memory => Durability::Memory,
+    known_queue(settings.queue(), section.place(&["queue"]), names, cx);
+    known_queue(settings.dead_letter(), section.place(&["dead_letter"]), names, cx);
+    let mut options = settings.options().ok()?;
+    if let SubscriptionTarget::Push(target) = &mut options.target {
+        target.configured = true;
     }
-}
-
-fn dedupe(window: &Switch<Span>) -> Option<Dedupe> {
-    window.on().map(|window| Dedupe { time: window.0, ..Dedupe::default() })
-}
-
-fn topic(section: &Topic) -> TopicOptions {
-    let kept = &section.retention;
-    TopicOptions {
-        durability: durability(section.durability),
-        retention: Retention {
-            age: kept.age.on().map(|age| age.0),
-            bytes: kept.size.on().map(|size| size.0),
-            keep_unread: kept.keep_unread,
-            bytes_max: kept.size_max.on().map(|size| size.0),
-        },
-        dedupe: dedupe(&section.dedupe),
-        compact: section.compact,
-        message_bytes_max: section.message_max.value.0,
-    }
-}
-
-fn queue(section: &Queue, names: &Names, cx: &mut Cx) -> QueueOptions {
-    let dead_letter = dead_letter(section.dead_letter.as_ref(), names, cx);
-    let buries = dead_letter != DeadLetter::None;
-    QueueOptions {
-        durability: durability(section.durability),
-        lease: section.lease.0,
-        failures_max: Some(section.retry.failures_max.u32()),
-        retry: backoff(&section.retry),
-        order: order(section.order),
-        priorities: section.priorities,
-        message_ttl: section.ttl.on().map(|span| span.0),
-        expired_to_dead_letter: buries && section.ttl.on().is_some(),
-        expires: section.expires.on().map(|span| span.0),
-        limit: QueueLimit {
-            messages: section.limit.messages.on().map(|count| count.0),
-            bytes: section.limit.size.on().map(|size| size.0),
-            overflow: match section.limit.overflow {
-                messages::Overflow::Refuse => options::Overflow::Refuse,
-                messages::Overflow::DropOldest => {
-                    options::Overflow::DropOldest { dead_letter: buries }
-                }
-            },
-        },
-        single_active: section.single_active,
-        dead_letter,
-        dedupe: dedupe(&section.dedupe),
-        message_bytes_max: section.message_max.value.0,
-        ..QueueOptions::default()
-    }
-}
-
-fn subscription(
-    name: &At<Name>,
-    section: &Subscription,
-    names: &Names,
-    cx: &mut Cx,
-) -> Option<SubscriptionOptions> {
-    if !section.topic.contains(['*', '>']) && !names.topics.contains_key(section.topic.as_str()) {
-        cx.report(
-            Problem::error(
-                section.topic.place,
-                format!("there is no topic `{}`", section.topic.value),
-            )
-            .near(&section.topic, names.topics.keys().map(|name| &**name)),
-        );
-    }
-    let target = match (section.push.on(), &section.queue) {
-        (None, None) => SubscriptionTarget::Pull,
-        (Some(push), None) => SubscriptionTarget::Push(push.service.value.to_string()),
-        (None, Some(queue)) => {
-            known("queue", queue, names.queues.keys().map(|name| &**name), cx);
-            SubscriptionTarget::Queue(queue.value.to_string())
-        }
-        (Some(_), Some(queue)) => {
-            cx.report(
-                Problem::error(
-                    queue.place,
-                    format!("`{}` is led to a service and to a queue", name.value),
-                )
-                .and(section.push.place, "the service")
-                .help("make a subscription for each"),
-            );
-            return None;
-        }
-    };
-    Some(SubscriptionOptions {
-        ephemeral: section.expires.on().map(|span| span.0),
-        start: start(&section.start, section.topic.contains(['*', '>']), cx)?,
-        filter: filter(&section.filter, cx)?,
-        target,
-        lease: section.lease.0,
-        failures_max: Some(section.retry.failures_max.u32()),
-        retry: backoff(&section.retry),
-        order: order(section.order),
-        single_active: section.single_active,
-        dead_letter: dead_letter(section.dead_letter.as_ref(), names, cx),
-        paused: false,
-    })
-}
-
-/// Where a subscription begins.
-fn start(text: &At<String>, several: bool, cx: &mut Cx) -> Option<Start> {
-    let start = match text.as_str() {
-        "first" => Some(Start::First),
-        "last" => Some(Start::Last),
-        "next" => Some(Start::Next),
-        other => other.parse().ok().map(Start::Position).or_else(|| {
-            let at: jiff::Timestamp = other.parse().ok()?;
-            u64::try_from(at.as_millisecond()).ok().map(Start::Time)
-        }),
-    };
-    if several && matches!(start, Some(Start::Position(_))) {
-        let say = "a position is one of a single topic, and this subscription reads several";
-        cx.report(Problem::error(text.place, say).help("write first, last, next, or a time"));
-        return None;
-    }
-    if start.is_none() {
-        cx.report(
-            Problem::error(text.place, format!("`{}` is no place in a topic", text.value)).help(
-                "write first, last, next, a position, or a time such as 2026-01-31T00:00:00Z",
-            ),
-        );
-    }
-    start
+    Some(options)
 }
 
 /// A message and the times at which it is published.
@@ -305,119 +181,62 @@ fn schedule(
     names: &Names,
     cx: &mut Cx,
 ) -> Option<plan::Schedule> {
-    if let Err(error) = Cron::new(&section.cron, &section.time_zone) {
-        cx.report(Problem::error(section.cron.place, error.said().to_owned()));
-    }
-    let to = &section.to;
-    let to = publish_to(to.topic.as_ref(), to.queue.as_ref(), to.place, names, cx)?;
+    let settings = &section.settings;
+    let target = match settings.to() {
+        Destination::Topic(topic) => {
+            known("topic", topic, section.place(&["to", "topic"]), &names.topics, cx);
+            ScheduleTarget::Topic(topic.clone())
+        }
+        Destination::Queue(queue) => {
+            known("queue", queue, section.place(&["to", "queue"]), &names.queues, cx);
+            ScheduleTarget::Queue(queue.clone())
+        }
+    };
     let message = MessageBuilder::event(256)
         .attribute("id", Value::Text(name.as_str()))
         .attribute("source", Value::Text("/weft/schedules"))
-        .attribute("type", Value::Text(&section.types))
-        .attribute("datacontenttype", Value::Text(&section.content_type));
-    let message = match &section.data {
-        Some(data) => message.body(data.as_bytes()).finish(),
+        .attribute("type", Value::Text(settings.event_type()))
+        .attribute("datacontenttype", Value::Text(settings.media()));
+    let message = match settings.body().ok()? {
+        Some(data) => message.body(&data).finish(),
         None => message.no_data().finish(),
     };
     let message = message
         .map_err(|error| cx.report(Problem::error(name.place, error.said().to_owned())))
         .ok()?;
-    let key = section.key.as_ref().map_or_else(Bytes::new, |key| Bytes::from(key.clone()));
-    Some(plan::Schedule {
-        when: When::Recurring {
-            cron: section.cron.value.clone(),
-            zone: section.time_zone.value.clone(),
-            missed: match section.missed {
-                messages::Missed::Skip => Missed::Skip,
-                messages::Missed::Once => Missed::Once,
-            },
-            jitter: section.jitter,
-        },
-        target: match to {
-            To::Topic(name) => ScheduleTarget::Topic(name),
-            To::Queue(name) => ScheduleTarget::Queue(name),
-        },
-        publish: Publish { key, ..Publish::new(message) },
-    })
+    let key = Bytes::copy_from_slice(settings.key().as_bytes());
+    let when = settings.when().ok()?;
+    Some(plan::Schedule { when, target, publish: Publish { key, ..Publish::new(message) } })
 }
 
-/// What a subscription takes; a fault of its expression is told where that stands.
-fn filter(section: &At<messages::Filter>, cx: &mut Cx) -> Option<FilterOptions> {
-    let compare = |value: &str| match value.strip_suffix('*') {
-        Some(prefix) => Compare::Prefix(prefix.to_owned()),
-        None => Compare::Equal(value.to_owned()),
-    };
-    let options = FilterOptions {
-        types: section.types.to_vec(),
-        attributes: section
-            .attributes
-            .0
-            .iter()
-            .map(|(name, value)| (name.clone(), compare(value)))
-            .collect(),
-        expression: section.expression.as_ref().map(|expression| expression.value.clone()),
-    };
-    if let Err(error) = options.compile() {
-        let place = section.expression.as_ref().map_or(section.place, |text| text.place);
-        cx.report(Problem::error(place, error.said().to_owned()));
-        return None;
-    }
-    Some(options)
+/// The service that messages are pushed to.
+fn service(push: &PushSettings, place: Place, names: &Names, cx: &mut Cx) -> Option<Name> {
+    let value = Name::new(&push.service).ok()?;
+    known_service(&At { value: value.clone(), place }, names, cx);
+    Some(value)
 }
 
-fn backoff(section: &Redelivery) -> Backoff {
-    Backoff {
-        first: section.first.0,
-        factor: section.factor.0,
-        max: section.max.0,
-        jitter: section.jitter.0,
-    }
-}
-
-fn order(word: messages::Order) -> options::Order {
-    match word {
-        messages::Order::None => options::Order::None,
-        messages::Order::Key => options::Order::Key { on_failure: OnFailure::Block },
-        messages::Order::KeyPark => options::Order::Key { on_failure: OnFailure::Park },
-    }
-}
-
-fn dead_letter(said: Option<&Switch<At<Name>>>, names: &Names, cx: &mut Cx) -> DeadLetter {
-    match said {
-        None => DeadLetter::Queue,
-        Some(Switch::Off) => DeadLetter::None,
-        Some(Switch::On(queue)) => {
-            known("queue", queue, names.queues.keys().map(|name| &**name), cx);
-            DeadLetter::To(queue.value.to_string())
-        }
-    }
-}
-
-/// The route by which a subscription's messages are pushed. The broker retries, so that the route does
+/// An internal route by which messages are pushed to a service. The broker retries, so that the route does
 /// not.
-fn push_route(name: &Name, push: &PushTo, names: &Names, cx: &mut Cx) -> proxy::Route {
-    known_service(&push.service, names, cx);
+fn push_route(name: Name, service: Name, timeout: Option<Duration>) -> proxy::Route {
     let policy = proxy::Policy {
-        timeout: timeout::Options { request: Some(push.timeout.0), ..timeout::Options::default() },
+        timeout: timeout::Options { request: timeout, ..timeout::Options::default() },
         ..proxy::Policy::default()
     };
     proxy::Route {
-        name: internal(name),
+        name,
         listeners: Vec::new(),
         is_internal: true,
         matches: Vec::new(),
         policy: Arc::new(policy),
         rewrite: proxy::Rewrite::default(),
-        target: proxy::Target::Services(vec![proxy::Weighted {
-            service: push.service.value.clone(),
-            weight: 1,
-        }]),
+        target: proxy::Target::Services(vec![proxy::Weighted { service, weight: 1 }]),
     }
 }
 
-/// The name of the route of a subscription; what is too long for a name stays as it is.
-fn internal(name: &Name) -> Name {
-    Name::new(&format!("push/{name}")).unwrap_or_else(|_too_long| name.clone())
+/// The name of an internal route; what is too long for a name stays as it is.
+fn internal(kind: &str, name: &Name) -> Name {
+    Name::new(&format!("{kind}/{name}")).unwrap_or_else(|_too_long| name.clone())
 }
 
 /// Where messages go: just one of a topic and a queue, and one that is there.
@@ -430,11 +249,11 @@ pub(super) fn publish_to(
 ) -> Option<To> {
     match (topic, queue) {
         (Some(topic), None) => {
-            known("topic", topic, names.topics.keys().map(|name| &**name), cx);
+            known("topic", topic.as_str(), topic.place, &names.topics, cx);
             Some(To::Topic(topic.value.to_string()))
         }
         (None, Some(queue)) => {
-            known("queue", queue, names.queues.keys().map(|name| &**name), cx);
+            known("queue", queue.as_str(), queue.place, &names.queues, cx);
             Some(To::Queue(queue.value.to_string()))
         }
         (None, None) | (Some(_), Some(_)) => {
@@ -447,12 +266,19 @@ pub(super) fn publish_to(
     }
 }
 
+/// Reports a queue that is named and not there.
+fn known_queue(name: Option<&str>, place: Place, names: &Names, cx: &mut Cx) {
+    if let Some(name) = name {
+        known("queue", name, place, &names.queues, cx);
+    }
+}
+
 /// Reports a topic or queue that is not there.
-fn known<'n>(what: &str, name: &At<Name>, all: impl Iterator<Item = &'n str> + Clone, cx: &mut Cx) {
-    if !all.clone().any(|known| known == name.as_str()) {
+fn known(what: &str, name: &str, place: Place, all: &BTreeMap<Arc<str>, Place>, cx: &mut Cx) {
+    if !all.contains_key(name) {
         cx.report(
-            Problem::error(name.place, format!("there is no {what} `{}`", name.value))
-                .near(name.as_str(), all),
+            Problem::error(place, format!("there is no {what} `{name}`"))
+                .near(name, all.keys().map(|name| &**name)),
         );
     }
 }

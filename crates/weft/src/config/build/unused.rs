@@ -27,7 +27,7 @@ pub(super) fn check(read: &Read, routes: &[Built], cx: &mut Cx) {
         }
     }
     for (_, subscription) in &read.messages.subscriptions {
-        services.extend(subscription.push.on().map(|push| push.service.as_str()));
+        services.extend(subscription.settings.push().map(|push| push.service.as_str()));
     }
     let mut unused: Vec<Problem> = Vec::new();
     let names = &read.names;

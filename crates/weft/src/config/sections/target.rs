@@ -23,14 +23,6 @@ settings! {
         weight: Number = "1",
     }
 
-    /// Destination of messages: a topic or a queue.
-    pub struct PublishTo = "place of messages", short "topic" {
-        /// Name of the topic.
-        topic: Option<At<Name>>,
-        /// Name of the queue.
-        queue: Option<At<Name>>,
-    }
-
     /// Publication of requests as messages; a request is answered once its message is stored.
     pub struct Publish = "publish", short "topic" {
         /// Name of the topic.

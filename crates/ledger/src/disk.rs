@@ -121,6 +121,14 @@ pub(crate) fn broken(doing: &'static str, path: &str, error: io::Error) -> Error
     Error::new(Reason::StoragePoisoned, doing).because(error).at(path.to_owned())
 }
 
+/// What it means that the folder of a ledger cannot be opened: nothing has changed.
+pub(crate) fn unopened(folder: &str, error: io::Error) -> Error {
+    let reason = if full(&error) { Reason::StorageFull } else { Reason::StorageUnavailable };
+    Error::new(reason, "the folder of the ledger cannot be opened")
+        .because(error)
+        .at(folder.to_owned())
+}
+
 /// What a failed read of a disk means to a caller: nothing has changed, and it may be tried again.
 pub(crate) fn unreadable(doing: &'static str, path: &str, error: io::Error) -> Error {
     Error::new(Reason::StorageUnavailable, doing).because(error).at(path.to_owned())

@@ -18,7 +18,7 @@ use weft_kernel::{Clock, Error, Reason, Result};
 use self::waiters::Waiters;
 use crate::{
     core::{Cold, Core, Now, SpaceId, check_namespace, poisoned, prefixed, scoped, split},
-    disk::{Disk, RealDisk},
+    disk::{self, Disk, RealDisk},
     format::payload_crc,
     options::{Durability, GroupOptions, LogOptions, MapOptions, Options, Start},
     record::{GroupId, LogId, MapId},
@@ -223,11 +223,8 @@ impl Ledger {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Recovered)> {
-        let disk = RealDisk::open(folder).map_err(|error| {
-            Error::new(Reason::StorageFull, "the folder of the ledger cannot be opened")
-                .because(error)
-                .at(folder.display().to_string())
-        })?;
+        let disk = RealDisk::open(folder)
+            .map_err(|error| disk::unopened(&folder.display().to_string(), error))?;
         let (ledger, recovered) = Self::open(Arc::new(disk), options, clock)?;
         ledger.start()?;
         Ok((ledger, recovered))

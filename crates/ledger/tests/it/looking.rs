@@ -341,3 +341,14 @@ fn every_byte_of_a_segment_that_is_changed_or_missing_is_told() {
         assert!(found.damage.iter().any(|told| told.contains(&path)), "{:?}", found.damage);
     }
 }
+
+#[test]
+fn a_folder_that_cannot_be_opened_is_no_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let opened = Ledger::open_folder(&file.join("ledger"), folder_options(), clock);
+    let error = opened.err().unwrap();
+    assert_eq!(error.reason(), Reason::StorageUnavailable, "{}", error.detail());
+}

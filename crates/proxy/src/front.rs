@@ -201,7 +201,7 @@ async fn to_local(
 ) -> Result<Answer> {
     let local = exchange.local.clone();
     // What is told of the request is told as it came.
-    let mut head = exchange.received.head_for(true);
+    let mut head = exchange.received.head.clone();
     let key = tunnel::prepare(&mut head, &mut local.rng.borrow_mut())?;
     for policy in &route.policies.outgoings {
         policy.outgoing(&mut OutgoingContext {
@@ -359,7 +359,7 @@ impl Way<'_> {
         let falls_back = matches!(route.fallback, Some(Fallback::Service(_)));
         // The log tells what was received, and not what policies make of it.
         let needed = (falls_back && received.bodiless) || !outgoings.is_empty();
-        sent.begin(received.head_for(needed), hashed);
+        sent.begin(received, needed, hashed);
         sent.lead(received, &view.listener.http.via, &mut rng)?;
         drop(rng);
         let head = &mut sent.head;

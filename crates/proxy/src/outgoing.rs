@@ -52,9 +52,12 @@ impl Outgoing {
         Self { head, hashed, key: None, is_grpc: false, by_endpoint: false }
     }
 
-    /// Begins anew with a head of what was received.
-    pub(crate) fn begin(&mut self, head: RequestHead, hashed: Hashed) {
-        *self = Self { head, hashed, ..Self::none() };
+    /// Begins anew with the head that was received, which may be `needed` again.
+    pub(crate) fn begin(&mut self, received: &mut Received, needed: bool, hashed: Hashed) {
+        received.hand_head(needed, &mut self.head);
+        self.hashed = hashed;
+        self.key = None;
+        self.by_endpoint = false;
     }
 
     /// Asks for an upgrade by HTTP/1.1, takes off what belongs to the client's connection, and writes what

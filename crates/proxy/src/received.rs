@@ -92,20 +92,19 @@ impl Received {
         fields.get_str(known).unwrap_or_default()
     }
 
-    /// The head for whoever is asked: a copy if it is `needed` again, and otherwise itself, of which
-    /// method and version stay.
-    pub(crate) fn head_for(&mut self, needed: bool) -> RequestHead {
+    /// Writes the head for whoever is asked: a copy if it is `needed` again, and otherwise itself, of
+    /// which method and version stay. It is large, so its parts change places where they are.
+    pub(crate) fn hand_head(&mut self, needed: bool, to: &mut RequestHead) {
         if needed || self.spent {
-            return self.head.clone();
+            *to = self.head.clone();
+            return;
         }
         self.spent = true;
-        RequestHead {
-            method: self.head.method.clone(),
-            target: std::mem::take(&mut self.head.target),
-            version: self.head.version,
-            fields: std::mem::take(&mut self.head.fields),
-            upgrade: self.head.upgrade.take(),
-        }
+        to.method = self.head.method.clone();
+        to.version = self.head.version;
+        std::mem::swap(&mut to.target, &mut self.head.target);
+        std::mem::swap(&mut to.fields, &mut self.head.fields);
+        to.upgrade = self.head.upgrade.take();
     }
 
     /// Whether fields and target have been handed on, and are no longer here.

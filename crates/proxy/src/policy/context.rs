@@ -144,7 +144,7 @@ impl RequestContext<'_> {
     /// client and the way as a service would be, but not of a deadline, since nobody waits for it.
     pub fn take_call(&mut self) -> Call {
         let Exchange { view, received, .. } = &mut *self.exchange;
-        let mut head = received.head_for(true);
+        let mut head = received.head.clone();
         outgoing::hand_on(received, &view.listener.http.via, &mut head);
         const NOT_KEPT: [Known; 4] =
             [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];

@@ -23,11 +23,11 @@ pub struct Listener {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List all listeners.
+    /// Every listener.
     List,
-    /// Show one listener: its addresses, connections and certificates.
+    /// One listener: its addresses, connections and certificates.
     Show {
-        /// Name of the listener.
+        /// The listener.
         #[arg(value_name = "LISTENER")]
         name: String,
     },

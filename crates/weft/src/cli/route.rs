@@ -24,11 +24,11 @@ pub struct Route {
 /// Verbs of `weft route`.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// List all routes.
+    /// Every route.
     List,
-    /// Show one route: its matches, target and limits.
+    /// One route: its matches, target and limits.
     Show {
-        /// Name of the route.
+        /// The route.
         #[arg(value_name = "ROUTE")]
         name: String,
     },

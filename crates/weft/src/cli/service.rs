@@ -29,11 +29,11 @@ pub struct Service {
 /// Verbs of `weft service`.
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// List all services.
+    /// Every service.
     List,
-    /// Show one service: its endpoints, breaker and limits.
+    /// One service: its endpoints, breaker and limits.
     Show {
-        /// Name of the service.
+        /// The service.
         #[arg(value_name = "SERVICE")]
         name: String,
     },

@@ -253,7 +253,7 @@ pub enum Nouns {
     Message(cli::message::Message),
     /// Schedules: messages that are published later, or again and again.
     Schedule(cli::schedule::Schedule),
-    /// Ledger, the store of messages: inspect, verify, back up, restore.
+    /// The ledger, the store of messages: inspect, verify, back up, restore.
     Ledger(cli::ledger::Ledger),
 }
 

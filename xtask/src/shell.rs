@@ -21,6 +21,8 @@ pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Shell {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut shell = Shell { command: Command::new(program), shown: "cargo".into() };
     shell.command.current_dir(crate::root());
+    // Of xtask, by the cargo that runs it; cargo-machete takes it for its own.
+    shell.command.env_remove("CARGO_PKG_NAME");
     shell.args(arguments)
 }
 

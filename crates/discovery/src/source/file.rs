@@ -1,6 +1,6 @@
 //! Endpoints that stand in a file, which is watched.
 //!
-//! Two formats, each as JSON or YAML, which [`format`] tells apart: Prometheus' `file_sd` lists and
+//! Two formats, each as JSON or YAML, which [`mod@format`] tells apart: Prometheus' `file_sd` lists and
 //! Envoy's `ClusterLoadAssignment`. The file is looked at every [`POLL`], by its metadata alone while these
 //! stay the same: that sees a write, a rename over it and a swapped link alike, on any file system. A
 //! file that is missing, too large, half-written or wrong is a failure, which keeps the last set.

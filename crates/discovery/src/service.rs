@@ -129,13 +129,23 @@ impl Service {
     /// An ejected endpoint whose time is up is handed to exactly one pick, which should send its
     /// request there and [finish](crate::InFlight::finish) it.
     pub fn pick(&self, pick: &mut Pick<'_>) -> Result<Arc<Endpoint>, Reason> {
-        let view = self.view.load();
+        loop {
+            let view = self.view.load();
+            match self.pick_from(&view, pick) {
+                Ok(endpoint) => return Ok(endpoint),
+                // Its endpoints may have been marked gone while it was looked at.
+                Err(_) if !Arc::ptr_eq(&view, &self.view.load()) => {}
+                Err(reason) => return Err(self.refuse(reason)),
+            }
+        }
+    }
+
+    fn pick_from(&self, view: &View, pick: &mut Pick<'_>) -> Result<Arc<Endpoint>, Reason> {
         if view.set.members().is_empty() {
-            let reason = match self.unresolved.load(Relaxed) {
+            return Err(match self.unresolved.load(Relaxed) {
                 true => Reason::DnsFailed,
                 false => Reason::NoEndpoint,
-            };
-            return Err(self.refuse(reason));
+            });
         }
         let options = &*view.options;
         let hash = match pick.hash {
@@ -190,7 +200,7 @@ impl Service {
         {
             return Ok(endpoint);
         }
-        Err(self.refuse(Reason::NoHealthyEndpoint))
+        Err(Reason::NoHealthyEndpoint)
     }
 
     /// The ejected endpoint that is due back first.

@@ -424,3 +424,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pick_beside_a_change_of_all_endpoints_finds_one() {
+    use std::sync::atomic::AtomicBool;
+    let options = options(Algorithm::PeakEwma);
+    let service = Service::new(Arc::clone(&options), Arc::default());
+    let now = Tick::ZERO.plus(Duration::from_secs(10));
+    service.install(Arc::clone(&options), vec![wanted(1, 1, 0)], now);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..20_000_u32 {
+                let other = wanted(if turn.is_multiple_of(2) { 1 } else { 2 }, 1, 0);
+                service.install(Arc::clone(&options), vec![other], now);
+            }
+            over.store(true, Relaxed);
+        });
+        let mut rng = Rng::seeded(1);
+        while !over.load(Relaxed) {
+            let mut pick =
+                Pick { hash: None, tried: &[], zone: None, insist: false, now, rng: &mut rng };
+            assert!(service.pick(&mut pick).is_ok());
+        }
+    });
+    assert_eq!(service.refused(), 0);
+}

@@ -80,7 +80,8 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         .keyed(Bytes::copy_from_slice(settings.key().as_bytes()));
     let was = ask.desk.broker().schedule_of(&id).await?;
     if let Some(was) = &was
-        && options(was)? == told(&when, &target, &publish)?
+        && options(&was.when, &was.target, &was.publish, &event_of(&was.publish)?)?
+            == options(&when, &target, &publish, &event_of(&publish)?)?
     {
         return Response::json(200, &view(was)?);
     }
@@ -91,18 +92,19 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     Response::json(if was.is_none() { 201 } else { 200 }, &view(&schedule)?)
 }
 
-/// The settings that a schedule stands for.
-fn options(schedule: &Schedule) -> Result<Value> {
-    told(&schedule.when, &schedule.target, &schedule.publish)
-}
-
-fn told(when: &When, target: &ScheduleTarget, publish: &Publish) -> Result<Value> {
-    let settings = ScheduleSettings::of(when, target, &publish.key, &event(publish)?);
+/// The settings that a schedule of these stands for; `event` is the one that it publishes.
+fn options(
+    when: &When,
+    target: &ScheduleTarget,
+    publish: &Publish,
+    event: &Value,
+) -> Result<Value> {
+    let settings = ScheduleSettings::of(when, target, &publish.key, event);
     serde_json::to_value(settings).map_err(unwritten)
 }
 
 /// The event that is published.
-fn event(publish: &Publish) -> Result<Value> {
+fn event_of(publish: &Publish) -> Result<Value> {
     let mut text = Vec::new();
     event::with(&publish.message, 0, |read, _| {
         weft_wire::cloudevents::json::write(read, &mut text);
@@ -154,7 +156,9 @@ fn view(schedule: &Schedule) -> Result<Value> {
     if !schedule.publish.key.is_empty() {
         view.insert("key".into(), String::from_utf8_lossy(&schedule.publish.key).into());
     }
-    view.insert("event".into(), event(&schedule.publish)?);
-    view.insert("options".into(), options(schedule)?);
+    let event = event_of(&schedule.publish)?;
+    let options = options(&schedule.when, &schedule.target, &schedule.publish, &event)?;
+    view.insert("event".into(), event);
+    view.insert("options".into(), options);
     Ok(view.into())
 }

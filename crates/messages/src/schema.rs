@@ -216,6 +216,14 @@ impl Member {
 }
 
 impl Shape {
+    /// The shape of a value that may be off, when it is not.
+    pub fn within(&self) -> &Self {
+        match self {
+            Self::Off(inner) => inner.within(),
+            shape => shape,
+        }
+    }
+
     /// Whether an object of this shape has a member that must be there.
     pub fn is_required(&self) -> bool {
         match self {

@@ -25,7 +25,7 @@ use weft_wire::RequestHead;
 
 use crate::{
     local::Local,
-    origin::{Answered, Origin, Reading},
+    origin::{Answered, Origin, Reading, gone},
 };
 
 /// How long a request waits at most until it may begin, if it has no time of its own.
@@ -175,10 +175,6 @@ impl InternalClient {
         }
         Err(gone())
     }
-}
-
-fn gone() -> Error {
-    Error::new(Reason::Draining, "no request can begin here any more")
 }
 
 async fn carry_out(origin: Rc<Origin>, job: Job) {

@@ -120,7 +120,6 @@ impl Origin {
         body: Bytes,
         reading: Reading,
     ) -> Result<Answered> {
-        let gone = || Error::new(Reason::Draining, "no request can begin here any more");
         let view = self.window.look(&self.local).ok_or_else(gone)?;
         let found = view.snapshot.route(route).cloned().ok_or_else(|| {
             Error::new(Reason::Misconfigured, format!("there is no route `{route}`"))
@@ -174,6 +173,11 @@ impl Origin {
             reason,
         })
     }
+}
+
+/// That the node has no place for a request of its own any more.
+pub(crate) fn gone() -> Error {
+    Error::new(Reason::Draining, "no request can begin here any more")
 }
 
 /// Reads a body up to so many bytes.

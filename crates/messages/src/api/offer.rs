@@ -88,6 +88,17 @@ const fn put(
     }
 }
 
+/// Declares something, or changes it where that is asked for.
+const fn declares(
+    id: &'static str,
+    path: &'static str,
+    about: &'static str,
+    takes: Bodies,
+    handler: Handler,
+) -> Operation {
+    Operation { query: DECLARED, ..put(id, path, about, takes, handler) }
+}
+
 const fn delete(
     id: &'static str,
     path: &'static str,
@@ -148,16 +159,13 @@ macro_rules! by {
 pub static OPERATIONS: &[Operation] = &[
     get("topics", "/v1/topics", "Every topic.", IN_SPACE, by!(topics::list)),
     get("topic", "/v1/topics/{topic}", "A topic, and what it holds.", IN_SPACE, by!(topics::show)),
-    Operation {
-        query: DECLARED,
-        ..put(
-            "put_topic",
-            "/v1/topics/{topic}",
-            "Declares a topic; 200 if it is there with the same options, 409 if with others.",
-            json::<TopicSettings>(),
-            by!(topics::put),
-        )
-    },
+    declares(
+        "put_topic",
+        "/v1/topics/{topic}",
+        "Declares a topic; 200 if it is there with the same options, 409 if with others.",
+        json::<TopicSettings>(),
+        by!(topics::put),
+    ),
     delete(
         "delete_topic",
         "/v1/topics/{topic}",
@@ -219,16 +227,13 @@ pub static OPERATIONS: &[Operation] = &[
         IN_SPACE,
         by!(subscriptions::show),
     ),
-    Operation {
-        query: DECLARED,
-        ..put(
-            "put_subscription",
-            "/v1/subscriptions/{name}",
-            "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
-            json::<SubscriptionSettings>(),
-            by!(subscriptions::put),
-        )
-    },
+    declares(
+        "put_subscription",
+        "/v1/subscriptions/{name}",
+        "Declares a subscription; 200 if it is there with the same options, 409 if with others.",
+        json::<SubscriptionSettings>(),
+        by!(subscriptions::put),
+    ),
     delete(
         "delete_subscription",
         "/v1/subscriptions/{name}",
@@ -287,16 +292,13 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     get("queues", "/v1/queues", "Every queue.", IN_SPACE, by!(queues::list)),
     get("queue", "/v1/queues/{queue}", "A queue, and what it holds.", IN_SPACE, by!(queues::show)),
-    Operation {
-        query: DECLARED,
-        ..put(
-            "put_queue",
-            "/v1/queues/{queue}",
-            "Declares a queue; 200 if it is there with the same options, 409 if with others.",
-            json::<QueueSettings>(),
-            by!(queues::put),
-        )
-    },
+    declares(
+        "put_queue",
+        "/v1/queues/{queue}",
+        "Declares a queue; 200 if it is there with the same options, 409 if with others.",
+        json::<QueueSettings>(),
+        by!(queues::put),
+    ),
     delete(
         "delete_queue",
         "/v1/queues/{queue}",

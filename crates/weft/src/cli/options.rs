@@ -67,14 +67,6 @@ impl Flag {
     }
 }
 
-/// What may be off, when it is not.
-fn within(shape: &'static Shape) -> &'static Shape {
-    match shape {
-        Shape::Off(inner) => within(inner),
-        shape => shape,
-    }
-}
-
 /// What stands for a value in help.
 fn value_name(shape: &'static Shape) -> String {
     match shape {
@@ -106,7 +98,7 @@ fn flags(section: &'static Section, above: &[&'static str], into: &mut Vec<Flag>
             schema::Absent::Default(text) => about += &format!(" [default: {text}]"),
             schema::Absent::Required | schema::Absent::Unset | schema::Absent::Empty => {}
         }
-        match within(&setting.shape) {
+        match setting.shape.within() {
             Shape::Section(inner) => {
                 if inner.short.is_some() {
                     into.push(Flag {
@@ -148,7 +140,7 @@ impl<T: Creatable> Args for Options<T> {
                 .value_name(value_name(flag.shape))
                 .help(flag.about.clone())
                 .help_heading("Settings");
-            arg = match within(flag.shape) {
+            arg = match flag.shape.within() {
                 Shape::Bool => {
                     arg.num_args(0..=1).require_equals(true).default_missing_value("true")
                 }
@@ -187,7 +179,7 @@ impl<T: Creatable> FromArgMatches for Options<T> {
         let mut given = Vec::new();
         for flag in all::<T>() {
             let Some(mut values) = matches.get_many::<String>(&flag.name()) else { continue };
-            let value = match within(flag.shape) {
+            let value = match flag.shape.within() {
                 Shape::Many(item, _) => values.map(|text| typed(item, text)).collect(),
                 Shape::Map(item) => {
                     let mut members = Map::new();
@@ -253,7 +245,7 @@ fn put(whole: &mut Value, section: &'static Section, path: &[&'static str], valu
         members.insert((*first).to_owned(), value);
         return;
     }
-    let Shape::Section(inner) = within(&setting.shape) else { return };
+    let Shape::Section(inner) = setting.shape.within() else { return };
     let below = members.entry(*first).or_insert_with(|| Map::new().into());
     if !below.is_object() {
         let short = std::mem::take(below);

@@ -121,7 +121,7 @@ fn value(node: &Node, shape: &schema::Shape) -> Option<Value> {
             items.iter().map(|node| value(node, item)).collect::<Option<_>>()?
         }
         Kind::Map(entries) => {
-            let inner = |key: &str| match within(shape) {
+            let inner = |key: &str| match shape.within() {
                 schema::Shape::Section(section) => {
                     section.setting(key).map_or(&schema::Shape::Any, |setting| &setting.shape)
                 }
@@ -134,14 +134,6 @@ fn value(node: &Node, shape: &schema::Shape) -> Option<Value> {
             Value::Object(entries.iter().map(entry).collect::<Option<_>>()?)
         }
     })
-}
-
-/// What may be off, when it is not.
-fn within(shape: &schema::Shape) -> &schema::Shape {
-    match shape {
-        schema::Shape::Off(inner) => within(inner),
-        shape => shape,
-    }
 }
 
 /// Reports a fault where it stands.
@@ -165,7 +157,7 @@ fn report(fault: &Fault, node: &Node, section: &'static Section, cx: &mut Cx) {
             let Some(node) = at.node else {
                 return cx.report(Problem::error(place, format!("expected {what}")));
             };
-            let near = match (at.shape.map(within), node.text()) {
+            let near = match (at.shape.map(schema::Shape::within), node.text()) {
                 (Some(schema::Shape::Choice(words)), Some(text)) => {
                     let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                     nearest(text, &words).map(str::to_owned)
@@ -206,11 +198,11 @@ struct At<'n> {
 impl<'n> At<'n> {
     fn inner(self, step: &str) -> Self {
         let outer = self.node.map_or(self.outer, |node| node.place);
-        let section = match self.shape.map(within) {
+        let section = match self.shape.map(schema::Shape::within) {
             Some(schema::Shape::Section(inner)) => *inner,
             _ => self.section,
         };
-        let shape = match self.shape.map(within) {
+        let shape = match self.shape.map(schema::Shape::within) {
             None | Some(schema::Shape::Section(_)) => {
                 section.setting(step).map(|setting| &setting.shape)
             }

@@ -171,6 +171,9 @@ impl Exchange {
             None => &self.view.listener.unrouted,
         };
         meter.record(self.local.index, &sample);
+        for (name, value) in self.record.facts.counted() {
+            meter.record_fact(self.local.index, name, &value, self.record.status);
+        }
         meter.leave(self.local.index);
         self.tell(sent, duration, grpc);
     }

@@ -147,6 +147,12 @@ pub trait Fact: Any {
     fn told(&self) -> Option<(&'static str, Cow<'_, str>)> {
         None
     }
+
+    /// Whether requests are counted under what is [`told`](Self::told), so that metrics show them by it.
+    /// Their number of values is bounded; ids of single requests are none the less no use there.
+    fn is_counted(&self) -> bool {
+        false
+    }
 }
 
 /// What the policies of a request have found out; each kind once.
@@ -166,6 +172,11 @@ impl Facts {
     /// What is to be told of them.
     pub(crate) fn told(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         self.0.iter().filter_map(|fact| fact.told())
+    }
+
+    /// What requests are counted under.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        self.0.iter().filter(|fact| fact.is_counted()).filter_map(|fact| fact.told())
     }
 }
 

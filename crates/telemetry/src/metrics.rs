@@ -6,6 +6,7 @@
 //! labelled and formatted at a scrape. What other rooms know already (the state of endpoints, the age
 //! of a certificate) is asked for at a scrape through [`Registry::source`].
 
+mod facts;
 mod meter;
 mod process;
 mod registry;

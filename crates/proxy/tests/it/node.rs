@@ -193,6 +193,11 @@ impl Node {
         }
     }
 
+    /// What a scrape shows.
+    pub(crate) fn scraped(&self) -> String {
+        self.metrics.encode()
+    }
+
     /// Ends the access log and gives what it says.
     pub(crate) fn logged(mut self) -> String {
         self.guard.take().unwrap().close();

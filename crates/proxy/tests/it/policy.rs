@@ -64,6 +64,10 @@ impl Fact for Consumer {
     fn told(&self) -> Option<(&'static str, Cow<'_, str>)> {
         Some(("consumer", self.0.into()))
     }
+
+    fn is_counted(&self) -> bool {
+        true
+    }
 }
 
 impl Policy for Trial {
@@ -223,13 +227,17 @@ async fn a_body_is_read_within_a_bound_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_fact_is_known_to_those_behind_and_told_in_the_access_log() {
+async fn a_fact_is_known_to_those_behind_counted_and_told_in_the_access_log() {
     run(async {
         // The order is that of the stages, whatever the configuration says.
         let who = policies([Does::Tell, Does::Identify("alice")]);
         let node = Node::new(handlers(), vec![route("who", echo(), who)]);
         let answer = node.post("/who", "x").await;
         assert_eq!(answer.get("told-x-consumer"), Some("alice"), "{answer:?}");
+        let counted = "weft_route_fact_requests_total{http_route=\"who\",fact=\"consumer\",\
+                       value=\"alice\",status_class=\"2xx\"} 1";
+        let scraped = node.scraped();
+        assert!(scraped.contains(counted), "{scraped}");
         let log = node.logged();
         assert!(
             log.contains("\"route\":\"who\"") && log.contains("\"consumer\":\"alice\""),

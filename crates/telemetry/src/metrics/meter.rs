@@ -15,6 +15,7 @@ use std::{
 use weft_kernel::{HandshakeFault, Reason, Tick};
 
 use super::{
+    facts::{Budget, Facts},
     shard::{Cells, Mode, Shards, Tally},
     slots::{Histogram, Sample, Slots},
     table::Metric,
@@ -27,6 +28,7 @@ struct Traffic {
     active: Tally,
     request_bytes: Tally,
     response_bytes: Tally,
+    facts: Facts,
 }
 
 impl Traffic {
@@ -47,12 +49,17 @@ impl Traffic {
 pub struct RouteMeter {
     name: Arc<str>,
     cells: Cells<Traffic>,
+    budget: Budget,
 }
 
 impl RouteMeter {
     /// A meter that no registry shows; [`Registry::route`](super::Registry::route) makes one that it does.
     pub fn new(name: &str, shards: Shards) -> Self {
-        Self { name: name.into(), cells: Cells::new(shards) }
+        Self::within(name, shards, Budget::default())
+    }
+
+    pub(super) fn within(name: &str, shards: Shards, budget: Budget) -> Self {
+        Self { name: name.into(), cells: Cells::new(shards), budget }
     }
 
     /// The name of the route.
@@ -81,6 +88,13 @@ impl RouteMeter {
         cell.record(sample, mode);
     }
 
+    /// Counts a finished request under something that was found out about it, such as its consumer. Values
+    /// beyond those that are told apart are counted as `_OTHER`.
+    pub fn record_fact(&self, worker: usize, name: &'static str, value: &str, status: u16) {
+        let (cell, _mode) = self.cells.at(worker);
+        cell.facts.record(name, value, status, &self.budget);
+    }
+
     pub(super) fn write(&self, to: &mut Writer) {
         // Routes are many and most see little: only one that was used has series.
         if self.cells.iter().next().is_none() {
@@ -97,6 +111,23 @@ impl RouteMeter {
             &labels,
             self.cells.sum(|cell| &cell.response_bytes),
         );
+        let mut sums = BTreeMap::new();
+        self.cells.iter().for_each(|(_, cell)| cell.facts.gather(&mut sums));
+        for ((fact, value, class), count) in sums {
+            let labels = [
+                ("http_route", &*self.name),
+                ("fact", fact),
+                ("value", &*value),
+                ("status_class", class.word()),
+            ];
+            to.counter(Metric::RouteFactRequests, &labels, count);
+        }
+    }
+}
+
+impl Drop for RouteMeter {
+    fn drop(&mut self) {
+        self.budget.give_back(self.cells.iter().map(|(_, cell)| cell.facts.values()).sum());
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{
+    facts::Budget,
     meter::{ListenerMeter, RouteMeter, ServiceMeter},
     process,
     shard::Shards,
@@ -36,6 +37,7 @@ struct Inner {
     routes: Meters<RouteMeter>,
     services: Meters<ServiceMeter>,
     listeners: Meters<ListenerMeter>,
+    facts: Budget,
     sources: Mutex<Vec<Source>>,
     config: ConfigMeter,
     spans: SpanMeter,
@@ -86,6 +88,7 @@ impl Registry {
             routes: Meters(Mutex::default()),
             services: Meters(Mutex::default()),
             listeners: Meters(Mutex::default()),
+            facts: Budget::default(),
             sources: Mutex::default(),
             config: ConfigMeter::default(),
             spans: SpanMeter::default(),
@@ -102,7 +105,7 @@ impl Registry {
 
     /// The meter of a route: the same one for the same name while any snapshot holds it.
     pub fn route(&self, name: &str) -> Arc<RouteMeter> {
-        self.0.routes.get(name, || RouteMeter::new(name, self.0.shards))
+        self.0.routes.get(name, || RouteMeter::within(name, self.0.shards, self.0.facts.clone()))
     }
 
     /// The meter of a service: the same one for the same name while any snapshot holds it.

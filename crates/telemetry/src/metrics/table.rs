@@ -3,7 +3,7 @@
 //! Everything that a scrape shows stands here, and the reference page is a view of [`TABLE`]. Names
 //! follow the OpenTelemetry semantic conventions in their Prometheus form where a convention exists,
 //! and begin with `weft_` otherwise. Labels come from configuration or from small closed sets, never
-//! from a request, so that a client cannot make series.
+//! from a request, so that a client cannot make series. Values of facts may be many, and are bounded.
 
 /// How a metric behaves over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,9 @@ metrics! {
         "Request body bytes taken from clients, by route.";
     RouteResponseBytes = "weft_route_response_bytes_total", Counter, "bytes", ["http_route"],
         "Response body bytes sent to clients, by route.";
+    RouteFactRequests = "weft_route_fact_requests_total", Counter, "",
+        ["http_route", "fact", "value", "status_class"],
+        "Requests by what a policy has found out about them, such as their consumer; 10,000 values are told apart over all routes and workers, others are `_OTHER`.";
     ClientDuration = "http_client_request_duration_seconds", Histogram, "seconds",
         ["weft_service", "http_request_method", "http_response_status_code", "rpc_grpc_status_code", "error_type"],
         "Time of one try at an endpoint, until the head of its response, by service.";

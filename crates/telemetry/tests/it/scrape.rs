@@ -135,6 +135,7 @@ fn everything(registry: &Registry) -> impl Sized {
                 ..Sample::default()
             };
             route.record(worker, &sample);
+            route.record_fact(worker, "consumer", "acme", status);
             service.record(worker, &sample);
             service.passed(worker, sample.request_bytes, sample.response_bytes);
         }
@@ -249,6 +250,11 @@ fn workers_are_summed() {
         ("http_server_active_requests", vec![route], 2.0),
         ("weft_route_request_bytes_total", vec![route], 30.0),
         ("weft_route_response_bytes_total", vec![route], 42.0),
+        (
+            "weft_route_fact_requests_total",
+            vec![route, ("fact", "consumer"), ("value", "acme"), ("status_class", "4xx")],
+            2.0,
+        ),
         ("http_client_active_requests", vec![service], 2.0),
         ("weft_service_retries_total", vec![service], 2.0),
         ("weft_service_shed_total", vec![service], 0.0),

@@ -7,6 +7,7 @@
 
 mod connection;
 mod pool;
+mod resolver;
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use weft_kernel::{Error, Reason, Result, format_duration};
 use crate::{Address, Target};
 use connection::Connection;
 
-pub use pool::{Client, Options};
+pub use pool::{Client, Options, Tls};
+pub use resolver::{Resolver, Resolving, System};
 
 /// Which HTTP to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +81,8 @@ pub async fn status(
 enum Longer {
     Refused,
     Cut,
+    /// The answer has no body then, nor if the body breaks off.
+    Dropped,
 }
 
 async fn send(
@@ -107,33 +111,41 @@ async fn collect(
     response: Response<Incoming>,
     (body_bytes_max, longer): (usize, Longer),
 ) -> Result<(Answer, bool)> {
-    let (parts, mut incoming) = response.into_parts();
+    let (parts, incoming) = response.into_parts();
+    let (body, trailers, whole) = match body(incoming, body_bytes_max, longer).await {
+        Err(_) if longer == Longer::Dropped => (Bytes::new(), None, false),
+        read => read?,
+    };
+    Ok((Answer { status: parts.status, headers: parts.headers, body, trailers }, whole))
+}
+
+async fn body(
+    mut incoming: Incoming,
+    bytes_max: usize,
+    longer: Longer,
+) -> Result<(Bytes, Option<HeaderMap>, bool)> {
     let mut body = BytesMut::new();
     let mut trailers = None;
-    let mut whole = true;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| {
             Error::new(Reason::UpstreamIncomplete, "the answer broke off").because(error)
         })?;
         match frame.into_data() {
-            Ok(data) if data.len() > body_bytes_max - body.len() => {
-                if let Longer::Cut = longer {
-                    body.extend_from_slice(&data[..body_bytes_max - body.len()]);
-                    whole = false;
-                    break;
+            Ok(data) if data.len() > bytes_max - body.len() => {
+                if longer == Longer::Cut {
+                    body.extend_from_slice(&data[..bytes_max - body.len()]);
+                    return Ok((body.freeze(), None, false));
                 }
                 return Err(Error::new(
                     Reason::UpstreamMalformed,
-                    format!("the answer's body is longer than {body_bytes_max} bytes"),
+                    format!("the answer's body is longer than {bytes_max} bytes"),
                 ));
             }
             Ok(data) => body.extend_from_slice(&data),
             Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
         }
     }
-    let answer =
-        Answer { status: parts.status, headers: parts.headers, body: body.freeze(), trailers };
-    Ok((answer, whole))
+    Ok((body.freeze(), trailers, true))
 }
 
 /// Gives the request what its version wants: a path and Host, or a whole URI.

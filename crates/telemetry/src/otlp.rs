@@ -1,18 +1,20 @@
 //! Exports spans by OTLP, over gRPC or over HTTP with protobuf, in batches.
 //!
+//! What carries the requests is a [`Transport`] of the caller's: this room knows no sockets.
+//!
 //! An [`Exporter`] runs on the control runtime until it is stopped, sends one batch at a time, retries
 //! what the specification says may be retried, and gives up after a bound: spans are worth less than
 //! the memory they would pile up in. Everything lost is counted by cause; a collector that is down is
 //! told once, not per batch.
 
 mod answer;
-mod link;
 mod message;
 
 use std::{
     future::Future,
     path::PathBuf,
-    pin::pin,
+    pin::{Pin, pin},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -20,10 +22,8 @@ use answer::{Failure, grpc_answer, http_answer};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
-    header::{CONTENT_TYPE, HOST, TE, USER_AGENT},
+    header::{CONTENT_TYPE, TE, USER_AGENT},
 };
-use http_body_util::{BodyExt, Full, Limited};
-use link::{Link, Route};
 use message::{ResourceSpans, Scope, ScopeSpans};
 use prost::Message;
 use tokio::{
@@ -34,8 +34,8 @@ use weft_kernel::{Error, Reason, Rng};
 
 use crate::span::{Queue, SpanRecord};
 
-/// The longest answer of a collector that is read.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest answer of a collector that is to be read.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The longest wait between tries, also if the collector asks for more.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -93,6 +93,30 @@ impl Default for Options {
     }
 }
 
+/// What a collector answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub headers: HeaderMap,
+    /// The body; empty if it is longer than [`ANSWER_BYTES_MAX`] or broke off.
+    pub body: Bytes,
+    /// The trailers, if there were some.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// The future of an answer.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+
+/// Carries requests to a collector.
+pub trait Transport: Send + Sync {
+    /// Sends a request to where its URI says, by HTTP/2 for gRPC and HTTP/1.1 otherwise, and reads the
+    /// answer, all within `timeout`. Given up when it is dropped.
+    fn send(&self, protocol: Protocol, request: Request<Bytes>, timeout: Duration)
+    -> Answering<'_>;
+}
+
 /// Empties a queue of spans into a collector.
 pub struct Exporter {
     options: Options,
@@ -103,8 +127,7 @@ pub struct Exporter {
 
 /// What one export needs, apart from the batch.
 struct Sending {
-    route: Route,
-    link: Option<Link>,
+    transport: Arc<dyn Transport>,
     uri: Uri,
     headers: HeaderMap,
     resource: message::Resource,
@@ -113,15 +136,18 @@ struct Sending {
 }
 
 impl Exporter {
-    /// Checks the options; nothing is connected yet. Reads certificates from disk for `https://`.
-    pub fn new(options: Options, queue: Queue) -> Result<Self, Error> {
+    /// Checks the options; nothing is sent yet.
+    pub fn new(
+        options: Options,
+        queue: Queue,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, Error> {
         let place = || format!("trace exporter {}", options.endpoint);
         let wrong = |say: String| Error::new(Reason::Misconfigured, say);
         let uri: Uri = options.endpoint.parse().map_err(|error: http::uri::InvalidUri| {
             wrong("the endpoint is not a URL".to_owned()).because(error).at(place())
         })?;
-        let route = Route::new(&uri, options.protocol, options.ca_file.as_deref())
-            .map_err(|error| error.at(place()))?;
+        let uri = located(uri, options.protocol).map_err(|error| error.at(place()))?;
         let uri = target(&uri, options.protocol).map_err(|error| error.at(place()))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &options.headers {
@@ -139,8 +165,7 @@ impl Exporter {
             headers.append(name, value);
         }
         let sending = Sending {
-            route,
-            link: None,
+            transport,
             headers,
             resource: resource(&options.resource),
             uri,
@@ -216,12 +241,6 @@ impl Exporter {
                     None => std::future::pending().await,
                 }
             };
-            let closed = async {
-                match &mut self.sending.link {
-                    Some(link) => link.closed().await,
-                    None => std::future::pending().await,
-                }
-            };
             let more = room.saturating_sub(self.batch.len()).max(1);
             select! {
                 got = self.queue.receiver.recv_many(&mut self.batch, more) => {
@@ -234,7 +253,6 @@ impl Exporter {
                     due.get_or_insert_with(|| Instant::now() + self.options.interval);
                 }
                 () = wait => return true,
-                () = closed => self.sending.link = None,
             }
         }
     }
@@ -258,14 +276,7 @@ impl Sending {
         let body = body(&request, options.protocol);
         let mut retries = 0;
         loop {
-            let tried = match timeout(options.timeout, self.once(&body, options)).await {
-                Ok(tried) => tried,
-                Err(_elapsed) => {
-                    // The connection is in an unknown state.
-                    self.link = None;
-                    Err(Failure::Again(format!("no answer within {:?}", options.timeout), None))
-                }
-            };
+            let tried = self.once(&body, options).await;
             match tried {
                 Ok(partial) => {
                     let refused = u64::try_from(partial.rejected_spans).unwrap_or(0).min(count);
@@ -311,53 +322,27 @@ impl Sending {
         self.failing = why.is_some();
     }
 
-    /// One try on the open connection, or on a new one.
+    /// One try.
     async fn once(
-        &mut self,
+        &self,
         body: &Bytes,
         options: &Options,
     ) -> Result<message::PartialSuccess, Failure> {
-        let again = |why: String| Failure::Again(why, None);
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self
-                .route
-                .dial()
-                .await
-                .map_err(|error| again(format!("cannot connect: {error}")))?,
-        };
         let request =
             self.request(body, options).map_err(|error| Failure::Refused(error.to_string()))?;
-        let answered = link.with(request, |response| async {
-            let (head, body) = response.into_parts();
-            // An answer that is too long or breaks off is no answer, but its status stands.
-            let (trailers, bytes) = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
-                Ok(whole) => (whole.trailers().cloned(), whole.to_bytes()),
-                Err(_broken) => (None, Bytes::new()),
-            };
-            Ok((head, trailers, bytes))
-        });
-        let (head, trailers, bytes) =
-            answered.await.map_err(|error| again(format!("no answer: {error}")))?;
-        self.link = Some(link);
+        let answered = self.transport.send(options.protocol, request, options.timeout).await;
+        let Answer { status, headers, body, trailers } = answered
+            .map_err(|error| Failure::Again(format!("no answer: {}", error.detail()), None))?;
         match options.protocol {
-            Protocol::Http => http_answer(head.status, &head.headers, &bytes),
-            Protocol::Grpc if head.status != StatusCode::OK => {
-                http_answer(head.status, &head.headers, &[])
-            }
-            Protocol::Grpc => grpc_answer(trailers.as_ref().unwrap_or(&head.headers), &bytes),
+            Protocol::Http => http_answer(status, &headers, &body),
+            Protocol::Grpc if status != StatusCode::OK => http_answer(status, &headers, &[]),
+            Protocol::Grpc => grpc_answer(trailers.as_ref().unwrap_or(&headers), &body),
         }
     }
 
-    fn request(&self, body: &Bytes, options: &Options) -> http::Result<Request<Full<Bytes>>> {
-        let mut request = Request::post(match options.protocol {
-            Protocol::Grpc => self.uri.clone(),
-            // HTTP/1.1 sends the path and names the host apart.
-            Protocol::Http => Uri::builder()
-                .path_and_query(self.uri.path_and_query().map_or(HTTP_PATH, |path| path.as_str()))
-                .build()?,
-        });
-        request = request.header(USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")));
+    fn request(&self, body: &Bytes, options: &Options) -> http::Result<Request<Bytes>> {
+        let mut request = Request::post(self.uri.clone())
+            .header(USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")));
         request = match options.protocol {
             Protocol::Grpc => {
                 request.header(CONTENT_TYPE, "application/grpc").header(TE, "trailers").header(
@@ -365,14 +350,36 @@ impl Sending {
                     format!("{}m", options.timeout.as_millis().clamp(1, 99_999_999)),
                 )
             }
-            Protocol::Http => request
-                .header(CONTENT_TYPE, "application/x-protobuf")
-                .header(HOST, self.uri.authority().map_or("", |authority| authority.as_str())),
+            Protocol::Http => request.header(CONTENT_TYPE, "application/x-protobuf"),
         };
-        let mut request = request.body(Full::new(body.clone()))?;
+        let mut request = request.body(body.clone())?;
         request.headers_mut().extend(self.headers.clone());
         Ok(request)
     }
+}
+
+/// The endpoint with its port, which by custom is not that of its scheme.
+fn located(uri: Uri, protocol: Protocol) -> Result<Uri, Error> {
+    let wrong = |say: String| Error::new(Reason::Misconfigured, say);
+    let host = uri.host().ok_or_else(|| wrong(format!("`{uri}` has no host")))?;
+    let is_secure = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(wrong(format!("`{uri}` begins with neither http:// nor https://"))),
+    };
+    let port = match (is_secure, protocol) {
+        _ if uri.port().is_some() => return Ok(uri),
+        (_, Protocol::Grpc) => 4317,
+        (false, Protocol::Http) => 4318,
+        (true, Protocol::Http) => 443,
+    };
+    let authority = format!("{host}:{port}").parse();
+    let mut parts = uri.into_parts();
+    parts.authority = Some(authority.map_err(|error: http::uri::InvalidUri| {
+        wrong("the host of the endpoint is not allowed".to_owned()).because(error)
+    })?);
+    Uri::from_parts(parts)
+        .map_err(|error| wrong("the endpoint is not a URL".to_owned()).because(error))
 }
 
 fn target(uri: &Uri, protocol: Protocol) -> Result<Uri, Error> {
@@ -419,6 +426,28 @@ pub fn wall_nanos(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
 
+    /// Carries nothing anywhere.
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn send(&self, _: Protocol, _: Request<Bytes>, _: Duration) -> Answering<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn ports_are_those_of_custom() {
+        for (endpoint, protocol, expect) in [
+            ("http://h", Protocol::Grpc, "http://h:4317/"),
+            ("https://h/a", Protocol::Grpc, "https://h:4317/a"),
+            ("http://[::1]", Protocol::Http, "http://[::1]:4318/"),
+            ("https://h", Protocol::Http, "https://h:443/"),
+            ("http://h:1/a", Protocol::Http, "http://h:1/a"),
+        ] {
+            assert_eq!(located(endpoint.parse().unwrap(), protocol).unwrap(), expect);
+        }
+    }
+
     #[test]
     fn targets() {
         for (endpoint, protocol, expect) in [
@@ -437,7 +466,9 @@ mod tests {
     fn options_are_checked_before_anything_is_connected() {
         let open = |options| {
             let (_, queue) = crate::span::queue(1, Default::default());
-            Exporter::new(options, queue).map(drop).map_err(|error| error.to_string())
+            Exporter::new(options, queue, Arc::new(Nowhere))
+                .map(drop)
+                .map_err(|error| error.to_string())
         };
         assert_eq!(open(Options::default()), Ok(()));
         let at = |endpoint: &str| Options { endpoint: endpoint.into(), ..Options::default() };
@@ -447,8 +478,5 @@ mod tests {
         let headers = vec![("a b".to_owned(), String::new())];
         let said = open(Options { headers, ..Options::default() }).unwrap_err();
         assert!(said.contains("`a b` is not a header name"), "{said}");
-        let ca_file = Some(PathBuf::from("/nonexistent.pem"));
-        let said = open(Options { ca_file, ..at("https://h") }).unwrap_err();
-        assert!(said.contains("/nonexistent.pem"), "{said}");
     }
 }

@@ -18,6 +18,7 @@ use std::{
 use axum::{extract::Request, response::IntoResponse as _, response::Response};
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use serde_json::{Map, Value};
+use weft_discovery::resolve::Hickory;
 use weft_kernel::{Code, Result};
 use weft_net::Stop;
 use weft_proxy::{Handlers, InternalClient, Local};
@@ -40,6 +41,8 @@ pub struct Host {
     pub stop: Stop,
     /// Sends requests along internal routes, from any task.
     pub internal: InternalClient,
+    /// The DNS client of the node.
+    pub dns: Hickory,
 }
 
 /// One capability of the node.
@@ -400,7 +403,7 @@ mod tests {
     fn host() -> Host {
         let metrics = metrics::Registry::new(Shards::new(1), "test");
         let internal = InternalClient::new(weft_proxy::internal::Options::default());
-        Host { workers: 1, metrics, stop: Stop::new(), internal }
+        Host { workers: 1, metrics, stop: Stop::new(), internal, dns: Hickory::system().unwrap() }
     }
 
     fn ask(path: &str) -> Request {

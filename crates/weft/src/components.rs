@@ -18,7 +18,11 @@ use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
 
 pub(crate) use self::messages::{Handover, name_schema};
-pub use self::{discovery::Discovery, messages::Messages, telemetry::Telemetry};
+pub use self::{
+    discovery::Discovery,
+    messages::Messages,
+    telemetry::{Collector, Telemetry},
+};
 use crate::{
     component::{Component, Host, Member, Noun as _, Slot},
     config::Plan,

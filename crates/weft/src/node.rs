@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use weft_discovery::Services;
+use weft_discovery::{Services, resolve::Hickory};
 use weft_kernel::SystemClock;
 use weft_net::{
     Stop, Workers,
@@ -136,6 +136,7 @@ impl Node {
             metrics: metrics.clone(),
             stop: stop.clone(),
             internal: internal.clone(),
+            dns: Hickory::system().context("the resolver configuration cannot be read")?,
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;

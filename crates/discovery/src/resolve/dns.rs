@@ -13,6 +13,7 @@ use hickory_resolver::{
 };
 use tokio::task::JoinSet;
 use weft_kernel::{Error, Reason, Result};
+use weft_net::client::{Resolver, Resolving};
 
 use super::{Answer, Failure, Lookup, LookupFuture, Query, Record};
 use crate::options::Family;
@@ -169,6 +170,21 @@ impl Lookup for Hickory {
                     Err(Failure::Unanswered(format!("{query}: no answer within {TIMEOUT:?}")))
                 },
             )
+        })
+    }
+}
+
+/// For clients that connect to hosts outside of any service: every address, IPv4 in front as for services.
+impl Resolver for Hickory {
+    fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
+        Box::pin(async move {
+            let query = Query::Host { host: host.into(), port: 0, family: Family::Both };
+            let answer = self.lookup(&query).await.map_err(|failure| {
+                Error::new(Reason::DnsFailed, format!("{host} was not found: {}", failure.detail()))
+            })?;
+            let mut found: Vec<IpAddr> = answer.records.iter().map(|of| of.address.ip()).collect();
+            found.sort_by_key(IpAddr::is_ipv6);
+            Ok(found)
         })
     }
 }

@@ -20,6 +20,7 @@ use weft_discovery::{
     resolve::{Failure, Hickory, Lookup, Query, State},
 };
 use weft_kernel::{Reason, Rng};
+use weft_net::client::Resolver as _;
 
 use crate::fleet::{Fleet, START, options, pick, until};
 
@@ -196,6 +197,12 @@ async fn the_real_client_reads_hosts_and_services() {
                     answer.ttl > Duration::from_secs(25) && answer.ttl <= Duration::from_secs(40)
                 );
             }
+
+            let found = client.resolve("orders.test").await.unwrap();
+            assert_eq!(found.len(), 3);
+            assert!(found[0].is_ipv4() && found[2].is_ipv6(), "{found:?}");
+            let error = client.resolve("missing.test").await.unwrap_err();
+            assert_eq!(error.reason(), Reason::DnsFailed);
 
             let family = Family::PreferIpv4;
             let query = Query::Srv { name: "_http._tcp.orders.test.".into(), family };

@@ -19,7 +19,12 @@ use rustls_pki_types::ServerName;
 use tokio::sync::{Semaphore, oneshot};
 use weft_kernel::{Error, Reason, Result};
 
-use super::{Answer, Connection, Longer, Version, completed, connection::Failed, late};
+use super::{
+    Answer, Connection, Longer, Version, completed,
+    connection::Failed,
+    late,
+    resolver::{Resolver, addresses},
+};
 use crate::{Alpn, ClientTls, Stop, Target, Tasks};
 
 /// How many servers may be known before those are forgotten to which nothing is open.
@@ -49,8 +54,8 @@ impl Default for Options {
     }
 }
 
-/// What TLS is spoken with, as it is now; the ALPN identifiers are the client's own.
-type Tls = Box<dyn Fn() -> Arc<ClientConfig> + Send + Sync>;
+/// Gives the TLS configuration as it is now; the ALPN identifiers are the client's own.
+pub type Tls = Box<dyn Fn() -> Arc<ClientConfig> + Send + Sync>;
 
 /// Where connections are kept for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,15 +78,6 @@ impl Server {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         Ok(Self { is_secure, host, port, version })
-    }
-
-    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let unknown = || Error::new(Reason::DnsFailed, format!("{} has no address", self.host));
-        let found = tokio::net::lookup_host((&*self.host, self.port))
-            .await
-            .map_err(|error| unknown().because(error))?;
-        let addresses: Vec<SocketAddr> = found.collect();
-        if addresses.is_empty() { Err(unknown()) } else { Ok(addresses) }
     }
 }
 
@@ -123,7 +119,8 @@ impl Host {
 
 struct Shared {
     options: Options,
-    tls: Tls,
+    resolver: Arc<dyn Resolver>,
+    tls: Option<Tls>,
     hosts: Mutex<HashMap<Server, Arc<Host>>>,
     /// The tasks of idle connections.
     tasks: Tasks,
@@ -146,14 +143,13 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client; `tls` is asked with each new connection, so that certificates may change.
-    pub fn new(
-        options: Options,
-        tls: impl Fn() -> Arc<ClientConfig> + Send + Sync + 'static,
-    ) -> Self {
+    /// A client that finds hosts by `resolver`. `tls` is asked with each new connection, so that certificates
+    /// may change; without it the client sends to `http` URLs alone.
+    pub fn new(options: Options, resolver: Arc<dyn Resolver>, tls: Option<Tls>) -> Self {
         Self(Arc::new(Shared {
             options,
-            tls: Box::new(tls),
+            resolver,
+            tls,
             hosts: Mutex::default(),
             tasks: Tasks::new(Stop::new()),
         }))
@@ -184,6 +180,18 @@ impl Client {
     ) -> Result<StatusCode> {
         let answer = self.send(version, request, (body_bytes_max, Longer::Cut), timeout).await?;
         Ok(answer.status)
+    }
+
+    /// Sends a request as [`Client::request`] does, for an answer whose status stands whatever becomes of its
+    /// body: one that is longer or breaks off is left out, trailers included.
+    pub async fn request_leniently(
+        &self,
+        version: Version,
+        request: Request<Bytes>,
+        body_bytes_max: usize,
+        timeout: Duration,
+    ) -> Result<Answer> {
+        self.send(version, request, (body_bytes_max, Longer::Dropped), timeout).await
     }
 
     async fn send(
@@ -228,7 +236,7 @@ impl Client {
             }
         }
         let mut last = None;
-        for address in server.addresses().await? {
+        for address in addresses(&*self.0.resolver, &server.host, server.port).await? {
             target.address = address.into();
             let opened =
                 Connection::open(&target, server.version, self.0.options.connect_timeout).await;
@@ -249,12 +257,14 @@ impl Client {
     fn target(&self, server: &Server, address: SocketAddr) -> Result<Target> {
         let mut target = Target::plain(address.into());
         if server.is_secure {
+            let none = || Error::new(Reason::Misconfigured, "this client speaks no TLS");
+            let tls = self.0.tls.as_ref().ok_or_else(none)?;
             let name = ServerName::try_from(server.host.clone()).map_err(|error| {
                 let say = format!("`{}` cannot be the name of a TLS server", server.host);
                 Error::new(Reason::MalformedRequest, say).because(error)
             })?;
             let alpn = if server.version == Version::Http2 { Alpn::H2 } else { Alpn::H1 };
-            let mut config = (*(self.0.tls)()).clone();
+            let mut config = (*tls()).clone();
             config.alpn_protocols = vec![alpn.id().to_vec()];
             target.tls = Some(ClientTls { config: Arc::new(config), name });
         }

@@ -1,6 +1,7 @@
 //! The client that keeps connections, against servers that count them, close them, stall and lie.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,10 +17,10 @@ use tokio::{
     sync::Notify,
     task::JoinSet,
 };
-use weft_kernel::Reason;
+use weft_kernel::{Error, Reason};
 use weft_net::{
     Alpn, Io, Rewound, Socket, accept,
-    client::{Client, Options, Version},
+    client::{Client, Options, Resolver, Resolving, System, Tls, Version},
 };
 
 use crate::stage::{LONG, soon, tls, until};
@@ -128,7 +129,7 @@ async fn read_head(stream: &mut TcpStream) -> bool {
 
 fn client(options: Options) -> Client {
     let (_, of) = tls("orders.test", &[]);
-    Client::new(options, move || Arc::clone(&of.config))
+    Client::new(options, Arc::new(System), Some(Box::new(move || Arc::clone(&of.config))))
 }
 
 fn request(method: Method, url: &str) -> Request<Bytes> {
@@ -276,7 +277,8 @@ async fn tls_is_spoken_by_name_and_what_is_no_url_is_refused() {
         }
     };
     let config = Arc::clone(&of.config);
-    let client = Client::new(Options::default(), move || Arc::clone(&config));
+    let tls: Tls = Box::new(move || Arc::clone(&config));
+    let client = Client::new(Options::default(), Arc::new(System), Some(tls));
     let asking = async {
         for _ in 0..2 {
             assert_eq!(ask(&client, Method::GET, &url).await, Ok(204));
@@ -291,4 +293,46 @@ async fn tls_is_spoken_by_name_and_what_is_no_url_is_refused() {
         let asked = client.request(Version::Http1, Request::from_parts(parts, body), 1024, LONG);
         assert_eq!(soon(asked).await.unwrap_err().reason(), Reason::MalformedRequest, "{url}");
     }
+}
+
+/// Knows the hosts of a list, in order, and counts who asks.
+struct Known {
+    hosts: Vec<(&'static str, Vec<IpAddr>)>,
+    asked: AtomicUsize,
+}
+
+impl Resolver for Known {
+    fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
+        self.asked.fetch_add(1, Relaxed);
+        let known = self.hosts.iter().find(|(name, _)| *name == host);
+        let answer = known.map(|(_, addresses)| addresses.clone());
+        let unknown = || Error::new(Reason::DnsFailed, "no such host");
+        Box::pin(std::future::ready(answer.ok_or_else(unknown)))
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_found_by_the_resolver_that_was_given_and_addresses_need_none() {
+    local(async {
+        let server = Server::start(Manner::Keep).await;
+        let port = server.url.parse::<http::Uri>().unwrap().port_u16().unwrap();
+        // Nobody listens at the first address.
+        let local = vec![IpAddr::from([127, 0, 0, 77]), IpAddr::from([127, 0, 0, 1])];
+        let hosts = vec![("orders.test", local), ("empty.test", Vec::new())];
+        let known = Arc::new(Known { hosts, asked: AtomicUsize::new(0) });
+        let client = Client::new(Options::default(), known.clone(), None);
+        let url = |host: &str| format!("http://{host}:{port}/x");
+        for _ in 0..3 {
+            assert_eq!(ask(&client, Method::GET, &url("Orders.Test")).await, Ok(200));
+        }
+        assert_eq!((server.counts(), known.asked.load(Relaxed)), ((1, 3), 1));
+        assert_eq!(ask(&client, Method::GET, &server.url).await, Ok(200));
+        assert_eq!(known.asked.load(Relaxed), 1, "an address is looked up nowhere");
+        for host in ["empty.test", "other.test"] {
+            assert_eq!(ask(&client, Method::GET, &url(host)).await, Err(Reason::DnsFailed));
+        }
+        let secure = url("orders.test").replace("http:", "https:");
+        assert_eq!(ask(&client, Method::GET, &secure).await, Err(Reason::Misconfigured));
+    })
+    .await;
 }

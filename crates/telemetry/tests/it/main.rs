@@ -1,6 +1,5 @@
-//! The room from outside: a scrape, a log on disk, and a collector on a socket.
+//! The room from outside: a scrape, and a log on disk.
 #![allow(clippy::unwrap_used)]
 
 mod access;
-mod otlp;
 mod scrape;

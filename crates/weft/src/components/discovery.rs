@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use weft_discovery::{
-    Endpoint, Services, endpoint::Verdict, health::NetProbe, resolve::Hickory, services::Prepared,
-    source::State,
+    Endpoint, Services, endpoint::Verdict, health::NetProbe, services::Prepared, source::State,
 };
 use weft_kernel::{Rng, SystemClock, Tick};
 use weft_net::Stop;
@@ -36,9 +34,8 @@ impl Component for Discovery {
         Some(&plan.proxy.services)
     }
 
-    async fn open(_plan: &[Service], _host: &Host, (): &()) -> anyhow::Result<Self> {
-        let lookup = Hickory::system().context("the resolver configuration cannot be read")?;
-        let (lookup, probe) = (Arc::new(lookup), Arc::new(NetProbe));
+    async fn open(_plan: &[Service], host: &Host, (): &()) -> anyhow::Result<Self> {
+        let (lookup, probe) = (Arc::new(host.dns.clone()), Arc::new(NetProbe));
         let services = Services::new(Arc::new(SystemClock), lookup, probe, Rng::from_entropy());
         Ok(Self { services: Arc::new(services) })
     }

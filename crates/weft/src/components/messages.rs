@@ -103,7 +103,9 @@ impl Component for Messages {
             .map_err(described)
             .context("AMQP")?;
         let hooks = Hooks {
-            outside: Some(Arc::new(outside::Callbacks::new().context("callbacks")?)),
+            outside: Some(Arc::new(
+                outside::Callbacks::new(host.dns.clone()).context("callbacks")?,
+            )),
             upkeep: Some(Arc::new(Kept(ledger.clone()))),
         };
         let desk = Desk::open(broker.clone(), host.workers, hooks, host.stop.clone())

@@ -1,12 +1,16 @@
 //! Telemetry as a component: who is told of requests, and how that gets out.
 
+mod collector;
+
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_net::Stop;
 use weft_proxy::Observers;
 use weft_telemetry::{access, metrics::Shards, otlp, span, trace::Sampler};
 
+pub use self::collector::Collector;
 use crate::{
     component::{Component, Host, NoNoun},
     config::{Plan, plan},
@@ -57,7 +61,10 @@ impl Component for Telemetry {
             None => (None, None),
             Some(otlp) => {
                 let (sender, queue) = span::queue(SPANS_MAX, metrics.spans());
-                (Some(sender), Some(otlp::Exporter::new(otlp.clone(), queue)?))
+                let collector = Collector::new(otlp, Arc::new(host.dns.clone()))
+                    .with_context(|| format!("trace exporter {}", otlp.endpoint))?;
+                let exporter = otlp::Exporter::new(otlp.clone(), queue, Arc::new(collector))?;
+                (Some(sender), Some(exporter))
             }
         };
         let observers = Observers {

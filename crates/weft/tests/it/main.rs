@@ -31,6 +31,7 @@ mod message_sockets;
 mod messages;
 mod nouns;
 mod options;
+mod otlp;
 mod plain;
 mod proxy_protocol;
 mod push;

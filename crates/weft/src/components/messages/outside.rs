@@ -4,9 +4,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
+use weft_discovery::resolve::Hickory;
 use weft_identity::client::ClientOptions;
 use weft_kernel::{Error, Reason, Result, SystemClock};
-use weft_net::client::{Client, Options, Version};
+use weft_net::client::{Client, Options, Tls, Version};
 use weft_wire::Fields;
 
 /// The time for one callback.
@@ -18,10 +19,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Callbacks(Client);
 
 impl Callbacks {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(super) fn new(dns: Hickory) -> anyhow::Result<Self> {
         let options = ClientOptions::default();
         let trust = weft_identity::client::Client::new(options, Arc::new(SystemClock))?;
-        Ok(Self(Client::new(Options::default(), move || trust.config())))
+        let tls: Tls = Box::new(move || trust.config());
+        Ok(Self(Client::new(Options::default(), Arc::new(dns), Some(tls))))
     }
 
     async fn tell(&self, url: &str, fields: Fields, body: Bytes) -> Result<u16> {

@@ -1,8 +1,13 @@
 //! Sends a small trace to a collector and prints what was counted: `export_spans ENDPOINT grpc|http`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use weft::components::Collector;
 use weft_kernel::Rng;
+use weft_net::client::System;
 use weft_telemetry::{
     log,
     metrics::{Registry, Shards},
@@ -22,7 +27,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let registry = Registry::new(Shards::new(1), env!("CARGO_PKG_VERSION"));
     let (sender, queue) = span::queue(span::QUEUE_DEFAULT, registry.spans());
-    let exporter = Exporter::new(Options { endpoint, protocol, ..Options::default() }, queue)?;
+    let options = Options { endpoint, protocol, ..Options::default() };
+    let collector = Collector::new(&options, Arc::new(System))?;
+    let exporter = Exporter::new(options, queue, Arc::new(collector))?;
 
     let mut rng = Rng::from_entropy();
     let server = Sampler::ratio(1.0).start(&Context::default(), &mut rng);

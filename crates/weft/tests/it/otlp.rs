@@ -14,6 +14,8 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
+use weft::components::Collector as Transport;
+use weft_net::client::System;
 use weft_telemetry::{
     metrics::SpanMeter,
     otlp::{Exporter, Options, Protocol},
@@ -204,7 +206,8 @@ fn start(options: Options) -> Running {
     let meter = SpanMeter::default();
     let (sender, queue) = span::queue(100, meter.clone());
     let (stop, stopped) = oneshot::channel();
-    let exporter = Exporter::new(options, queue).unwrap();
+    let transport = Transport::new(&options, Arc::new(System)).unwrap();
+    let exporter = Exporter::new(options, queue, Arc::new(transport)).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(exporter.run(async { drop(stopped.await) }));
     Running { sender, meter, stop, tasks }

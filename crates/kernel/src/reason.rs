@@ -66,6 +66,16 @@ reasons! {
     NoRoute = "no_route", NotFound, Caller, No, "destination_not_found";
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", MethodNotAllowed, Caller, No, "http_request_denied";
+    /// The token is missing or wrong.
+    Unauthenticated = "unauthenticated", Unauthenticated, Caller, No, "http_request_denied";
+    /// The token does not have the permission that the operation needs.
+    PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";
+    /// A web page, or a request for a host name, may not use an API that has no token.
+    OriginDenied = "origin_denied", Denied, Caller, No, "http_request_denied";
+    /// Nothing has this name.
+    NotFound = "not_found", NotFound, Caller, No, "destination_not_found";
+    /// The state of what was named does not allow it.
+    Conflict = "conflict", Conflict, Caller, No, "http_request_denied";
     /// The request breaks the grammar or the framing rules of its protocol.
     MalformedRequest = "malformed_request", Invalid, Caller, No, "http_request_error";
     /// What was asked for needs another protocol, or another version of it.

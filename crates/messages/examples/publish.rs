@@ -6,10 +6,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use weft_api::{Request, Response};
 use weft_broker::Broker;
 use weft_kernel::{Rng, SystemClock};
 use weft_ledger::{Ledger, Options};
-use weft_messages::{Desk, Hooks, Request, Response, Surface};
+use weft_messages::{Desk, Hooks, Surface};
 use weft_net::Stop;
 use weft_wire::Method;
 

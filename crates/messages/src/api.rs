@@ -1,5 +1,4 @@
-//! The API of topics, queues, subscriptions, schedules and operations: one table, from which requests
-//! are answered and the OpenAPI document is made.
+//! The API of topics, queues, subscriptions, schedules and operations: rows of the one table ([`weft_api`]).
 //!
 //! An operation takes a request whose body has been read and gives a response that is whole, a stream or
 //! a WebSocket; who carries the bytes is none of its business. Nothing in a request that is not
@@ -9,6 +8,7 @@ mod ask;
 mod browse;
 mod engines;
 mod ledger;
+pub mod nouns;
 mod offer;
 mod operations;
 pub(crate) mod publish;
@@ -20,21 +20,15 @@ mod settle;
 mod socket;
 mod stream;
 mod subscriptions;
-mod table;
 mod topics;
 
-use std::{future::Future, pin::Pin};
-
-use weft_kernel::{Error, Reason, Result};
+use weft_api::{Names, Operation, Row, router};
+use weft_kernel::Result;
 use weft_wire::Method;
 
 pub(crate) use self::ask::Ask;
 pub use self::offer::OPERATIONS;
-use self::table::{Line, Names};
-use crate::{
-    response::Response,
-    schema::{Parameter, Shape},
-};
+use crate::{desk::Desk, response::Response};
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,52 +39,10 @@ pub enum Surface {
     Route,
 }
 
-/// One operation.
-pub struct Operation {
-    /// Its name.
-    pub id: &'static str,
-    /// Its method.
-    pub method: &'static str,
-    /// Its path, with `{name}` in place of names.
-    pub path: &'static str,
-    /// What it does, in a sentence.
-    pub about: &'static str,
-    /// The parameters of its query.
-    pub query: &'static [Parameter],
-    /// The media types of the body it takes, each with its shape; none if it takes no body.
-    pub takes: &'static [(&'static str, &'static Shape)],
-    /// The statuses of answers that went well, each with its media type if it has a body.
-    pub gives: &'static [(u16, Option<&'static str>)],
-    /// The largest body that it takes, in bytes.
-    pub body_bytes_max: usize,
-    /// Whether it is offered on the admin API alone.
-    pub admin_only: bool,
-    pub(crate) handler: Handler,
-}
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
-pub(crate) type Handler = for<'a> fn(Ask<'a>) -> Answer<'a>;
-
-impl std::fmt::Debug for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.method, self.path)
-    }
-}
-
-impl Line for Operation {
-    fn method(&self) -> &'static str {
-        self.method
-    }
-
-    fn path(&self) -> &'static str {
-        self.path
-    }
-}
-
 /// An operation that was found for a request.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
-    pub(crate) operation: &'static Operation,
+    pub(crate) row: &'static Row<Desk>,
     pub(crate) names: Names<'a>,
 }
 
@@ -100,22 +52,9 @@ pub(crate) fn find<'a>(
     method: &Method,
     path: &'a str,
 ) -> Result<Found<'a>, Box<Response>> {
-    let nothing = || {
-        let error =
-            Error::new(Reason::NoRoute, "see the reference of the messages API for what there is");
-        Box::new(Response::problem(&error))
-    };
-    match table::find(OPERATIONS, method, path) {
-        Err(error) => Err(Box::new(Response::problem(&error))),
-        Ok(table::Found::Nothing) => Err(nothing()),
-        Ok(table::Found::OtherMethods(allow)) => Err(Box::new(Response::not_allowed(&allow))),
-        Ok(table::Found::One(operation, _))
-            if operation.admin_only && surface != Surface::Admin =>
-        {
-            Err(nothing())
-        }
-        Ok(table::Found::One(operation, names)) => Ok(Found { operation, names }),
-    }
+    let offered = |operation: &Operation| surface == Surface::Admin || !operation.admin_only;
+    let rows = OPERATIONS.iter().filter(|row| offered(&row.operation));
+    router::route(rows, method, path).map(|(row, names)| Found { row, names })
 }
 
 #[cfg(test)]
@@ -124,15 +63,15 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        let mut ids: Vec<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
+        let mut ids: Vec<_> = OPERATIONS.iter().map(|row| row.operation.id).collect();
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), OPERATIONS.len());
-        for operation in OPERATIONS {
+        for operation in OPERATIONS.iter().map(|row| &row.operation) {
             let path = operation.path.replace("{topic}", "a").replace("{queue}", "a");
             let path = path.replace("{name}", "a").replace("{id}", "a").replace("{position}", "1");
             let found = find(Surface::Admin, &Method::of(operation.method), &path).unwrap();
-            assert_eq!(found.operation.id, operation.id, "{operation:?}");
+            assert_eq!(found.row.operation.id, operation.id, "{operation:?}");
             assert!(operation.about.ends_with('.'), "{operation:?}");
             assert_eq!(!operation.takes.is_empty(), operation.body_bytes_max > 0, "{operation:?}");
             let on_route = find(Surface::Route, &Method::of(operation.method), &path).is_ok();

@@ -19,7 +19,7 @@ use weft_net::{Stop, Tasks};
 use weft_proxy::{Local, Origin};
 
 use crate::{
-    api::{self, Ask, Found, Surface},
+    api::{self, Found, Surface},
     later::{self, Id, Outside, Shelf},
     push::{Push, drive},
     request::Request,
@@ -228,30 +228,18 @@ impl Desk {
     /// Answers a request of the API; whatever goes wrong is told as a problem.
     pub async fn answer(&self, surface: Surface, request: Request) -> Response {
         match api::find(surface, &request.method, &request.path) {
-            Ok(found) if request.body.len() > found.operation.body_bytes_max => {
-                let say = match found.operation.body_bytes_max {
-                    0 => "this operation takes no body".to_owned(),
-                    most => format!("the body is larger than {most} bytes"),
-                };
-                Response::problem(&Error::new(Reason::BodyTooLarge, say))
-            }
             Ok(found) => self.answer_found(found, &request).await,
             Err(refusal) => *refusal,
         }
     }
 
-    /// Answers a request whose operation is known, and whose body is not larger than that takes.
+    /// Answers a request whose operation is known.
     pub(crate) async fn answer_found<'a>(
         &'a self,
         found: Found<'a>,
         request: &'a Request,
     ) -> Response {
-        let ask = Ask { desk: self, names: found.names, request };
-        let answer = match (found.operation.handler)(ask).await {
-            Ok(response) => response,
-            Err(error) => Response::problem(&error),
-        };
-        answer.headless(&request.method)
+        found.row.answer(self, found.names, request).await
     }
 
     pub(crate) fn broker(&self) -> &Broker {

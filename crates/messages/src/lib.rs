@@ -2,7 +2,7 @@
 //!
 //! The binary registers [`Targets`], which routes are bound to, opens a [`Desk`] on a broker for them, and
 //! lets each worker [`begin`](Desk::begin). The API is one table
-//! ([`OPERATIONS`]) over a neutral [`Request`] and [`Response`], so that the admin server and every route
+//! ([`OPERATIONS`]) of rows of [`weft_api`], so that the admin server and every route
 //! answer with the very same code ([`Desk::answer`]).
 //!
 //! Invariants: what is answered as published is kept at the level that the answer names; what is handed
@@ -11,28 +11,23 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: [`request`], [`response`], `desk`, `target`; [`schema`], [`settings`]; the API from `api` on; `push`; `later`.
+//! Reading order: `desk`, `target`; [`settings`]; the API from `api` on; `push`; `later`.
 
 mod api;
 mod desk;
 mod event;
 mod later;
 mod push;
-mod query;
-pub mod request;
-pub mod response;
 #[cfg(test)]
 mod rig;
-pub mod schema;
 pub mod settings;
 mod sse;
 mod target;
-mod time;
 
-pub use api::{OPERATIONS, Operation, Surface};
+use weft_api::{body, query, request, response, schema, time};
+
+pub use api::{OPERATIONS, Surface, nouns};
 pub use desk::{Declared, Desk, Hooks, Upkeep};
 pub use later::Outside;
 pub use push::{Push, Sender};
-pub use request::Request;
-pub use response::{Chunks, Content, Duplex, Response, Session};
 pub use target::{Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, RespondAsync, Targets, To};

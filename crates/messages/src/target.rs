@@ -243,7 +243,7 @@ impl Desk {
         };
         let response = match api::find(Surface::Route, &request.method, &request.path) {
             Ok(found) => {
-                request.body = body.collect(found.operation.body_bytes_max).await?;
+                request.body = body.collect(found.row.operation.body_bytes_max).await?;
                 self.answer_found(found, &request).await
             }
             Err(refusal) => *refusal,

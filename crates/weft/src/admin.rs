@@ -1,21 +1,20 @@
-//! The admin API: looks at a running node and steers it.
+//! The admin API: the socket on which the table of operations is offered, and who may use it.
 //!
-//! It is served on the control runtime, so that no scrape or question ever meets a request. One table of
-//! operations makes the router and the OpenAPI document. What was not done is told as problem+json.
+//! It is served on the control runtime, so that no scrape or question ever meets a request. What is offered
+//! is the node's own rows (`operations`) and those of the components, in one [`weft_api::Table`].
 //!
-//! Invariants: a body has at most [`BODY_BYTES_MAX`] and ends in time; at most [`CONNECTIONS_MAX`] requests
-//! are answered at once on a few more connections, and connections without a request keep nobody out; with a token, everything but liveness and readiness needs it; without one, what
-//! only a browser sends is refused; no secret is ever shown.
+//! Invariants: a body is as large as its operation says and ends in time; at most [`CONNECTIONS_MAX`] requests
+//! are answered at once on a few more connections, and connections without a request keep nobody out; with a
+//! token, everything but liveness and readiness needs one that has the permission of the operation; without
+//! one, what only a browser sends is refused; no secret is ever shown.
 //!
-//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `seats`, `body`, `problem`,
-//! `openapi`.
+//! Reading order: `operations`, [`view`], [`explain`](mod@explain), `guard`, `seats`, `body`, `handover`.
 
 mod body;
 pub mod explain;
 mod guard;
-mod openapi;
+mod handover;
 mod operations;
-pub(crate) mod problem;
 mod seats;
 pub mod view;
 
@@ -24,13 +23,12 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use axum::{Router, response::IntoResponse, response::Response};
-use http::Request;
+use bytes::Bytes;
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::http1,
@@ -42,18 +40,20 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::JoinSet,
 };
-use tower::ServiceExt as _;
-use weft_kernel::Code;
+use weft_api::{Part, Response, Table, Tokens, openapi};
+use weft_kernel::{Error, Reason};
 use weft_net::Address;
+use weft_wire::Method;
 
+pub(crate) use self::operations::no;
+pub use self::operations::{LISTENER, OPERATIONS, ROUTE};
 use self::{
-    problem::Problem,
+    handover::{Handover, Payload},
+    operations::Admin,
     seats::{Answering, Seat, Seats, Turn},
 };
-use crate::{components::Handover, config::leaf::Secret, node::Node};
+use crate::node::Node;
 
-/// The most bytes of a request body.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The most requests at once that are no probes, fewer where the process may open few files.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a header section to arrive, also on a connection that is kept.
@@ -139,14 +139,36 @@ pub fn adopt(address: &Address, socket: OwnedFd) -> Option<Listener> {
     }
 }
 
+/// Everything that a node offers.
+fn table(node: &Arc<Node>) -> Table {
+    let document = Arc::new(OnceLock::new());
+    let own = Admin { node: node.clone(), document: document.clone() };
+    let mut parts = vec![Part::new(OPERATIONS, own)];
+    parts.extend(node.components.parts(node));
+    let table = Table::new(parts);
+    let written = openapi::document(INFO, table.operations()).to_string();
+    // It is set here alone.
+    let _ = document.set(Bytes::from(written));
+    table
+}
+
+/// The head of the OpenAPI document.
+const INFO: openapi::Info = openapi::Info {
+    title: "Weft admin API",
+    version: env!("CARGO_PKG_VERSION"),
+    description: "Looks at a running node and steers it. What was not done is told as problem+json (RFC 9457). \
+                  `x-weft-permission` is the permission that a token needs for an operation.",
+};
+
 /// Serves the admin API until `stop` is ready, and what is then under way a little longer.
 pub async fn serve(
     node: Arc<Node>,
     listener: Listener,
-    token: Option<Secret>,
+    tokens: Tokens,
     stop: impl Future<Output = ()>,
 ) {
-    let router = operations::router(node);
+    let offered = Arc::new(Offered { table: table(&node), tokens });
+    drop(node);
     let mut seats = Seats::new(CONNECTIONS_MAX, weft_net::descriptors::admin_max());
     let left = seats.left();
     let mut connections = JoinSet::new();
@@ -160,7 +182,7 @@ pub async fn serve(
             accepted = listener.accept(), if !full => match accepted {
                 Ok(connection) => {
                     let seat = seats.seat();
-                    let served = converse(connection, router.clone(), token.clone(), seat.clone());
+                    let served = converse(connection, offered.clone(), seat.clone());
                     seats.take(seat, connections.spawn(served));
                 }
                 Err(error) => {
@@ -175,33 +197,23 @@ pub async fn serve(
     let _ = tokio::time::timeout(STOP_TIME, ended).await;
 }
 
+/// What is offered, and to whom.
+struct Offered {
+    table: Table,
+    tokens: Tokens,
+}
+
 /// Answers the requests of one connection.
-async fn converse(
-    connection: Box<dyn Connection>,
-    router: Router,
-    token: Option<Secret>,
-    seat: Arc<Seat>,
-) {
+async fn converse(connection: Box<dyn Connection>, offered: Arc<Offered>, seat: Arc<Seat>) {
     let handover = Handover::default();
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(handover.clone());
-        let refused = refuse(&request, token.as_ref());
-        let (router, seat) = (router.clone(), seat.clone());
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (offered, seat, handover) = (offered.clone(), seat.clone(), handover.clone());
         async move {
             let turn = seat.turn();
             if request.body().is_end_stream() {
                 turn.begin();
             }
-            let (response, place) = match refused {
-                Some(response) => (response, None),
-                None if operations::is_probe(request.uri().path()) => {
-                    (answer(router, request, &turn).await, None)
-                }
-                None => match seat.place().await {
-                    Some(place) => (answer(router, request, &turn).await, Some(place)),
-                    None => (busy(), None),
-                },
-            };
+            let (response, place) = answer(&offered, request, &seat, &turn, &handover).await;
             turn.begin();
             Ok::<_, Infallible>(response.map(|body| Answering { body, turn, _place: place }))
         }
@@ -225,30 +237,48 @@ async fn converse(
     }
 }
 
-/// Has the operation answer that a request is for.
-async fn answer(router: Router, request: Request<Incoming>, turn: &Arc<Turn>) -> Response {
-    let request = request.map(|body| body::Timed::new(body, turn.clone()));
-    let answered: Result<Response, Infallible> = router.oneshot(request).await;
-    answered.unwrap_or_else(|never| match never {})
+/// Has the operation answer that a request is for, if it may be asked.
+async fn answer(
+    offered: &Offered,
+    request: http::Request<Incoming>,
+    seat: &Arc<Seat>,
+    turn: &Arc<Turn>,
+    handover: &Handover,
+) -> (http::Response<Payload>, Option<tokio::sync::OwnedSemaphorePermit>) {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let method = Method::of(parts.method.as_str());
+    let is_head = method == Method::Head;
+    let whole = |response: Response| handover::response(response.headless(&method), is_head, None);
+    let found = offered.table.find(&method, &path);
+    let operation = found.as_ref().ok().map(|found| found.operation);
+    if let Err(refused) = guard::check(&parts, operation, &offered.tokens) {
+        return (whole(refused), None);
+    }
+    let found = match found {
+        Ok(found) => found,
+        Err(refused) => return (whole(*refused), None),
+    };
+    let place = match found.operation.probe {
+        true => None,
+        false => match seat.place().await {
+            Some(place) => Some(place),
+            None => return (whole(busy()), None),
+        },
+    };
+    let body = body::Timed::new(body, turn.clone());
+    let body = match handover::whole(found.operation, body).await {
+        Ok(body) => body,
+        Err(error) => return (whole(Response::problem(&error)), place),
+    };
+    let (request, upgrade) = handover::request(&mut parts, method.clone(), body);
+    let response = found.answer(&request).await;
+    let upgrade = upgrade.map(|upgrade| (upgrade, handover));
+    (handover::response(response, is_head, upgrade), place)
 }
 
 /// The answer to one too many.
 fn busy() -> Response {
     let say = format!("{CONNECTIONS_MAX} requests to the admin API are under way");
-    Problem::new(Code::Overloaded, say).into_response()
-}
-
-/// The answer to who may not ask.
-fn refuse(request: &Request<Incoming>, token: Option<&Secret>) -> Option<Response> {
-    let headers = request.headers();
-    if headers.get_all(http::header::HOST).iter().nth(1).is_some() {
-        let problem = Problem::new(Code::Invalid, "the field Host is there more than once");
-        return Some(problem.into_response());
-    }
-    if operations::is_open(request.uri().path()) {
-        return None;
-    }
-    let host = request.uri().authority().map(http::uri::Authority::as_str);
-    let checked = guard::check(headers, host, token.map(Secret::reveal));
-    checked.err().map(IntoResponse::into_response)
+    Response::problem(&Error::new(Reason::Overload, say))
 }

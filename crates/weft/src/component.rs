@@ -15,16 +15,15 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use axum::{extract::Request, response::IntoResponse as _, response::Response};
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
-use serde_json::{Map, Value};
+use weft_api::{Part, Row};
 use weft_discovery::resolve::Hickory;
-use weft_kernel::{Code, Result};
+use weft_kernel::Result;
 use weft_net::Stop;
 use weft_proxy::{Handlers, InternalClient, Local};
 use weft_telemetry::metrics::{self, Writer};
 
-use crate::{admin::problem::Problem, config::Plan};
+use crate::{config::Plan, node::Node};
 
 /// A future that goes to whatever thread polls it.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -58,6 +57,8 @@ pub trait Component: Send + Sync + Sized + 'static {
     /// What of it routes and listeners can name. It is there before the component, so that a configuration
     /// can be refused without anything having been opened.
     type Locals: Default + Send + Sync;
+    /// What its operations operate.
+    type Api: Send + Sync + 'static;
     /// Its nouns on the command line.
     type Noun: Noun;
 
@@ -128,22 +129,13 @@ pub trait Component: Send + Sync + Sized + 'static {
         let _ = to;
     }
 
-    /// Whether a path of the admin API is one of its operations.
-    fn has_operation(path: &str) -> bool {
-        let _ = path;
-        false
+    /// Its operations: rows of the one table.
+    fn operations() -> &'static [Row<Self::Api>] {
+        &[]
     }
 
-    /// Answers one of its operations.
-    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send {
-        let _ = request;
-        async { Problem::new(Code::NotFound, "there is nothing here").into_response() }
-    }
-
-    /// Adds its operations to the paths of the OpenAPI document.
-    fn describe(paths: &mut Map<String, Value>) {
-        let _ = paths;
-    }
+    /// What its operations operate.
+    fn api(self: &Arc<Self>, node: &Arc<Node>) -> Self::Api;
 
     /// Writes what waits to be kept, and lets go of everything; nothing is asked of it any more. May be
     /// called more than once.
@@ -249,10 +241,8 @@ pub trait Member: Send + Sync {
     fn health(&self) -> Result<()>;
     /// Tells a scrape how it is.
     fn measure(&self, to: &mut Writer);
-    /// Answers a request of the admin API, or gives back one that is not its own.
-    fn answer<'a>(&'a self, request: Request) -> Result<Pending<'a, Response>, Box<Request>>;
-    /// Adds its operations to the OpenAPI document, if it is there.
-    fn describe(&self, paths: &mut Map<String, Value>);
+    /// Its rows of the table of operations.
+    fn part(&self, node: &Arc<Node>) -> Part;
     /// Lets go of everything.
     fn close(&self);
 }
@@ -305,22 +295,10 @@ impl<C: Component> Member for Slot<C> {
         }
     }
 
-    fn answer<'a>(&'a self, request: Request) -> Result<Pending<'a, Response>, Box<Request>> {
-        if !C::has_operation(request.uri().path()) {
-            return Err(Box::new(request));
-        }
-        Ok(match self.get() {
-            Some(component) => Box::pin(component.answer(request)),
-            None => {
-                let absent = Problem::new(Code::NotFound, C::ABSENT).into_response();
-                Box::pin(std::future::ready(absent))
-            }
-        })
-    }
-
-    fn describe(&self, paths: &mut Map<String, Value>) {
-        if self.get().is_some() {
-            C::describe(paths);
+    fn part(&self, node: &Arc<Node>) -> Part {
+        match self.get() {
+            Some(component) => Part::new(C::operations(), component.api(node)),
+            None => Part::absent(C::operations(), C::ABSENT),
         }
     }
 
@@ -338,7 +316,6 @@ mod tests {
         sync::atomic::{AtomicU32, Ordering},
     };
 
-    use axum::body::Body;
     use weft_telemetry::metrics::Shards;
 
     use super::*;
@@ -355,6 +332,7 @@ mod tests {
         type Ready = u32;
         type Fixed = Option<Admin>;
         type Locals = ();
+        type Api = ();
         type Noun = NoNoun;
 
         const ABSENT: &'static str = "there is no fake";
@@ -390,9 +368,7 @@ mod tests {
             Ok(())
         }
 
-        fn has_operation(path: &str) -> bool {
-            path == "/v1/fake"
-        }
+        fn api(self: &Arc<Self>, _node: &Arc<Node>) {}
     }
 
     fn plan(yaml: &str) -> Plan {
@@ -404,10 +380,6 @@ mod tests {
         let metrics = metrics::Registry::new(Shards::new(1), "test");
         let internal = InternalClient::new(weft_proxy::internal::Options::default());
         Host { workers: 1, metrics, stop: Stop::new(), internal, dns: Hickory::system().unwrap() }
-    }
-
-    fn ask(path: &str) -> Request {
-        Request::get(path).body(Body::empty()).unwrap()
     }
 
     #[tokio::test]
@@ -422,9 +394,6 @@ mod tests {
         slot.commit(ready).await.unwrap();
         assert!(slot.health().is_ok() && slot.run(Stop::new()).is_none());
         assert_eq!(slot.awaits_restart(&plan("admin: on")), ["fake"]);
-        let answer = slot.answer(ask("/v1/fake")).unwrap_or_else(|_other| panic!("it is its own"));
-        assert_eq!(answer.await.status(), 404);
-        assert!(slot.answer(ask("/v1/other")).is_err());
     }
 
     #[tokio::test]

@@ -3,21 +3,19 @@
 //! It reads from the top: what stands on another stands before it. They open from the bottom, those that
 //! need something for themselves alone at last; and they commit, stop and close from the top.
 
-mod discovery;
+pub mod discovery;
 mod messages;
 mod telemetry;
 
-use std::{process::ExitCode, rc::Rc};
+use std::{process::ExitCode, rc::Rc, sync::Arc};
 
-use axum::{extract::Request, response::Response};
-use serde_json::{Map, Value};
 use tokio::task::JoinSet;
+use weft_api::{Operation, Part};
 use weft_kernel::Result;
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
 
-pub(crate) use self::messages::{Handover, name_schema};
 pub use self::{
     discovery::Discovery,
     messages::Messages,
@@ -26,6 +24,7 @@ pub use self::{
 use crate::{
     component::{Component, Host, Member, Noun as _, Slot},
     config::Plan,
+    node::Node,
 };
 
 /// Makes of the list what must know the type of each: its place, what it prepares, its nouns.
@@ -71,6 +70,13 @@ macro_rules! components {
             /// The components that a first configuration asks for; none is open yet.
             pub fn new(plan: &Plan) -> Self {
                 Self { $($name: Slot::new(plan),)* }
+            }
+
+            /// Every operation that some component has, whether it runs or not.
+            pub fn operations() -> Vec<&'static Operation> {
+                let mut all = Vec::new();
+                $(all.extend($Component::operations().iter().map(|row| &row.operation));)*
+                all
             }
 
             fn all(&self) -> impl DoubleEndedIterator<Item = &dyn Member> {
@@ -175,20 +181,9 @@ impl Components {
         self.all().for_each(|member| member.measure(to));
     }
 
-    /// Answers a request of the admin API; `None` if it is nobody's.
-    pub async fn answer(&self, mut request: Request) -> Option<Response> {
-        for member in self.all() {
-            match member.answer(request) {
-                Ok(answer) => return Some(answer.await),
-                Err(other) => request = *other,
-            }
-        }
-        None
-    }
-
-    /// Adds their operations to the paths of the OpenAPI document.
-    pub fn describe(&self, paths: &mut Map<String, Value>) {
-        self.all().for_each(|member| member.describe(paths));
+    /// Their rows of the table of operations.
+    pub fn parts(&self, node: &Arc<Node>) -> Vec<Part> {
+        self.all().map(|member| member.part(node)).collect()
     }
 
     /// Lets go of what one process alone can have, so that a successor gets it.

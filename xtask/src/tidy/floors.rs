@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("broker", 3),
     ("events", 3),
     ("proxy", 4),
+    ("api", 4),
     ("gateway", 5),
     ("mesh", 5),
     ("compose", 5),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use weft_broker::{Key, Queue, Source, Subscription, Topic};
 use weft_kernel::{Error, Reason, Result};
 
-use super::table::Names;
 use crate::{
+    body,
     desk::{Desk, is_declared},
     query::Query,
     request::Request,
@@ -16,6 +16,7 @@ use crate::{
     schema::text,
     settings,
 };
+use weft_api::{Body, Names};
 
 /// A request, the names in its path, and the desk that it is asked at.
 pub(crate) struct Ask<'a> {
@@ -27,8 +28,19 @@ pub(crate) struct Ask<'a> {
     pub(crate) request: &'a Request,
 }
 
+impl<'a> From<weft_api::Ask<'a, Desk>> for Ask<'a> {
+    fn from(ask: weft_api::Ask<'a, Desk>) -> Self {
+        Self { desk: ask.state, names: ask.names, request: ask.request }
+    }
+}
+
 impl<'a> Ask<'a> {
-    /// The query, of which each parameter is to be taken out.
+    /// The body.
+    pub(super) fn body<T: Body>(&self) -> Result<T> {
+        body::read(&self.request.body)
+    }
+
+    /// The query, of which parameters are taken out.
     pub(super) fn query(&self) -> Result<Query<'a>> {
         Query::parse(&self.request.query)
     }
@@ -98,7 +110,6 @@ pub(super) fn list<T>(
 ) -> Result<Response> {
     let mut query = ask.query()?;
     let space = space(&mut query)?;
-    query.done()?;
     let views: Vec<Value> =
         all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
     Response::json(200, &json!({ member: views }))

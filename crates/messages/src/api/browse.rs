@@ -71,7 +71,6 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     let max = query.number("max", 1, MAX)?;
     let wait = query.span("wait", WAIT_MAX)?;
     let filter = query.take("filter").map(Cow::into_owned);
-    query.done()?;
     if (tails || lines) && wait.is_some() || tails && max.is_some() {
         let say = "`wait` is for pages, and `max` for pages and replays";
         return Err(Error::new(Reason::MalformedRequest, say));
@@ -309,7 +308,6 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
     let key = query.take("key");
-    query.done()?;
     let broker = ask.desk.broker();
     let none = || Error::new(Reason::NoMessage, "there is no message yet");
     let mut out = b"{".to_vec();

@@ -9,14 +9,12 @@ use crate::response::Response;
 
 /// `GET /v1/engines`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
     let engine: &dyn Engine = ask.desk.broker();
     Response::json(200, &json!({"engines": [engine.name()]}))
 }
 
 /// `GET /v1/engines/{name}`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
     let name = ask.names.at(0);
     let engine: &dyn Engine = ask.desk.broker();
     if engine.name() != name {

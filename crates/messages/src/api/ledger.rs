@@ -8,14 +8,13 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::Ask;
 use crate::{
+    body::{Body, Nothing},
     response::Response,
     schema::{Member, Object, Shape, text::FOLDER},
-    settings::{self, Body, Nothing},
 };
 
 /// `GET /v1/ledger`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
     let store = ask.desk.broker().store();
     let stats = store.stats();
     Response::json(
@@ -51,8 +50,7 @@ impl Body for Backup {
 
 /// `POST /v1/ledger/backup`
 pub(super) async fn backup(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
-    let asked: Backup = settings::read(&ask.request.body)?;
+    let asked: Backup = ask.body()?;
     let to = Path::new(&asked.to);
     if !to.is_absolute() {
         return Err(Error::new(Reason::MalformedRequest, "`to` is the absolute path of a folder"));
@@ -63,8 +61,7 @@ pub(super) async fn backup(ask: Ask<'_>) -> Result<Response> {
 
 /// `POST /v1/ledger/checkpoint`
 pub(super) async fn checkpoint(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
-    let Nothing {} = settings::read(&ask.request.body)?;
+    let Nothing {} = ask.body()?;
     ask.desk.upkeep()?.checkpoint().await?;
     Ok(Response::empty(204))
 }

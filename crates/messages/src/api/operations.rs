@@ -24,7 +24,6 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let id: Id = ask.names.at(0).parse()?;
     let mut query = ask.query()?;
     let wait = query.span("wait", WAIT_MAX)?;
-    query.done()?;
     let shelf = ask.desk.shelf();
     if ask.request.accepts(EVENT_STREAM) {
         // That there is none is told at once, not in a stream.
@@ -45,13 +44,11 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 
 /// `GET /v1/operations/{id}/result`
 pub(super) async fn result(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
     later::result(ask.desk.shelf(), ask.names.at(0).parse()?).await
 }
 
 /// `DELETE /v1/operations/{id}`
 pub(super) async fn cancel(ask: Ask<'_>) -> Result<Response> {
-    ask.query()?.done()?;
     later::cancel(ask.desk, ask.names.at(0).parse()?).await?;
     Ok(Response::empty(204))
 }

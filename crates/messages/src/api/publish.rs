@@ -60,7 +60,6 @@ pub(super) async fn to_topic(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
     let (event_type, mut wish) = wish(&mut query)?;
-    query.done()?;
     if let Some(expect) = ask.request.text("weft-expected-position") {
         wish.expect = Some(expect.parse().map_err(|error: std::num::ParseIntError| {
             let say = "Weft-Expected-Position is the position that the first message must get";
@@ -79,7 +78,6 @@ pub(super) async fn to_topic(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn to_queue(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     if ask.names.at(0).starts_with(INBOX) {
-        query.done()?;
         return reply(ask);
     }
     let queue = ask.queue(&mut query)?;
@@ -98,7 +96,6 @@ pub(super) async fn to_queue(ask: Ask<'_>) -> Result<Response> {
     };
     wish.ttl = query.span("ttl", SPAN_MAX)?;
     wish.priority = u8::try_from(query.number("priority", 0, 9)?.unwrap_or(0)).unwrap_or(0);
-    query.done()?;
     let least = queue.options().durability;
     if wish.durability.is_some_and(|asked| asked < least) {
         let say = format!("`durability` is at least {}, as the queue says", least.word());

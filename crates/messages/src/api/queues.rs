@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use weft_api::Settings as _;
 use weft_broker::{
     Broker, Burial, Peeked, Queue, QueueOptions, RedriveOptions, Source, State, Target,
 };
@@ -10,6 +11,7 @@ use weft_ledger::Limits;
 
 use super::{Ask, ask, receive};
 use crate::{
+    body::{self, Body},
     desk::is_declared,
     response::{JSON, Response},
     schema::{
@@ -17,7 +19,6 @@ use crate::{
         text::{KEY, NAME},
     },
     settings::{
-        self, Body, Settings,
         queue::QueueSettings,
         schedule::{Destination, TO},
         subscription::{FILTER, FilterSettings},
@@ -49,7 +50,6 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
-    query.done()?;
     Response::json(200, &view(ask.desk.broker(), &queue))
 }
 
@@ -58,8 +58,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
     let change = ask::change(&mut query)?;
-    query.done()?;
-    let settings: QueueSettings = settings::read(&ask.request.body)?;
+    let settings: QueueSettings = ask.body()?;
     let broker = ask.desk.broker();
     if let Ok(was) = broker.queue(&key) {
         let options = was.options();
@@ -68,7 +67,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         broker.declare_queue(&key, own).await?;
         let is = QueueSettings::of(&options);
         if is != settings {
-            settings::refuse(&settings.faults())?;
+            body::refuse(&settings.faults())?;
             ask.may_change(
                 &format!("queue {key}"),
                 ask.desk.declared().queues.contains(&key),
@@ -80,7 +79,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         }
         return Response::json(200, &view(broker, &was));
     }
-    settings::refuse(&settings.faults())?;
+    body::refuse(&settings.faults())?;
     let queue = broker.declare_queue(&key, settings.options()).await?;
     Response::json(201, &view(broker, &queue))
 }
@@ -89,7 +88,6 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
-    query.done()?;
     if ask.desk.declared().queues.contains(&key) {
         return Err(is_declared(&format!("queue {key}")));
     }
@@ -104,7 +102,6 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
     let from = query.number("from", 0, u64::MAX)?.unwrap_or(0);
     let max = query.number("max", 1, PEEK_MAX)?.unwrap_or(100);
     let state = query.take("state");
-    query.done()?;
     if let Some(state) = state.as_deref()
         && !STATES.contains(&state)
     {
@@ -149,7 +146,6 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
-    query.done()?;
     let missing =
         || Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)));
     let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
@@ -166,7 +162,6 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
     let confirm = query.take("confirm");
-    query.done()?;
     if confirm.as_deref() != Some(&*queue.key().name) {
         let say = "to drop every message that nobody holds, say the queue's name: `?confirm=NAME`";
         return Err(Error::new(Reason::MalformedRequest, say));
@@ -209,8 +204,7 @@ enum ToOrQueue {
 pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
-    query.done()?;
-    let asked: RedriveSettings = settings::read(&ask.request.body)?;
+    let asked: RedriveSettings = ask.body()?;
     let broker = ask.desk.broker();
     let target = match asked.to {
         None => None,

@@ -8,10 +8,11 @@ use weft_kernel::{Result, format_duration};
 
 use super::Ask;
 use crate::{
+    body::Body,
     event,
     response::{JSON, Response},
     schema::{Member, Object, Shape},
-    settings::{self, Body, Span},
+    settings::Span,
     time,
 };
 use weft_wire::{cloudevents::json, problem::write_json_string as text};
@@ -50,8 +51,7 @@ impl Body for Wanted {
 pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let source = ask.source(&mut query)?;
-    query.done()?;
-    let wanted: Wanted = settings::read(&ask.request.body)?;
+    let wanted: Wanted = ask.body()?;
     let max = within("max", wanted.max.unwrap_or(32).into(), 1, u64::from(MAX))?;
     let wait = at_most("wait", wanted.wait.map_or(Duration::ZERO, |span| span.0), WAIT_MAX)?;
     let asked = wanted.lease.map(|span| at_most("lease", span.0, LEASE_MAX)).transpose()?;

@@ -28,7 +28,6 @@ pub(super) async fn request(ask: Ask<'_>) -> Result<Response> {
     let timeout = query.span("timeout", TIMEOUT_MAX)?.unwrap_or(TIMEOUT);
     let event_type = query.take("type");
     let key = query.take("key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
-    query.done()?;
     let publish = publish::single(&ask, event_type.as_deref(), key.unwrap_or_default())?;
     let broker = ask.desk.broker();
     let deadline = Deadline::after(broker.clock().now(), timeout);

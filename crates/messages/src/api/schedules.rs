@@ -3,19 +3,18 @@
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use weft_api::Settings as _;
 use weft_broker::{Key, Missed, Publish, Schedule, ScheduleTarget, When};
 use weft_kernel::{Error, Reason, Result, format_duration};
 use weft_wire::cloudevents::Event;
 
 use super::{Ask, ask::space};
 use crate::{
+    body,
     desk::is_declared,
     event,
     response::Response,
-    settings::{
-        self, Settings,
-        schedule::{Destination, ScheduleSettings},
-    },
+    settings::schedule::{Destination, ScheduleSettings},
     time,
 };
 
@@ -28,7 +27,6 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
     let space = space(&mut query)?;
     let after = query.take("after");
     let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100);
-    query.done()?;
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     // One more tells whether there are more.
     let mut all = ask.desk.broker().schedules(&space, after.as_deref(), max + 1).await?;
@@ -46,7 +44,6 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let id = ask.key(&mut query)?;
-    query.done()?;
     Response::json(200, &view(&find(&ask, &id).await?)?)
 }
 
@@ -59,9 +56,8 @@ async fn find(ask: &Ask<'_>, id: &Key) -> Result<Schedule> {
 pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let id = ask.key(&mut query)?;
-    query.done()?;
-    let settings: ScheduleSettings = settings::read(&ask.request.body)?;
-    settings::refuse(&settings.faults())?;
+    let settings: ScheduleSettings = ask.body()?;
+    body::refuse(&settings.faults())?;
     let (target, when) = (settings.to().clone().into(), settings.when()?);
     let body = settings.body()?;
     let mut bits = [0; 16];
@@ -120,7 +116,6 @@ fn unwritten(error: serde_json::Error) -> Error {
 pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let id = ask.key(&mut query)?;
-    query.done()?;
     if ask.desk.declared().schedules.contains(&*id.name) {
         return Err(is_declared(&format!("schedule {id}")));
     }

@@ -12,13 +12,14 @@ use super::{
     receive::{LEASE, LEASE_MAX, at_most, lease_of},
 };
 use crate::{
+    body::Body,
     desk::Desk,
     response::Response,
     schema::{
         Form, Member, Object, Shape,
         text::{ANY, REASON},
     },
-    settings::{self, Body, Span},
+    settings::Span,
 };
 
 /// The most deliveries that are settled at once.
@@ -100,8 +101,7 @@ pub(crate) type Outcome = (String, Result<()>);
 pub(super) async fn settle(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let source = ask.source(&mut query)?;
-    query.done()?;
-    let said: Settlements = settings::read(&ask.request.body)?;
+    let said: Settlements = ask.body()?;
     let mut outcomes = all(ask.desk, &source, said).await?;
     if outcomes.len() == 1
         && let Some((_, Err(error))) = outcomes.pop_if(|(_, outcome)| outcome.is_err())

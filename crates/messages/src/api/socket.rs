@@ -39,11 +39,11 @@ use super::{
     settle::{self, Settlement, Settlements},
 };
 use crate::{
+    body::{self, Body},
     desk::Desk,
     request::Request,
     response::{Content, Duplex, Response, Session},
     schema::{Member, Object, Shape},
-    settings::{self, Body},
     sse::HEARTBEAT,
 };
 
@@ -313,7 +313,7 @@ async fn hear(
     credit: &mut Option<u64>,
     text: &[u8],
 ) -> Result<Option<Vec<u8>>> {
-    let said: Said = settings::read(text)?;
+    let said: Said = body::read(text)?;
     if let Some(more) = said.credit {
         *credit = Some(credit.unwrap_or(0).saturating_add(more));
     }

@@ -27,7 +27,6 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
     let prefetch = query.number("prefetch", 1, PREFETCH_MAX)?.unwrap_or(32);
     let asked = query.span("lease", receive::LEASE_MAX)?;
     let credit = query.number("credit", 0, u32::MAX.into())?;
-    query.done()?;
     let options = ConsumerOptions {
         prefetch: u32::try_from(prefetch).unwrap_or(32),
         lease: asked,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use weft_api::Settings as _;
 use weft_broker::{
     Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions,
     SubscriptionTarget,
@@ -13,13 +14,11 @@ use super::{
     ask::{self, space},
 };
 use crate::{
+    body::{self, Body, Nothing},
     desk::is_declared,
     response::Response,
     schema::{Form, Member, Object, Shape, text::START},
-    settings::{
-        self, Body, Nothing, Settings,
-        subscription::{SubscriptionSettings, start},
-    },
+    settings::subscription::{SubscriptionSettings, start},
     time,
 };
 
@@ -39,7 +38,6 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    query.done()?;
     Response::json(200, &view(ask.desk.broker(), &subscription))
 }
 
@@ -48,8 +46,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let space = space(&mut query)?;
     let change = ask::change(&mut query)?;
-    query.done()?;
-    let settings: SubscriptionSettings = settings::read(&ask.request.body)?;
+    let settings: SubscriptionSettings = ask.body()?;
     let name = ask.names.at(0);
     let key = SubscriptionKey::new(&Key::new(&space, settings.topic())?, name)?;
     let broker = ask.desk.broker();
@@ -96,14 +93,13 @@ fn check(ask: &Ask<'_>, settings: &SubscriptionSettings) -> Result<()> {
     if let Some(push) = settings.push() {
         faults.extend(ask.desk.no_service(&push.service));
     }
-    settings::refuse(&faults)
+    body::refuse(&faults)
 }
 
 /// `DELETE /v1/subscriptions/{name}`
 pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    query.done()?;
     let key = subscription.key();
     if ask.desk.declared().subscriptions.contains(key) {
         return Err(is_declared(&format!("subscription {key}")));
@@ -126,8 +122,7 @@ pub(super) async fn resume(ask: Ask<'_>) -> Result<Response> {
 async fn set_paused(ask: Ask<'_>, paused: bool) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    query.done()?;
-    let Nothing {} = settings::read(&ask.request.body)?;
+    let Nothing {} = ask.body()?;
     let broker = ask.desk.broker();
     broker.pause(subscription.key(), paused).await?;
     Response::json(200, &view(broker, &subscription))
@@ -151,8 +146,7 @@ impl Body for Seek {
 pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    query.done()?;
-    let asked: Seek = settings::read(&ask.request.body)?;
+    let asked: Seek = ask.body()?;
     let text = match &asked.to {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -215,9 +209,8 @@ impl Body for Skip {
 pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    query.done()?;
     let broker = ask.desk.broker();
-    match settings::read(&ask.request.body)? {
+    match ask.body()? {
         Skip::Messages(messages) => {
             let messages = usize::try_from(messages).unwrap_or(usize::MAX);
             broker.skip(&subscription, messages).await?;

@@ -3,16 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, json};
+use weft_api::Settings as _;
 use weft_broker::{Broker, Key, Pattern, Subscription, Topic};
 use weft_kernel::Result;
 
 use super::{Ask, ask};
-use crate::{
-    desk::is_declared,
-    response::Response,
-    settings::{self, Settings, topic::TopicSettings},
-    time,
-};
+use crate::{body, desk::is_declared, response::Response, settings::topic::TopicSettings, time};
 
 /// `GET /v1/topics`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
@@ -31,7 +27,6 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
-    query.done()?;
     let broker = ask.desk.broker();
     Response::json(200, &view(broker, &Readers::of(broker), &topic))
 }
@@ -41,13 +36,12 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
     let change = ask::change(&mut query)?;
-    query.done()?;
-    let settings: TopicSettings = settings::read(&ask.request.body)?;
+    let settings: TopicSettings = ask.body()?;
     let broker = ask.desk.broker();
     if let Ok(was) = broker.topic(&key) {
         let is = TopicSettings::of(&was.options());
         if is != settings {
-            settings::refuse(&settings.faults())?;
+            body::refuse(&settings.faults())?;
             ask.may_change(
                 &format!("topic {key}"),
                 ask.desk.declared().topics.contains(&key),
@@ -59,7 +53,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         }
         return Response::json(200, &view(broker, &Readers::of(broker), &was));
     }
-    settings::refuse(&settings.faults())?;
+    body::refuse(&settings.faults())?;
     let topic = broker.declare_topic(&key, settings.options()).await?;
     Response::json(201, &view(broker, &Readers::of(broker), &topic))
 }
@@ -68,7 +62,6 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
 pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let key = ask.key(&mut query)?;
-    query.done()?;
     if ask.desk.declared().topics.contains(&key) {
         return Err(is_declared(&format!("topic {key}")));
     }

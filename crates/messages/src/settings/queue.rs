@@ -6,8 +6,10 @@ use weft_broker::{
     retry::Backoff,
 };
 
+use weft_api::{Body, Settings};
+
 use super::{
-    AGES_MS, Body, Level, MESSAGE_MAX, Settings, Size, Span, Switch, YEAR_MS, of_broker,
+    AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, YEAR_MS, of_broker,
     topic::{AGE, DURABILITY, dedupe},
 };
 use crate::schema::{Fault, Section, Setting, Shape, text::NAME};

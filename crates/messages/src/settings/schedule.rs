@@ -10,7 +10,9 @@ use weft_broker::{
 };
 use weft_kernel::{Error, Reason, Result, format_duration};
 
-use super::{Body, Settings, Span, YEAR_MS};
+use weft_api::{Body, Settings};
+
+use super::{Span, YEAR_MS};
 use crate::{
     schema::{
         Fault, Form, Member, Object, Section, Setting, Shape,
@@ -356,7 +358,7 @@ impl ScheduleSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::read;
+    use weft_api::body::read;
 
     fn when(text: &str) -> Result<When> {
         read::<ScheduleSettings>(text.as_bytes())?.when()

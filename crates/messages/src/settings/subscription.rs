@@ -10,8 +10,10 @@ use weft_broker::{
 };
 use weft_kernel::{Error, Reason, Result};
 
+use weft_api::{Body, Settings};
+
 use super::{
-    Body, Settings, Span, Switch, YEAR_MS, of_broker,
+    Span, Switch, YEAR_MS, of_broker,
     queue::{
         DEAD_LETTER, LEASE, ORDER, Order, RETRY, Redelivery, dead_letter, dead_letter_setting,
         named,

@@ -6,6 +6,13 @@ use weft_broker::options::{
     SubscriptionTarget, TopicOptions,
 };
 
+use weft_api::{
+    Settings,
+    body::{read, refuse},
+    schema::{self, Section, Shape},
+};
+use weft_kernel::Reason;
+
 use super::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
     topic::TopicSettings, *,

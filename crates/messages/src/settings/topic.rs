@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use weft_broker::options::{self, Dedupe, TopicOptions};
 
-use super::{AGES_MS, Body, Level, MESSAGE_MAX, Settings, Size, Span, Switch, of_broker};
+use weft_api::{Body, Settings};
+
+use super::{AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, of_broker};
 use crate::schema::{Fault, Section, Setting, Shape};
 
 /// When a message is acknowledged.

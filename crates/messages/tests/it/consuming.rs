@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use weft_api::{Content, Request};
 use weft_broker::{Key, MessageBuilder, Publish, Target};
-use weft_messages::{Content, Request};
 use weft_wire::{Method, amqp::Properties};
 
 use crate::node::{Node, data};

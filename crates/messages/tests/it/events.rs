@@ -1,7 +1,7 @@
 //! CloudEvents in their three modes, and bodies that become events.
 
 use serde_json::{Value, json};
-use weft_messages::Request;
+use weft_api::Request;
 use weft_wire::Method;
 
 use crate::node::{Answer, Node};

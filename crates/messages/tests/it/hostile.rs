@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use weft_messages::{OPERATIONS, Request, Surface};
+use weft_api::Request;
+use weft_messages::{OPERATIONS, Surface};
 use weft_wire::Method;
 
 use crate::node::{Answer, Node};
@@ -13,7 +14,7 @@ async fn every_operation_refuses_what_it_does_not_know() {
     node.put("/v1/topics/a", "{}").await.expect(201);
     node.put("/v1/queues/a", "{}").await.expect(201);
     node.put("/v1/subscriptions/a", r#"{"topic": "a"}"#).await.expect(201);
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().map(|row| &row.operation) {
         let path = ["{topic}", "{queue}", "{name}", "{id}"]
             .iter()
             .fold(operation.path.to_owned(), |path, name| path.replace(name, "a"))
@@ -106,7 +107,7 @@ fn no_request_makes_it_panic() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let node = runtime.block_on(Node::new());
     runtime.block_on(async { node.put("/v1/queues/a", "{}").await.expect(201) });
-    let paths: Vec<&str> = OPERATIONS.iter().map(|operation| operation.path).collect();
+    let paths: Vec<&str> = OPERATIONS.iter().map(|row| row.operation.path).collect();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(300));
     let inputs = (
         proptest::sample::select(vec!["GET", "PUT", "POST", "DELETE", "HEAD", "X"]),

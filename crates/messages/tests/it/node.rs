@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
+use weft_api::{Content, Request, Response};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
-use weft_messages::{Content, Desk, Hooks, Request, Response, Surface};
+use weft_messages::{Desk, Hooks, Surface};
 use weft_net::Stop;
 use weft_wire::{Fields, Method};
 

@@ -1,7 +1,7 @@
 //! Queues: looked into, emptied, redriven; schedules; request and reply.
 
 use serde_json::json;
-use weft_messages::Request;
+use weft_api::Request;
 use weft_wire::{Known, Method};
 
 use crate::node::{Answer, Node, data};

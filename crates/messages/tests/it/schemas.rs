@@ -8,10 +8,11 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use serde_json::{Map, Value, json};
-use weft_messages::{
-    OPERATIONS, Operation,
+use weft_api::{
+    Operation,
     schema::{self, Absent, Form, Section, Setting, Shape},
 };
+use weft_messages::OPERATIONS;
 
 use crate::node::Node;
 
@@ -171,7 +172,7 @@ async fn what_a_schema_forbids_is_refused_in_words_and_what_it_allows_is_not() {
         prop::test_runner::TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha),
     );
     let (mut good, mut bad) = (0, 0);
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().map(|row| &row.operation) {
         let Some(shape) = shape_of(operation) else { continue };
         for drawn in 0..DRAWN {
             // Things of its own each time, so that nothing is refused for what was before.

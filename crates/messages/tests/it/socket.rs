@@ -10,7 +10,7 @@ use tokio_tungstenite::{
         protocol::{Role, frame::coding::CloseCode},
     },
 };
-use weft_messages::{Content, Request};
+use weft_api::{Content, Request};
 use weft_wire::{Known, Method};
 
 use crate::node::Node;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use weft_api::{Chunks, Content, Request};
 use weft_ledger::{Durability, Op, Transaction};
-use weft_messages::{Chunks, Content, Request};
 use weft_wire::{Known, Method};
 
 use crate::node::Node;

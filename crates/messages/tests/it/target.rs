@@ -5,15 +5,14 @@ use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use weft_api::Request;
 use weft_discovery::{
     Services,
     health::{Checkup, NetProbe, Probe, ProbeFuture},
     resolve::{Lookup, LookupFuture, Query},
 };
 use weft_kernel::{Name, Result, Rng, SystemClock};
-use weft_messages::{
-    Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, Request, RespondAsync, Targets, To,
-};
+use weft_messages::{Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, RespondAsync, Targets, To};
 use weft_net::{
     Address, Tasks,
     alarm::Alarm,

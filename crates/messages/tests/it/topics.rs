@@ -1,8 +1,9 @@
 //! Topics and subscriptions: declared, published to, read.
 
 use serde_json::json;
+use weft_api::Request;
 use weft_broker::{Key, SubscriptionKey};
-use weft_messages::{Declared, Request};
+use weft_messages::Declared;
 use weft_wire::{Known, Method};
 
 use crate::node::{Answer, Node, data};

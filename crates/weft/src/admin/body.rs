@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{BoxError, body::Bytes};
+use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
-use super::seats::Turn;
+use super::{handover::BoxError, seats::Turn};
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_proxy::{
     plan::{self, Plan, Protocol},
@@ -36,7 +37,7 @@ fn some<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 /// What would become of the request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// Its method.
     pub method: String,
@@ -47,7 +48,7 @@ pub struct Explained {
 }
 
 /// What would become of the request on a listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// The listener.
     pub listener: String,
@@ -62,7 +63,7 @@ pub struct Verdict {
 }
 
 /// The route that a request gets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Won {
     /// The route.
     pub route: String,
@@ -75,7 +76,7 @@ pub struct Won {
 }
 
 /// A match that comes near and loses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Near {
     /// The route.
     pub route: String,

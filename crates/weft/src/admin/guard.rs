@@ -1,56 +1,72 @@
 //! Who may ask the admin API.
 //!
-//! With a token, whoever shows it. Without one the API is reachable from the machine itself alone, and
-//! then the danger is a browser there: a page that posts to it, or whose name was made to resolve to it.
-//! Both are told apart by what a browser always sends.
+//! With tokens, whoever shows one that has the permission. Without one the API is reachable from the machine
+//! itself alone, and then the danger is a browser there: a page that posts to it, or whose name was made to
+//! resolve to it. Both are told apart by what a browser always sends.
 
-use http::{HeaderMap, header};
-use weft_kernel::Code;
+use http::{HeaderMap, header, request::Parts};
+use weft_api::{Operation, Permissions, Response, Tokens};
+use weft_kernel::{Error, Reason, Result};
 
-use super::problem::Problem;
-
-/// Whether a request with this header section may go on; `host` is that of its target, if it names one.
+/// Refuses who may not ask for an operation, or for what is none.
 pub(super) fn check(
-    headers: &HeaderMap,
-    host: Option<&str>,
-    token: Option<&str>,
-) -> Result<(), Problem> {
-    match token {
-        Some(token) => check_token(headers, token),
-        None => check_origin(headers, host),
+    request: &Parts,
+    operation: Option<&Operation>,
+    tokens: &Tokens,
+) -> Result<(), Response> {
+    let headers = &request.headers;
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        let say = "the field Host is there more than once";
+        return Err(Response::problem(&Error::new(Reason::MalformedRequest, say)));
     }
+    let permission = operation.map(|operation| operation.permission);
+    if permission == Some(None) {
+        return Ok(());
+    }
+    let host = request.uri.authority().map(http::uri::Authority::as_str);
+    let has = permissions(headers, host, tokens).map_err(|error| {
+        let response = Response::problem(&error);
+        match error.reason() {
+            Reason::Unauthenticated => response.with("www-authenticate", "Bearer"),
+            _ => response,
+        }
+    })?;
+    let needed = permission.flatten();
+    has.check(needed).map_err(|error| {
+        // RFC 6750 section 3.1.
+        let scope = needed.map_or("", |needed| needed.word());
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+        Response::problem(&error).with("www-authenticate", &challenge)
+    })
 }
 
-fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
+/// What a request with this header section may do; `host` is that of its target, if it names one.
+fn permissions(headers: &HeaderMap, host: Option<&str>, tokens: &Tokens) -> Result<Permissions> {
+    if tokens.is_empty() {
+        return check_origin(headers, host).map(|()| Permissions::ALL);
+    }
     let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     let shown = shown.and_then(|value| {
         let (scheme, shown) = value.split_at_checked("Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(shown.trim_ascii())
     });
-    if shown.is_some_and(|shown| same(shown, token.as_bytes())) {
-        return Ok(());
-    }
-    let detail = "send the token of the admin API as `Authorization: Bearer …`";
-    Err(Problem::new(Code::Unauthenticated, detail))
+    let say = "send the token of the admin API as `Authorization: Bearer …`";
+    shown
+        .and_then(|shown| tokens.permissions(shown))
+        .ok_or_else(|| Error::new(Reason::Unauthenticated, say))
 }
 
-/// Compares in a time that depends on the lengths alone.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
-    a.len() == b.len() && differences == 0
-}
-
-fn check_origin(headers: &HeaderMap, target: Option<&str>) -> Result<(), Problem> {
+fn check_origin(headers: &HeaderMap, target: Option<&str>) -> Result<()> {
     if headers.contains_key(header::ORIGIN) {
         let detail = "web pages may not use the admin API unless it has a token";
-        return Err(Problem::new(Code::Denied, detail));
+        return Err(Error::new(Reason::OriginDenied, detail));
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if is_local(host) && target.is_none_or(is_local) {
         return Ok(());
     }
     let detail = "without a token the admin API answers to an address or to localhost alone";
-    Err(Problem::new(Code::Denied, detail))
+    Err(Error::new(Reason::OriginDenied, detail))
 }
 
 /// Whether a host, with or without a port, is no name that somebody else's DNS could lead here.
@@ -76,6 +92,16 @@ mod tests {
         lines.iter().map(pair).collect()
     }
 
+    fn open(headers: &HeaderMap, host: Option<&str>) -> Result<Permissions> {
+        permissions(headers, host, &Tokens::default())
+    }
+
+    fn only(secret: &str) -> Tokens {
+        let mut tokens = Tokens::default();
+        tokens.add(secret.as_bytes(), Permissions::ALL);
+        tokens
+    }
+
     #[test]
     fn a_token_must_be_shown_as_it_is() {
         for (shown, good) in [
@@ -90,13 +116,14 @@ mod tests {
             (None, false),
         ] {
             let lines: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
-            let checked = check(&headers(&lines), None, Some("secret"));
+            let checked = permissions(&headers(&lines), None, &only("secret"));
             assert_eq!(checked.is_ok(), good, "{shown:?}");
-            assert!(checked.is_ok() || checked.unwrap_err().code == Code::Unauthenticated);
+            assert!(checked.is_ok() || checked.unwrap_err().reason() == Reason::Unauthenticated);
         }
         // Whoever knows the token may come from anywhere.
         let lines = [("authorization", "Bearer secret"), ("origin", "http://x"), ("host", "x")];
-        assert_eq!(check(&headers(&lines), None, Some("secret")), Ok(()));
+        let has = permissions(&headers(&lines), None, &only("secret")).unwrap();
+        assert_eq!(has, Permissions::ALL);
     }
 
     #[test]
@@ -114,13 +141,13 @@ mod tests {
             ("127.0.0.1.evil.example:9901", false),
             ("a:b:c", false),
         ] {
-            assert_eq!(check(&headers(&[("host", host)]), None, None).is_ok(), good, "{host}");
+            assert_eq!(open(&headers(&[("host", host)]), None).is_ok(), good, "{host}");
         }
         let page = headers(&[("host", "127.0.0.1:9901"), ("origin", "http://evil.example")]);
-        assert!(check(&page, None, None).is_err());
+        assert!(open(&page, None).is_err());
         // A target that names a host itself is for that one, whatever Host says (RFC 9112 section 3.2.2).
         let local = headers(&[("host", "localhost")]);
-        assert!(check(&local, Some("127.0.0.1:9901"), None).is_ok());
-        assert!(check(&local, Some("evil.example"), None).is_err());
+        assert!(open(&local, Some("127.0.0.1:9901")).is_ok());
+        assert!(open(&local, Some("evil.example")).is_err());
     }
 }

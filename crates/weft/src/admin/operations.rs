@@ -1,221 +1,138 @@
-//! What the admin API offers: one table, from which the router and the OpenAPI document are made.
+//! The operations of the node itself: its state, configuration, listeners and routes, and whether it is well.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::{
-        DefaultBodyLimit, FromRequest, Path, Request, State,
-        rejection::{BytesRejection, FailedToBufferBody},
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+use weft_api::{
+    Ask, Body, Gives, Noun, Permission, Response, Row, Verb,
+    body::Nothing,
+    get, post,
+    response::JSON,
+    schema::{
+        Member, Object, Shape,
+        text::{self, Kind},
     },
-    response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post},
 };
-use http::{StatusCode, header};
-use serde::{Deserialize, de::DeserializeOwned};
-use weft_discovery::{Endpoint, Service};
-use weft_kernel::{Code, SystemClock};
-use weft_messages::schema::{
-    self, Member, Object, Shape,
-    text::{self, Kind},
-};
-use weft_resilience::breaker::Mode;
-use weft_telemetry::metrics::CONTENT_TYPE;
+use weft_kernel::{Error, Reason, Result};
 
 use super::{
-    BODY_BYTES_MAX,
-    explain::{Asked, explain},
-    openapi,
-    problem::Problem,
-    view::{RouteView, ServiceSummary, ServiceView},
+    explain::{Asked, Explained, explain},
+    view::RouteView,
 };
-use crate::{config::print, node::Node};
+use crate::{
+    config::print,
+    node::{ListenerStatus, Node, Status},
+};
 
-pub(super) type App = Arc<Node>;
-type Answer = Result<Response, Problem>;
+/// The most bytes of a request body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const TEXT: &str = "text/plain; charset=utf-8";
 
-/// One operation.
-pub(super) struct Operation {
-    pub(super) id: &'static str,
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    pub(super) about: &'static str,
-    /// What its body may be.
-    pub(super) takes: Option<&'static Shape>,
-    pub(super) gives: &'static str,
-    pub(super) media: &'static str,
-    /// Whether it is answered without a token.
-    pub(super) open: bool,
-    handler: MethodRouter<App>,
+/// A node, and the document of everything that it offers.
+pub struct Admin {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The OpenAPI document, once it is written.
+    pub document: Arc<OnceLock<Bytes>>,
 }
 
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain";
+/// A listener.
+pub static LISTENER: Noun = Noun { name: "listener", about: "sockets that a node accepts on" };
+/// A route.
+pub static ROUTE: Noun = Noun { name: "route", about: "which requests go where" };
 
-/// Everything that is offered.
-pub(super) fn operations() -> Vec<Operation> {
-    let read = |id, path, about, gives, handler| Operation {
-        id,
-        method: "GET",
-        path,
-        about,
-        takes: None,
-        gives,
-        media: JSON,
-        open: false,
-        handler,
-    };
-    let act = |id, path, about, takes, gives, handler| Operation {
-        id,
-        method: "POST",
-        path,
-        about,
-        takes,
-        gives,
-        media: JSON,
-        open: false,
-        handler,
-    };
-    let probe = |id, path, about, handler| Operation {
-        media: TEXT,
-        open: true,
-        ..read(id, path, about, "string", handler)
-    };
-    vec![
-        read("status", "/v1/status", "The state of the node.", "#Status", get(status)),
-        read(
-            "config",
-            "/v1/config",
-            "The configuration in force, with where each value came from; secrets are masked.",
-            "#Config",
-            get(config),
-        ),
-        read("listeners", "/v1/listeners", "Every listener.", "[#Listener]", get(listeners)),
-        read("listener", "/v1/listeners/{name}", "A listener.", "#Listener", get(listener)),
-        read("routes", "/v1/routes", "Every route, in order.", "[#Route]", get(routes)),
-        read("route", "/v1/routes/{name}", "A route.", "#Route", get(route)),
-        read("services", "/v1/services", "Every service.", "[#ServiceSummary]", get(services)),
-        read(
-            "service",
-            "/v1/services/{name}",
-            "A service, its endpoints and what protects it, now.",
-            "#Service",
-            get(service),
-        ),
-        act(
-            "breaker",
-            "/v1/services/{name}/breaker",
-            "Sets the mode of the service breaker, which begins anew as closed.",
-            Some(BreakerMode::SHAPE),
-            "#Service",
-            post(breaker),
-        ),
-        act(
-            "drain",
-            "/v1/services/{name}/endpoints/{endpoint}/drain",
-            "Gives an endpoint no more requests; what is under way ends. By number or address.",
-            None,
-            "#Service",
-            post(|app, path| by_hand(app, path, Hand::Drain)),
-        ),
-        act(
-            "undrain",
-            "/v1/services/{name}/endpoints/{endpoint}/undrain",
-            "Gives a drained endpoint requests again.",
-            None,
-            "#Service",
-            post(|app, path| by_hand(app, path, Hand::Undrain)),
-        ),
-        act(
-            "isolate",
-            "/v1/services/{name}/endpoints/{endpoint}/isolate",
-            "Holds the breaker of an endpoint open until it is restored.",
-            None,
-            "#Service",
-            post(|app, path| by_hand(app, path, Hand::Isolate)),
-        ),
-        act(
-            "restore",
-            "/v1/services/{name}/endpoints/{endpoint}/restore",
-            "Lets the breaker of an endpoint decide by itself again.",
-            None,
-            "#Service",
-            post(|app, path| by_hand(app, path, Hand::Restore)),
-        ),
-        act(
-            "explain_route",
-            "/v1/explain/route",
-            "Which route a request would get, and why not another.",
-            Some(Asked::SHAPE),
-            "#Explained",
-            post(explain_route),
-        ),
-        act(
-            "reload",
-            "/v1/reload",
-            "Reads configuration and certificates anew; 409 if the configuration is refused.",
-            None,
-            "#Status",
-            post(reload),
-        ),
-        read("openapi", "/v1/openapi.json", "This document.", "object", get(document)),
-        probe("healthz", "/healthz", "Whether the control side answers.", get(healthz)),
-        probe("readyz", "/readyz", "Whether the node takes connections; 503 if not.", get(readyz)),
-        Operation {
-            media: CONTENT_TYPE,
-            ..read(
-                "metrics",
-                "/metrics",
-                "Every metric as OpenMetrics text.",
-                "string",
-                get(metrics),
-            )
-        },
-    ]
+/// What the node itself offers.
+pub static OPERATIONS: &[Row<Admin>] = &[
+    get("status", "/v1/status", "The state of the node.", Permission::Read, |ask| {
+        Box::pin(status(ask))
+    })
+    .shows::<Status>(),
+    get(
+        "config",
+        "/v1/config",
+        "The configuration in force, with where each value came from; secrets are masked.",
+        Permission::Read,
+        |ask| Box::pin(config(ask)),
+    )
+    .shows::<Config>(),
+    get("listeners", "/v1/listeners", "Every listener.", Permission::Read, |ask| {
+        Box::pin(listeners(ask))
+    })
+    .shows::<Vec<ListenerStatus>>()
+    .verb(&LISTENER, Verb::List { help: "Every listener", member: "", columns: &[] }),
+    get("listener", "/v1/listeners/{name}", "A listener.", Permission::Read, |ask| {
+        Box::pin(listener(ask))
+    })
+    .shows::<ListenerStatus>()
+    .refuses(&[Reason::NotFound])
+    .verb(
+        &LISTENER,
+        Verb::Show { help: "One listener: its addresses, connections and certificates" },
+    ),
+    get("routes", "/v1/routes", "Every route, in order.", Permission::Read, |ask| {
+        Box::pin(routes(ask))
+    })
+    .shows::<Vec<RouteView>>()
+    .verb(&ROUTE, Verb::List { help: "Every route", member: "", columns: &[] }),
+    get("route", "/v1/routes/{name}", "A route.", Permission::Read, |ask| Box::pin(route(ask)))
+        .shows::<RouteView>()
+        .refuses(&[Reason::NotFound])
+        .verb(&ROUTE, Verb::Show { help: "One route: its matches, target and limits" }),
+    post(
+        "explain_route",
+        "/v1/explain/route",
+        "Which route a request would get, and why not another.",
+        Permission::Read,
+        |ask| Box::pin(explain_route(ask)),
+    )
+    .takes_media(const { &[(JSON, Asked::SHAPE)] }, BODY_BYTES_MAX)
+    .shows::<Explained>()
+    .refuses(&[Reason::NotFound]),
+    post(
+        "reload",
+        "/v1/reload",
+        "Reads configuration and certificates anew; 409 if the configuration is refused.",
+        Permission::Manage,
+        |ask| Box::pin(reload(ask)),
+    )
+    .takes::<Nothing>()
+    .shows::<Status>()
+    .refuses(&[Reason::Conflict]),
+    get("openapi", "/v1/openapi.json", "This document.", Permission::Read, |ask| {
+        Box::pin(document(ask))
+    })
+    .shows::<Map<String, Value>>(),
+    get("healthz", "/healthz", "Whether the control side answers.", Permission::Read, |_| {
+        Box::pin(async { Ok(Response::of(200, TEXT, "ok\n")) })
+    })
+    .gives(&[Gives::media(200, "text/plain")])
+    .open()
+    .probe(),
+    get(
+        "readyz",
+        "/readyz",
+        "Whether the node takes connections; 503 if not.",
+        Permission::Read,
+        |ask| Box::pin(readyz(ask)),
+    )
+    .gives(&[Gives::media(200, "text/plain"), Gives::media(503, "text/plain")])
+    .open()
+    .probe(),
+];
+
+/// A configuration: every value, and where it came from.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "it is written as a tree, and only its schema is used")]
+struct Config {
+    /// Values.
+    value: Map<String, Value>,
+    /// Origin of each value, by JSON pointer.
+    origins: Map<String, Value>,
 }
 
-/// Whether a path is answered without a token.
-pub(super) fn is_open(path: &str) -> bool {
-    // Asked with each request: the paths themselves, so that no table is built for it.
-    ["/healthz", "/readyz"].contains(&path)
-}
-
-/// Whether a path is one that those ask again and again who watch over the node.
-pub(super) fn is_probe(path: &str) -> bool {
-    is_open(path) || path == "/metrics"
-}
-
-/// The operations as a router.
-pub(super) fn router(node: Arc<Node>) -> Router {
-    operations()
-        .into_iter()
-        .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
-        .fallback(of_components)
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::MethodNotAllowed, "see /v1/openapi.json for what there is")
-        })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(node)
-}
-
-/// A body of JSON whose faults are told as problems, whatever media type it claims to be.
-struct Body<T>(T);
-
-/// What a body of the API is read as.
-trait Shaped: DeserializeOwned {
-    /// What the body may be.
-    const SHAPE: &'static Shape;
-}
-
-impl Shaped for BreakerMode {
-    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[Member::must(
-        "mode",
-        Shape::Words(&["enforce", "metrics_only", "isolated", "disabled"]),
-    )]));
-}
-
-impl Shaped for Asked {
+impl Body for Asked {
     const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
         Member::must("method", Shape::Text(&text::METHOD)),
         Member::must("url", Shape::Text(&URL)),
@@ -247,247 +164,84 @@ const FIELD_VALUE: Kind = Kind {
     fits: |text| !text.chars().any(|c| c.is_control() && c != '\t'),
 };
 
-impl<T: Shaped> FromRequest<App> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let bytes =
-            Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
-                BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-                    Problem::new(Code::TooLarge, format!("more than {BODY_BYTES_MAX} bytes"))
-                }
-                other => Problem::new(Code::Invalid, other.body_text()),
-            })?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
-            Problem::new(Code::Invalid, format!("the body is not JSON: {error}"))
-        })?;
-        schema::check(T::SHAPE, &value).map_err(|say| Problem::new(Code::Invalid, say))?;
-        // What passes the shape can be read, but for a member that is there twice.
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|_error| Problem::new(Code::Invalid, "the body: a member is there twice"))
-    }
+/// That nothing has a name.
+pub(crate) fn no(noun: &str, name: &str) -> Error {
+    Error::new(Reason::NotFound, format!("there is no {noun} `{name}`"))
 }
 
-fn json(value: impl serde::Serialize) -> Response {
-    Json(value).into_response()
+async fn status(ask: Ask<'_, Admin>) -> Result<Response> {
+    Response::json(200, &ask.state.node.status())
 }
 
-async fn status(State(node): State<App>) -> Response {
-    json(node.status())
-}
-
-async fn config(State(node): State<App>) -> Response {
-    let loaded = node.loaded();
+async fn config(ask: Ask<'_, Admin>) -> Result<Response> {
+    let loaded = ask.state.node.loaded();
     let tree = loaded.tree(&|name| std::env::var(name).ok());
-    json(print::json(&tree, &loaded.sources))
+    Response::json(200, &print::json(&tree, &loaded.sources))
 }
 
-async fn listeners(State(node): State<App>) -> Response {
-    json(node.status().listeners)
+async fn listeners(ask: Ask<'_, Admin>) -> Result<Response> {
+    Response::json(200, &ask.state.node.status().listeners)
 }
 
-async fn listener(State(node): State<App>, Path(name): Path<String>) -> Answer {
-    let found = node.status().listeners.into_iter().find(|listener| listener.name == name);
-    found.map(json).ok_or_else(|| Problem::no("listener", &name))
+async fn listener(ask: Ask<'_, Admin>) -> Result<Response> {
+    let name = ask.names.at(0);
+    let listeners = ask.state.node.status().listeners;
+    let found = listeners.iter().find(|listener| listener.name == name);
+    Response::json(200, found.ok_or_else(|| no("listener", name))?)
 }
 
-async fn routes(State(node): State<App>) -> Response {
-    let loaded = node.loaded();
-    json(loaded.plan.proxy.routes.iter().map(|route| RouteView::of(route)).collect::<Vec<_>>())
+async fn routes(ask: Ask<'_, Admin>) -> Result<Response> {
+    let loaded = ask.state.node.loaded();
+    let routes = loaded.plan.proxy.routes.iter();
+    Response::json(200, &routes.map(|route| RouteView::of(route)).collect::<Vec<_>>())
 }
 
-async fn route(State(node): State<App>, Path(name): Path<String>) -> Answer {
-    let loaded = node.loaded();
-    let routes = &loaded.plan.proxy.routes;
-    let found = routes.iter().find(|route| route.name.as_str() == name);
-    found.map(|route| json(RouteView::of(route))).ok_or_else(|| Problem::no("route", &name))
+async fn route(ask: Ask<'_, Admin>) -> Result<Response> {
+    let (name, loaded) = (ask.names.at(0), ask.state.node.loaded());
+    let found = loaded.plan.proxy.routes.iter().find(|route| route.name.as_str() == name);
+    Response::json(200, &RouteView::of(found.ok_or_else(|| no("route", name))?))
 }
 
-async fn services(State(node): State<App>) -> Response {
-    let now = SystemClock::tick();
-    let snapshot = node.current.load();
-    let summary = |service: Arc<Service>| {
-        let upstream = snapshot.services.get(service.name());
-        ServiceSummary::of(&service, upstream.map(|upstream| &**upstream), now)
-    };
-    json(node.services.services().into_iter().map(summary).collect::<Vec<_>>())
-}
-
-async fn service(State(node): State<App>, Path(name): Path<String>) -> Answer {
-    show(&node, &name)
-}
-
-/// A service as it is now: also the answer to whatever changes it.
-fn show(node: &Node, name: &str) -> Answer {
-    let missing = || Problem::no("service", name);
-    let service = node.services.get(name).ok_or_else(missing)?;
-    let status = node.services.status_of(name).ok_or_else(missing)?;
-    let snapshot = node.current.load();
-    let upstream = snapshot.services.get(service.name()).map(|upstream| &**upstream);
-    let (loaded, now) = (node.loaded(), SystemClock::tick());
-    Ok(json(ServiceView::of(&service, status, upstream, &loaded.plan.proxy, now)))
-}
-
-/// How a breaker is to behave.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BreakerMode {
-    mode: ModeWord,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ModeWord {
-    Enforce,
-    MetricsOnly,
-    Isolated,
-    Disabled,
-}
-
-async fn breaker(
-    State(node): State<App>,
-    Path(name): Path<String>,
-    Body(asked): Body<BreakerMode>,
-) -> Answer {
-    {
-        let snapshot = node.current.load();
-        let upstream =
-            snapshot.services.get(name.as_str()).ok_or_else(|| Problem::no("service", &name))?;
-        let breaker = upstream.breaker.as_ref().ok_or_else(|| {
-            Problem::new(Code::Conflict, format!("service `{name}` has no breaker configured"))
-        })?;
-        let mode = match asked.mode {
-            ModeWord::Enforce => Mode::Enforce,
-            ModeWord::MetricsOnly => Mode::MetricsOnly,
-            ModeWord::Isolated => Mode::Isolated,
-            ModeWord::Disabled => Mode::Disabled,
-        };
-        breaker.set_mode(mode, SystemClock::tick());
-        tracing::info!(service = %name, mode = mode.word(), "breaker set by hand");
-    }
-    show(&node, &name)
-}
-
-/// What is done to an endpoint by hand.
-#[derive(Clone, Copy, Debug)]
-enum Hand {
-    Drain,
-    Undrain,
-    Isolate,
-    Restore,
-}
-
-async fn by_hand(
-    State(node): State<App>,
-    Path((name, endpoint)): Path<(String, String)>,
-    hand: Hand,
-) -> Answer {
-    let service = node.services.get(&name).ok_or_else(|| Problem::no("service", &name))?;
-    let endpoint = find(&service, &endpoint)?;
-    let gone = || Problem::no("endpoint", endpoint.label());
-    match hand {
-        Hand::Drain | Hand::Undrain => {
-            let drained = matches!(hand, Hand::Drain);
-            node.services.drain(endpoint.id(), drained).ok_or_else(gone)?;
-        }
-        Hand::Isolate | Hand::Restore => {
-            let ejection = endpoint.ejection().ok_or_else(|| {
-                let what = "its breaker is off, and it can only be drained";
-                Problem::new(Code::Conflict, format!("endpoint {}: {what}", endpoint.label()))
-            })?;
-            match hand {
-                Hand::Isolate => ejection.force_out(),
-                _ => ejection.unforce(),
-            }
-        }
-    }
-    tracing::info!(service = %name, endpoint = %endpoint.label(), ?hand, "endpoint set by hand");
-    show(&node, &name)
-}
-
-/// An endpoint by its number or its address.
-fn find(service: &Service, asked: &str) -> Result<Arc<Endpoint>, Problem> {
-    let set = service.set();
-    let number = asked.parse::<u64>().ok();
-    let fits = |endpoint: &Endpoint| match number {
-        Some(number) => endpoint.id() == number,
-        None => &**endpoint.label() == asked,
-    };
-    let mut fitting =
-        set.members().iter().map(|member| &member.endpoint).filter(|endpoint| fits(endpoint));
-    match (fitting.next(), fitting.next()) {
-        (Some(one), None) => Ok(Arc::clone(one)),
-        (None, _) => Err(Problem::no("endpoint", asked)),
-        (Some(_), Some(_)) => {
-            let what = format!("several endpoints listen at {asked}: name one by its number");
-            Err(Problem::new(Code::Conflict, what))
-        }
-    }
-}
-
-async fn explain_route(State(node): State<App>, Body(asked): Body<Asked>) -> Answer {
+async fn explain_route(ask: Ask<'_, Admin>) -> Result<Response> {
+    let asked: Asked = ask.body()?;
+    let node = &ask.state.node;
     let (loaded, snapshot) = (node.loaded(), node.current.load_full());
     if let Some(name) = &asked.listener
         && !loaded.plan.proxy.listeners.iter().any(|one| one.name.as_str() == name)
     {
-        return Err(Problem::no("listener", name));
+        return Err(no("listener", name));
     }
     let table = |listener: &weft_proxy::plan::Listener| {
         Some(&*snapshot.listeners.get(&listener.name)?.table)
     };
-    let explained = explain(&loaded.plan.proxy, table, &asked);
-    explained.map(json).map_err(|what| Problem::new(Code::Invalid, what))
+    let explained = explain(&loaded.plan.proxy, table, &asked)
+        .map_err(|what| Error::new(Reason::MalformedRequest, what))?;
+    Response::json(200, &explained)
 }
 
-async fn reload(State(node): State<App>) -> Answer {
-    match node.reload().await {
-        Ok(()) => Ok(json(node.status())),
-        Err(why) => {
-            let what = format!("the last good configuration stays in force: {why}");
-            Err(Problem::new(Code::Conflict, what))
-        }
-    }
+async fn reload(ask: Ask<'_, Admin>) -> Result<Response> {
+    let Nothing {} = ask.body()?;
+    let node = &ask.state.node;
+    node.reload().await.map_err(|why| {
+        let what = format!("the last good configuration stays in force: {why}");
+        Error::new(Reason::Conflict, what)
+    })?;
+    Response::json(200, &node.status())
 }
 
-/// Answers what the node's own operations do not.
-async fn of_components(State(node): State<App>, request: Request) -> Response {
-    let answered = node.components.answer(request).await;
-    answered.unwrap_or_else(|| {
-        Problem::new(Code::NotFound, "see /v1/openapi.json for what there is").into_response()
-    })
+async fn document(ask: Ask<'_, Admin>) -> Result<Response> {
+    let document = ask.state.document.get().cloned().unwrap_or_default();
+    Ok(Response::of(200, JSON, document))
 }
 
-async fn document(State(node): State<App>) -> Response {
-    json(openapi::document(&operations(), |paths| node.components.describe(paths)))
-}
-
-async fn healthz() -> &'static str {
-    "ok\n"
-}
-
-async fn readyz(State(node): State<App>) -> (StatusCode, String) {
-    if node.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+async fn readyz(ask: Ask<'_, Admin>) -> Result<Response> {
+    let node = &ask.state.node;
+    let (status, text) = if node.is_draining() {
+        (503, "draining\n".to_owned())
     } else if let Err(error) = node.components.health() {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", error.reason().word()))
+        (503, format!("{}\n", error.reason().word()))
     } else {
-        (StatusCode::OK, "ready\n".to_owned())
-    }
-}
-
-async fn metrics(State(node): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], node.metrics.encode()).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_open_is_what_the_table_says() {
-        for operation in operations() {
-            assert_eq!(operation.open, is_open(operation.path), "{}", operation.path);
-        }
-    }
+        (200, "ready\n".to_owned())
+    };
+    Ok(Response::of(status, TEXT, text))
 }

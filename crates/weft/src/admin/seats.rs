@@ -15,13 +15,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{BoxError, body::Bytes};
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
 };
 use weft_kernel::{SystemClock, Tick};
+
+use super::handover::{BoxError, Payload};
 
 /// The most connections beyond those whose requests may take a place.
 const SPARE: usize = 8;
@@ -145,7 +147,7 @@ impl Drop for Turn {
 
 /// The body of an answer, which holds what its request has taken.
 pub(super) struct Answering {
-    pub(super) body: axum::body::Body,
+    pub(super) body: Payload,
     pub(super) turn: Arc<Turn>,
     pub(super) _place: Option<OwnedSemaphorePermit>,
 }
@@ -159,9 +161,7 @@ impl Body for Answering {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.turn.begin();
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,12 +8,13 @@ use std::{marker::PhantomData, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Map, Value};
-use weft_messages::{
+use weft_api::{
+    Settings,
     schema::{self, Section, Shape, typed},
-    settings::{
-        Settings, queue::QueueSettings, schedule::ScheduleSettings,
-        subscription::SubscriptionSettings, topic::TopicSettings,
-    },
+};
+use weft_messages::settings::{
+    queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
+    topic::TopicSettings,
 };
 
 use crate::config::options::body_of;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 
 use super::admin::{self, Admin, or_dash};
-use crate::admin::view::{EndpointView, ServiceSummary, ServiceView};
+use crate::components::discovery::view::{EndpointView, ServiceSummary, ServiceView};
 
 /// Show the services of a running node; take their endpoints out and back.
 #[derive(Debug, Args)]

@@ -8,6 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_kernel::parse_duration;
 
 use super::ConfigPath;
+use weft_api::{Permissions, Tokens};
+
 use crate::{
     admin,
     config::{self, Loader, report, watch},
@@ -140,7 +142,10 @@ async fn run(
     loader: Loader,
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
-    let token = loaded.plan.admin.as_ref().and_then(|admin| admin.token.clone());
+    let mut tokens = Tokens::default();
+    if let Some(token) = loaded.plan.admin.as_ref().and_then(|admin| admin.token.as_ref()) {
+        tokens.add(token.reveal().as_bytes(), Permissions::ALL);
+    }
     let (node, sockets) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let running = node.components.run();
@@ -152,7 +157,7 @@ async fn run(
         admin_socket = Some(listener.descriptor()?);
         let (node, stop) = (node.clone(), admin_stop.clone());
         background.spawn(async move {
-            admin::serve(node, listener, token, stop.closed()).await;
+            admin::serve(node, listener, tokens, stop.closed()).await;
         });
     }
     if let Some(former) = sockets.former {

@@ -1,7 +1,11 @@
 //! Discovery as a component: the services that the request path balances over.
 
+pub mod api;
+pub mod view;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use weft_api::Row;
 use weft_discovery::{
     Endpoint, Services, endpoint::Verdict, health::NetProbe, services::Prepared, source::State,
 };
@@ -14,7 +18,7 @@ use crate::{
     cli,
     component::{Component, Host, Noun},
     config::Plan,
-    node::{STATES, state_of},
+    node::{Node, STATES, state_of},
 };
 
 /// The services of a node.
@@ -28,6 +32,7 @@ impl Component for Discovery {
     type Ready = Prepared;
     type Fixed = ();
     type Locals = ();
+    type Api = api::Seen;
     type Noun = Nouns;
 
     fn plan(plan: &Plan) -> Option<&[Service]> {
@@ -58,6 +63,14 @@ impl Component for Discovery {
 
     async fn run(self: Arc<Self>, stop: Stop) {
         self.services.run(stop.closed()).await;
+    }
+
+    fn operations() -> &'static [Row<api::Seen>] {
+        api::OPERATIONS
+    }
+
+    fn api(self: &Arc<Self>, node: &Arc<Node>) -> api::Seen {
+        api::Seen { services: self.services.clone(), node: node.clone() }
     }
 
     fn measure(&self, to: &mut Writer) {

@@ -1,7 +1,5 @@
 //! Messages as a component: the ledger, the broker on it, and who speaks with clients about them.
 
-mod api;
-mod described;
 mod locals;
 mod meters;
 mod outside;
@@ -17,14 +15,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::{extract::Request, response::Response};
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
 use weft_amqp::{Grant, Password, Pattern, Server, User};
+use weft_api::Row;
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
-use weft_messages::{Declared, Desk, Hooks, Push, Upkeep};
+use weft_messages::{Declared, Desk, Hooks, OPERATIONS, Push, Upkeep};
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
@@ -33,10 +30,10 @@ use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{Plan, plan},
+    node::Node,
 };
 
 use self::locals::Locals;
-pub(crate) use self::{api::Handover, described::name_schema};
 
 /// How long it is waited for a former process to let go of the ledger.
 const FORMER: Duration = Duration::from_secs(30);
@@ -62,6 +59,7 @@ impl Component for Messages {
     /// Where messages are kept and how AMQP is spoken, if at all.
     type Fixed = Option<(plan::Ledger, plan::Amqp)>;
     type Locals = Locals;
+    type Api = Desk;
     type Noun = Nouns;
 
     const EXCLUSIVE: bool = true;
@@ -199,16 +197,12 @@ impl Component for Messages {
         self.write(to);
     }
 
-    fn has_operation(path: &str) -> bool {
-        api::is_one(path)
+    fn operations() -> &'static [Row<Desk>] {
+        OPERATIONS
     }
 
-    async fn answer(&self, request: Request) -> Response {
-        api::answer(&self.desk, request).await
-    }
-
-    fn describe(paths: &mut Map<String, Value>) {
-        described::describe(paths);
+    fn api(self: &Arc<Self>, _node: &Arc<Node>) -> Desk {
+        self.desk.clone()
     }
 
     /// Writes what waits, and lets go of the ledger.

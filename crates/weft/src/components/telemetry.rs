@@ -6,14 +6,21 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
+use weft_api::{Ask, Gives, Permission, Response, Row, get};
 use weft_net::Stop;
 use weft_proxy::Observers;
-use weft_telemetry::{access, metrics::Shards, otlp, span, trace::Sampler};
+use weft_telemetry::{
+    access,
+    metrics::{CONTENT_TYPE, Registry, Shards},
+    otlp, span,
+    trace::Sampler,
+};
 
 pub use self::collector::Collector;
 use crate::{
     component::{Component, Host, NoNoun},
     config::{Plan, plan},
+    node::Node,
 };
 
 /// Spans that may wait to be exported.
@@ -27,6 +34,19 @@ pub struct Telemetry {
     writer: Mutex<Option<access::Guard>>,
     /// What exports spans, until it runs.
     exporter: Mutex<Option<otlp::Exporter>>,
+    metrics: Registry,
+}
+
+/// What is offered.
+pub(super) static OPERATIONS: &[Row<Registry>] =
+    &[get("metrics", "/metrics", "Every metric as OpenMetrics text.", Permission::Read, |ask| {
+        Box::pin(scrape(ask))
+    })
+    .gives(&[Gives::media(200, CONTENT_TYPE)])
+    .probe()];
+
+async fn scrape(ask: Ask<'_, Registry>) -> weft_kernel::Result<Response> {
+    Ok(Response::of(200, CONTENT_TYPE, ask.state.encode()))
 }
 
 impl Telemetry {
@@ -46,6 +66,7 @@ impl Component for Telemetry {
     type Ready = ();
     type Fixed = Option<plan::Telemetry>;
     type Locals = ();
+    type Api = Registry;
     type Noun = NoNoun;
 
     fn plan(plan: &Plan) -> Option<&plan::Telemetry> {
@@ -77,6 +98,7 @@ impl Component for Telemetry {
             access,
             writer: Mutex::new(Some(writer)),
             exporter: Mutex::new(exporter),
+            metrics: metrics.clone(),
         })
     }
 
@@ -113,6 +135,14 @@ impl Component for Telemetry {
         if let Some(exporter) = exporter {
             exporter.run(stop.closed()).await;
         }
+    }
+
+    fn operations() -> &'static [Row<Registry>] {
+        OPERATIONS
+    }
+
+    fn api(self: &Arc<Self>, _node: &Arc<Node>) -> Registry {
+        self.metrics.clone()
     }
 
     fn close(&self) {

@@ -12,11 +12,11 @@ use std::{
 };
 
 use serde_json::Value;
-use weft_kernel::{ByteSize, Name};
-use weft_messages::{
+use weft_api::{
+    Settings,
     schema::{self, Cause, Fault, Section, text::Kind as TextKind, typed},
-    settings::Settings,
 };
+use weft_kernel::{ByteSize, Name};
 
 use super::{
     problem::{Problem, nearest},

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_discovery::{Endpoint, endpoint::Verdict};
 use weft_identity::certificate::CertInfo;
@@ -27,7 +28,7 @@ pub struct Refusal {
 }
 
 /// The state of a node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The version that runs.
     pub version: String,
@@ -56,7 +57,7 @@ pub struct Status {
 }
 
 /// The configuration of a node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigStatus {
     /// The file or folder that it is read from.
     pub path: String,
@@ -74,7 +75,8 @@ pub struct ConfigStatus {
 }
 
 /// A configuration that was refused.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Refused")]
 pub struct RefusedStatus {
     /// When (RFC 3339).
     pub at: String,
@@ -85,14 +87,16 @@ pub struct RefusedStatus {
 }
 
 /// A thread of the request path.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Worker")]
 pub struct WorkerStatus {
     /// Client connections open on it.
     pub connections: usize,
 }
 
 /// A listener.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Listener")]
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
@@ -105,7 +109,8 @@ pub struct ListenerStatus {
 }
 
 /// A certificate that a listener presents.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Certificate")]
 pub struct CertificateStatus {
     /// The names that it is for.
     pub names: Vec<String>,
@@ -124,7 +129,7 @@ pub struct CertificateStatus {
 }
 
 /// How many endpoints there are.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointCount {
     /// All of them.
     pub total: usize,

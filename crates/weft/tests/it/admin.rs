@@ -76,6 +76,16 @@ fn conforms(value: &Value, schema: &Value, document: &Value, place: &str) {
         let kind = |of: &&Value| of["properties"]["kind"]["const"] == value["kind"];
         return conforms(value, one.iter().find(kind).unwrap(), document, place);
     }
+    if let Some(types) = schema["type"].as_array() {
+        // A type or null.
+        let mut of = schema.clone();
+        of["type"] = types[0].clone();
+        assert_eq!((types.len(), &types[1]), (2, &json!("null")), "{place}");
+        return if value.is_null() {
+        } else {
+            conforms(value, &of, document, place)
+        };
+    }
     match schema["type"].as_str() {
         Some("object") => {
             let map = value.as_object().unwrap_or_else(|| panic!("{place}: {value}"));

@@ -8,12 +8,13 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use weft::config::plan;
-use weft_messages::{
+use weft_api::{
+    Settings,
     schema::{self, Absent, Fault, Section, Shape, published},
-    settings::{
-        Settings, queue::QueueSettings, schedule::ScheduleSettings,
-        subscription::SubscriptionSettings, topic::TopicSettings,
-    },
+};
+use weft_messages::settings::{
+    queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
+    topic::TopicSettings,
 };
 use weft_testkit::{Message, Upstream, Weft, until};
 

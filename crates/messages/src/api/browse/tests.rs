@@ -7,7 +7,9 @@ use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
 use weft_wire::Method;
 
 use super::LOOKED_MAX;
-use crate::{Hooks, Request, Response, Surface, rig::Rig};
+use weft_api::{Request, Response};
+
+use crate::{Hooks, Surface, rig::Rig};
 
 async fn topic(rig: &Rig) -> Arc<Topic> {
     let key = Key::plain("t").unwrap();

@@ -1,12 +1,14 @@
 //! A route: what fits it, where its requests go, and how they are treated, in words for people.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_proxy::plan::{self, FallbackTo, FieldValue, Host, Path, PathRewrite};
 
 use super::millis;
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Route")]
 pub struct RouteView {
     /// Its name.
     pub name: String,
@@ -21,7 +23,8 @@ pub struct RouteView {
 }
 
 /// Where requests go.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Target")]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TargetView {
     /// To one of these services.
@@ -49,7 +52,8 @@ pub enum TargetView {
 }
 
 /// A service and its weight.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Weighted")]
 pub struct WeightedView {
     /// The service.
     pub service: String,
@@ -58,7 +62,8 @@ pub struct WeightedView {
 }
 
 /// How the requests of a route are treated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Policy")]
 pub struct PolicyView {
     /// The longest time of a request, in milliseconds.
     pub request_timeout_ms: Option<f64>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_discovery::services::{CheckStatus, EndpointStatus};
 use weft_kernel::Tick;
@@ -10,7 +11,8 @@ use weft_resilience::ejection::{self, Availability, Forced};
 use super::{millis, seconds};
 
 /// An endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Endpoint")]
 pub struct EndpointView {
     /// Its number, unique while the node runs.
     pub id: u64,
@@ -47,7 +49,8 @@ pub struct EndpointView {
 }
 
 /// The last check of an endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Check")]
 pub struct CheckView {
     /// How long ago it ended.
     pub ago_seconds: f64,
@@ -62,7 +65,8 @@ pub struct CheckView {
 }
 
 /// The breaker of an endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Ejection")]
 pub struct EjectionView {
     /// `ready`, `probe` (one request may try it) or `out`.
     pub availability: String,

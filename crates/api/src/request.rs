@@ -76,12 +76,12 @@ impl Request {
     }
 
     /// A field as text, if it is there and is text.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.fields.named(name)?).ok().map(str::trim)
     }
 
     /// Whether the client asks for a media type by its name; a range such as `*/*` asks for none.
-    pub(crate) fn accepts(&self, media: &str) -> bool {
+    pub fn accepts(&self, media: &str) -> bool {
         self.fields.all(Known::Accept).any(|value| {
             value.split(|byte| *byte == b',').any(|range| {
                 let name = range.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -91,7 +91,7 @@ impl Request {
     }
 
     /// The trace that messages of this request belong to.
-    pub(crate) fn traceparent(&self) -> Option<&str> {
+    pub fn traceparent(&self) -> Option<&str> {
         let given = match &self.peer.traceparent {
             Some(given) => given.as_slice(),
             None => self.fields.get(Known::Traceparent)?,

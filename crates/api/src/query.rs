@@ -12,13 +12,13 @@ const PARAMETERS_MAX: usize = 32;
 
 /// What is left to be taken of a query.
 #[derive(Debug)]
-pub(crate) struct Query<'a> {
+pub struct Query<'a> {
     left: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 impl<'a> Query<'a> {
     /// Reads a query as forms write it.
-    pub(crate) fn parse(text: &'a str) -> Result<Self> {
+    pub fn parse(text: &'a str) -> Result<Self> {
         let mut left: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -35,13 +35,13 @@ impl<'a> Query<'a> {
     }
 
     /// Takes a parameter out.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+    pub fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let at = self.left.iter().position(|(given, _)| given == name)?;
         Some(self.left.swap_remove(at).1)
     }
 
     /// Takes a number from `min` to `max` out.
-    pub(crate) fn number(&mut self, name: &str, min: u64, max: u64) -> Result<Option<u64>> {
+    pub fn number(&mut self, name: &str, min: u64, max: u64) -> Result<Option<u64>> {
         let Some(text) = self.take(name) else { return Ok(None) };
         match text.parse::<u64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
@@ -50,12 +50,12 @@ impl<'a> Query<'a> {
     }
 
     /// Takes a duration up to `max` out.
-    pub(crate) fn span(&mut self, name: &str, max: Duration) -> Result<Option<Duration>> {
+    pub fn span(&mut self, name: &str, max: Duration) -> Result<Option<Duration>> {
         self.take(name).map(|text| span(name, &text, max)).transpose()
     }
 
     /// Refuses what nobody has taken.
-    pub(crate) fn done(self) -> Result<()> {
+    pub fn done(self) -> Result<()> {
         match self.left.first() {
             None => Ok(()),
             Some((name, _)) => Err(bad(name, "is not a parameter of this operation")),
@@ -64,7 +64,7 @@ impl<'a> Query<'a> {
 }
 
 /// A duration up to `max`, as the thing `name` gives it.
-pub(crate) fn span(name: &str, text: &str, max: Duration) -> Result<Duration> {
+pub fn span(name: &str, text: &str, max: Duration) -> Result<Duration> {
     let span = parse_duration(text).map_err(|error| bad(name, &error.to_string()))?;
     if span > max {
         let max = weft_kernel::format_duration(max);
@@ -82,7 +82,7 @@ fn bad(name: &str, why: &str) -> Error {
 ///
 /// # Errors
 /// If what comes out is no UTF-8.
-pub(crate) fn decode(text: &str, plus: bool) -> Result<Cow<'_, str>> {
+pub fn decode(text: &str, plus: bool) -> Result<Cow<'_, str>> {
     let text: Cow<'_, str> =
         if plus && text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     if !text.contains('%') {

@@ -13,11 +13,11 @@ use weft_kernel::{Error, Reason, Result, Retry};
 use weft_wire::{Fields, Known, Method, problem};
 
 /// The media type of JSON.
-pub(crate) const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 /// The media type of a stream of server-sent events.
-pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// The media type of one JSON value per line.
-pub(crate) const LINES: &str = "application/x-ndjson";
+pub const LINES: &str = "application/x-ndjson";
 
 /// A response.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ pub struct Session(Box<dyn FnOnce(Box<dyn Duplex>) -> Talk + Send>);
 type Talk = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Session {
-    pub(crate) fn new<F, Fut>(talk: F) -> Self
+    /// A session that is this conversation.
+    pub fn new<F, Fut>(talk: F) -> Self
     where
         F: FnOnce(Box<dyn Duplex>) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -96,7 +97,7 @@ impl Response {
     ///
     /// # Errors
     /// [`Reason::Internal`] if it cannot be written as JSON.
-    pub(crate) fn json(status: u16, value: &impl serde::Serialize) -> Result<Self> {
+    pub fn json(status: u16, value: &impl serde::Serialize) -> Result<Self> {
         let body = serde_json::to_vec(value).map_err(|error| {
             Error::new(Reason::Internal, "an answer could not be written").because(error)
         })?;
@@ -104,7 +105,7 @@ impl Response {
     }
 
     /// A stream of a media type that no cache and no proxy may hold back.
-    pub(crate) fn stream(media: &str, chunks: Chunks) -> Self {
+    pub fn stream(media: &str, chunks: Chunks) -> Self {
         let mut response = Self::empty(200);
         response.fields.add(Known::ContentType, media.as_bytes());
         response.fields.add(Known::CacheControl, b"no-store");
@@ -115,7 +116,7 @@ impl Response {
 
     /// The same with a field more.
     #[must_use]
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.append(name, value.as_bytes());
         self
     }
@@ -137,14 +138,14 @@ impl Response {
     }
 
     /// No such method here.
-    pub(crate) fn not_allowed(allow: &str) -> Self {
+    pub fn not_allowed(allow: &str) -> Self {
         let error = Error::new(Reason::MethodNotAllowed, format!("this path has {allow}"));
         Self::problem(&error).with("allow", allow)
     }
 
     /// The same without content, as HEAD is answered.
     #[must_use]
-    pub(crate) fn headless(mut self, method: &Method) -> Self {
+    pub fn headless(mut self, method: &Method) -> Self {
         if *method == Method::Head {
             if let Content::Whole(body) = &self.content {
                 self.fields.set(Known::ContentLength, body.len().to_string().as_bytes());
@@ -155,7 +156,7 @@ impl Response {
     }
 
     /// Status, fields and body of an answer that is whole; of another there is no body.
-    pub(crate) fn into_whole(self) -> (u16, Fields, Bytes) {
+    pub fn into_whole(self) -> (u16, Fields, Bytes) {
         let body = match self.content {
             Content::Whole(body) => body,
             Content::Stream(_) | Content::Socket(_) => Bytes::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_discovery::{
     Service as Discovered,
@@ -17,7 +18,7 @@ use super::{BreakerView, BulkheadView, ConcurrencyView, EndpointView};
 use crate::node::{AVAILABLE, state_of};
 
 /// A service, in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceSummary {
     /// Its name.
     pub name: String,
@@ -36,7 +37,8 @@ pub struct ServiceSummary {
 }
 
 /// A service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Service")]
 pub struct ServiceView {
     /// Its name.
     pub name: String,
@@ -63,7 +65,8 @@ pub struct ServiceView {
 }
 
 /// A source of endpoints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Source")]
 pub struct SourceView {
     /// Its kind: `dns`, `file`.
     pub kind: String,

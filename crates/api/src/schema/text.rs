@@ -205,7 +205,7 @@ pub const FOLDER: Kind = Kind {
 };
 
 /// The share that a text names: a percentage.
-pub(crate) fn share(text: &str) -> Option<f64> {
+pub fn share(text: &str) -> Option<f64> {
     text.strip_suffix('%').filter(|percent| !percent.ends_with(' '))?;
     parse_share(text).ok().filter(|share| (0.0..=1.0).contains(share))
 }

@@ -1,5 +1,6 @@
 //! What holds requests to a service back: its breaker, its adaptive concurrency and its bulkhead.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_kernel::Tick;
 use weft_resilience::{
@@ -11,7 +12,8 @@ use weft_resilience::{
 use super::millis;
 
 /// The breaker of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Breaker")]
 pub struct BreakerView {
     /// `closed`, `open` or `half_open`.
     pub state: String,
@@ -32,7 +34,8 @@ pub struct BreakerView {
 }
 
 /// Adaptive concurrency.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Concurrency")]
 pub struct ConcurrencyView {
     /// Requests that are let through at once.
     pub limit: u32,
@@ -49,7 +52,8 @@ pub struct ConcurrencyView {
 }
 
 /// A bulkhead.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Bulkhead")]
 pub struct BulkheadView {
     /// Requests in flight.
     pub in_flight: usize,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use weft_kernel::{Error, Reason, Result};
 
 /// Wall milliseconds as RFC 3339.
-pub(crate) fn text(ms: u64) -> String {
+pub fn text(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok())
@@ -14,7 +14,7 @@ pub(crate) fn text(ms: u64) -> String {
 }
 
 /// A time of RFC 3339 as wall milliseconds; what lies before 1970 is 1970.
-pub(crate) fn parse(name: &str, text: &str) -> Result<u64> {
+pub fn parse(name: &str, text: &str) -> Result<u64> {
     let time: Timestamp = text.parse().map_err(|error: jiff::Error| {
         let say = format!("`{name}` is not a time such as 2026-01-31T00:00:00Z");
         Error::new(Reason::MalformedRequest, say).because(error)
@@ -23,7 +23,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<u64> {
 }
 
 /// The wall-clock time in milliseconds.
-pub(crate) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

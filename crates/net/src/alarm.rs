@@ -13,8 +13,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::{Instant, Sleep};
-use weft_kernel::{SystemClock, Tick};
+use tokio::time::Sleep;
+use weft_kernel::Tick;
+
+use crate::clock;
 
 /// A timer shared by the waits of one task. Every wait must be polled by that task.
 #[derive(Clone, Default)]
@@ -30,7 +32,7 @@ impl Alarm {
         if at == Tick::NEVER {
             return Poll::Pending;
         }
-        let Some(instant) = SystemClock::instant(at).map(Instant::from_std) else {
+        let Some(instant) = clock::instant(at) else {
             return Poll::Pending;
         };
         let mut slot = self.0.borrow_mut();
@@ -40,7 +42,7 @@ impl Alarm {
         }
         loop {
             std::task::ready!(sleep.as_mut().poll(cx));
-            if SystemClock::tick() >= at {
+            if clock::now() >= at {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(instant);

@@ -15,7 +15,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
 use weft_kernel::{Error, Reason, Result, format_duration};
 
 use crate::{Address, Target};
@@ -92,13 +91,12 @@ async fn send(
     bound: (usize, Longer),
     timeout: Duration,
 ) -> Result<Answer> {
-    let until = Instant::now() + timeout;
     let request = completed(target, version, request)?;
     let exchange = async {
         let mut connection = Connection::open(target, version, timeout).await?;
         connection.exchange(request, bound).await.map_err(|failed| failed.error)
     };
-    timeout_at(until, exchange).await.unwrap_or_else(|_elapsed| Err(late(timeout)))
+    tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_elapsed| Err(late(timeout)))
 }
 
 fn late(timeout: Duration) -> Error {

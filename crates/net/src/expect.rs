@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{SystemClock, Tick};
+use weft_kernel::Tick;
 use weft_wire::{Known, RequestHead};
 
-use crate::{alarm::Alarm, body::Body};
+use crate::{alarm::Alarm, body::Body, clock};
 
 /// Most interim responses before a final one; more is a fault of the service.
 pub(crate) const INTERIM_MAX: u32 = 16;
@@ -31,7 +31,7 @@ impl Waits {
         if is_empty || !head.fields.has(Known::Expect) {
             return Self::No;
         }
-        Self::Until(SystemClock::tick().plus(PATIENCE), Alarm::default())
+        Self::Until(clock::now().plus(PATIENCE), Alarm::default())
     }
 
     pub(crate) const fn is_waiting(&self) -> bool {

@@ -23,7 +23,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
-use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Tick};
 use weft_wire::{Fields, Known, Length};
 
 pub(crate) use self::duplex::Duplex;
@@ -32,7 +32,7 @@ use self::{
     fields::from_header_map,
     screen::{Fault, Heads},
 };
-use crate::{alarm::Alarm, body::Frame, message::Inform};
+use crate::{alarm::Alarm, body::Frame, clock, message::Inform};
 
 /// A body that arrives on an HTTP/2 stream.
 pub struct Incoming {
@@ -224,7 +224,7 @@ impl Incoming {
         let From::Client { idle, silence, .. } = &mut self.from else { return Poll::Pending };
         let (limit, alarm) = silence.get_or_insert_with(|| (Tick::NEVER, Alarm::default()));
         if *limit == Tick::NEVER {
-            *limit = SystemClock::tick().plus(*idle);
+            *limit = clock::now().plus(*idle);
         }
         alarm
             .poll(cx, *limit)

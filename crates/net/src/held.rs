@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use weft_kernel::{Reason, Side, SystemClock, Tick};
+use weft_kernel::{Reason, Side, Tick};
+
+use crate::clock;
 
 /// For how long at once a client must have taken nothing for what its service then does to be laid to it.
 const LONG: Duration = Duration::from_secs(1);
@@ -18,13 +20,13 @@ pub(crate) struct Held {
 impl Held {
     /// The client takes nothing now.
     pub(crate) fn begins(&mut self) {
-        self.since.get_or_insert_with(SystemClock::tick);
+        self.since.get_or_insert_with(clock::now);
     }
 
     /// It takes something again.
     pub(crate) fn ends(&mut self) {
         if let Some(since) = self.since.take() {
-            self.longest = self.longest.max(SystemClock::tick().since(since));
+            self.longest = self.longest.max(clock::now().since(since));
         }
     }
 
@@ -44,7 +46,7 @@ mod tests {
 
     #[test]
     fn only_a_long_hold_is_laid_to_the_client() {
-        let long_ago = |span| SystemClock::tick().minus(span);
+        let long_ago = |span| clock::now().minus(span);
         for (since, reason, blamed) in [
             (None, Reason::UpstreamIncomplete, Reason::UpstreamIncomplete),
             (

@@ -7,8 +7,8 @@
 //! Reading order: [`address`], [`io`] (what a connection is), [`listen`], [`accept`] and
 //! [`connect`](mod@connect) (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and
 //! [`worker`] (who runs it), [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`]
-//! (how they are spoken), [`pool`] (connections to services), [`alarm`] (a timer that is armed
-//! rarely), [`handover`] (how the next process takes over),
+//! (how they are spoken), [`pool`] (connections to services), [`mod@clock`] and
+//! [`alarm`] (the time, and a timer that is armed rarely), [`handover`] (how the next process takes over),
 //! [`client`] (requests of our own: checks, callbacks, exports, tools).
 
 pub mod accept;
@@ -17,6 +17,7 @@ mod age;
 pub mod alarm;
 pub mod body;
 pub mod client;
+pub mod clock;
 pub mod connect;
 pub mod descriptors;
 mod expect;

@@ -17,11 +17,12 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Tick};
 use weft_wire::h1::HeadLimits;
 
 use crate::{
     age::retires,
+    clock,
     connect::{Target, connect},
     h1, h2,
     io::Alpn,
@@ -226,7 +227,7 @@ impl Slot {
             }
         }
         let mut place = Place::new(self.clone(), called, shares);
-        let left = until.since(SystemClock::tick());
+        let left = until.since(clock::now());
         match tokio::time::timeout(left, &mut place.called).await {
             Ok(Ok(called)) => called,
             _ => Err(self.exhausted()),
@@ -439,11 +440,11 @@ impl Pool {
         target: impl Fn() -> Target,
     ) -> Result<Lent> {
         let mut again = false;
-        let began = SystemClock::tick();
+        let began = clock::now();
         while slot.is_full() {
             slot.queue((began, patience), again, false).await?;
             again = true;
-            if let Some(connection) = slot.take_idle(SystemClock::tick()) {
+            if let Some(connection) = slot.take_idle(clock::now()) {
                 return Ok(Lent::H1 { connection, home: Home(Rc::downgrade(slot)) });
             }
         }
@@ -464,7 +465,7 @@ impl Pool {
     /// Retires what is idle for too long, old, closed by the other side, or leads to what is gone. To be
     /// called about once a second.
     pub fn sweep(&self) {
-        let now = SystemClock::tick();
+        let now = clock::now();
         self.slots.borrow_mut().retain(|_, slot| {
             let options = slot.options.borrow().clone();
             let gone = slot.destination.is_gone();

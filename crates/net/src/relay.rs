@@ -23,11 +23,11 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
-    time::{Instant, Sleep},
 };
+use weft_kernel::Tick;
 
 use self::half::Half;
-use crate::{Io, Rewound, Socket, Stop, h2::Duplex, tasks::Reached};
+use crate::{Io, Rewound, Socket, Stop, alarm::Alarm, clock, h2::Duplex, tasks::Reached};
 
 /// How long a relay of which one direction has failed waits for the other to move.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -115,9 +115,9 @@ where
         up: Half::default(),
         down: Half::default(),
         idle,
-        moved: Instant::now(),
+        moved: clock::now(),
         failed: false,
-        timer: Box::pin(tokio::time::sleep(idle)),
+        alarm: Alarm::default(),
         closed: stop.closed(),
     };
     let end = std::future::poll_fn(|cx| relay.poll(cx)).await;
@@ -130,10 +130,10 @@ struct Relay<'a, C, U> {
     up: Half,
     down: Half,
     idle: Duration,
-    moved: Instant,
+    moved: Tick,
     /// One of the two takes nothing more.
     failed: bool,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     closed: Reached,
 }
 
@@ -161,21 +161,13 @@ where
         if !self.failed && (self.up.refusal.is_some() || self.down.refusal.is_some()) {
             self.failed = true;
             self.idle = self.idle.min(LAST_WORDS);
-            self.moved = Instant::now();
-            self.timer.as_mut().reset(self.moved + self.idle);
+            self.moved = clock::now();
         }
         if self.up.bytes + self.down.bytes != before {
-            self.moved = Instant::now();
+            self.moved = clock::now();
         }
-        // The timer is only moved when it fires: a busy relay never touches the timer wheel.
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let until = self.moved + self.idle;
-            if until <= Instant::now() {
-                return Poll::Ready(self.refusal().unwrap_or(End::Idle));
-            }
-            self.timer.as_mut().reset(until);
-        }
-        Poll::Pending
+        std::task::ready!(self.alarm.poll(cx, self.moved.plus(self.idle)));
+        Poll::Ready(self.refusal().unwrap_or(End::Idle))
     }
 
     /// What a stream that takes nothing more has failed with.

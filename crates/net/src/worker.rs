@@ -23,14 +23,14 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
-use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Name, Reason, Result, Tick};
 
 pub use self::rest::watch_rest;
 use self::{
     load::Loads,
     run::{Handed, Listening, Local},
 };
-use crate::{Address, Socket, Stop, Tasks, listen::Bound};
+use crate::{Address, Socket, Stop, Tasks, clock, listen::Bound};
 
 /// Changes of listeners that may wait for a worker.
 const COMMANDS_MAX: usize = 64;
@@ -273,7 +273,7 @@ impl<W: 'static> Workers<W> {
             .iter()
             .filter_map(|thread| thread.ended.lock().unwrap_or_else(PoisonError::into_inner).take())
             .collect();
-        let left = deadline.since(SystemClock::tick()).saturating_add(CUT_TIME);
+        let left = deadline.since(clock::now()).saturating_add(CUT_TIME);
         let all = futures_util::future::join_all(ended);
         if tokio::time::timeout(left, all).await.is_err() {
             tracing::error!("a worker did not end: one of its tasks holds its thread");

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use weft_kernel::{Error, Reason, Retry, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Retry, Tick};
 use weft_net::{
     body::Body,
+    clock,
     message::{OnEnd, Response, Tunnel},
 };
 use weft_wire::{
@@ -70,14 +71,14 @@ thread_local! {
 
 /// Says when Weft answered (RFC 9110 section 6.6.1).
 fn date(fields: &mut Fields) {
-    date_at(fields, SystemClock::tick());
+    date_at(fields, clock::now());
 }
 
 /// Says that it was now; the text is made once a second, and the wall clock looked at as often.
 fn date_at(fields: &mut Fields, now: Tick) {
     DATE.with_borrow_mut(|(until, text)| {
         if now >= *until {
-            let wall = SystemTime::now();
+            let wall = clock::wall();
             let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let left = 1_000_000_000 - since.subsec_nanos();
             *until = now.plus(Duration::from_nanos(u64::from(left)));

@@ -10,10 +10,11 @@ use std::{
 };
 
 use weft_discovery::{Endpoint, InFlight, Outcome};
-use weft_kernel::{Deadline, Error, Reason, Retry, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Reason, Retry, Tick};
 use weft_net::{
     alarm::Alarm,
     body::Body,
+    clock,
     h1::client::{Settings, Then, send},
     message::Inform,
     pool::{Home, Lent, Wanted},
@@ -118,7 +119,7 @@ impl Try<'_> {
             .await
         };
         mark.done.set(true);
-        let now = SystemClock::tick();
+        let now = clock::now();
         match result {
             Ok((answer, then)) => {
                 let mut in_flight = match mark.in_flight.take() {
@@ -242,7 +243,7 @@ impl Try<'_> {
                         Err(failed) => match failed.body {
                             Some(unused) if failed.stale && self.idempotent && !fresh => {
                                 fresh = true;
-                                now = SystemClock::tick();
+                                now = clock::now();
                                 body = unused;
                             }
                             unused => return Err(miss(failed.error, unused)),
@@ -287,11 +288,11 @@ impl Try<'_> {
         // In a box: it is rare, and large.
         let lent = Box::pin(pool.lend(endpoint, self.wanted, &upstream.pool, times, fresh, || {
             // To connect is the endpoint's part.
-            place.end(queued, SystemClock::tick());
+            place.end(queued, clock::now());
             upstream.target(endpoint, self.wanted, self.ends)
         }))
         .await;
-        place.end(queued, SystemClock::tick());
+        place.end(queued, clock::now());
         lent
     }
 }
@@ -328,7 +329,7 @@ impl Drop for Mark<'_> {
         if self.place.is_waiting() {
             return;
         }
-        let now = SystemClock::tick();
+        let now = clock::now();
         let handed = upload.handed(self.place.left(self.began));
         // That it took longer than the caller waited is no verdict, but it is a latency.
         in_flight.handed(handed);
@@ -342,7 +343,6 @@ impl Drop for Mark<'_> {
 
 /// What a response says about its endpoint, and whether it calls for another try.
 fn judge(head: &ResponseHead, is_grpc: bool, asked: Deadline) -> (Outcome, Option<Failure>) {
-    let wall = std::time::SystemTime::now;
     if is_grpc && head.status == 200 {
         let Some(status) = grpc_status(&head.fields) else { return (Outcome::OK, None) };
         let outcome = match status {
@@ -358,8 +358,10 @@ fn judge(head: &ResponseHead, is_grpc: bool, asked: Deadline) -> (Outcome, Optio
     if status != 425 && status != 429 && status < 500 {
         return (Outcome::OK, None);
     }
-    let hint =
-        head.fields.get_str(Known::RetryAfter).and_then(|text| retry::retry_after(text, wall()));
+    let hint = head
+        .fields
+        .get_str(Known::RetryAfter)
+        .and_then(|text| retry::retry_after(text, clock::wall()));
     let after = match hint {
         Some(retry::Hint::After(span)) => Some(span),
         _ => None,

@@ -1,11 +1,11 @@
 //! What is told of a connection that is no request, or no longer one: raw relays, tunnels, and clients
 //! that broke their protocol before there was a request.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::net::SocketAddr;
 
 use weft_discovery::Outcome;
-use weft_kernel::{Reason, SystemClock, Tick};
-use weft_net::{Address, relay::End};
+use weft_kernel::{Reason, Tick};
+use weft_net::{Address, clock, relay::End};
 use weft_telemetry::{access, otlp::wall_nanos};
 
 use crate::local::Local;
@@ -45,8 +45,8 @@ pub(crate) fn log(local: &Local, began: Tick, entry: access::Entry<'_>) {
     if !log.wants(entry.status, entry.reason, &mut local.rng.borrow_mut()) {
         return;
     }
-    let duration = SystemClock::tick().since(began);
+    let duration = clock::now().since(began);
     let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    let time_nanos = wall_nanos(SystemTime::now()).saturating_sub(nanos);
+    let time_nanos = wall_nanos(clock::wall()).saturating_sub(nanos);
     log.push(local.index, &access::Entry { time_nanos, duration, ..entry });
 }

@@ -4,16 +4,12 @@
 //! been checked; what is [`sent`](Outgoing), made of it anew for each service that is asked; and the
 //! [`record`](Record), from which metrics, access log and span are written.
 
-use std::{
-    net::SocketAddr,
-    rc::Rc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use weft_discovery::{InFlight, Outcome};
-use weft_kernel::{Deadline, Error, Reason, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Reason, Tick};
 use weft_net::{
-    Address,
+    Address, clock,
     message::{End, Peer},
     relay::Relayed,
 };
@@ -79,7 +75,7 @@ impl Exchange {
 
     /// Gives up what is held for a service, before another is asked.
     pub(crate) fn release(&mut self) {
-        let now = SystemClock::tick();
+        let now = clock::now();
         if let (Some(in_flight), Some(upstream)) =
             (self.record.in_flight.take(), &self.record.upstream)
         {
@@ -116,7 +112,7 @@ impl Exchange {
 
     fn finish(&mut self, sent: u64, outcome: Result<(), Reason>) {
         self.record.told = true;
-        let now = SystemClock::tick();
+        let now = clock::now();
         // A gRPC response that was ended by a status has been sent whole, but is none.
         let cut = self.upload.cut_by();
         if let Some(reason) = outcome.err().or(cut) {
@@ -213,7 +209,7 @@ impl Exchange {
             _ => 0,
         };
         access::Entry {
-            time_nanos: wall_nanos(SystemTime::now()).saturating_sub(nanos(duration)),
+            time_nanos: wall_nanos(clock::wall()).saturating_sub(nanos(duration)),
             listener: self.view.listener.name.as_str(),
             route: self.record.route.as_ref().map_or("", |route| route.name.as_str()),
             service: self.record.upstream.as_ref().map_or("", |upstream| upstream.name.as_str()),
@@ -263,7 +259,7 @@ impl Exchange {
     }
 
     fn span(&self, duration: Duration) -> SpanRecord {
-        let end_nanos = wall_nanos(SystemTime::now());
+        let end_nanos = wall_nanos(clock::wall());
         let route = self.record.route.as_ref().map_or("_unmatched", |route| route.name.as_str());
         let path = self.target().split('?').next().unwrap_or_default();
         let mut attributes: Vec<(&'static str, Value)> = vec![

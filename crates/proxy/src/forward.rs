@@ -7,10 +7,11 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_discovery::{Endpoint, Pick};
-use weft_kernel::{Deadline, Error, Reason, Result, Retry, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Reason, Result, Retry, Tick};
 use weft_net::{
     alarm::Alarm,
     body::Body,
+    clock,
     h1::client::Then,
     message::{Inform, Tunnel},
     pool::Wanted,
@@ -68,7 +69,7 @@ impl Forward<'_> {
         let result = self.tries(exchange, body, &times).await;
         let now = match &result {
             Ok(success) => success.at,
-            Err(_) => SystemClock::tick(),
+            Err(_) => clock::now(),
         };
         exchange.now = now;
         // How long the caller took to send its body, how short a deadline it set, and how long Weft's own
@@ -165,7 +166,7 @@ impl Forward<'_> {
                 match bulkhead.acquire(left).await {
                     Ok(permit) => {
                         exchange.record.places[place] = Some(permit);
-                        exchange.now = SystemClock::tick();
+                        exchange.now = clock::now();
                     }
                     Err(refused) => {
                         upstream.meter.count(index, Count::Shed);
@@ -269,7 +270,7 @@ impl Forward<'_> {
             {
                 return result.map_err(Lost::from);
             }
-            now = SystemClock::tick();
+            now = clock::now();
             let deadline = times.deadline(now);
             let replayable = match (&replay, &result) {
                 (Some(replay), _) => replay.is_whole(),
@@ -328,7 +329,7 @@ impl Forward<'_> {
             tried.push(endpoint.id());
             if !after.is_zero() {
                 self.alarm.until(now.plus(after)).await;
-                now = SystemClock::tick();
+                now = clock::now();
             }
         }
     }

@@ -6,10 +6,11 @@
 
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
-use weft_kernel::{Deadline, Error, Name, Reason, Result, SystemClock};
+use weft_kernel::{Deadline, Error, Name, Reason, Result};
 use weft_net::{
     alarm::Alarm,
     body::Body,
+    clock,
     message::{Handler, Inform, Peer, Request, Response},
 };
 use weft_telemetry::access;
@@ -65,7 +66,7 @@ impl Front {
             sni: tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(""),
             ..access::Entry::default()
         };
-        connection::log(&self.local, SystemClock::tick(), entry);
+        connection::log(&self.local, clock::now(), entry);
         response
     }
 }
@@ -76,7 +77,7 @@ impl Handler for Front {
         let Some(view) = self.window.look(&self.local) else {
             return self.turn_away(&peer, Reason::Draining, "the listener is closing");
         };
-        let now = SystemClock::tick();
+        let now = clock::now();
         let mut exchange = Exchange::begin(self.local.clone(), view, peer, head, now);
         let received = &mut exchange.received;
         let certificate = if exchange.view.listener.http.forward_client_cert {
@@ -344,8 +345,8 @@ impl Way<'_> {
         upstream: &Upstream,
         mut body: Option<&mut Body>,
     ) -> Result<()> {
-        let route = self.route;
         let web = self.web(exchange);
+        let route = self.route;
         let Exchange { local, view, received, sent, record, .. } = exchange;
         let mut rng = local.rng.borrow_mut();
         let input = hash::Input {

@@ -18,9 +18,10 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::timeout,
 };
 use weft_kernel::{Error, Name, Reason, Result};
+use weft_net::clock;
 use weft_wire::RequestHead;
 
 use crate::{
@@ -129,13 +130,15 @@ impl InternalClient {
         body: Bytes,
         mut reading: Reading,
     ) -> Result<Answered> {
-        let begun = Instant::now();
-        let until = begun + reading.whole_max.unwrap_or(WAIT_MAX).min(WAIT_MAX);
-        let admitted = timeout_at(until, self.admit(body.len(), reading.bytes_max)).await;
+        let begun = clock::now();
+        let longest = reading.whole_max.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let admit = self.admit(body.len(), reading.bytes_max);
+        let admitted = timeout(longest, admit).await;
         let permits = admitted.unwrap_or_else(|_elapsed| {
             Err(Error::new(Reason::Overload, "too many internal requests are under way"))
         })?;
-        reading.whole_max = reading.whole_max.map(|span| span.saturating_sub(begun.elapsed()));
+        let waited = clock::now().since(begun);
+        reading.whole_max = reading.whole_max.map(|span| span.saturating_sub(waited));
         let (answer, answered) = oneshot::channel();
         let route = route.clone();
         self.hand_over(Job { route, head, body, reading, answer, _permits: permits })?;

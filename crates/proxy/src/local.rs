@@ -7,8 +7,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use weft_kernel::{Name, Rng, SystemClock};
-use weft_net::{Stop, Tasks, alarm::Alarm, pool::Pool};
+use weft_kernel::{Name, Rng};
+use weft_net::{Stop, Tasks, alarm::Alarm, clock, pool::Pool};
 use weft_telemetry::{access, span};
 
 use crate::{Snapshot, listener::Listener};
@@ -81,7 +81,7 @@ fn sweep(pool: &Rc<Pool>, views: &Rc<Views>, stop: &Stop, tasks: &Tasks) {
         let alarm = Alarm::default();
         let mut draining = std::pin::pin!(stop.draining());
         loop {
-            let next = SystemClock::tick().plus(SWEEP);
+            let next = clock::now().plus(SWEEP);
             if alarm.within(next, draining.as_mut()).await.is_ok() {
                 return;
             }

@@ -6,11 +6,12 @@
 use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Name, Reason, Result, Tick};
 use weft_net::{
     Address,
     alarm::Alarm,
     body::{Body, Frame},
+    clock,
     message::{Inform, Peer},
 };
 use weft_wire::{Fields, Known, RequestHead, h1};
@@ -124,7 +125,7 @@ impl Origin {
         let found = view.snapshot.route(route).cloned().ok_or_else(|| {
             Error::new(Reason::Misconfigured, format!("there is no route `{route}`"))
         })?;
-        let now = SystemClock::tick();
+        let now = clock::now();
         let head = addressed(head, &found, body.len());
         let listener = Arc::clone(&view.listener);
         let mut exchange = Exchange::begin(self.local.clone(), view, self.peer.clone(), head, now);
@@ -150,7 +151,7 @@ impl Origin {
         let reason = exchange.record.reason;
         let mut response = answer.send(exchange).await;
         let done = response.done.take();
-        let until = reading.until(now, SystemClock::tick());
+        let until = reading.until(now, clock::now());
         let mut read = Vec::new();
         let end = {
             let bytes_max = reading.bytes_max;

@@ -13,8 +13,8 @@ use std::{
 };
 
 use weft_discovery::Endpoint;
-use weft_kernel::{SystemClock, Tick};
-use weft_net::body::Body;
+use weft_kernel::Tick;
+use weft_net::{body::Body, clock};
 use weft_resilience::hedge::Hedger;
 use weft_telemetry::metrics::Count;
 use weft_wire::RequestHead;
@@ -52,7 +52,7 @@ impl Spare<'_> {
 
     fn put(&mut self, result: Option<Result>) {
         if let Some(Ok(unwanted)) = std::mem::replace(&mut self.1, result) {
-            unwanted.discard(self.0.local, self.0.upstream, SystemClock::tick());
+            unwanted.discard(self.0.local, self.0.upstream, clock::now());
         }
     }
 }
@@ -111,7 +111,7 @@ impl Race<'_> {
                 }
                 Some(result) => spare.keep(result),
                 None => {
-                    let now = SystemClock::tick();
+                    let now = clock::now();
                     match self.due(began, now) {
                         Some(due) if due <= now => {}
                         due => {

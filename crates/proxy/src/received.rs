@@ -7,7 +7,7 @@
 use std::{net::IpAddr, rc::Rc, time::SystemTime};
 
 use weft_kernel::{Deadline, Rng, Tick};
-use weft_net::message::Peer;
+use weft_net::{clock, message::Peer};
 use weft_telemetry::trace::{self, request_id};
 use weft_wire::{Known, Method, RequestHead, forwarded, grpc};
 
@@ -127,7 +127,7 @@ pub(crate) enum RequestId {
 impl RequestId {
     /// A new one.
     pub(crate) fn made(rng: &mut Rng) -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Self::Made(request_id::make(millis, rng))
     }

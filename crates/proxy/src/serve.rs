@@ -5,11 +5,11 @@ use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use ipnet::IpNet;
 use weft_discovery::{Endpoint, Outcome, Pick};
-use weft_kernel::{Error, HandshakeFault, Name, Reason, Result, SystemClock};
+use weft_kernel::{Error, HandshakeFault, Name, Reason, Result};
 use weft_net::{
     Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
     alarm::Alarm,
-    connect, descriptors, h1, h2,
+    clock, connect, descriptors, h1, h2,
     message::Peer,
     pool::Wanted,
     relay::{self, Relayed},
@@ -201,7 +201,7 @@ fn failed(
     fault: HandshakeFault,
     error: &Error,
 ) {
-    let due = listener.meter.handshake_failed(local.index, fault, SystemClock::tick());
+    let due = listener.meter.handshake_failed(local.index, fault, clock::now());
     // Those that go away within it are the checks of load balancers, and browsers' spare connections.
     if let Some(before) = due
         && fault != HandshakeFault::Closed
@@ -239,7 +239,7 @@ async fn opens_with_header(stream: &mut Rewound<Socket>) -> Result<bool> {
     };
     let peeked = pin!(accept::peek(stream, proxy_protocol::BYTES_MAX, look));
     let alarm = Alarm::default();
-    let limit = SystemClock::tick().plus(accept::PROXY_HEADER_TIME);
+    let limit = clock::now().plus(accept::PROXY_HEADER_TIME);
     match alarm.within(limit, peeked).await {
         Ok(Ok(found)) => Ok(found.unwrap_or(false)),
         Ok(Err(error)) => {
@@ -277,7 +277,7 @@ async fn raw(
     (client, destination): (Address, Option<Address>),
     stop: &Stop,
 ) -> Result<()> {
-    let began = SystemClock::tick();
+    let began = clock::now();
     let tls = stream.tls_info();
     let entry = access::Entry {
         listener: listener.name.as_str(),
@@ -312,7 +312,7 @@ async fn raw(
             return Err(error);
         }
     };
-    let connected = SystemClock::tick().since(began);
+    let connected = clock::now().since(began);
     let idle = listener.http.stream_idle_timeout;
     let Relayed { up_bytes, down_bytes, end } =
         relay::relay(&mut stream, &mut io, idle, stop).await;
@@ -321,7 +321,7 @@ async fn raw(
     if let Some(upstream) = &upstream {
         upstream.meter.passed(local.index, up_bytes, down_bytes);
         let outcome = connection::outcome(&end, down_bytes);
-        Exchange::settle(local, upstream, in_flight, outcome, SystemClock::tick());
+        Exchange::settle(local, upstream, in_flight, outcome, clock::now());
     }
     let why = connection::why(&end);
     let entry = access::Entry {
@@ -346,7 +346,7 @@ async fn reach(
 ) -> Result<(Io, weft_discovery::InFlight)> {
     let mut tried = Vec::new();
     loop {
-        let now = SystemClock::tick();
+        let now = clock::now();
         let endpoint: Arc<Endpoint> = {
             let mut rng = local.rng.borrow_mut();
             let mut pick = Pick {
@@ -365,14 +365,14 @@ async fn reach(
         let mut in_flight = endpoint.clone().begin(now);
         match connect(&upstream.target(&endpoint, Wanted::H1, ends), CONNECT_TIME).await {
             Ok(connected) => {
-                in_flight.responded(SystemClock::tick());
+                in_flight.responded(clock::now());
                 upstream.meter.count(local.index, Count::PoolOpened);
                 return Ok((connected.io, in_flight));
             }
             Err(error) => {
                 upstream.meter.count(local.index, Count::ConnectFailure);
                 upstream.meter.failed(local.index, error.reason());
-                let now = SystemClock::tick();
+                let now = clock::now();
                 if error.side() == weft_kernel::Side::Upstream {
                     Exchange::settle(local, upstream, in_flight, Outcome::UNREACHABLE, now);
                 }

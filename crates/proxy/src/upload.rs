@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{ByteSize, Deadline, Error, Reason, Result, SystemClock, Tick, format_duration};
+use weft_kernel::{ByteSize, Deadline, Error, Reason, Result, Tick, format_duration};
 use weft_net::{
     alarm::Alarm,
     body::{Body, Frame, Source},
+    clock,
 };
 use weft_wire::Length;
 
@@ -108,7 +109,7 @@ impl Upload {
 
     /// Whether the client keeps the service waiting for so long that the service may give it up.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.stage() == Stage::Waiting && SystemClock::tick().since(self.since.get()) >= STALLED
+        self.stage() == Stage::Waiting && clock::now().since(self.since.get()) >= STALLED
     }
 
     /// Why a response ended, by whoever is answerable for it.
@@ -147,7 +148,7 @@ impl Upload {
         let held = self.stage.get() == Stage::Waiting && self.since.get() == Tick::NEVER;
         if held || self.stage.get() == Stage::Moving {
             self.stage.set(Stage::Waiting);
-            self.since.set(SystemClock::tick());
+            self.since.set(clock::now());
         }
     }
 
@@ -162,14 +163,14 @@ impl Upload {
     fn go_on(&self, bytes: u64) {
         self.add(bytes);
         if self.stage.get() == Stage::Waiting {
-            self.came.set(SystemClock::tick());
+            self.came.set(clock::now());
         }
         self.stage.set(Stage::Moving);
     }
 
     fn end(&self) {
         if self.stage.get() != Stage::Whole {
-            self.came.set(SystemClock::tick());
+            self.came.set(clock::now());
             self.stage.set(Stage::Whole);
         }
     }
@@ -431,7 +432,7 @@ impl Times {
             Stage::Moving => {
                 let bytes = self.upload.bytes();
                 if bytes != pace.bytes {
-                    *pace = Pace { bytes, since: SystemClock::tick() };
+                    *pace = Pace { bytes, since: clock::now() };
                 }
                 (pace.since, pace.since)
             }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_wire::{
     Known, Length, Method, RequestHead, ResponseHead,
     h1::{
@@ -26,6 +26,7 @@ use weft_wire::{
 use super::link::{Link, Read};
 use crate::{
     body::{Body, Frame},
+    clock,
     expect::{INTERIM_MAX, Waits},
     io::Io,
     message::Inform,
@@ -50,7 +51,7 @@ pub struct Connection {
 impl Connection {
     /// A connection over a fresh stream.
     pub fn new(io: Io) -> Self {
-        let now = SystemClock::tick();
+        let now = clock::now();
         Self {
             link: Link::new(io, BytesMut::new()),
             opened: now,
@@ -508,7 +509,7 @@ impl ResponseBody {
             if connection.link.inbuf.is_empty() {
                 connection.link.rest();
                 connection.served += 1;
-                connection.idle_since = SystemClock::tick();
+                connection.idle_since = clock::now();
                 home.welcome(connection);
             }
         }

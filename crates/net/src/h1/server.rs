@@ -14,7 +14,7 @@ mod writer;
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use bytes::BytesMut;
-use weft_kernel::{SystemClock, Tick};
+use weft_kernel::Tick;
 use weft_wire::{
     Length, Method, ResponseHead, Version,
     h1::{ChunkedDecoder, Framing, HeadLimits, ParsedRequest},
@@ -33,6 +33,7 @@ use crate::{
     age::retires,
     alarm::Alarm,
     body::Body,
+    clock,
     io::{Io, Rewound},
     message::{Handler, Inform, OnEnd, Peer, Request, Response, Tunnel},
     relay::relay,
@@ -83,7 +84,7 @@ pub async fn serve<H: Handler>(
         watcher: None,
     }));
     let alarm = Alarm::default();
-    let began = SystemClock::tick();
+    let began = clock::now();
     let retires = retires(began, settings.age_max);
     // Kept from request to request: to enlist and to leave takes a lock that all workers share.
     let mut draining = stop.draining();
@@ -158,7 +159,7 @@ pub async fn serve<H: Handler>(
             (state.end == End::Open || !state.link.inbuf.is_empty())
                 && may_follow(&state, &response.body)
         };
-        let retired = retires != Tick::NEVER && SystemClock::tick() >= retires;
+        let retired = retires != Tick::NEVER && clock::now() >= retires;
         let stays = keep_alive && more && !stop.is_draining() && !retired;
         let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };
         let then = writer.write(response, stays || tunnel.is_some(), version).await;

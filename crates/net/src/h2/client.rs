@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::task::AbortHandle;
-use weft_kernel::{Error, Reason, Result, Retry, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_wire::{
     Fields, Known, Method, RequestHead, ResponseHead,
     h1::{self, HeadLimits},
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     body::Body,
+    clock,
     expect::{INTERIM_MAX, Waits},
     io::Io,
     message::Inform,
@@ -105,7 +106,7 @@ impl Drop for Stream {
         }
         self.streams.set(self.streams.get().saturating_sub(1));
         if self.streams.get() == 0 {
-            self.idle_since.set(SystemClock::tick());
+            self.idle_since.set(clock::now());
         }
         self.freed.tell();
     }
@@ -170,7 +171,7 @@ impl Connection {
             })?;
         let streams = Rc::<Cell<usize>>::default();
         tokio::task::spawn_local(keep_going(connection, streams.clone(), stop.clone()));
-        let now = SystemClock::tick();
+        let now = clock::now();
         Ok(Self {
             send,
             heads,

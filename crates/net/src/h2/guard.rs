@@ -15,9 +15,9 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use weft_kernel::{SystemClock, Tick};
+use weft_kernel::Tick;
 
-use crate::{alarm::Alarm, io::Io};
+use crate::{alarm::Alarm, clock, io::Io};
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
@@ -164,7 +164,7 @@ impl Frames {
         if !resets && !idle {
             return true;
         }
-        let now = SystemClock::tick();
+        let now = clock::now();
         if now.since(self.began) > WINDOW {
             self.began = now;
             self.resets = 0;
@@ -186,7 +186,7 @@ impl Guard {
     pub(super) fn new(io: Io, early: BytesMut, resets_max: u32) -> (Self, Tripped) {
         let tripped = Tripped::default();
         let frames =
-            Frames { began: SystemClock::tick(), resets: 0, control: 0, resets_max, moved: false };
+            Frames { began: clock::now(), resets: 0, control: 0, resets_max, moved: false };
         let (inward, outward) = (Walk::after(PREFACE_LEN), Walk::after(0));
         (
             Self {
@@ -303,7 +303,7 @@ impl AsyncWrite for Guard {
             Some(lingers) => lingers,
             None => {
                 std::task::ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-                lingers.insert((SystemClock::tick().plus(LINGER), Alarm::default(), 0))
+                lingers.insert((clock::now().plus(LINGER), Alarm::default(), 0))
             }
         };
         let mut room = [0; 4096];
@@ -326,7 +326,7 @@ mod tests {
 
     /// How many of these frames pass, if each group of them is preceded by so many that move something.
     fn passed(kind: u8, len: usize, moving: usize) -> usize {
-        let began = SystemClock::tick();
+        let began = clock::now();
         let mut frames = Frames { began, resets: 0, control: 0, resets_max: 20, moved: false };
         let head = |kind| [0, 0, 0, kind, 0, 0, 0, 0, 1];
         let passes = |frames: &mut Frames| {

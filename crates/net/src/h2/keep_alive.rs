@@ -6,9 +6,9 @@ use std::{
 };
 
 use h2::{Ping, PingPong};
-use weft_kernel::{SystemClock, Tick};
+use weft_kernel::Tick;
 
-use crate::alarm::Alarm;
+use crate::{alarm::Alarm, clock};
 
 /// The PINGs of a connection.
 pub(super) struct KeepAlive {
@@ -27,7 +27,7 @@ impl KeepAlive {
         alarm: Alarm,
         (every, patience): (Duration, Duration),
     ) -> Self {
-        let due = SystemClock::tick().plus(every);
+        let due = clock::now().plus(every);
         Self { ping, alarm, every, patience, due, asked: false }
     }
 
@@ -39,7 +39,7 @@ impl KeepAlive {
                 match ping.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => {
                         self.asked = false;
-                        self.due = SystemClock::tick().plus(self.every);
+                        self.due = clock::now().plus(self.every);
                     }
                     // The connection itself tells why.
                     Poll::Ready(Err(_)) => return Poll::Pending,
@@ -52,7 +52,7 @@ impl KeepAlive {
             }
             self.asked = ping.send_ping(Ping::opaque()).is_ok();
             let next = if self.asked { self.patience } else { self.every };
-            self.due = SystemClock::tick().plus(next);
+            self.due = clock::now().plus(next);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
-use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Tick};
 use weft_wire::{ResponseHead, h1::HeadLimits};
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     age::retires,
     alarm::Alarm,
+    clock,
     io::Io,
     message::{Handler, Peer},
     tasks::Stop,
@@ -147,7 +148,7 @@ pub async fn serve<H: Handler>(
     let (io, heads) =
         Screen::new(io, Sender::Client, Limits { trailers: head, list_max, block_max });
     let mut draining = stop.draining();
-    let began = SystemClock::tick();
+    let began = clock::now();
     let mut handshake = pin!(
         h2::server::Builder::new()
             .max_concurrent_streams(settings.streams_max)
@@ -191,7 +192,7 @@ pub async fn serve<H: Handler>(
         idle: settings.stream_idle_timeout,
         cut: Cut::default(),
         open: Cell::new(0),
-        last_end: Cell::new(SystemClock::tick()),
+        last_end: Cell::new(clock::now()),
         alarms: RefCell::default(),
         tripped: tripped.clone(),
         flushes: Cell::new(0),
@@ -241,7 +242,7 @@ pub async fn serve<H: Handler>(
             };
             let rings = alarm.poll(cx, silent.min(retires)).is_ready();
             if rings || shared.cut.is_enough() || Pin::new(&mut draining).poll(cx).is_ready() {
-                leaving = Some(SystemClock::tick());
+                leaving = Some(clock::now());
                 connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
             }
@@ -300,7 +301,7 @@ impl<H> Drop for Counted<H> {
         }
         alarms.clear();
         drop(alarms);
-        shared.last_end.set(SystemClock::tick());
+        shared.last_end.set(clock::now());
         if shared.stop.is_draining() {
             shared.tripped.wake();
         }

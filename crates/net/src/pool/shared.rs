@@ -6,10 +6,10 @@
 
 use std::{cell::Cell, error::Error as _, rc::Rc, time::Duration};
 
-use weft_kernel::{Error, Result, SystemClock, Tick};
+use weft_kernel::{Error, Result, Tick};
 
 use super::{Lease, Lent, Opened, Pool, Slot, Wanted, goes_on, open};
-use crate::{connect::Target, tasks::Stop};
+use crate::{clock, connect::Target, tasks::Stop};
 
 /// The pause after a connection could not be opened though others to the endpoint are there or on their
 /// way: those who wait have these to wait for.
@@ -25,7 +25,7 @@ impl Pool {
         (timeout, patience): (Duration, Tick),
         target: impl Fn() -> Target,
     ) -> Result<Lent> {
-        let began = SystemClock::tick();
+        let began = clock::now();
         let mut again = false;
         loop {
             if slot.needs_another() {
@@ -34,7 +34,7 @@ impl Pool {
             }
             slot.queue((began, patience), again, true).await?;
             again = true;
-            if let Some(lent) = slot.take_shared(SystemClock::tick()) {
+            if let Some(lent) = slot.take_shared(clock::now()) {
                 return Ok(lent);
             }
         }
@@ -53,14 +53,12 @@ impl Slot {
     /// Whether there is to be another connection, for one who is about to wait.
     fn needs_another(&self) -> bool {
         let due = self.opening.get().saturating_mul(self.streams_expected());
-        self.sharing.get() >= due
-            && !self.is_full()
-            && SystemClock::tick() >= self.opens_again.get()
+        self.sharing.get() >= due && !self.is_full() && clock::now() >= self.opens_again.get()
     }
 
     /// Whether a connection is there, or on its way, that may have a stream sooner or later.
     fn has_another(&self) -> bool {
-        let (now, options) = (SystemClock::tick(), self.options.borrow());
+        let (now, options) = (clock::now(), self.options.borrow());
         self.opening.get() > 0
             || self.shared.borrow_mut().iter_mut().any(|(connection, _)| {
                 connection.streams_allowed() > 0
@@ -126,7 +124,7 @@ impl Opening {
         let slot = &self.slot;
         let opened = open(slot, Wanted::H2, self.timeout, &target, &stop).await;
         self.end();
-        let now = SystemClock::tick();
+        let now = clock::now();
         let error = match opened {
             Ok(Opened::H2(connection)) => {
                 if let Some(lease) = lease {

@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::sleep_until,
 };
-use weft_kernel::{Error, Name, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Name, Reason, Result, Tick};
 
 use super::{
     Command, Connection, Worker,
@@ -16,7 +16,7 @@ use super::{
     rest::watch_rest,
 };
 use crate::{
-    Address, Phase, Socket, Stop,
+    Address, Phase, Socket, Stop, clock,
     io::Detached,
     listen::{Bound, Listener},
 };
@@ -125,7 +125,7 @@ async fn serve<W: 'static>(
     // A deadline that is brought forward later comes as the closing of the signal.
     let deadline = match stop.phase() {
         Phase::Draining { deadline } => deadline,
-        Phase::Running | Phase::Closed => SystemClock::tick(),
+        Phase::Running | Phase::Closed => clock::now(),
     };
     let over = close_at(stop.clone(), deadline);
     tokio::pin!(over);
@@ -148,11 +148,11 @@ async fn serve<W: 'static>(
 
 /// Closes a signal at the deadline, unless somebody does so before.
 pub(super) async fn close_at(stop: Stop, deadline: Tick) {
-    match SystemClock::instant(deadline) {
+    match clock::instant(deadline) {
         Some(instant) => {
             tokio::select! {
                 () = stop.closed() => {}
-                () = sleep_until(instant.into()) => stop.close(),
+                () = sleep_until(instant) => stop.close(),
             }
         }
         None => stop.closed().await,

@@ -12,10 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, SystemClock, Tick};
+use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, Tick};
 use weft_net::{
     alarm::Alarm,
     body::{Body, Frame, Source},
+    clock,
     message::Peer,
 };
 use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
@@ -104,7 +105,7 @@ impl RequestContext<'_> {
     /// Waits until then.
     pub async fn wait(&mut self, until: Tick) {
         self.alarm.until(until).await;
-        self.exchange.now = SystemClock::tick();
+        self.exchange.now = clock::now();
     }
 
     /// Leaves a fact for those behind; one of its kind that is there already goes.
@@ -131,7 +132,7 @@ impl RequestContext<'_> {
     /// [`Reason::BodyTooLarge`] if it is longer than `bytes_max`, and what breaks it off.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
         let bytes = read(self.body, bytes_max).await?;
-        self.exchange.now = SystemClock::tick();
+        self.exchange.now = clock::now();
         Ok(bytes)
     }
 
@@ -246,7 +247,7 @@ impl ResponseContext<'_> {
 
     /// The time since the request came.
     pub fn took(&self) -> std::time::Duration {
-        SystemClock::tick().since(self.exchange.received.began)
+        clock::now().since(self.exchange.received.began)
     }
 
     /// The worker.

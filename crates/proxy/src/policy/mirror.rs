@@ -4,8 +4,8 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_discovery::Pick;
-use weft_kernel::{Deadline, SystemClock};
-use weft_net::{alarm::Alarm, body::Body, h1::client::Then, message::Inform};
+use weft_kernel::Deadline;
+use weft_net::{alarm::Alarm, body::Body, clock, h1::client::Then, message::Inform};
 use weft_wire::{Known, RequestHead};
 
 use super::{OutgoingContext, Policy, Sides, Stage};
@@ -97,7 +97,7 @@ async fn send(
     body: Bytes,
     is_grpc: bool,
 ) {
-    let now = SystemClock::tick();
+    let now = clock::now();
     let endpoint = {
         let mut rng = local.rng.borrow_mut();
         let mut pick = Pick {
@@ -141,13 +141,7 @@ async fn send(
             let read = std::pin::pin!(body.collect(ANSWER_BYTES_MAX));
             let _ = alarm.within(now.plus(LIMIT), read).await;
         }
-        Exchange::settle(
-            &local,
-            &upstream,
-            success.in_flight,
-            success.outcome,
-            SystemClock::tick(),
-        );
+        Exchange::settle(&local, &upstream, success.in_flight, success.outcome, clock::now());
     }
 }
 

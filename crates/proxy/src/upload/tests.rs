@@ -1,6 +1,7 @@
 //! What is told of a body on its way, and whose time runs.
 
 use super::*;
+use weft_net::clock;
 
 fn block<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
@@ -83,7 +84,7 @@ fn a_limit_is_kept_by_declaration_and_by_count() {
 #[test]
 fn a_body_that_moves_too_slowly_ends_at_its_own_limit() {
     let upload = Rc::<Upload>::default();
-    let until = Deadline::after(SystemClock::tick(), Duration::from_millis(5));
+    let until = Deadline::after(clock::now(), Duration::from_millis(5));
     let bounds = Bounds { until, span: Duration::from_millis(5) };
     let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload);
     assert_eq!(block(read(body)).unwrap_err().reason(), Reason::BodyTimeout);
@@ -93,7 +94,7 @@ fn a_body_that_moves_too_slowly_ends_at_its_own_limit() {
 #[test]
 fn the_services_time_begins_when_it_has_the_request() {
     let upload = Rc::<Upload>::default();
-    let began = SystemClock::tick();
+    let began = clock::now();
     let second = Duration::from_secs(1);
     let times = Times {
         began,
@@ -158,7 +159,7 @@ fn a_limit_tells_of_the_service_when_half_of_it_was_the_services() {
 #[test]
 fn a_body_that_is_held_back_costs_the_service_nothing() {
     let upload = Rc::<Upload>::default();
-    let began = SystemClock::tick();
+    let began = clock::now();
     let times = Times {
         began,
         asked: Deadline::NONE,
@@ -179,7 +180,7 @@ fn a_body_that_is_held_back_costs_the_service_nothing() {
 #[test]
 fn a_callers_own_deadline_counts_from_the_beginning() {
     let upload = Rc::<Upload>::default();
-    let began = SystemClock::tick();
+    let began = clock::now();
     let asked = Deadline::after(began, Duration::from_millis(10));
     let per_try = Some(Duration::from_secs(3));
     let queued = Queued::default();

@@ -2,12 +2,11 @@
 
 use std::{cell::RefCell, future::poll_fn, task::Poll, time::Duration};
 
-use weft_kernel::SystemClock;
-
 use super::incoming::{Incoming, Shared};
 use crate::{
     alarm::Alarm,
     body::{Body, Frame},
+    clock,
 };
 
 /// Most bytes of an unread request body that are read away to keep a connection.
@@ -44,7 +43,7 @@ pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool 
             _ => {}
         }
     }
-    let limit = SystemClock::tick().plus(LINGER);
+    let limit = clock::now().plus(LINGER);
     let mut drained = 0;
     let all = poll_fn(|cx| {
         loop {
@@ -65,7 +64,7 @@ pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool 
 /// Closes the way out and reads on for a moment, since closing with unread input would reset the
 /// connection and could take the last response with it.
 pub(super) async fn linger(shared: &RefCell<Shared>, alarm: &Alarm) {
-    let limit = SystemClock::tick().plus(LINGER);
+    let limit = clock::now().plus(LINGER);
     let mut discarded = 0;
     let close = poll_fn(|cx| {
         let mut state = shared.borrow_mut();

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{Reason, SystemClock, Tick};
+use weft_kernel::{Reason, Tick};
 use weft_wire::h1::{HeadError, HeadLimits, ParsedRequest, parse_request};
 
 use super::{Settings, incoming::Shared};
-use crate::{alarm::Alarm, h1::link::Read, tasks::Reached};
+use crate::{alarm::Alarm, clock, h1::link::Read, tasks::Reached};
 
 /// What opens an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -38,7 +38,7 @@ pub(super) async fn read_head(
     let mut limit = {
         let state = shared.borrow();
         let begun = first || !state.link.inbuf.is_empty();
-        let now = SystemClock::tick();
+        let now = clock::now();
         if begun {
             now.plus(settings.header_timeout)
         } else {
@@ -70,7 +70,7 @@ pub(super) async fn read_head(
             if watch_drain && Pin::new(&mut *draining).poll(cx).is_ready() && !begun {
                 // A request may be on its way: closing at once would leave it without an answer.
                 watch_drain = false;
-                limit = limit.min(SystemClock::tick().plus(DRAIN_GRACE));
+                limit = limit.min(clock::now().plus(DRAIN_GRACE));
             }
             let before = state.link.inbuf.len();
             let mut failed = None;
@@ -100,9 +100,9 @@ pub(super) async fn read_head(
                     if !begun {
                         begun = true;
                         watch_drain = false;
-                        limit = limit.min(SystemClock::tick().plus(settings.header_timeout));
+                        limit = limit.min(clock::now().plus(settings.header_timeout));
                         if !first {
-                            limit = SystemClock::tick().plus(settings.header_timeout);
+                            limit = clock::now().plus(settings.header_timeout);
                         }
                     }
                     let fresh = &state.link.inbuf[before..];

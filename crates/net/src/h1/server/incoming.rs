@@ -6,14 +6,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use weft_kernel::{Error, Reason, Result, SystemClock, Tick};
+use weft_kernel::{Error, Reason, Result, Tick};
 use weft_wire::{
     Length, ResponseHead,
     h1::{ChunkedDecoder, Decoded, Framing, encode_response},
 };
 
 use super::{Settings, watch::End};
-use crate::{alarm::Alarm, body::Frame, h1::link::Link};
+use crate::{alarm::Alarm, body::Frame, clock, h1::link::Link};
 
 pub(super) enum Incoming {
     /// Read to its end, or there was none.
@@ -177,8 +177,7 @@ impl Shared {
             match self.link.poll_read_body(cx, want) {
                 Poll::Pending => {
                     // Being polled again is no sign of life: the wait began with the last byte.
-                    let since =
-                        self.waiting.take().map_or_else(SystemClock::tick, |(since, _)| since);
+                    let since = self.waiting.take().map_or_else(clock::now, |(since, _)| since);
                     self.waiting = Some((since, cx.waker().clone()));
                     return Poll::Pending;
                 }

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{Reason, SystemClock, Tick};
+use weft_kernel::{Reason, Tick};
 
 use super::incoming::{Incoming, Shared};
-use crate::{alarm::Alarm, h1::link::Read};
+use crate::{alarm::Alarm, clock, h1::link::Read};
 
 /// Most bytes of further requests that are read ahead while one is answered.
 const AHEAD_MAX: usize = 64 * 1024;
@@ -98,13 +98,13 @@ pub(super) fn poll_unread(
         return Poll::Pending;
     }
     if *still == Tick::NEVER {
-        *still = SystemClock::tick();
+        *still = clock::now();
     }
     while alarm.poll(cx, still.plus(STILL)).is_ready() {
         if state.link.io.is_broken() {
             return Poll::Ready(());
         }
-        *still = SystemClock::tick();
+        *still = clock::now();
     }
     Poll::Pending
 }
@@ -128,7 +128,7 @@ pub(super) fn poll_still(
         if state.end == End::Answered && state.link.is_flushed() || state.link.io.is_broken() {
             return Poll::Ready(Reason::CallerGone);
         }
-        *still = SystemClock::tick();
+        *still = clock::now();
     }
     Poll::Pending
 }

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, future::poll_fn, io, task::Poll};
 
 use bytes::Bytes;
-use weft_kernel::{Reason, SystemClock, Tick};
+use weft_kernel::{Reason, Tick};
 use weft_wire::{
     Known, Length, Method, ResponseHead, Version,
     h1::{Framing, encode_response},
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     body::{Body, Frame},
+    clock,
     held::Held,
     message::Response,
 };
@@ -93,7 +94,7 @@ impl Writer<'_> {
                 return Poll::Ready(done);
             }
             let idle = self.settings.stream_idle_timeout;
-            let limit = *limit.get_or_insert_with(|| SystemClock::tick().plus(idle));
+            let limit = *limit.get_or_insert_with(|| clock::now().plus(idle));
             self.alarm.poll(cx, limit).map(|()| Err(io::ErrorKind::TimedOut.into()))
         })
         .await
@@ -183,7 +184,7 @@ impl Writer<'_> {
             let now_at = state.link.sent + *sent;
             if now_at != progress {
                 progress = now_at;
-                still = SystemClock::tick();
+                still = clock::now();
                 limit = still.plus(self.settings.stream_idle_timeout);
             }
             let before = state.end;
@@ -191,7 +192,7 @@ impl Writer<'_> {
                 return Poll::Ready(Err(Reason::CallerGone));
             }
             if state.end != before {
-                still = SystemClock::tick();
+                still = clock::now();
             }
             if let Poll::Ready(gone) = watch::poll_still(&state, self.alarm, &mut still, cx) {
                 return Poll::Ready(Err(gone));

@@ -5,13 +5,14 @@ use std::{cell::RefCell, future::Future, future::poll_fn, pin::pin, rc::Rc, task
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::HeaderMap;
-use weft_kernel::{Reason, SystemClock, Tick};
+use weft_kernel::{Reason, Tick};
 use weft_wire::{Fields, Known, Length, Method, ResponseHead};
 
 use super::{Counted, FLUSH_TIME, Shared, head::request_head};
 use crate::{
     alarm::Alarm,
     body::Body,
+    clock,
     h2::{
         From, Incoming,
         duplex::Duplex,
@@ -160,7 +161,7 @@ async fn send<H>(
         }
         if sending.sent != progress {
             progress = sending.sent;
-            limit = SystemClock::tick().plus(idle);
+            limit = clock::now().plus(idle);
         }
         if alarm.poll(cx, limit).is_ready() {
             let held = sending.is_held();
@@ -173,7 +174,7 @@ async fn send<H>(
     if let Some(error) = broken {
         // A reset overtakes what has not left: the head and what came of the body go first.
         let flushed = pin!(shared.flushed());
-        let _ = alarm.within(SystemClock::tick().plus(FLUSH_TIME), flushed).await;
+        let _ = alarm.within(clock::now().plus(FLUSH_TIME), flushed).await;
         sending.fail(&error);
     }
     (sending.sent, outcome)

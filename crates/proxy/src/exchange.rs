@@ -53,15 +53,20 @@ impl Exchange {
         head: RequestHead,
         now: Tick,
     ) -> Box<Self> {
-        Box::new(Self {
-            local,
-            view,
-            received: Received::new(peer, head, now),
-            sent: Outgoing::none(),
-            record: Record::default(),
-            upload: Rc::default(),
-            now,
-        })
+        let upload = Rc::default();
+        // Written where it is to stay: it is large, and `Box::new` would move it there.
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                local,
+                view,
+                received: Received::new(peer, head, now),
+                sent: Outgoing::none(),
+                record: Record::none(),
+                upload,
+                now,
+            },
+        )
     }
 
     /// Notes why Weft itself answers.

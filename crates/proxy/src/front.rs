@@ -154,7 +154,10 @@ pub(crate) async fn follow(
 ) -> Result<Answer> {
     let Walk { route, found, captures } = walk;
     let mut body = enter(exchange, &route, body);
-    if let Some(answer) = policy::requests(&route, exchange, &mut body, alarm).await? {
+    let policies = route.policies.of(&body);
+    if !policies.is_empty()
+        && let Some(answer) = policy::requests(policies, &route, exchange, &mut body, alarm).await?
+    {
         return Ok(answer);
     }
     exchange.received.bodiless = matches!(body, Body::Empty);
@@ -311,11 +314,11 @@ impl Way<'_> {
             Some(kind) => grpc_web::body(kind, body, &exchange.upload),
             None => body,
         };
-        self.ask(exchange, &upstream, Some(&mut body))?;
+        self.ask(exchange, &upstream, web, Some(&mut body))?;
         let forward = Forward { route, upstream, alarm: self.alarm, inform: self.inform };
         // In a box: the futures around it are moved many times, and shall be small.
         let result = Box::pin(forward.run(exchange, body)).await;
-        let mut answer = self.or_fallback(exchange, result).await?;
+        let mut answer = self.or_fallback(exchange, web, result).await?;
         if let Some(key) = exchange.sent.key.take()
             && answer.tunnel.is_some()
         {
@@ -343,9 +346,9 @@ impl Way<'_> {
         &self,
         exchange: &mut Exchange,
         upstream: &Upstream,
+        web: Option<grpc::Kind>,
         mut body: Option<&mut Body>,
     ) -> Result<()> {
-        let web = self.web(exchange);
         let route = self.route;
         let Exchange { local, view, received, sent, record, .. } = exchange;
         let mut rng = local.rng.borrow_mut();
@@ -397,7 +400,12 @@ impl Way<'_> {
     }
 
     /// The answer, or the fallback's if there is none or it is one of those that count as failure.
-    async fn or_fallback(&self, exchange: &mut Exchange, result: Result<Answer>) -> Result<Answer> {
+    async fn or_fallback(
+        &self,
+        exchange: &mut Exchange,
+        web: Option<grpc::Kind>,
+        result: Result<Answer>,
+    ) -> Result<Answer> {
         let (Some(fallback), Some(plan)) = (&self.route.fallback, &self.route.policy.fallback)
         else {
             return result;
@@ -420,7 +428,7 @@ impl Way<'_> {
         match fallback {
             Fallback::Respond(respond) => Ok(answer::respond(respond)),
             Fallback::Service(upstream) => {
-                self.ask(exchange, upstream, None)?;
+                self.ask(exchange, upstream, web, None)?;
                 let forward = Forward {
                     route: self.route,
                     upstream: upstream.clone(),

@@ -40,6 +40,7 @@ pub(crate) struct Attempt<'a> {
 
 impl Outgoing {
     /// Nothing: no service is asked yet.
+    #[inline]
     pub(crate) const fn none() -> Self {
         let head = RequestHead {
             method: Method::Get,

@@ -69,6 +69,8 @@ pub enum Stage {
 pub struct Sides {
     /// [`Policy::request`].
     pub request: bool,
+    /// [`Policy::request`], but only where the request has a body.
+    pub body: bool,
     /// [`Policy::outgoing`].
     pub outgoing: bool,
     /// [`Policy::response`].
@@ -156,10 +158,13 @@ pub trait Fact: Any {
 }
 
 /// What the policies of a request have found out; each kind once.
-#[derive(Default)]
 pub(crate) struct Facts(Vec<Box<dyn Fact>>);
 
 impl Facts {
+    pub(crate) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn leave<F: Fact>(&mut self, fact: F) {
         self.0.retain(|known| !(&**known as &dyn Any).is::<F>());
         self.0.push(Box::new(fact));
@@ -180,15 +185,16 @@ impl Facts {
     }
 }
 
-/// Leads a request through the request sides of its route's policies; gives the answer of the one that
+/// Leads a request through the request sides of `policies` of its route; gives the answer of the one that
 /// answers.
 pub(crate) async fn requests(
+    policies: &[Arc<dyn Policy>],
     route: &Route,
     exchange: &mut Exchange,
     body: &mut Body,
     alarm: &Alarm,
 ) -> Result<Option<Answer>> {
-    for policy in &route.policies.requests {
+    for policy in policies {
         let (exchange, body) = (&mut *exchange, &mut *body);
         let mut cx = RequestContext { exchange, route, body, alarm };
         let reply = match policy.request(&mut cx) {
@@ -228,7 +234,9 @@ pub(crate) async fn responses(exchange: &mut Exchange, answer: &mut Answer) {
 /// The policies of a route, by the sides that they have.
 #[derive(Default)]
 pub(crate) struct Policies {
-    pub(crate) requests: Box<[Arc<dyn Policy>]>,
+    requests: Box<[Arc<dyn Policy>]>,
+    /// Those of `requests` that are asked where there is no body.
+    bodiless: Box<[Arc<dyn Policy>]>,
     pub(crate) outgoings: Box<[Arc<dyn Policy>]>,
     pub(crate) responses: Box<[Arc<dyn Policy>]>,
     /// Those of other crates, in the order of their bindings.
@@ -247,11 +255,20 @@ impl Policies {
             all.iter().filter(|policy| has(policy.sides())).cloned().collect::<Box<[_]>>()
         };
         Self {
-            requests: with(|sides| sides.request),
+            requests: with(|sides| sides.request || sides.body),
+            bodiless: with(|sides| sides.request),
             outgoings: with(|sides| sides.outgoing),
             responses: with(|sides| sides.response),
             begin_requests: all.iter().any(|policy| policy.begins_requests()),
             named: named.into(),
+        }
+    }
+
+    /// Those that a request with this body is led through.
+    pub(crate) const fn of(&self, body: &Body) -> &[Arc<dyn Policy>] {
+        match body {
+            Body::Empty => &self.bodiless,
+            _ => &self.requests,
         }
     }
 }

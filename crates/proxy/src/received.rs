@@ -42,6 +42,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    #[inline]
     pub(crate) fn new(peer: Rc<Peer>, head: RequestHead, began: Tick) -> Self {
         let secure = peer.tls.is_some();
         Self {
@@ -95,7 +96,8 @@ impl Received {
     /// Writes the head for whoever is asked: a copy if it is `needed` again, and otherwise itself, of
     /// which method and version stay. It is large, so its parts change places where they are.
     pub(crate) fn hand_head(&mut self, needed: bool, to: &mut RequestHead) {
-        if needed || self.spent {
+        debug_assert!(!self.spent, "who asks twice needs the head the first time");
+        if needed {
             *to = self.head.clone();
             return;
         }

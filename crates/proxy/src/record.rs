@@ -35,8 +35,10 @@ pub(crate) struct Record {
     pub(crate) told: bool,
 }
 
-impl Default for Record {
-    fn default() -> Self {
+impl Record {
+    /// Nothing: the request has only come.
+    #[inline]
+    pub(crate) const fn none() -> Self {
         Self {
             route: None,
             upstream: None,
@@ -47,7 +49,7 @@ impl Default for Record {
             forced_status: None,
             reason: None,
             detail: None,
-            facts: Facts::default(),
+            facts: Facts::none(),
             in_flight: None,
             outcome: Outcome::OK,
             admitted: None,

@@ -12,7 +12,7 @@ impl Policy for BodyLimit {
     }
 
     fn sides(&self) -> Sides {
-        Sides { request: true, ..Sides::default() }
+        Sides { body: true, ..Sides::default() }
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

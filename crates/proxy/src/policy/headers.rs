@@ -15,9 +15,9 @@ impl Policy for HeaderChanges {
 
     fn sides(&self) -> Sides {
         Sides {
-            request: false,
             outgoing: !self.0.request_headers.is_empty(),
             response: !self.0.response_headers.is_empty(),
+            ..Sides::default()
         }
     }
 

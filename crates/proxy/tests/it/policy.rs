@@ -44,6 +44,8 @@ enum Does {
     Shout(usize),
     /// Answers with how many requests it has seen.
     Count,
+    /// The same, of requests that have a body.
+    CountBodies,
 }
 
 impl fmt::Display for Does {
@@ -76,7 +78,7 @@ impl Policy for Trial {
             Does::Paint => Stage::Cors,
             Does::Identify(_) => Stage::Authentication,
             Does::Refuse | Does::Answer(_) => Stage::Authorization,
-            Does::Count => Stage::RateLimit,
+            Does::Count | Does::CountBodies => Stage::RateLimit,
             Does::Read(_) | Does::Wait(_) => Stage::Validation,
             Does::Capitals(_) | Does::Tell | Does::Shout(_) => Stage::Transform,
         }
@@ -84,6 +86,7 @@ impl Policy for Trial {
 
     fn sides(&self) -> Sides {
         match self.does {
+            Does::CountBodies => Sides { body: true, ..Sides::default() },
             Does::Tell => Sides { outgoing: true, ..Sides::default() },
             Does::Paint | Does::Shout(_) => Sides { response: true, ..Sides::default() },
             _ => Sides { request: true, ..Sides::default() },
@@ -119,7 +122,7 @@ impl Policy for Trial {
                 assert_eq!(cx.fact::<Consumer>().map(|consumer| consumer.0), Some(who));
                 Flow::Next
             }
-            Does::Count => {
+            Does::Count | Does::CountBodies => {
                 let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
                 let head = ResponseHead::new(200);
                 Flow::answer(Reply::new(head, Body::full(seen.to_string())))
@@ -325,6 +328,19 @@ async fn requests_that_begin_inside_pass_the_policies_too() {
         assert_eq!((answered.status, &answered.body[..]), (200, &b"X"[..]));
         assert_eq!(answered.fields.named("told-x-consumer"), Some(&b"nobody"[..]));
         assert_eq!(answered.fields.named("x-painted"), Some(&b"none"[..]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_for_bodies_is_asked_where_there_is_one() {
+    run(async {
+        let counts = policies([Does::CountBodies, Does::Paint]);
+        let node = Node::new(handlers(), vec![route("n", fixed(201, "as it is"), counts)]);
+        assert_eq!(node.post("/n", "").await.body, "as it is");
+        assert_eq!(node.post("/n", "x").await.body, "1");
+        assert_eq!(node.post("/n", "").await.status, 201);
+        assert_eq!(node.post("/n", "y").await.body, "2");
     })
     .await;
 }

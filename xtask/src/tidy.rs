@@ -59,6 +59,7 @@ const RULES: &[Rule] = &[
     text::sizes,
     text::markers,
     text::machine_paths,
+    text::clocks,
     reasons::pages,
     pages::commands,
     pages::own_commands,

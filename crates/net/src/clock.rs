@@ -8,7 +8,7 @@
 use std::time::SystemTime;
 
 use tokio::time::Instant;
-use weft_kernel::{Clock, SystemClock, Tick};
+use weft_kernel::{SystemClock, Tick};
 
 /// The monotonic time.
 #[inline]
@@ -30,18 +30,4 @@ pub fn wall() -> SystemTime {
     let wall =
         wall + Instant::now().into_std().saturating_duration_since(std::time::Instant::now());
     wall
-}
-
-/// The clock of the request path, for rooms that are handed one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RuntimeClock;
-
-impl Clock for RuntimeClock {
-    fn now(&self) -> Tick {
-        now()
-    }
-
-    fn wall(&self) -> SystemTime {
-        wall()
-    }
 }

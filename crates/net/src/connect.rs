@@ -4,7 +4,7 @@
 //! fail has its own reason, because retries, breakers and people treat them differently; all of
 //! them are safe to retry, since no byte of a request was sent.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -56,6 +56,25 @@ pub struct Connected {
     pub io: Io,
     /// The protocol that was settled on; `None` without TLS or without an agreement.
     pub alpn: Option<Alpn>,
+}
+
+/// How connections are opened: [`Network`]'s way, or one that a test scripts.
+pub trait Connect {
+    /// Opens a connection within `timeout`; dropping the future gives the attempt up.
+    fn connect<'a>(&'a self, target: &'a Target, timeout: Duration) -> Connecting<'a>;
+}
+
+/// A connection that is being opened.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Connected>> + 'a>>;
+
+/// Connections over sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Network;
+
+impl Connect for Network {
+    fn connect<'a>(&'a self, target: &'a Target, timeout: Duration) -> Connecting<'a> {
+        Box::pin(connect(target, timeout))
+    }
 }
 
 /// Connects within `timeout`; dropping the future gives the attempt up.

@@ -34,7 +34,7 @@ pub mod tasks;
 pub mod worker;
 
 pub use address::Address;
-pub use connect::{ClientTls, Connected, Target, connect};
+pub use connect::{ClientTls, Connect, Connected, Network, Target, connect};
 pub use io::{Alpn, Io, Rewound, Socket, TlsInfo};
 pub use listen::Listener;
 pub use tasks::{Phase, Stop, Tasks};

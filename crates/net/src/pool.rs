@@ -23,7 +23,7 @@ use weft_wire::h1::HeadLimits;
 use crate::{
     age::retires,
     clock,
-    connect::{Target, connect},
+    connect::{Connect, Connected, Target},
     h1, h2,
     io::Alpn,
     tasks::Stop,
@@ -375,13 +375,29 @@ fn is_old(opened: Tick, age_max: Option<Duration>, now: Tick) -> bool {
 /// The connections of one worker.
 pub struct Pool {
     slots: RefCell<BTreeMap<u64, Rc<Slot>>>,
+    opener: Opener,
+}
+
+/// How a pool opens connections.
+#[derive(Clone)]
+struct Opener {
+    connector: Rc<dyn Connect>,
+    /// Ends those of HTTP/2.
     stop: Stop,
 }
 
 impl Pool {
     /// An empty pool; its HTTP/2 connections end with `stop`.
-    pub fn new(stop: Stop) -> Self {
-        Self { slots: RefCell::default(), stop }
+    pub fn new(connector: Rc<dyn Connect>, stop: Stop) -> Self {
+        Self { slots: RefCell::default(), opener: Opener { connector, stop } }
+    }
+
+    /// Opens a connection that is none of the pool's, in the pool's way.
+    ///
+    /// # Errors
+    /// Why it could not be opened within `timeout`.
+    pub async fn connect(&self, target: &Target, timeout: Duration) -> Result<Connected> {
+        self.opener.connector.connect(target, timeout).await
     }
 
     fn slot<D: Destination + 'static>(&self, to: &Arc<D>, options: &Arc<Options>) -> Rc<Slot> {
@@ -449,7 +465,7 @@ impl Pool {
             }
         }
         let lease = slot.lease();
-        Ok(match open(slot, wanted, timeout, &target(), &self.stop).await? {
+        Ok(match self.opener.open(slot, wanted, timeout, &target()).await? {
             Opened::H1(mut connection) => {
                 connection.lease = Some(lease);
                 Lent::H1 { connection, home: Home(Rc::downgrade(slot)) }
@@ -507,49 +523,51 @@ enum Opened {
     H2(h2::client::Connection),
 }
 
-async fn open(
-    slot: &Rc<Slot>,
-    wanted: Wanted,
-    timeout: Duration,
-    target: &Target,
-    stop: &Stop,
-) -> Result<Opened> {
-    let connected = connect(target, timeout).await?;
-    let alpn = connected.alpn;
-    slot.speaks.set(alpn);
-    let secure = connected.io.tls_info().is_some();
-    let is_h2 = match wanted {
-        Wanted::H1 => false,
-        Wanted::Either => alpn == Some(Alpn::H2),
-        Wanted::H2 if secure && alpn != Some(Alpn::H2) => {
-            return Err(Error::new(
-                Reason::UpstreamTls,
-                "the endpoint does not speak HTTP/2: it was not agreed on by ALPN",
-            ));
+impl Opener {
+    async fn open(
+        &self,
+        slot: &Rc<Slot>,
+        wanted: Wanted,
+        timeout: Duration,
+        target: &Target,
+    ) -> Result<Opened> {
+        let connected = self.connector.connect(target, timeout).await?;
+        let alpn = connected.alpn;
+        slot.speaks.set(alpn);
+        let secure = connected.io.tls_info().is_some();
+        let is_h2 = match wanted {
+            Wanted::H1 => false,
+            Wanted::Either => alpn == Some(Alpn::H2),
+            Wanted::H2 if secure && alpn != Some(Alpn::H2) => {
+                return Err(Error::new(
+                    Reason::UpstreamTls,
+                    "the endpoint does not speak HTTP/2: it was not agreed on by ALPN",
+                ));
+            }
+            Wanted::H2 => true,
+        };
+        if !is_h2 {
+            return Ok(Opened::H1(Box::new(h1::client::Connection::new(connected.io))));
         }
-        Wanted::H2 => true,
-    };
-    if !is_h2 {
-        return Ok(Opened::H1(Box::new(h1::client::Connection::new(connected.io))));
+        let settings = {
+            let options = slot.options.borrow();
+            h2::client::Settings {
+                header_bytes_max: options.head.bytes_max,
+                streams_max: options.streams_max,
+                streams_first: slot.allowed.get(),
+            }
+        };
+        let opened = h2::client::Connection::open(connected.io, settings, &self.stop);
+        let mut connection = match tokio::time::timeout(timeout, opened).await {
+            Ok(opened) => opened?,
+            Err(_) => {
+                return Err(Error::new(
+                    Reason::ConnectTimeout,
+                    format!("the HTTP/2 handshake did not end within {timeout:?}"),
+                ));
+            }
+        };
+        connection.freed = Freed(Rc::downgrade(slot));
+        Ok(Opened::H2(connection))
     }
-    let settings = {
-        let options = slot.options.borrow();
-        h2::client::Settings {
-            header_bytes_max: options.head.bytes_max,
-            streams_max: options.streams_max,
-            streams_first: slot.allowed.get(),
-        }
-    };
-    let opened = h2::client::Connection::open(connected.io, settings, stop);
-    let mut connection = match tokio::time::timeout(timeout, opened).await {
-        Ok(opened) => opened?,
-        Err(_) => {
-            return Err(Error::new(
-                Reason::ConnectTimeout,
-                format!("the HTTP/2 handshake did not end within {timeout:?}"),
-            ));
-        }
-    };
-    connection.freed = Freed(Rc::downgrade(slot));
-    Ok(Opened::H2(connection))
 }

@@ -47,7 +47,7 @@ pub mod upstream;
 pub use front::Front;
 pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, TargetMaker};
 pub use internal::InternalClient;
-pub use local::{Local, Observers};
+pub use local::{Local, Means, Observers};
 pub use origin::{Answered, BodyEnd, Origin, Reading};
 pub use policy::{
     Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage,

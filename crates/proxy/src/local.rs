@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use weft_kernel::{Name, Rng};
-use weft_net::{Stop, Tasks, alarm::Alarm, clock, pool::Pool};
+use weft_net::{Connect, Network, Stop, Tasks, alarm::Alarm, clock, pool::Pool};
 use weft_telemetry::{access, span};
 
 use crate::{Snapshot, listener::Listener};
@@ -47,6 +47,21 @@ pub struct Local {
     views: Rc<Views>,
 }
 
+/// What a worker has from outside: how it opens connections, and its chance. The time is that of the
+/// runtime it stands on ([`weft_net::clock`]).
+pub struct Means {
+    /// Opens connections to services.
+    pub connector: Rc<dyn Connect>,
+    /// Draws for balancing, waits and samples.
+    pub rng: Rng,
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        Self { connector: Rc::new(Network), rng: Rng::from_entropy() }
+    }
+}
+
 impl Local {
     /// A worker's share; `tasks` are its own. To be called on the worker's runtime.
     pub fn new(
@@ -56,8 +71,20 @@ impl Local {
         observers: Observers,
         tasks: Tasks,
     ) -> Self {
+        Self::with_means(index, current, zone, observers, tasks, Means::default())
+    }
+
+    /// A worker's share, with means of the caller's.
+    pub fn with_means(
+        index: usize,
+        current: Arc<ArcSwap<Snapshot>>,
+        zone: Option<Arc<str>>,
+        observers: Observers,
+        tasks: Tasks,
+        means: Means,
+    ) -> Self {
         let stop = tasks.stop().clone();
-        let pool = Rc::new(Pool::new(stop.clone()));
+        let pool = Rc::new(Pool::new(means.connector, stop.clone()));
         let views = Rc::new(Views { current: current.clone(), latest: RefCell::default() });
         sweep(&pool, &views, &stop, &tasks);
         Self {
@@ -68,7 +95,7 @@ impl Local {
             observers,
             stop,
             tasks,
-            rng: RefCell::new(Rng::from_entropy()),
+            rng: RefCell::new(means.rng),
             views,
         }
     }

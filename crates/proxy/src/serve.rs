@@ -9,7 +9,7 @@ use weft_kernel::{Error, HandshakeFault, Name, Reason, Result};
 use weft_net::{
     Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
     alarm::Alarm,
-    clock, connect, descriptors, h1, h2,
+    clock, descriptors, h1, h2,
     message::Peer,
     pool::Wanted,
     relay::{self, Relayed},
@@ -363,7 +363,8 @@ async fn reach(
             })?
         };
         let mut in_flight = endpoint.clone().begin(now);
-        match connect(&upstream.target(&endpoint, Wanted::H1, ends), CONNECT_TIME).await {
+        match local.pool.connect(&upstream.target(&endpoint, Wanted::H1, ends), CONNECT_TIME).await
+        {
             Ok(connected) => {
                 in_flight.responded(clock::now());
                 upstream.meter.count(local.index, Count::PoolOpened);

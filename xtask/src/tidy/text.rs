@@ -81,6 +81,27 @@ pub(super) fn machine_paths(tree: &Tree) -> Vec<Finding> {
     found.collect()
 }
 
+/// The request path looks at the clock in one place, so that a test can pause all of it.
+pub(super) fn clocks(tree: &Tree) -> Vec<Finding> {
+    const PATHS: [&str; 2] = ["crates/net/src/", "crates/proxy/src/"];
+    const PLACE: &str = "crates/net/src/clock.rs";
+    const CLOCKS: [&str; 3] = ["Instant::now", "SystemTime::now", "SystemClock"];
+    let mut findings = Vec::new();
+    for (path, text) in tree.rust() {
+        if path == PLACE || is_test(path) || !PATHS.iter().any(|room| path.starts_with(room)) {
+            continue;
+        }
+        let own = text.lines().take_while(|line| *line != "#[cfg(test)]");
+        for (at, line) in own.enumerate().filter(|(_, line)| !line.trim().starts_with("//")) {
+            if let Some(clock) = CLOCKS.iter().find(|clock| line.contains(**clock)) {
+                let says = format!("`{clock}`: ask `net::clock`, which a test can pause");
+                findings.push(Finding::new(path, at + 1, says));
+            }
+        }
+    }
+    findings
+}
+
 /// Every line that a person wrote, with its file and number.
 fn lines(tree: &Tree) -> impl Iterator<Item = (&str, usize, &str)> {
     tree.files()
@@ -112,6 +133,21 @@ mod tests {
         ]);
         let paths: Vec<String> = openings(&tree).into_iter().map(|finding| finding.path).collect();
         assert_eq!(paths, ["b.rs"]);
+    }
+
+    #[test]
+    fn the_request_path_has_one_clock() {
+        let read = "//! x\nlet now = Instant::now();\n#[cfg(test)]\nlet now = Instant::now();";
+        let tree = Tree::of(&[
+            ("crates/net/src/clock.rs", read),
+            ("crates/net/src/pool.rs", read),
+            ("crates/proxy/tests/it/node.rs", read),
+            ("crates/proxy/src/answer.rs", "//! `Instant::now`\nclock::now();"),
+            ("crates/broker/src/queue.rs", read),
+        ]);
+        let found: Vec<(String, usize)> =
+            clocks(&tree).into_iter().map(|finding| (finding.path, finding.line)).collect();
+        assert_eq!(found, [("crates/net/src/pool.rs".to_owned(), 2)]);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::{cell::Cell, error::Error as _, rc::Rc, time::Duration};
 
 use weft_kernel::{Error, Result, Tick};
 
-use super::{Lease, Lent, Opened, Pool, Slot, Wanted, goes_on, open};
-use crate::{clock, connect::Target, tasks::Stop};
+use super::{Lease, Lent, Opened, Opener, Pool, Slot, Wanted, goes_on};
+use crate::{clock, connect::Target};
 
 /// The pause after a connection could not be opened though others to the endpoint are there or on their
 /// way: those who wait have these to wait for.
@@ -30,7 +30,7 @@ impl Pool {
         loop {
             if slot.needs_another() {
                 let opening = Opening::new(slot.clone(), timeout);
-                tokio::task::spawn_local(opening.run(target(), self.stop.clone()));
+                tokio::task::spawn_local(opening.run(target(), self.opener.clone()));
             }
             slot.queue((began, patience), again, true).await?;
             again = true;
@@ -119,10 +119,10 @@ impl Opening {
         }
     }
 
-    async fn run(mut self, target: Target, stop: Stop) {
+    async fn run(mut self, target: Target, opener: Opener) {
         let lease = self.lease.take();
         let slot = &self.slot;
-        let opened = open(slot, Wanted::H2, self.timeout, &target, &stop).await;
+        let opened = opener.open(slot, Wanted::H2, self.timeout, &target).await;
         self.end();
         let now = clock::now();
         let error = match opened {

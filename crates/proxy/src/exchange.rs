@@ -89,6 +89,7 @@ impl Exchange {
         self.record.admitted = None;
         self.record.places = [None, None];
         self.record.outcome = Outcome::OK;
+        self.record.detail = None;
     }
 
     /// Tells the endpoint's breaker, and the metrics what it made of it.

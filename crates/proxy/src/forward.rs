@@ -163,11 +163,11 @@ impl Forward<'_> {
         for (place, (bulkhead, what)) in bulkheads.into_iter().enumerate() {
             if let Some(bulkhead) = bulkhead {
                 let left = times.deadline(exchange.now).left(exchange.now);
-                match bulkhead.acquire(left).await {
-                    Ok(permit) => {
-                        exchange.record.places[place] = Some(permit);
-                        exchange.now = clock::now();
-                    }
+                let acquired = bulkhead.acquire(left).await;
+                // A fallback counts on from here, also after a wait in vain.
+                exchange.now = clock::now();
+                match acquired {
+                    Ok(permit) => exchange.record.places[place] = Some(permit),
                     Err(refused) => {
                         upstream.meter.count(index, Count::Shed);
                         return Err(full(what, refused, self.route, upstream));
@@ -309,10 +309,16 @@ impl Forward<'_> {
                                 let count = Count::RetryBudgetExhausted;
                                 self.upstream.meter.count(local.index, count);
                             }
-                            return result.map_err(Lost::from).map_err(|lost| Lost {
-                                error: lost.error.note(format!("not retried: {}", why.word())),
-                                ..lost
-                            });
+                            let why = format!("not retried: {}", why.word());
+                            return match result {
+                                Ok(success) => {
+                                    exchange.record.detail = Some(why);
+                                    Ok(success)
+                                }
+                                Err(Miss { error, tells, .. }) => {
+                                    Err(Lost { error: error.note(why), tells })
+                                }
+                            };
                         }
                     }
                 }

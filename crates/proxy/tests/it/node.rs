@@ -15,10 +15,11 @@ use weft_net::{
     Address, Stop, Tasks,
     alarm::Alarm,
     body::Body,
-    message::{Handler as _, Inform, Peer, Request},
+    clock,
+    message::{Handler as _, Inform, Peer, Request, Response},
 };
 use weft_proxy::{
-    Call, Front, Handlers, Local, LocalFuture, LocalTarget, Observers, Reply, Snapshot,
+    Call, Front, Handlers, Local, LocalFuture, LocalTarget, Means, Observers, Reply, Snapshot,
     TargetMaker,
     plan::{self, Binding, Policy},
 };
@@ -113,6 +114,8 @@ impl Answer {
 pub(crate) struct Node {
     pub(crate) local: Rc<Local>,
     handlers: Handlers,
+    /// What is said of the services.
+    told: Vec<plan::Service>,
     services: Services,
     metrics: metrics::Registry,
     log: PathBuf,
@@ -123,6 +126,16 @@ pub(crate) struct Node {
 impl Node {
     /// A worker with these routes. To be called on its runtime.
     pub(crate) fn new(handlers: Handlers, routes: Vec<plan::Route>) -> Self {
+        Self::with(handlers, routes, Vec::new(), Means::default())
+    }
+
+    /// A worker with these routes and services, and means of the test's.
+    pub(crate) fn with(
+        handlers: Handlers,
+        routes: Vec<plan::Route>,
+        told: Vec<plan::Service>,
+        means: Means,
+    ) -> Self {
         let handlers = handlers.with_target("echo", Echo);
         let services = Services::new(
             Arc::new(SystemClock),
@@ -140,19 +153,24 @@ impl Node {
         };
         let (access, guard) =
             access::Log::open(options, metrics::Shards::new(1), metrics.access()).unwrap();
-        let snapshot = compile(&services, &handlers, &metrics, None, routes).unwrap();
+        let snapshot = compile(&services, &handlers, &metrics, None, (routes, &told)).unwrap();
         let observers = Observers { access: Some(access), ..Observers::default() };
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let tasks = Tasks::new(Stop::new());
-        let local = Rc::new(Local::new(0, current, None, observers, tasks));
-        Self { local, handlers, services, metrics, log, guard: Some(guard), _folder: folder }
+        let local = Rc::new(Local::with_means(0, current, None, observers, tasks, means));
+        Self { local, handlers, told, services, metrics, log, guard: Some(guard), _folder: folder }
     }
 
     /// Puts other routes in force.
     pub(crate) fn reload(&self, routes: Vec<plan::Route>) -> Result<(), Vec<String>> {
         let before = self.local.current.load_full();
-        let snapshot =
-            compile(&self.services, &self.handlers, &self.metrics, Some(&before), routes)?;
+        let snapshot = compile(
+            &self.services,
+            &self.handlers,
+            &self.metrics,
+            Some(&before),
+            (routes, &self.told),
+        )?;
         self.local.current.store(Arc::new(snapshot));
         Ok(())
     }
@@ -173,15 +191,7 @@ impl Node {
             fields,
             upgrade: None,
         };
-        let peer = Peer {
-            address: Address::Tcp("10.0.0.9:1234".parse().unwrap()),
-            local: None,
-            tls: None,
-        };
-        let front = Front::new(self.local.clone(), name("web"));
-        let (alarm, inform) = (Alarm::default(), Inform::default());
-        let request = Request { head, body, peer: Rc::new(peer), alarm, inform };
-        let response = front.call(request).await;
+        let response = self.call(head, body).await;
         let body = response.body.collect(1 << 20).await.unwrap();
         if let Some(done) = response.done {
             done.end(body.len() as u64, Ok(()));
@@ -198,6 +208,18 @@ impl Node {
         self.metrics.encode()
     }
 
+    /// Hands a request to the front of the listener.
+    pub(crate) async fn call(&self, head: RequestHead, body: Body) -> Response {
+        let peer = Peer {
+            address: Address::Tcp("10.0.0.9:1234".parse().unwrap()),
+            local: None,
+            tls: None,
+        };
+        let front = Front::new(self.local.clone(), name("web"));
+        let (alarm, inform) = (Alarm::default(), Inform::default());
+        front.call(Request { head, body, peer: Rc::new(peer), alarm, inform }).await
+    }
+
     /// Ends the access log and gives what it says.
     pub(crate) fn logged(mut self) -> String {
         self.guard.take().unwrap().close();
@@ -210,7 +232,7 @@ fn compile(
     handlers: &Handlers,
     metrics: &metrics::Registry,
     before: Option<&Snapshot>,
-    routes: Vec<plan::Route>,
+    (routes, told): (Vec<plan::Route>, &[plan::Service]),
 ) -> Result<Snapshot, Vec<String>> {
     let listener = plan::Listener {
         name: name("web"),
@@ -220,9 +242,11 @@ fn compile(
     let plan = plan::Plan {
         listeners: vec![listener],
         routes: routes.into_iter().map(Arc::new).collect(),
-        services: Vec::new(),
+        services: told.to_vec(),
     };
-    let discovered = services.prepare(Vec::new());
-    Snapshot::compile(&plan, &discovered, handlers, metrics, before, SystemClock::tick())
+    let now = clock::now();
+    let prepare = || services.prepare(told.iter().map(|told| told.discovery.clone()).collect());
+    services.commit(prepare(), now);
+    Snapshot::compile(&plan, &prepare(), handlers, metrics, before, now)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }

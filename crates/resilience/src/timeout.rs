@@ -34,22 +34,8 @@ impl Default for Options {
 impl Options {
     /// The deadline of a request that arrives now, never later than the one its caller has set.
     pub fn deadline(&self, now: Tick, callers: Deadline) -> Deadline {
-        within(self.request, now, callers)
+        self.request.map_or(callers, |span| Deadline::after(now, span).min(callers))
     }
-
-    /// The deadline of a try that begins now, never later than the request's.
-    pub fn try_deadline(&self, now: Tick, request: Deadline) -> Deadline {
-        within(self.per_try, now, request)
-    }
-
-    /// The deadline for a connection that is begun now, never later than the try's.
-    pub fn connect_deadline(&self, now: Tick, outer: Deadline) -> Deadline {
-        within(Some(self.connect), now, outer)
-    }
-}
-
-fn within(span: Option<Duration>, now: Tick, outer: Deadline) -> Deadline {
-    span.map_or(outer, |span| Deadline::after(now, span).min(outer))
 }
 
 #[cfg(test)]
@@ -57,16 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inner_deadline_never_outlasts_the_outer() {
+    fn a_deadline_is_never_later_than_the_callers() {
         let seconds = |s| Tick::ZERO.plus(Duration::from_secs(s));
-        let options = Options { per_try: Some(Duration::from_secs(5)), ..Options::default() };
+        let options = Options::default();
         let now = seconds(100);
-        let request = options.deadline(now, Deadline::NONE);
-        assert_eq!(request.tick(), seconds(115));
+        assert_eq!(options.deadline(now, Deadline::NONE).tick(), seconds(115));
         assert_eq!(options.deadline(now, Deadline::at(seconds(103))).tick(), seconds(103));
-        assert_eq!(options.try_deadline(now, request).tick(), seconds(105));
-        assert_eq!(options.try_deadline(seconds(112), request).tick(), seconds(115));
-        assert_eq!(options.connect_deadline(now, request).tick(), seconds(101));
         let stream = Options { request: None, ..Options::default() };
         assert_eq!(stream.deadline(now, Deadline::NONE), Deadline::NONE);
     }

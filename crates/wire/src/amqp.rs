@@ -27,8 +27,6 @@ pub use table::{Array, Entry, Table, TableWriter, Value};
 
 /// The port of AMQP without TLS.
 pub const PORT: u16 = 5672;
-/// The port of AMQP over TLS.
-pub const PORT_TLS: u16 = 5671;
 /// What a client says first: the protocol's name and version 0-9-1.
 pub const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 /// The smallest frame size that may be agreed on, and the largest frame before one was.

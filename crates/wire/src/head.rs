@@ -74,11 +74,6 @@ impl Method {
     pub const fn may_have_body(&self) -> bool {
         matches!(self, Self::Post | Self::Put | Self::Patch | Self::Other(_))
     }
-
-    /// Whether the request is meant to change nothing (RFC 9110 section 9.2.1).
-    pub const fn is_safe(&self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
-    }
 }
 
 impl fmt::Display for Method {

@@ -35,11 +35,6 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// The problem of a bare reason, whose detail is left out.
-    pub const fn of_reason(reason: Reason) -> Self {
-        Self { reason, retry: reason.retry(), detail: "", instance: "" }
-    }
-
     /// Names the occurrence: the request id.
     #[must_use]
     pub const fn instance(mut self, request_id: &'a str) -> Self {
@@ -156,7 +151,7 @@ mod tests {
     #[test]
     fn every_reason_has_a_title_and_a_status() {
         for reason in Reason::ALL {
-            let problem = written(Problem::of_reason(*reason));
+            let problem = written(Problem::of(&Error::new(*reason, "")));
             assert_eq!(problem["status"], reason.http());
             assert_eq!(problem["type"], format!("urn:weft:problem:{}", reason.word()));
             assert_eq!(problem["retryable"], reason.retry() != Retry::No);

@@ -37,13 +37,6 @@ impl<'a> ProxyStatus<'a> {
         self
     }
 
-    /// The status that the next hop gave.
-    #[must_use]
-    pub const fn received_status(mut self, status: u16) -> Self {
-        self.received = Some(status);
-        self
-    }
-
     /// What the caller may know beyond the error type. Without it, the reason's word is written.
     #[must_use]
     pub const fn details(mut self, details: &'a str) -> Self {
@@ -118,10 +111,8 @@ mod tests {
             ),
             (ProxyStatus::received(503), "weft; received-status=503"),
             (
-                ProxyStatus::error(Reason::UpstreamMalformed)
-                    .received_status(200)
-                    .details("é\r\nx: y"),
-                r#"weft; error=http_protocol_error; received-status=200; details="???x: y""#,
+                ProxyStatus::error(Reason::UpstreamMalformed).details("é\r\nx: y"),
+                r#"weft; error=http_protocol_error; details="???x: y""#,
             ),
         ] {
             assert_eq!(written(status), expect);

@@ -70,17 +70,6 @@ impl Method<'_> {
             self.fields(&mut Writer::new(out));
         });
     }
-
-    /// Whether a content header and body follow.
-    pub const fn has_content(&self) -> bool {
-        matches!(
-            self,
-            Self::BasicPublish { .. }
-                | Self::BasicReturn { .. }
-                | Self::BasicDeliver { .. }
-                | Self::BasicGetOk { .. }
-        )
-    }
 }
 
 methods! { 'a;

@@ -11,11 +11,6 @@ macro_rules! replies {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The code of a number.
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number { $($number => Some(Self::$name),)+ _ => None }
-            }
-
             /// The name as the reply text begins with it.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }

@@ -287,11 +287,10 @@ fn properties_with_flags_that_do_not_exist_are_refused() {
 
 #[test]
 fn reply_codes_have_distinct_numbers_and_names() {
-    for code in ReplyCode::ALL {
-        assert_eq!(ReplyCode::from_number(code.number()), Some(*code));
-    }
-    assert_eq!(ReplyCode::from_number(200), Some(ReplyCode::Success));
-    assert_eq!(ReplyCode::from_number(999), None);
+    let mut numbers: Vec<_> = ReplyCode::ALL.iter().map(|code| code.number()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), ReplyCode::ALL.len());
     let hard: Vec<_> = ReplyCode::ALL.iter().filter(|code| code.closes_connection()).collect();
     assert_eq!(hard.len(), 11);
 }

@@ -325,18 +325,6 @@ pub fn write(event: &Event<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a list of events.
-pub fn write_batch<'e, 'a: 'e>(events: impl IntoIterator<Item = &'e Event<'a>>, out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, event) in events.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(event, out);
-    }
-    out.push(b']');
-}
-
 fn member(name: &str, out: &mut Vec<u8>) {
     out.push(b',');
     string(name, out);

@@ -82,19 +82,6 @@ impl Status {
         Some(Self::ALL.get(index).copied().unwrap_or(Self::Unknown))
     }
 
-    /// What a response without `grpc-status` means, by its HTTP status
-    /// (`doc/http-grpc-status-mapping.md`; for callers only: a server never answers by this table).
-    pub const fn of_http(status: u16) -> Self {
-        match status {
-            400 => Self::Internal,
-            401 => Self::Unauthenticated,
-            403 => Self::PermissionDenied,
-            404 => Self::Unimplemented,
-            429 | 502 | 503 | 504 => Self::Unavailable,
-            _ => Self::Unknown,
-        }
-    }
-
     /// The status by which Weft reports its own failure.
     pub fn of_code(code: Code) -> Self {
         Self::ALL.get(usize::from(code.grpc())).copied().unwrap_or(Self::Unknown)
@@ -181,22 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn http_both_ways() {
-        for (http, status) in [
-            (400, Status::Internal),
-            (401, Status::Unauthenticated),
-            (403, Status::PermissionDenied),
-            (404, Status::Unimplemented),
-            (429, Status::Unavailable),
-            (502, Status::Unavailable),
-            (503, Status::Unavailable),
-            (504, Status::Unavailable),
-            (200, Status::Unknown),
-            (500, Status::Unknown),
-            (418, Status::Unknown),
-        ] {
-            assert_eq!(Status::of_http(http), status, "{http}");
-        }
+    fn words_are_those_of_the_specification() {
         for status in Status::ALL {
             assert_eq!(status.http() == 200, status == Status::Ok);
             assert_eq!(

@@ -78,7 +78,7 @@ reasons! {
     Conflict = "conflict", Conflict, Caller, No, "http_request_denied";
     /// The request breaks the grammar or the framing rules of its protocol.
     MalformedRequest = "malformed_request", Invalid, Caller, No, "http_request_error";
-    /// What was asked for needs another protocol, or another version of it.
+    /// The request needs another protocol, or another version of it.
     UpgradeRequired = "upgrade_required", Invalid, Caller, No, "http_request_denied";
     /// The path holds an encoded slash, backslash or NUL, or leaves the root.
     UnsafePath = "unsafe_path", Invalid, Caller, No, "http_request_error";
@@ -86,57 +86,57 @@ reasons! {
     HeadersTooLarge = "headers_too_large", TooLarge, Caller, No, "http_request_error";
     /// The body is larger than allowed.
     BodyTooLarge = "body_too_large", TooLarge, Caller, No, "http_request_error";
-    /// The header section did not arrive in time.
+    /// Timeout for the header section of the request.
     HeadersTimeout = "headers_timeout", Slow, Caller, Safe, "http_request_error";
-    /// The request body stopped arriving.
+    /// Timeout for the request body.
     BodyTimeout = "body_timeout", Slow, Caller, Idempotent, "http_request_error";
     /// The caller closed the connection or reset the stream.
     CallerGone = "caller_gone", Cancelled, Caller, No, "connection_terminated";
-    /// The caller read its response so slowly that the endpoint gave it up.
+    /// The caller read its response too slowly, and the endpoint gave up.
     CallerSlow = "caller_slow", Cancelled, Caller, No, "http_response_incomplete";
     /// The protocol or method is not offered here.
     NotSupported = "not_supported", Unimplemented, Caller, No, "http_request_denied";
     /// The version of the protocol is not offered here.
     VersionNotSupported = "version_not_supported", Unimplemented, Caller, No, "http_request_error";
-    /// The request expects what nobody here can promise.
+    /// The request has an `Expect` that is not supported.
     ExpectationFailed = "expectation_failed", Invalid, Caller, No, "http_request_denied";
-    /// Weft sheds load: too much is in flight for what the service can do now.
+    /// Load is shed: more requests are in flight than the service can handle now.
     Overload = "overload", Overloaded, Weft, Safe, "http_request_denied";
     /// The bulkhead of the policy is full, and so is its queue.
     BulkheadFull = "bulkhead_full", Overloaded, Weft, Safe, "http_request_denied";
-    /// The service breaker is open or isolated.
+    /// The circuit breaker of the service is open or isolated.
     BreakerOpen = "breaker_open", Unavailable, Upstream, Safe, "destination_unavailable";
-    /// The service has no endpoint at all.
+    /// The service has no endpoint.
     NoEndpoint = "no_endpoint", Unavailable, Upstream, Safe, "destination_unavailable";
-    /// Endpoints exist, but none may be used now.
+    /// The service has endpoints, but none is healthy.
     NoHealthyEndpoint = "no_healthy_endpoint", Unavailable, Upstream, Safe, "destination_unavailable";
     /// The name of the endpoint could not be resolved.
     DnsFailed = "dns_failed", BadGateway, Upstream, Safe, "dns_error";
     /// The endpoint refused the connection.
     ConnectRefused = "connect_refused", BadGateway, Upstream, Safe, "connection_refused";
-    /// The endpoint could not be reached for another reason.
+    /// The connection to the endpoint failed for another reason.
     ConnectFailed = "connect_failed", BadGateway, Upstream, Safe, "destination_ip_unroutable";
-    /// The endpoint did not accept a connection in time.
+    /// Timeout for connecting to the endpoint.
     ConnectTimeout = "connect_timeout", Deadline, Upstream, Safe, "connection_timeout";
     /// The TLS handshake with the endpoint failed.
     UpstreamTls = "upstream_tls", BadGateway, Upstream, Safe, "tls_protocol_error";
-    /// No connection to the endpoint was free, and the pool may open no more.
+    /// The connection pool of the endpoint is exhausted.
     PoolExhausted = "pool_exhausted", Overloaded, Weft, Safe, "connection_limit_reached";
     /// The endpoint closed the connection before any response byte.
     UpstreamClosed = "upstream_closed", BadGateway, Upstream, Idempotent, "connection_terminated";
-    /// The endpoint reset the stream before a response, having done nothing.
+    /// The endpoint refused the stream before it did anything.
     UpstreamRefused = "upstream_refused", BadGateway, Upstream, Safe, "connection_terminated";
-    /// The endpoint broke off within its response.
+    /// The endpoint ended its response too early.
     UpstreamIncomplete = "upstream_incomplete", BadGateway, Upstream, No, "http_response_incomplete";
-    /// The endpoint's response breaks the protocol.
+    /// The response of the endpoint breaks the protocol.
     UpstreamMalformed = "upstream_malformed", BadGateway, Upstream, Idempotent, "http_protocol_error";
     /// The header section of the response is larger than allowed.
     UpstreamHeadersTooLarge = "upstream_headers_too_large", BadGateway, Upstream, No, "http_response_header_section_size";
-    /// The endpoint did not answer within the time for one try.
+    /// Timeout of one try: the endpoint did not answer.
     TryTimeout = "try_timeout", Deadline, Upstream, Idempotent, "http_response_timeout";
-    /// The deadline of the whole request passed.
+    /// Timeout of the whole request.
     RequestTimeout = "request_timeout", Deadline, Upstream, No, "http_response_timeout";
-    /// The response stopped arriving.
+    /// Idle timeout of the response: it stopped arriving.
     StreamIdle = "stream_idle", Deadline, Upstream, No, "http_response_timeout";
     /// A fault was injected by configuration.
     FaultInjected = "fault_injected", Unavailable, Weft, No, "http_request_denied";
@@ -152,37 +152,37 @@ reasons! {
     NoQueue = "no_queue", NotFound, Caller, No, "destination_not_found";
     /// No subscription of the topic has this name.
     NoSubscription = "no_subscription", NotFound, Caller, No, "destination_not_found";
-    /// No message is there under this position or id.
+    /// No message has this position or id.
     NoMessage = "no_message", NotFound, Caller, No, "destination_not_found";
-    /// Nobody listens where the request was sent.
+    /// No consumer listens where the request message was sent.
     NoListener = "no_listener", Unavailable, Caller, Safe, "destination_unavailable";
-    /// The reply did not come before the deadline.
+    /// Timeout for the reply to a message.
     ReplyTimeout = "reply_timeout", Deadline, Upstream, No, "http_response_timeout";
-    /// It exists already, with other settings.
+    /// The definition exists already, with other settings or declared by the configuration.
     DefinitionConflict = "definition_conflict", Conflict, Caller, No, "http_request_denied";
     /// The queue belongs to another connection or consumer.
     QueueLocked = "queue_locked", Conflict, Caller, No, "http_request_denied";
     /// The lease of the delivery is over, or was never this caller's.
     LeaseLost = "lease_lost", Conflict, Caller, No, "http_request_denied";
-    /// The log does not stand where the caller expected.
+    /// The log ends at another position than the caller expected.
     PositionConflict = "position_conflict", Conflict, Caller, No, "http_request_denied";
     /// The entry has another version than the caller expected.
     VersionConflict = "version_conflict", Conflict, Caller, No, "http_request_denied";
-    /// More waits to be written to the disk than may wait.
+    /// The write queue of the ledger is full, or another process has the ledger open.
     StorageBusy = "storage_busy", Overloaded, Weft, Safe, "http_request_denied";
-    /// The disk has no room for more.
+    /// The disk is full.
     StorageFull = "storage_full", Unavailable, Weft, Safe, "http_request_denied";
     /// The disk could not be read, or not reached.
     StorageUnavailable = "storage_unavailable", Unavailable, Weft, Safe, "http_request_denied";
-    /// A write to the disk has failed, and nothing more is taken.
+    /// A write to the disk has failed; nothing is stored until the node restarts.
     StoragePoisoned = "storage_poisoned", Unavailable, Weft, No, "http_request_denied";
     /// The disk does not answer, or the thread that writes to it hangs.
     StorageStalled = "storage_stalled", Unavailable, Weft, Safe, "http_request_denied";
-    /// Stored bytes do not fit their checksum.
+    /// Stored bytes do not match their checksum.
     StorageCorrupt = "storage_corrupt", Internal, Weft, No, "proxy_internal_error";
     /// Weft is draining.
     Draining = "draining", Unavailable, Weft, Safe, "http_request_denied";
-    /// The configuration leads nowhere.
+    /// The configuration does not say where this goes.
     Misconfigured = "misconfigured", Internal, Weft, No, "proxy_configuration_error";
     /// A fault in Weft itself.
     Internal = "internal", Internal, Weft, No, "proxy_internal_error";

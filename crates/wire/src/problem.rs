@@ -136,7 +136,7 @@ mod tests {
             written(Problem::of(&error).instance("req-1")),
             json!({
                 "type": "urn:weft:problem:try_timeout",
-                "title": "The endpoint did not answer within the time for one try",
+                "title": "Timeout of one try: the endpoint did not answer",
                 "status": 504,
                 "detail": "no answer after 2s: \"slow\"",
                 "instance": "req-1",

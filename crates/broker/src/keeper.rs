@@ -76,7 +76,7 @@ impl Broker {
                 Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
                 // What could not be done is still due, and nothing is gained by hurrying.
                 Err(error) => {
-                    tracing::warn!(error = %error.detail(), "what is due could not all be done");
+                    tracing::warn!(error = %error.detail(), "maintenance of the broker failed, and is tried again");
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }

@@ -101,7 +101,7 @@ pub(crate) struct Service {
     pulses: Pulses,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Whether housekeeping stands still because a file cannot be opened, read or made.
+    /// Whether maintenance is suspended because a file cannot be opened, read or made.
     unread: AtomicBool,
     /// Held from the opening to the stop.
     lock: Mutex<Option<DiskLock>>,

@@ -209,7 +209,7 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Whether appends are refused because the disk has no room.
     pub full: bool,
-    /// Whether a file cannot be opened, read or made for now, and housekeeping stands still.
+    /// Whether a file cannot be opened, read or made for now, and maintenance is suspended.
     pub unavailable: bool,
     /// Whether nothing is taken because a write has failed.
     pub poisoned: bool,

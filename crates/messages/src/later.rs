@@ -56,7 +56,7 @@ pub(crate) async fn defer(
     let mut fields = head.fields;
     let callback = callback::of(&fields, how)?;
     if callback.is_some() && desk.outside().is_none() {
-        return Err(Error::new(Reason::NotSupported, "nothing is told outside from here"));
+        return Err(Error::new(Reason::NotSupported, "callbacks are not supported on this node"));
     }
     let body = body.collect(BODY_BYTES_MAX).await?;
     for name in [CALLBACK, "prefer"] {

@@ -123,7 +123,7 @@ impl Targets {
     }
 
     fn desk(&self) -> Result<&Desk> {
-        let nobody = || Error::new(Reason::Misconfigured, "nothing keeps messages on this node");
+        let nobody = || Error::new(Reason::Misconfigured, "the broker is not open on this node");
         self.0.get().ok_or_else(nobody)
     }
 }

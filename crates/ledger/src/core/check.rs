@@ -232,7 +232,7 @@ impl Core {
             return Err(Error::new(Reason::NoMessage, say));
         }
         if queue.group.lease(position).is_some() && !held {
-            let say = format!("somebody holds the record at position {position}");
+            let say = format!("the record at position {position} is leased");
             return Err(Error::new(Reason::VersionConflict, say));
         }
         queue.group.void(position, attempt);

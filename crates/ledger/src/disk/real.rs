@@ -22,7 +22,7 @@ use super::{Disk, File};
 const ZEROS: usize = 1 << 20;
 const LOCK: &str = "lock";
 /// Descriptors that are held back for when connections have taken all others: enough for the files of one
-/// round of housekeeping, and some that another thread takes in between.
+/// round of maintenance, and some that another thread takes in between.
 const KEPT: usize = 8;
 
 /// A folder of the machine.

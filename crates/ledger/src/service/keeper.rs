@@ -37,7 +37,7 @@ impl Service {
         match self.keep() {
             Ok(did) => {
                 if self.unread.swap(false, Ordering::Relaxed) {
-                    tracing::info!("housekeeping of the ledger goes on");
+                    tracing::info!("maintenance of the ledger continues");
                 }
                 did
             }
@@ -46,7 +46,7 @@ impl Service {
                 if !self.unread.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         error = %error,
-                        "housekeeping stands still: a file cannot be opened, read or made; it is tried \
+                        "maintenance of the ledger is suspended: a file cannot be opened, read or made; it is tried \
                          again"
                     );
                 }

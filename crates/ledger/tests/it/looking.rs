@@ -263,7 +263,7 @@ fn what_cannot_be_read_is_not_called_a_write_that_failed() {
 }
 
 #[test]
-fn housekeeping_waits_for_a_disk_that_cannot_be_read() {
+fn maintenance_waits_for_a_disk_that_cannot_be_read() {
     let keys = Keys::none();
     let disk = SimulatedDisk::new();
     let ledger = open(&disk, &keys);

@@ -186,7 +186,7 @@ impl TryFrom<EitherSkip> for Skip {
         match (skip.messages, skip.position) {
             (Some(messages), None) => Ok(Self::Messages(messages)),
             (None, Some(position)) => Ok(Self::Position(position)),
-            _ => Err("it is one of `messages` and `position`"),
+            _ => Err("exactly one of `messages` and `position` is needed"),
         }
     }
 }
@@ -201,7 +201,7 @@ impl Body for Skip {
             Form { only: None, required: &["messages"], without: &["position"] },
             Form { only: None, required: &["position"], without: &["messages"] },
         ],
-        rule: "it is one of `messages` and `position`",
+        rule: "exactly one of `messages` and `position` is needed",
     });
 }
 

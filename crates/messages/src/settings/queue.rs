@@ -19,11 +19,11 @@ pub(super) const LEASE: Setting = Setting::new(
     "lease",
     Shape::Span(10, YEAR_MS),
     "30s",
-    "How long a consumer may work on a message without settling or renewing it.",
+    "Lease: the time in which a consumer must settle a message, or renew the lease.",
 );
 /// What happens after a failure.
 pub(super) const RETRY: Setting =
-    Setting::group("retry", Shape::Section(&REDELIVERY), "What happens after a failure.");
+    Setting::group("retry", Shape::Section(&REDELIVERY), "Redelivery after a failure.");
 /// In which order messages are handed out.
 pub(super) const ORDER: Setting = Setting::new(
     "order",
@@ -40,7 +40,7 @@ pub(super) const ORDER: Setting = Setting::new(
         ),
     ]),
     "none",
-    "In which order messages are handed out.",
+    "Order of delivery.",
 );
 /// The queue for dead letters.
 pub(super) const DEAD_LETTER: Shape = Shape::Off(&Shape::Text(&NAME));
@@ -54,7 +54,7 @@ const QUEUE: Section = Section {
             "durability",
             DURABILITY,
             "fsync",
-            "What has happened to a message before it is acknowledged.",
+            "Durability: what has happened to a message when its publish is acknowledged.",
         ),
         LEASE,
         RETRY,
@@ -63,39 +63,40 @@ const QUEUE: Section = Section {
             "priorities",
             Shape::Bool,
             "false",
-            "Whether messages have priorities, 0 to 9; the higher go first, and the lower do not starve.",
+            "Priorities of messages, 0 to 9; the higher go first, and the lower do not starve.",
         ),
         Setting::new(
             "ttl",
             Shape::Off(&Shape::Span(0, AGES_MS)),
             "off",
-            "After which a message that nobody took is dead-lettered, or dropped without a dead letter.",
+            "Time to live of a message that is not leased; it is then dead-lettered, or dropped where \
+             `dead_letter` is off.",
         ),
-        Setting::new("expires", AGE, "off", "After which a queue that nobody used is deleted."),
-        Setting::group("limit", Shape::Section(&LIMIT), "The most that waits."),
+        Setting::new("expires", AGE, "off", "Time without use after which the queue is deleted."),
+        Setting::group("limit", Shape::Section(&LIMIT), "Maximum of waiting messages."),
         Setting::new(
             "single_active",
             Shape::Bool,
             "false",
-            "Whether one consumer at a time is handed messages, and the next takes over when it is gone.",
+            "Single active consumer: one at a time gets messages, and the next takes over when it is gone.",
         ),
         Setting::may(
             "dead_letter",
             DEAD_LETTER,
-            "The queue for messages that failed for good, `off` to drop them; without it, `NAME.dead`, \
+            "Dead-letter queue; `off` drops messages that failed for good; `NAME.dead` otherwise, \
              which is made when it is needed and keeps them for 14 days.",
         ),
         Setting::new(
             "dedupe",
             AGE,
             "10m",
-            "How long a message with an id that was seen before is taken for the same.",
+            "Deduplication window: time for which a message with an id that was seen before is a duplicate.",
         ),
         Setting::new(
             "message_max",
             Shape::SizeTo(MESSAGE_MAX.0),
             "1MiB",
-            "The largest message, attributes included; at most 16MiB.",
+            "Maximum size of a message, attributes included; at most 16MiB.",
         ),
     ],
     forms: &[],
@@ -107,28 +108,28 @@ const FAILURES_MAX: Shape = Shape::Off(&Shape::Int(1, u32::MAX as u64));
 
 const REDELIVERY: Section = Section {
     name: "redelivery",
-    about: "How the failure of a message is dealt with.",
+    about: "Redelivery of messages that failed: exponential backoff, then the dead-letter queue.",
     short: Some("failures_max"),
     settings: &[
         Setting::new(
             "failures_max",
             FAILURES_MAX,
             "10",
-            "Failures after which it is dead-lettered; `off` for never.",
+            "Number of failures after which a message is dead-lettered; `off` for never.",
         ),
-        Setting::new("first", Shape::Span(0, YEAR_MS), "1s", "The wait after the first failure."),
+        Setting::new("first", Shape::Span(0, YEAR_MS), "1s", "Delay after the first failure."),
         Setting::new(
             "factor",
             Shape::Number(1.0, 100.0),
             "2",
-            "What each further wait is multiplied by.",
+            "Factor by which each further delay grows.",
         ),
-        Setting::new("max", Shape::Span(0, YEAR_MS), "10m", "The longest wait."),
+        Setting::new("max", Shape::Span(0, YEAR_MS), "10m", "Maximum delay."),
         Setting::new(
             "jitter",
             Shape::Share,
             "20%",
-            "By which share each wait is moved in either direction.",
+            "Jitter: share by which each delay varies in either direction.",
         ),
     ],
     forms: &[],
@@ -137,23 +138,28 @@ const REDELIVERY: Section = Section {
 
 const LIMIT: Section = Section {
     name: "limit",
-    about: "The most that waits in a queue.",
+    about: "Maximum of the messages that wait in a queue.",
     short: Some("messages"),
     settings: &[
-        Setting::new("messages", Shape::Off(&Shape::Int(0, u64::MAX)), "off", "Messages."),
-        Setting::new("size", Shape::Off(&Shape::Size(0)), "off", "Bytes."),
+        Setting::new(
+            "messages",
+            Shape::Off(&Shape::Int(0, u64::MAX)),
+            "off",
+            "Number of messages.",
+        ),
+        Setting::new("size", Shape::Off(&Shape::Size(0)), "off", "Size of the messages."),
         Setting::new(
             "overflow",
             Shape::Choice(&[
                 ("refuse", "the publisher is refused"),
                 (
                     "drop-oldest",
-                    "the oldest message that nobody works on makes room, and is dead-lettered if the \
+                    "the oldest message that is not leased makes room, and is dead-lettered if the \
                      queue does that",
                 ),
             ]),
             "refuse",
-            "What happens to a message for which there is no room.",
+            "Overflow behaviour of a full queue.",
         ),
     ],
     forms: &[],

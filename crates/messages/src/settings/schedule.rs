@@ -29,31 +29,31 @@ const SCHEDULE: Section = Section {
         Setting::may(
             "cron",
             Shape::Text(&CRON),
-            "When: five or six fields of cron, `@daily` and the like, or `@every 5m`.",
+            "Cron expression of five or six fields, `@daily` and the like, or `@every 5m`.",
         ),
-        Setting::may("every", Shape::Span(1_000, YEAR_MS), "The same as `cron: @every …`."),
-        Setting::may("at", Shape::Text(&TIME), "Once, at this time.").of_the_moment(),
-        Setting::may("delay", Shape::Span(0, YEAR_MS), "Once, after this time.").of_the_moment(),
+        Setting::may(
+            "every",
+            Shape::Span(1_000, YEAR_MS),
+            "Interval; the same as `cron: @every …`.",
+        ),
+        Setting::may("at", Shape::Text(&TIME), "Time of a single publish.").of_the_moment(),
+        Setting::may("delay", Shape::Span(0, YEAR_MS), "Delay before a single publish.")
+            .of_the_moment(),
         Setting::new(
             "time_zone",
             Shape::Text(&ZONE),
             "UTC",
-            "The time zone of the fields, such as Europe/Berlin.",
+            "Time zone of the cron expression, such as Europe/Berlin.",
         ),
-        Setting::must("to", Shape::Section(&PLACE), "Where it is published."),
-        Setting::new(
-            "type",
-            Shape::Text(&EVENT_TYPE),
-            "weft.schedule",
-            "The `type` of the message.",
-        ),
-        Setting::may("key", Shape::Text(&KEY), "The key of the message."),
-        Setting::may("data", Shape::Any, "The body of the message."),
+        Setting::must("to", Shape::Section(&PLACE), "Topic or queue that is published to."),
+        Setting::new("type", Shape::Text(&EVENT_TYPE), "weft.schedule", "`type` of the message."),
+        Setting::may("key", Shape::Text(&KEY), "Key of the message."),
+        Setting::may("data", Shape::Any, "Body of the message."),
         Setting::new(
             "content_type",
             Shape::Text(&MEDIA),
             "application/json",
-            "The media type of the body.",
+            "Media type of the body.",
         ),
         Setting::new(
             "missed",
@@ -62,13 +62,13 @@ const SCHEDULE: Section = Section {
                 ("once", "one message, however many were missed"),
             ]),
             "once",
-            "What is made of occurrences that were missed while the node was down.",
+            "Treatment of occurrences that were missed while the node was down.",
         ),
         Setting::new(
             "jitter",
             Shape::Span(0, YEAR_MS),
             "0",
-            "By how much each occurrence may be late, drawn anew each time.",
+            "Jitter: maximum random delay of each occurrence.",
         ),
     ],
     forms: &[
@@ -91,17 +91,17 @@ const SCHEDULE: Section = Section {
 
 const PLACE: Section = Section {
     name: "place of messages",
-    about: "Where messages go: a topic or a queue.",
+    about: "Destination of messages: a topic or a queue.",
     short: Some("topic"),
     settings: &[
-        Setting::may("topic", Shape::Text(&NAME), "The topic."),
-        Setting::may("queue", Shape::Text(&NAME), "The queue."),
+        Setting::may("topic", Shape::Text(&NAME), "Name of the topic."),
+        Setting::may("queue", Shape::Text(&NAME), "Name of the queue."),
     ],
     forms: &[
         Form { only: None, required: &["topic"], without: &["queue"] },
         Form { only: None, required: &["queue"], without: &["topic"] },
     ],
-    rule: "it is one of `topic` and `queue`",
+    rule: "exactly one of `topic` and `queue` is needed",
 };
 
 /// Where a message goes, in a body where a bare name would be that of a queue.
@@ -111,7 +111,7 @@ pub(crate) const TO: Shape = Shape::Object(&Object {
         Form { only: None, required: &["topic"], without: &["queue"] },
         Form { only: None, required: &["queue"], without: &["topic"] },
     ],
-    rule: "it is one of `topic` and `queue`",
+    rule: "exactly one of `topic` and `queue` is needed",
 });
 
 /// The members with which a schedule is shown beside its options.
@@ -188,7 +188,7 @@ impl TryFrom<EitherDestination> for Destination {
         match (to.topic, to.queue) {
             (Some(topic), None) => Ok(Self::Topic(topic)),
             (None, Some(queue)) => Ok(Self::Queue(queue)),
-            _ => Err("it is one of `topic` and `queue`"),
+            _ => Err("exactly one of `topic` and `queue` is needed"),
         }
     }
 }

@@ -36,15 +36,15 @@ const SUBSCRIPTION: Section = Section {
         Setting::must(
             "topic",
             Shape::Text(&TOPICS),
-            "The topic, or a pattern of topics: `*` stands for one word, `>` for all that follow.",
+            "Topic, or pattern of topics: `*` stands for one word, `>` for all that follow.",
         ),
         Setting::new(
             "start",
             Shape::Text(&START),
             "next",
-            "Where it begins: `first`, `last`, `next`, a position, or a time such as 2026-01-31T00:00:00Z.",
+            "Start position: `first`, `last`, `next`, a position, or a time such as 2026-01-31T00:00:00Z.",
         ),
-        Setting::group("filter", FILTER, "Which messages it is for; all otherwise."),
+        Setting::group("filter", FILTER, "Filter of messages; all otherwise."),
         LEASE,
         RETRY,
         ORDER,
@@ -52,26 +52,26 @@ const SUBSCRIPTION: Section = Section {
             "single_active",
             Shape::Bool,
             "false",
-            "Whether one consumer at a time is handed messages.",
+            "Single active consumer: one at a time gets messages.",
         ),
         Setting::may(
             "dead_letter",
             DEAD_LETTER,
-            "The queue for messages that failed for good, `off` to drop them; without it, `NAME.dead`.",
+            "Dead-letter queue; `off` drops messages that failed for good; `NAME.dead` otherwise.",
         ),
         Setting::new(
             "expires",
             AGE,
             "off",
-            "After which a subscription that nobody used is deleted.",
+            "Time without use after which the subscription is deleted.",
         ),
         Setting::new(
             "push",
             Shape::Off(&Shape::Section(&PUSH)),
             "off",
-            "A service to which messages are pushed by HTTP POST.",
+            "Service to which messages are pushed by HTTP POST.",
         ),
-        Setting::may("queue", Shape::Text(&NAME), "A queue that each message is put into."),
+        Setting::may("queue", Shape::Text(&NAME), "Queue that each message is put into."),
     ],
     forms: &[
         Form { only: None, required: &[], without: &["queue"] },
@@ -84,13 +84,13 @@ const SUBSCRIPTION: Section = Section {
 /// Which messages something is for: a filter, or its expression alone.
 pub(crate) const FILTER: Shape = Shape::Section(&Section {
     name: "filter",
-    about: "Which messages a subscription is for; all conditions must hold.",
+    about: "Filter of a subscription; all conditions must hold.",
     short: Some("expression"),
     settings: &[
         Setting::group(
             "type",
             Shape::Many(&Shape::Text(&ANY), 256),
-            "Any of these types; a `*` at the end stands for anything.",
+            "Types of events, of which one must fit; a `*` at the end stands for anything.",
         ),
         Setting::group(
             "attributes",
@@ -100,7 +100,7 @@ pub(crate) const FILTER: Shape = Shape::Section(&Section {
         Setting::may(
             "expression",
             Shape::Text(&CEL),
-            "A CEL expression over the attributes and `data`, such as `data.total > 100.0`.",
+            "CEL expression over the attributes and `data`, such as `data.total > 100.0`.",
         ),
     ],
     forms: &[],
@@ -109,19 +109,19 @@ pub(crate) const FILTER: Shape = Shape::Section(&Section {
 
 const PUSH: Section = Section {
     name: "push",
-    about: "How messages are pushed to a service; its answer settles them: 2xx accepts, 4xx rejects, 5xx \
+    about: "Push delivery to a service, whose answer settles the message: 2xx accepts, 4xx rejects, 5xx \
             and 429 fail.",
     short: Some("service"),
     settings: &[
-        Setting::must("service", Shape::Text(&SERVICE), "The service."),
-        Setting::new("path", Shape::Text(&PATH), "/", "The path."),
+        Setting::must("service", Shape::Text(&SERVICE), "Name of the service."),
+        Setting::new("path", Shape::Text(&PATH), "/", "Path of the requests."),
         Setting::new(
             "concurrency",
             Shape::Int(1, 10_000),
             "64",
-            "The most under way at once; it is less while the service answers slowly or not.",
+            "Maximum number of concurrent deliveries; fewer while the service answers slowly or not.",
         ),
-        Setting::new("timeout", Shape::Span(1, YEAR_MS), "15s", "The time for one delivery."),
+        Setting::new("timeout", Shape::Span(1, YEAR_MS), "15s", "Timeout of a delivery."),
     ],
     forms: &[],
     rule: "",

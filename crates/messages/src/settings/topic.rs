@@ -22,31 +22,31 @@ const TOPIC: Section = Section {
     about: "A durable log of messages that many subscriptions read.",
     short: None,
     settings: &[
-        Setting::group("retention", Shape::Section(&RETENTION), "How long messages stay."),
+        Setting::group("retention", Shape::Section(&RETENTION), "Retention of messages."),
         Setting::new(
             "durability",
             DURABILITY,
             "fsync",
-            "What has happened to a message before it is acknowledged.",
+            "Durability: what has happened to a message when its publish is acknowledged.",
         ),
         Setting::new(
             "dedupe",
             AGE,
             "10m",
-            "How long a message with an id that was seen before is taken for the same; at least the last \
-             million ids are remembered within that time.",
+            "Deduplication window: time for which a message with an id that was seen before is a \
+             duplicate; at least the last million ids are remembered within that time.",
         ),
         Setting::new(
             "message_max",
             Shape::SizeTo(MESSAGE_MAX.0),
             "1MiB",
-            "The largest message, attributes included; at most 16MiB.",
+            "Maximum size of a message, attributes included; at most 16MiB.",
         ),
         Setting::new(
             "compact",
             Shape::Bool,
             "false",
-            "Whether only the newest message of each key has to stay.",
+            "Log compaction: only the newest message of each key has to stay.",
         ),
     ],
     forms: &[],
@@ -55,27 +55,27 @@ const TOPIC: Section = Section {
 
 const RETENTION: Section = Section {
     name: "retention",
-    about: "How long the messages of a topic stay; what no bound names stays for ever.",
+    about: "Retention of the messages of a topic; without a limit they stay for ever.",
     short: Some("age"),
     settings: &[
-        Setting::new("age", AGE, "7d", "The age after which they go."),
+        Setting::new("age", AGE, "7d", "Maximum age of a message."),
         Setting::new(
             "size",
             Shape::Off(&Shape::Size(0)),
             "off",
-            "The size of the topic above which the oldest go.",
+            "Size of the topic above which the oldest messages are deleted.",
         ),
         Setting::new(
             "keep_unread",
             Shape::Bool,
             "true",
-            "Whether messages that a durable subscription has not read stay longer than that.",
+            "Whether messages that a durable subscription has not read are kept beyond `age` and `size`.",
         ),
         Setting::new(
             "size_max",
             Shape::Off(&Shape::Size(0)),
             "off",
-            "The size above which the oldest go, read or not.",
+            "Size of the topic above which the oldest messages are deleted, read or not.",
         ),
     ],
     forms: &[],

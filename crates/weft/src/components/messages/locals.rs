@@ -57,7 +57,7 @@ impl Acceptor for Amqp {
             certificate: names.map(|names| names.label().to_owned()),
         };
         Box::pin(async move {
-            let nobody = || Error::new(Reason::Misconfigured, "nobody on this node speaks AMQP");
+            let nobody = || Error::new(Reason::Misconfigured, "AMQP is not open on this node");
             self.0.get().ok_or_else(nobody)?.serve(io, peer, stop).await;
             Ok(())
         })

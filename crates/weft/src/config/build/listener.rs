@@ -141,7 +141,7 @@ fn combinations(name: &At<Name>, section: &Listener, cx: &mut Cx) {
                     Problem::error(to.place, "`to` is for a tcp or tls-passthrough listener");
                 cx.report(match protocol {
                     Protocol::Amqp => problem.help("AMQP is spoken by Weft itself"),
-                    _ => problem.help("an http listener is led by `routes`"),
+                    _ => problem.help("the requests of an http listener are routed by `routes`"),
                 });
             }
         }

@@ -256,10 +256,18 @@ pub(super) fn publish_to(
             known("queue", queue.as_str(), queue.place, &names.queues, cx);
             Some(To::Queue(queue.value.to_string()))
         }
-        (None, None) | (Some(_), Some(_)) => {
+        (None, None) => {
             cx.report(
-                Problem::error(place, "it is not said where messages go")
-                    .help("say one of `topic` and `queue`"),
+                Problem::error(place, "`publish` needs a `topic` or a `queue`")
+                    .help("name the one that messages are published to"),
+            );
+            None
+        }
+        (Some(_), Some(queue)) => {
+            cx.report(
+                Problem::error(queue.place, "`topic` and `queue` exclude each other").help(
+                    "keep one of them; a queue can take a topic's messages by a subscription",
+                ),
             );
             None
         }

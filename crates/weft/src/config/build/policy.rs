@@ -207,8 +207,18 @@ fn fallback_of(section: &policy::Fallback, names: &Names, cx: &mut Cx) -> Option
             FallbackTo::Service(name.value.clone())
         }
         (None, Some(respond)) => FallbackTo::Respond(route::respond_target(respond, cx)?),
-        _ => {
-            cx.report(Problem::error(section.place, "a fallback needs either `to` or `respond`"));
+        (None, None) => {
+            cx.report(Problem::error(section.place, "a fallback needs `to` or `respond`"));
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            cx.report(
+                Problem::error(
+                    section.place,
+                    "`to` and `respond` of a fallback exclude each other",
+                )
+                .help("keep one of `to` and `respond`"),
+            );
             return None;
         }
     };

@@ -14,52 +14,54 @@ use crate::config::{
     text::Pattern,
 };
 
-/// A durable log of messages that many subscriptions read.
+/// Topic: a durable log of messages that many subscriptions read.
 pub type Topic = Options<TopicSettings>;
-/// Messages that are each handled once.
+/// Queue: messages that are each handled once.
 pub type Queue = Options<QueueSettings>;
-/// A named cursor over a topic.
+/// Subscription: a named cursor over a topic.
 pub type Subscription = Options<SubscriptionSettings>;
-/// A message that is published at times.
+/// Schedule: a message that is published at times.
 pub type Schedule = Options<ScheduleSettings>;
 
 settings! {
-    /// The AMQP 0-9-1 front-end, offered on listeners with `protocol: amqp`.
+    /// AMQP 0-9-1 front-end, for listeners with `protocol: amqp`.
     pub struct Amqp = "amqp" {
-        /// Who may log in, by name; without any, `guest` with the password `guest`, from this machine
+        /// Users by name; without any, `guest` with the password `guest`, from this machine
         /// alone.
         users: Pairs<String, AmqpUser>,
-        /// The virtual hosts.
+        /// Virtual hosts.
         vhosts: Many<String>,
-        /// The most channels of a connection.
+        /// Maximum number of channels of a connection.
         channels_max: Int<1, 65_535> = "2047",
-        /// The largest frame.
+        /// Maximum size of a frame, in bytes.
         frame_max: Int<4_096, 16_777_216> = "131072",
-        /// After which half the silence a heartbeat is sent, and after which twice a connection is given up.
+        /// Heartbeat timeout in seconds: one is sent after half of it, and a connection is closed after twice
+        /// as long without any; 0 for none.
         heartbeat: Number = "60",
-        /// The largest body of a message; at most 128MiB.
+        /// Maximum size of a message body; at most 128MiB.
         message_max: At<ByteSize> = "16MiB",
     }
 
-    /// Somebody who may log in.
+    /// AMQP user.
     pub struct AmqpUser = "user", short "password" {
-        /// The password; `file:PATH`.
+        /// Password; `file:PATH` reads it from a file.
         password: At<crate::config::leaf::Secret>,
-        /// The virtual hosts in which everything may be done. All of them if neither these nor permissions
+        /// Virtual hosts with every permission. All of them if neither these nor permissions
         /// are named.
         vhosts: Many<String>,
-        /// What may be done in further virtual hosts, by name.
+        /// Permissions in further virtual hosts, by name.
         permissions: Pairs<At<String>, Permissions>,
     }
 
     /// Permissions in one virtual host, as in RabbitMQ: regular expressions that the name of a queue or an
     /// exchange must match somewhere. What is not named is not allowed.
     pub struct Permissions = "permissions" {
-        /// What may be declared and deleted.
+        /// Queues and exchanges that may be declared and deleted.
         configure: Pattern = "^$",
-        /// What may be published to, and bound to something. The exchange without a name is `amq.default`.
+        /// Exchanges that may be published to, and queues that may be bound. The exchange without a name is
+        /// `amq.default`.
         write: Pattern = "^$",
-        /// What may be consumed and purged, and bound from.
+        /// Queues that may be consumed and purged, and exchanges that may be bound to.
         read: Pattern = "^$",
     }
 }

@@ -19,9 +19,9 @@ use crate::config::{
 };
 
 words! {
-    /// How requests are spoken to a service.
+    /// Protocol of requests to a service.
     pub enum Protocol {
-        /// HTTP/1.1, or HTTP/2 where TLS agrees on it; gRPC always by HTTP/2
+        /// HTTP/1.1, or HTTP/2 where ALPN agrees on it; gRPC always by HTTP/2
         Auto = "auto",
         /// HTTP/1.1
         Http1 = "http1",
@@ -29,31 +29,31 @@ words! {
         Http2 = "http2" | "h2c" | "grpc",
     }
 
-    /// How an endpoint is chosen.
+    /// Load balancing.
     pub enum Algorithm {
-        /// of two at random, the one with the lower peak-sensitive latency times what it has in flight
+        /// peak EWMA: of two at random, the one with the lower latency × requests in flight
         PeakEwma = "peak_ewma",
-        /// of two at random, the one with less in flight
+        /// of two at random, the one with fewer requests in flight
         LeastRequest = "least_request",
-        /// in turns
+        /// round robin, by weight
         RoundRobin = "round_robin" | "weighted_round_robin",
         /// at random
         Random = "random",
-        /// by a hash of the request, on a ring
+        /// consistent hashing on a ring
         RingHash = "ring_hash",
-        /// by a hash of the request, in a table
+        /// consistent hashing in a Maglev table
         Maglev = "maglev",
     }
 
-    /// Which PROXY protocol header is written.
+    /// Version of the PROXY protocol header.
     pub enum ProxyHeader {
-        /// the text form
+        /// version 1, text
         V1 = "v1",
-        /// the binary form
+        /// version 2, binary
         V2 = "v2",
     }
 
-    /// What is looked up.
+    /// Record type.
     pub enum DnsType {
         /// addresses (A and AAAA)
         Host = "host" | "auto",
@@ -61,31 +61,31 @@ words! {
         Srv = "srv",
     }
 
-    /// Which addresses of a host are taken.
+    /// Address family of a host's addresses.
     pub enum Family {
         /// IPv4, or IPv6 where there is none
         PreferIpv4 = "prefer_ipv4",
         /// IPv6, or IPv4 where there is none
         PreferIpv6 = "prefer_ipv6",
-        /// each of both
+        /// all addresses of both
         Both = "both",
     }
 
-    /// What a breaker does with its verdict.
+    /// Mode of a breaker.
     pub enum BreakerMode {
-        /// it refuses requests while it is open
+        /// requests are refused while it is open
         Enforce = "enforce",
-        /// it only counts
+        /// it counts, and refuses nothing
         MetricsOnly = "metrics_only",
-        /// it refuses every request
+        /// every request is refused
         Isolated = "isolated",
     }
 
-    /// What a breaker's window counts.
+    /// Type of a breaker's sliding window.
     pub enum WindowKind {
         /// the last calls
         Count = "count",
-        /// the calls of the last seconds
+        /// the calls of the last `span`
         Time = "time",
     }
 }
@@ -93,278 +93,278 @@ words! {
 settings! {
     /// A named set of running instances.
     pub struct Service = "service" {
-        /// Its instances: `10.0.0.1:80`, `host:80` (resolved by DNS), `srv:_http._tcp.orders.internal`,
-        /// `unix:/run/orders.sock`, or `{ file: orders.json }` for those that stand in a file.
+        /// Endpoints: `10.0.0.1:80`, `host:80` (resolved by DNS), `srv:_http._tcp.orders.internal`,
+        /// `unix:/run/orders.sock`, or `{ file: orders.json }` for a file of endpoints.
         endpoints: Many<Endpoint>,
-        /// How names are resolved; with `name`, further instances found by DNS.
+        /// DNS resolution; with `name`, the service discovers further endpoints by DNS.
         dns: Dns,
-        /// How requests are spoken to it.
+        /// Protocol of requests to its endpoints.
         protocol: At<Protocol> = "auto",
-        /// TLS towards it; `on` verifies it by the authorities of the system.
+        /// TLS to its endpoints; `on` verifies them by the certificate authorities of the system.
         tls: At<Switch<ClientTls>> = "off",
-        /// Whether a PROXY protocol header opens each connection to it.
+        /// PROXY protocol header at the start of each connection to it.
         proxy_protocol: Switch<ProxyHeader> = "off",
-        /// How an endpoint is chosen.
+        /// Load balancing.
         balancer: At<Balancer> = "peak_ewma",
-        /// Active checks of each endpoint.
+        /// Active health checks of each endpoint.
         health: Switch<Health> = "off",
-        /// The breaker of each endpoint: one that fails is left out for a while.
+        /// Outlier ejection: an endpoint that fails gets no requests for a while.
         ejection: Switch<Ejection> = "on",
-        /// Connections to it.
+        /// Connection pool.
         pool: Pool,
-        /// The breaker of the whole service.
+        /// Circuit breaker of the whole service.
         breaker: Switch<Breaker> = "off",
-        /// Adaptive concurrency: how much may be in flight is learned from latency, and the rest is
+        /// Adaptive concurrency: the limit of requests in flight follows latency; what exceeds it is
         /// refused.
         concurrency: Switch<Concurrency> = "off",
-        /// A fixed bound on what is in flight.
+        /// Bulkhead: a fixed limit of concurrent requests to the service.
         bulkhead: Switch<Bulkhead> = "off",
-        /// How many retries all routes together may make.
+        /// Retry budget of all routes together.
         retry_budget: RetryBudget,
     }
 
-    /// One instance, or a name or a file that tells of several.
+    /// One endpoint, or a name or a file that gives several.
     pub struct Endpoint = "endpoint", short "address" {
-        /// Where it is.
+        /// Address: `host:port`, `srv:NAME` or `unix:PATH`.
         address: Option<At<Location>>,
         /// File of endpoints, in Prometheus' `file_sd` format or as Envoy's `ClusterLoadAssignment`, JSON
         /// or YAML. Its changes take effect without a reload.
         file: Option<At<FilePath>>,
-        /// Its share of the traffic beside the others.
+        /// Weight relative to the other endpoints.
         weight: Int<1, 1_000_000> = "1",
-        /// The zone it stands in.
+        /// Zone of the endpoint.
         zone: Option<String>,
-        /// A higher number is used only when no lower one can be.
+        /// Priority: a higher number is used only while no endpoint with a lower one is available.
         priority: Int<0, 65_535> = "0",
     }
 
-    /// How names are resolved.
+    /// DNS resolution.
     pub struct Dns = "dns" {
-        /// A name whose records are endpoints of the service.
+        /// Name whose records are endpoints of the service.
         name: Option<At<Authority>>,
-        /// The port of every address; SRV records carry their own.
+        /// Port of the endpoints; SRV records carry their own.
         port: Option<Port>,
-        /// What is looked up.
+        /// Record type.
         kind("type"): DnsType = "host",
-        /// Which addresses of a host are taken.
+        /// Address family of a host's addresses.
         family: Family = "prefer_ipv4",
-        /// An answer is kept at least this long, whatever its TTL.
+        /// Minimum time for which an answer is cached, whatever its TTL.
         ttl_min: At<Span> = "1s",
-        /// An answer is kept at most this long, whatever its TTL.
+        /// Maximum time for which an answer is cached, whatever its TTL.
         ttl_max: Span = "5m",
     }
 
-    /// TLS towards a service.
+    /// TLS to a service.
     pub struct ClientTls = "client TLS" {
-        /// Files with the authorities that are trusted; without any, those of the system.
+        /// Files with the trusted certificate authorities; those of the system otherwise.
         ca: Many<InputFile>,
-        /// The name that is asked for and verified; the endpoint's host name otherwise.
+        /// Server name that is sent (SNI) and verified; the endpoint's host name otherwise.
         server_name: Option<Authority>,
-        /// Weft's own certificate, for mutual TLS: a path, or PEM text.
+        /// Client certificate, for mutual TLS: a path, or PEM text.
         cert: Option<Pem>,
-        /// Its private key: a path, or PEM text.
+        /// Private key of the client certificate: a path, or PEM text.
         key: Option<Pem>,
-        /// Trusts any certificate. Whoever is in between can then read and change everything.
+        /// Accept any server certificate. Whoever is in between can then read and change everything.
         insecure_skip_verify: At<bool> = "false",
-        /// The oldest version that is spoken.
+        /// Minimum TLS version.
         min_version: TlsVersion = "1.2",
     }
 
-    /// How an endpoint is chosen.
+    /// Load balancing.
     pub struct Balancer = "balancer", short "algorithm" {
-        /// The algorithm.
+        /// Algorithm.
         algorithm: Algorithm = "peak_ewma",
-        /// What a hashing algorithm hashes; the first that a request has decides.
+        /// Hash keys of a hashing algorithm; the first that a request has is used.
         hash: Many<Hash>,
-        /// For hashing algorithms: an endpoint takes at most this many times its fair share of what is
-        /// in flight, at least 1.
+        /// Bounded load of a hashing algorithm: an endpoint takes at most this many times its fair share
+        /// of the requests in flight; at least 1.
         bounded_load: Option<At<Factor>>,
-        /// How long a new or recovered endpoint is spared; `0s` turns it off.
+        /// Slow start: time over which a new or recovered endpoint reaches its weight; `0s` turns it off.
         slow_start: Duration = "30s",
-        /// The share of its weight that it begins with.
+        /// Share of its weight that an endpoint starts with.
         slow_start_min: Share = "0.1",
-        /// Below this share of endpoints that are well, verdicts are not believed; 0 turns it off.
+        /// Panic threshold: below this share of healthy endpoints, health is ignored; 0 turns it off.
         panic_threshold: Share = "0.5",
-        /// Weft's own zone is preferred while at least this share of its endpoints may be used.
+        /// Share of available endpoints from which the zone of this node is preferred.
         zone_threshold: Share = "0.7",
-        /// The fewest points of the ring of `ring_hash`.
+        /// Minimum size of the ring of `ring_hash`, in points.
         ring_min: Int<1, 8_388_608> = "1024",
-        /// The most points of the ring of `ring_hash`.
+        /// Maximum size of the ring of `ring_hash`, in points.
         ring_max: Int<1, 8_388_608> = "8388608",
-        /// The size of the table of `maglev`; the next prime is taken.
+        /// Size of the table of `maglev`; the next prime is used.
         table: Int<2, 5_000_011> = "65537",
     }
 
-    /// A cookie that is hashed.
+    /// Cookie as a hash key.
     pub struct HashCookie = "hash cookie", short "name" {
-        /// Its name.
+        /// Name.
         name: CookieName,
-        /// Weft sets it when it is missing, for this long; `0s` for a session cookie.
+        /// Lifetime of the cookie that Weft sets when it is missing; `0s` for a session cookie.
         ttl: Option<Duration>,
-        /// Its `Path`.
+        /// `Path` of the cookie that Weft sets.
         path: CookiePath = "/",
     }
 
-    /// What is hashed, said with its name.
+    /// Hash key that has a name.
     pub struct HashForms = "hash" {
-        /// A header field.
+        /// Header field.
         header: Option<HeaderName>,
-        /// A cookie.
+        /// Cookie.
         cookie: Option<HashCookie>,
-        /// A query parameter.
+        /// Query parameter.
         query: Option<String>,
     }
 
-    /// Active checks of each endpoint; one of `http`, `grpc`, `tcp`.
+    /// Active health checks of each endpoint; exactly one of `http`, `grpc` and `tcp`.
     pub struct Health = "health" {
-        /// A request whose status tells.
+        /// HTTP check: a request whose status decides.
         http: Option<HttpCheck>,
-        /// `grpc.health.v1.Health/Check`.
+        /// gRPC check: `grpc.health.v1.Health/Check`.
         grpc: Option<GrpcCheck>,
-        /// A connection, over which bytes may be exchanged.
+        /// TCP check: a connection, over which bytes may be exchanged.
         tcp: Option<TcpCheck>,
-        /// Between two checks of an endpoint that is well.
+        /// Interval between checks of a healthy endpoint.
         interval: At<Span> = "5s",
-        /// Between two checks of one that is not.
+        /// Interval between checks of an unhealthy endpoint.
         unhealthy_interval: Span = "5s",
-        /// Both intervals vary by this share either way.
+        /// Jitter of both intervals, as a share of them either way.
         jitter: Share = "0.15",
-        /// For a whole check, connecting included.
+        /// Timeout of a check, connecting included.
         timeout: Span = "1s",
-        /// Failures in a row that make it unhealthy.
+        /// Consecutive failures after which an endpoint is unhealthy.
         down: Int<1, 100> = "3",
-        /// Successes in a row that make it healthy again.
+        /// Consecutive successes after which it is healthy again.
         up: Int<1, 100> = "1",
-        /// Another port to check than the one that serves.
+        /// Port to check, if it is not the endpoint's own.
         port: Option<Port>,
     }
 
-    /// A check by HTTP.
+    /// HTTP check.
     pub struct HttpCheck = "http check", short "path" {
-        /// The path, with a query if need be.
+        /// Path, with a query if needed.
         path: RequestPath = "/",
-        /// The method.
+        /// Method.
         method: Method = "GET",
-        /// The host asked for; the endpoint's otherwise.
+        /// Host (`:authority`) of the request; the endpoint's otherwise.
         host: Option<Authority>,
-        /// Further fields.
+        /// Header fields of the request.
         headers: Pairs<FieldName, HeaderValue>,
-        /// The statuses that are well.
+        /// Statuses of a healthy endpoint.
         statuses: Many<Statuses> = "[2xx]",
-        /// Whether HTTP/2 is spoken.
+        /// Whether the request is sent by HTTP/2.
         http2: bool = "false",
     }
 
-    /// A check by gRPC.
+    /// gRPC check.
     pub struct GrpcCheck = "grpc check", short "service" {
-        /// The service asked about; the whole server otherwise.
+        /// Name of the gRPC service to check; the whole server otherwise.
         service: Option<String>,
-        /// The authority; the endpoint's otherwise.
+        /// `:authority` of the request; the endpoint's otherwise.
         host: Option<Authority>,
     }
 
-    /// A check by connecting.
+    /// TCP check.
     pub struct TcpCheck = "tcp check" {
-        /// What is sent first.
+        /// Bytes that are sent after connecting.
         send: Option<String>,
-        /// What must come back first.
+        /// Bytes that the answer must begin with.
         expect: Option<String>,
     }
 
-    /// The breaker of each endpoint.
+    /// Outlier ejection.
     pub struct Ejection = "ejection" {
-        /// Failures in a row that put it out.
+        /// Consecutive failures after which an endpoint is ejected.
         consecutive: Int<1, 1_000_000> = "5",
-        /// The time over which successes are counted.
+        /// Window over which the success ratio is measured.
         window: Span = "30s",
-        /// Fewer requests than this tell nothing.
+        /// Minimum number of requests in the window for the ratio to count.
         samples_min: Int<1, 1_000_000> = "20",
-        /// Below this share of successes it is put out.
+        /// Success ratio below which an endpoint is ejected.
         success_ratio_min: Share = "0.5",
-        /// How long it is out the first time.
+        /// Duration of the first ejection.
         base: At<Span> = "1s",
-        /// How long at most, doubling each time.
+        /// Maximum duration of an ejection; it doubles each time.
         max: Span = "60s",
-        /// By how much that varies.
+        /// Jitter of the duration, as a share of it.
         jitter: Share = "0.5",
     }
 
-    /// The connections to the endpoints of a service; counted per worker and endpoint.
+    /// Connection pool of a service; its limits count per worker and endpoint.
     pub struct Pool = "pool" {
-        /// Most open connections per endpoint and worker.
+        /// Maximum number of open connections per endpoint and worker.
         connections_max: Count = "1024",
-        /// Most idle connections kept per endpoint and worker.
+        /// Maximum number of idle connections per endpoint and worker.
         idle_max: Number = "256",
-        /// An idle connection is retired after this.
+        /// Idle timeout of a connection.
         idle_timeout: Span = "55s",
-        /// A connection is retired at this age, ± 10 %.
+        /// Maximum age of a connection, ± 10 %.
         age_max: Switch<Span> = "off",
-        /// A connection is retired after this many requests.
+        /// Maximum number of requests on a connection.
         requests_max: Switch<Count> = "off",
-        /// Most concurrent streams on one HTTP/2 connection.
+        /// Maximum number of concurrent streams on an HTTP/2 connection.
         streams_max: Count = "100",
     }
 
-    /// The breaker of a service.
+    /// Circuit breaker of a service.
     pub struct Breaker = "breaker" {
-        /// What it does with its verdict.
+        /// Mode.
         mode: BreakerMode = "enforce",
-        /// What its window counts.
+        /// Type of the sliding window.
         window: WindowKind = "count",
-        /// The calls of a `count` window.
+        /// Size of a `count` window, in calls.
         calls: Int<1, 65_536> = "100",
-        /// The length of a `time` window.
+        /// Length of a `time` window.
         span: Span = "60s",
-        /// Fewer calls than this tell nothing.
+        /// Minimum number of calls in the window for a ratio to count.
         calls_min: Int<1, 100_000> = "100",
-        /// The share of failures that opens it.
+        /// Failure ratio at which it opens.
         failure_ratio: Share = "0.5",
-        /// The share of slow calls that opens it.
+        /// Ratio of slow calls at which it opens.
         slow_ratio: Share = "1",
-        /// What is slow; `off` judges no slowness.
+        /// Latency from which a call is slow; `off` for none.
         slow_after: Switch<Span> = "off",
-        /// How long it stays open.
+        /// Time for which it stays open.
         open: Span = "30s",
-        /// Trial calls before it closes.
+        /// Number of trial calls in the half-open state.
         half_open: Int<1, 10_000> = "10",
     }
 
-    /// Adaptive concurrency.
+    /// Adaptive concurrency limit.
     pub struct Concurrency = "concurrency" {
-        /// The least that is always let through.
+        /// Minimum of the limit.
         min: Count = "3",
-        /// The most.
+        /// Maximum of the limit.
         max: Count = "1000",
-        /// What is let through before anything is known; kept between `min` and `max`.
+        /// Initial limit; kept between `min` and `max`.
         initial: Count = "1000",
-        /// How many times the best latency seen the mean may be, at least 1; `100ms` above it is
+        /// Tolerance: how many times the lowest latency seen the mean may be, at least 1; `100ms` above it is
         /// always tolerated.
         tolerance: Fraction<1_000, 1_000_000> = "2",
     }
 
-    /// How many retries all routes together may make.
+    /// Retry budget of all routes together.
     pub struct RetryBudget = "retry budget" {
-        /// As a share of the requests.
+        /// Retries as a share of the requests.
         ratio: Share = "0.2",
-        /// And as many a second beside.
+        /// Retries per second that are allowed beside that share.
         per_second: Number = "10",
-        /// The time over which they are counted.
+        /// Window over which both are counted.
         window: Span = "10s",
     }
 }
 
-/// What a hashing algorithm hashes.
+/// Hash key.
 #[derive(Clone, Debug)]
 pub enum Hash {
-    /// A header field.
+    /// Header field.
     Header(HeaderName),
-    /// A cookie.
+    /// Cookie.
     Cookie(HashCookie),
-    /// A query parameter.
+    /// Query parameter.
     Query(String),
-    /// The client's address.
+    /// Client address.
     Address,
-    /// The path.
+    /// Path.
     Path,
 }
 

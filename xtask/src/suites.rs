@@ -7,6 +7,7 @@
 mod amqp;
 mod front;
 mod messages;
+mod openapi;
 
 use anyhow::{Context, Result, bail};
 
@@ -87,6 +88,7 @@ pub(crate) const SUITES: &[Suite] = &[
         run: grpc_matrix,
     },
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
+    Suite { name: "OpenAPI", needs: openapi::NEEDS, run: openapi::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
 ];

@@ -21,6 +21,7 @@ mod socket;
 mod stream;
 mod subscriptions;
 mod topics;
+mod view;
 
 use weft_api::{Names, Operation, Row, router};
 use weft_kernel::Result;

@@ -20,7 +20,9 @@ use serde_json::Value;
 use weft_kernel::{ByteSize, Result, format_duration, parse_duration};
 use weft_ledger::Durability;
 
-use crate::schema::Fault;
+use weft_api::Settings;
+
+use crate::schema::{self, Fault, Shape};
 
 /// A year, in milliseconds: the bound of what is waited for.
 pub(crate) const YEAR_MS: u64 = 366 * 86_400_000;
@@ -78,6 +80,29 @@ pub(crate) fn differences<T: Serialize>(is: &T, asked: &T) -> String {
     }
     told.join(", ")
 }
+
+/// Tells settings as the section that defines them does.
+macro_rules! described {
+    ($($Settings:ty),*) => {$(
+        impl schemars::JsonSchema for $Settings {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($Settings).rsplit("::").next().unwrap_or_default().trim().into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let shape = const { &Shape::Section(<$Settings as Settings>::SECTION) };
+                schemars::Schema::try_from(schema::published(shape)).unwrap_or_default()
+            }
+        }
+    )*};
+}
+
+described!(
+    topic::TopicSettings,
+    queue::QueueSettings,
+    subscription::SubscriptionSettings,
+    schedule::ScheduleSettings
+);
 
 /// A duration: `"30s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use weft_broker::{Key, Queue, Source, Subscription, Topic};
 use weft_kernel::{Error, Reason, Result};
 
@@ -101,16 +101,16 @@ impl<'a> Ask<'a> {
 }
 
 /// Answers with what lies in the space that the query names, as the list `member`.
-pub(super) fn list<T>(
+pub(super) fn list<T, V: Serialize>(
     ask: &Ask<'_>,
     member: &str,
     all: impl IntoIterator<Item = T>,
     space_of: impl Fn(&T) -> &str,
-    view: impl Fn(&T) -> Value,
+    view: impl Fn(&T) -> V,
 ) -> Result<Response> {
     let mut query = ask.query()?;
     let space = space(&mut query)?;
-    let views: Vec<Value> =
+    let views: Vec<V> =
         all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
     Response::json(200, &json!({ member: views }))
 }

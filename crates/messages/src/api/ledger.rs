@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use weft_kernel::{Error, Reason, Result};
 
-use super::Ask;
+use super::{Ask, view::LedgerView};
 use crate::{
     body::{Body, Nothing},
     response::Response,
@@ -19,20 +19,20 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let stats = store.stats();
     Response::json(
         200,
-        &json!({
-            "poisoned": store.poisoned(),
-            "full": store.full(),
-            "damaged": stats.damaged,
-            "damage": store.damage(),
-            "transactions": stats.transactions,
-            "syncs": stats.syncs,
-            "logs": stats.logs,
-            "groups": stats.groups,
-            "maps": stats.maps,
-            "wal_bytes": stats.wal_bytes,
-            "segment_bytes": stats.segment_bytes,
-            "index_bytes": stats.index_bytes,
-        }),
+        &LedgerView {
+            poisoned: store.poisoned(),
+            full: store.full(),
+            damaged: stats.damaged,
+            damage: json!(store.damage()),
+            transactions: stats.transactions,
+            syncs: stats.syncs,
+            logs: stats.logs,
+            groups: stats.groups,
+            maps: stats.maps,
+            wal_bytes: stats.wal_bytes,
+            segment_bytes: stats.segment_bytes,
+            index_bytes: stats.index_bytes,
+        },
     )
 }
 

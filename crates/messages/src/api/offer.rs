@@ -5,12 +5,12 @@ use weft_kernel::Reason;
 
 use super::{
     browse, engines, ledger, nouns, operations, publish, queues, receive, request, schedules,
-    settle, stream, subscriptions, topics,
+    settle, stream, subscriptions, topics, view,
 };
 use crate::{
     body::Nothing,
     desk::Desk,
-    response::{EVENT_STREAM, JSON, LINES},
+    response::{EVENT_STREAM, LINES},
     schema::{Parameter, Shape, text},
     settings::{
         YEAR_MS, queue::QueueSettings, schedule::ScheduleSettings,
@@ -83,7 +83,7 @@ const fn publishes(
     post(id, path, about, Permission::Publish, handler)
         .query(query)
         .takes_media(PUBLISHED, publish::BODY_BYTES_MAX)
-        .gives(const { &[Gives::media(200, JSON)] })
+        .gives(const { &[Gives::json::<view::Published>(200)] })
 }
 
 /// A row that deletes.
@@ -107,11 +107,11 @@ macro_rules! by {
 pub static OPERATIONS: &[Row<Desk>] = &[
     get("topics", "/v1/topics", "Every topic.", Permission::Read, by!(topics::list))
         .query(IN_SPACE)
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::Topics>(200)])
         .verb(&nouns::TOPIC, nouns::TOPICS),
     get("topic", "/v1/topics/{topic}", "A topic, and what it holds.", Permission::Read, by!(topics::show))
         .query(IN_SPACE)
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::TopicView>(200)])
         .refuses(reasons!(NoTopic))
         .verb(&nouns::TOPIC, Verb::Show { help: "One topic: its settings, what it holds, who reads it" }),
     put(
@@ -123,7 +123,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(DECLARED)
     .takes::<TopicSettings>()
-    .gives(&[Gives::media(200, JSON), Gives::media(201, JSON)])
+    .gives(&[Gives::json::<view::TopicView>(200), Gives::json::<view::TopicView>(201)])
     .refuses(reasons!(DefinitionConflict; kept))
     .verb(&nouns::TOPIC, Verb::Create),
     deletes(
@@ -164,7 +164,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         may("filter", "What must be true of a message.", Shape::Text(&text::CEL)),
         may("wait", "How long to wait for a message if there is none.", receive::WAIT),
     ])
-    .gives(&[Gives::media(200, JSON), Gives::media(200, LINES), Gives::media(200, EVENT_STREAM)])
+    .gives(&[Gives::json::<view::Browsed>(200), Gives::media(200, LINES), Gives::media(200, EVENT_STREAM)])
     .refuses(reasons!(NoTopic; kept)),
     get(
         "last",
@@ -174,7 +174,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         by!(browse::last),
     )
     .query(&[SPACE, may("key", "The key.", Shape::Text(&text::ANY))])
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Stored>(200)])
     .refuses(reasons!(NoTopic, NoMessage; kept)),
     publishes(
         "request_by_topic",
@@ -193,7 +193,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         by!(subscriptions::list),
     )
     .query(IN_SPACE)
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Subscriptions>(200)])
     .verb(&nouns::SUBSCRIPTION, nouns::SUBSCRIPTIONS),
     get(
         "subscription",
@@ -203,7 +203,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         by!(subscriptions::show),
     )
     .query(IN_SPACE)
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::SubscriptionView>(200)])
     .refuses(reasons!(NoSubscription))
     .verb(
         &nouns::SUBSCRIPTION,
@@ -218,7 +218,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(DECLARED)
     .takes::<SubscriptionSettings>()
-    .gives(&[Gives::media(200, JSON), Gives::media(201, JSON)])
+    .gives(&[Gives::json::<view::SubscriptionView>(200), Gives::json::<view::SubscriptionView>(201)])
     .refuses(reasons!(NoTopic, NoQueue, DefinitionConflict; kept))
     .verb(&nouns::SUBSCRIPTION, Verb::Create),
     deletes(
@@ -274,7 +274,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<receive::Wanted>()
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Deliveries>(200)])
     .refuses(reasons!(NoSubscription, QueueLocked; kept)),
     post(
         "settle_subscription",
@@ -285,7 +285,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<settle::Settlements>()
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Settled>(200)])
     .refuses(reasons!(NoSubscription; kept)),
     get(
         "stream_subscription",
@@ -299,11 +299,11 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     .refuses(reasons!(NoSubscription, QueueLocked, UpgradeRequired; kept)),
     get("queues", "/v1/queues", "Every queue.", Permission::Read, by!(queues::list))
         .query(IN_SPACE)
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::Queues>(200)])
         .verb(&nouns::QUEUE, nouns::QUEUES),
     get("queue", "/v1/queues/{queue}", "A queue, and what it holds.", Permission::Read, by!(queues::show))
         .query(IN_SPACE)
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::QueueView>(200)])
         .refuses(reasons!(NoQueue))
         .verb(
             &nouns::QUEUE,
@@ -318,7 +318,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(DECLARED)
     .takes::<QueueSettings>()
-    .gives(&[Gives::media(200, JSON), Gives::media(201, JSON)])
+    .gives(&[Gives::json::<view::QueueView>(200), Gives::json::<view::QueueView>(201)])
     .refuses(reasons!(DefinitionConflict; kept))
     .verb(&nouns::QUEUE, Verb::Create),
     deletes(
@@ -353,7 +353,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         ],
         by!(publish::to_queue),
     )
-    .gives(&[Gives::media(200, JSON), Gives::empty(204)])
+    .gives(&[Gives::json::<view::Published>(200), Gives::empty(204)])
     .refuses(reasons!(NoQueue, MalformedMessage, MessageTooLarge, QueueFull; kept)),
     get(
         "peek",
@@ -368,7 +368,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         may("from", "The first position.", Shape::Int(0, u64::MAX)),
         may("max", "How many positions are looked at.", Shape::Int(1, queues::PEEK_MAX)),
     ])
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Looked>(200)])
     .refuses(reasons!(NoQueue; kept)),
     deletes(
         "purge",
@@ -383,7 +383,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
             ..may("confirm", "The name of the queue once more.", Shape::Text(&text::NAME))
         },
     ])
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Purged>(200)])
     .refuses(reasons!(NoQueue; kept)),
     get(
         "message",
@@ -394,7 +394,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .places(POSITION)
     .query(IN_SPACE)
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::MessageView>(200)])
     .refuses(reasons!(NoQueue, NoMessage; kept)),
     post(
         "receive_queue",
@@ -405,7 +405,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<receive::Wanted>()
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Deliveries>(200)])
     .refuses(reasons!(NoQueue, QueueLocked; kept)),
     post(
         "settle_queue",
@@ -416,7 +416,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<settle::Settlements>()
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Settled>(200)])
     .refuses(reasons!(NoQueue; kept)),
     get(
         "stream_queue",
@@ -437,7 +437,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<queues::RedriveSettings>()
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Redriven>(200)])
     .refuses(reasons!(NoQueue, QueueFull; kept)),
     publishes(
         "request_by_queue",
@@ -460,12 +460,12 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         may("after", "The id to go on after.", Shape::Text(&text::NAME)),
         may("max", "How many at most: 100 if not given.", Shape::Int(1, schedules::LIST_MAX)),
     ])
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::Schedules>(200)])
     .refuses(reasons!(; kept))
     .verb(&nouns::SCHEDULE, nouns::SCHEDULES),
     get("schedule", "/v1/schedules/{id}", "A schedule.", Permission::Read, by!(schedules::show))
         .query(IN_SPACE)
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::ScheduleView>(200)])
         .refuses(reasons!(NoMessage; kept))
         .verb(
             &nouns::SCHEDULE,
@@ -480,7 +480,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     )
     .query(IN_SPACE)
     .takes::<ScheduleSettings>()
-    .gives(&[Gives::media(200, JSON), Gives::media(201, JSON)])
+    .gives(&[Gives::json::<view::ScheduleView>(200), Gives::json::<view::ScheduleView>(201)])
     .refuses(reasons!(NoTopic, NoQueue, MalformedMessage, MessageTooLarge, DefinitionConflict; kept))
     .verb(&nouns::SCHEDULE, Verb::Create),
     deletes(
@@ -507,7 +507,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         by!(operations::show),
     )
     .query(&[may("wait", "How long to wait for the answer.", receive::WAIT)])
-    .gives(&[Gives::media(200, JSON), Gives::media(200, EVENT_STREAM)])
+    .gives(&[Gives::json::<view::OperationView>(200), Gives::media(200, EVENT_STREAM)])
     .refuses(reasons!(NoMessage; kept)),
     get(
         "result",
@@ -521,7 +521,7 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     deletes("cancel", "/v1/operations/{id}", "Cancels what has not begun.", by!(operations::cancel))
         .refuses(reasons!(NoMessage; kept)),
     get("engines", "/v1/engines", "What keeps messages.", Permission::Read, by!(engines::list))
-        .gives(&[Gives::media(200, JSON)]),
+        .gives(&[Gives::json::<view::Engines>(200)]),
     get(
         "engine",
         "/v1/engines/{name}",
@@ -529,10 +529,10 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         Permission::Read,
         by!(engines::show),
     )
-    .gives(&[Gives::media(200, JSON)])
+    .gives(&[Gives::json::<view::EngineView>(200)])
     .refuses(reasons!(NoRoute)),
     get("ledger", "/v1/ledger", "What the ledger holds.", Permission::Read, by!(ledger::show))
-        .gives(&[Gives::media(200, JSON)])
+        .gives(&[Gives::json::<view::LedgerView>(200)])
         .admin_only(),
     post(
         "backup",
@@ -567,7 +567,7 @@ const fn steers(
 ) -> Row<Desk> {
     post(id, path, about, Permission::Manage, handler)
         .query(IN_SPACE)
-        .gives(const { &[Gives::media(200, JSON)] })
+        .gives(const { &[Gives::json::<view::SubscriptionView>(200)] })
         .refuses(reasons!(NoSubscription; kept))
 }
 

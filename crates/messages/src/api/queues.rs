@@ -9,7 +9,10 @@ use weft_broker::{
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Limits;
 
-use super::{Ask, ask, receive};
+use super::{
+    Ask, ask, receive,
+    view::{Attempt, Dead, Purged, QueueView, Redriven},
+};
 use crate::{
     body::{self, Body},
     desk::is_declared,
@@ -167,7 +170,7 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     let purged = ask.desk.broker().purge(&Source::Queue(queue)).await?;
-    Response::json(200, &json!({"purged": purged}))
+    Response::json(200, &Purged { purged })
 }
 
 /// How dead letters are sent on.
@@ -225,7 +228,7 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
         ..RedriveOptions::default()
     };
     let done = broker.redrive(&queue, &options).await?;
-    let told = json!({"redriven": done.redriven, "left": done.left, "dry_run": options.dry_run});
+    let told = Redriven { redriven: done.redriven, left: done.left, dry_run: options.dry_run };
     Response::json(200, &told)
 }
 
@@ -263,17 +266,17 @@ fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) {
     let burial = message.and_then(|message| message.burial());
     let mut more = serde_json::Map::new();
     if let Some(burial) = &burial {
-        more.insert("dead".into(), dead(burial));
+        more.insert("dead".into(), json!(dead(burial)));
     }
     if whole {
         let history = burial.as_ref().map_or(&peeked.history, |burial| &burial.history);
         let attempts: Vec<Value> = history
             .attempts()
             .map(|attempt| {
-                json!({
-                    "time": time::text(attempt.at_ms),
-                    "ended": attempt.ended.word(),
-                    "reason": attempt.reason,
+                json!(Attempt {
+                    time: time::text(attempt.at_ms),
+                    ended: attempt.ended.word(),
+                    reason: attempt.reason.to_string(),
                 })
             })
             .collect();
@@ -289,43 +292,43 @@ fn write(out: &mut Vec<u8>, peeked: &Peeked, whole: bool) {
 }
 
 /// What happened to a dead letter.
-fn dead(burial: &Burial) -> Value {
-    json!({
-        "cause": burial.cause.word(),
-        "reason": burial.reason,
-        "from": burial.origin.text(),
-        "position": burial.position,
-        "published": time::text(burial.published_ms),
-        "died": time::text(burial.died_ms),
-        "failures": burial.failures,
-        "handouts": burial.handouts,
-    })
+fn dead(burial: &Burial) -> Dead {
+    Dead {
+        cause: burial.cause.word(),
+        reason: burial.reason.to_string(),
+        from: burial.origin.text(),
+        position: burial.position,
+        published: time::text(burial.published_ms),
+        died: time::text(burial.died_ms),
+        failures: burial.failures.into(),
+        handouts: burial.handouts.into(),
+    }
 }
 
-fn view(broker: &Broker, queue: &Queue) -> Value {
+fn view(broker: &Broker, queue: &Queue) -> QueueView {
     let stats = broker.queue_view(queue);
     let counts = stats.counts;
-    json!({
-        "name": *queue.key().name,
-        "engine": "embedded",
-        "options": QueueSettings::of(&queue.options()),
-        "ready": stats.ready,
-        "leased": stats.leased,
-        "waiting": stats.waiting,
-        "bytes": stats.bytes,
-        "oldest": if stats.oldest_ms == 0 { Value::Null } else { time::text(stats.oldest_ms).into() },
-        "consumers": stats.consumers,
-        "dead_letters_waiting": stats.dead_letters_waiting,
-        "lost": stats.lost,
-        "parked_keys": stats.parked,
-        "published": counts.published,
-        "duplicates": counts.duplicates,
-        "delivered": counts.delivered,
-        "accepted": counts.accepted,
-        "failed": counts.failed,
-        "rejected": counts.rejected,
-        "dead_lettered": counts.dead_lettered,
-        "expired": counts.expired,
-        "dropped": counts.dropped,
-    })
+    QueueView {
+        name: queue.key().name.to_string(),
+        engine: "embedded",
+        options: QueueSettings::of(&queue.options()),
+        ready: stats.ready,
+        leased: stats.leased,
+        waiting: stats.waiting,
+        bytes: stats.bytes,
+        oldest: (stats.oldest_ms > 0).then(|| time::text(stats.oldest_ms)),
+        consumers: stats.consumers,
+        dead_letters_waiting: stats.dead_letters_waiting,
+        lost: stats.lost,
+        parked_keys: stats.parked,
+        published: counts.published,
+        duplicates: counts.duplicates,
+        delivered: counts.delivered,
+        accepted: counts.accepted,
+        failed: counts.failed,
+        rejected: counts.rejected,
+        dead_lettered: counts.dead_lettered,
+        expired: counts.expired,
+        dropped: counts.dropped,
+    }
 }

@@ -2,13 +2,13 @@
 
 use aws_lc_rs::rand;
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use weft_api::Settings as _;
 use weft_broker::{Key, Missed, Publish, Schedule, ScheduleTarget, When};
 use weft_kernel::{Error, Reason, Result, format_duration};
 use weft_wire::cloudevents::Event;
 
-use super::{Ask, ask::space};
+use super::{Ask, ask::space, view::ScheduleView};
 use crate::{
     body,
     desk::is_declared,
@@ -123,37 +123,39 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     Ok(Response::empty(204))
 }
 
-fn view(schedule: &Schedule) -> Result<Value> {
-    let mut view = Map::new();
-    view.insert("id".into(), (*schedule.id.name).into());
-    match &schedule.when {
-        When::At(at) => {
-            view.insert("kind".into(), "message".into());
-            view.insert("at".into(), time::text(*at).into());
-        }
-        When::Recurring { cron, zone, missed, jitter } => {
-            view.insert("kind".into(), "recurring".into());
-            view.insert("cron".into(), cron.as_str().into());
-            let zone = if zone.is_empty() { "UTC" } else { zone };
-            view.insert("time_zone".into(), zone.into());
-            let missed = match missed {
-                Missed::Once => "once",
-                Missed::Skip => "skip",
-            };
-            view.insert("missed".into(), missed.into());
-            view.insert("jitter".into(), format_duration(*jitter).into());
-        }
-    }
-    view.insert("to".into(), json!(Destination::from(&schedule.target)));
-    view.insert("next".into(), time::text(schedule.due_ms).into());
-    view.insert("made".into(), time::text(schedule.made_ms).into());
-    view.insert("fired".into(), schedule.fired.into());
-    if !schedule.publish.key.is_empty() {
-        view.insert("key".into(), String::from_utf8_lossy(&schedule.publish.key).into());
-    }
+fn view(schedule: &Schedule) -> Result<ScheduleView> {
     let event = event_of(&schedule.publish)?;
     let options = options(&schedule.when, &schedule.target, &schedule.publish, &event)?;
-    view.insert("event".into(), event);
-    view.insert("options".into(), options);
-    Ok(view.into())
+    let key = &schedule.publish.key;
+    let mut view = ScheduleView {
+        id: schedule.id.name.to_string(),
+        kind: "message",
+        at: None,
+        cron: None,
+        time_zone: None,
+        missed: None,
+        jitter: None,
+        to: Destination::from(&schedule.target),
+        next: time::text(schedule.due_ms),
+        made: time::text(schedule.made_ms),
+        fired: schedule.fired,
+        key: (!key.is_empty()).then(|| String::from_utf8_lossy(key).into_owned()),
+        event,
+        options,
+    };
+    match &schedule.when {
+        When::At(at) => view.at = Some(time::text(*at)),
+        When::Recurring { cron, zone, missed, jitter } => {
+            view.kind = "recurring";
+            view.cron = Some(cron.as_str().to_owned());
+            let zone = if zone.is_empty() { "UTC" } else { zone };
+            view.time_zone = Some(zone.to_owned());
+            view.missed = Some(match missed {
+                Missed::Once => "once",
+                Missed::Skip => "skip",
+            });
+            view.jitter = Some(format_duration(*jitter));
+        }
+    }
+    Ok(view)
 }

@@ -1,7 +1,7 @@
 //! Subscriptions: declared, seen, steered, deleted.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use weft_api::Settings as _;
 use weft_broker::{
     Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions,
@@ -12,6 +12,7 @@ use weft_kernel::{Error, Reason, Result};
 use super::{
     Ask,
     ask::{self, space},
+    view::SubscriptionView,
 };
 use crate::{
     body::{self, Body, Nothing},
@@ -222,36 +223,36 @@ pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
     Response::json(200, &view(broker, &subscription))
 }
 
-fn view(broker: &Broker, subscription: &Subscription) -> Value {
+fn view(broker: &Broker, subscription: &Subscription) -> SubscriptionView {
     let stats = broker.subscription_view(subscription);
     let counts = stats.counts;
     let options = subscription.options();
     let key = subscription.key();
-    json!({
-        "name": *key.name,
-        "topic": *key.topic.name,
-        "options": SubscriptionSettings::of(&key.topic.name, &options),
-        "state": if options.paused { "paused" } else { "active" },
-        "ready": stats.ready,
-        "leased": stats.leased,
-        "waiting": stats.waiting,
-        "lag_messages": stats.lag,
-        "lag_seconds": if stats.oldest_ms == 0 {
+    SubscriptionView {
+        name: key.name.to_string(),
+        topic: key.topic.name.to_string(),
+        options: SubscriptionSettings::of(&key.topic.name, &options),
+        state: if options.paused { "paused" } else { "active" },
+        ready: stats.ready,
+        leased: stats.leased,
+        waiting: stats.waiting,
+        lag_messages: stats.lag,
+        lag_seconds: if stats.oldest_ms == 0 {
             0.0
         } else {
             time::now_ms().saturating_sub(stats.oldest_ms) as f64 / 1000.0
         },
-        "cursor": stats.cursor,
-        "consumers": stats.consumers,
-        "topics": stats.topics,
-        "dead_letters_waiting": stats.dead_letters_waiting,
-        "lost": stats.lost,
-        "parked_keys": stats.parked,
-        "delivered": counts.delivered,
-        "accepted": counts.accepted,
-        "failed": counts.failed,
-        "dead_lettered": counts.dead_lettered,
-        "filtered": counts.filtered,
-        "filter_failed": counts.filter_failed,
-    })
+        cursor: stats.cursor,
+        consumers: stats.consumers,
+        topics: stats.topics,
+        dead_letters_waiting: stats.dead_letters_waiting,
+        lost: stats.lost,
+        parked_keys: stats.parked,
+        delivered: counts.delivered,
+        accepted: counts.accepted,
+        failed: counts.failed,
+        dead_lettered: counts.dead_lettered,
+        filtered: counts.filtered,
+        filter_failed: counts.filter_failed,
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::{Value, json};
 use weft_api::Settings as _;
 use weft_broker::{Broker, Key, Pattern, Subscription, Topic};
 use weft_kernel::Result;
 
+use super::view::TopicView;
 use super::{Ask, ask};
 use crate::{body, desk::is_declared, response::Response, settings::topic::TopicSettings, time};
 
@@ -110,21 +110,21 @@ impl Readers {
     }
 }
 
-fn view(broker: &Broker, readers: &Readers, topic: &Topic) -> Value {
+fn view(broker: &Broker, readers: &Readers, topic: &Topic) -> TopicView {
     let stats = broker.topic_view(topic);
-    let moment = |ms: u64| if ms == 0 { Value::Null } else { time::text(ms).into() };
-    json!({
-        "name": *topic.key().name,
-        "engine": "embedded",
-        "options": TopicSettings::of(&topic.options()),
-        "first": stats.first,
-        "end": stats.end,
-        "messages": stats.messages,
-        "bytes": stats.bytes,
-        "oldest": moment(stats.oldest_ms),
-        "newest": moment(stats.last_ms),
-        "published": stats.counts.published,
-        "duplicates": stats.counts.duplicates,
-        "subscriptions": readers.names(topic.key()),
-    })
+    let moment = |ms: u64| (ms > 0).then(|| time::text(ms));
+    TopicView {
+        name: topic.key().name.to_string(),
+        engine: "embedded",
+        options: TopicSettings::of(&topic.options()),
+        first: stats.first,
+        end: stats.end,
+        messages: stats.messages,
+        bytes: stats.bytes,
+        oldest: moment(stats.oldest_ms),
+        newest: moment(stats.last_ms),
+        published: stats.counts.published,
+        duplicates: stats.counts.duplicates,
+        subscriptions: readers.names(topic.key()).into_iter().map(Into::into).collect(),
+    }
 }

@@ -89,7 +89,7 @@ pub(super) struct QueueView {
     /// Messages whose bytes are damaged.
     pub(super) lost: u64,
     /// Keys that wait for a message that failed.
-    pub(super) parked_keys: u64,
+    pub(super) parked_keys: usize,
     /// Messages that were published.
     pub(super) published: u64,
     /// Messages that were known already.
@@ -145,13 +145,13 @@ pub(super) struct SubscriptionView {
     /// How many consumers there are.
     pub(super) consumers: u32,
     /// How many topics it reads.
-    pub(super) topics: u64,
+    pub(super) topics: usize,
     /// Dead letters that could not be moved yet.
     pub(super) dead_letters_waiting: u64,
     /// Messages whose bytes are damaged.
     pub(super) lost: u64,
     /// Keys that wait for a message that failed.
-    pub(super) parked_keys: u64,
+    pub(super) parked_keys: usize,
     /// Hand-outs.
     pub(super) delivered: u64,
     /// Deliveries that were accepted.
@@ -462,8 +462,8 @@ pub(super) struct OperationView {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Ledger")]
 pub(super) struct LedgerView {
-    /// Whether a write has failed, and nothing more is taken.
-    pub(super) poisoned: bool,
+    /// Why nothing more is taken, if a write has failed.
+    pub(super) poisoned: Option<String>,
     /// Whether the disk is full.
     pub(super) full: bool,
     /// How many records are damaged.

@@ -22,6 +22,7 @@ pub use self::{
     telemetry::{Collector, Telemetry},
 };
 use crate::{
+    admin,
     component::{Component, Host, Member, Noun as _, Slot},
     config::Plan,
     node::Node,
@@ -72,9 +73,9 @@ macro_rules! components {
                 Self { $($name: Slot::new(plan),)* }
             }
 
-            /// Every operation that some component has, whether it runs or not.
+            /// Every operation of the node and of its components, whether these run or not.
             pub fn operations() -> Vec<&'static Operation> {
-                let mut all = Vec::new();
+                let mut all: Vec<_> = admin::OPERATIONS.iter().map(|row| &row.operation).collect();
                 $(all.extend($Component::operations().iter().map(|row| &row.operation));)*
                 all
             }

@@ -8,7 +8,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use weft_kernel::parse_duration;
 
 use super::ConfigPath;
-use weft_api::{Permissions, Tokens};
 
 use crate::{
     admin,
@@ -142,10 +141,8 @@ async fn run(
     loader: Loader,
     loaded: config::Loaded,
 ) -> anyhow::Result<()> {
-    let mut tokens = Tokens::default();
-    if let Some(token) = loaded.plan.admin.as_ref().and_then(|admin| admin.token.as_ref()) {
-        tokens.add(token.reveal().as_bytes(), Permissions::ALL);
-    }
+    let admin = loaded.plan.admin.as_ref();
+    let tokens = admin.map_or_else(Default::default, |admin| admin.tokens.clone());
     let (node, sockets) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
     let running = node.components.run();

@@ -186,6 +186,6 @@ pub struct Telemetry {
 pub struct Admin {
     /// Where it listens.
     pub listen: Address,
-    /// What callers must show.
-    pub token: Option<Secret>,
+    /// What callers must show, as digests; without any, none.
+    pub tokens: weft_api::Tokens,
 }

@@ -10,7 +10,7 @@ pub mod service;
 pub mod target;
 pub mod telemetry;
 
-pub use admin::{Admin, Root};
+pub use admin::{Admin, AdminToken, Permission, Root};
 pub use ledger::Ledger;
 pub use listener::Listener;
 pub use messages::{Amqp, Queue, Schedule, Subscription, Topic};

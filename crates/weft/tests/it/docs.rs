@@ -58,8 +58,9 @@ fn files() -> tempfile::TempDir {
     for name in ["shop", "api", "weft"] {
         Authority::new("here").issue(&["shop.example"]).write(&tls, name);
     }
-    for name in ["admin.token", "shop.password", "audit.password"] {
-        fs::write(folder.path().join(name), "a-token-that-is-long-enough-for-anybody").unwrap();
+    for name in ["admin.token", "ci.token", "scrape.token", "shop.password", "audit.password"] {
+        let text = format!("{name}-that-is-long-enough-for-anybody");
+        fs::write(folder.path().join(name), text).unwrap();
     }
     folder
 }

@@ -44,6 +44,7 @@ mod start_failures;
 mod strict;
 mod tls;
 mod tls_failures;
+mod tokens;
 mod trace_context;
 mod tunnel;
 mod websocket;

@@ -1,17 +1,18 @@
 //! Telemetry and the admin API.
 
+use weft_api::{Permissions, Tokens};
 use weft_net::Address;
 use weft_telemetry::{access, log, otlp};
 
 use crate::config::{
-    leaf::Switch,
+    leaf::{Secret, Switch},
     plan,
     problem::Problem,
     sections::{
-        Admin, Telemetry,
+        Admin, Permission, Telemetry,
         telemetry::{Format, Include, Level, Otlp, Output},
     },
-    setting::{Cx, Setting},
+    setting::{At, Cx, Setting},
     source::Place,
 };
 
@@ -92,7 +93,7 @@ pub(super) fn admin(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Optio
         Address::Unix(_) => true,
         Address::Tcp(address) => address.ip().is_loopback(),
     };
-    if !local && section.token.is_none() {
+    if !local && section.token.is_none() && section.tokens.0.is_empty() {
         cx.report(
             Problem::error(
                 if section.listen.place.is_in_file() { section.listen.place } else { *place },
@@ -104,20 +105,49 @@ pub(super) fn admin(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Optio
             .help("say `token: file:/run/secrets/weft`, or listen on 127.0.0.1"),
         );
     }
-    if let Some(token) = &section.token
-        && token.file.is_none()
-        && token.place.is_in_file()
-        && written_out(token.place, cx)
-    {
+    let mut tokens = Tokens::default();
+    if let Some(token) = &section.token {
+        add(&mut tokens, token, Permissions::ALL, cx);
+    }
+    for (name, token) in &section.tokens.0 {
+        let permissions: Vec<_> = token.permissions.iter().map(|one| permission(*one)).collect();
+        if permissions.is_empty() {
+            cx.report(
+                Problem::error(
+                    token.permissions.place,
+                    format!("token `{}` may do nothing", name.value),
+                )
+                .help("say `permissions: read`, or some of read, publish, consume and manage"),
+            );
+        }
+        add(&mut tokens, &token.token, Permissions::of(&permissions), cx);
+    }
+    Some(plan::Admin { listen: section.listen.value.clone(), tokens })
+}
+
+/// Adds a token, of which the plan keeps a digest alone.
+fn add(tokens: &mut Tokens, token: &At<Secret>, permissions: Permissions, cx: &mut Cx) {
+    if token.file.is_none() && token.place.is_in_file() && written_out(token.place, cx) {
         cx.report(
             Problem::warning(token.place, "this secret stands in the configuration itself")
                 .help("write `file:/path/to/secret`, or `${VARIABLE}`"),
         );
     }
-    Some(plan::Admin {
-        listen: section.listen.value.clone(),
-        token: section.token.as_ref().map(|token| token.value.clone()),
-    })
+    if !tokens.add(token.reveal().as_bytes(), permissions) {
+        cx.report(
+            Problem::error(token.place, "another token of the admin API is the same")
+                .help("give each its own, so that it is known what it may do"),
+        );
+    }
+}
+
+const fn permission(of: Permission) -> weft_api::Permission {
+    match of {
+        Permission::Read => weft_api::Permission::Read,
+        Permission::Publish => weft_api::Permission::Publish,
+        Permission::Consume => weft_api::Permission::Consume,
+        Permission::Manage => weft_api::Permission::Manage,
+    }
 }
 
 /// Whether a secret is written out, rather than taken from a variable.

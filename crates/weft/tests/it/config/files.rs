@@ -96,7 +96,8 @@ fn secrets_come_from_files_and_stay_there() {
     let path = folder.path().join("weft.yaml");
     fs::write(&path, "admin: {listen: 0.0.0.0:9901, token: file:token}").unwrap();
     let loaded = load(&path).unwrap_or_else(|refused| panic!("{refused}"));
-    assert_eq!(loaded.plan.admin.as_ref().unwrap().token.as_ref().unwrap().reveal(), "hunter2");
+    let tokens = &loaded.plan.admin.as_ref().unwrap().tokens;
+    assert_eq!(tokens.permissions(b"hunter2"), Some(weft_api::Permissions::ALL));
     assert!(loaded.files.contains(&folder.path().join("token")), "it is watched");
     let shown = weft::config::print::yaml(&loaded.tree(&super::variables), &loaded.sources);
     assert!(shown.contains("file:token") && !shown.contains("hunter2"));

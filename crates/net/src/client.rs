@@ -91,7 +91,8 @@ async fn send(
     bound: (usize, Longer),
     timeout: Duration,
 ) -> Result<Answer> {
-    let request = completed(target, version, request)?;
+    let named = || authority(target);
+    let request = completed(target.tls.is_some(), named, version, request)?;
     let exchange = async {
         let mut connection = Connection::open(target, version, timeout).await?;
         connection.exchange(request, bound).await.map_err(|failed| failed.error)
@@ -146,9 +147,21 @@ async fn body(
     Ok((body.freeze(), trailers, true))
 }
 
+/// The authority of a target that nobody has named otherwise.
+fn authority(target: &Target) -> String {
+    match (&target.tls, &target.address) {
+        (Some(tls), _) => tls.name.to_str().into_owned(),
+        (None, Address::Tcp(address)) => address.to_string(),
+        (None, Address::Unix(_)) => "localhost".into(),
+    }
+}
+
 /// Gives the request what its version wants: a path and Host, or a whole URI.
+///
+/// What its URI does not say is said by `is_secure`, and last of all by `named`.
 fn completed(
-    target: &Target,
+    is_secure: bool,
+    named: impl FnOnce() -> String,
     version: Version,
     request: Request<Bytes>,
 ) -> Result<Request<Full<Bytes>>> {
@@ -163,11 +176,7 @@ fn completed(
         .or_else(|| {
             parts.headers.get(header::HOST).and_then(|host| Some(host.to_str().ok()?.to_owned()))
         })
-        .unwrap_or_else(|| match (&target.tls, &target.address) {
-            (Some(tls), _) => tls.name.to_str().into_owned(),
-            (None, Address::Tcp(address)) => address.to_string(),
-            (None, Address::Unix(_)) => "localhost".into(),
-        });
+        .unwrap_or_else(named);
     let path = parts.uri.path_and_query().cloned().unwrap_or(uri::PathAndQuery::from_static("/"));
     match version {
         Version::Http1 => {
@@ -182,7 +191,7 @@ fn completed(
         Version::Http2 => {
             parts.headers.remove(header::HOST);
             parts.uri = Uri::builder()
-                .scheme(if target.tls.is_some() { "https" } else { "http" })
+                .scheme(if is_secure { "https" } else { "http" })
                 .authority(authority)
                 .path_and_query(path)
                 .build()

@@ -215,11 +215,12 @@ impl Client {
         let host = self.host(server);
         // Never closed, so that this is a permit.
         let _slot = host.slots.acquire().await;
-        // What a request is completed with beside its own URI is the same for every address.
-        let mut target = self.target(server, SocketAddr::from(([0, 0, 0, 0], server.port)))?;
+        let completed = || {
+            // Its URI names the server, or there would be none.
+            completed(server.is_secure, || server.host.clone(), server.version, request.clone())
+        };
         while let Some(mut connection) = host.take().await {
-            let completed = completed(&target, server.version, request.clone())?;
-            match connection.exchange(completed, bound).await {
+            match connection.exchange(completed()?, bound).await {
                 Ok(answer) => {
                     self.keep(&host, connection);
                     return Ok(answer);
@@ -236,14 +237,14 @@ impl Client {
             }
         }
         let mut last = None;
+        let mut target = self.target(server)?;
         for address in addresses(&*self.0.resolver, &server.host, server.port).await? {
             target.address = address.into();
             let opened =
                 Connection::open(&target, server.version, self.0.options.connect_timeout).await;
             match opened {
                 Ok(mut connection) => {
-                    let completed = completed(&target, server.version, request.clone())?;
-                    let answer = connection.exchange(completed, bound).await;
+                    let answer = connection.exchange(completed()?, bound).await;
                     let answer = answer.map_err(|failed| failed.error)?;
                     self.keep(&host, connection);
                     return Ok(answer);
@@ -254,8 +255,10 @@ impl Client {
         Err(last.unwrap_or_else(|| Error::new(Reason::DnsFailed, "no address")))
     }
 
-    fn target(&self, server: &Server, address: SocketAddr) -> Result<Target> {
-        let mut target = Target::plain(address.into());
+    /// Where a new connection goes, but for its address.
+    fn target(&self, server: &Server) -> Result<Target> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], server.port));
+        let mut target = Target::plain(nowhere.into());
         if server.is_secure {
             let none = || Error::new(Reason::Misconfigured, "this client speaks no TLS");
             let tls = self.0.tls.as_ref().ok_or_else(none)?;

@@ -6,6 +6,9 @@
 //! overlap: a service may answer before it has read all, and the rest of the request then goes on
 //! leaving while the response is read.
 
+mod body;
+mod upload;
+
 use std::{
     future::poll_fn,
     io,
@@ -18,14 +21,19 @@ use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_wire::{
     Known, Length, Method, RequestHead, ResponseHead,
     h1::{
-        ChunkedDecoder, Decoded, Framing, HeadError, HeadLimits, ParsedResponse, connection_has,
+        ChunkedDecoder, Framing, HeadError, HeadLimits, ParsedResponse, connection_has,
         encode_request, parse_response,
     },
 };
 
+pub use self::body::ResponseBody;
+use self::{
+    body::Decoding,
+    upload::{Sending, Upload},
+};
 use super::link::{Link, Read};
 use crate::{
-    body::{Body, Frame},
+    body::Body,
     clock,
     expect::{INTERIM_MAX, Waits},
     io::Io,
@@ -109,111 +117,6 @@ pub struct Failed {
     pub stale: bool,
     /// The request body, if none of it has been used.
     pub body: Option<Body>,
-}
-
-/// What is still to be sent.
-struct Upload {
-    body: Body,
-    framing: Framing,
-    left: u64,
-    state: Sending,
-    /// Whether the service is still to say that it wants the body.
-    waits: Waits,
-    /// Whether any of the body was taken.
-    touched: bool,
-}
-
-#[derive(PartialEq, Clone, Copy)]
-enum Sending {
-    Body,
-    Flush,
-    Done,
-}
-
-impl Upload {
-    /// Moves the request on; an error is the caller's, one of the service shows when reading.
-    fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<io::Result<()>>> {
-        if self.waits.poll(&mut self.body, cx).is_pending() {
-            if let Poll::Ready(Err(error)) = link.poll_flush(cx) {
-                self.state = Sending::Done;
-                return Poll::Ready(Ok(Err(error)));
-            }
-            return Poll::Pending;
-        }
-        loop {
-            match self.state {
-                Sending::Done => return Poll::Ready(Ok(Ok(()))),
-                Sending::Flush => {
-                    match std::task::ready!(link.poll_flush(cx)) {
-                        Ok(()) => self.state = Sending::Done,
-                        Err(error) => {
-                            self.state = Sending::Done;
-                            return Poll::Ready(Ok(Err(error)));
-                        }
-                    }
-                    continue;
-                }
-                Sending::Body => {}
-            }
-            if link.is_full() {
-                match link.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => {
-                        self.state = Sending::Done;
-                        return Poll::Ready(Ok(Err(error)));
-                    }
-                    Poll::Pending => {
-                        self.body.read_ahead(cx);
-                        return Poll::Pending;
-                    }
-                }
-            }
-            match self.body.poll_frame(cx) {
-                Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
-                    self.touched = true;
-                    if self.left < bytes.len() as u64 {
-                        return Poll::Ready(Err(Error::new(
-                            Reason::MalformedRequest,
-                            "the request body is longer than it was said to be",
-                        )));
-                    }
-                    self.left -= bytes.len() as u64;
-                    link.queue_data(self.framing, bytes);
-                    if self.left == 0 {
-                        self.state = Sending::Flush;
-                    }
-                }
-                Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
-                    if self.framing == Framing::Chunked {
-                        let out = link.queue();
-                        out.extend_from_slice(b"0\r\n");
-                        fields.encode(out);
-                        out.extend_from_slice(b"\r\n");
-                    }
-                    self.state = Sending::Flush;
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(None) => {
-                    if self.framing == Framing::Chunked {
-                        link.queue().extend_from_slice(b"0\r\n\r\n");
-                    } else if self.left != 0 && self.framing != Framing::None {
-                        return Poll::Ready(Err(Error::new(
-                            Reason::MalformedRequest,
-                            "the request body is shorter than it was said to be",
-                        )));
-                    }
-                    self.state = Sending::Flush;
-                }
-                Poll::Pending => {
-                    if let Poll::Ready(Err(error)) = link.poll_flush(cx) {
-                        self.state = Sending::Done;
-                        return Poll::Ready(Ok(Err(error)));
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
 }
 
 /// Sends a request and reads the head of its response. Dropping the future closes the connection.
@@ -473,162 +376,4 @@ fn kept_for(text: &str) -> Option<Duration> {
         .find_map(|part| part.trim().strip_prefix("timeout="))
         .and_then(|seconds| seconds.trim().parse().ok())
         .map(Duration::from_secs)
-}
-
-enum Decoding {
-    Length(u64),
-    Chunked(ChunkedDecoder),
-    Close,
-    Done,
-}
-
-/// The body of a response, with the connection it comes from.
-pub struct ResponseBody {
-    connection: Option<Box<Connection>>,
-    decoding: Decoding,
-    length: Length,
-    upload: Option<Upload>,
-    /// Why the rest of the request cannot come: what has come of the response is given first.
-    failed: Option<Error>,
-    home: Option<Home>,
-}
-
-impl ResponseBody {
-    pub(crate) const fn length(&self) -> Length {
-        self.length
-    }
-
-    /// Gives the connection back, if it may carry another exchange.
-    fn finish(&mut self) {
-        self.decoding = Decoding::Done;
-        let sent = self.upload.take().is_none_or(|upload| upload.state == Sending::Done);
-        let (connection, home) = (self.connection.take(), self.home.take());
-        if let (Some(mut connection), Some(home), true) = (connection, home, sent) {
-            // Bytes after the end of a response belong to nothing: such a connection is not to be
-            // trusted with another request.
-            if connection.link.inbuf.is_empty() {
-                connection.link.rest();
-                connection.served += 1;
-                connection.idle_since = clock::now();
-                home.welcome(connection);
-            }
-        }
-    }
-
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        loop {
-            let Some(connection) = self.connection.as_mut() else {
-                return Poll::Ready(None);
-            };
-            let link = &mut connection.link;
-            if let Some(upload) = &mut self.upload {
-                match upload.poll(link, cx) {
-                    Poll::Ready(Ok(Ok(()))) => self.upload = None,
-                    // The service wants no more of it, and may answer all the same.
-                    Poll::Ready(Ok(Err(_))) => {
-                        self.upload = None;
-                        self.home = None;
-                    }
-                    Poll::Ready(Err(error)) => {
-                        self.upload = None;
-                        self.home = None;
-                        self.failed = Some(error);
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            let want = match &mut self.decoding {
-                Decoding::Done => return Poll::Ready(None),
-                Decoding::Length(left) => {
-                    if !link.inbuf.is_empty() {
-                        let len =
-                            usize::try_from(*left).unwrap_or(usize::MAX).min(link.inbuf.len());
-                        let data = take(&mut link.inbuf, len);
-                        *left -= len as u64;
-                        if *left == 0 {
-                            self.finish();
-                        }
-                        return Poll::Ready(Some(Ok(Frame::Data(data))));
-                    }
-                    *left
-                }
-                Decoding::Chunked(decoder) => match decoder.decode(&link.inbuf) {
-                    Ok(Decoded::Data { skip, len }) => {
-                        let _ = link.inbuf.split_to(skip);
-                        return Poll::Ready(Some(Ok(Frame::Data(take(&mut link.inbuf, len)))));
-                    }
-                    Ok(Decoded::End { skip, trailers }) => {
-                        let _ = link.inbuf.split_to(skip);
-                        self.finish();
-                        return Poll::Ready(trailers.map(|fields| Ok(Frame::Trailers(fields))));
-                    }
-                    Ok(Decoded::More { skip }) => {
-                        let _ = link.inbuf.split_to(skip);
-                        u64::MAX
-                    }
-                    Err(error) => {
-                        self.drop_connection();
-                        return Poll::Ready(Some(Err(Error::new(
-                            Reason::UpstreamMalformed,
-                            format!("the chunks of the response are malformed: {error}"),
-                        ))));
-                    }
-                },
-                Decoding::Close => {
-                    if !link.inbuf.is_empty() {
-                        let len = link.inbuf.len();
-                        return Poll::Ready(Some(Ok(Frame::Data(take(&mut link.inbuf, len)))));
-                    }
-                    u64::MAX
-                }
-            };
-            let read = match link.poll_read_body(cx, want) {
-                Poll::Ready(read) => read,
-                Poll::Pending => {
-                    let Some(error) = self.failed.take() else { return Poll::Pending };
-                    self.drop_connection();
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            match read {
-                Ok(1..) => {}
-                Ok(0) if matches!(self.decoding, Decoding::Close) => {
-                    self.drop_connection();
-                    return Poll::Ready(None);
-                }
-                Ok(0) => {
-                    self.drop_connection();
-                    return Poll::Ready(Some(Err(Error::new(
-                        Reason::UpstreamIncomplete,
-                        "the service closed the connection within its response",
-                    ))));
-                }
-                Err(error) => {
-                    self.drop_connection();
-                    return Poll::Ready(Some(Err(Error::new(
-                        Reason::UpstreamIncomplete,
-                        "the connection to the service broke within its response",
-                    )
-                    .because(error))));
-                }
-            }
-        }
-    }
-
-    fn drop_connection(&mut self) {
-        self.decoding = Decoding::Done;
-        self.connection = None;
-        self.home = None;
-        self.upload = None;
-    }
-}
-
-/// Takes bytes off a buffer; a small piece is copied, so that the buffer need not be given away.
-fn take(buffer: &mut BytesMut, len: usize) -> bytes::Bytes {
-    if len <= 4096 && buffer.len() == len {
-        let data = bytes::Bytes::copy_from_slice(buffer);
-        buffer.clear();
-        return data;
-    }
-    buffer.split_to(len).freeze()
 }

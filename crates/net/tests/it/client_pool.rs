@@ -277,7 +277,12 @@ async fn tls_is_spoken_by_name_and_what_is_no_url_is_refused() {
         }
     };
     let config = Arc::clone(&of.config);
-    let tls: Tls = Box::new(move || Arc::clone(&config));
+    let configured = Arc::new(AtomicUsize::new(0));
+    let counts = configured.clone();
+    let tls: Tls = Box::new(move || {
+        counts.fetch_add(1, Relaxed);
+        Arc::clone(&config)
+    });
     let client = Client::new(Options::default(), Arc::new(System), Some(tls));
     let asking = async {
         for _ in 0..2 {
@@ -285,6 +290,7 @@ async fn tls_is_spoken_by_name_and_what_is_no_url_is_refused() {
         }
     };
     soon(async { tokio::join!(serving, asking) }).await;
+    assert_eq!(configured.load(Relaxed), 1, "a kept connection needs no settings");
     for url in ["/x", "ftp://localhost/", "https://a_.b*/"] {
         let Ok(uri) = url.parse::<http::Uri>() else { continue };
         let asked = request(Method::GET, "/");

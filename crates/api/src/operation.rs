@@ -68,6 +68,14 @@ pub struct Noun {
     pub about: &'static str,
 }
 
+impl Noun {
+    /// What it is, as help says it: `Queues: messages that are each handled once`.
+    pub fn title(&self) -> String {
+        let (first, rest) = self.name.split_at_checked(1).unwrap_or_default();
+        format!("{}{rest}s: {}", first.to_uppercase(), self.about)
+    }
+}
+
 /// What the command line does by an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {

@@ -19,12 +19,13 @@ pub mod status;
 pub mod subscription;
 pub mod topic;
 pub mod up;
+pub mod verbs;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::components;
+use crate::{admin as admin_api, components};
 
 /// The communication layer of a fleet of microservices.
 #[derive(Debug, Parser)]
@@ -48,9 +49,11 @@ pub enum Command {
     Config(config::Config),
     /// Show the status of a running node.
     Status(status::Status),
-    /// Listeners: sockets that a node accepts on.
+    /// The noun of listeners.
+    #[command(about = admin_api::LISTENER.title())]
     Listener(listener::Listener),
-    /// Routes: which requests go where.
+    /// The noun of routes.
+    #[command(about = admin_api::ROUTE.title())]
     Route(route::Route),
     /// Nouns that components add.
     #[command(flatten)]

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+use clap::Subcommand;
 use weft_api::{Part, Row};
 use weft_discovery::resolve::Hickory;
 use weft_kernel::Result;
@@ -146,40 +146,6 @@ pub trait Component: Send + Sync + Sized + 'static {
 pub trait Noun: Subcommand + std::fmt::Debug {
     /// Does what was asked for.
     fn run(self) -> anyhow::Result<ExitCode>;
-}
-
-/// The nouns of a component that has none.
-#[derive(Debug)]
-pub enum NoNoun {}
-
-impl Noun for NoNoun {
-    fn run(self) -> anyhow::Result<ExitCode> {
-        match self {}
-    }
-}
-
-impl FromArgMatches for NoNoun {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))
-    }
-
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
-        match *self {}
-    }
-}
-
-impl Subcommand for NoNoun {
-    fn augment_subcommands(command: Command) -> Command {
-        command
-    }
-
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        command
-    }
-
-    fn has_subcommand(_: &str) -> bool {
-        false
-    }
 }
 
 /// The place of a component in a node.
@@ -333,7 +299,7 @@ mod tests {
         type Fixed = Option<Admin>;
         type Locals = ();
         type Api = ();
-        type Noun = NoNoun;
+        type Noun = crate::cli::verbs::OfTable<Self>;
 
         const ABSENT: &'static str = "there is no fake";
 

@@ -74,15 +74,22 @@ impl Admin {
         body: Option<(&Value, &str)>,
         tell: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<ExitCode> {
+        self.show(method, path, body, |answer| Ok(tell(&read(answer)?)))
+    }
+
+    /// Asks, and shows the answer: as it is for programs, else as `tell` makes it for people.
+    pub(super) fn show(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&Value, &str)>,
+        tell: impl FnOnce(Value) -> anyhow::Result<String>,
+    ) -> anyhow::Result<ExitCode> {
         match self.send_as(method, path, body) {
             Ok(Said::Yes(value)) => {
                 match self.output {
                     Output::Json => print(&format!("{value:#}\n"))?,
-                    Output::Text => {
-                        let answer: T = serde_json::from_value(value)
-                            .context("the node answers in a way that this version does not know")?;
-                        print(&printable(&tell(&answer)))?;
-                    }
+                    Output::Text => print(&printable(&tell(value)?))?,
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -150,6 +157,17 @@ impl Admin {
         let detail = value.ok().and_then(|value| Some(value.get("detail")?.as_str()?.to_owned()));
         Ok(Said::No(detail.unwrap_or_else(|| format!("the node answered {}", answer.status))))
     }
+}
+
+/// An answer as a type.
+pub(super) fn read<T: DeserializeOwned>(answer: Value) -> anyhow::Result<T> {
+    serde_json::from_value(answer)
+        .context("the node answers in a way that this version does not know")
+}
+
+/// A body of JSON.
+pub(super) fn json(body: &Value) -> (&Value, &str) {
+    (body, JSON)
 }
 
 /// Where an admin API is.

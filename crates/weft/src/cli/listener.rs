@@ -1,53 +1,28 @@
 //! `weft listener`: the listeners of a running node.
 
-use std::process::ExitCode;
-
-use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::Value;
+use weft_api::Noun;
 
 use super::{
-    admin::{self, Admin},
-    columns::members,
+    admin,
+    verbs::{Named, Plain},
 };
-use crate::node::ListenerStatus;
+use crate::{admin::LISTENER, node::ListenerStatus};
 
-/// Show the listeners of a running node.
-#[derive(Debug, Args)]
-pub struct Listener {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    admin: Admin,
-}
+/// The noun of listeners.
+#[derive(Clone, Debug)]
+pub struct Listeners;
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Every listener.
-    List,
-    /// One listener: its addresses, connections and certificates.
-    Show {
-        /// The listener.
-        #[arg(value_name = "LISTENER")]
-        name: String,
-    },
-}
+impl Named for Listeners {
+    const NOUN: &'static Noun = &LISTENER;
 
-impl Listener {
-    /// Exits with 0 if it is there, with 1 if not, with 2 if the node could not be asked.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.action {
-            Action::List => {
-                self.admin
-                    .ask(&Method::GET, "/v1/listeners", None, |all: &Vec<ListenerStatus>| list(all))
-            }
-            Action::Show { name } => {
-                let path = format!("/v1/listeners/{}", admin::segment(&name));
-                self.admin.ask(&Method::GET, &path, None, |one: &Value| members(one))
-            }
-        }
+    fn list(answer: Value) -> anyhow::Result<String> {
+        Ok(list(&admin::read::<Vec<ListenerStatus>>(answer)?))
     }
 }
+
+/// Listeners of a running node.
+pub type Listener = Plain<Listeners>;
 
 fn list(listeners: &[ListenerStatus]) -> String {
     let row = |listener: &ListenerStatus| {

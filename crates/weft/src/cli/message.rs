@@ -16,7 +16,7 @@ use super::{
 /// The most messages that are asked for at once.
 const BATCH: u32 = 500;
 
-/// Publish messages, follow them, look at one.
+/// Messages of topics and queues of a running node.
 #[derive(Debug, Args)]
 pub struct Message {
     #[command(subcommand)]
@@ -49,7 +49,7 @@ enum Action {
     List {
         /// The queue; dead letters are in `QUEUE.dead`.
         queue: String,
-        /// How many.
+        /// Number of messages, at most.
         #[arg(long, default_value_t = 20)]
         max: u32,
     },
@@ -57,7 +57,7 @@ enum Action {
     Show {
         /// The queue; dead letters are in `QUEUE.dead`.
         queue: String,
-        /// The message's position.
+        /// Position of the message.
         position: u64,
     },
 }
@@ -94,31 +94,31 @@ impl Message {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Publish {
-    /// The body; `-` to read it from the standard input.
+    /// Body; `-` reads it from the standard input.
     #[arg(long, short = 'd', default_value = "")]
     data: String,
-    /// The type of the message.
+    /// Type of the event.
     #[arg(long = "type", default_value = "weft.message")]
     kind: String,
-    /// Where the message comes from.
+    /// Source of the event, a URI reference.
     #[arg(long, default_value = "/weft/cli")]
     source: String,
-    /// The id, by which a repetition is known; made up otherwise.
+    /// Id, by which a repetition is known; without it, a random one.
     #[arg(long)]
     id: Option<String>,
-    /// The key, for order and compaction.
+    /// Key, for order and compaction.
     #[arg(long)]
     key: Option<String>,
-    /// The media type of the body.
+    /// Media type of the body.
     #[arg(long, default_value = "application/json")]
     content_type: String,
-    /// The time after which it may be handed out, such as 5m; for queues.
+    /// Delay until it may be handed out, such as 5m; for queues.
     #[arg(long)]
     delay: Option<String>,
-    /// How long it may wait, such as 1h; for queues.
+    /// Time to live: how long it may wait, such as 1h; for queues.
     #[arg(long)]
     ttl: Option<String>,
-    /// The priority, 0 to 9; for queues that have them.
+    /// Priority from 0 to 9; for queues that have priorities.
     #[arg(long)]
     priority: Option<u8>,
 }
@@ -180,10 +180,10 @@ fn made_id() -> String {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Tail {
-    /// Where to begin: `first`, `last`, `next`, a position, or a time.
+    /// Beginning: `first`, `last`, `next`, a position, or a time.
     #[arg(long, default_value = "next")]
     from: String,
-    /// A CEL expression over the attributes and `data`.
+    /// CEL expression over the attributes and `data`, which picks the messages.
     #[arg(long)]
     filter: Option<String>,
     /// End with what is there now, rather than wait for more.

@@ -4,53 +4,21 @@
 //! The flags are made of the very table that the API and the configuration are read by, so that none of
 //! them can lack what another has. A section with a short form has a flag for that too (`--retry 3`).
 
-use std::{marker::PhantomData, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
-use weft_api::{
-    Settings,
-    schema::{self, Section, Shape, typed},
-};
-use weft_messages::settings::{
-    queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
-    topic::TopicSettings,
-};
+use weft_api::schema::{self, Section, Shape, typed};
 
+use super::verbs::Also;
 use crate::config::options::body_of;
-
-/// What can be created, and under which names some of its flags go beside their own.
-pub(super) trait Creatable: Settings + std::fmt::Debug {
-    /// The path of a setting, another name of its flag, and a letter.
-    const ALSO: &'static [(&'static str, &'static str, Option<char>)];
-}
-
-impl Creatable for TopicSettings {
-    const ALSO: &'static [(&'static str, &'static str, Option<char>)] =
-        &[("retention.size", "size", None)];
-}
-
-impl Creatable for QueueSettings {
-    const ALSO: &'static [(&'static str, &'static str, Option<char>)] =
-        &[("retry.failures_max", "failures-max", None), ("limit.messages", "messages-max", None)];
-}
-
-impl Creatable for SubscriptionSettings {
-    const ALSO: &'static [(&'static str, &'static str, Option<char>)] =
-        &[("retry.failures_max", "failures-max", None)];
-}
-
-impl Creatable for ScheduleSettings {
-    const ALSO: &'static [(&'static str, &'static str, Option<char>)] =
-        &[("to.topic", "topic", None), ("to.queue", "queue", None), ("data", "", Some('d'))];
-}
 
 /// The options of a thing to create.
 #[derive(Clone, Debug)]
-pub(super) struct Options<T> {
+pub(super) struct Options {
+    section: &'static Section,
     file: Option<PathBuf>,
     given: Vec<(Vec<&'static str>, Value)>,
-    of: PhantomData<T>,
 }
 
 /// A flag: the way to its setting, what it may be, and what it says.
@@ -116,69 +84,69 @@ fn flags(section: &'static Section, above: &[&'static str], into: &mut Vec<Flag>
     }
 }
 
-fn all<T: Creatable>() -> Vec<Flag> {
+fn all(section: &'static Section) -> Vec<Flag> {
     let mut all = Vec::new();
-    flags(T::SECTION, &[], &mut all);
+    flags(section, &[], &mut all);
     all
 }
 
-impl<T: Creatable> Args for Options<T> {
-    fn augment_args(command: Command) -> Command {
-        let mut command = command.arg(
-            Arg::new("from_file")
-                .long("from-file")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help(
-                    "Take the options from a file, in YAML or JSON, as weft.yaml has them below the \
+/// Adds the flags of a section to a command.
+pub(super) fn augment(command: Command, section: &'static Section, also: &[Also]) -> Command {
+    let mut command = command.arg(
+        Arg::new("from_file")
+            .long("from-file")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help(
+                "Take the options from a file, in YAML or JSON, as weft.yaml has them below the \
                      name or as show gives them as JSON; flags go before it",
-                ),
-        );
-        for flag in all::<T>() {
-            let name = flag.name();
-            let mut arg = Arg::new(name.clone())
-                .long(name)
-                .value_name(value_name(flag.shape))
-                .help(flag.about.clone())
-                .help_heading("Settings");
-            arg = match flag.shape.within() {
-                Shape::Bool => {
-                    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+            ),
+    );
+    for flag in all(section) {
+        let name = flag.name();
+        let mut arg = Arg::new(name.clone())
+            .long(name)
+            .value_name(value_name(flag.shape))
+            .help(flag.about.clone())
+            .help_heading("Settings");
+        arg = match flag.shape.within() {
+            Shape::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            Shape::Many(..) => arg.action(ArgAction::Append),
+            Shape::Map(_) => arg.action(ArgAction::Append).value_name("NAME=VALUE"),
+            _ => arg,
+        };
+        let path = flag.path.join(".");
+        for (of, name, letter) in also {
+            if *of == path {
+                if !name.is_empty() {
+                    arg = arg.visible_alias(*name);
                 }
-                Shape::Many(..) => arg.action(ArgAction::Append),
-                Shape::Map(_) => arg.action(ArgAction::Append).value_name("NAME=VALUE"),
-                _ => arg,
-            };
-            let path = flag.path.join(".");
-            for (of, name, letter) in T::ALSO {
-                if *of == path {
-                    if !name.is_empty() {
-                        arg = arg.visible_alias(*name);
-                    }
-                    arg = letter.map_or(arg.clone(), |letter| arg.clone().short(letter));
-                }
+                arg = letter.map_or(arg.clone(), |letter| arg.clone().short(letter));
             }
-            let required = T::SECTION
-                .setting(flag.path.first().copied().unwrap_or_default())
-                .is_some_and(|setting| setting.absent == schema::Absent::Required);
-            // Of a section that must be there, one of its flags says it, and which is the node's to judge.
-            if required && flag.short_of.is_none() && flag.path.len() == 1 {
-                arg = arg.required_unless_present("from_file");
-            }
-            command = command.arg(arg);
         }
-        command
+        let required = section
+            .setting(flag.path.first().copied().unwrap_or_default())
+            .is_some_and(|setting| setting.absent == schema::Absent::Required);
+        // Of a section that must be there, one of its flags says it, and which is the node's to judge.
+        if required && flag.short_of.is_none() && flag.path.len() == 1 {
+            arg = arg.required_unless_present("from_file");
+        }
+        command = command.arg(arg);
     }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+    command
 }
 
-impl<T: Creatable> FromArgMatches for Options<T> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+impl Options {
+    /// What flags and file say.
+    ///
+    /// # Errors
+    /// If a flag is not what it may be.
+    pub(super) fn given(
+        section: &'static Section,
+        matches: &ArgMatches,
+    ) -> Result<Self, clap::Error> {
         let mut given = Vec::new();
-        for flag in all::<T>() {
+        for flag in all(section) {
             let Some(mut values) = matches.get_many::<String>(&flag.name()) else { continue };
             let value = match flag.shape.within() {
                 Shape::Many(item, _) => values.map(|text| typed(item, text)).collect(),
@@ -205,16 +173,9 @@ impl<T: Creatable> FromArgMatches for Options<T> {
             given.push((flag.path, value));
         }
         let file = matches.get_one::<PathBuf>("from_file").cloned();
-        Ok(Self { file, given, of: PhantomData })
+        Ok(Self { section, file, given })
     }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl<T: Creatable> Options<T> {
     /// The body that declares them.
     ///
     /// # Errors
@@ -222,19 +183,14 @@ impl<T: Creatable> Options<T> {
     pub(super) fn body(&self) -> anyhow::Result<Value> {
         let mut whole = match &self.file {
             None => Value::Object(Map::new()),
-            Some(path) => body_of(path, T::SECTION)
+            Some(path) => body_of(path, self.section)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,
         };
         for (path, value) in &self.given {
-            put(&mut whole, T::SECTION, path, value.clone());
+            put(&mut whole, self.section, path, value.clone());
         }
         Ok(whole)
     }
-}
-
-/// Where something is declared; with `change`, what is there is changed.
-pub(super) fn create(path: &str, change: bool) -> String {
-    if change { format!("{path}?change=true") } else { path.to_owned() }
 }
 
 /// Puts a value at a path; a section that its short form stood for until then is unfolded.
@@ -261,12 +217,22 @@ fn put(whole: &mut Value, section: &'static Section, path: &[&'static str], valu
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use weft_api::Settings;
+    use weft_messages::settings::{
+        queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
+        topic::TopicSettings,
+    };
 
-    fn of<T: Creatable>(flags: &[&str]) -> Value {
-        let command = Options::<T>::augment_args(Command::new("create"));
+    use super::*;
+    use crate::cli::{
+        queue::Queues, schedule::Schedules, subscription::Subscriptions, topic::Topics,
+        verbs::Named,
+    };
+
+    fn of<N: Named, T: Settings + std::fmt::Debug>(flags: &[&str]) -> Value {
+        let command = augment(Command::new("create"), T::SECTION, N::ALSO);
         let matches = command.try_get_matches_from([&["create"], flags].concat()).unwrap();
-        let body = Options::<T>::from_arg_matches(&matches).unwrap().body().unwrap();
+        let body = Options::given(T::SECTION, &matches).unwrap().body().unwrap();
         if let Err(faults) = T::read(body.clone()) {
             panic!("{faults:?}");
         }
@@ -276,7 +242,7 @@ mod tests {
     #[test]
     fn flags_say_what_the_other_views_say() {
         assert_eq!(
-            of::<QueueSettings>(&[
+            of::<Queues, QueueSettings>(&[
                 "--lease",
                 "1m",
                 "--failures-max",
@@ -296,11 +262,17 @@ mod tests {
             })
         );
         assert_eq!(
-            of::<TopicSettings>(&["--retention", "7d", "--size", "1GiB", "--compact=false"]),
+            of::<Topics, TopicSettings>(&[
+                "--retention",
+                "7d",
+                "--size",
+                "1GiB",
+                "--compact=false"
+            ]),
             json!({"retention": {"age": "7d", "size": "1GiB"}, "compact": false})
         );
         assert_eq!(
-            of::<SubscriptionSettings>(&[
+            of::<Subscriptions, SubscriptionSettings>(&[
                 "--topic",
                 "t",
                 "--push",
@@ -325,25 +297,32 @@ mod tests {
             })
         );
         assert_eq!(
-            of::<ScheduleSettings>(&["--cron", "@daily", "--queue", "q", "-d", r#"{"a": 1}"#]),
+            of::<Schedules, ScheduleSettings>(&[
+                "--cron",
+                "@daily",
+                "--queue",
+                "q",
+                "-d",
+                r#"{"a": 1}"#
+            ]),
             json!({"cron": "@daily", "to": {"queue": "q"}, "data": {"a": 1}})
         );
     }
 
     #[test]
     fn every_setting_has_a_flag_that_no_other_has() {
-        fn check<T: Creatable>() {
-            let mut command = Options::<T>::augment_args(Command::new("create"));
+        fn check<N: Named, T: Settings>() {
+            let mut command = augment(Command::new("create"), T::SECTION, N::ALSO);
             command.build();
             let help = command.render_long_help().to_string();
-            for flag in all::<T>() {
+            for flag in all(T::SECTION) {
                 assert!(help.contains(&format!("--{}", flag.name())), "{}", flag.name());
             }
         }
-        check::<TopicSettings>();
-        check::<QueueSettings>();
-        check::<SubscriptionSettings>();
-        check::<ScheduleSettings>();
+        check::<Topics, TopicSettings>();
+        check::<Queues, QueueSettings>();
+        check::<Subscriptions, SubscriptionSettings>();
+        check::<Schedules, ScheduleSettings>();
     }
 
     #[test]
@@ -356,7 +335,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let from = file.to_str().unwrap();
             assert_eq!(
-                of::<QueueSettings>(&["--from-file", from, "--retry-first", "5s"]),
+                of::<Queues, QueueSettings>(&["--from-file", from, "--retry-first", "5s"]),
                 json!({"lease": "2m", "retry": {"failures_max": 3, "first": "5s"}})
             );
         }

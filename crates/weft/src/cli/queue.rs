@@ -5,17 +5,28 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
-use weft_messages::settings::queue::QueueSettings;
+use weft_api::Noun;
+use weft_messages::nouns;
 
 use super::{
     admin::{self, Admin},
     columns::{columns, members},
     message::Publish,
-    options::{Options, create},
     receive::Receive,
+    verbs::{Also, Named, Verbs},
 };
 
-/// Show, make and delete queues; look into them, take from them, and deal with what failed.
+/// The noun of queues.
+#[derive(Clone, Debug)]
+pub struct Queues;
+
+impl Named for Queues {
+    const NOUN: &'static Noun = &nouns::QUEUE;
+    const ALSO: &'static [Also] =
+        &[("retry.failures_max", "failures-max", None), ("limit.messages", "messages-max", None)];
+}
+
+/// Queues of a running node.
 #[derive(Debug, Args)]
 pub struct Queue {
     #[command(subcommand)]
@@ -26,31 +37,9 @@ pub struct Queue {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every queue.
-    List,
-    /// One queue: its settings, what waits in it, who takes from it.
-    Show {
-        /// The queue.
-        queue: String,
-    },
-    /// Make a queue; it is no error if it is there already with the same settings.
-    Create {
-        /// The queue.
-        queue: String,
-        /// Change it where it is there with other settings.
-        #[arg(long)]
-        change: bool,
-        #[command(flatten)]
-        options: Options<QueueSettings>,
-    },
-    /// Delete a queue with all its messages.
-    Delete {
-        /// The queue.
-        queue: String,
-        /// The queue once more, so that nothing is deleted by a slip.
-        #[arg(long, value_name = "QUEUE")]
-        confirm: String,
-    },
+    /// Those of the table of operations.
+    #[command(flatten)]
+    Table(Verbs<Queues>),
     /// Put a message into a queue.
     Publish {
         /// The queue.
@@ -62,7 +51,7 @@ enum Action {
     Peek {
         /// The queue.
         queue: String,
-        /// How many.
+        /// Number of messages, at most.
         #[arg(long, default_value_t = 20)]
         max: u32,
     },
@@ -77,7 +66,7 @@ enum Action {
     Dead {
         /// The queue.
         queue: String,
-        /// How many.
+        /// Number of messages, at most.
         #[arg(long, default_value_t = 20)]
         max: u32,
     },
@@ -85,16 +74,16 @@ enum Action {
     Redrive {
         /// The queue whose dead letters they are.
         queue: String,
-        /// A CEL expression over the attributes and `data`.
+        /// CEL expression over the attributes and `data`, which picks the messages.
         #[arg(long)]
         filter: Option<String>,
-        /// Messages in a second.
+        /// Rate: messages in a second, at most.
         #[arg(long)]
         rate: Option<u32>,
-        /// Another queue to put them into.
+        /// Queue to put them into; without it, where each came from.
         #[arg(long)]
         to: Option<String>,
-        /// Only tell how many it would be.
+        /// Only count: nothing is moved.
         #[arg(long)]
         dry_run: bool,
     },
@@ -114,31 +103,7 @@ impl Queue {
         let admin = self.admin;
         let path = |queue: &str| format!("/v1/queues/{}", admin::segment(queue));
         match self.action {
-            Action::List => admin.ask(&Method::GET, "/v1/queues", None, |all: &Value| {
-                columns(
-                    &all["queues"],
-                    &[
-                        ("queue", "name"),
-                        ("ready", "ready"),
-                        ("leased", "leased"),
-                        ("waiting", "waiting"),
-                        ("consumers", "consumers"),
-                        ("dead", "dead_lettered"),
-                    ],
-                )
-            }),
-            Action::Show { queue } => admin.ask(&Method::GET, &path(&queue), None, members),
-            Action::Create { queue, change, options } => admin.ask(
-                &Method::PUT,
-                &create(&path(&queue), change),
-                Some(&options.body()?),
-                members,
-            ),
-            Action::Delete { queue, confirm } => {
-                admin::confirmed("queue", &queue, &confirm)?;
-                let done = |_: &Value| format!("deleted queue {queue}\n");
-                admin.ask(&Method::DELETE, &path(&queue), None, done)
-            }
+            Action::Table(verbs) => verbs.run(&admin),
             Action::Publish { queue, message } => message.run(&admin, &path(&queue)),
             Action::Peek { queue, max } => peek(&admin, &path(&queue), max),
             Action::Receive { queue, receive } => receive.run(&admin, &path(&queue)),

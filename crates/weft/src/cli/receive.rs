@@ -15,13 +15,13 @@ use super::{
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Receive {
-    /// How many at most.
+    /// Number of messages, at most.
     #[arg(long, default_value_t = 1)]
     max: u32,
-    /// How long to wait for the first.
+    /// Time to wait for the first, such as 5s.
     #[arg(long, default_value = "5s")]
     wait: String,
-    /// What to do with them: accept, release, fail or reject.
+    /// Settlement of what is taken: accept, release, fail or reject.
     #[arg(long, default_value = "accept")]
     how: String,
 }

@@ -2,18 +2,39 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use http::Method;
+use serde_json::Value;
+use weft_api::Noun;
 
-use super::admin::{self, Admin};
-use crate::admin::view::RouteView;
+use super::{
+    admin::{self, Admin},
+    verbs::{Named, Verbs},
+};
+use crate::admin::{ROUTE, view::RouteView};
 
-/// Show the routes of a running node.
+/// The noun of routes.
+#[derive(Clone, Debug)]
+pub struct Routes;
+
+impl Named for Routes {
+    const NOUN: &'static Noun = &ROUTE;
+
+    fn list(answer: Value) -> anyhow::Result<String> {
+        Ok(list(&admin::read::<Vec<RouteView>>(answer)?))
+    }
+
+    fn show(answer: Value) -> anyhow::Result<String> {
+        Ok(one(&admin::read(answer)?))
+    }
+}
+
+/// Routes of a running node.
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub struct Route {
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<Verbs<Routes>>,
     /// Name of the route; all routes otherwise.
     #[arg(value_name = "ROUTE")]
     name: Option<String>,
@@ -21,34 +42,17 @@ pub struct Route {
     admin: Admin,
 }
 
-/// Verbs of `weft route`.
-#[derive(Clone, Debug, Subcommand)]
-enum Verb {
-    /// Every route.
-    List,
-    /// One route: its matches, target and limits.
-    Show {
-        /// The route.
-        #[arg(value_name = "ROUTE")]
-        name: String,
-    },
-}
-
 impl Route {
     /// Exits with 0 if it is there, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let name = match &self.verb {
-            Some(Verb::List) => None,
-            Some(Verb::Show { name }) => Some(name),
-            None => self.name.as_ref(),
-        };
-        match name {
-            None => {
-                self.admin.ask(&Method::GET, "/v1/routes", None, |all: &Vec<RouteView>| list(all))
-            }
+        if let Some(verb) = self.verb {
+            return verb.run(&self.admin);
+        }
+        match &self.name {
+            None => self.admin.show(&Method::GET, "/v1/routes", None, Routes::list),
             Some(name) => {
                 let path = format!("/v1/routes/{}", admin::segment(name));
-                self.admin.ask(&Method::GET, &path, None, one)
+                self.admin.show(&Method::GET, &path, None, Routes::show)
             }
         }
     }

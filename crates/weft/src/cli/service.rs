@@ -2,18 +2,42 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use http::Method;
+use serde_json::Value;
+use weft_api::Noun;
 
-use super::admin::{self, Admin, or_dash};
-use crate::components::discovery::view::{EndpointView, ServiceSummary, ServiceView};
+use super::{
+    admin::{self, Admin, or_dash},
+    verbs::{Named, Verbs},
+};
+use crate::components::discovery::{
+    api::SERVICE,
+    view::{EndpointView, ServiceSummary, ServiceView},
+};
 
-/// Show the services of a running node; take their endpoints out and back.
+/// The noun of services.
+#[derive(Clone, Debug)]
+pub struct Services;
+
+impl Named for Services {
+    const NOUN: &'static Noun = &SERVICE;
+
+    fn list(answer: Value) -> anyhow::Result<String> {
+        Ok(list(&admin::read::<Vec<ServiceSummary>>(answer)?))
+    }
+
+    fn show(answer: Value) -> anyhow::Result<String> {
+        Ok(one(&admin::read(answer)?))
+    }
+}
+
+/// Services of a running node.
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub struct Service {
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<Verbs<Services>>,
     /// Name of the service; all services otherwise.
     #[arg(value_name = "SERVICE")]
     name: Option<String>,
@@ -24,19 +48,6 @@ pub struct Service {
     endpoint: Option<String>,
     #[command(flatten)]
     admin: Admin,
-}
-
-/// Verbs of `weft service`.
-#[derive(Clone, Debug, Subcommand)]
-enum Verb {
-    /// Every service.
-    List,
-    /// One service: its endpoints, breaker and limits.
-    Show {
-        /// The service.
-        #[arg(value_name = "SERVICE")]
-        name: String,
-    },
 }
 
 /// Action on an endpoint.
@@ -66,27 +77,20 @@ impl Action {
 impl Service {
     /// Exits with 0 if it is there or was done, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let name = match &self.verb {
-            Some(Verb::List) => None,
-            Some(Verb::Show { name }) => Some(name),
-            None => self.name.as_ref(),
-        };
-        let Some(name) = name else {
-            return self.admin.ask(
-                &Method::GET,
-                "/v1/services",
-                None,
-                |all: &Vec<ServiceSummary>| list(all),
-            );
+        if let Some(verb) = self.verb {
+            return verb.run(&self.admin);
+        }
+        let Some(name) = &self.name else {
+            return self.admin.show(&Method::GET, "/v1/services", None, Services::list);
         };
         let path = format!("/v1/services/{}", admin::segment(name));
         match (self.action, &self.endpoint) {
             (Some(action), Some(endpoint)) => {
                 let path =
                     format!("{path}/endpoints/{}/{}", admin::segment(endpoint), action.word());
-                self.admin.ask(&Method::POST, &path, None, one)
+                self.admin.show(&Method::POST, &path, None, Services::show)
             }
-            _ => self.admin.ask(&Method::GET, &path, None, one),
+            _ => self.admin.show(&Method::GET, &path, None, Services::show),
         }
     }
 }

@@ -5,16 +5,26 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use weft_messages::settings::subscription::SubscriptionSettings;
+use weft_api::Noun;
+use weft_messages::nouns;
 
 use super::{
     admin::{self, Admin},
-    columns::{columns, members},
-    options::{Options, create},
+    columns::members,
     receive::Receive,
+    verbs::{Also, Named, Verbs},
 };
 
-/// Show, make and delete subscriptions; hold them, move them, take from them.
+/// The noun of subscriptions.
+#[derive(Clone, Debug)]
+pub struct Subscriptions;
+
+impl Named for Subscriptions {
+    const NOUN: &'static Noun = &nouns::SUBSCRIPTION;
+    const ALSO: &'static [Also] = &[("retry.failures_max", "failures-max", None)];
+}
+
+/// Subscriptions of a running node.
 #[derive(Debug, Args)]
 pub struct Subscription {
     #[command(subcommand)]
@@ -25,49 +35,27 @@ pub struct Subscription {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every subscription, with how far it is behind.
-    List,
-    /// One subscription: its settings, how far it is, who takes from it.
-    Show {
-        /// The subscription.
-        #[arg(value_name = "SUBSCRIPTION")]
-        name: String,
-    },
-    /// Make a subscription; it is no error if it is there already with the same settings.
-    Create {
-        /// The subscription.
-        #[arg(value_name = "SUBSCRIPTION")]
-        name: String,
-        /// Change it where it is there with other settings.
-        #[arg(long)]
-        change: bool,
-        #[command(flatten)]
-        options: Options<SubscriptionSettings>,
-    },
-    /// Delete a subscription, and with it how far it was.
-    Delete {
-        /// The subscription.
-        #[arg(value_name = "SUBSCRIPTION")]
-        name: String,
-    },
-    /// Hand out nothing until it is resumed.
+    /// Those of the table of operations.
+    #[command(flatten)]
+    Table(Verbs<Subscriptions>),
+    /// Pause a subscription: nothing is handed out until it is resumed.
     Pause {
         /// The subscription.
         #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
-    /// Go on.
+    /// Resume a subscription that was paused.
     Resume {
         /// The subscription.
         #[arg(value_name = "SUBSCRIPTION")]
         name: String,
     },
-    /// Go on from elsewhere: `first`, `last`, `next`, a position, or a time.
+    /// Move a subscription; retries and leases are forgotten.
     Seek {
         /// The subscription.
         #[arg(value_name = "SUBSCRIPTION")]
         name: String,
-        /// Where to.
+        /// Destination: `first`, `last`, `next`, a position, or a time (RFC 3339).
         to: String,
     },
     /// Pass over one message, as if it had been accepted.
@@ -75,7 +63,7 @@ enum Action {
         /// The subscription.
         #[arg(value_name = "SUBSCRIPTION")]
         name: String,
-        /// The message's position.
+        /// Position of the message.
         position: u64,
     },
     /// Take messages, print them, and accept them.
@@ -98,32 +86,7 @@ impl Subscription {
             admin.ask(&Method::POST, &path, body.as_ref(), members)
         };
         match self.action {
-            Action::List => admin.ask(&Method::GET, "/v1/subscriptions", None, |all: &Value| {
-                columns(
-                    &all["subscriptions"],
-                    &[
-                        ("subscription", "name"),
-                        ("topic", "topic"),
-                        ("state", "state"),
-                        ("lag", "lag_messages"),
-                        ("seconds", "lag_seconds"),
-                        ("leased", "leased"),
-                        ("waiting", "waiting"),
-                        ("consumers", "consumers"),
-                    ],
-                )
-            }),
-            Action::Show { name } => admin.ask(&Method::GET, &path(&name), None, members),
-            Action::Create { name, change, options } => admin.ask(
-                &Method::PUT,
-                &create(&path(&name), change),
-                Some(&options.body()?),
-                members,
-            ),
-            Action::Delete { name } => {
-                let done = |_: &Value| format!("deleted subscription {name}\n");
-                admin.ask(&Method::DELETE, &path(&name), None, done)
-            }
+            Action::Table(verbs) => verbs.run(&admin),
             Action::Pause { name } => act(&name, "pause", None),
             Action::Resume { name } => act(&name, "resume", None),
             Action::Seek { name, to } => act(&name, "seek", Some(json!({ "to": to }))),

@@ -3,18 +3,25 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use http::Method;
-use serde_json::Value;
-use weft_messages::settings::topic::TopicSettings;
+use weft_api::Noun;
+use weft_messages::nouns;
 
 use super::{
     admin::{self, Admin},
-    columns::{columns, members},
     message::{Publish, Tail},
-    options::{Options, create},
+    verbs::{Also, Named, Verbs},
 };
 
-/// Show, make and delete topics; publish to them and follow them.
+/// The noun of topics.
+#[derive(Clone, Debug)]
+pub struct Topics;
+
+impl Named for Topics {
+    const NOUN: &'static Noun = &nouns::TOPIC;
+    const ALSO: &'static [Also] = &[("retention.size", "size", None)];
+}
+
+/// Topics of a running node.
 #[derive(Debug, Args)]
 pub struct Topic {
     #[command(subcommand)]
@@ -25,31 +32,9 @@ pub struct Topic {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every topic.
-    List,
-    /// One topic: its settings, what it holds, who reads it.
-    Show {
-        /// The topic.
-        topic: String,
-    },
-    /// Make a topic; it is no error if it is there already with the same settings.
-    Create {
-        /// The topic.
-        topic: String,
-        /// Change it where it is there with other settings.
-        #[arg(long)]
-        change: bool,
-        #[command(flatten)]
-        options: Options<TopicSettings>,
-    },
-    /// Delete a topic with all its messages and subscriptions.
-    Delete {
-        /// The topic.
-        topic: String,
-        /// The topic once more, so that nothing is deleted by a slip.
-        #[arg(long, value_name = "TOPIC")]
-        confirm: String,
-    },
+    /// Those of the table of operations.
+    #[command(flatten)]
+    Table(Verbs<Topics>),
     /// Publish a message to a topic.
     Publish {
         /// The topic.
@@ -72,30 +57,7 @@ impl Topic {
         let admin = self.admin;
         let path = |topic: &str| format!("/v1/topics/{}", admin::segment(topic));
         match self.action {
-            Action::List => admin.ask(&Method::GET, "/v1/topics", None, |all: &Value| {
-                columns(
-                    &all["topics"],
-                    &[
-                        ("topic", "name"),
-                        ("messages", "messages"),
-                        ("bytes", "bytes"),
-                        ("next", "end"),
-                        ("subscriptions", "subscriptions"),
-                    ],
-                )
-            }),
-            Action::Show { topic } => admin.ask(&Method::GET, &path(&topic), None, members),
-            Action::Create { topic, change, options } => admin.ask(
-                &Method::PUT,
-                &create(&path(&topic), change),
-                Some(&options.body()?),
-                members,
-            ),
-            Action::Delete { topic, confirm } => {
-                admin::confirmed("topic", &topic, &confirm)?;
-                let done = |_: &Value| format!("deleted topic {topic}\n");
-                admin.ask(&Method::DELETE, &path(&topic), None, done)
-            }
+            Action::Table(verbs) => verbs.run(&admin),
             Action::Publish { topic, message } => message.run(&admin, &path(&topic)),
             Action::Tail { topic, tail } => tail.run(&admin, &path(&topic)),
         }

@@ -119,7 +119,8 @@ impl Component for Discovery {
 /// Its nouns.
 #[derive(Debug, clap::Subcommand)]
 pub enum Nouns {
-    /// Services: named sets of running instances, whose endpoints are taken out and back.
+    /// The noun of services.
+    #[command(about = api::SERVICE.title())]
     Service(cli::service::Service),
 }
 

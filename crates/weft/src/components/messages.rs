@@ -21,7 +21,7 @@ use weft_api::Row;
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
 use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
-use weft_messages::{Declared, Desk, Hooks, OPERATIONS, Push, Upkeep};
+use weft_messages::{Declared, Desk, Hooks, OPERATIONS, Push, Upkeep, nouns};
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
@@ -239,15 +239,19 @@ impl Messages {
 /// Its nouns.
 #[derive(Debug, clap::Subcommand)]
 pub enum Nouns {
-    /// Topics: durable logs of messages that many subscriptions read.
+    /// The noun of topics.
+    #[command(about = nouns::TOPIC.title())]
     Topic(cli::topic::Topic),
-    /// Queues: messages that are each handled once.
+    /// The noun of queues.
+    #[command(about = nouns::QUEUE.title())]
     Queue(cli::queue::Queue),
-    /// Subscriptions: cursors over topics.
+    /// The noun of subscriptions.
+    #[command(about = nouns::SUBSCRIPTION.title())]
     Subscription(cli::subscription::Subscription),
     /// Messages: publish them, follow them, look at one.
     Message(cli::message::Message),
-    /// Schedules: messages that are published later, or again and again.
+    /// The noun of schedules.
+    #[command(about = nouns::SCHEDULE.title())]
     Schedule(cli::schedule::Schedule),
     /// The ledger, the store of messages: inspect, verify, back up, restore.
     Ledger(cli::ledger::Ledger),

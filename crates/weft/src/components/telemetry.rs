@@ -18,7 +18,8 @@ use weft_telemetry::{
 
 pub use self::collector::Collector;
 use crate::{
-    component::{Component, Host, NoNoun},
+    cli::verbs::OfTable,
+    component::{Component, Host},
     config::{Plan, plan},
     node::Node,
 };
@@ -67,7 +68,7 @@ impl Component for Telemetry {
     type Fixed = Option<plan::Telemetry>;
     type Locals = ();
     type Api = Registry;
-    type Noun = NoNoun;
+    type Noun = OfTable<Self>;
 
     fn plan(plan: &Plan) -> Option<&plan::Telemetry> {
         Some(&plan.telemetry)

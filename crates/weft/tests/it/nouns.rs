@@ -95,3 +95,17 @@ fn help_says_the_same_of_every_noun() {
         }
     }
 }
+
+#[test]
+fn every_verb_of_the_table_is_a_command() {
+    let cli = weft::cli::Cli::command();
+    let mut verbs = 0;
+    for operation in weft::components::Components::operations() {
+        let Some((noun, of)) = operation.verb else { continue };
+        let command = cli.find_subcommand(noun.name).unwrap_or_else(|| panic!("{operation:?}"));
+        assert_eq!(about(command), noun.title());
+        verb(command, of.word());
+        verbs += 1;
+    }
+    assert!(verbs >= 22, "{verbs}");
+}

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod check;
 mod columns;
 pub mod config;
+pub mod engine;
 pub mod explain;
 pub mod ledger;
 pub mod listener;

@@ -13,6 +13,10 @@ pub static SUBSCRIPTION: Noun = Noun { name: "subscription", about: "cursors ove
 pub static SCHEDULE: Noun =
     Noun { name: "schedule", about: "messages that are published later, or again and again" };
 
+/// An engine.
+pub static ENGINE: Noun =
+    Noun { name: "engine", about: "what keeps messages, and what each of them can do" };
+
 pub(super) const TOPICS: Verb = Verb::List {
     help: "Every topic",
     member: "topics",

@@ -521,7 +521,8 @@ pub static OPERATIONS: &[Row<Desk>] = &[
     deletes("cancel", "/v1/operations/{id}", "Cancels what has not begun.", by!(operations::cancel))
         .refuses(reasons!(NoMessage; kept)),
     get("engines", "/v1/engines", "What keeps messages.", Permission::Read, by!(engines::list))
-        .gives(&[Gives::json::<view::Engines>(200)]),
+        .gives(&[Gives::json::<view::Engines>(200)])
+        .verb(&nouns::ENGINE, Verb::List { help: "Every engine", member: "engines", columns: &[] }),
     get(
         "engine",
         "/v1/engines/{name}",
@@ -530,7 +531,11 @@ pub static OPERATIONS: &[Row<Desk>] = &[
         by!(engines::show),
     )
     .gives(&[Gives::json::<view::EngineView>(200)])
-    .refuses(reasons!(NoRoute)),
+    .refuses(reasons!(NoRoute))
+    .verb(
+        &nouns::ENGINE,
+        Verb::Show { help: "One engine: each capability, native, emulated or missing" },
+    ),
     get("ledger", "/v1/ledger", "What the ledger holds.", Permission::Read, by!(ledger::show))
         .gives(&[Gives::json::<view::LedgerView>(200)])
         .admin_only(),

@@ -253,6 +253,9 @@ pub enum Nouns {
     /// The noun of schedules.
     #[command(about = nouns::SCHEDULE.title())]
     Schedule(cli::schedule::Schedule),
+    /// The noun of engines.
+    #[command(about = nouns::ENGINE.title())]
+    Engine(cli::engine::Engine),
     /// The ledger, the store of messages: inspect, verify, back up, restore.
     Ledger(cli::ledger::Ledger),
 }
@@ -265,6 +268,7 @@ impl Noun for Nouns {
             Self::Subscription(subscription) => subscription.run(),
             Self::Message(message) => message.run(),
             Self::Schedule(schedule) => schedule.run(),
+            Self::Engine(engine) => engine.run(),
             Self::Ledger(ledger) => ledger.run(),
         }
     }

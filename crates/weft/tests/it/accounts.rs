@@ -451,6 +451,8 @@ fn if_no_answer_is_good_what_a_service_said_is_passed_on() {
         &format!("  it: {{ endpoints: ['{other}', 'localhost:{}'], ejection: off }}", other.port()),
         "  - { name: all, to: it, retry: off, hedge: { delay: 50ms, budget: 100% } }",
     );
+    // A hedge needs both endpoints to be known.
+    weft.wait_line("endpoints changed");
     // The first breaks off after its hedge was told 503: that is the better word.
     assert_eq!(weft.get("/", "").status(), 503);
 }

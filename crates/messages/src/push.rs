@@ -5,7 +5,7 @@
 //! cannot be reached costs a probe now and then, and its messages no failure.
 
 pub(crate) mod drive;
-mod judge;
+pub(crate) mod judge;
 mod pace;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use weft_broker::Broker;
-use weft_kernel::{ByteSize, Name, Reason, Result, Rng, SystemClock};
+use weft_kernel::{ByteSize, Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
 use weft_net::Stop;
 use weft_proxy::{Answered, BodyEnd, LocalFuture, Reading};
@@ -66,6 +66,8 @@ pub(crate) enum Line {
     Status(u16, &'static [(&'static str, &'static str)], &'static str),
     /// Weft's own.
     Weft(Reason),
+    /// An error: the request could not be led along its route.
+    Nowhere(Reason),
     /// A service's answer whose body does not end well.
     Ends(u16, BodyEnd),
     /// Never.
@@ -135,6 +137,7 @@ impl Sender for Script {
                     end: BodyEnd::Whole,
                     reason: Some(reason),
                 }),
+                Line::Nowhere(reason) => Err(Error::new(reason, "it leads nowhere")),
                 Line::Ends(status, end) => Ok(Answered {
                     status,
                     fields: Fields::new(),

@@ -37,6 +37,8 @@ pub struct Options {
     pub keepalive: Option<Duration>,
     /// The permissions of a Unix socket's file.
     pub unix_mode: u32,
+    /// Whether sockets of this process that listen on some of the address stay beside it for a while.
+    pub beside_own: bool,
 }
 
 impl Options {
@@ -48,6 +50,7 @@ impl Options {
             nodelay: true,
             keepalive: Some(Duration::from_secs(60)),
             unix_mode: 0o660,
+            beside_own: false,
         }
     }
 }
@@ -67,13 +70,13 @@ pub fn bind(options: &Options, count: usize) -> Result<Vec<Bound>> {
     let fail = |error: io::Error| refused(options, error);
     match &options.address {
         Address::Tcp(address) => {
-            if count > 1 && address.port() != 0 {
+            if address.port() != 0 && !options.beside_own {
                 tcp(*address, false).map_err(fail)?;
             }
             let mut address = *address;
             let mut sockets = Vec::with_capacity(count);
             for _ in 0..count {
-                let socket = tcp(address, count > 1).map_err(fail)?;
+                let socket = tcp(address, true).map_err(fail)?;
                 // Port 0 became a real one, which the other sockets share.
                 address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
                 sockets.push(socket);

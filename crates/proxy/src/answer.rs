@@ -160,8 +160,8 @@ pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str
         return grpc_problem(exchange, error, kind, fields);
     }
     fields.add(Known::ContentType, problem::CONTENT_TYPE.as_bytes());
-    Problem::of(error).instance(request_id).write(&mut text);
     let status = exchange.record.forced_status.unwrap_or(error.reason().http());
+    Problem::of(error).instance(request_id).with_status(status).write(&mut text);
     let head = ResponseHead { status, fields };
     Answer::new(head, Body::full(text))
 }

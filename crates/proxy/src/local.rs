@@ -134,7 +134,11 @@ struct Views {
 impl Views {
     fn of(&self, listener: &Name, now: &Arc<Snapshot>) -> Option<Rc<View>> {
         let mut latest = self.latest.borrow_mut();
-        latest.retain(|view| view.snapshot.generation == now.generation);
+        // A listener that is gone is still seen as it was, until its connections have been told to end.
+        latest.retain(|view| {
+            view.snapshot.generation == now.generation
+                || !now.listeners.contains_key(&view.listener.name)
+        });
         if let Some(view) = latest.iter().find(|view| view.listener.name == *listener) {
             return Some(view.clone());
         }
@@ -167,7 +171,7 @@ impl Window {
         &self.name
     }
 
-    /// The view of the current snapshot; `None` if the listener is no longer in it.
+    /// The view of the current snapshot; `None` if the listener is no longer in it, nor was a moment ago.
     pub(crate) fn look(&self, local: &Local) -> Option<Rc<View>> {
         let now = local.current.load();
         let mut view = self.view.borrow_mut();

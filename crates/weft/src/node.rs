@@ -212,7 +212,7 @@ impl Node {
             }
         })
         .await?;
-        listeners.commit(opened, &plan.sockets, &workers, options.drain).await?;
+        listeners.commit(opened, &workers, options.drain).await?;
         listeners.forget_unclaimed();
         let wall = SystemTime::now();
         metrics.config().applied(wall);

@@ -22,6 +22,7 @@ pub struct Problem<'a> {
     retry: Retry,
     detail: &'a str,
     instance: &'a str,
+    status: u16,
 }
 
 impl<'a> Problem<'a> {
@@ -32,6 +33,7 @@ impl<'a> Problem<'a> {
             retry: error.retryable(),
             detail: error.said(),
             instance: "",
+            status: error.reason().http(),
         }
     }
 
@@ -42,9 +44,16 @@ impl<'a> Problem<'a> {
         self
     }
 
+    /// Goes with another status than that of its reason.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     /// The HTTP status that goes with it.
     pub const fn status(&self) -> u16 {
-        self.reason.http()
+        self.status
     }
 
     /// Appends the JSON object to `out`.

@@ -116,6 +116,14 @@ impl Prepared {
             return subscription::check_change(&there, options);
         }
         subscription::check_new(key, options)?;
+        if let Ok(other) = self.broker.subscription_named(&key.topic.sibling(&key.name)?) {
+            let say = format!(
+                "there is a subscription of this name, {}, and a subscription stays with its topic; \
+                 delete that one, or declare another name",
+                other.key()
+            );
+            return Err(Error::new(Reason::DefinitionConflict, say));
+        }
         if Pattern::is_one(&key.topic.name) {
             let pattern = Pattern::new(&key.topic.name)?;
             let there = self.broker.topics();

@@ -94,6 +94,8 @@ fn everything_that_is_wrong_is_told_and_nothing_is_changed() {
         .push((key("e"), QueueOptions { lease: Duration::ZERO, ..QueueOptions::default() }));
     wrong.subscriptions[0].1.start = Start::First;
     wrong.subscriptions.push((name("nowhere", "u"), SubscriptionOptions::default()));
+    // The same subscription, on another topic.
+    wrong.subscriptions.push((name("c", "s"), SubscriptionOptions::default()));
     let beyond =
         SubscriptionOptions { start: Start::Position(9), ..SubscriptionOptions::default() };
     wrong.subscriptions.push((name("a", "v"), beyond.clone()));
@@ -110,13 +112,14 @@ fn everything_that_is_wrong_is_told_and_nothing_is_changed() {
         ("subscription u of nowhere", "no topic nowhere"),
         ("subscription v of a", "beyond"),
         ("subscription w of c", "is new"),
+        ("subscription s of c", "stays with its topic"),
         ("schedule k", "no topic nowhere"),
         ("schedule l", ""),
     ] {
         let found = told.iter().any(|told| told.starts_with(object) && told.contains(why));
         assert!(found, "{object}: {why} is missing in {told:#?}");
     }
-    assert_eq!(told.len(), 9, "{told:#?}");
+    assert_eq!(told.len(), 10, "{told:#?}");
     assert_eq!(state(&node), before);
     assert!(node.run(node.broker.schedules("", None, 10)).unwrap().is_empty());
     // Nor is anything held up by it.

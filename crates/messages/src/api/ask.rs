@@ -127,6 +127,10 @@ pub(super) fn change(query: &mut Query<'_>) -> Result<bool> {
 /// The space that a query names: the default one, or an AMQP virtual host.
 pub(super) fn space<'a>(query: &mut Query<'a>) -> Result<Cow<'a, str>> {
     let space = query.take("space").unwrap_or_default();
+    // As AMQP calls the one that has no name here.
+    if space == "/" {
+        return Ok(Cow::Borrowed(""));
+    }
     if (text::SPACE.fits)(&space) {
         return Ok(space);
     }

@@ -57,6 +57,8 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
             let say = format!("there is a subscription of this name, {}", was.key());
             return Err(Error::new(Reason::DefinitionConflict, say));
         }
+        // As it would be shown: a time may be written in many ways.
+        let settings = SubscriptionSettings::of(settings.topic(), &settings.options()?);
         let options = was.options();
         // To declare it again is to use it.
         broker.declare_subscription(&key, options.clone()).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use weft_kernel::{Error, Name, Reason, Result, Retry, Rng};
+use weft_kernel::{Error, Name, Reason, Result, Rng};
 use weft_net::Stop;
 use weft_proxy::{Answered, BodyEnd, Reading};
 use weft_wire::{Known, RequestHead, Version};
@@ -13,7 +13,12 @@ use super::{
     BODY_BYTES_MAX, callback,
     record::{Head, Id, Outcome, Pieces, keep_fields, kept_fields},
 };
-use crate::{desk::Desk, push::Sender, response::Response, time};
+use crate::{
+    desk::Desk,
+    push::{Sender, judge},
+    response::Response,
+    time,
+};
 
 /// How many that were left behind are carried out at once.
 const LEFT_AT_ONCE: usize = 32;
@@ -114,8 +119,9 @@ async fn outcome(
                 shelf.put_back(id);
                 return Ok(None);
             }
-            Ok(answered) => answered.reason.is_some_and(|reason| reason.retry() == Retry::Safe),
-            Err(_) => false,
+            Ok(answered) => answered.reason.is_some_and(judge::never_began),
+            // A route that is gone, or takes no such operations, may be there again after the next reload.
+            Err(error) => judge::never_began(error.reason()),
         };
         let age = time::now_ms().saturating_sub(head.taken_ms);
         if !untouched || u128::from(age) >= PATIENCE.as_millis() {

@@ -99,11 +99,16 @@ async fn what_has_reached_nobody_is_tried_again_and_can_be_cancelled() {
     let rig = Rig::new(Hooks::default()).await;
     let shelf = rig.desk.shelf();
     let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();
-    let lines =
-        [Line::Weft(Reason::NoHealthyEndpoint), Line::Weft(Reason::ConnectRefused), CREATED];
+    let lines = [
+        Line::Weft(Reason::NoHealthyEndpoint),
+        Line::Weft(Reason::ConnectRefused),
+        // A reload has taken its route away, and another brings it back.
+        Line::Nowhere(Reason::Misconfigured),
+        CREATED,
+    ];
     let script = Script::new(&lines);
     carry::out(&rig.desk, &script, &rig.stop, id).await;
-    assert_eq!(script.sent().len(), 3);
+    assert_eq!(script.sent().len(), 4);
     assert_eq!(tell(shelf, id).await.unwrap().response.unwrap().0, 201);
 
     let id = shelf.keep(head(None), &Bytes::new()).await.unwrap();

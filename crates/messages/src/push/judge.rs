@@ -48,9 +48,13 @@ pub(super) fn judge(answer: &Result<Answered>) -> (Verdict, Ended) {
     }
 }
 
+/// Whether a request that ended so has reached nobody: it may be sent again, whatever it asks for.
+pub(crate) fn never_began(reason: Reason) -> bool {
+    reason.retry() == Retry::Safe || reason == Reason::Misconfigured
+}
+
 fn by_reason(reason: Reason) -> (Verdict, Ended) {
-    let untouched = reason.retry() == Retry::Safe || reason == Reason::Misconfigured;
-    if untouched {
+    if never_began(reason) {
         return (Verdict::Release, Ended::Unreachable);
     }
     match reason {
@@ -125,8 +129,7 @@ mod tests {
             let released = verdict == Verdict::Release;
             assert_eq!(released, ended == Ended::Unreachable, "{reason:?}");
             if released {
-                let safe = reason.retry() == Retry::Safe || *reason == Reason::Misconfigured;
-                assert!(safe, "{reason:?}");
+                assert!(never_began(*reason), "{reason:?}");
             }
         }
         for (reason, released) in [

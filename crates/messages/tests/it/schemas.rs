@@ -242,6 +242,22 @@ async fn what_a_schema_forbids_is_refused_in_words_and_what_it_allows_is_not() {
 }
 
 #[tokio::test]
+async fn a_start_may_be_declared_again_however_its_time_is_written() {
+    let node = Node::new().await;
+    node.put("/v1/topics/a", "{}").await.expect(201);
+    let put = |start: &'static str| {
+        let body = format!(r#"{{"topic": "a", "start": "{start}"}}"#);
+        let node = &node;
+        async move { node.put("/v1/subscriptions/s", &body).await }
+    };
+    put("2020-01-01T01:00:00+01:00").await.expect(201);
+    for same in ["2020-01-01T01:00:00+01:00", "2020-01-01T00:00:00Z", "2020-01-01T00:00:00.000Z"] {
+        put(same).await.expect(200);
+    }
+    put("2020-01-01T00:00:01Z").await.refused(409, "definition_conflict");
+}
+
+#[tokio::test]
 async fn a_filter_may_be_its_expression_alone() {
     let node = Node::new().await;
     node.put("/v1/topics/a", "{}").await.expect(201);

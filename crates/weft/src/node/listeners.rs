@@ -76,8 +76,8 @@ impl Listeners {
         Ok((self.bind(socket, workers)?, server))
     }
 
-    /// The sockets of a listener: those that are open already where only what is spoken on them
-    /// changes, those of a former process, or new ones.
+    /// The sockets of a listener: those that are open already, by whichever listener, those of a former
+    /// process, or new ones.
     fn bind(
         &mut self,
         socket: &Socket,
@@ -103,7 +103,14 @@ impl Listeners {
         self.inherited = rest;
         let mut bound = Vec::new();
         for address in &socket.addresses {
-            let options = listen::Options::new(address.clone());
+            if let Some(open) = self.open_at(address, workers)? {
+                bound.extend(open);
+                continue;
+            }
+            let options = listen::Options {
+                beside_own: self.overlaps(address),
+                ..listen::Options::new(address.clone())
+            };
             let (here, elsewhere): (Vec<_>, Vec<_>) =
                 mine.into_iter().partition(|descriptor| listens_at(descriptor, address));
             mine = elsewhere;
@@ -116,14 +123,46 @@ impl Listeners {
         Ok(bound)
     }
 
-    /// Begins to accept on what was opened, and stops on what is gone.
-    pub(super) async fn commit(
+    /// Further descriptors of the sockets at an address that some listener has open. A port 0 is no address
+    /// that two could mean.
+    fn open_at(
+        &self,
+        address: &Address,
+        workers: Option<&Workers<Local>>,
+    ) -> anyhow::Result<Option<Vec<Bound>>> {
+        let Some(workers) = workers.filter(|_| !is_any_port(address)) else { return Ok(None) };
+        let Some((name, _)) = self.open.iter().find(|(_, open)| open.addresses.contains(address))
+        else {
+            return Ok(None);
+        };
+        let bound = workers.bound(name)?.unwrap_or_default();
+        let here: Vec<Bound> =
+            bound.into_iter().filter(|bound| bound.address() == address).collect();
+        Ok((!here.is_empty()).then_some(here))
+    }
+
+    /// Whether a listener has sockets open for some of what an address is for, which it gives up when the
+    /// new ones accept: one configuration has no two such addresses.
+    fn overlaps(&self, address: &Address) -> bool {
+        let Address::Tcp(wanted) = address else { return false };
+        self.open.values().flat_map(|open| &open.addresses).any(|open| match open {
+            Address::Tcp(open) => {
+                open.port() == wanted.port()
+                    && (open.ip().is_unspecified() || wanted.ip().is_unspecified())
+            }
+            Address::Unix(_) => false,
+        })
+    }
+
+    /// Stops on listeners that a configuration no longer has, before it is in force: what came by them
+    /// ends with the one that has them. Their addresses may live on in what was opened, and with them what
+    /// waits in their queues.
+    pub(super) async fn retire(
         &mut self,
-        opened: Opened,
         sockets: &[Socket],
         workers: &Workers<Local>,
         drain: Duration,
-    ) -> anyhow::Result<()> {
+    ) {
         let deadline = SystemClock::tick().plus(drain);
         let gone: Vec<Name> = self
             .open
@@ -135,6 +174,16 @@ impl Listeners {
             self.open.remove(&name);
             workers.unlisten(&name, deadline).await;
         }
+    }
+
+    /// Begins to accept on what was opened.
+    pub(super) async fn commit(
+        &mut self,
+        opened: Opened,
+        workers: &Workers<Local>,
+        drain: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = SystemClock::tick().plus(drain);
         for (socket, bound, server) in opened.fresh {
             let name = socket.listener.clone();
             let entry = Arc::new(entry(&socket, server.as_ref()));
@@ -178,6 +227,10 @@ fn same(a: &Socket, b: &Socket) -> bool {
         && a.tls == b.tls
         && a.proxy_protocol == b.proxy_protocol
         && a.proxy_protocol_from == b.proxy_protocol_from
+}
+
+fn is_any_port(address: &Address) -> bool {
+    matches!(address, Address::Tcp(address) if address.port() == 0)
 }
 
 /// Whether an inherited socket listens at an address.

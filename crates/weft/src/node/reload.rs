@@ -80,10 +80,9 @@ impl Node {
             return Err(format!("{error:#}"));
         }
         // From here on nothing is refused.
+        listeners.retire(&plan.sockets, &self.workers, self.options.drain).await;
         self.current.store(Arc::new(snapshot));
-        if let Err(error) =
-            listeners.commit(opened, &plan.sockets, &self.workers, self.options.drain).await
-        {
+        if let Err(error) = listeners.commit(opened, &self.workers, self.options.drain).await {
             // The sockets are open; only a worker that is no more cannot take them.
             tracing::error!("not every listener could be put in force: {error:#}");
         }

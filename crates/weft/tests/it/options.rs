@@ -407,7 +407,7 @@ const THINGS: [(&str, &str); 9] = [
 fn put_back(weft: &Weft, path: &str) {
     let stays = |shown: &Value| {
         let mut shown = shown.clone();
-        for moving in ["lag_seconds", "event"] {
+        for moving in ["lag_seconds", "consumers", "event"] {
             shown.as_object_mut().unwrap().remove(moving);
         }
         shown

@@ -83,6 +83,31 @@ fn listeners_come_and_go() {
     assert_eq!(weft.get("/", "").text(), "one");
 }
 
+#[test]
+fn an_address_goes_from_one_listener_to_another() {
+    let one = Upstream::saying("here");
+    let base = config("", &[("one", &one)], "  - { name: one, match: /x, to: one }\n");
+    let two = |listeners: &str| base.replace("web: { address: '@web' }", listeners);
+    let weft = Weft::start(BIN, &two("web: { address: '@web' }, b: { address: '@b' }"));
+    let (web, b) = (weft.address("web"), weft.address("b"));
+    let turn = |listeners: &str| {
+        weft.reload(&two(listeners)).unwrap_or_else(|why| panic!("{listeners}: {why}"));
+        for address in [web, b] {
+            let response = Conn::to(address).ask("GET /x HTTP/1.1\r\nhost: t\r\n\r\n");
+            assert_eq!(response.text(), "here", "{listeners} {address}");
+        }
+    };
+    for listeners in [
+        "other: { address: '@web' }, b: { address: '@b' }",
+        "other: { address: '@b' }, b: { address: '@web' }",
+        "both: { address: ['@b', '@web'] }",
+    ] {
+        turn(listeners);
+    }
+    turn(&format!("wide: {{ address: '0.0.0.0:{}' }}, b: {{ address: '@b' }}", web.port()));
+    turn("web: { address: '@web' }, b: { address: '@b' }");
+}
+
 /// Clients that ask without a pause, each over kept connections and over new ones.
 struct Load {
     stop: Arc<AtomicBool>,

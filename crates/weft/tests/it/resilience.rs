@@ -219,7 +219,9 @@ fn injected_faults_fall_where_they_are_asked_for() {
       delay: { for: 300ms, header: { x-delay: '1' } }",
     );
     assert_eq!(weft.get("/", "").status(), 200);
-    assert_eq!(weft.get("/", "x-abort: 1\r\n").status(), 418);
+    let aborted = weft.get("/", "x-abort: 1\r\n");
+    assert_eq!(aborted.status(), 418);
+    assert!(aborted.text().contains("\"status\":418"), "{}", aborted.text());
     assert!(weft.wait_line("fault_injected").contains("418"));
     let began = Instant::now();
     assert_eq!(weft.get("/", "x-delay: 1\r\n").status(), 200);

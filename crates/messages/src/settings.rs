@@ -1,6 +1,6 @@
 //! What topics, queues, subscriptions and schedules are told, and how they tell it.
 //!
-//! Each has one [`Section`] that says the names, units, ranges, defaults and meanings of its settings. The
+//! Each has one `Section` that says the names, units, ranges, defaults and meanings of its settings. The
 //! configuration file, the API in what it takes and what it shows, the command line and the reference
 //! are views of it. What is read is whole: nothing is left to be filled in behind it. What is told can be
 //! said again as it is.

@@ -84,13 +84,7 @@ pub const KEY: Kind = Kind {
 };
 
 /// The reason that a client gives.
-pub const REASON: Kind = Kind {
-    word: "text",
-    what: "a text of at most 1024 bytes",
-    pattern: r"[\s\S]{0,256}",
-    format: None,
-    fits: |text| text.len() <= 1024,
-};
+pub const REASON: Kind = KEY;
 
 /// The type of an event.
 pub const EVENT_TYPE: Kind = Kind {

@@ -123,14 +123,14 @@ impl Listeners {
         Ok(bound)
     }
 
-    /// Further descriptors of the sockets at an address that some listener has open. A port 0 is no address
-    /// that two could mean.
+    /// Further descriptors of the sockets at an address that some listener has open. Port 0 is the address of
+    /// none: it has become another.
     fn open_at(
         &self,
         address: &Address,
         workers: Option<&Workers<Local>>,
     ) -> anyhow::Result<Option<Vec<Bound>>> {
-        let Some(workers) = workers.filter(|_| !is_any_port(address)) else { return Ok(None) };
+        let Some(workers) = workers else { return Ok(None) };
         let Some((name, _)) = self.open.iter().find(|(_, open)| open.addresses.contains(address))
         else {
             return Ok(None);
@@ -227,10 +227,6 @@ fn same(a: &Socket, b: &Socket) -> bool {
         && a.tls == b.tls
         && a.proxy_protocol == b.proxy_protocol
         && a.proxy_protocol_from == b.proxy_protocol_from
-}
-
-fn is_any_port(address: &Address) -> bool {
-    matches!(address, Address::Tcp(address) if address.port() == 0)
 }
 
 /// Whether an inherited socket listens at an address.

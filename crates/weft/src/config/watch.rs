@@ -61,7 +61,8 @@ pub struct Watcher {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    files: Mutex<BTreeSet<PathBuf>>,
+    /// What is watched beside the configuration, as it was when it was named.
+    files: Mutex<Seen>,
     refresh: AtomicBool,
     stop: AtomicBool,
     /// Whether the configuration's file was moved into place since it was looked at last.
@@ -90,11 +91,16 @@ impl Watcher {
         Ok(Self { shared, wake, thread: Some(thread) })
     }
 
-    /// Watches these files as well, in place of those named before: certificates, keys, secrets.
+    /// Watches these files as well, in place of those named before: certificates, keys, secrets. Whatever
+    /// becomes of one after this returns is a change.
     pub fn files(&self, files: &BTreeSet<PathBuf>) {
-        let mut known = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != *files {
-            known.clone_from(files);
+        let known = self.shared.named();
+        if !known.keys().eq(files) {
+            let named = files
+                .iter()
+                .map(|path| (path.clone(), known.get(path).copied().unwrap_or_else(|| hash(path))));
+            let named = named.collect();
+            *self.shared.files.lock().unwrap_or_else(PoisonError::into_inner) = named;
             self.shared.refresh.store(true, Ordering::Release);
             let _ = self.wake.try_send(());
         }
@@ -166,11 +172,11 @@ fn run(
     }
 }
 
-/// Takes in files that were named since; that one is named is no change of it. What the caller read
-/// and what is hashed here may differ by a change in between, which the caller's own read has
-/// then most often seen already; the next change tells in any case.
+/// Takes in files that were named since, as they were then; that one is named is no change of it. What the
+/// caller read before may have been another content still.
 fn name(shared: &Shared, seen: &mut Seen) {
-    let now = fingerprint(shared);
+    let mut now = fingerprint(shared);
+    now.extend(shared.named());
     seen.retain(|path, _| now.contains_key(path));
     for (path, hash) in now {
         seen.entry(path).or_insert(hash);
@@ -178,6 +184,11 @@ fn name(shared: &Shared, seen: &mut Seen) {
 }
 
 impl Shared {
+    /// What was named last, as it was then.
+    fn named(&self) -> Seen {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether an event says that the configuration's only file was replaced by another as a whole.
     fn is_moved_to(&self, event: &notify::Event) -> bool {
         let to = EventKind::Modify(ModifyKind::Name(RenameMode::To));
@@ -243,15 +254,17 @@ fn all_files(shared: &Shared) -> Vec<PathBuf> {
     } else {
         vec![shared.path.clone()]
     };
-    let files = shared.files.lock().unwrap_or_else(PoisonError::into_inner);
-    paths.extend(files.iter().cloned());
+    paths.extend(shared.named().into_keys());
     paths
 }
 
 /// A hash of each file by its path; `None` for one that cannot be read.
 type Seen = BTreeMap<PathBuf, Option<u64>>;
 
+fn hash(path: &Path) -> Option<u64> {
+    read_bounded(path, FILE_BYTES_MAX).ok().map(|bytes| xxh3_64(&bytes))
+}
+
 fn fingerprint(shared: &Shared) -> Seen {
-    let hash = |path: &Path| read_bounded(path, FILE_BYTES_MAX).ok().map(|bytes| xxh3_64(&bytes));
     all_files(shared).into_iter().map(|path| (path.clone(), hash(&path))).collect()
 }

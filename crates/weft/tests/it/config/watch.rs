@@ -51,6 +51,20 @@ async fn a_link_that_is_swapped_as_kubernetes_does() {
 }
 
 #[tokio::test]
+async fn a_file_that_changes_as_soon_as_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, certificate) = (folder.path().join("weft.yaml"), folder.path().join("a.pem"));
+    fs::write(&path, "a: 1").unwrap();
+    for version in 0..50 {
+        fs::write(&certificate, "old").unwrap();
+        let watcher = Watcher::start(path.clone(), Options::default()).unwrap();
+        watcher.files(&[certificate.clone()].into());
+        replace(&certificate, &version.to_string());
+        told(&watcher).await;
+    }
+}
+
+#[tokio::test]
 async fn files_that_are_referred_to() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();

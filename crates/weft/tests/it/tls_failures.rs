@@ -126,13 +126,16 @@ fn a_name_that_is_an_address_gets_the_default_certificate() {
     let answer = node.answer(&node.hello("abc.d.e.f", "127.0.0.1"));
     assert_eq!(answer.first(), Some(&22), "{answer:?}");
     // What is no host name at all is refused by the library, with illegal_parameter; it is counted and told.
-    for (name, instead) in
-        [("bad-label.test", "bad label.test"), ("aa.b", "a..b"), ("ab.test", "a\u{1}.test")]
-    {
+    for (count, name, instead) in [
+        (1.0, "bad-label.test", "bad label.test"),
+        (2.0, "aa.b", "a..b"),
+        (3.0, "ab.test", "a\u{1}.test"),
+    ] {
         let answer = node.answer(&node.hello(name, instead));
         assert_eq!(answer, [21, 3, 3, 0, 2, 2, 47], "{instead:?}");
+        // Another worker may have the next one, and overtake what this one has still to tell.
+        node.failed("server_name", count);
     }
-    node.failed("server_name", 3.0);
     let told = node.weft.wait_line("reason=\"server_name\"");
     assert!(told.contains("bad label.test"), "{told}");
 }

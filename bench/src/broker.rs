@@ -33,8 +33,8 @@ use crate::{
     asked::{Asked, Chosen},
     gate::{self, Verdict},
     record::Journal,
-    rig::raise_descriptors,
     spin, stop,
+    testbed::raise_descriptors,
 };
 
 /// What is measured besides the scenarios.

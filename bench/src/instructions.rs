@@ -19,9 +19,9 @@ use rustix::process::Signal;
 use crate::{
     load::{Driver, Pace},
     peer::{Peer, Programs, install},
-    rig::Rig,
     scenario::{self, Scenario},
     stop,
+    testbed::Testbed,
 };
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Some(path) => std::path::absolute(path)?,
         None => install::built()?,
     };
-    let rig = Rig::new(Programs { weft, envoy: PathBuf::new() })?;
+    let testbed = Testbed::new(Programs { weft, envoy: PathBuf::new() })?;
     let committed_at = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
     let committed = read(&committed_at)?;
     let mut found = Counts::new();
@@ -64,8 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for &(name, connections, streams) in COUNTED {
         let Some(scenario) = scenario::find(name) else { bail!("no scenario {name}") };
         let scenario = Scenario { connections, streams, ..*scenario };
-        let few = count(&rig, &scenario, FEW)?;
-        let many = count(&rig, &scenario, MANY)?;
+        let few = count(&testbed, &scenario, FEW)?;
+        let many = count(&testbed, &scenario, MANY)?;
         let each = many.saturating_sub(few) / (MANY - FEW);
         let verdict = judge(each, committed.get(name).copied());
         println!("{name:<8} {each:>8} user instructions per request  {}", verdict.0);
@@ -105,8 +105,8 @@ fn judge(found: u64, committed: Option<u64>) -> (String, bool) {
 }
 
 /// The instructions of a whole life of Weft with so many requests in it.
-fn count(rig: &Rig, scenario: &Scenario, requests: u64) -> Result<u64> {
-    let site = rig.site(Peer::Weft, &format!("count-{}-{requests}", scenario.name), 1)?;
+fn count(testbed: &Testbed, scenario: &Scenario, requests: u64) -> Result<u64> {
+    let site = testbed.site(Peer::Weft, &format!("count-{}-{requests}", scenario.name), 1)?;
     let out = site.folder.join("callgrind");
     let under = |command: Command| {
         let mut valgrind = Command::new("valgrind");
@@ -115,9 +115,9 @@ fn count(rig: &Rig, scenario: &Scenario, requests: u64) -> Result<u64> {
         valgrind.arg(command.get_program()).args(command.get_args());
         valgrind
     };
-    let mut running = rig.start_with(Peer::Weft, site, under)?;
+    let mut running = testbed.start_with(Peer::Weft, site, under)?;
     let to = running.address(scenario);
-    let mut driver = Driver::connect(scenario, &scenario.path(), to, &rig.trust)?;
+    let mut driver = Driver::connect(scenario, &scenario.path(), to, &testbed.trust)?;
     let outcome = driver.run(Pace::Count(requests))?;
     drop(driver);
     if outcome.bad > 0 || outcome.good != requests {

@@ -24,12 +24,12 @@ mod peer;
 mod poll;
 mod proxy;
 mod record;
-mod rig;
 mod rounds;
 mod routes;
 mod scenario;
 mod spin;
 mod stop;
+mod testbed;
 mod upstream;
 
 use std::process::ExitCode;

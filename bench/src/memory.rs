@@ -9,8 +9,8 @@ use crate::{
     load::{Driver, Pace},
     peer::Peer,
     record,
-    rig::Rig,
     scenario::{self, Scenario},
+    testbed::Testbed,
 };
 
 /// Connections that are held.
@@ -30,9 +30,9 @@ pub(crate) struct Memory {
 }
 
 /// Measures one that is started for it: a proxy that has worked keeps what it needed.
-pub(crate) fn measure(rig: &Rig, peer: Peer) -> Result<Memory> {
-    let (idle, plain) = held(rig, peer, "h1_100")?;
-    let (idle_tls, secure) = held(rig, peer, "tls_h1")?;
+pub(crate) fn measure(testbed: &Testbed, peer: Peer) -> Result<Memory> {
+    let (idle, plain) = held(testbed, peer, "h1_100")?;
+    let (idle_tls, secure) = held(testbed, peer, "tls_h1")?;
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / HELD as f64;
     Ok(Memory {
         at: record::now(),
@@ -45,13 +45,13 @@ pub(crate) fn measure(rig: &Rig, peer: Peer) -> Result<Memory> {
 }
 
 /// KiB before and with the connections.
-fn held(rig: &Rig, peer: Peer, name: &str) -> Result<(u64, u64)> {
-    let running = rig.start(peer, rig.site(peer, &format!("memory-{name}"), 2)?)?;
+fn held(testbed: &Testbed, peer: Peer, name: &str) -> Result<(u64, u64)> {
+    let running = testbed.start(peer, testbed.site(peer, &format!("memory-{name}"), 2)?)?;
     let idle = running.settled_memory_kib()?;
     let Some(scenario) = scenario::find(name) else { bail!("no scenario {name}") };
     let scenario = Scenario { connections: HELD, ..*scenario };
     let to = running.address(&scenario);
-    let mut driver = Driver::connect(&scenario, &scenario.path(), to, &rig.trust)?;
+    let mut driver = Driver::connect(&scenario, &scenario.path(), to, &testbed.trust)?;
     // Three requests on each, a few at a time: connections to the upstream stay few.
     let outcome = driver.run(Pace::Open { rate: 3_000, time: Duration::from_secs(1) })?;
     if outcome.bad > 0 {

@@ -13,11 +13,11 @@ use crate::{
     memory,
     peer::{self, Peer, install},
     record::{Journal, Records},
-    rig::{Rig, Running},
     rounds::{self, Extent},
     routes,
     scenario::{self, Scenario},
     spin, stop,
+    testbed::{Running, Testbed},
 };
 
 /// What is measured besides the scenarios.
@@ -59,14 +59,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (rounds, time) = options.asked.extent((3, 2), (5, 4));
     let extent = Extent { rounds, time, warm_up: Duration::from_secs(1) };
     let mut journal = Journal::open("proxy")?;
-    let rig = Rig::new(programs)?;
+    let testbed = Testbed::new(programs)?;
     // What fails altogether is told at once, fails the run, and keeps nothing else from being measured.
     let mut failed = false;
     let mut memory = Vec::new();
     if chosen.has(MEMORY) {
         println!("\nmemory: idle, and with 1,000 kept-alive connections");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
-            match memory::measure(&rig, peer) {
+            match memory::measure(&testbed, peer) {
                 Ok(line) => {
                     journal.keep(&line)?;
                     println!("{}", report::memory(&line));
@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if chosen.has(ROUTES) {
         println!("\nroutes: one more at 5,000, under 1,000 requests/s");
         for &peer in peers.iter().filter(|&&peer| peer != Peer::Direct) {
-            match routes::measure(&rig, peer, extent.rounds) {
+            match routes::measure(&testbed, peer, extent.rounds) {
                 Ok(line) => {
                     journal.keep(&line)?;
                     println!("{}", report::routes(&line));
@@ -98,8 +98,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let records = scenarios(&rig, &peers, &chosen, extent, &mut journal)?;
-    drop(rig);
+    let records = scenarios(&testbed, &peers, &chosen, extent, &mut journal)?;
+    drop(testbed);
     let found = gate::Found { records: &records, memory: &memory, routes: &routes };
     let gates = gate::all(&found);
     println!("\ngates");
@@ -116,7 +116,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// All scenarios, on proxies that are started once for all of them.
 fn scenarios(
-    rig: &Rig,
+    testbed: &Testbed,
     peers: &[Peer],
     chosen: &Chosen<Scenario>,
     extent: Extent,
@@ -128,12 +128,12 @@ fn scenarios(
     }
     let mut running: Vec<Running> = Vec::with_capacity(peers.len());
     for &peer in peers {
-        running.push(rig.start(peer, rig.site(peer, "load", 2)?)?);
+        running.push(testbed.start(peer, testbed.site(peer, "load", 2)?)?);
     }
     for &scenario in &chosen.scenarios {
         // At a fixed rate processors idle in between, and what would be measured is how they wake.
         let spinners = if scenario.rate.is_some() { spin::awake()? } else { Vec::new() };
-        rounds::run(rig, &running, scenario, extent, journal, &mut records)?;
+        rounds::run(testbed, &running, scenario, extent, journal, &mut records)?;
         drop(spinners);
         println!();
         for line in report::scenario(scenario, peers, &records) {

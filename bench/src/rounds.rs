@@ -9,9 +9,9 @@ use crate::{
     latency::quantile,
     load::{Driver, Outcome, Pace},
     record::{self, Journal, Latency, Record, Records},
-    rig::{Rig, Running},
     scenario::Scenario,
     stop,
+    testbed::{Running, Testbed},
 };
 
 /// How much of it.
@@ -24,7 +24,7 @@ pub(crate) struct Extent {
 
 /// Runs a scenario on all of them.
 pub(crate) fn run(
-    rig: &Rig,
+    testbed: &Testbed,
     running: &[Running],
     scenario: &'static Scenario,
     extent: Extent,
@@ -33,7 +33,7 @@ pub(crate) fn run(
 ) -> Result<()> {
     for proxy in running {
         // What fails here fails below as well, where it is told.
-        let _ = drive(rig, proxy, scenario, extent.warm_up);
+        let _ = drive(testbed, proxy, scenario, extent.warm_up);
         stop::check()?;
     }
     for round in 0..extent.rounds {
@@ -41,7 +41,7 @@ pub(crate) fn run(
         let turns: Vec<&Running> =
             if round % 2 == 0 { forth.collect() } else { forth.rev().collect() };
         for proxy in turns {
-            let record = measure(rig, proxy, scenario, round, extent.time);
+            let record = measure(testbed, proxy, scenario, round, extent.time);
             stop::check()?;
             journal.keep(&record)?;
             records.0.push(record);
@@ -57,16 +57,16 @@ struct Spent {
     upstream: Duration,
 }
 
-fn drive(rig: &Rig, proxy: &Running, scenario: &Scenario, time: Duration) -> Result<Spent> {
+fn drive(testbed: &Testbed, proxy: &Running, scenario: &Scenario, time: Duration) -> Result<Spent> {
     let to = proxy.address(scenario);
-    let mut driver = Driver::connect(scenario, &scenario.path(), to, &rig.trust)?;
+    let mut driver = Driver::connect(scenario, &scenario.path(), to, &testbed.trust)?;
     let pace = match scenario.rate {
         None => Pace::Closed(time),
         Some(rate) => Pace::Open { rate, time },
     };
-    let before = (proxy.cpu(), rig.upstream.cpu());
+    let before = (proxy.cpu(), testbed.upstream.cpu());
     let outcome = driver.run(pace)?;
-    let after = (proxy.cpu(), rig.upstream.cpu());
+    let after = (proxy.cpu(), testbed.upstream.cpu());
     Ok(Spent {
         outcome,
         proxy: after.0.saturating_sub(before.0),
@@ -76,13 +76,13 @@ fn drive(rig: &Rig, proxy: &Running, scenario: &Scenario, time: Duration) -> Res
 
 /// A run that fails altogether is a record like any other: of one bad response.
 fn measure(
-    rig: &Rig,
+    testbed: &Testbed,
     proxy: &Running,
     scenario: &'static Scenario,
     round: usize,
     time: Duration,
 ) -> Record {
-    let spent = drive(rig, proxy, scenario, time).unwrap_or_else(|error| Spent {
+    let spent = drive(testbed, proxy, scenario, time).unwrap_or_else(|error| Spent {
         outcome: Outcome { bad: 1, complaint: Some(format!("{error:#}")), ..Outcome::default() },
         proxy: Duration::ZERO,
         upstream: Duration::ZERO,

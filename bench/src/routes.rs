@@ -13,9 +13,9 @@ use crate::{
     load::{self, Driver, Pace},
     peer::{self, Peer},
     record,
-    rig::{Rig, Running},
     scenario::{self, Scenario},
     stop,
+    testbed::{Running, Testbed},
 };
 
 /// Routes to begin with.
@@ -44,15 +44,15 @@ pub(crate) struct Routes {
 }
 
 /// Starts one with many routes and adds more, one by one, under traffic.
-pub(crate) fn measure(rig: &Rig, peer: Peer, additions: usize) -> Result<Routes> {
-    let mut site = rig.site(peer, "routes", 2)?;
+pub(crate) fn measure(testbed: &Testbed, peer: Peer, additions: usize) -> Result<Routes> {
+    let mut site = testbed.site(peer, "routes", 2)?;
     site.routes = Some(ROUTES);
-    let mut running = rig.start(peer, site)?;
+    let mut running = testbed.start(peer, site)?;
     let memory_mib = running.settled_memory_kib()? as f64 / 1024.0;
     let mut times = Vec::with_capacity(additions);
     let (mut failed, mut complaint) = (0, None);
     for number in ROUTES..ROUTES + additions {
-        let (time, outcome) = add(rig, &mut running, number)?;
+        let (time, outcome) = add(testbed, &mut running, number)?;
         times.push(time.as_secs_f64() * 1e3);
         failed += outcome.bad;
         complaint = complaint.or(outcome.complaint);
@@ -62,7 +62,11 @@ pub(crate) fn measure(rig: &Rig, peer: Peer, additions: usize) -> Result<Routes>
     Ok(Routes { at, routes: peer.name(), memory_mib, added_ms, failed, complaint })
 }
 
-fn add(rig: &Rig, running: &mut Running, number: usize) -> Result<(Duration, load::Outcome)> {
+fn add(
+    testbed: &Testbed,
+    running: &mut Running,
+    number: usize,
+) -> Result<(Duration, load::Outcome)> {
     let to = running.site.http1;
     let fresh = format!("{}/", peer::route(number));
     if load::get(to, &fresh, LONGEST)?.0 == 200 {
@@ -71,7 +75,7 @@ fn add(rig: &Rig, running: &mut Running, number: usize) -> Result<(Duration, loa
     let Some(scenario) = scenario::find("h1_100") else { bail!("no scenario h1_100") };
     let scenario = Scenario { connections: 20, ..*scenario };
     let path = format!("{}/100", peer::route(0));
-    let trust = rig.trust.clone();
+    let trust = testbed.trust.clone();
     // The traffic ends by itself, some while after the route may be expected.
     let time = BEFORE + Duration::from_secs(3);
     let traffic = thread::spawn(move || {

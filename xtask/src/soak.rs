@@ -11,8 +11,8 @@ mod kinds;
 mod measure;
 mod messages;
 mod requests;
-mod rig;
 mod service;
+mod testbed;
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use crate::build;
 use kinds::{KINDS, Kind};
 use measure::{Growth, Sample};
-use rig::Rig;
+use testbed::Testbed;
 
 /// How long all kinds take together when nothing is said.
 const MINUTES: f64 = 20.0;
@@ -61,23 +61,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         Some(binary) => binary,
         None => build::weft(options.release)?,
     };
-    let mut rig = Rig::start(&binary)?;
+    let mut testbed = Testbed::start(&binary)?;
     let round = share(options.minutes, &kinds);
     println!("each of {} kinds for {:.1} s besides its rests\n", kinds.len(), round.as_secs_f64());
     for kind in &kinds {
-        warm_up(&mut rig, kind, round)
-            .with_context(|| format!("{}: {}", kind.name, rig.last_words()))?;
+        warm_up(&mut testbed, kind, round)
+            .with_context(|| format!("{}: {}", kind.name, testbed.last_words()))?;
     }
     println!("{}", Growth::HEAD);
     let mut over = Vec::new();
     for kind in &kinds {
-        let growth = soak(&mut rig, kind, round)
-            .with_context(|| format!("{}: {}", kind.name, rig.last_words()))?;
+        let growth = soak(&mut testbed, kind, round)
+            .with_context(|| format!("{}: {}", kind.name, testbed.last_words()))?;
         let found = growth.over(&kind.bound);
         println!("{}", growth.line(kind.name, &found));
         over.extend(found.into_iter().map(|what| format!("{}: {what}", kind.name)));
     }
-    rig.end();
+    testbed.end();
     if !over.is_empty() {
         bail!("{} slopes are above their bounds:\n  {}", over.len(), over.join("\n  "));
     }
@@ -116,27 +116,27 @@ fn share(minutes: f64, kinds: &[&Kind]) -> Duration {
     each.max(ROUND_MIN)
 }
 
-fn warm_up(rig: &mut Rig, kind: &Kind, round: Duration) -> Result<()> {
-    repeat(rig, kind, round.mul_f64(WARM_UP))?;
-    rig.disconnect();
+fn warm_up(testbed: &mut Testbed, kind: &Kind, round: Duration) -> Result<()> {
+    repeat(testbed, kind, round.mul_f64(WARM_UP))?;
+    testbed.disconnect();
     Ok(())
 }
 
-fn soak(rig: &mut Rig, kind: &Kind, round: Duration) -> Result<Growth> {
-    repeat(rig, kind, round.mul_f64(BEGIN))?;
-    let before = sample(rig, kind)?;
-    let operations = repeat(rig, kind, round.mul_f64(1.0 - WARM_UP - BEGIN))?;
-    let after = sample(rig, kind)?;
+fn soak(testbed: &mut Testbed, kind: &Kind, round: Duration) -> Result<Growth> {
+    repeat(testbed, kind, round.mul_f64(BEGIN))?;
+    let before = sample(testbed, kind)?;
+    let operations = repeat(testbed, kind, round.mul_f64(1.0 - WARM_UP - BEGIN))?;
+    let after = sample(testbed, kind)?;
     Ok(Growth { operations, before, after })
 }
 
 /// Does it until the time is over, and at least once; how often it was.
-fn repeat(rig: &mut Rig, kind: &Kind, time: Duration) -> Result<u64> {
+fn repeat(testbed: &mut Testbed, kind: &Kind, time: Duration) -> Result<u64> {
     let until = Instant::now() + time;
     let mut done = 0;
     loop {
-        rig.goes_on()?;
-        (kind.run)(rig).with_context(|| format!("operation {done}"))?;
+        testbed.goes_on()?;
+        (kind.run)(testbed).with_context(|| format!("operation {done}"))?;
         done += 1;
         if Instant::now() >= until {
             return Ok(done);
@@ -145,16 +145,16 @@ fn repeat(rig: &mut Rig, kind: &Kind, time: Duration) -> Result<u64> {
 }
 
 /// With every connection of ours closed, and after the time that Weft may take to tidy up.
-fn sample(rig: &mut Rig, kind: &Kind) -> Result<Sample> {
-    rig.disconnect();
+fn sample(testbed: &mut Testbed, kind: &Kind) -> Result<Sample> {
+    testbed.disconnect();
     // What the ledger holds of the log until its next checkpoint has a bound, but one of many minutes.
-    rig.checkpoint()?;
+    testbed.checkpoint()?;
     let until = Instant::now() + kind.rest;
     while Instant::now() < until {
-        rig.goes_on()?;
+        testbed.goes_on()?;
         thread::sleep(Duration::from_millis(50));
     }
-    rig.sample()
+    testbed.sample()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
         log_tail,
     },
     poll,
-    rig::free_ports,
+    testbed::free_ports,
 };
 
 /// How long a server may take until it answers; a repair of gigabytes is in it.

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let server = Server::open(broker.clone(), Options::default(), "serve").await?;
         let tasks = Tasks::new(Stop::new());
         tasks.spawn_local(async move {
-            let _ = broker.keep().await;
+            let _ = broker.maintain().await;
         });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
         loop {

@@ -242,7 +242,7 @@ impl Declared {
         owner: Option<u64>,
         body_bytes_max: u64,
     ) -> QueueOptions {
-        let buries = arguments.dead_exchange.is_some();
+        let dead_letters = arguments.dead_exchange.is_some();
         let limited = arguments.length_max.is_some() || arguments.bytes_max.is_some();
         QueueOptions {
             durability: Durability::Fsync,
@@ -252,13 +252,13 @@ impl Declared {
             retry: Backoff::default(),
             priorities: arguments.priority_max.is_some(),
             message_ttl: arguments.ttl,
-            expired_to_dead_letter: buries,
+            expired_to_dead_letter: dead_letters,
             expires: arguments.expires,
             limit: QueueLimit {
                 messages: arguments.length_max,
                 bytes: arguments.bytes_max,
                 overflow: match arguments.full {
-                    Full::DropHead if limited => Overflow::DropOldest { dead_letter: buries },
+                    Full::DropHead if limited => Overflow::DropOldest { dead_letter: dead_letters },
                     _ => Overflow::Refuse,
                 },
             },

@@ -12,7 +12,8 @@ use std::{
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weft_broker::{
-    Broker, Cause, DeadLetterRoute, Durability, Grave, Message, MessageBuilder, Publish, Queue,
+    Broker, Cause, DeadLetterRoute, DeadMessage, Durability, Message, MessageBuilder, Publish,
+    Queue,
     watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::Result;
@@ -101,10 +102,10 @@ impl Inner {
         let (Some(vhost), Some(exchange)) = (vhost, &entry.arguments.dead_exchange) else {
             return Dead::new();
         };
-        self.buried(vhost, entry, exchange, message, reason).unwrap_or_default()
+        self.dead_lettered(vhost, entry, exchange, message, reason).unwrap_or_default()
     }
 
-    fn buried(
+    fn dead_lettered(
         &self,
         vhost: &Vhost,
         entry: &Entry,
@@ -188,7 +189,7 @@ impl DefinitionWatcher for Bindings {
 struct DeadLetters(Weak<Inner>);
 
 impl DeadLetterRoute for DeadLetters {
-    fn route(&self, queue: &Queue, _hook: &str, grave: &Grave) -> Dead {
+    fn route(&self, queue: &Queue, _hook: &str, dead_message: &DeadMessage) -> Dead {
         let Some(inner) = self.0.upgrade() else { return Dead::new() };
         let key = queue.key();
         let entry = inner
@@ -197,12 +198,12 @@ impl DeadLetterRoute for DeadLetters {
             .find(|vhost| vhost.owns(key))
             .and_then(|vhost| vhost.entry(&key.name));
         let Some(entry) = entry else { return Dead::new() };
-        let reason = match grave.burial.cause {
+        let reason = match dead_message.death.cause {
             Cause::Failures => "delivery_limit",
             Cause::Rejected | Cause::Parked => "rejected",
             Cause::Expired => "expired",
             Cause::Overflow => "maxlen",
         };
-        inner.dead_letters(&entry, &grave.message, reason)
+        inner.dead_letters(&entry, &dead_message.message, reason)
     }
 }

@@ -1,8 +1,8 @@
 //! The broker on a store: what front-ends hold.
 //!
 //! [`Broker`] is a handle; clones share everything. Queues, topics and subscriptions are found by name
-//! once ([`Broker::queue`], [`Broker::topic`], [`Broker::subscription`]) and then held. The keeper
-//! ([`Broker::keep`]) does what is due; without it nothing expires, is retried or fires.
+//! once ([`Broker::queue`], [`Broker::topic`], [`Broker::subscription`]) and then held. Maintenance
+//! ([`Broker::maintain`]) does what is due; without it nothing expires, is retried or fires.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
     consume::Held,
     dead::DeadLetterRoute,
     forward::Forwarder,
-    keeper::Chores,
+    maintenance::Maintenance,
     name::{Key, SubscriptionKey},
     request::Inbox,
     schedule::Schedules,
@@ -53,13 +53,13 @@ pub(crate) struct Inner {
     pub(crate) subscribed: Notify,
     next_consumer: AtomicU64,
     pub(crate) held: Mutex<HashMap<ConsumerId, Weak<Held>>>,
-    pub(crate) chores: Mutex<Chores>,
-    /// Told when the keeper has something new to do.
+    pub(crate) maintenance: Mutex<Maintenance>,
+    /// Told when maintenance has something new to do.
     pub(crate) stir: Notify,
     pub(crate) suspects: Suspects,
     pub(crate) inbox: Inbox,
     pub(crate) schedules: Mutex<Schedules>,
-    /// What the keeper consumes subscriptions with that lead to a queue.
+    /// What maintenance consumes subscriptions with that lead to a queue.
     pub(crate) forwarders: tokio::sync::Mutex<Vec<Forwarder>>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Maps {
     /// What has handed out something in a life that did not end in order.
     pub(crate) taken: MapId,
     /// What was decided about messages whose dead letters waited for room when a life ended in order.
-    pub(crate) unburied: MapId,
+    pub(crate) dead_letters_waiting: MapId,
 }
 
 /// What exists.
@@ -97,7 +97,9 @@ impl Broker {
             schedules: store.create_map("broker/schedules", MapOptions::default()).await?,
             parked: store.create_map("broker/parked", MapOptions::default()).await?,
             taken: store.create_map("broker/taken", MapOptions::default()).await?,
-            unburied: store.create_map("broker/unburied", MapOptions::default()).await?,
+            dead_letters_waiting: store
+                .create_map("broker/dead_letters_waiting", MapOptions::default())
+                .await?,
         };
         let secret = secret(&*store, maps.definitions, &mut rng).await?;
         let node = rng.next_u64();
@@ -114,7 +116,7 @@ impl Broker {
             subscribed: Notify::new(),
             next_consumer: AtomicU64::new(1),
             held: Mutex::default(),
-            chores: Mutex::default(),
+            maintenance: Mutex::default(),
             stir: Notify::new(),
             suspects: Suspects::default(),
             inbox: Inbox::new(node),
@@ -123,7 +125,7 @@ impl Broker {
         }));
         broker.load().await?;
         broker.load_suspects().await?;
-        broker.load_unburied().await?;
+        broker.load_dead_letters_waiting().await?;
         broker.load_schedules().await?;
         broker.begin_anew(broker.now_ms()).await?;
         Ok(broker)

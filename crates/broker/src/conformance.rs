@@ -200,8 +200,8 @@ async fn dead(engine: &dyn Engine, name: &str, cause: &str) -> Result<(), Fault>
         return Err(format!("{} dead letters, not one", taken.len()));
     };
     if engine.capabilities().get(Capability::DeadLetterReason) != Support::Missing {
-        let burial = handed.message.burial().ok_or("the dead letter tells nothing")?;
-        ensure(burial.cause.word() == cause, format!("it died of {}", burial.cause.word()))?;
+        let death = handed.message.death().ok_or("the dead letter tells nothing")?;
+        ensure(death.cause.word() == cause, format!("it died of {}", death.cause.word()))?;
     }
     settle(&mut *taker, handed, Verdict::Accept).await
 }

@@ -11,7 +11,7 @@ use weft_ledger::{Durability, Expect, NewRecord};
 
 use crate::{
     broker::Broker,
-    message::{Burial, Message},
+    message::{Death, Message},
     name::Key,
     options::{DeadLetter, QueueOptions},
     publish::{Batch, Publish, Target},
@@ -23,11 +23,11 @@ pub const DEAD_FOR: Duration = Duration::from_secs(14 * 86_400);
 
 /// A message that is given up, and its story.
 #[derive(Clone, Debug)]
-pub struct Grave {
+pub struct DeadMessage {
     /// The message as it was published.
     pub message: Message,
     /// What happened to it.
-    pub burial: Burial,
+    pub death: Death,
 }
 
 /// Says where the dead letters of queues go that have a hook for them ([`DeadLetter::Hook`]).
@@ -42,7 +42,7 @@ pub trait DeadLetterRoute: Send + Sync {
         &self,
         queue: &Queue,
         hook: &str,
-        grave: &Grave,
+        dead_message: &DeadMessage,
     ) -> SmallVec<[(Arc<Queue>, Publish); 1]>;
 }
 
@@ -113,10 +113,10 @@ impl Broker {
     }
 
     /// Adds the dead letter of a message to the transaction that gives it up.
-    pub(crate) async fn bury(
+    pub(crate) async fn dead_letter(
         &self,
         source: &Source,
-        grave: Grave,
+        dead_message: DeadMessage,
         batch: &mut Batch,
     ) -> Result<()> {
         if let Source::Queue(queue) = source {
@@ -134,7 +134,7 @@ impl Broker {
                         ),
                     ));
                 };
-                for (target, publish) in route.route(queue, &hook, &grave) {
+                for (target, publish) in route.route(queue, &hook, &dead_message) {
                     // A queue that was deleted meanwhile is as if it had not been bound.
                     if !target.is_deleted() {
                         batch.dead_letter(&target, &publish);
@@ -151,15 +151,15 @@ impl Broker {
         let expires_ms = ttl.map_or(0, |ttl| {
             self.now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
         });
-        let data = grave.message.buried(&grave.burial);
+        let data = dead_message.message.dead_lettered(&dead_message.death);
         let record = NewRecord {
-            key: grave.burial.key.clone(),
-            priority: grave.burial.priority,
+            key: dead_message.death.key.clone(),
+            priority: dead_message.death.priority,
             expires_ms,
             ..NewRecord::new(data)
         };
         let level = if transient { Durability::Memory } else { Durability::Fsync };
-        batch.push(Target::Queue(queue), grave.message.len(), record, level, Expect::Any);
+        batch.push(Target::Queue(queue), dead_message.message.len(), record, level, Expect::Any);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Subscriptions that lead to a queue: the keeper moves their messages, each batch settled and
+//! Subscriptions that lead to a queue: maintenance moves their messages, each batch settled and
 //! published in one transaction.
 
 use std::{
@@ -14,7 +14,7 @@ use weft_ledger::{Due, Durability, Op, Settle};
 use crate::{
     broker::Broker,
     consume::{Consumer, ConsumerOptions, Delivery, Lease},
-    keeper::gone_is_fine,
+    maintenance::gone_is_fine,
     options::SubscriptionTarget,
     publish::Publish,
     settle::Verdict,
@@ -55,7 +55,7 @@ impl Broker {
     pub(crate) async fn forward(&self) -> Result<()> {
         let mut done = Ok(());
         let mut forwarders = self.inner().forwarders.lock().await;
-        let new = std::mem::take(&mut self.inner().chores.lock().forwarded);
+        let new = std::mem::take(&mut self.inner().maintenance.lock().forwarded);
         for subscription in new.iter().filter_map(Weak::upgrade) {
             if forwarders.iter().any(|other| Arc::ptr_eq(&other.subscription, &subscription)) {
                 continue;
@@ -65,7 +65,7 @@ impl Broker {
                 Ok(Some(consumer)) => forwarders.push(Forwarder { subscription, consumer }),
                 Ok(None) => {}
                 Err(error) => {
-                    self.inner().chores.lock().forwarded.push(Arc::downgrade(&subscription));
+                    self.inner().maintenance.lock().forwarded.push(Arc::downgrade(&subscription));
                     done = done.and(Err(error));
                 }
             }

@@ -174,7 +174,7 @@ impl Broker {
     pub fn queue_view(&self, queue: &Queue) -> QueueView {
         let group = self.group_stats(queue.group);
         let log = self.log_stats(queue.log);
-        let dead_letters_waiting = queue.unburied.lock().len() as u64;
+        let dead_letters_waiting = queue.dead_letters_waiting.lock().len() as u64;
         QueueView {
             ready: group.ready,
             leased: group.leased.saturating_sub(dead_letters_waiting),
@@ -212,7 +212,7 @@ impl Broker {
             consumers: subscription.consumers(),
             paused: subscription.settings.read().options.paused,
             parked: subscription.parked.lock().len(),
-            dead_letters_waiting: subscription.unburied.lock().len() as u64,
+            dead_letters_waiting: subscription.dead_letters_waiting.lock().len() as u64,
             counts: subscription.counts(),
             ..SubscriptionView::default()
         };
@@ -408,7 +408,7 @@ impl Broker {
             Error::new(Reason::NoMessage, say)
         };
         self.discard(queue.group, position, none).await?;
-        queue.unburied.lock().forget(queue.group, position);
+        queue.dead_letters_waiting.lock().forget(queue.group, position);
         Ok(())
     }
 
@@ -467,7 +467,7 @@ impl Broker {
         if !transaction.ops.is_empty() {
             self.store().commit(transaction).await?;
             for member in members.iter() {
-                subscription.unburied.lock().forget_group(member.group);
+                subscription.dead_letters_waiting.lock().forget_group(member.group);
             }
         }
         Ok(())
@@ -519,8 +519,8 @@ impl Broker {
                 }
             }
         }
-        let mut unburied = subscription.unburied.lock();
-        next.iter().for_each(|position| unburied.forget(group, *position));
+        let mut dead_letters_waiting = subscription.dead_letters_waiting.lock();
+        next.iter().for_each(|position| dead_letters_waiting.forget(group, *position));
         Ok(to)
     }
 
@@ -545,7 +545,7 @@ impl Broker {
             Error::new(Reason::NoMessage, say)
         };
         self.discard(member.group, position, none).await?;
-        subscription.unburied.lock().forget(member.group, position);
+        subscription.dead_letters_waiting.lock().forget(member.group, position);
         Ok(())
     }
 }

@@ -8,13 +8,13 @@
 //!   or was dropped by a rule that its owner wrote down and that is counted.
 //! - A message that is given up and its dead letter are one transaction.
 //! - Everything that ends a delivery goes through one pure function, `settle::decide`.
-//! - Nothing here spawns a task: [`Broker::keep`] is a future that its owner runs.
+//! - Nothing here spawns a task: [`Broker::maintain`] is a future that its owner runs.
 //!
 //! Deliberately absent: protocols (front-ends hold a [`Broker`]), sockets, and a second copy of what the
 //! store knows.
 //!
 //! Reading order: [`name`], [`message`], [`options`], [`filter`], [`retry`], [`history`], [`settle`] (the
-//! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `keeper`, [`schedule`],
+//! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `maintenance`, [`schedule`],
 //! [`request`], [`last`], [`inspect`], [`redrive`] (what happens); [`broker`] (what is held); [`engine`] (what
 //! others may stand in for).
 
@@ -25,14 +25,15 @@ pub mod consume;
 pub mod counters;
 pub mod cron;
 pub mod dead;
+mod dead_letters_waiting;
 mod declare;
 pub mod engine;
 pub mod filter;
 mod forward;
 pub mod history;
 pub mod inspect;
-mod keeper;
 pub mod last;
+mod maintenance;
 pub mod message;
 pub mod name;
 pub mod options;
@@ -48,18 +49,17 @@ mod settlement;
 pub mod source;
 mod suspect;
 mod trim;
-mod unburied;
 mod varint;
 pub mod watch;
 
 pub use broker::Broker;
 pub use consume::{Consumer, ConsumerOptions, Delivery, Lease, Settled, Settler};
 pub use counters::Counts;
-pub use dead::{DeadLetterRoute, Grave};
+pub use dead::{DeadLetterRoute, DeadMessage};
 pub use declare::{Declarations, Prepared};
 pub use filter::{Compare, FilterOptions};
 pub use inspect::{Browsed, Peeked, QueueView, SeekTo, State, SubscriptionView, TopicView};
-pub use message::{Burial, Cause, Message, MessageBuilder};
+pub use message::{Cause, Death, Message, MessageBuilder};
 pub use name::{Key, Pattern, SubscriptionKey};
 pub use options::{
     DeadLetter, Dedupe, OnFailure, Order, Overflow, PushTarget, QueueLimit, QueueOptions,

@@ -7,13 +7,13 @@
 //! What a publisher sent is kept in the form in which it came, so that nothing is encoded anew between
 //! two clients of one protocol; the other form is made only when a reader wants it
 //! ([`Message::to_event`], [`Message::to_amqp`]). A dead letter's head says what happened
-//! ([`Burial`]), and its body is the whole message as it was, so that a redrive gives back the very
+//! ([`Death`]), and its body is the whole message as it was, so that a redrive gives back the very
 //! bytes. A clone is a reference count.
 
 mod amqp;
 mod build;
-mod burial;
 mod convert;
+mod death;
 mod event;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use weft_kernel::{Error, Reason, Result};
 
 pub use amqp::Amqp;
 pub use build::MessageBuilder;
-pub use burial::{Burial, Cause, Origin};
+pub use death::{Cause, DeadLetterSource, Death};
 pub use event::{Event, Item, Value};
 
 use crate::varint;
@@ -51,7 +51,7 @@ pub struct Message {
     head_at: u32,
     body_at: u32,
     /// The head of the dead letter; empty for any other message.
-    burial: Bytes,
+    death: Bytes,
 }
 
 impl Message {
@@ -71,7 +71,7 @@ impl Message {
         stored.extend_from_slice(&[AMQP, 4, 0, 0, 0, 0]);
         let body_at = stored.len() as u32;
         stored.extend_from_slice(&bytes);
-        Self { stored: stored.into(), form: Form::Amqp, head_at: 2, body_at, burial: Bytes::new() }
+        Self { stored: stored.into(), form: Form::Amqp, head_at: 2, body_at, death: Bytes::new() }
     }
 
     fn read(stored: Bytes) -> Option<Self> {
@@ -80,7 +80,7 @@ impl Message {
             EVENT => Self::alive(stored, Form::Event, head_at, body_at),
             AMQP => Self::alive(stored, Form::Amqp, head_at, body_at),
             DEAD => {
-                let burial = stored.slice(head_at..body_at);
+                let death = stored.slice(head_at..body_at);
                 let inner = stored.slice(body_at..);
                 let (form, head_at, body_at) = split(&inner)?;
                 let form = match form {
@@ -88,7 +88,7 @@ impl Message {
                     AMQP => Form::Amqp,
                     _ => return None,
                 };
-                Some(Self { burial, ..Self::alive(inner, form, head_at, body_at)? })
+                Some(Self { death, ..Self::alive(inner, form, head_at, body_at)? })
             }
             _ => None,
         }
@@ -96,7 +96,7 @@ impl Message {
 
     fn alive(stored: Bytes, form: Form, head_at: usize, body_at: usize) -> Option<Self> {
         let (head_at, body_at) = (u32::try_from(head_at).ok()?, u32::try_from(body_at).ok()?);
-        Some(Self { stored, form, head_at, body_at, burial: Bytes::new() })
+        Some(Self { stored, form, head_at, body_at, death: Bytes::new() })
     }
 
     /// The form in which it is stored.
@@ -144,20 +144,20 @@ impl Message {
     }
 
     /// What happened to it, if it is a dead letter.
-    pub fn burial(&self) -> Option<Burial> {
-        if self.burial.is_empty() { None } else { Burial::read(&self.burial) }
+    pub fn death(&self) -> Option<Death> {
+        if self.death.is_empty() { None } else { Death::read(&self.death) }
     }
 
     /// The message alone, without what a dead letter adds: the very bytes that were published.
     #[must_use]
     pub fn revived(&self) -> Self {
-        Self { burial: Bytes::new(), ..self.clone() }
+        Self { death: Bytes::new(), ..self.clone() }
     }
 
     /// The bytes of this message as a dead letter.
-    pub(crate) fn buried(&self, burial: &Burial) -> Bytes {
-        let mut head = Vec::with_capacity(128 + burial.history.stored().len());
-        burial.write(&mut head);
+    pub(crate) fn dead_lettered(&self, death: &Death) -> Bytes {
+        let mut head = Vec::with_capacity(128 + death.history.stored().len());
+        death.write(&mut head);
         let mut bytes = Vec::with_capacity(self.stored.len() + head.len() + 8);
         bytes.push(DEAD);
         varint::put_bytes(&mut bytes, &head);
@@ -172,7 +172,7 @@ impl std::fmt::Debug for Message {
             .field("form", &self.form)
             .field("head", &self.head().len())
             .field("body", &self.body_len())
-            .field("dead", &!self.burial.is_empty())
+            .field("dead", &!self.death.is_empty())
             .finish()
     }
 }

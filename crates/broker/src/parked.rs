@@ -17,7 +17,9 @@ use weft_ledger::{
     Appended, Durability, ExpectValue, GroupId, Limits, Op, ReadItem, Store, Transaction,
 };
 
-use crate::{broker::Broker, consume::open, message::Origin, publish::Target, source::Source};
+use crate::{
+    broker::Broker, consume::open, message::DeadLetterSource, publish::Target, source::Source,
+};
 
 /// How long a key stays parked at most once its last dead letter was dealt with.
 const LOOK: Duration = Duration::from_secs(1);
@@ -190,13 +192,13 @@ pub(crate) fn places<'a>(
 }
 
 impl Broker {
-    /// Has the keeper free the parked keys of a source once their dead letters are dealt with.
+    /// Has maintenance free the parked keys of a source once their dead letters are dealt with.
     fn watch_parked(&self, source: &Source) {
         let weak = source.downgrade();
-        let mut chores = self.inner().chores.lock();
-        if !chores.parked.iter().any(|other| other.same(&weak)) {
-            chores.parked.push(weak);
-            drop(chores);
+        let mut maintenance = self.inner().maintenance.lock();
+        if !maintenance.parked.iter().any(|other| other.same(&weak)) {
+            maintenance.parked.push(weak);
+            drop(maintenance);
             self.inner().stir.notify_one();
         }
     }
@@ -208,27 +210,27 @@ impl Broker {
     pub(crate) async fn free_parked(&self) -> Result<Option<Tick>> {
         let now = self.clock().now();
         let sources = {
-            let mut chores = self.inner().chores.lock();
-            if chores.parked.is_empty() {
+            let mut maintenance = self.inner().maintenance.lock();
+            if maintenance.parked.is_empty() {
                 return Ok(None);
             }
-            if now < chores.parked_at {
-                return Ok(Some(chores.parked_at));
+            if now < maintenance.parked_at {
+                return Ok(Some(maintenance.parked_at));
             }
-            chores.parked_at = now.plus(LOOK);
-            chores.parked.clone()
+            maintenance.parked_at = now.plus(LOOK);
+            maintenance.parked.clone()
         };
         let mut done = Ok(());
         for source in sources.iter().filter_map(|weak| weak.upgrade()) {
             done = done.and(self.free(&source).await);
         }
-        let mut chores = self.inner().chores.lock();
-        chores.parked.retain(|weak| {
+        let mut maintenance = self.inner().maintenance.lock();
+        maintenance.parked.retain(|weak| {
             weak.upgrade().is_some_and(|source| {
                 !source.usage().is_deleted() && source.parked().lock().len() > 0
             })
         });
-        done.map(|()| (!chores.parked.is_empty()).then_some(chores.parked_at))
+        done.map(|()| (!maintenance.parked.is_empty()).then_some(maintenance.parked_at))
     }
 
     async fn free(&self, source: &Source) -> Result<()> {
@@ -276,8 +278,8 @@ impl Broker {
                 if !parked.contains(&record.key) {
                     continue;
                 }
-                let burial = open(&record).burial();
-                if burial.is_some_and(|burial| is_of(&burial.origin, source)) {
+                let death = open(&record).death();
+                if death.is_some_and(|death| is_of(&death.origin, source)) {
                     parked.note(&record.key, [(dead.group, record.position)]);
                 }
             }
@@ -371,10 +373,10 @@ impl Broker {
 }
 
 /// Whether a dead letter came from a source.
-fn is_of(origin: &Origin, source: &Source) -> bool {
+fn is_of(origin: &DeadLetterSource, source: &Source) -> bool {
     match (origin, source) {
-        (Origin::Queue(key), Source::Queue(queue)) => *key == queue.key,
-        (Origin::Subscription(key, _), Source::Subscription(subscription)) => {
+        (DeadLetterSource::Queue(key), Source::Queue(queue)) => *key == queue.key,
+        (DeadLetterSource::Subscription(key, _), Source::Subscription(subscription)) => {
             *key == subscription.key
         }
         _ => false,

@@ -278,7 +278,7 @@ impl Broker {
 
     /// Waits until what a receipt stands for is done at its level and seen: what is acknowledged is there
     /// for whoever asks next, however weak its level. Queues that drop their oldest when
-    /// full are within their limit again when it answers, unless that failed: the keeper sees to it then.
+    /// full are within their limit again when it answers, unless that failed: maintenance sees to it then.
     /// Cancel-safe.
     ///
     /// # Errors
@@ -302,7 +302,7 @@ impl Broker {
     }
 
     /// Trims queues after a publish. An error is none of the publisher's: its message is stored, and
-    /// would be stored twice if it came again. The keeper tries again, and warns.
+    /// would be stored twice if it came again. Maintenance tries again, and warns.
     async fn trim_published(&self) {
         if let Err(error) = self.trim_full().await {
             tracing::debug!(error = %error.detail(), "a full queue could not give up its oldest");

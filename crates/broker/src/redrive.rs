@@ -14,10 +14,10 @@ use weft_ledger::{Durability, Limits, Op, ReadItem, Refused, Standing};
 use crate::{
     broker::Broker,
     consume::open,
-    dead::Grave,
+    dead::DeadMessage,
     filter::{Filter, FilterOptions},
     history::History,
-    message::{Burial, Cause, Message, Origin},
+    message::{Cause, DeadLetterSource, Death, Message},
     name::Key,
     parked::{Dead, places},
     publish::{Publish, Target},
@@ -91,15 +91,15 @@ impl Broker {
                     }
                 };
                 let message = open(&record);
-                let Some(burial) =
-                    message.burial().filter(|burial| takes(options, &filter, &message, burial))
+                let Some(death) =
+                    message.death().filter(|death| takes(options, &filter, &message, death))
                 else {
                     done.left += 1;
                     continue;
                 };
                 let target = match &options.target {
                     Some(target) => Some(target.clone()),
-                    None => self.origin(&burial.origin),
+                    None => self.origin(&death.origin),
                 };
                 let Some(target) = target else {
                     done.left += 1;
@@ -110,8 +110,8 @@ impl Broker {
                     continue;
                 }
                 let publish = Publish {
-                    key: burial.key.clone(),
-                    priority: burial.priority,
+                    key: death.key.clone(),
+                    priority: death.priority,
                     ..Publish::new(message.revived())
                 };
                 moves.push(Move { position: exception.position, target, publish });
@@ -194,10 +194,10 @@ impl Broker {
 
     /// Where a dead letter came from, if it is still there. What died in a subscription goes back to a
     /// queue or topic that is named, because on its topic every subscription would see it again.
-    fn origin(&self, origin: &Origin) -> Option<Target> {
+    fn origin(&self, origin: &DeadLetterSource) -> Option<Target> {
         match origin {
-            Origin::Queue(key) => self.queue(key).ok().map(Target::Queue),
-            Origin::Subscription(..) => None,
+            DeadLetterSource::Queue(key) => self.queue(key).ok().map(Target::Queue),
+            DeadLetterSource::Subscription(..) => None,
         }
     }
 
@@ -214,17 +214,17 @@ impl Broker {
                 let page = self.store().peek(queue.group, from, AT_ONCE).await?;
                 let Some((last, _)) = page.last() else { break };
                 from = last.position + 1;
-                let mut graves = Vec::new();
+                let mut dead_messages = Vec::new();
                 for (exception, item) in page {
                     let ReadItem::Record(record) = item else { continue };
                     let held = matches!(exception.standing, Standing::Leased { .. });
                     if held || !parked.contains(&record.key) {
                         continue;
                     }
-                    let burial = Burial {
+                    let death = Death {
                         cause: Cause::Parked,
                         reason: String::new(),
-                        origin: Origin::Queue(queue.key.clone()),
+                        origin: DeadLetterSource::Queue(queue.key.clone()),
                         position: record.position,
                         published_ms: record.time_ms,
                         died_ms: self.now_ms(),
@@ -234,13 +234,14 @@ impl Broker {
                         priority: record.priority,
                         history: History::from_stored(exception.note),
                     };
-                    graves.push(Grave { message: open(&record), burial });
-                    let bytes: usize = graves.iter().map(|grave| grave.message.len()).sum();
+                    dead_messages.push(DeadMessage { message: open(&record), death });
+                    let bytes: usize =
+                        dead_messages.iter().map(|dead_message| dead_message.message.len()).sum();
                     if bytes as u64 >= BYTES_AT_ONCE {
-                        self.follow(&source, &queue, std::mem::take(&mut graves)).await?;
+                        self.follow(&source, &queue, std::mem::take(&mut dead_messages)).await?;
                     }
                 }
-                self.follow(&source, &queue, graves).await?;
+                self.follow(&source, &queue, dead_messages).await?;
             }
         }
         Ok(())
@@ -252,28 +253,28 @@ impl Broker {
         &self,
         source: &Source,
         queue: &Arc<Queue>,
-        mut graves: Vec<Grave>,
+        mut dead_messages: Vec<DeadMessage>,
     ) -> Result<()> {
-        while !graves.is_empty() {
+        while !dead_messages.is_empty() {
             let mut batch = self.batch();
-            let mut firsts = Vec::with_capacity(graves.len());
-            for grave in &graves {
+            let mut firsts = Vec::with_capacity(dead_messages.len());
+            for dead_message in &dead_messages {
                 firsts.push(batch.transaction.ops.len());
-                let (group, position) = (queue.group, grave.burial.position);
+                let (group, position) = (queue.group, dead_message.death.position);
                 batch.op(Op::Discard { group, position, held: false }, Durability::Fsync);
-                self.bury(source, grave.clone(), &mut batch).await?;
+                self.dead_letter(source, dead_message.clone(), &mut batch).await?;
             }
             let targets = batch.appends.clone();
             match self.submit_untouched(batch).await {
                 Ok(receipt) => {
-                    for (at, grave) in graves.iter().enumerate() {
+                    for (at, dead_message) in dead_messages.iter().enumerate() {
                         let places = places(&targets, &receipt.appended, at..at + 1);
-                        source.parked().lock().note(&grave.burial.key, places);
+                        source.parked().lock().note(&dead_message.death.key, places);
                     }
                     return self.until_durable(&receipt).await;
                 }
                 Err(refused) => match taken_by_others(&refused, &firsts) {
-                    Some(at) => drop(graves.remove(at)),
+                    Some(at) => drop(dead_messages.remove(at)),
                     None => return Err(refused.into()),
                 },
             }
@@ -334,8 +335,8 @@ impl Drop for Unparked {
     }
 }
 
-fn takes(options: &RedriveOptions, filter: &Filter, message: &Message, burial: &Burial) -> bool {
-    options.cause.is_none_or(|cause| cause == burial.cause)
-        && options.key.as_ref().is_none_or(|key| *key == burial.key)
+fn takes(options: &RedriveOptions, filter: &Filter, message: &Message, death: &Death) -> bool {
+    options.cause.is_none_or(|cause| cause == death.cause)
+        && options.key.as_ref().is_none_or(|key| *key == death.key)
         && filter.takes(message)
 }

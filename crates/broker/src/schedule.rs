@@ -1,6 +1,6 @@
 //! Messages that are published at a time, once or again and again, and can be listed and cancelled.
 //!
-//! A schedule is an entry of the map `broker/schedules` with its message in it; the keeper publishes
+//! A schedule is an entry of the map `broker/schedules` with its message in it; maintenance publishes
 //! the message and removes or moves the entry in one transaction, so that it fires once whatever
 //! happens. (A delay that nobody needs to find again is cheaper as a message with a due time:
 //! [`Publish::due_ms`].)
@@ -40,7 +40,7 @@ use crate::{
 const MISSED_AFTER_MS: u64 = 60_000;
 /// How long a schedule waits whose target is not there or takes nothing.
 const PUT_OFF: Duration = Duration::from_secs(10);
-/// How many fire before other chores get their turn.
+/// How many fire before other maintenance gets its turn.
 const FIRED_AT_ONCE: usize = 1_000;
 const VERSION: u8 = 1;
 

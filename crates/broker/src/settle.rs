@@ -1,7 +1,7 @@
 //! What becomes of a delivery: the one place where retry, dead letter and drop are decided.
 //!
 //! `decide` is pure: options, what is known of the delivery, what has happened, the time and chance
-//! go in, an `Outcome` comes out. Consumers, the keeper (leases that ran out, messages that expired)
+//! go in, an `Outcome` comes out. Consumers, maintenance (leases that ran out, messages that expired)
 //! and limits (the oldest of a full queue) all go through it.
 //!
 //! Only a failure counts against a message: being released does not. A lease that runs out counts, and so
@@ -57,7 +57,7 @@ pub(crate) enum Event<'a> {
     /// It follows a dead message of its key.
     Parked,
     /// It was given up before, and waits for room among the dead letters.
-    Unburied,
+    DeadLetterWaiting,
 }
 
 /// What a queue or subscription asks for.
@@ -68,11 +68,11 @@ pub(crate) struct Policy {
     /// How long between tries.
     pub(crate) retry: Backoff,
     /// Whether there is somewhere for dead letters.
-    pub(crate) buries: bool,
+    pub(crate) dead_letters: bool,
     /// Whether what expires becomes one.
-    pub(crate) buries_expired: bool,
+    pub(crate) dead_letters_expired: bool,
     /// Whether what overflows becomes one.
-    pub(crate) buries_overflow: bool,
+    pub(crate) dead_letters_overflow: bool,
     /// Whether a key is parked when one of its messages dies.
     pub(crate) parks: bool,
 }
@@ -82,9 +82,10 @@ impl Policy {
         Self {
             failures_max: options.failures_max,
             retry: options.retry,
-            buries: options.dead_letter != DeadLetter::None,
-            buries_expired: options.expired_to_dead_letter,
-            buries_overflow: options.limit.overflow == Overflow::DropOldest { dead_letter: true },
+            dead_letters: options.dead_letter != DeadLetter::None,
+            dead_letters_expired: options.expired_to_dead_letter,
+            dead_letters_overflow: options.limit.overflow
+                == Overflow::DropOldest { dead_letter: true },
             parks: options.order == Order::Key { on_failure: OnFailure::Park },
         }
     }
@@ -93,9 +94,9 @@ impl Policy {
         Self {
             failures_max: options.failures_max,
             retry: options.retry,
-            buries: options.dead_letter != DeadLetter::None,
-            buries_expired: false,
-            buries_overflow: false,
+            dead_letters: options.dead_letter != DeadLetter::None,
+            dead_letters_expired: false,
+            dead_letters_overflow: false,
             parks: options.order == Order::Key { on_failure: OnFailure::Park },
         }
     }
@@ -136,7 +137,7 @@ pub(crate) enum Outcome {
         history: History,
     },
     /// Settle it as done and append a dead letter, in one transaction.
-    Bury {
+    DeadLetter {
         /// Why.
         cause: Cause,
         /// What the consumer said.
@@ -160,18 +161,19 @@ pub(crate) fn decide(
     now_ms: u64,
     rng: &mut Rng,
 ) -> Outcome {
-    let bury = |cause: Cause, reason: &str, failures: u32, history: History, wanted: bool| {
-        if !policy.buries || !wanted {
-            return Outcome::Done(Gone::Dropped(cause));
-        }
-        let park = policy.parks && known.keyed && cause != Cause::Parked;
-        Outcome::Bury { cause, reason: reason.to_owned(), failures, history, park }
-    };
+    let dead_letter =
+        |cause: Cause, reason: &str, failures: u32, history: History, wanted: bool| {
+            if !policy.dead_letters || !wanted {
+                return Outcome::Done(Gone::Dropped(cause));
+            }
+            let park = policy.parks && known.keyed && cause != Cause::Parked;
+            Outcome::DeadLetter { cause, reason: reason.to_owned(), failures, history, park }
+        };
     let failed = |reason: &str, ended: Ended, delay: Option<Duration>, rng: &mut Rng| {
         let failures = known.failures.saturating_add(1);
         let history = known.history.with(Attempt { at_ms: now_ms, ended, reason });
         if policy.failures_max.is_some_and(|max| failures >= max) {
-            return bury(Cause::Failures, reason, failures, history, true);
+            return dead_letter(Cause::Failures, reason, failures, history, true);
         }
         let after = delay.unwrap_or_else(|| policy.retry.wait(failures, rng));
         Outcome::Again { after, failed: true, history }
@@ -193,22 +195,24 @@ pub(crate) fn decide(
         Event::Said(Verdict::Reject { reason }) => {
             let attempt = Attempt { at_ms: now_ms, ended: Ended::Rejected, reason };
             let history = known.history.with(attempt);
-            bury(Cause::Rejected, reason, known.failures, history, true)
+            dead_letter(Cause::Rejected, reason, known.failures, history, true)
         }
         Event::LeaseExpired => failed("the lease ran out", Ended::LeaseExpired, None, rng),
         Event::Expired => {
             let history = known.history.clone();
-            bury(Cause::Expired, "", known.failures, history, policy.buries_expired)
+            dead_letter(Cause::Expired, "", known.failures, history, policy.dead_letters_expired)
         }
         Event::Overflowed => {
             let history = known.history.clone();
-            bury(Cause::Overflow, "", known.failures, history, policy.buries_overflow)
+            dead_letter(Cause::Overflow, "", known.failures, history, policy.dead_letters_overflow)
         }
         // What was decided is known elsewhere; without it, it is handed out once more.
-        Event::Unburied => {
+        Event::DeadLetterWaiting => {
             Outcome::Again { after: Duration::ZERO, failed: false, history: known.history.clone() }
         }
-        Event::Parked => bury(Cause::Parked, "", known.failures, known.history.clone(), true),
+        Event::Parked => {
+            dead_letter(Cause::Parked, "", known.failures, known.history.clone(), true)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A message that is given up and the dead letter that it becomes are one transaction, so it is never
 //! lost between the two and never in both. Where a queue that is to have the dead letter cannot take it
-//! (it is full, the disk is), the message stays and waits for room ([`crate::unburied`]); of several such
+//! (it is full, the disk is), the message stays and waits for room ([`crate::dead_letters_waiting`]); of several such
 //! queues all get it, or none.
 
 mod transact;
@@ -14,9 +14,9 @@ use crate::{
     broker::Broker,
     consume::{Lease, Settled, open},
     counters::add,
-    dead::Grave,
+    dead::DeadMessage,
     history::History,
-    message::{Burial, Cause},
+    message::{Cause, Death},
     parked::Parking,
     publish::{Batch, Target},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
@@ -59,8 +59,8 @@ impl Broker {
                 history: &history,
                 keyed: settlement.lease.keyed,
             };
-            if policy.buries && matches!(settlement.event, Event::Unburied) {
-                let decided = source.unburied().lock().decided(settlement.lease);
+            if policy.dead_letters && matches!(settlement.event, Event::DeadLetterWaiting) {
+                let decided = source.dead_letters_waiting().lock().decided(settlement.lease);
                 if let Some(decided) = decided {
                     outcomes.push(decided);
                     continue;
@@ -88,7 +88,7 @@ impl Broker {
             if batch.is_empty() {
                 if !held.is_empty() {
                     self.count(source, settlements, &outcomes, &lost);
-                    self.hold_unburied(source, leases_of(settlements, held));
+                    self.hold_dead_letters(source, leases_of(settlements, held));
                 } else {
                     add(&source.counters().lost_leases, which(&lost).len() as u64);
                 }
@@ -107,7 +107,7 @@ impl Broker {
                         }
                     }
                     self.count(source, settlements, &outcomes, &lost);
-                    self.hold_unburied(source, leases_of(settlements, held));
+                    self.hold_dead_letters(source, leases_of(settlements, held));
                     let lost = which(&lost);
                     return Ok(Settled { seq, durability, seen, lost });
                 }
@@ -121,7 +121,9 @@ impl Broker {
                     lost[index] = true;
                     self.find_lost(settlements, &outcomes, &mut lost);
                 }
-                (Some(index), _) if matches!(outcomes.get(index), Some(Outcome::Bury { .. })) => {
+                (Some(index), _)
+                    if matches!(outcomes.get(index), Some(Outcome::DeadLetter { .. })) =>
+                {
                     hold(&mut outcomes, index, &mut held);
                     // What goes to the same queue behind it finds no room either.
                     let full = refused.op.and_then(|op| appends.iter().find(|(at, _)| *at == op));
@@ -137,13 +139,13 @@ impl Broker {
                     }
                 }
                 (None, Reason::StorageFull | Reason::StorageUnavailable)
-                    if outcomes.iter().any(|one| matches!(one, Outcome::Bury { .. })) =>
+                    if outcomes.iter().any(|one| matches!(one, Outcome::DeadLetter { .. })) =>
                 {
                     (0..outcomes.len()).for_each(|index| hold(&mut outcomes, index, &mut held));
                 }
                 // One dead letter for so many queues that no transaction takes them.
                 (None, Reason::MessageTooLarge)
-                    if matches!(outcomes.as_slice(), [Outcome::Bury { .. }]) =>
+                    if matches!(outcomes.as_slice(), [Outcome::DeadLetter { .. }]) =>
                 {
                     hold(&mut outcomes, 0, &mut held);
                 }
@@ -226,7 +228,7 @@ impl Broker {
         let lease = settlement.lease;
         let how = match outcome {
             Outcome::Held => return Ok(()),
-            Outcome::Done(_) | Outcome::Bury { .. } => Settle::Done,
+            Outcome::Done(_) | Outcome::DeadLetter { .. } => Settle::Done,
             Outcome::Again { after, failed, history } => Settle::Retry {
                 due: if after.is_zero() { Due::Now } else { Due::After(*after) },
                 failed: *failed,
@@ -236,7 +238,7 @@ impl Broker {
         let settle =
             Op::Settle { group: lease.group, position: lease.position, token: lease.token, how };
         batch.op(settle, level);
-        let Outcome::Bury { cause, reason, failures, history, park } = outcome else {
+        let Outcome::DeadLetter { cause, reason, failures, history, park } = outcome else {
             return Ok(());
         };
         let read;
@@ -251,7 +253,7 @@ impl Broker {
                 &read
             }
         };
-        let burial = Burial {
+        let death = Death {
             cause: *cause,
             reason: reason.clone(),
             origin: source.origin(lease.group),
@@ -265,7 +267,7 @@ impl Broker {
             history: history.clone(),
         };
         let first = batch.len();
-        self.bury(source, Grave { message: open(record), burial }, batch).await?;
+        self.dead_letter(source, DeadMessage { message: open(record), death }, batch).await?;
         // What follows to the dead letters keeps the key parked, also where it was freed meanwhile.
         if *park || *cause == Cause::Parked {
             parking.park(&record.key, first..batch.len());
@@ -313,10 +315,10 @@ impl Broker {
                 }
                 Event::Said(Verdict::Reject { .. }) => add(&counters.rejected, 1),
                 Event::Expired => add(&counters.expired, 1),
-                Event::Overflowed | Event::Parked | Event::Unburied => {}
+                Event::Overflowed | Event::Parked | Event::DeadLetterWaiting => {}
             }
             match outcome {
-                Outcome::Bury { .. } => add(&counters.dead_lettered, 1),
+                Outcome::DeadLetter { .. } => add(&counters.dead_lettered, 1),
                 Outcome::Done(Gone::Dropped(cause)) if *cause != Cause::Expired => {
                     add(&counters.dropped, 1);
                 }
@@ -324,11 +326,11 @@ impl Broker {
             }
         }
         add(&counters.accepted, accepted);
-        let mut unburied = source.unburied().lock();
-        if unburied.len() > 0 {
+        let mut dead_letters_waiting = source.dead_letters_waiting().lock();
+        if dead_letters_waiting.len() > 0 {
             for (settlement, outcome) in settlements.iter().zip(outcomes) {
                 if !matches!(outcome, Outcome::Held) {
-                    unburied.forget(settlement.lease.group, settlement.lease.position);
+                    dead_letters_waiting.forget(settlement.lease.group, settlement.lease.position);
                 }
             }
         }
@@ -380,7 +382,7 @@ fn which(these: &[bool]) -> Vec<usize> {
 /// Lets a message wait whose dead letter was refused.
 fn hold(outcomes: &mut [Outcome], index: usize, held: &mut Vec<(usize, Outcome)>) {
     if let Some(outcome) = outcomes.get_mut(index)
-        && matches!(outcome, Outcome::Bury { .. })
+        && matches!(outcome, Outcome::DeadLetter { .. })
     {
         held.push((index, std::mem::replace(outcome, Outcome::Held)));
     }

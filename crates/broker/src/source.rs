@@ -15,13 +15,13 @@ use weft_ledger::{Durability, GroupId, LogId};
 
 use crate::{
     counters::{Counters, Counts},
+    dead_letters_waiting::DeadLettersWaiting,
     filter::Filter,
-    message::Origin,
+    message::DeadLetterSource,
     name::{Key, Pattern, SubscriptionKey},
     options::{QueueOptions, SubscriptionOptions, TopicOptions},
     parked::Parked,
     settle::Policy,
-    unburied::Unburied,
 };
 
 /// Whether somebody uses a thing, and when somebody last did.
@@ -85,7 +85,7 @@ pub struct Queue {
     /// The keys of which a message has died, if the queue parks them.
     pub(crate) parked: Mutex<Parked>,
     /// Messages whose dead letters wait for room.
-    pub(crate) unburied: Mutex<Unburied>,
+    pub(crate) dead_letters_waiting: Mutex<DeadLettersWaiting>,
     /// Held while the oldest messages of a full queue are given up.
     pub(crate) trimming: parking_lot::Mutex<crate::trim::Running>,
 }
@@ -249,7 +249,7 @@ pub struct Subscription {
     pub(crate) usage: Usage,
     pub(crate) parked: Mutex<Parked>,
     /// Messages whose dead letters wait for room.
-    pub(crate) unburied: Mutex<Unburied>,
+    pub(crate) dead_letters_waiting: Mutex<DeadLettersWaiting>,
 }
 
 /// The options of a subscription, and what follows from them.
@@ -335,10 +335,10 @@ impl Source {
         }
     }
 
-    pub(crate) fn unburied(&self) -> &Mutex<Unburied> {
+    pub(crate) fn dead_letters_waiting(&self) -> &Mutex<DeadLettersWaiting> {
         match self {
-            Self::Queue(queue) => &queue.unburied,
-            Self::Subscription(subscription) => &subscription.unburied,
+            Self::Queue(queue) => &queue.dead_letters_waiting,
+            Self::Subscription(subscription) => &subscription.dead_letters_waiting,
         }
     }
 
@@ -369,14 +369,14 @@ impl Source {
         }
     }
 
-    pub(crate) fn origin(&self, group: GroupId) -> Origin {
+    pub(crate) fn origin(&self, group: GroupId) -> DeadLetterSource {
         match self {
-            Self::Queue(queue) => Origin::Queue(queue.key.clone()),
+            Self::Queue(queue) => DeadLetterSource::Queue(queue.key.clone()),
             Self::Subscription(subscription) => {
                 let on = self
                     .topic(group)
                     .map_or_else(|| subscription.key.topic.clone(), |topic| topic.key.clone());
-                Origin::Subscription(subscription.key.clone(), on)
+                DeadLetterSource::Subscription(subscription.key.clone(), on)
             }
         }
     }

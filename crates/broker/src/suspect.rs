@@ -157,7 +157,7 @@ impl Broker {
     ///
     /// What cannot be taken back makes the next life think of a crash, which is the safe side.
     pub fn close(&self) {
-        self.store_unburied();
+        self.store_dead_letters_waiting();
         let (taken, before) = {
             let mut state = self.inner().suspects.state.lock();
             (std::mem::take(&mut state.taken), state.before.clone())

@@ -2,7 +2,7 @@
 //!
 //! What was published counts once it is seen, and what was given back or has waited for its retry counts
 //! again. So a queue that may come to hold too much is noted when that begins, and stays noted until all
-//! is seen and it holds what it may. Whoever publishes waits for that with the publish; the keeper sees to
+//! is seen and it holds what it may. Whoever publishes waits for that with the publish; maintenance sees to
 //! the rest.
 
 use std::{
@@ -21,7 +21,7 @@ use weft_ledger::{Ask, ConsumerId, Due, Durability, Seen, until_seen};
 use crate::{
     broker::Broker,
     consume::lease_of,
-    keeper::{AT_ONCE, gone_is_fine},
+    maintenance::{AT_ONCE, gone_is_fine},
     publish::drops,
     settle::Event,
     settlement::Settlement,
@@ -82,12 +82,12 @@ impl Broker {
             return;
         }
         let weak = Arc::downgrade(queue);
-        let mut chores = self.inner().chores.lock();
-        match chores.full.iter_mut().find(|full| full.is(&weak)) {
+        let mut maintenance = self.inner().maintenance.lock();
+        match maintenance.full.iter_mut().find(|full| full.is(&weak)) {
             Some(full) => full.seen = full.seen.and(seen),
-            None => chores.full.push(Full { queue: weak, seen }),
+            None => maintenance.full.push(Full { queue: weak, seen }),
         }
-        drop(chores);
+        drop(maintenance);
         self.inner().stir.notify_one();
     }
 
@@ -125,7 +125,7 @@ impl Broker {
     /// # Errors
     /// The first error; the other queues are trimmed all the same.
     pub(crate) async fn trim_full(&self) -> Result<()> {
-        let full = self.inner().chores.lock().full.clone();
+        let full = self.inner().maintenance.lock().full.clone();
         let mut done = Ok(());
         for Full { queue: weak, seen } in full {
             // Before it is looked at: what becomes visible behind the look is still to be looked at.
@@ -145,8 +145,8 @@ impl Broker {
                 },
             };
             if finished {
-                let mut chores = self.inner().chores.lock();
-                chores.full.retain(|full| !full.is(&weak) || full.seen != seen);
+                let mut maintenance = self.inner().maintenance.lock();
+                maintenance.full.retain(|full| !full.is(&weak) || full.seen != seen);
             }
         }
         done
@@ -154,7 +154,7 @@ impl Broker {
 
     /// Waits until more is seen of a queue that may be full.
     pub(crate) async fn fuller(&self) {
-        let full = self.inner().chores.lock().full.clone();
+        let full = self.inner().maintenance.lock().full.clone();
         let next = full.into_iter().map(|full| full.seen).find(|seen| !self.is_seen(*seen));
         match next {
             // A store that is poisoned lets nothing more be seen.

@@ -34,7 +34,7 @@ ids! {
 pub struct ConsumerId(pub u64);
 
 impl ConsumerId {
-    /// The store's keeper: it never joins, and leases past pause and single-active.
+    /// The store's owner: it never joins, and leases past pause and single-active.
     pub const SYSTEM: Self = Self(0);
 }
 

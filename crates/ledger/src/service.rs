@@ -6,7 +6,7 @@
 
 mod damage;
 mod files;
-mod keeper;
+mod maintenance;
 mod readers;
 mod syncer;
 mod watchdog;
@@ -41,7 +41,7 @@ use watchdog::Pulses;
 
 /// How long after the last sync it is proven by a marker.
 const IDLE: Duration = Duration::from_millis(20);
-/// How often the keeper looks whether there is something to do when nobody tells it.
+/// How often maintenance looks whether there is something to do when nobody tells it.
 const KEEP: Duration = Duration::from_millis(250);
 /// How long a thread sleeps that waits for nothing but being told.
 const LONG: Duration = Duration::from_secs(3600);
@@ -176,7 +176,7 @@ impl Service {
             Ok(())
         };
         spawn("ledger-sync", Self::run_syncer)?;
-        spawn("ledger-keep", Self::run_keeper)?;
+        spawn("ledger-keep", Self::run_maintenance)?;
         spawn("ledger-watch", Self::run_watchdog)?;
         for _ in 0..READERS {
             spawn("ledger-read", |service| service.readers.run())?;
@@ -252,7 +252,7 @@ impl Service {
             did = true;
         }
         did |= self.idle_step();
-        did |= self.keep_step();
+        did |= self.maintenance_step();
         did
     }
 

@@ -460,7 +460,7 @@ pub trait Store: Send + Sync {
     /// for its time.
     fn next_due(&self) -> Option<Tick>;
     /// Ready once [`Store::next_due`] has become earlier than it was when it was last asked; wakes the
-    /// task otherwise. For one task: the keeper of the namespace.
+    /// task otherwise. For one task: the one that serves the namespace.
     fn poll_due(&self, context: &mut Context<'_>) -> Poll<()>;
     /// Does what is due: retries and delayed records become ready, and leases that ran out and records
     /// that expired are handed out, as fresh leases of [`ConsumerId::SYSTEM`] with

@@ -12,7 +12,7 @@ use std::{
 use weft_kernel::Tick;
 use weft_wire::{Known, RequestHead};
 
-use crate::{alarm::Alarm, body::Body, clock};
+use crate::{body::Body, clock, timer::TaskTimer};
 
 /// Most interim responses before a final one; more is a fault of the service.
 pub(crate) const INTERIM_MAX: u32 = 16;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Whether a body waits for the service to want it.
 pub(crate) enum Waits {
     No,
-    Until(Tick, Alarm),
+    Until(Tick, TaskTimer),
 }
 
 impl Waits {
@@ -31,7 +31,7 @@ impl Waits {
         if is_empty || !head.fields.has(Known::Expect) {
             return Self::No;
         }
-        Self::Until(clock::now().plus(PATIENCE), Alarm::default())
+        Self::Until(clock::now().plus(PATIENCE), TaskTimer::default())
     }
 
     pub(crate) const fn is_waiting(&self) -> bool {
@@ -40,9 +40,9 @@ impl Waits {
 
     /// Ready when the body may go.
     pub(crate) fn poll(&mut self, body: &mut Body, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Until(until, alarm) = self {
+        if let Self::Until(until, timer) = self {
             if body.poll_begun(cx).is_pending() {
-                std::task::ready!(alarm.poll(cx, *until));
+                std::task::ready!(timer.poll(cx, *until));
             }
             *self = Self::No;
         }

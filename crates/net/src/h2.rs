@@ -32,7 +32,7 @@ use self::{
     fields::from_header_map,
     screen::{Fault, Heads},
 };
-use crate::{alarm::Alarm, body::Frame, clock, message::Inform};
+use crate::{body::Frame, clock, message::InterimSender, timer::TaskTimer};
 
 /// A body that arrives on an HTTP/2 stream.
 pub struct Incoming {
@@ -69,9 +69,9 @@ enum From {
     Client {
         /// Longest silence.
         idle: Duration,
-        silence: Option<(Tick, Alarm)>,
+        silence: Option<(Tick, TaskTimer)>,
         /// Tells the client to go on, if it waits for that.
-        owes_continue: Option<Inform>,
+        owes_continue: Option<InterimSender>,
         /// How many streams of the connection were cut.
         cut: Cut,
     },
@@ -107,9 +107,9 @@ impl Incoming {
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         if let From::Client { owes_continue, .. } = &mut self.from
-            && let Some(inform) = owes_continue.take()
+            && let Some(interim_sender) = owes_continue.take()
         {
-            inform.go_on();
+            interim_sender.go_on();
         }
         if let Some(ahead) = &mut self.ahead {
             if let Some(piece) = ahead.pieces.pop_front() {
@@ -222,11 +222,11 @@ impl Incoming {
     /// Waits on, but not for ever.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         let From::Client { idle, silence, .. } = &mut self.from else { return Poll::Pending };
-        let (limit, alarm) = silence.get_or_insert_with(|| (Tick::NEVER, Alarm::default()));
+        let (limit, timer) = silence.get_or_insert_with(|| (Tick::NEVER, TaskTimer::default()));
         if *limit == Tick::NEVER {
             *limit = clock::now().plus(*idle);
         }
-        alarm
+        timer
             .poll(cx, *limit)
             .map(|()| Some(Err(Error::new(Reason::BodyTimeout, "the body stopped arriving"))))
     }

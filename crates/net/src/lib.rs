@@ -8,13 +8,12 @@
 //! [`connect`](mod@connect) (how one comes to be), [`relay`] (bytes both ways), [`tasks`] and
 //! [`worker`] (who runs it), [`message`] and [`body`] (a request and its response), [`h1`] and [`h2`]
 //! (how they are spoken), [`pool`] (connections to services), [`mod@clock`] and
-//! [`alarm`] (the time, and a timer that is armed rarely), [`handover`] (how the next process takes over),
+//! [`timer`] (a timer that is armed rarely), [`handover`] (how the next process takes over),
 //! [`client`] (requests of our own: checks, callbacks, exports, tools).
 
 pub mod accept;
 pub mod address;
 mod age;
-pub mod alarm;
 pub mod body;
 pub mod client;
 pub mod clock;
@@ -31,6 +30,7 @@ pub mod message;
 pub mod pool;
 pub mod relay;
 pub mod tasks;
+pub mod timer;
 pub mod worker;
 
 pub use address::Address;

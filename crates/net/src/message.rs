@@ -9,11 +9,11 @@ use weft_wire::{Fields, RequestHead, ResponseHead};
 
 use crate::{
     address::Address,
-    alarm::Alarm,
     body::Body,
     h1, h2 as http2,
     io::{Io, TlsInfo},
     relay::Relayed,
+    timer::TaskTimer,
 };
 
 /// Who is on the other end of a connection.
@@ -36,9 +36,9 @@ pub struct Request {
     /// Who sent it.
     pub peer: Rc<Peer>,
     /// The timer of the task that handles it.
-    pub alarm: Alarm,
+    pub timer: TaskTimer,
     /// Takes interim responses (1xx) to the client.
-    pub inform: Inform,
+    pub interim_sender: InterimSender,
 }
 
 /// The answer.
@@ -113,7 +113,7 @@ impl Drop for OnEnd {
 
 /// Takes interim responses to a client that can read them.
 #[derive(Clone, Default)]
-pub struct Inform(To);
+pub struct InterimSender(To);
 
 #[derive(Clone, Default)]
 enum To {
@@ -123,7 +123,7 @@ enum To {
     H2(Weak<RefCell<SendResponse<Bytes>>>),
 }
 
-impl Inform {
+impl InterimSender {
     pub(crate) fn h1(connection: &Rc<RefCell<h1::server::Shared>>) -> Self {
         Self(To::H1(Rc::downgrade(connection)))
     }
@@ -138,12 +138,12 @@ impl Inform {
             To::Nobody => {}
             To::H1(connection) => {
                 if let Some(connection) = connection.upgrade() {
-                    connection.borrow_mut().inform(head);
+                    connection.borrow_mut().send_interim(head);
                 }
             }
             To::H2(stream) => {
                 if let Some(stream) = stream.upgrade() {
-                    http2::server::inform(&mut stream.borrow_mut(), head);
+                    http2::server::send_interim(&mut stream.borrow_mut(), head);
                 }
             }
         }

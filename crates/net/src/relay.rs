@@ -27,7 +27,7 @@ use tokio::{
 use weft_kernel::Tick;
 
 use self::half::Half;
-use crate::{Io, Rewound, Socket, Stop, alarm::Alarm, clock, h2::Duplex, tasks::Reached};
+use crate::{Io, Rewound, Socket, Stop, clock, h2::Duplex, tasks::Reached, timer::TaskTimer};
 
 /// How long a relay of which one direction has failed waits for the other to move.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ where
         idle,
         moved: clock::now(),
         failed: false,
-        alarm: Alarm::default(),
+        timer: TaskTimer::default(),
         closed: stop.closed(),
     };
     let end = std::future::poll_fn(|cx| relay.poll(cx)).await;
@@ -133,7 +133,7 @@ struct Relay<'a, C, U> {
     moved: Tick,
     /// One of the two takes nothing more.
     failed: bool,
-    alarm: Alarm,
+    timer: TaskTimer,
     closed: Reached,
 }
 
@@ -166,7 +166,7 @@ where
         if self.up.bytes + self.down.bytes != before {
             self.moved = clock::now();
         }
-        std::task::ready!(self.alarm.poll(cx, self.moved.plus(self.idle)));
+        std::task::ready!(self.timer.poll(cx, self.moved.plus(self.idle)));
         Poll::Ready(self.refusal().unwrap_or(End::Idle))
     }
 

@@ -12,12 +12,12 @@ use std::{
 use weft_discovery::{Endpoint, InFlight, Outcome};
 use weft_kernel::{Deadline, Error, Reason, Retry, Tick};
 use weft_net::{
-    alarm::Alarm,
     body::Body,
     clock,
     h1::client::{Settings, Then, send},
-    message::Inform,
+    message::InterimSender,
     pool::{Home, Lent, Wanted},
+    timer::TaskTimer,
 };
 use weft_resilience::retry::{self, Failure, Kind};
 use weft_telemetry::metrics::{Count, Method as MethodClass, Sample};
@@ -35,8 +35,8 @@ use crate::{
 pub(crate) struct Try<'a> {
     pub(crate) local: &'a Local,
     pub(crate) upstream: &'a Arc<Upstream>,
-    pub(crate) alarm: &'a Alarm,
-    pub(crate) inform: &'a Inform,
+    pub(crate) timer: &'a TaskTimer,
+    pub(crate) interim_sender: &'a InterimSender,
     pub(crate) wanted: Wanted,
     pub(crate) is_grpc: bool,
     pub(crate) idempotent: bool,
@@ -113,7 +113,7 @@ impl Try<'_> {
                     return Poll::Ready(result);
                 }
                 let limit = self.times.limit(began, &mut pace);
-                std::task::ready!(self.alarm.poll(cx, limit.at));
+                std::task::ready!(self.timer.poll(cx, limit.at));
                 Poll::Ready(Err(self.too_late(limit, &place)))
             })
             .await
@@ -238,7 +238,7 @@ impl Try<'_> {
                 Lent::H1 { connection, home } => {
                     let home = if self.upstream.tells_client() { Home::nowhere() } else { home };
                     let settings = Settings { head: self.upstream.pool.head };
-                    match send(connection, head, body, settings, self.inform, home).await {
+                    match send(connection, head, body, settings, self.interim_sender, home).await {
                         Ok(answer) => return Ok((answer.head, answer.then)),
                         Err(failed) => match failed.body {
                             Some(unused) if failed.stale && self.idempotent && !fresh => {
@@ -251,7 +251,7 @@ impl Try<'_> {
                     }
                 }
                 Lent::H2 { mut connection, stream } => {
-                    return match connection.send(head, body, self.inform, stream).await {
+                    return match connection.send(head, body, self.interim_sender, stream).await {
                         Ok((head, body)) => Ok((head, Then::Body(body))),
                         Err(failed) => Err(miss(failed.error, None)),
                     };

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{Deadline, Error, Reason, Result, Side};
 use weft_net::{
-    alarm::Alarm,
     body::{Body, Frame, Source},
+    timer::TaskTimer,
 };
 use weft_wire::{Fields, Known, Length, grpc, h1};
 
@@ -288,12 +288,12 @@ impl<F: FnOnce(Bytes) + 'static> Source for Copied<F> {
 pub(crate) struct Timed {
     body: Body,
     deadline: Deadline,
-    alarm: Alarm,
+    timer: TaskTimer,
 }
 
 impl Timed {
     pub(crate) fn new(body: Body, deadline: Deadline) -> Self {
-        Self { body, deadline, alarm: Alarm::default() }
+        Self { body, deadline, timer: TaskTimer::default() }
     }
 }
 
@@ -302,7 +302,7 @@ impl Source for Timed {
         if let Poll::Ready(frame) = self.body.poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        self.alarm.poll(cx, self.deadline.tick()).map(|()| {
+        self.timer.poll(cx, self.deadline.tick()).map(|()| {
             self.body = Body::Empty;
             Some(Err(Error::new(Reason::RequestTimeout, "the deadline passed within the response")))
         })

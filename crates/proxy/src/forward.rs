@@ -9,12 +9,12 @@ use std::{sync::Arc, time::Duration};
 use weft_discovery::{Endpoint, Pick};
 use weft_kernel::{Deadline, Error, Reason, Result, Retry, Tick};
 use weft_net::{
-    alarm::Alarm,
     body::Body,
     clock,
     h1::client::Then,
-    message::{Inform, Tunnel},
+    message::{InterimSender, Tunnel},
     pool::Wanted,
+    timer::TaskTimer,
 };
 use weft_resilience::{
     adaptive, breaker, bulkhead,
@@ -41,8 +41,8 @@ use crate::{
 pub(crate) struct Forward<'a> {
     pub(crate) route: &'a Arc<Route>,
     pub(crate) upstream: Arc<Upstream>,
-    pub(crate) alarm: &'a Alarm,
-    pub(crate) inform: &'a Inform,
+    pub(crate) timer: &'a TaskTimer,
+    pub(crate) interim_sender: &'a InterimSender,
 }
 
 impl Forward<'_> {
@@ -228,8 +228,8 @@ impl Forward<'_> {
             let attempt = Try {
                 local: &local,
                 upstream: &self.upstream,
-                alarm: self.alarm,
-                inform: self.inform,
+                timer: self.timer,
+                interim_sender: self.interim_sender,
                 wanted: self.upstream.wanted(is_grpc, upgrades),
                 is_grpc,
                 idempotent,
@@ -334,7 +334,7 @@ impl Forward<'_> {
             self.upstream.meter.count(local.index, Count::Retry);
             tried.push(endpoint.id());
             if !after.is_zero() {
-                self.alarm.until(now.plus(after)).await;
+                self.timer.until(now.plus(after)).await;
                 now = clock::now();
             }
         }

@@ -8,10 +8,10 @@ use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use weft_kernel::{Deadline, Error, Name, Reason, Result};
 use weft_net::{
-    alarm::Alarm,
     body::Body,
     clock,
-    message::{Handler, Inform, Peer, Request, Response},
+    message::{Handler, InterimSender, Peer, Request, Response},
+    timer::TaskTimer,
 };
 use weft_telemetry::access;
 use weft_wire::{Known, Method, Version, grpc};
@@ -24,7 +24,7 @@ use crate::{
     grpc_web,
     handler::{Call, LocalTarget},
     hash,
-    local::{Local, View, Window},
+    local::{Local, View, ViewCache},
     plan,
     policy::{self, OutgoingContext},
     prepare,
@@ -39,7 +39,7 @@ use crate::{
 /// Answers the requests of one connection.
 pub struct Front {
     local: Rc<Local>,
-    window: Window,
+    views: ViewCache,
     /// What services are told of the client's certificate, once one is to be told.
     certificate: OnceCell<Option<Rc<str>>>,
 }
@@ -47,7 +47,7 @@ pub struct Front {
 impl Front {
     /// The front of a listener to one connection.
     pub const fn new(local: Rc<Local>, listener: Name) -> Self {
-        Self { local, window: Window::new(listener), certificate: OnceCell::new() }
+        Self { local, views: ViewCache::new(listener), certificate: OnceCell::new() }
     }
 
     /// Refuses what there is no exchange for, and tells of it all the same.
@@ -56,7 +56,7 @@ impl Front {
         let response = answer::refuse(reason, detail, request_id.as_str());
         let tls = peer.tls.as_deref();
         let entry = access::Entry {
-            listener: self.window.name().as_str(),
+            listener: self.views.name().as_str(),
             status: response.head.status,
             reason: Some(reason),
             detail,
@@ -73,8 +73,8 @@ impl Front {
 
 impl Handler for Front {
     async fn call(&self, request: Request) -> Response {
-        let Request { head, body, peer, alarm, inform } = request;
-        let Some(view) = self.window.look(&self.local) else {
+        let Request { head, body, peer, timer, interim_sender } = request;
+        let Some(view) = self.views.look(&self.local) else {
             return self.turn_away(&peer, Reason::Draining, "the listener is closing");
         };
         let now = clock::now();
@@ -88,7 +88,7 @@ impl Handler for Front {
         };
         received.certify(certificate);
         let connects = received.head.version == Version::Http2 && received.head.upgrade.is_some();
-        let mut answer = match lead(&mut exchange, body, &alarm, &inform).await {
+        let mut answer = match lead(&mut exchange, body, &timer, &interim_sender).await {
             Ok(answer) => answer,
             Err(error) => answer::problem(&mut exchange, &error, None),
         };
@@ -102,7 +102,7 @@ impl Handler for Front {
     }
 
     fn refuse(&self, peer: &Rc<Peer>, reason: Reason, detail: &str) -> Response {
-        if let Some(view) = self.window.look(&self.local) {
+        if let Some(view) = self.views.look(&self.local) {
             view.listener.meter.protocol_error(self.local.index);
         }
         tracing::debug!(reason = reason.word(), detail, "request refused");
@@ -114,8 +114,8 @@ impl Handler for Front {
 async fn lead(
     exchange: &mut Exchange,
     body: Body,
-    alarm: &Alarm,
-    inform: &Inform,
+    timer: &TaskTimer,
+    interim_sender: &InterimSender,
 ) -> Result<Answer> {
     let index = exchange.local.index;
     let mut captures = Captures::default();
@@ -134,7 +134,7 @@ async fn lead(
             return Ok(answer::problem(exchange, &error, allow.as_deref()));
         }
     };
-    follow(exchange, Walk { route, found, captures: &captures }, body, alarm, inform).await
+    follow(exchange, Walk { route, found, captures: &captures }, body, timer, interim_sender).await
 }
 
 /// A route, and how a request came to it.
@@ -149,14 +149,14 @@ pub(crate) async fn follow(
     exchange: &mut Exchange,
     walk: Walk<'_>,
     body: Body,
-    alarm: &Alarm,
-    inform: &Inform,
+    timer: &TaskTimer,
+    interim_sender: &InterimSender,
 ) -> Result<Answer> {
     let Walk { route, found, captures } = walk;
     let mut body = enter(exchange, &route, body);
     let policies = route.policies.of(&body);
     if !policies.is_empty()
-        && let Some(answer) = policy::requests(policies, &route, exchange, &mut body, alarm).await?
+        && let Some(answer) = policy::requests(policies, &route, exchange, &mut body, timer).await?
     {
         return Ok(answer);
     }
@@ -178,11 +178,11 @@ pub(crate) async fn follow(
             let upstream = split.choose(&mut exchange.local.rng.borrow_mut()).cloned();
             let upstream = upstream
                 .ok_or_else(|| Error::new(Reason::Misconfigured, "the route leads nowhere"))?;
-            let way = Way { route: &route, found, captures, alarm, inform };
+            let way = Way { route: &route, found, captures, timer, interim_sender };
             way.to(exchange, upstream, body).await
         }
         // In a box: it is rarely taken, and shall not make every request's future larger.
-        Target::Local(target) => Box::pin(to_local(exchange, &route, &**target, body, alarm)).await,
+        Target::Local(target) => Box::pin(to_local(exchange, &route, &**target, body, timer)).await,
     }
 }
 
@@ -201,7 +201,7 @@ async fn to_local(
     route: &Arc<Route>,
     target: &dyn LocalTarget,
     body: Body,
-    alarm: &Alarm,
+    timer: &TaskTimer,
 ) -> Result<Answer> {
     let local = exchange.local.clone();
     // What is told of the request is told as it came.
@@ -222,7 +222,7 @@ async fn to_local(
         // Extended CONNECT asks for a WebSocket and for nothing else.
         return Err(no_socket());
     }
-    let call = Call::of(&exchange.received, head, route, body, alarm);
+    let call = Call::of(&exchange.received, head, route, body, timer);
     let mut answer = Answer::from(target.call(&local, call).await?);
     // What names another protocol is Weft's own word to its client, and not that of a service.
     let protocol = answer.head.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
@@ -297,8 +297,8 @@ struct Way<'a> {
     route: &'a Arc<Route>,
     found: Found,
     captures: &'a Captures,
-    alarm: &'a Alarm,
-    inform: &'a Inform,
+    timer: &'a TaskTimer,
+    interim_sender: &'a InterimSender,
 }
 
 impl Way<'_> {
@@ -315,7 +315,8 @@ impl Way<'_> {
             None => body,
         };
         self.ask(exchange, &upstream, web, Some(&mut body))?;
-        let forward = Forward { route, upstream, alarm: self.alarm, inform: self.inform };
+        let forward =
+            Forward { route, upstream, timer: self.timer, interim_sender: self.interim_sender };
         // In a box: the futures around it are moved many times, and shall be small.
         let result = Box::pin(forward.run(exchange, body)).await;
         let mut answer = self.or_fallback(exchange, web, result).await?;
@@ -432,8 +433,8 @@ impl Way<'_> {
                 let forward = Forward {
                     route: self.route,
                     upstream: upstream.clone(),
-                    alarm: self.alarm,
-                    inform: self.inform,
+                    timer: self.timer,
+                    interim_sender: self.interim_sender,
                 };
                 Box::pin(forward.run(exchange, Body::Empty)).await
             }

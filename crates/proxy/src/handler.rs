@@ -10,9 +10,9 @@ use std::{collections::HashMap, future::Future, net::IpAddr, pin::Pin, rc::Rc, s
 use weft_kernel::{Name, Result};
 use weft_net::{
     Io, Stop,
-    alarm::Alarm,
     body::Body,
     message::{Peer, Tunnel},
+    timer::TaskTimer,
 };
 use weft_wire::{RequestHead, ResponseHead};
 
@@ -44,7 +44,7 @@ pub struct Call {
     /// The id by which it is found in every log.
     pub request_id: String,
     /// The timer of the task that handles it.
-    pub alarm: Alarm,
+    pub timer: TaskTimer,
 }
 
 impl Call {
@@ -54,7 +54,7 @@ impl Call {
         head: RequestHead,
         route: &Route,
         body: Body,
-        alarm: &Alarm,
+        timer: &TaskTimer,
     ) -> Self {
         Self {
             route: route.name.clone(),
@@ -64,7 +64,7 @@ impl Call {
             secure: received.secure,
             traceparent: received.trace.traceparent(),
             request_id: received.request_id.as_str().to_owned(),
-            alarm: alarm.clone(),
+            timer: timer.clone(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The internal client: requests along the routes of this node, from any task on any thread.
 //!
-//! A request is handed to a worker, whose [`Origin`] leads it along its route with all policies, as if a
+//! A request is handed to a worker, whose [`WorkerClient`] leads it along its route with all policies, as if a
 //! client had sent it; the workers take turns. What is under way at once is bounded in number and in
-//! bytes, and whoever drops the future gives the request up. On a worker's own thread an [`Origin`] does
+//! bytes, and whoever drops the future gives the request up. On a worker's own thread a [`WorkerClient`] does
 //! the same without the way across.
 
 use std::{
@@ -26,7 +26,7 @@ use weft_wire::RequestHead;
 
 use crate::{
     local::Local,
-    origin::{Answered, Origin, Reading, gone},
+    worker_client::{Answered, Reading, WorkerClient, gone},
 };
 
 /// How long a request waits at most until it may begin, if it has no time of its own.
@@ -96,7 +96,7 @@ impl InternalClient {
     /// Has a worker carry out its share, until it drains. To be called once by each worker, on its own
     /// runtime.
     pub fn serve(&self, local: &Rc<Local>) -> Result<()> {
-        let origin = Rc::new(Origin::new(local.clone())?);
+        let client = Rc::new(WorkerClient::new(local.clone())?);
         // As many as may be under way, so that there is always room.
         let (to, mut jobs) = mpsc::channel(self.0.options.in_flight_max.max(1));
         self.workers().push(to);
@@ -110,14 +110,14 @@ impl InternalClient {
                     job = jobs.recv() => job,
                 };
                 let Some(job) = job else { return };
-                tasks.spawn_local(carry_out(origin.clone(), job));
+                tasks.spawn_local(carry_out(client.clone(), job));
             }
         });
         Ok(())
     }
 
     /// Sends a request by a route, and reads the answer within bounds, which count from now on. As
-    /// [`Origin::send`] says, not reaching a service is an answer too, with a
+    /// [`WorkerClient::send`] says, not reaching a service is an answer too, with a
     /// [`reason`](Answered::reason). Cancelled when it is dropped.
     ///
     /// # Errors
@@ -180,12 +180,12 @@ impl InternalClient {
     }
 }
 
-async fn carry_out(origin: Rc<Origin>, job: Job) {
+async fn carry_out(client: Rc<WorkerClient>, job: Job) {
     let Job { route, head, body, reading, mut answer, _permits } = job;
     let sent = tokio::select! {
         biased;
         () = answer.closed() => return,
-        sent = origin.send(&route, head, body, reading) => sent,
+        sent = client.send(&route, head, body, reading) => sent,
     };
     // Nobody listens if the future was dropped just now.
     let _ = answer.send(sent);

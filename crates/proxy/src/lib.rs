@@ -9,7 +9,7 @@
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`policy`], [`upstream`]; then the way
 //! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
-//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`], [`origin`] and
+//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`], [`worker_client`] and
 //! [`internal`] are where it meets the rest of the node: requests that end and that begin inside Weft.
 
 mod answer;
@@ -26,7 +26,6 @@ pub mod hash;
 pub mod internal;
 pub mod listener;
 pub mod local;
-pub mod origin;
 mod outgoing;
 pub mod plan;
 pub mod policy;
@@ -43,14 +42,15 @@ pub mod snapshot;
 mod tunnel;
 mod upload;
 pub mod upstream;
+pub mod worker_client;
 
 pub use front::Front;
 pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, TargetMaker};
 pub use internal::InternalClient;
 pub use local::{Local, Means, Observers};
-pub use origin::{Answered, BodyEnd, Origin, Reading};
 pub use policy::{
     Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage,
 };
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};
+pub use worker_client::{Answered, BodyEnd, Reading, WorkerClient};

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use weft_kernel::{Name, Rng};
-use weft_net::{Connect, Network, Stop, Tasks, alarm::Alarm, clock, pool::Pool};
+use weft_net::{Connect, Network, Stop, Tasks, clock, pool::Pool, timer::TaskTimer};
 use weft_telemetry::{access, span};
 
 use crate::{Snapshot, listener::Listener};
@@ -105,11 +105,11 @@ impl Local {
 fn sweep(pool: &Rc<Pool>, views: &Rc<Views>, stop: &Stop, tasks: &Tasks) {
     let (pool, views, stop) = (pool.clone(), views.clone(), stop.clone());
     tasks.spawn_local(async move {
-        let alarm = Alarm::default();
+        let timer = TaskTimer::default();
         let mut draining = std::pin::pin!(stop.draining());
         loop {
             let next = clock::now().plus(SWEEP);
-            if alarm.within(next, draining.as_mut()).await.is_ok() {
+            if timer.within(next, draining.as_mut()).await.is_ok() {
                 return;
             }
             pool.sweep();
@@ -156,12 +156,12 @@ impl Views {
 }
 
 /// The view of one listener for as long as the snapshot stays, so that a request only compares numbers.
-pub(crate) struct Window {
+pub(crate) struct ViewCache {
     name: Name,
     view: RefCell<Weak<View>>,
 }
 
-impl Window {
+impl ViewCache {
     pub(crate) const fn new(name: Name) -> Self {
         Self { name, view: RefCell::new(Weak::new()) }
     }

@@ -19,7 +19,7 @@ mod mirror;
 use std::{any::Any, borrow::Cow, sync::Arc};
 
 use weft_kernel::{Error, Result};
-use weft_net::{alarm::Alarm, body::Body};
+use weft_net::{body::Body, timer::TaskTimer};
 
 pub use self::context::{OutgoingContext, RequestContext, ResponseContext};
 pub(crate) use self::{
@@ -127,7 +127,7 @@ pub trait Policy: Send + Sync {
         Flow::Next
     }
 
-    /// Whether it has requests carried out by [`Origin`](crate::Origin) on the routes it stands on.
+    /// Whether it has requests carried out by [`WorkerClient`](crate::WorkerClient) on the routes it stands on.
     fn begins_requests(&self) -> bool {
         false
     }
@@ -192,11 +192,11 @@ pub(crate) async fn requests(
     route: &Route,
     exchange: &mut Exchange,
     body: &mut Body,
-    alarm: &Alarm,
+    timer: &TaskTimer,
 ) -> Result<Option<Answer>> {
     for policy in policies {
         let (exchange, body) = (&mut *exchange, &mut *body);
-        let mut cx = RequestContext { exchange, route, body, alarm };
+        let mut cx = RequestContext { exchange, route, body, timer };
         let reply = match policy.request(&mut cx) {
             Flow::Next => continue,
             Flow::Answer(reply) => Some(*reply),

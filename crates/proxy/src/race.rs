@@ -92,7 +92,7 @@ impl Race<'_> {
                     return Poll::Ready(Some(result));
                 }
                 match next {
-                    Some(at) => self.attempt.alarm.poll(cx, at).map(|()| None),
+                    Some(at) => self.attempt.timer.poll(cx, at).map(|()| None),
                     None => Poll::Pending,
                 }
             })

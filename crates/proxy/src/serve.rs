@@ -7,12 +7,11 @@ use ipnet::IpNet;
 use weft_discovery::{Endpoint, Outcome, Pick};
 use weft_kernel::{Error, HandshakeFault, Name, Reason, Result};
 use weft_net::{
-    Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept,
-    alarm::Alarm,
-    clock, descriptors, h1, h2,
+    Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept, clock, descriptors, h1, h2,
     message::Peer,
     pool::Wanted,
     relay::{self, Relayed},
+    timer::TaskTimer,
 };
 use weft_telemetry::{
     access,
@@ -238,9 +237,9 @@ async fn opens_with_header(stream: &mut Rewound<Socket>) -> Result<bool> {
         Ok(Parsed::Complete(..)) | Err(_) => Some(true),
     };
     let peeked = pin!(accept::peek(stream, proxy_protocol::BYTES_MAX, look));
-    let alarm = Alarm::default();
+    let timer = TaskTimer::default();
     let limit = clock::now().plus(accept::PROXY_HEADER_TIME);
-    match alarm.within(limit, peeked).await {
+    match timer.within(limit, peeked).await {
         Ok(Ok(found)) => Ok(found.unwrap_or(false)),
         Ok(Err(error)) => {
             Err(Error::new(Reason::CallerGone, "the connection broke before its first byte")

@@ -13,11 +13,11 @@ use weft_telemetry::metrics;
 use crate::{
     handler::Handlers,
     listener::Listener,
-    origin::LISTENER,
     plan::{self, Plan},
     route::Route,
     router::{CompileError, Table},
     upstream::Upstream,
+    worker_client::LISTENER,
 };
 
 /// A compiled plan.

@@ -13,9 +13,9 @@ use std::{
 
 use weft_kernel::{ByteSize, Deadline, Error, Reason, Result, Tick, format_duration};
 use weft_net::{
-    alarm::Alarm,
     body::{Body, Frame, Source},
     clock,
+    timer::TaskTimer,
 };
 use weft_wire::Length;
 
@@ -191,7 +191,7 @@ pub(crate) struct Limited {
     length: Length,
     bounds: Bounds,
     upload: Rc<Upload>,
-    alarm: Option<Alarm>,
+    timer: Option<TaskTimer>,
 }
 
 impl Limited {
@@ -203,7 +203,7 @@ impl Limited {
         }
         upload.stage.set(Stage::Moving);
         let upload = upload.clone();
-        Body::Source(Box::new(Self { body, length, bounds, upload, alarm: None }))
+        Body::Source(Box::new(Self { body, length, bounds, upload, timer: None }))
     }
 
     fn refuse(&mut self, error: Error) -> Poll<Option<Result<Frame>>> {
@@ -225,7 +225,7 @@ impl Source for Limited {
         let Poll::Ready(frame) = self.body.poll_frame(cx) else {
             self.upload.wait();
             let until = self.bounds.until.tick();
-            if until != Tick::NEVER && self.alarm.get_or_insert_default().poll(cx, until).is_ready()
+            if until != Tick::NEVER && self.timer.get_or_insert_default().poll(cx, until).is_ready()
             {
                 let span = format_duration(self.bounds.span);
                 let say = format!("the request body took longer than {span} to arrive");

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-use super::rig::Rig;
+use super::testbed::Testbed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const FRAME_MAX: u32 = 1 << 20;
@@ -26,33 +26,33 @@ pub(super) struct Connection {
 }
 
 /// A connection that is opened and closed in order or, every other time, cut.
-pub(super) fn connection(rig: &mut Rig) -> Result<()> {
-    let mut connection = rig.connect()?;
+pub(super) fn connection(testbed: &mut Testbed) -> Result<()> {
+    let mut connection = testbed.connect()?;
     connection.open_channel(1)?;
-    if rig.next().is_multiple_of(2) {
+    if testbed.next().is_multiple_of(2) {
         connection.call(0, (10, 50), &[0; 7], (10, 51))?;
     }
     Ok(())
 }
 
 /// A channel that is opened and closed.
-pub(super) fn channel(rig: &mut Rig) -> Result<()> {
-    let amqp = rig.amqp()?;
+pub(super) fn channel(testbed: &mut Testbed) -> Result<()> {
+    let amqp = testbed.amqp()?;
     amqp.open_channel(2)?;
     amqp.call(2, (20, 40), &[0; 7], (20, 41))
 }
 
 /// A durable queue that is declared and deleted.
-pub(super) fn queue(rig: &mut Rig) -> Result<()> {
-    let name = format!("soak-amqp-{}", rig.next());
-    let amqp = rig.amqp()?;
+pub(super) fn queue(testbed: &mut Testbed) -> Result<()> {
+    let name = format!("soak-amqp-{}", testbed.next());
+    let amqp = testbed.amqp()?;
     amqp.declare(&name, 0b10)?;
     amqp.call(1, (50, 40), &[&[0, 0], &*short(&name), &[0]].concat(), (50, 41))
 }
 
 /// A message that is published to an empty queue and got from there.
-pub(super) fn message(rig: &mut Rig) -> Result<()> {
-    let amqp = rig.amqp()?;
+pub(super) fn message(testbed: &mut Testbed) -> Result<()> {
+    let amqp = testbed.amqp()?;
     amqp.declare(PASSED, 0b10)?;
     let to = [&[0, 0], &*short(""), &*short(PASSED), &[0]].concat();
     amqp.send(METHOD, 1, &[&method(60, 40), &*to].concat())?;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{amqp, measure::Bound, messages, requests, rig::Rig};
+use super::{amqp, measure::Bound, messages, requests, testbed::Testbed};
 
 /// One kind of operation.
 pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Does it once, and leaves nothing of it behind that it was not asked to forget.
-    pub(super) run: fn(&mut Rig) -> Result<()>,
+    pub(super) run: fn(&mut Testbed) -> Result<()>,
     /// After it, all that is kept for a while is gone.
     pub(super) rest: Duration,
     pub(super) bound: Bound,
@@ -24,7 +24,7 @@ const SWEPT: Duration = Duration::from_secs(25);
 /// What an operation that leaves nothing may seem to: less than any record of it would take.
 const NOTHING: Bound = Bound { memory_bytes_max: 16.0, things_max: 0.001 };
 
-const fn kind(name: &'static str, run: fn(&mut Rig) -> Result<()>) -> Kind {
+const fn kind(name: &'static str, run: fn(&mut Testbed) -> Result<()>) -> Kind {
     Kind { name, run, rest: RESTED, bound: NOTHING }
 }
 
@@ -40,9 +40,9 @@ pub(super) const KINDS: &[Kind] = &[
     kind("HTTP/2 connection", requests::http2),
     kind("TCP connection", requests::tunnel),
     kind("reload", requests::reload),
-    kind("message, durability memory", |rig| messages::passes(rig, "memory")),
-    kind("message, durability os", |rig| messages::passes(rig, "os")),
-    kind("message, durability fsync", |rig| messages::passes(rig, "fsync")),
+    kind("message, durability memory", |testbed| messages::passes(testbed, "memory")),
+    kind("message, durability os", |testbed| messages::passes(testbed, "os")),
+    kind("message, durability fsync", |testbed| messages::passes(testbed, "fsync")),
     Kind { rest: SWEPT, ..kind("message, with an id", messages::passes_by_name) },
     kind("message, pushed", messages::pushed),
     kind("queue declared, deleted", messages::queue),

@@ -24,7 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("push", 5),
     ("amqp", 5),
     ("mqtt", 5),
-    ("messages", 5),
+    ("broker-http", 5),
     ("client", 5),
     ("weft", 6),
 ];

@@ -216,7 +216,7 @@ impl Session {
     }
 
     /// Waits until the dead letters of what was settled are seen.
-    pub(super) async fn until_buried(&mut self) -> weft_kernel::Result<()> {
+    pub(super) async fn until_dead_lettered(&mut self) -> weft_kernel::Result<()> {
         let seen = std::mem::take(&mut self.settling.seen);
         self.server.broker.until_seen(seen).await
     }

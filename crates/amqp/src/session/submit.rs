@@ -201,7 +201,7 @@ impl Session {
         for entry in one.targets.iter() {
             if entry.arguments.full == Full::RejectPublishDlx
                 && full.iter().any(|queue| Arc::ptr_eq(queue, &entry.queue))
-                && let Err(error) = self.bury(entry, one).await
+                && let Err(error) = self.dead_letter(entry, one).await
             {
                 tracing::debug!(error = %error, "a refused publish could not be dead-lettered");
             }
@@ -215,7 +215,7 @@ impl Session {
         }
     }
 
-    async fn bury(&self, entry: &Entry, one: &Pending) -> Result<(), Error> {
+    async fn dead_letter(&self, entry: &Entry, one: &Pending) -> Result<(), Error> {
         let broker = &self.server.broker;
         let dead = self.server.dead_letters(entry, &one.publish.message, "maxlen");
         loop {
@@ -263,7 +263,7 @@ impl Session {
             }
         }
         // What cannot be seen was not taken, and nobody is left to be told.
-        let _ = self.until_buried().await;
+        let _ = self.until_dead_lettered().await;
     }
 
     /// Waits until everything that was submitted is done and seen, and confirms it.
@@ -278,7 +278,7 @@ impl Session {
             }
             self.landed(flight);
         }
-        if let Err(error) = self.until_buried().await {
+        if let Err(error) = self.until_dead_lettered().await {
             Box::pin(self.end_connection(&Fault::from(error), (0, 0))).await;
         }
     }

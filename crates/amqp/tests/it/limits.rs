@@ -199,8 +199,8 @@ fn a_queue_that_refuses_counts_what_is_ready() {
 fn only_a_queue_that_is_full_buries_what_is_refused() {
     run(|| async {
         let node = Node::new().await;
-        // Which of two queues are full, and which bury what they refuse: whose dead letters there are.
-        for (at, (full, buries)) in [
+        // Which of two queues are full, and which dead-letter what they refuse: whose dead letters there are.
+        for (at, (full, dead_letters)) in [
             ([true, false], [false, true]),
             ([true, false], [true, true]),
             ([false, true], [true, true]),
@@ -221,10 +221,10 @@ fn only_a_queue_that_is_full_buries_what_is_refused() {
                 {
                     let mut table = TableWriter::new(&mut arguments);
                     table.entry("x-max-length", Value::I64(1));
-                    let buries = buries[which];
+                    let dead_letters = dead_letters[which];
                     table.text(
                         "x-overflow",
-                        if buries { "reject-publish-dlx" } else { "reject-publish" },
+                        if dead_letters { "reject-publish-dlx" } else { "reject-publish" },
                     );
                     table
                         .text("x-dead-letter-exchange", "")
@@ -248,9 +248,9 @@ fn only_a_queue_that_is_full_buries_what_is_refused() {
             }
             client.publish("amq.direct", &format!("all-{at}"), &PERSISTENT, b"refused").await;
             assert!(matches!(client.next().await.method(), Method::BasicNack { .. }));
-            let expected = (0..2).filter(|&which| full[which] && buries[which]).count();
+            let expected = (0..2).filter(|&which| full[which] && dead_letters[which]).count();
             let found = all(&mut client, &dead).await;
-            assert_eq!(found.len(), expected, "{full:?} {buries:?}");
+            assert_eq!(found.len(), expected, "{full:?} {dead_letters:?}");
             assert!(found.iter().all(|(body, raw)| body == "refused" && why_dead(raw) == "maxlen"));
             for (which, queue) in queues.iter().enumerate() {
                 assert_eq!(depth(&mut client, queue).await, u32::from(full[which]), "{queue}");

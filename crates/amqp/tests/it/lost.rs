@@ -128,10 +128,11 @@ fn a_message_that_ends_its_connection_dies_at_the_limit() {
                 gone(killed).await;
             }
             assert_eq!(times, limit.unwrap_or(40), "{queue}");
-            let buried = client.look("dead").await;
-            assert_eq!(buried.is_some(), limit.is_some(), "{queue}");
-            if let Some(buried) = buried {
-                let headers = Properties::parse(&buried.properties).unwrap().headers.unwrap();
+            let dead_lettered = client.look("dead").await;
+            assert_eq!(dead_lettered.is_some(), limit.is_some(), "{queue}");
+            if let Some(dead_lettered) = dead_lettered {
+                let headers =
+                    Properties::parse(&dead_lettered.properties).unwrap().headers.unwrap();
                 let reason = headers.get("x-first-death-reason").unwrap();
                 assert_eq!(reason.text(), Some("delivery_limit"));
             }

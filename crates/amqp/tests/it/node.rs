@@ -76,11 +76,11 @@ impl Node {
         tasks.spawn_local(turn);
         let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(7)).await.unwrap();
         let server = Server::open(broker.clone(), options, "test").await.unwrap();
-        let keeper = broker.clone();
+        let maintained = broker.clone();
         let keeping = alive.clone();
         tasks.spawn_local(async move {
             while keeping.get() {
-                let _ = keeper.keep_once().await;
+                let _ = maintained.maintain_once().await;
                 tokio::task::yield_now().await;
             }
         });

@@ -141,7 +141,7 @@ impl Broker {
             counters: Default::default(),
             usage: Default::default(),
             parked: Default::default(),
-            unburied: Default::default(),
+            dead_letters_waiting: Default::default(),
             trimming: parking_lot::Mutex::default(),
         });
         queue.usage.touch(self.clock().now());

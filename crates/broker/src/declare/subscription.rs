@@ -153,7 +153,7 @@ impl Broker {
             counters: Default::default(),
             usage: Default::default(),
             parked: Default::default(),
-            unburied: Default::default(),
+            dead_letters_waiting: Default::default(),
         });
         subscription.usage.touch(self.clock().now());
         let mut registry = self.inner().registry.write();

@@ -150,7 +150,7 @@ impl MessageBuilder {
             form: self.form,
             head_at: self.head_at as u32,
             body_at: self.body_at as u32,
-            burial: Bytes::new(),
+            death: Bytes::new(),
         })
     }
 }

@@ -135,7 +135,7 @@ impl Message {
                     .or_else(|_too_large| plain(&amqp, &properties, &[], &body, id))?
             }
         };
-        message.burial = self.burial.clone();
+        message.death = self.death.clone();
         Ok(message)
     }
 
@@ -174,7 +174,7 @@ impl Message {
         let mut message = MessageBuilder::amqp(exchange, routing_key, &properties, body.len())?
             .body(&body)
             .finish()?;
-        message.burial = self.burial.clone();
+        message.death = self.death.clone();
         Ok(message)
     }
 }

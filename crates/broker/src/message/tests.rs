@@ -53,7 +53,7 @@ fn an_event_comes_back_item_by_item() {
     assert_eq!((view.id(), view.source(), view.kind()), ("1", "/shop", "order.created"));
     assert_eq!(view.header("X-A"), Some("b"));
     assert_eq!(&read.body()[..], b"hello");
-    assert!(read.amqp().is_none() && read.burial().is_none());
+    assert!(read.amqp().is_none() && read.death().is_none());
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn a_dead_letter_tells_its_story_and_gives_back_the_very_bytes() {
     let message = event().body(b"{}").finish().unwrap();
     let topic = Key::new("/", "orders").unwrap();
     let origins = [
-        Origin::Queue(topic.clone()),
-        Origin::Subscription(
+        DeadLetterSource::Queue(topic.clone()),
+        DeadLetterSource::Subscription(
             SubscriptionKey { topic: Key::new("/", "orders.*").unwrap(), name: Arc::from("audit") },
             topic,
         ),
@@ -98,7 +98,7 @@ fn a_dead_letter_tells_its_story_and_gives_back_the_very_bytes() {
     for origin in origins {
         let history =
             History::default().with(Attempt { at_ms: 3, ended: Ended::Failed, reason: "no stock" });
-        let burial = Burial {
+        let death = Death {
             cause: Cause::Failures,
             reason: "no stock".into(),
             origin,
@@ -111,12 +111,12 @@ fn a_dead_letter_tells_its_story_and_gives_back_the_very_bytes() {
             priority: 3,
             history,
         };
-        let dead = Message::from_stored(message.buried(&burial)).unwrap();
-        assert_eq!(dead.burial(), Some(burial.clone()));
+        let dead = Message::from_stored(message.dead_lettered(&death)).unwrap();
+        assert_eq!(dead.death(), Some(death.clone()));
         assert_eq!(dead.event().unwrap().id(), "1");
         assert_eq!(dead.revived(), message);
         // What dies again tells the last death, not a death within a death.
-        let again = Message::from_stored(dead.buried(&burial)).unwrap();
+        let again = Message::from_stored(dead.dead_lettered(&death)).unwrap();
         assert_eq!(again.revived(), message);
     }
 }
@@ -129,7 +129,7 @@ proptest! {
                 event.items().count();
             }
             message.amqp();
-            message.burial();
+            message.death();
             message.body();
         }
     }

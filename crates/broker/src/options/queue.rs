@@ -169,9 +169,9 @@ impl QueueOptions {
         {
             faults.push("limit: overflow says what a limit does, and there is none".into());
         }
-        let buries = self.expired_to_dead_letter
+        let dead_letters = self.expired_to_dead_letter
             || self.limit.overflow == (Overflow::DropOldest { dead_letter: true });
-        if self.dead_letter == DeadLetter::None && buries {
+        if self.dead_letter == DeadLetter::None && dead_letters {
             faults.push("dead_letter: expired or overflowing messages cannot become dead letters without one".into());
         }
         if self.priorities && self.order != Order::None {

@@ -41,7 +41,7 @@ fn the_tenth_failure_is_the_last() {
         assert!(failed);
         assert_eq!(history.count(), 1);
     }
-    let Outcome::Bury { cause, reason, failures, park, .. } =
+    let Outcome::DeadLetter { cause, reason, failures, park, .. } =
         after(&policy(), 9, Event::Said(&verdict))
     else {
         panic!("the tenth is the last")
@@ -55,7 +55,7 @@ fn a_lease_that_runs_out_counts_as_a_failure() {
         after(&policy(), 0, Event::LeaseExpired),
         Outcome::Again { failed: true, .. }
     ));
-    assert!(matches!(after(&policy(), 9, Event::LeaseExpired), Outcome::Bury { .. }));
+    assert!(matches!(after(&policy(), 9, Event::LeaseExpired), Outcome::DeadLetter { .. }));
 }
 
 #[test]
@@ -79,24 +79,27 @@ fn without_a_place_for_dead_letters_messages_are_dropped_and_say_why() {
     ] {
         assert_eq!(after(&none, 0, event), Outcome::Done(Gone::Dropped(cause)));
     }
-    // With one, what expires and overflows is buried only when asked for.
+    // With one, what expires and overflows is dead-lettered only when asked for.
     assert_eq!(after(&policy(), 0, Event::Expired), Outcome::Done(Gone::Dropped(Cause::Expired)));
-    let asked = Policy { buries_expired: true, buries_overflow: true, ..policy() };
-    assert!(matches!(after(&asked, 0, Event::Expired), Outcome::Bury { .. }));
-    assert!(matches!(after(&asked, 0, Event::Overflowed), Outcome::Bury { .. }));
+    let asked = Policy { dead_letters_expired: true, dead_letters_overflow: true, ..policy() };
+    assert!(matches!(after(&asked, 0, Event::Expired), Outcome::DeadLetter { .. }));
+    assert!(matches!(after(&asked, 0, Event::Overflowed), Outcome::DeadLetter { .. }));
 }
 
 #[test]
 fn a_key_is_parked_once_and_only_where_asked_for() {
     let parks = Policy { parks: true, ..policy() };
     let reject = Verdict::Reject { reason: "bad".into() };
-    assert!(matches!(after(&parks, 0, Event::Said(&reject)), Outcome::Bury { park: true, .. }));
-    assert!(matches!(after(&parks, 0, Event::Parked), Outcome::Bury { park: false, .. }));
+    assert!(matches!(
+        after(&parks, 0, Event::Said(&reject)),
+        Outcome::DeadLetter { park: true, .. }
+    ));
+    assert!(matches!(after(&parks, 0, Event::Parked), Outcome::DeadLetter { park: false, .. }));
     let history = History::default();
     let free = Known { failures: 0, history: &history, keyed: false };
     assert!(matches!(
         decide(&parks, free, Event::Said(&reject), 0, &mut Rng::seeded(1)),
-        Outcome::Bury { park: false, .. }
+        Outcome::DeadLetter { park: false, .. }
     ));
 }
 
@@ -107,11 +110,11 @@ proptest! {
         let outcome = after(&Policy::of_queue(&options), failures, Event::LeaseExpired);
         match outcome {
             Outcome::Again { failed, .. } => prop_assert!(failed && failures + 1 < max),
-            Outcome::Bury { failures: now, .. } => {
+            Outcome::DeadLetter { failures: now, .. } => {
                 prop_assert!(now >= max && now == failures + 1);
             }
             Outcome::Done(_) | Outcome::Held => {
-                prop_assert!(false, "neither tried again nor buried");
+                prop_assert!(false, "neither tried again nor dead-lettered");
             }
         }
     }

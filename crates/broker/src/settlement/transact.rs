@@ -109,7 +109,7 @@ impl Broker {
                 (Some((part, _)), Reason::NoMessage)
                     if part.settler.source().usage().is_deleted() => {}
                 (Some((part, at)), _)
-                    if matches!(part.outcomes.get(at), Some(Outcome::Bury { .. }))
+                    if matches!(part.outcomes.get(at), Some(Outcome::DeadLetter { .. }))
                         && refused.error.reason() != Reason::LeaseLost =>
                 {
                     hold(&mut part.outcomes, at, &mut part.held);
@@ -129,7 +129,7 @@ impl Broker {
         let Part { settler, settlements, outcomes, held } = part;
         let source = settler.source();
         self.count(source, &settlements, &outcomes, &[]);
-        self.hold_unburied(source, leases_of(&settlements, held));
+        self.hold_dead_letters(source, leases_of(&settlements, held));
         settler.let_go(settlements.iter().map(|one| one.lease));
     }
 }

@@ -15,7 +15,7 @@ fn the_embedded_engine_passes() {
     let pass = |span| -> Answer<'_, ()> {
         Box::pin(async move {
             one.clock.advance(span);
-            one.broker.keep_once().await?;
+            one.broker.maintain_once().await?;
             let seq = one.broker.store().stats().submitted;
             weft_ledger::until_durable(one.broker.store(), seq, Durability::Fsync).await
         })

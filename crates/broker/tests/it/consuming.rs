@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use smallvec::SmallVec;
 use weft_broker::{
-    ConsumerOptions, DeadLetter, DeadLetterRoute, Dedupe, Grave, MessageBuilder, OnFailure, Order,
-    Overflow, Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, TopicOptions,
+    ConsumerOptions, DeadLetter, DeadLetterRoute, DeadMessage, Dedupe, MessageBuilder, OnFailure,
+    Order, Overflow, Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, TopicOptions,
     Verdict,
 };
 use weft_kernel::{Reason, Rng};
@@ -257,7 +257,7 @@ fn a_publish_that_is_stored_is_told_so_whatever_becomes_of_the_oldest() {
     node.publish(queue.clone(), &[publish("2")]);
     let view = node.broker.queue_view(&queue);
     assert_eq!((view.ready, view.leased), (2, 0), "what could not be given up is held by nobody");
-    let kept = node.run(node.broker.keep_once());
+    let kept = node.run(node.broker.maintain_once());
     assert_eq!(kept.unwrap_err().reason(), Reason::Misconfigured, "it is still to be done");
     node.broker.set_dead_letter_route(Arc::new(Nowhere)).unwrap();
     node.pass(Duration::ZERO);
@@ -268,13 +268,13 @@ fn a_publish_that_is_stored_is_told_so_whatever_becomes_of_the_oldest() {
 struct Nowhere;
 
 impl DeadLetterRoute for Nowhere {
-    fn route(&self, _: &Queue, _: &str, _: &Grave) -> SmallVec<[(Arc<Queue>, Publish); 1]> {
+    fn route(&self, _: &Queue, _: &str, _: &DeadMessage) -> SmallVec<[(Arc<Queue>, Publish); 1]> {
         SmallVec::new()
     }
 }
 
 #[test]
-fn a_publisher_that_gives_up_leaves_the_oldest_to_the_keeper() {
+fn a_publisher_that_gives_up_leaves_the_oldest_to_maintenance() {
     let node = Node::new();
     let limit = QueueLimit {
         messages: Some(1),
@@ -423,7 +423,7 @@ fn messages_expire_and_are_late_where_asked_for() {
     let dead = node.broker.queue(&key("q.dead")).unwrap();
     let mut consumer = node.consumer(dead);
     let expired = node.take(&mut consumer);
-    assert_eq!(expired[0].message.burial().unwrap().cause.word(), "expired");
+    assert_eq!(expired[0].message.death().unwrap().cause.word(), "expired");
 }
 
 #[test]

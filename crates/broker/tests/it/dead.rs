@@ -4,9 +4,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use smallvec::{SmallVec, smallvec};
 use weft_broker::{
-    Broker, Cause, DeadLetter, DeadLetterRoute, FilterOptions, Grave, OnFailure, Order, Publish,
-    Queue, QueueLimit, QueueOptions, RedriveOptions, Source, SubscriptionKey, SubscriptionOptions,
-    Target, TopicOptions, Verdict,
+    Broker, Cause, DeadLetter, DeadLetterRoute, DeadMessage, FilterOptions, OnFailure, Order,
+    Publish, Queue, QueueLimit, QueueOptions, RedriveOptions, Source, SubscriptionKey,
+    SubscriptionOptions, Target, TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
 
@@ -36,11 +36,11 @@ fn the_tenth_failure_tells_the_whole_story() {
     let dead = node.broker.dead_letters(&Source::Queue(work.clone())).unwrap();
     let mut consumer = node.consumer(dead.clone());
     let taken = node.take(&mut consumer);
-    let burial = taken[0].message.burial().unwrap();
-    assert_eq!((burial.cause, burial.reason.as_str()), (Cause::Failures, "no stock"));
-    assert_eq!((burial.position, burial.failures, burial.handouts >= 10), (0, 10, true));
-    assert_eq!((&burial.key[..], burial.priority), (&b"k"[..], 4));
-    assert_eq!((burial.published_ms, burial.history.count()), (3_600_000, 10));
+    let death = taken[0].message.death().unwrap();
+    assert_eq!((death.cause, death.reason.as_str()), (Cause::Failures, "no stock"));
+    assert_eq!((death.position, death.failures, death.handouts >= 10), (0, 10, true));
+    assert_eq!((&death.key[..], death.priority), (&b"k"[..], 4));
+    assert_eq!((death.published_ms, death.history.count()), (3_600_000, 10));
     node.settle(&consumer, &taken[0], Verdict::Release);
     drop(consumer);
 
@@ -94,7 +94,7 @@ fn a_subscription_has_dead_letters_of_its_own() {
     node.settle(&consumer, &taken[0], fail("x"));
     let dead = node.broker.queue(&key("s.dead")).unwrap();
     let (taken, settler) = node.run(node.broker.take_ready(&dead, 5, None)).unwrap();
-    assert_eq!(taken[0].message.burial().unwrap().origin.text(), "s of t");
+    assert_eq!(taken[0].message.death().unwrap().origin.text(), "s of t");
     node.run(settler.settle_durably(&[(taken[0].lease.clone(), Verdict::Release)])).unwrap();
     // It would go to every subscription, so it goes only where it is told to.
     let back = node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
@@ -273,13 +273,13 @@ impl DeadLetterRoute for ToBoth {
         &self,
         queue: &Queue,
         hook: &str,
-        grave: &Grave,
+        dead_message: &DeadMessage,
     ) -> SmallVec<[(Arc<Queue>, Publish); 1]> {
-        assert_eq!((&*queue.key().name, grave.burial.cause), ("work", Cause::Rejected));
+        assert_eq!((&*queue.key().name, dead_message.death.cause), ("work", Cause::Rejected));
         let mut to = smallvec![];
         for name in hook.split(',').filter(|name| !name.is_empty()) {
             if let Ok(queue) = self.0.queue(&key(name)) {
-                to.push((queue, Publish::new(grave.message.clone())));
+                to.push((queue, Publish::new(dead_message.message.clone())));
             }
         }
         to
@@ -349,7 +349,7 @@ fn dead_letters_wait_for_room_whatever_they_died_of() {
         node.pass(Duration::from_secs(6));
         for _ in 0..4 {
             for taken in node.take(&mut node.consumer(morgue.clone())) {
-                assert_eq!(taken.message.burial().unwrap().cause, cause);
+                assert_eq!(taken.message.death().unwrap().cause, cause);
                 died.push(id(&taken.message));
                 node.run(node.broker.remove(&morgue, taken.lease.position)).unwrap();
             }
@@ -380,10 +380,10 @@ fn a_queue_whose_messages_cannot_be_decided_keeps_no_other_from_being_kept() {
     node.publish(stuck.clone(), &[publish("1")]);
     node.publish(work.clone(), &[publish("1")]);
     node.clock.advance(Duration::from_secs(11));
-    let kept = node.run(node.broker.keep_once());
+    let kept = node.run(node.broker.maintain_once());
     assert_eq!(kept.unwrap_err().reason(), Reason::Misconfigured);
     assert_eq!(node.broker.queue_view(&work).counts.dead_lettered, 1);
-    assert!(node.broker.queue(&key("unused")).is_err(), "the other chores are done");
+    assert!(node.broker.queue(&key("unused")).is_err(), "the other maintenance is done");
     let view = node.broker.queue_view(&stuck);
     assert_eq!((view.leased, view.waiting), (0, 1), "nobody holds what could not be decided");
 }

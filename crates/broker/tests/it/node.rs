@@ -95,10 +95,10 @@ impl Node {
         drive(&self.ledger, future)
     }
 
-    /// Time goes by, and the keeper does what is due.
+    /// Time goes by, and maintenance does what is due.
     pub(crate) fn pass(&self, span: Duration) {
         self.clock.advance(span);
-        self.run(self.broker.keep_once()).unwrap();
+        self.run(self.broker.maintain_once()).unwrap();
         self.settle_down();
     }
 

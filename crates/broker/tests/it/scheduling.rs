@@ -63,7 +63,7 @@ fn a_recurring_schedule_gives_each_firing_an_id_and_catches_up_as_it_says() {
         node.settle(&consumer, delivery, Verdict::Accept);
     }
     drop(consumer);
-    // Two hours without a keeper: twelve firings were missed.
+    // Two hours without maintenance: twelve firings were missed.
     let node = node.crash(&mut Rng::seeded(3));
     node.clock.advance(Duration::from_secs(7_260 + 90));
     node.pass(Duration::ZERO);

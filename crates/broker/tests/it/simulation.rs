@@ -57,7 +57,7 @@ fn live(seed: u64) -> [usize; 4] {
                 4..9 => consume_some(&node, &mut consumer, &mut notes, &mut rng, seed),
                 _ => {
                     node.clock.advance(Duration::from_millis(rng.below(40_000)));
-                    let _kept = node.try_run(node.broker.keep_once());
+                    let _kept = node.try_run(node.broker.maintain_once());
                 }
             }
         }

@@ -329,7 +329,7 @@ fn forwarding_waits_while_the_store_is_busy() {
     node.pass(Duration::ZERO);
     node.publish(log, &[publish("1"), publish("2")]);
     node.fill(&other);
-    node.run(node.broker.keep_once()).unwrap();
+    node.run(node.broker.maintain_once()).unwrap();
     let view = node.broker.subscription_view(&subscription);
     assert_eq!((view.leased, view.lag), (0, 0));
     let mut consumer = node.consumer(work);

@@ -74,7 +74,7 @@ fn a_stop_in_order_keeps_what_waits_for_room_and_its_story() {
         let mut consumer = node.consumer(source(&node));
         let taken = node.run(consumer.try_batch(1)).unwrap();
         node.settle(&consumer, &taken[0], fail("no stock"));
-        // The keeper has it before its consumer goes.
+        // Maintenance has it before its consumer goes.
         node.pass(Duration::ZERO);
         drop(consumer);
         assert_eq!(waiting(&node, &source(&node)), (1, 1));
@@ -97,15 +97,9 @@ fn a_stop_in_order_keeps_what_waits_for_room_and_its_story() {
         assert_eq!(waiting(&node, &source(&node)), (0, 1));
         let mut dead = node.consumer(full);
         let taken = node.take(&mut dead);
-        let burial = taken[0].message.burial().unwrap();
+        let death = taken[0].message.death().unwrap();
         assert_eq!(
-            (
-                burial.cause,
-                &*burial.reason,
-                burial.failures,
-                burial.handouts,
-                burial.history.count()
-            ),
+            (death.cause, &*death.reason, death.failures, death.handouts, death.history.count()),
             (Cause::Failures, "no stock", 1, 1, 1)
         );
         assert_eq!(node.broker.parked_keys(&source(&node)).len(), usize::from(order == parks));

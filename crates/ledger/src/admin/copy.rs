@@ -1,7 +1,7 @@
 //! Copies of a ledger: out of one that runs, and back.
 //!
 //! A backup has the layout of a ledger's folder. The checkpoint is copied row by row, segments and
-//! write-ahead files byte by byte while the housekeeper stands still, up to where the writer was.
+//! write-ahead files byte by byte while maintenance stands still, up to where the writer was.
 //! Either way the marker of an unfinished copy is safe in the target before anything else is, and
 //! goes last ([`crate::manifest`]); what fails removes what it wrote.
 

@@ -16,8 +16,8 @@ use super::Service;
 
 /// How often it looks in the time after which a piece of work counts as hanging.
 const LOOKS: u32 = 10;
-/// How much longer the keeper may take: it may write a whole file behind in one piece.
-const KEEPER: u32 = 6;
+/// How much longer maintenance may take: it may write a whole file behind in one piece.
+const MAINTENANCE: u32 = 6;
 
 /// What one thread is at.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Pulse {
 #[derive(Debug, Default)]
 pub(super) struct Pulses {
     pub(super) syncer: Pulse,
-    pub(super) keeper: Pulse,
+    pub(super) maintenance: Pulse,
 }
 
 /// How the ledger is, for those who must not wait for it.
@@ -115,7 +115,7 @@ impl Service {
         if hangs(&self.pulses.syncer, most) {
             return Some("the thread that writes and syncs the log");
         }
-        if hangs(&self.pulses.keeper, most * KEEPER) {
+        if hangs(&self.pulses.maintenance, most * MAINTENANCE) {
             return Some("the thread that writes behind and gives space back");
         }
         held.filter(|since| since.elapsed() > most).map(|_| "the lock of the state")

@@ -24,7 +24,7 @@ fn a_log_that_nothing_comes_to_keeps_no_ids() {
         let transaction = Transaction::new(Durability::Fsync).append(log, record);
         block(&ledger, ledger.commit(transaction)).unwrap().appended[0].duplicate
     };
-    // All that a housekeeper does a while after the last append.
+    // All that maintenance does a while after the last append.
     let rest = |span: u64| {
         clock.advance(Duration::from_secs(span));
         let did = ledger.step();

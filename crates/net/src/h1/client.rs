@@ -37,7 +37,7 @@ use crate::{
     clock,
     expect::{INTERIM_MAX, Waits},
     io::Io,
-    message::Inform,
+    message::InterimSender,
     pool::{Home, Lease},
 };
 
@@ -122,13 +122,13 @@ pub struct Failed {
 /// Sends a request and reads the head of its response. Dropping the future closes the connection.
 ///
 /// The fields of `head` are sent as they are, beside what frames the body. Interim responses other than
-/// 100 go to `inform`.
+/// 100 go to `interim_sender`.
 pub async fn send(
     mut connection: Box<Connection>,
     head: &RequestHead,
     body: Body,
     settings: Settings,
-    inform: &Inform,
+    interim_sender: &InterimSender,
     home: Home,
 ) -> Result<Answer, Failed> {
     let framing = match body.length() {
@@ -164,8 +164,8 @@ pub async fn send(
             }
             let (link, waits) = (&mut connection.link, &mut upload.waits);
             let waited = waits.is_waiting();
-            let inform = Interim { inform, seen: &mut interim, waits };
-            let head = poll_response_head(link, &head.method, settings, inform, cx);
+            let interim_sender = Interim { interim_sender, seen: &mut interim, waits };
+            let head = poll_response_head(link, &head.method, settings, interim_sender, cx);
             if head.is_ready() || waited == upload.waits.is_waiting() {
                 return head;
             }
@@ -230,7 +230,7 @@ fn consents(answer: &ResponseHead, request: &RequestHead) -> bool {
 
 /// What becomes of interim responses.
 struct Interim<'a> {
-    inform: &'a Inform,
+    interim_sender: &'a InterimSender,
     seen: &'a mut u32,
     waits: &'a mut Waits,
 }
@@ -311,7 +311,7 @@ fn poll_response_head(
         let mut head = parsed.head;
         head.fields.strip_hop_by_hop(false);
         head.fields.remove(Known::ContentLength);
-        interim.inform.send(&head);
+        interim.interim_sender.send(&head);
     }
 }
 

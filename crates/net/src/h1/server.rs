@@ -31,13 +31,13 @@ use self::{
 use super::link::Link;
 use crate::{
     age::retires,
-    alarm::Alarm,
     body::Body,
     clock,
     io::{Io, Rewound},
-    message::{Handler, Inform, OnEnd, Peer, Request, Response, Tunnel},
+    message::{Handler, InterimSender, OnEnd, Peer, Request, Response, Tunnel},
     relay::relay,
     tasks::Stop,
+    timer::TaskTimer,
 };
 
 /// How a connection is served.
@@ -83,7 +83,7 @@ pub async fn serve<H: Handler>(
         end: End::Open,
         watcher: None,
     }));
-    let alarm = Alarm::default();
+    let timer = TaskTimer::default();
     let began = clock::now();
     let retires = retires(began, settings.age_max);
     // Kept from request to request: to enlist and to leave takes a lock that all workers share.
@@ -91,16 +91,16 @@ pub async fn serve<H: Handler>(
     let mut first = true;
     loop {
         let parsed =
-            match read_head(&shared, settings, &alarm, (&mut draining, retires), first).await {
+            match read_head(&shared, settings, &timer, (&mut draining, retires), first).await {
                 Head::Request(parsed) => parsed,
                 Head::Preface => return unwrap_http2(shared),
                 Head::Closed => return Ended::Closed,
                 Head::Refused(reason, detail) => {
                     let response = handler.refuse(&peer, reason, &detail);
                     let writer =
-                        Writer { shared: &shared, settings, alarm: &alarm, method: &Method::Get };
+                        Writer { shared: &shared, settings, timer: &timer, method: &Method::Get };
                     let _ = writer.write(response, false, Version::Http11).await;
-                    linger(&shared, &alarm).await;
+                    linger(&shared, &timer).await;
                     return Ended::Closed;
                 }
             };
@@ -131,23 +131,24 @@ pub async fn serve<H: Handler>(
                 None => Body::Empty,
             }
         };
-        let inform = Inform::h1(&shared);
-        let request = Request { head, body, peer: peer.clone(), alarm: alarm.clone(), inform };
-        let mut response = match handle(handler, request, &shared, settings, &alarm).await {
+        let interim_sender = InterimSender::h1(&shared);
+        let request =
+            Request { head, body, peer: peer.clone(), timer: timer.clone(), interim_sender };
+        let mut response = match handle(handler, request, &shared, settings, &timer).await {
             Ok(response) => response,
             Err(client) => {
                 if client == Client::Short {
                     // It may still read that its request was not whole (RFC 9112 section 8).
                     let response = Response::new(ResponseHead::new(400), Body::Empty);
                     let writer =
-                        Writer { shared: &shared, settings, alarm: &alarm, method: &method };
+                        Writer { shared: &shared, settings, timer: &timer, method: &method };
                     let _ = writer.write(response, false, version).await;
-                    linger(&shared, &alarm).await;
+                    linger(&shared, &timer).await;
                 }
                 return Ended::Closed;
             }
         };
-        if response.tunnel.is_some() && !drain_body(&shared, &alarm).await {
+        if response.tunnel.is_some() && !drain_body(&shared, &timer).await {
             // What comes next is still the body: it would be taken for the other protocol.
             response.tunnel = None;
             response.head = ResponseHead::new(400);
@@ -161,7 +162,7 @@ pub async fn serve<H: Handler>(
         };
         let retired = retires != Tick::NEVER && clock::now() >= retires;
         let stays = keep_alive && more && !stop.is_draining() && !retired;
-        let writer = Writer { shared: &shared, settings, alarm: &alarm, method: &method };
+        let writer = Writer { shared: &shared, settings, timer: &timer, method: &method };
         let then = writer.write(response, stays || tunnel.is_some(), version).await;
         if let Some((tunnel, done)) = tunnel {
             if then == Then::Stays {
@@ -169,11 +170,11 @@ pub async fn serve<H: Handler>(
             }
             return Ended::Closed;
         }
-        if then == Then::Stays && drain_body(&shared, &alarm).await {
+        if then == Then::Stays && drain_body(&shared, &timer).await {
             continue;
         }
         if then != Then::Cut {
-            linger(&shared, &alarm).await;
+            linger(&shared, &timer).await;
         }
         return Ended::Closed;
     }
@@ -185,7 +186,7 @@ async fn handle<H: Handler>(
     request: Request,
     shared: &RefCell<Shared>,
     settings: &Settings,
-    alarm: &Alarm,
+    timer: &TaskTimer,
 ) -> Result<Response, Client> {
     let mut work = pin!(handler.call(request));
     let mut still = Tick::NEVER;
@@ -201,10 +202,10 @@ async fn handle<H: Handler>(
             Client::There => {}
             client => return Poll::Ready(Err(client)),
         }
-        if watch::poll_unread(&state, alarm, &mut still, cx).is_ready() {
+        if watch::poll_unread(&state, timer, &mut still, cx).is_ready() {
             return Poll::Ready(Err(Client::Gone));
         }
-        check_waiting(&mut state, settings, alarm, cx);
+        check_waiting(&mut state, settings, timer, cx);
         Poll::Pending
     })
     .await

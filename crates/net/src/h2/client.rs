@@ -28,14 +28,14 @@ use super::{
     server::connection_window,
 };
 use crate::{
-    alarm::Alarm,
     body::Body,
     clock,
     expect::{INTERIM_MAX, Waits},
     io::Io,
-    message::Inform,
+    message::InterimSender,
     pool::Freed,
     tasks::Stop,
+    timer::TaskTimer,
 };
 
 /// How a connection to a service is spoken.
@@ -227,7 +227,7 @@ impl Connection {
         &mut self,
         head: &RequestHead,
         body: Body,
-        inform: &Inform,
+        interim_sender: &InterimSender,
         mut stream: Stream,
     ) -> Result<(ResponseHead, Body), Failed> {
         let request = self.request(head, &body).map_err(|error| Failed { error })?;
@@ -262,7 +262,7 @@ impl Connection {
                 } else {
                     let mut fields = from_header_map(&parts.headers);
                     fields.strip_hop_by_hop(false);
-                    inform.send(&ResponseHead { status, fields });
+                    interim_sender.send(&ResponseHead { status, fields });
                 }
             }
             if let Some(sending) = &mut pipe
@@ -362,7 +362,7 @@ async fn keep_going(
     streams: Rc<Cell<usize>>,
     stop: Stop,
 ) {
-    let mut keep_alive = KeepAlive::new(connection.ping_pong(), Alarm::default(), PING);
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), TaskTimer::default(), PING);
     let mut closed = pin!(stop.closed());
     poll_fn(|cx| {
         if Pin::new(&mut connection).poll(cx).is_ready() || closed.as_mut().poll(cx).is_ready() {

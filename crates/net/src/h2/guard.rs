@@ -17,7 +17,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_kernel::Tick;
 
-use crate::{alarm::Alarm, clock, io::Io};
+use crate::{clock, io::Io, timer::TaskTimer};
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
@@ -43,7 +43,7 @@ pub(super) struct Guard {
     /// How much of GOAWAY has left.
     goaway: usize,
     /// Until when a connection that is closed is still read from, and how much has been.
-    lingers: Option<(Tick, Alarm, usize)>,
+    lingers: Option<(Tick, TaskTimer, usize)>,
     tripped: Tripped,
 }
 
@@ -299,11 +299,11 @@ impl AsyncWrite for Guard {
     /// would reset the connection, and could take what it was told last with it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, lingers, .. } = &mut *self;
-        let (until, alarm, read) = match lingers {
+        let (until, timer, read) = match lingers {
             Some(lingers) => lingers,
             None => {
                 std::task::ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-                lingers.insert((clock::now().plus(LINGER), Alarm::default(), 0))
+                lingers.insert((clock::now().plus(LINGER), TaskTimer::default(), 0))
             }
         };
         let mut room = [0; 4096];
@@ -314,7 +314,7 @@ impl AsyncWrite for Guard {
                     *read += buf.filled().len();
                 }
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return alarm.poll(cx, *until).map(Ok),
+                Poll::Pending => return timer.poll(cx, *until).map(Ok),
             }
         }
     }

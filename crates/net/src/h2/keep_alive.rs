@@ -8,12 +8,12 @@ use std::{
 use h2::{Ping, PingPong};
 use weft_kernel::Tick;
 
-use crate::{alarm::Alarm, clock};
+use crate::{clock, timer::TaskTimer};
 
 /// The PINGs of a connection.
 pub(super) struct KeepAlive {
     ping: Option<PingPong>,
-    alarm: Alarm,
+    timer: TaskTimer,
     every: Duration,
     /// How long an answer may take.
     patience: Duration,
@@ -24,11 +24,11 @@ pub(super) struct KeepAlive {
 impl KeepAlive {
     pub(super) fn new(
         ping: Option<PingPong>,
-        alarm: Alarm,
+        timer: TaskTimer,
         (every, patience): (Duration, Duration),
     ) -> Self {
         let due = clock::now().plus(every);
-        Self { ping, alarm, every, patience, due, asked: false }
+        Self { ping, timer, every, patience, due, asked: false }
     }
 
     /// Ready once the other side has left a question without an answer.
@@ -46,7 +46,7 @@ impl KeepAlive {
                     Poll::Pending => {}
                 }
             }
-            std::task::ready!(self.alarm.poll(cx, self.due));
+            std::task::ready!(self.timer.poll(cx, self.due));
             if self.asked {
                 return Poll::Ready(());
             }

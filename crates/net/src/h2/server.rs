@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{
     age::retires,
-    alarm::Alarm,
     clock,
     io::Io,
     message::{Handler, Peer},
     tasks::Stop,
+    timer::TaskTimer,
 };
 
 /// How a connection is served.
@@ -70,8 +70,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// What small DATA frames that nobody has read yet may cost beyond their bytes, at 256 a frame; more ends
 /// the connection. One stream's window full of the smallest gRPC messages fits: it is held back.
 const SMALL_FRAMES_MAX: usize = 16 * 1024 * 1024;
-/// How many alarms a connection keeps for streams to come, as long as it has any stream.
-const ALARMS_MAX: usize = 16;
+/// How many timers a connection keeps for streams to come, as long as it has any stream.
+const TIMERS_MAX: usize = 16;
 /// How many bytes of a response wait for the connection.
 const SEND_BUFFER_MAX: usize = 128 * 1024;
 /// How often a silent connection is asked whether it lives, and how long it may take to say so.
@@ -90,7 +90,7 @@ struct Shared<H> {
     /// Since when none is open.
     last_end: Cell<Tick>,
     /// Those that streams have left: armed as they are, they serve the next.
-    alarms: RefCell<Vec<Alarm>>,
+    timers: RefCell<Vec<TaskTimer>>,
     tripped: Tripped,
     /// How often all that waited has been written.
     flushes: Cell<u64>,
@@ -139,7 +139,7 @@ pub async fn serve<H: Handler>(
     handler: Rc<H>,
     stop: &Stop,
 ) -> Result<()> {
-    let alarm = Alarm::default();
+    let timer = TaskTimer::default();
     let head =
         HeadLimits { bytes_max: settings.header_bytes_max, count_max: settings.header_count_max };
     let list_max = settings.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR);
@@ -171,7 +171,7 @@ pub async fn serve<H: Handler>(
         if let Poll::Ready(shaken) = handshake.as_mut().poll(cx) {
             return Poll::Ready(Some(shaken));
         }
-        let late = alarm.poll(cx, began.plus(settings.idle_timeout)).is_ready();
+        let late = timer.poll(cx, began.plus(settings.idle_timeout)).is_ready();
         if late || tripped.closed(cx) || Pin::new(&mut draining).poll(cx).is_ready() {
             return Poll::Ready(None);
         }
@@ -193,12 +193,12 @@ pub async fn serve<H: Handler>(
         cut: Cut::default(),
         open: Cell::new(0),
         last_end: Cell::new(clock::now()),
-        alarms: RefCell::default(),
+        timers: RefCell::default(),
         tripped: tripped.clone(),
         flushes: Cell::new(0),
         flushing: RefCell::default(),
     });
-    let mut keep_alive = KeepAlive::new(connection.ping_pong(), alarm.clone(), PING);
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), timer.clone(), PING);
     let retires = retires(began, settings.age_max);
     let mut leaving = None;
     poll_fn(|cx| {
@@ -231,7 +231,7 @@ pub async fn serve<H: Handler>(
         if let Some(since) = leaving {
             // The library waits for the client to acknowledge that it has heard; not every client does.
             let grace = shared.last_end.get().max(since).plus(GOAWAY_GRACE);
-            if shared.open.get() == 0 && alarm.poll(cx, grace).is_ready() {
+            if shared.open.get() == 0 && timer.poll(cx, grace).is_ready() {
                 return Poll::Ready(Ok(()));
             }
         } else {
@@ -240,7 +240,7 @@ pub async fn serve<H: Handler>(
             } else {
                 Tick::NEVER
             };
-            let rings = alarm.poll(cx, silent.min(retires)).is_ready();
+            let rings = timer.poll(cx, silent.min(retires)).is_ready();
             if rings || shared.cut.is_enough() || Pin::new(&mut draining).poll(cx).is_ready() {
                 leaving = Some(clock::now());
                 connection.graceful_shutdown();
@@ -263,7 +263,7 @@ fn judge(error: h2::Error) -> Result<()> {
 }
 
 /// Sends a 1xx head ahead of the response of a stream, if it is not too late for that.
-pub(crate) fn inform(respond: &mut SendResponse<Bytes>, head: &ResponseHead) {
+pub(crate) fn send_interim(respond: &mut SendResponse<Bytes>, head: &ResponseHead) {
     let interim = matches!(head.status, 100 | 102..=199);
     if let (true, Ok(status)) = (interim, http::StatusCode::from_u16(head.status)) {
         let mut response = http::Response::new(());
@@ -274,17 +274,17 @@ pub(crate) fn inform(respond: &mut SendResponse<Bytes>, head: &ResponseHead) {
     }
 }
 
-/// Counts a stream for as long as it lives, and lends it an alarm.
+/// Counts a stream for as long as it lives, and lends it a timer.
 struct Counted<H> {
     shared: Rc<Shared<H>>,
-    alarm: Alarm,
+    timer: TaskTimer,
 }
 
 impl<H> Counted<H> {
     fn new(shared: Rc<Shared<H>>) -> Self {
         shared.open.set(shared.open.get() + 1);
-        let alarm = shared.alarms.borrow_mut().pop().unwrap_or_default();
-        Self { shared, alarm }
+        let timer = shared.timers.borrow_mut().pop().unwrap_or_default();
+        Self { shared, timer }
     }
 }
 
@@ -292,15 +292,15 @@ impl<H> Drop for Counted<H> {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.open.set(shared.open.get() - 1);
-        let mut alarms = shared.alarms.borrow_mut();
+        let mut timers = shared.timers.borrow_mut();
         if shared.open.get() > 0 {
-            if self.alarm.is_alone() && alarms.len() < ALARMS_MAX {
-                alarms.push(self.alarm.clone());
+            if self.timer.is_alone() && timers.len() < TIMERS_MAX {
+                timers.push(self.timer.clone());
             }
             return;
         }
-        alarms.clear();
-        drop(alarms);
+        timers.clear();
+        drop(timers);
         shared.last_end.set(clock::now());
         if shared.stop.is_draining() {
             shared.tripped.wake();

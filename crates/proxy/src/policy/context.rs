@@ -14,17 +14,17 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, Tick};
 use weft_net::{
-    alarm::Alarm,
     body::{Body, Frame, Source},
     clock,
     message::Peer,
+    timer::TaskTimer,
 };
 use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
 
 use super::{Fact, Facts};
 use crate::{
-    answer::Answer, exchange::Exchange, handler::Call, local::Local, origin::LISTENER, outgoing,
-    received::Received, route::Route,
+    answer::Answer, exchange::Exchange, handler::Call, local::Local, outgoing, received::Received,
+    route::Route, worker_client::LISTENER,
 };
 
 /// A request before anybody is asked.
@@ -32,7 +32,7 @@ pub struct RequestContext<'a> {
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) route: &'a Route,
     pub(crate) body: &'a mut Body,
-    pub(crate) alarm: &'a Alarm,
+    pub(crate) timer: &'a TaskTimer,
 }
 
 impl RequestContext<'_> {
@@ -104,7 +104,7 @@ impl RequestContext<'_> {
 
     /// Waits until then.
     pub async fn wait(&mut self, until: Tick) {
-        self.alarm.until(until).await;
+        self.timer.until(until).await;
         self.exchange.now = clock::now();
     }
 
@@ -151,7 +151,7 @@ impl RequestContext<'_> {
             [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
         NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
         let body = std::mem::take(self.body);
-        Call::of(received, head, self.route, body, self.alarm)
+        Call::of(received, head, self.route, body, self.timer)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use weft_discovery::Pick;
 use weft_kernel::Deadline;
-use weft_net::{alarm::Alarm, body::Body, clock, h1::client::Then, message::Inform};
+use weft_net::{body::Body, clock, h1::client::Then, message::InterimSender, timer::TaskTimer};
 use weft_wire::{Known, RequestHead};
 
 use super::{OutgoingContext, Policy, Sides, Stage};
@@ -114,7 +114,7 @@ async fn send(
     if !head.fields.has(Known::Host) {
         head.fields.add(Known::Host, upstream.host(&endpoint).as_bytes());
     }
-    let (alarm, inform) = (Alarm::default(), Inform::default());
+    let (timer, interim_sender) = (TaskTimer::default(), InterimSender::default());
     let times = Times {
         began: now,
         asked: Deadline::NONE,
@@ -127,8 +127,8 @@ async fn send(
     let attempt = Try {
         local: &local,
         upstream: &upstream,
-        alarm: &alarm,
-        inform: &inform,
+        timer: &timer,
+        interim_sender: &interim_sender,
         wanted: upstream.wanted(is_grpc, false),
         is_grpc,
         idempotent: false,
@@ -139,7 +139,7 @@ async fn send(
     if let Ok(success) = attempt.run(endpoint, &head, Body::full(body), now).await {
         if let Then::Body(body) = success.then {
             let read = std::pin::pin!(body.collect(ANSWER_BYTES_MAX));
-            let _ = alarm.within(now.plus(LIMIT), read).await;
+            let _ = timer.within(now.plus(LIMIT), read).await;
         }
         Exchange::settle(&local, &upstream, success.in_flight, success.outcome, clock::now());
     }

@@ -13,10 +13,10 @@ use weft_discovery::{
 use weft_kernel::{Name, Result, Rng, SystemClock};
 use weft_net::{
     Address, Stop, Tasks,
-    alarm::Alarm,
     body::Body,
     clock,
-    message::{Handler as _, Inform, Peer, Request, Response},
+    message::{Handler as _, InterimSender, Peer, Request, Response},
+    timer::TaskTimer,
 };
 use weft_proxy::{
     Call, Front, Handlers, Local, LocalFuture, LocalTarget, Means, Observers, Reply, Snapshot,
@@ -216,8 +216,8 @@ impl Node {
             tls: None,
         };
         let front = Front::new(self.local.clone(), name("web"));
-        let (alarm, inform) = (Alarm::default(), Inform::default());
-        front.call(Request { head, body, peer: Rc::new(peer), alarm, inform }).await
+        let (timer, interim_sender) = (TaskTimer::default(), InterimSender::default());
+        front.call(Request { head, body, peer: Rc::new(peer), timer, interim_sender }).await
     }
 
     /// Ends the access log and gives what it says.

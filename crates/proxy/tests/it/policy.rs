@@ -13,8 +13,8 @@ use std::{
 use weft_kernel::{Error, Reason, Result};
 use weft_net::body::Body;
 use weft_proxy::{
-    Fact, Flow, Handlers, Origin, OutgoingContext, Policy, PolicyMaker, Reading, Reply,
-    RequestContext, ResponseContext, Sides, Stage,
+    Fact, Flow, Handlers, OutgoingContext, Policy, PolicyMaker, Reading, Reply, RequestContext,
+    ResponseContext, Sides, Stage, WorkerClient,
     plan::{self, Binding, BodyLimit},
 };
 use weft_wire::{Fields, Method, RequestHead, ResponseHead, Version};
@@ -315,7 +315,7 @@ async fn requests_that_begin_inside_pass_the_policies_too() {
             ..route("inner", echo(), policies([Does::Capitals(9), Does::Tell, Does::Paint]))
         };
         let node = Node::new(handlers(), vec![inner]);
-        let origin = Origin::new(node.local.clone()).unwrap();
+        let client = WorkerClient::new(node.local.clone()).unwrap();
         let head = RequestHead {
             method: Method::Post,
             target: "/".into(),
@@ -324,7 +324,7 @@ async fn requests_that_begin_inside_pass_the_policies_too() {
             upgrade: None,
         };
         let reading = Reading { bytes_max: 9, whole_max: None, body_max: Duration::from_secs(9) };
-        let answered = origin.send(&name("inner"), head, "x".into(), reading).await.unwrap();
+        let answered = client.send(&name("inner"), head, "x".into(), reading).await.unwrap();
         assert_eq!((answered.status, &answered.body[..]), (200, &b"X"[..]));
         assert_eq!(answered.fields.named("told-x-consumer"), Some(&b"nobody"[..]));
         assert_eq!(answered.fields.named("x-painted"), Some(&b"none"[..]));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use weft_api::Noun;
-use weft_messages::nouns;
+use weft_broker_http::nouns;
 
 use super::{
     admin::table,

@@ -218,7 +218,7 @@ mod tests {
     use serde_json::json;
 
     use weft_api::Settings;
-    use weft_messages::settings::{
+    use weft_broker_http::settings::{
         queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
         topic::TopicSettings,
     };

@@ -1,7 +1,7 @@
 //! `weft schedule`: messages that a running node will publish.
 
 use weft_api::Noun;
-use weft_messages::nouns;
+use weft_broker_http::nouns;
 
 use super::verbs::{Also, Named, Plain};
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 use weft_api::Noun;
-use weft_messages::nouns;
+use weft_broker_http::nouns;
 
 use super::{
     admin::{self, Admin},

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use weft_api::Noun;
-use weft_messages::nouns;
+use weft_broker_http::nouns;
 
 use super::{
     admin::{self, Admin},

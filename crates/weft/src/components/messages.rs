@@ -19,9 +19,9 @@ use parking_lot::Mutex;
 use weft_amqp::{Grant, Password, Pattern, Server, User};
 use weft_api::Row;
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
+use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, Upkeep, nouns};
 use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Ledger;
-use weft_messages::{Declared, Desk, Hooks, OPERATIONS, Push, Upkeep, nouns};
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
@@ -41,14 +41,14 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// How long what the store refused waits until it is tried again.
 const LATER: Duration = Duration::from_secs(5);
 
-/// The ledger, the broker and the desk of a node.
+/// The ledger, the broker and its HTTP front-end of a node.
 pub struct Messages {
     /// What everything is kept in.
     pub ledger: Ledger,
     /// Topics, queues and subscriptions.
     pub broker: Broker,
     /// Who answers for them.
-    pub desk: Desk,
+    pub handle: Handle,
     /// What is declared, if the store has refused some of it, to be tried again.
     missing: Mutex<Option<Arc<Declarations>>>,
 }
@@ -59,7 +59,7 @@ impl Component for Messages {
     /// Where messages are kept and how AMQP is spoken, if at all.
     type Fixed = Option<(plan::Ledger, plan::Amqp)>;
     type Locals = Locals;
-    type Api = Desk;
+    type Api = Handle;
     type Noun = Nouns;
 
     const EXCLUSIVE: bool = true;
@@ -106,12 +106,12 @@ impl Component for Messages {
             )),
             upkeep: Some(Arc::new(Kept(ledger.clone()))),
         };
-        let desk = Desk::open(broker.clone(), host.workers, hooks, host.stop.clone())
+        let handle = Handle::open(broker.clone(), host.workers, hooks, host.stop.clone())
             .await
             .map_err(described)
             .with_context(place)?;
-        locals.open(desk.clone(), amqp);
-        Ok(Self { ledger, broker, desk, missing: Mutex::default() })
+        locals.open(handle.clone(), amqp);
+        Ok(Self { ledger, broker, handle, missing: Mutex::default() })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -160,19 +160,19 @@ impl Component for Messages {
                 tracing::error!("declared, and not in force yet: {}", missing.detail());
             }
         }
-        self.desk.declare(ready.declared);
-        self.desk.push(ready.pushes, ready.services);
+        self.handle.declare(ready.declared);
+        self.handle.push(ready.pushes, ready.services);
         Ok(())
     }
 
     fn begin(&self, local: &Rc<Local>) {
-        self.desk.begin(local);
+        self.handle.begin(local);
     }
 
     /// Does what is due until the store takes nothing more.
     async fn run(self: Arc<Self>, stop: Stop) {
         let keep = async {
-            if let Err(error) = self.broker.keep().await {
+            if let Err(error) = self.broker.maintain().await {
                 tracing::error!("nothing is kept any more: {}", error.detail());
             }
         };
@@ -197,12 +197,12 @@ impl Component for Messages {
         self.write(to);
     }
 
-    fn operations() -> &'static [Row<Desk>] {
+    fn operations() -> &'static [Row<Handle>] {
         OPERATIONS
     }
 
-    fn api(self: &Arc<Self>, _node: &Arc<Node>) -> Desk {
-        self.desk.clone()
+    fn api(self: &Arc<Self>, _node: &Arc<Node>) -> Handle {
+        self.handle.clone()
     }
 
     /// Writes what waits, and lets go of the ledger.
@@ -280,7 +280,7 @@ pub struct Ready {
     declarations: Declarations,
     prepared: Option<Prepared>,
     declared: Declared,
-    pushes: Vec<Push>,
+    pushes: Vec<PushSubscription>,
     /// The routes by which what the API declares is pushed, by service.
     services: HashMap<String, Name>,
 }
@@ -310,7 +310,7 @@ impl Ready {
         }
         for push in &plan.push {
             let of = plan.subscriptions.iter().find(|of| of.name == push.subscription);
-            self.pushes.push(Push {
+            self.pushes.push(PushSubscription {
                 subscription: subscription_key(of.context("a push without its subscription")?)?,
                 route: push.route.clone(),
                 path: push.path.clone(),

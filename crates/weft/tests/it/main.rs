@@ -34,7 +34,7 @@ mod options;
 mod otlp;
 mod plain;
 mod proxy_protocol;
-mod push;
+mod push_delivery;
 mod reload;
 mod resilience;
 mod resumption;

@@ -12,7 +12,7 @@ use weft_api::{
     Settings,
     schema::{self, Absent, Fault, Section, Shape, published},
 };
-use weft_messages::settings::{
+use weft_broker_http::settings::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
     topic::TopicSettings,
 };

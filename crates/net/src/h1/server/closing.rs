@@ -4,9 +4,9 @@ use std::{cell::RefCell, future::poll_fn, task::Poll, time::Duration};
 
 use super::incoming::{Incoming, Shared};
 use crate::{
-    alarm::Alarm,
     body::{Body, Frame},
     clock,
+    timer::TaskTimer,
 };
 
 /// Most bytes of an unread request body that are read away to keep a connection.
@@ -31,7 +31,7 @@ pub(super) fn may_follow(state: &Shared, response: &Body) -> bool {
 }
 
 /// Reads away what is left of a request body, if that is little; says whether the next request follows.
-pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool {
+pub(super) async fn drain_body(shared: &RefCell<Shared>, timer: &TaskTimer) -> bool {
     {
         let state = shared.borrow();
         match &state.incoming {
@@ -58,12 +58,12 @@ pub(super) async fn drain_body(shared: &RefCell<Shared>, alarm: &Alarm) -> bool 
             }
         }
     });
-    alarm.within(limit, all).await.unwrap_or(false)
+    timer.within(limit, all).await.unwrap_or(false)
 }
 
 /// Closes the way out and reads on for a moment, since closing with unread input would reset the
 /// connection and could take the last response with it.
-pub(super) async fn linger(shared: &RefCell<Shared>, alarm: &Alarm) {
+pub(super) async fn linger(shared: &RefCell<Shared>, timer: &TaskTimer) {
     let limit = clock::now().plus(LINGER);
     let mut discarded = 0;
     let close = poll_fn(|cx| {
@@ -80,5 +80,5 @@ pub(super) async fn linger(shared: &RefCell<Shared>, alarm: &Alarm) {
             }
         }
     });
-    let _ = alarm.within(limit, close).await;
+    let _ = timer.within(limit, close).await;
 }

@@ -12,7 +12,7 @@ use weft_kernel::{Reason, Tick};
 use weft_wire::h1::{HeadError, HeadLimits, ParsedRequest, parse_request};
 
 use super::{Settings, incoming::Shared};
-use crate::{alarm::Alarm, clock, h1::link::Read, tasks::Reached};
+use crate::{clock, h1::link::Read, tasks::Reached, timer::TaskTimer};
 
 /// What opens an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,7 +31,7 @@ pub(super) enum Head {
 pub(super) async fn read_head(
     shared: &RefCell<Shared>,
     settings: &Settings,
-    alarm: &Alarm,
+    timer: &TaskTimer,
     (draining, retires): (&mut Reached, Tick),
     first: bool,
 ) -> Head {
@@ -117,7 +117,7 @@ pub(super) async fn read_head(
             state.link.rest();
         }
         drop(state);
-        if alarm.poll(cx, limit).is_ready() {
+        if timer.poll(cx, limit).is_ready() {
             return Poll::Ready(if begun {
                 Head::Refused(
                     Reason::HeadersTimeout,

@@ -13,7 +13,7 @@ use weft_wire::{
 };
 
 use super::{Settings, watch::End};
-use crate::{alarm::Alarm, body::Frame, clock, h1::link::Link};
+use crate::{body::Frame, clock, h1::link::Link, timer::TaskTimer};
 
 pub(super) enum Incoming {
     /// Read to its end, or there was none.
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn inform(&mut self, head: &ResponseHead) {
+    pub(crate) fn send_interim(&mut self, head: &ResponseHead) {
         if self.responding || !self.informable || !(100..200).contains(&head.status) {
             return;
         }
@@ -226,12 +226,12 @@ impl RequestBody {
 pub(super) fn check_waiting(
     state: &mut Shared,
     settings: &Settings,
-    alarm: &Alarm,
+    timer: &TaskTimer,
     cx: &mut Context<'_>,
 ) {
     if let Some((since, _)) = &state.waiting {
         let limit = since.plus(settings.stream_idle_timeout);
-        if alarm.poll(cx, limit).is_ready() {
+        if timer.poll(cx, limit).is_ready() {
             state.fail_body(Reason::BodyTimeout);
         }
     }

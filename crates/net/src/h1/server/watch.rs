@@ -14,7 +14,7 @@ use std::{
 use weft_kernel::{Reason, Tick};
 
 use super::incoming::{Incoming, Shared};
-use crate::{alarm::Alarm, clock, h1::link::Read};
+use crate::{clock, h1::link::Read, timer::TaskTimer};
 
 /// Most bytes of further requests that are read ahead while one is answered.
 const AHEAD_MAX: usize = 64 * 1024;
@@ -83,7 +83,7 @@ pub(super) fn look(state: &mut Shared, cx: &mut Context<'_>) -> Client {
 /// and then, from `still` on, since nothing tells of it.
 pub(super) fn poll_unread(
     state: &Shared,
-    alarm: &Alarm,
+    timer: &TaskTimer,
     still: &mut Tick,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
@@ -100,7 +100,7 @@ pub(super) fn poll_unread(
     if *still == Tick::NEVER {
         *still = clock::now();
     }
-    while alarm.poll(cx, still.plus(STILL)).is_ready() {
+    while timer.poll(cx, still.plus(STILL)).is_ready() {
         if state.link.io.is_broken() {
             return Poll::Ready(());
         }
@@ -112,7 +112,7 @@ pub(super) fn poll_unread(
 /// Why a response ends that has had nothing to write since `still`.
 pub(super) fn poll_still(
     state: &Shared,
-    alarm: &Alarm,
+    timer: &TaskTimer,
     still: &mut Tick,
     cx: &mut Context<'_>,
 ) -> Poll<Reason> {
@@ -124,7 +124,7 @@ pub(super) fn poll_still(
     if state.end == End::Open && !unread {
         return Poll::Pending;
     }
-    while alarm.poll(cx, still.plus(STILL)).is_ready() {
+    while timer.poll(cx, still.plus(STILL)).is_ready() {
         if state.end == End::Answered && state.link.is_flushed() || state.link.io.is_broken() {
             return Poll::Ready(Reason::CallerGone);
         }

@@ -15,11 +15,11 @@ use super::{
     watch::{self, Client},
 };
 use crate::{
-    alarm::Alarm,
     body::{Body, Frame},
     clock,
     held::Held,
     message::Response,
+    timer::TaskTimer,
 };
 
 /// What becomes of a connection after a response.
@@ -36,7 +36,7 @@ pub(super) enum Then {
 pub(super) struct Writer<'a> {
     pub(super) shared: &'a RefCell<Shared>,
     pub(super) settings: &'a Settings,
-    pub(super) alarm: &'a Alarm,
+    pub(super) timer: &'a TaskTimer,
     pub(super) method: &'a Method,
 }
 
@@ -95,7 +95,7 @@ impl Writer<'_> {
             }
             let idle = self.settings.stream_idle_timeout;
             let limit = *limit.get_or_insert_with(|| clock::now().plus(idle));
-            self.alarm.poll(cx, limit).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            self.timer.poll(cx, limit).map(|()| Err(io::ErrorKind::TimedOut.into()))
         })
         .await
     }
@@ -194,11 +194,11 @@ impl Writer<'_> {
             if state.end != before {
                 still = clock::now();
             }
-            if let Poll::Ready(gone) = watch::poll_still(&state, self.alarm, &mut still, cx) {
+            if let Poll::Ready(gone) = watch::poll_still(&state, self.timer, &mut still, cx) {
                 return Poll::Ready(Err(gone));
             }
-            check_waiting(&mut state, self.settings, self.alarm, cx);
-            if self.alarm.poll(cx, limit).is_ready() {
+            check_waiting(&mut state, self.settings, self.timer, cx);
+            if self.timer.poll(cx, limit).is_ready() {
                 let stuck = !state.link.is_flushed();
                 return Poll::Ready(Err(if stuck {
                     Reason::CallerGone

@@ -10,7 +10,6 @@ use weft_wire::{Fields, Known, Length, Method, ResponseHead};
 
 use super::{Counted, FLUSH_TIME, Shared, head::request_head};
 use crate::{
-    alarm::Alarm,
     body::Body,
     clock,
     h2::{
@@ -21,8 +20,9 @@ use crate::{
     },
     held::Held,
     io::Rewound,
-    message::{Handler, Inform, OnEnd, Request, Response, Tunnel},
+    message::{Handler, InterimSender, OnEnd, Request, Response, Tunnel},
     relay::relay,
+    timer::TaskTimer,
 };
 
 /// Answers the request of a stream.
@@ -34,7 +34,7 @@ pub(super) async fn serve<H: Handler>(
     let shared = &*counted.shared;
     let (parts, received) = request.into_parts();
     let respond = Rc::new(RefCell::new(respond));
-    let alarm = &counted.alarm;
+    let timer = &counted.timer;
     let mut tunnelled = None;
     let mut method = Method::Get;
     let id = received.stream_id().into();
@@ -45,7 +45,7 @@ pub(super) async fn serve<H: Handler>(
     let response = match head {
         Ok(head) => {
             method = head.method.clone();
-            let inform = Inform::h2(&respond);
+            let interim_sender = InterimSender::h2(&respond);
             let body = if head.upgrade.is_some() || head.method == Method::Connect {
                 tunnelled = Some(received);
                 Body::Empty
@@ -59,14 +59,14 @@ pub(super) async fn serve<H: Handler>(
                 let from = From::Client {
                     idle: shared.idle,
                     silence: None,
-                    owes_continue: waits.then(|| inform.clone()),
+                    owes_continue: waits.then(|| interim_sender.clone()),
                     cut: shared.cut.clone(),
                 };
                 let heads = shared.heads.clone();
                 Body::H2(Box::new(Incoming::new(received, &head.fields, from, heads)))
             };
             let peer = shared.peer.clone();
-            let request = Request { head, body, peer, alarm: alarm.clone(), inform };
+            let request = Request { head, body, peer, timer: timer.clone(), interim_sender };
             let mut work = pin!(shared.handler.call(request));
             let answered = poll_fn(|cx| {
                 if let Poll::Ready(response) = work.as_mut().poll(cx) {
@@ -111,7 +111,7 @@ pub(super) async fn serve<H: Handler>(
     drop(respond);
     let (sent, outcome) = match ends {
         true => (0, Ok(())),
-        false => send(Sending::new(stream, body), alarm, shared).await,
+        false => send(Sending::new(stream, body), timer, shared).await,
     };
     if let Some(done) = done {
         done.end(sent, outcome);
@@ -137,7 +137,7 @@ fn begin(
 /// Sends the body, as long as something moves; says how much has left, and why that was not all.
 async fn send<H>(
     mut sending: Sending,
-    alarm: &Alarm,
+    timer: &TaskTimer,
     shared: &Shared<H>,
 ) -> (u64, Result<(), Reason>) {
     let idle = shared.idle;
@@ -163,7 +163,7 @@ async fn send<H>(
             progress = sending.sent;
             limit = clock::now().plus(idle);
         }
-        if alarm.poll(cx, limit).is_ready() {
+        if timer.poll(cx, limit).is_ready() {
             let held = sending.is_held();
             sending.reset(h2::Reason::CANCEL);
             return Poll::Ready(Err(if held { Reason::CallerGone } else { Reason::StreamIdle }));
@@ -174,7 +174,7 @@ async fn send<H>(
     if let Some(error) = broken {
         // A reset overtakes what has not left: the head and what came of the body go first.
         let flushed = pin!(shared.flushed());
-        let _ = alarm.within(clock::now().plus(FLUSH_TIME), flushed).await;
+        let _ = timer.within(clock::now().plus(FLUSH_TIME), flushed).await;
         sending.fail(&error);
     }
     (sending.sent, outcome)

@@ -7,8 +7,8 @@ use std::{
 };
 
 use weft_amqp::Server;
+use weft_broker_http::{Handle, Targets};
 use weft_kernel::{Error, Name, Reason, Result};
-use weft_messages::{Desk, Targets};
 use weft_net::{Address, Io, Stop, message::Peer};
 use weft_proxy::{Acceptor, Handlers, Local, LocalFuture};
 
@@ -28,8 +28,8 @@ impl Locals {
     }
 
     /// Gives them what they stand on, once.
-    pub(super) fn open(&self, desk: Desk, amqp: Server) {
-        self.messages.open(desk);
+    pub(super) fn open(&self, handle: Handle, amqp: Server) {
+        self.messages.open(handle);
         let _ = self.amqp.set(amqp);
     }
 }

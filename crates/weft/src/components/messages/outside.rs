@@ -41,7 +41,7 @@ impl Callbacks {
     }
 }
 
-impl weft_messages::Outside for Callbacks {
+impl weft_broker_http::Outside for Callbacks {
     fn post<'a>(
         &'a self,
         url: &'a str,

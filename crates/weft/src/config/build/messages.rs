@@ -7,11 +7,11 @@ use weft_broker::{
     MessageBuilder, Publish, ScheduleTarget, SubscriptionOptions, SubscriptionTarget,
     message::Value,
 };
-use weft_kernel::{ByteSize, Name};
-use weft_messages::{
+use weft_broker_http::{
     MESSAGES, PUBLISH, RESPOND_ASYNC, To,
     settings::{MESSAGE_MAX, schedule::Destination, subscription::PushSettings},
 };
+use weft_kernel::{ByteSize, Name};
 use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 

@@ -1,6 +1,6 @@
 //! Policies in effect.
 
-use weft_messages::{RESPOND_ASYNC, RespondAsync};
+use weft_broker_http::{RESPOND_ASYNC, RespondAsync};
 use weft_proxy::plan::{
     self, BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Mirror, Share,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_messages::{Api, MESSAGES, PUBLISH, Publish};
+use weft_broker_http::{Api, MESSAGES, PUBLISH, Publish};
 use weft_proxy::plan::{self, Binding, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},

@@ -1,11 +1,11 @@
 //! What is said about messages: topics, queues, subscriptions and schedules, whose options are those of
 //! the API, and AMQP.
 
-use weft_kernel::ByteSize;
-use weft_messages::settings::{
+use weft_broker_http::settings::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
     topic::TopicSettings,
 };
+use weft_kernel::ByteSize;
 
 use crate::config::{
     leaf::{Int, Many, Number, Pairs},

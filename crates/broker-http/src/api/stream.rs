@@ -1,0 +1,110 @@
+//! Deliveries as a stream of server-sent events; they are settled by `POST …/settle`.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream;
+use weft_broker::{Consumer, ConsumerOptions};
+use weft_kernel::{Error, Reason, Result};
+use weft_net::Stop;
+
+use super::{Ask, receive, socket};
+use crate::{
+    event,
+    response::{EVENT_STREAM, Response},
+    sse,
+};
+
+/// The most deliveries of a stream that are unsettled.
+pub(super) const PREFETCH_MAX: u64 = 2_000;
+/// How many deliveries are written at once.
+const AT_ONCE: u32 = 64;
+
+/// `GET …/stream`
+pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
+    let mut query = ask.query()?;
+    let source = ask.source(&mut query)?;
+    let prefetch = query.number("prefetch", 1, PREFETCH_MAX)?.unwrap_or(32);
+    let asked = query.span("lease", receive::LEASE_MAX)?;
+    let credit = query.number("credit", 0, u32::MAX.into())?;
+    let options = ConsumerOptions {
+        prefetch: u32::try_from(prefetch).unwrap_or(32),
+        lease: asked,
+        counts_loss: true,
+        ..ConsumerOptions::default()
+    };
+    let lease = asked.unwrap_or_else(|| receive::lease_of(&source));
+    if socket::is_asked_for(ask.request) {
+        let handshake = match socket::handshake(ask.request) {
+            Ok(handshake) => handshake,
+            Err(refusal) => return refusal.response(),
+        };
+        let consumer = ask.handle.broker().consume(source, options)?;
+        return Ok(socket::upgrade(ask.handle.clone(), consumer, lease, credit, &handshake));
+    }
+    if !ask.request.accepts(EVENT_STREAM) {
+        let say = "a stream is `Accept: text/event-stream`, or a WebSocket";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    if credit.is_some() {
+        let say = "`credit` is for a WebSocket";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
+    let consumer = ask.handle.broker().consume(source, options)?;
+    let state = State {
+        consumer,
+        lease,
+        stop: ask.handle.stop().clone(),
+        ready: VecDeque::from([sse::HELLO]),
+    };
+    let chunks = stream::unfold(Some(state), |state| async {
+        let mut state = state?;
+        match state.next().await {
+            Ok(chunk) => Some((Ok(chunk?), Some(state))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(Response::stream(EVENT_STREAM, Box::pin(chunks)))
+}
+
+struct State {
+    consumer: Consumer,
+    lease: Duration,
+    stop: Stop,
+    ready: VecDeque<Bytes>,
+}
+
+impl State {
+    /// The next piece; `None` at the drain.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Ok(Some(ready));
+        }
+        let taken = tokio::select! {
+            biased;
+            () = self.stop.draining() => {
+                self.consumer.forgive();
+                return Ok(None);
+            }
+            taken = tokio::time::timeout(sse::HEARTBEAT, self.consumer.next_batch(AT_ONCE)) => taken,
+        };
+        let Ok(taken) = taken else { return Ok(Some(sse::ALIVE)) };
+        let taken = taken?;
+        let mut out = Vec::with_capacity(taken.len() * 512);
+        let mut data = Vec::with_capacity(512);
+        let until = receive::until(self.lease);
+        for delivery in &taken {
+            data.clear();
+            receive::write(&mut data, delivery, &until);
+            let id = delivery.lease.to_text();
+            let position = delivery.lease.position;
+            let shown = event::with(&delivery.message, position, |event, _| {
+                sse::write(&mut out, &id, &event.kind, &data);
+            });
+            if shown.is_err() {
+                sse::write(&mut out, &id, sse::UNREADABLE, &data);
+            }
+        }
+        Ok(Some(out.into()))
+    }
+}

@@ -23,7 +23,14 @@ use weft_net::Stop;
 use weft_proxy::{Handlers, InternalClient, Local};
 use weft_telemetry::metrics::{self, Writer};
 
-use crate::{config::Plan, node::Node};
+use crate::{
+    config::{
+        Plan,
+        catalogue::{AnyPart, Checked, Contribution, Sections},
+        setting::{Cx, Field},
+    },
+    node::Node,
+};
 
 /// A future that goes to whatever thread polls it.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -49,7 +56,7 @@ pub struct Host {
 /// What has a body here is what a component need not have.
 pub trait Component: Send + Sync + Sized + 'static {
     /// Its part of a checked configuration.
-    type Plan: ?Sized + Send + Sync;
+    type Plan: AnyPart;
     /// What was checked against the state, and can be put in force.
     type Ready: Send;
     /// What only a start puts in force, as it was at the start.
@@ -68,8 +75,27 @@ pub trait Component: Send + Sync + Sized + 'static {
     /// What a node answers that does not have it, where it would have answered.
     const ABSENT: &'static str = "the configuration of this node does not ask for it";
 
-    /// Its part of a configuration; `None` if that does not ask for it.
-    fn plan(plan: &Plan) -> Option<&Self::Plan>;
+    /// Its sections of the configuration: rows of the table of the top level.
+    fn sections() -> &'static [Field] {
+        &[]
+    }
+
+    /// Makes its part of the plan of its sections, and reports everything that is wrong with them where it
+    /// stands; `None` if nothing asks for it.
+    fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Self::Plan> {
+        let _ = (said, cx);
+        None
+    }
+
+    /// Checks how the whole plan fits its part: what routes and other components refer to.
+    fn check(whole: &Checked<'_>, cx: &mut Cx) {
+        let _ = (whole, cx);
+    }
+
+    /// Its part of a plan; `None` if that does not ask for it.
+    fn plan(plan: &Plan) -> Option<&Self::Plan> {
+        plan.part()
+    }
 
     /// Opens it, and gives its locals what they stand on. What its plan says beyond
     /// [`Fixed`](Self::Fixed) is not in force before the first commit.
@@ -140,6 +166,15 @@ pub trait Component: Send + Sync + Sized + 'static {
     /// Writes what waits to be kept, and lets go of everything; nothing is asked of it any more. May be
     /// called more than once.
     fn close(&self) {}
+}
+
+/// What a component has to do with a configuration.
+pub fn contribution<C: Component>() -> Contribution {
+    Contribution {
+        sections: C::sections(),
+        build: |said, cx| C::build(said, cx).map(|part| Arc::new(part) as Arc<dyn AnyPart>),
+        check: C::check,
+    }
 }
 
 /// A group of nouns on the command line.

@@ -4,10 +4,14 @@
 //! need something for themselves alone at last; and they commit, stop and close from the top.
 
 pub mod discovery;
-mod messages;
-mod telemetry;
+pub mod messages;
+pub mod telemetry;
 
-use std::{process::ExitCode, rc::Rc, sync::Arc};
+use std::{
+    process::ExitCode,
+    rc::Rc,
+    sync::{Arc, LazyLock},
+};
 
 use tokio::task::JoinSet;
 use weft_api::{Operation, Part};
@@ -23,8 +27,11 @@ pub use self::{
 };
 use crate::{
     admin,
-    component::{Component, Host, Member, Noun as _, Slot},
-    config::Plan,
+    component::{Component, Host, Member, Noun as _, Slot, contribution},
+    config::{
+        Plan,
+        catalogue::{Catalogue, Contribution},
+    },
     node::Node,
 };
 
@@ -71,6 +78,11 @@ macro_rules! components {
             /// The components that a first configuration asks for; none is open yet.
             pub fn new(plan: &Plan) -> Self {
                 Self { $($name: Slot::new(plan),)* }
+            }
+
+            /// What they have to do with a configuration.
+            pub fn contributions() -> Vec<Contribution> {
+                vec![$(contribution::<$Component>(),)*]
             }
 
             /// Every operation of the node and of its components, whether these run or not.
@@ -121,6 +133,13 @@ components! {
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,
+}
+
+/// The sections of a configuration: the node's own and those of its components.
+pub fn catalogue() -> &'static Catalogue {
+    static CATALOGUE: LazyLock<&Catalogue> =
+        LazyLock::new(|| Catalogue::new(Components::contributions()));
+    *CATALOGUE
 }
 
 impl Components {

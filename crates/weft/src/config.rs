@@ -1,7 +1,8 @@
 //! Configuration: from YAML files to a checked [`Plan`], without opening a port.
 //!
-//! One table per section ([`sections`]) is the only source of keys, types, defaults and words. What is
-//! read from it: values with their places ([`setting`]), everything that is wrong at once
+//! The [`catalogue`] lists what may stand at the top level: the node's own [`sections`] and those that
+//! components bring, of which nothing is known here. One table per section is the only source of keys, types,
+//! defaults and words. What is read from it: values with their places ([`setting`]), everything that is wrong at once
 //! ([`problem`], [`report`]), the JSON Schema ([`schema`]), the reference page ([`reference`](mod@reference))
 //! and the configuration in effect ([`print`](mod@print)). Semantics (references, combinations that cannot work)
 //! are checked while the plan is built.
@@ -9,10 +10,11 @@
 //! Invariants: nothing here panics or hangs on a file, whatever is in it; a secret is never printed; a
 //! plan is handed out only when nothing at all is wrong.
 //!
-//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`sections`], [`options`],
+//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`catalogue`], [`sections`], [`options`],
 //! `routes`, [`plan`], `kept`, [`watch`].
 
 mod build;
+pub mod catalogue;
 mod kept;
 pub mod leaf;
 pub mod load;

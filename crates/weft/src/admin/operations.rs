@@ -175,8 +175,7 @@ async fn status(ask: Ask<'_, Admin>) -> Result<Response> {
 
 async fn config(ask: Ask<'_, Admin>) -> Result<Response> {
     let loaded = ask.state.node.loaded();
-    let tree = loaded.tree(&|name| std::env::var(name).ok());
-    Response::json(200, &print::json(&tree, &loaded.sources))
+    Response::json(200, &print::json(&loaded, &|name| std::env::var(name).ok()))
 }
 
 async fn listeners(ask: Ask<'_, Admin>) -> Result<Response> {

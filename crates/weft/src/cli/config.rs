@@ -32,10 +32,10 @@ impl Config {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match load::load(&self.config.path) {
             Ok(loaded) => {
-                let tree = loaded.tree(&|name| std::env::var(name).ok());
+                let variables = |name: &str| std::env::var(name).ok();
                 print(&match self.output {
-                    Format::Yaml => shown::yaml(&tree, &loaded.sources),
-                    Format::Json => format!("{:#}\n", shown::json(&tree, &loaded.sources)),
+                    Format::Yaml => shown::yaml(&loaded, &variables),
+                    Format::Json => format!("{:#}\n", shown::json(&loaded, &variables)),
                 })?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -19,7 +19,11 @@ use super::{
     columns::{columns, members},
     print, print_error,
 };
-use crate::config::{Loader, report};
+use crate::{
+    component::Component as _,
+    components::Messages,
+    config::{Loader, report},
+};
 
 /// Inspect, verify, back up and restore the ledger, the store of messages.
 ///
@@ -105,7 +109,7 @@ impl Files {
                     return Ok(None);
                 }
             };
-        let ledger = loaded.plan.messages.as_ref().map(|messages| &messages.ledger);
+        let ledger = Messages::plan(&loaded.plan).map(|messages| &messages.ledger);
         let path = self.folder.clone().or_else(|| ledger.map(|ledger| ledger.path.clone()));
         let path =
             path.context("the configuration keeps no messages: name the folder by --path")?;

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::print;
-use crate::config::{reference, schema};
+use crate::{
+    components::catalogue,
+    config::{reference, schema},
+};
 
 /// Print the JSON Schema of the configuration, for editors.
 #[derive(Debug, Args)]
@@ -19,9 +22,9 @@ impl Schema {
     /// Prints it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.reference {
-            print(&reference::page())?;
+            print(&reference::page(catalogue()))?;
         } else {
-            print(&format!("{:#}\n", schema::schema()))?;
+            print(&format!("{:#}\n", schema::schema(catalogue())))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -11,6 +11,8 @@ use super::ConfigPath;
 
 use crate::{
     admin,
+    component::Component as _,
+    components::Telemetry,
     config::{self, Loader, report, watch},
     node::{self, Node, termination::Start},
 };
@@ -96,7 +98,9 @@ impl Up {
         if !loaded.warnings.is_empty() {
             super::print_error(&report::text(&loaded.warnings, &loaded.sources, false))?;
         }
-        weft_telemetry::log::init(&loaded.plan.telemetry.log)?;
+        if let Some(telemetry) = Telemetry::plan(&loaded.plan) {
+            weft_telemetry::log::init(&telemetry.log)?;
+        }
         limit_of_descriptors(&loaded.plan);
         let options = node::Options {
             config: self.config.path,

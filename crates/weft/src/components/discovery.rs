@@ -28,31 +28,32 @@ pub struct Discovery {
 }
 
 impl Component for Discovery {
-    type Plan = [Service];
+    type Plan = Vec<Service>;
     type Ready = Prepared;
     type Fixed = ();
     type Locals = ();
     type Api = api::Seen;
     type Noun = Nouns;
 
-    fn plan(plan: &Plan) -> Option<&[Service]> {
+    /// Services stand in the request path, which has their other half.
+    fn plan(plan: &Plan) -> Option<&Vec<Service>> {
         Some(&plan.proxy.services)
     }
 
-    async fn open(_plan: &[Service], host: &Host, (): &()) -> anyhow::Result<Self> {
+    async fn open(_plan: &Vec<Service>, host: &Host, (): &()) -> anyhow::Result<Self> {
         let (lookup, probe) = (Arc::new(host.dns.clone()), Arc::new(NetProbe));
         let services = Services::new(Arc::new(SystemClock), lookup, probe, Rng::from_entropy());
         Ok(Self { services: Arc::new(services) })
     }
 
-    fn fixed(_plan: Option<&[Service]>) {}
+    fn fixed(_plan: Option<&Vec<Service>>) {}
 
-    fn awaits_restart(_fixed: &(), _plan: Option<&[Service]>) -> Vec<&'static str> {
+    fn awaits_restart(_fixed: &(), _plan: Option<&Vec<Service>>) -> Vec<&'static str> {
         Vec::new()
     }
 
-    async fn prepare(&self, plan: Option<&[Service]>) -> Result<Prepared, Vec<String>> {
-        let services = plan.unwrap_or_default().iter().map(|service| service.discovery.clone());
+    async fn prepare(&self, plan: Option<&Vec<Service>>) -> Result<Prepared, Vec<String>> {
+        let services = plan.into_iter().flatten().map(|service| service.discovery.clone());
         Ok(self.services.prepare(services.collect()))
     }
 

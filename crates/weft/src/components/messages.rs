@@ -1,8 +1,11 @@
 //! Messages as a component: the ledger, the broker on it, and who speaks with clients about them.
 
+mod build;
 mod locals;
 mod meters;
 mod outside;
+pub mod plan;
+pub mod sections;
 
 use std::{
     collections::HashMap,
@@ -29,7 +32,10 @@ use weft_telemetry::metrics::Writer;
 use crate::{
     cli,
     component::{Component, Host, Noun},
-    config::{Plan, plan},
+    config::{
+        catalogue::{Checked, Sections},
+        setting::{Cx, Field},
+    },
     node::Node,
 };
 
@@ -66,8 +72,16 @@ impl Component for Messages {
     const ABSENT: &'static str =
         "this node keeps no messages: its configuration has no topic, queue or ledger";
 
-    fn plan(plan: &Plan) -> Option<&plan::Messages> {
-        plan.messages.as_ref()
+    fn sections() -> &'static [Field] {
+        sections::ALL
+    }
+
+    fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Messages> {
+        build::build(said, cx)
+    }
+
+    fn check(whole: &Checked<'_>, cx: &mut Cx) {
+        build::check(whole, cx);
     }
 
     /// Opens the ledger, which a former process may be about to close, and what stands on it.
@@ -318,10 +332,8 @@ impl Ready {
                 timeout: push.timeout,
             });
         }
-        self.services.extend(plan.services.iter().filter_map(|route| {
-            let service = route.services().next()?;
-            Some((service.to_string(), route.name.clone()))
-        }));
+        let services = plan.services.iter();
+        self.services.extend(services.map(|(service, route)| (service.to_string(), route.clone())));
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! Telemetry as a component: who is told of requests, and how that gets out.
 
+mod build;
 mod collector;
+pub mod plan;
+pub mod sections;
 
 use std::sync::Arc;
 
@@ -20,7 +23,10 @@ pub use self::collector::Collector;
 use crate::{
     cli::verbs::OfTable,
     component::{Component, Host},
-    config::{Plan, plan},
+    config::{
+        catalogue::Sections,
+        setting::{Cx, Field},
+    },
     node::Node,
 };
 
@@ -70,8 +76,12 @@ impl Component for Telemetry {
     type Api = Registry;
     type Noun = OfTable<Self>;
 
-    fn plan(plan: &Plan) -> Option<&plan::Telemetry> {
-        Some(&plan.telemetry)
+    fn sections() -> &'static [Field] {
+        sections::ALL
+    }
+
+    fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Telemetry> {
+        build::build(said, cx)
     }
 
     async fn open(plan: &plan::Telemetry, host: &Host, (): &()) -> anyhow::Result<Self> {

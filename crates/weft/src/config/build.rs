@@ -3,27 +3,26 @@
 //! Everything that is wrong is reported before anything is given up, so a part that cannot be built
 //! is left out and the rest goes on.
 
-mod ledger;
+mod admin;
 mod listener;
-mod messages;
 mod policy;
 mod route;
 mod service;
 mod shadow;
-mod telemetry;
 mod tls;
 mod unused;
 
 use std::{collections::HashMap, sync::Arc};
 
 pub(super) use policy::build as policy;
-pub(super) use route::build as route;
+pub(super) use route::{build as route, target_place};
 pub(super) use tls::Tls;
 
 use weft_kernel::Name;
 use weft_proxy::plan::{Host, Weighted};
 
 use super::{
+    catalogue::{Catalogue, Checked, Internal, Sections},
     kept::Placed,
     merge::{Names, Read},
     plan::Plan,
@@ -40,6 +39,7 @@ use super::{
 pub(super) fn plan(
     root: &Node,
     read: &Read,
+    catalogue: &'static Catalogue,
     kept: Vec<Placed>,
     tls: &mut Tls,
     cx: &mut Cx,
@@ -51,7 +51,7 @@ pub(super) fn plan(
         .collect();
     let mut proxy = weft_proxy::plan::Plan::default();
     let mut sockets = Vec::new();
-    let admin = telemetry::admin(read.admin.as_ref(), cx);
+    let admin = admin::build(read.admin.as_ref(), cx);
     let at = read.admin.as_ref().map_or(Place::BUILT_IN, |(_, place)| *place);
     listener::distinct(&read.listeners, admin.as_ref().map(|admin| (&admin.listen, at)), cx);
     for (name, section) in &read.listeners {
@@ -66,26 +66,19 @@ pub(super) fn plan(
     let routes = routes::read(root, kept, around, cx)?;
     proxy.routes = routes.iter().map(|route| Arc::clone(&route.item.plan)).collect();
     shadow::check(&routes, cx);
-    let messages = messages::build(read, &mut proxy, cx);
-    unused::check(read, &routes, cx);
-    let plan = Plan {
-        proxy,
-        sockets,
-        telemetry: telemetry::telemetry(read.telemetry.as_ref()),
-        admin,
-        messages,
-    };
+    let mut sections = Sections::new(root, &read.names, &proxy);
+    let parts = catalogue.build(&mut sections, cx);
+    let Internal { named, unnamed } = sections.added;
+    proxy.routes.extend(named.iter().map(Arc::clone));
+    let plan = Plan { proxy, sockets, admin, parts, unnamed };
+    catalogue.check(&Checked { plan: &plan, root, built: &routes }, cx);
+    unused::check(read, &routes, &named, cx);
     Some((plan, routes))
 }
 
 /// Reports a service that is not there.
 fn known_service(name: &At<Name>, names: &Names, cx: &mut Cx) {
-    if !names.services.contains_key(name.as_str()) {
-        cx.report(
-            Problem::error(name.place, format!("there is no service `{}`", name.value))
-                .near(name.as_str(), names.services.keys().map(|name| &**name)),
-        );
-    }
+    names.services.require("service", name.as_str(), name.place, cx);
 }
 
 /// Services with their shares.

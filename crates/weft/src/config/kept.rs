@@ -10,7 +10,7 @@
 //! stands directly before an item that is parsed, and [`Cut::fits`] asks that the parser took that one for an item
 //! of the same list: then it would have taken those that were cut out for items as well. What a plan
 //! depends on beside its own text (policies, names of services and listeners) is compared or checked anew
-//! by [`routes`](super::routes). Whoever finds anything else than expected gives up, and everything is
+//! by [`routes`](super::routes), and what it names of a component by that component. Whoever finds anything else than expected gives up, and everything is
 //! read as for the first time; so does a load that finds anything wrong, which makes its places those of
 //! a whole load. That both come to the same is held by a property test.
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     build,
+    catalogue::Catalogue,
     kept::{Cut, Kept, Placed},
     merge::{self, Read},
     plan::Plan,
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub sources: Arc<Sources>,
     /// Files that it refers to: certificates, keys, secrets.
     pub files: BTreeSet<PathBuf>,
+    /// What may stand in them.
+    pub catalogue: &'static Catalogue,
     /// The files with their secrets.
     texts: Arc<Sources>,
 }
@@ -39,7 +42,7 @@ impl Loaded {
     pub fn tree(&self, variables: Variables<'_>) -> Node {
         let mut cx = Cx::default();
         let roots = roots(&self.texts, &whole(&self.texts), variables, &mut cx.problems);
-        merge::merge(roots.unwrap_or_default(), &mut cx)
+        merge::merge(roots.unwrap_or_default(), self.catalogue, &mut cx)
     }
 }
 
@@ -88,13 +91,26 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Refused>> {
 /// Loads configurations one after the other, and keeps what outlives a change: a service whose TLS
 /// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections, and a route
 /// whose text stays is not read again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Loader {
+    catalogue: &'static Catalogue,
     tls: build::Tls,
     kept: Kept,
 }
 
+impl Default for Loader {
+    /// A loader for the components of a node.
+    fn default() -> Self {
+        Self::new(crate::components::catalogue())
+    }
+}
+
 impl Loader {
+    /// A loader of configurations with these sections.
+    pub fn new(catalogue: &'static Catalogue) -> Self {
+        Self { catalogue, tls: build::Tls::default(), kept: Kept::default() }
+    }
+
     /// Loads a file, or a folder of files, with these variables.
     pub fn load(&mut self, path: &Path, variables: Variables<'_>) -> Result<Loaded, Box<Refused>> {
         let mut problems = Vec::new();
@@ -165,15 +181,15 @@ impl Loader {
         if roots.is_empty() {
             return Err(cx);
         }
-        let tree = merge::merge(roots, &mut cx);
+        let tree = merge::merge(roots, self.catalogue, &mut cx);
         let policies = tree.get("policies");
         let kept: Vec<Placed> = cuts.into_iter().flat_map(|cut| cut.items).collect();
         if !kept.is_empty() && !self.kept.has_policies(policies) {
             return Err(cx);
         }
-        let read: Read = merge::read(&tree, &mut cx);
+        let read: Read = merge::read(&tree, self.catalogue, &mut cx);
         self.tls.begin();
-        let built = build::plan(&tree, &read, kept, &mut self.tls, &mut cx);
+        let built = build::plan(&tree, &read, self.catalogue, kept, &mut self.tls, &mut cx);
         let wrong = cx.problems.iter().any(|problem| problem.severity == Severity::Error);
         let Some((plan, routes)) = built.filter(|_| !wrong) else { return Err(cx) };
         self.tls.end();
@@ -184,6 +200,7 @@ impl Loader {
             sources: redacted(&cx),
             warnings: in_order(cx.problems),
             files: cx.files,
+            catalogue: self.catalogue,
             texts: Arc::clone(sources),
         })
     }

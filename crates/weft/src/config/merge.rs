@@ -1,7 +1,7 @@
 //! Several files become one tree, and one tree becomes sections.
 //!
-//! Names are unique over all files, and `telemetry` and `admin` stand in one of them: a value never
-//! depends on which file was read last.
+//! Lists and maps by name may be added to by every file, with names that are unique over all of them; any
+//! other section stands in one file: a value never depends on which file was read last.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,76 +11,83 @@ use std::{
 use weft_kernel::Name;
 
 use super::{
-    leaf::{Named, Switch},
+    catalogue::Catalogue,
+    leaf::Switch,
     overlay::overlay,
     problem::Problem,
-    sections::{
-        Admin, Amqp, Ledger, Listener, Policy, Queue, Root, Schedule, Service, Subscription,
-        Telemetry, Topic,
-    },
-    setting::{At, Cx, Setting},
+    sections::{Admin, Listener, Policy, Service, root},
+    setting::{At, Cx},
     source::Place,
     tree::{Key, Kind, Node},
 };
 
-/// The maps by name, to which every file may add.
-const NAMED: [&str; 7] =
-    ["listeners", "services", "policies", "topics", "queues", "subscriptions", "schedules"];
-
-/// The sections but for the routes, which are as many as all else together and are read one by one by
-/// `routes`; what could not be read is missing, and was reported.
+/// The node's own sections but for the routes, which are as many as all else together and are read one by
+/// one by `routes`; what could not be read is missing, and was reported.
 #[derive(Clone, Debug)]
 pub struct Read {
     /// Listeners in the order of the files.
     pub listeners: Vec<(At<Name>, Listener)>,
     /// Services in the order of the files.
     pub services: Vec<(At<Name>, Service)>,
-    /// What is said of messages.
-    pub messages: Messages,
-    /// Telemetry.
-    pub telemetry: Option<Telemetry>,
     /// The admin API.
     pub admin: Option<(Switch<Admin>, Place)>,
     /// All names, also of what could not be read.
     pub names: Names,
 }
 
-/// What is said of messages, in the order of the files.
-#[derive(Clone, Debug)]
-pub struct Messages {
-    /// Topics.
-    pub topics: Vec<(At<Name>, Topic)>,
-    /// Queues.
-    pub queues: Vec<(At<Name>, Queue)>,
-    /// Subscriptions.
-    pub subscriptions: Vec<(At<Name>, Subscription)>,
-    /// Schedules.
-    pub schedules: Vec<(At<Name>, Schedule)>,
-    /// Where they are kept.
-    pub ledger: Option<Ledger>,
-    /// Whether that was said.
-    pub ledger_said: bool,
-    /// How AMQP is spoken.
-    pub amqp: Option<Amqp>,
-}
-
-/// The names that may be referred to, with their places; in order, so that suggestions are always the same.
+/// The names that the node's own sections give.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Of listeners.
-    pub listeners: BTreeMap<Arc<str>, Place>,
+    pub listeners: NameSet,
     /// Of services.
-    pub services: BTreeMap<Arc<str>, Place>,
+    pub services: NameSet,
     /// Of policies.
-    pub policies: BTreeMap<Arc<str>, Place>,
-    /// Of topics.
-    pub topics: BTreeMap<Arc<str>, Place>,
-    /// Of queues.
-    pub queues: BTreeMap<Arc<str>, Place>,
+    pub policies: NameSet,
+}
+
+/// Names that may be referred to, with their places; in order, so that suggestions are always the same.
+#[derive(Clone, Debug, Default)]
+pub struct NameSet(BTreeMap<Arc<str>, Place>);
+
+impl NameSet {
+    /// Whether a name is among them.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Where a name stands.
+    pub fn place(&self, name: &str) -> Option<Place> {
+        self.0.get(name).copied()
+    }
+
+    /// Whether a name is among them; if not, it is reported at the place where it is referred to, `noun`
+    /// being what it would be the name of.
+    pub fn require(&self, noun: &str, name: &str, place: Place, cx: &mut Cx) -> bool {
+        let is_known = self.contains(name);
+        if !is_known {
+            cx.report(
+                Problem::error(place, format!("there is no {noun} `{name}`"))
+                    .near(name, self.0.keys().map(|name| &**name)),
+            );
+        }
+        is_known
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.0.iter().map(|(name, place)| (&**name, *place))
+    }
+}
+
+impl FromIterator<(Arc<str>, Place)> for NameSet {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Place)>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
 }
 
 /// Merges the roots of all files.
-pub fn merge(roots: Vec<Node>, cx: &mut Cx) -> Node {
+pub fn merge(roots: Vec<Node>, catalogue: &Catalogue, cx: &mut Cx) -> Node {
     let mut entries: Vec<(Key, Node)> = Vec::new();
     let mut place = Place::BUILT_IN;
     for root in roots {
@@ -98,19 +105,27 @@ pub fn merge(roots: Vec<Node>, cx: &mut Cx) -> Node {
         for (key, value) in above.into_iter().filter(|(key, _)| !key.text.starts_with("x-")) {
             match entries.iter_mut().find(|(other, _)| other.text == key.text) {
                 None => entries.push((key, value)),
-                Some((first, below)) => combine(first, below, &key, value, cx),
+                Some((first, below)) => combine(first, below, &key, value, catalogue, cx),
             }
         }
     }
     Node { place, kind: Kind::Map(entries) }
 }
 
-fn combine(first: &Key, below: &mut Node, key: &Key, value: Node, cx: &mut Cx) {
+fn combine(
+    first: &Key,
+    below: &mut Node,
+    key: &Key,
+    value: Node,
+    catalogue: &Catalogue,
+    cx: &mut Cx,
+) {
+    let gathers = catalogue.gathers(&key.text);
     match (&mut below.kind, value.kind) {
         (_, Kind::Null) => {}
         (Kind::Null, kind) => *below = Node { place: value.place, kind },
-        (Kind::List(items), Kind::List(more)) if &*key.text == "routes" => items.extend(more),
-        (Kind::Map(entries), Kind::Map(more)) if NAMED.contains(&&*key.text) => {
+        (Kind::List(items), Kind::List(more)) if gathers => items.extend(more),
+        (Kind::Map(entries), Kind::Map(more)) if gathers => {
             let known: HashMap<Arc<str>, Place> =
                 entries.iter().map(|(key, _)| (Arc::clone(&key.text), key.place)).collect();
             for (name, value) in more {
@@ -133,44 +148,21 @@ fn combine(first: &Key, below: &mut Node, key: &Key, value: Node, cx: &mut Cx) {
     }
 }
 
-/// Reads the sections of a merged tree.
-pub fn read(root: &Node, cx: &mut Cx) -> Read {
-    cx.section(root, Root::TABLE);
-    let names_of = |key: &str| -> BTreeMap<Arc<str>, Place> {
-        root.get(key)
-            .map_or(&[][..], Node::entries)
-            .iter()
-            .map(|(key, _)| (Arc::clone(&key.text), key.place))
-            .collect()
-    };
+/// Reads the node's own sections of a merged tree; keys that nobody knows are reported.
+pub fn read(root: &Node, catalogue: &'static Catalogue, cx: &mut Cx) -> Read {
+    cx.section(root, catalogue.table());
     let names = Names {
-        listeners: names_of("listeners"),
-        services: names_of("services"),
-        policies: names_of("policies"),
-        topics: names_of("topics"),
-        queues: names_of("queues"),
+        listeners: root::LISTENERS.names(root),
+        services: root::SERVICES.names(root),
+        policies: root::POLICIES.names(root),
     };
-    let listeners = named(root, "listeners", cx);
-    let services = named(root, "services", cx);
+    let listeners = root::LISTENERS.entries(root, cx);
+    let services = root::SERVICES.entries(root, cx);
     // Each policy is read for itself, so that one that no route uses is checked as well.
-    let _: Vec<(At<Name>, Policy)> = named(root, "policies", cx);
-    let messages = Messages {
-        topics: named(root, "topics", cx),
-        queues: named(root, "queues", cx),
-        subscriptions: named(root, "subscriptions", cx),
-        schedules: named(root, "schedules", cx),
-        ledger: cx.field::<Ledger>(root, "ledger", "", None),
-        ledger_said: root.get("ledger").is_some(),
-        amqp: cx.field::<Amqp>(root, "amqp", "", None),
-    };
-    let telemetry = cx.field::<Telemetry>(root, "telemetry", "", None);
-    let place = root.get("admin").map_or(Place::BUILT_IN, |node| node.place);
-    let admin = cx.field::<Switch<Admin>>(root, "admin", "", None).map(|admin| (admin, place));
-    Read { listeners, services, messages, telemetry, admin, names }
-}
-
-fn named<T: Setting>(root: &Node, key: &'static str, cx: &mut Cx) -> Vec<(At<Name>, T)> {
-    cx.field::<Named<T>>(root, key, "", None).map_or_else(Vec::new, |named| named.0)
+    root::POLICIES.entries(root, cx);
+    let place = root::ADMIN.place(root).unwrap_or(Place::BUILT_IN);
+    let admin = root::ADMIN.read(root, cx).map(|admin| (admin, place));
+    Read { listeners, services, admin, names }
 }
 
 /// The policies of a route over one another, with what the route says itself on top.

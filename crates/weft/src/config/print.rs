@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 
 use super::{
     leaf::is_off,
+    load::Loaded,
     merge::effective,
-    sections::{Policy, Root, Route},
+    sections::{Policy, Route},
     setting::{Field, Shape, Table, unfold},
     source::{Place, Sources},
     tree::{Kind, Node, parse_built_in},
+    vars::Variables,
 };
 
 /// A value with where it came from.
@@ -29,22 +31,25 @@ enum What {
 }
 
 /// The configuration as YAML, with a comment behind each value.
-pub fn yaml(tree: &Node, sources: &Sources) -> String {
+pub fn yaml(loaded: &Loaded, variables: Variables<'_>) -> String {
     let mut out = String::new();
-    let root = Printer { tree, sources }.section(tree, Root::TABLE);
-    write_yaml(&root, 0, &mut out);
+    write_yaml(&shown(loaded, variables), 0, &mut out);
     out
 }
 
 /// The configuration as JSON: `value`, and `origins` by JSON pointer.
-pub fn json(tree: &Node, sources: &Sources) -> Value {
-    let root = Printer { tree, sources }.section(tree, Root::TABLE);
+pub fn json(loaded: &Loaded, variables: Variables<'_>) -> Value {
     let mut origins = Map::new();
-    let value = write_json(&root, "", &mut origins);
+    let value = write_json(&shown(loaded, variables), "", &mut origins);
     let mut object = Map::new();
     object.insert("value".into(), value);
     object.insert("origins".into(), Value::Object(origins));
     Value::Object(object)
+}
+
+fn shown(loaded: &Loaded, variables: Variables<'_>) -> Shown {
+    let tree = loaded.tree(variables);
+    Printer { tree: &tree, sources: &loaded.sources }.section(&tree, loaded.catalogue.table())
 }
 
 struct Printer<'a> {

@@ -31,6 +31,8 @@ pub(super) struct Built {
     pub(super) name: Place,
     /// Where the route begins.
     pub(super) place: Place,
+    /// Where what its target names stands; where the route begins, if it was kept.
+    pub(super) target: Place,
     /// Whether a later load may take it as it is.
     pub(super) keep: bool,
 }
@@ -72,7 +74,7 @@ pub(super) fn read(
             Some((_, item)) if !still_fits(&item, around) => return None,
             Some((place, item)) => {
                 reader.claim(&item.plan.name, place, cx);
-                routes.push(Built { item, name: place, place, keep: true });
+                routes.push(Built { item, name: place, place, target: place, keep: true });
             }
             None => match items.next() {
                 Some(item) => routes.extend(reader.route(item, cx)),
@@ -96,11 +98,12 @@ fn items<'n>(root: &'n Node, cx: &mut Cx) -> &'n [Node] {
     &[]
 }
 
-/// Whether all that a route refers to is still there.
+/// Whether the listeners and services that a route refers to are still there. What a component answers for
+/// is checked by that, for routes that were kept as for all others.
 fn still_fits(item: &Item, around: Around<'_>) -> bool {
     let http = |name: &Name| around.protocols.get(name.as_str()) == Some(&Protocol::Http);
     item.plan.listeners.iter().all(http)
-        && item.plan.services().all(|name| around.names.services.contains_key(name.as_str()))
+        && item.plan.services().all(|name| around.names.services.contains(name.as_str()))
 }
 
 /// Works out each route; those that only name policies share what these come to.
@@ -142,12 +145,7 @@ impl Reader<'_> {
         let list = route.as_ref().map_or(&[][..], |route| &route.policies);
         let names = &self.around.names.policies;
         for name in list {
-            if !names.contains_key(name.as_str()) {
-                cx.report(
-                    Problem::error(name.place, format!("there is no policy `{}`", name.value))
-                        .near(name.as_str(), names.keys().map(|name| &**name)),
-                );
-            }
+            names.require("policy", name.as_str(), name.place, cx);
         }
         let effective = self.effective(node, list, cx);
         if let Some(route) = &route {
@@ -168,7 +166,13 @@ impl Reader<'_> {
         let (route, plan) = route.zip(built)?;
         let policies = route.policies.iter().map(|name| name.value.clone()).collect();
         let item = Item { plan: Arc::new(plan), policies, nodes: node.count() };
-        Some(Built { item: Arc::new(item), name: route.name.place, place: node.place, keep: clean })
+        Some(Built {
+            item: Arc::new(item),
+            name: route.name.place,
+            place: node.place,
+            target: build::target_place(&route),
+            keep: clean,
+        })
     }
 
     fn effective(&mut self, route: &Node, names: &[At<Name>], cx: &mut Cx) -> Effective {

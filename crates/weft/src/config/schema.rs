@@ -3,14 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    sections::Root,
+    catalogue::Catalogue,
     setting::{Field, Shape, Table},
 };
 
 /// The schema of the whole configuration.
-pub fn schema() -> Value {
+pub fn schema(catalogue: &'static Catalogue) -> Value {
     let mut definitions = Map::new();
-    let root = section(Root::TABLE, &mut definitions);
+    let root = section(catalogue.table(), &mut definitions);
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Weft configuration",

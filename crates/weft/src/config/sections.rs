@@ -1,20 +1,16 @@
-//! The tables of all sections: the only source of keys, types, defaults and words.
+//! The tables of the node's own sections: the only source of their keys, types, defaults and words. Those of
+//! components stand with them.
 
 pub mod admin;
-pub mod ledger;
 pub mod listener;
-pub mod messages;
 pub mod policy;
+pub mod root;
 pub mod route;
 pub mod service;
 pub mod target;
-pub mod telemetry;
 
-pub use admin::{Admin, AdminToken, Permission, Root};
-pub use ledger::Ledger;
+pub use admin::{Admin, AdminToken, Permission};
 pub use listener::Listener;
-pub use messages::{Amqp, Queue, Schedule, Subscription, Topic};
 pub use policy::Policy;
 pub use route::Route;
 pub use service::Service;
-pub use telemetry::Telemetry;

@@ -94,6 +94,7 @@ pub struct Table {
 }
 
 /// A key of a section.
+#[derive(Clone, Copy)]
 pub struct Field {
     /// The key.
     pub key: &'static str,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use weft::config::plan;
+use weft::components::{catalogue, messages::plan::Messages};
 use weft_api::{
     Settings,
     schema::{self, Absent, Fault, Section, Shape, published},
@@ -143,7 +143,7 @@ fn agree<T: Settings>(
     noun: &str,
     base: &Value,
     api: fn(&T) -> String,
-    file: fn(&plan::Messages) -> String,
+    file: fn(&Messages) -> String,
 ) {
     let mut counts = [0, 0];
     let mut check = |place: &str, options: &Value| {
@@ -151,7 +151,7 @@ fn agree<T: Settings>(
         let written = load(&yaml(noun, options));
         match (said, written) {
             (Ok(settings), Ok(loaded)) => {
-                let messages = loaded.plan.messages.as_ref().unwrap();
+                let messages = loaded.plan.part::<Messages>().unwrap();
                 assert_eq!(api(&settings), file(messages), "{noun} {place}: {options}");
                 counts[0] += 1;
             }
@@ -248,8 +248,8 @@ fn a_default_is_the_same_in_the_table_the_schemas_and_the_page() {
         walk(T::SECTION, &whole);
     }
     fn walk(section: &'static Section, whole: &Value) {
-        let editors = weft::config::schema::schema();
-        let page = weft::config::reference::page();
+        let editors = weft::config::schema::schema(catalogue());
+        let page = weft::config::reference::page(catalogue());
         let name = section.name.replace(' ', "-");
         let shape: &'static Shape = Box::leak(Box::new(Shape::Section(section)));
         let api = published(shape);

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_broker_http::{Api, MESSAGES, PUBLISH, Publish};
+use weft_broker_http::{Api, MESSAGES, PUBLISH, Publish, To};
 use weft_proxy::plan::{self, Binding, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},
     router::Table,
 };
 
-use super::{hosts, messages, targets};
+use super::{hosts, targets};
 use crate::config::{
     merge::Names,
     problem::{Problem, Severity},
@@ -55,12 +55,8 @@ pub(in super::super) fn build(
 
 fn listeners(route: &Route, names: &Names, protocols: &HashMap<&str, Protocol>, cx: &mut Cx) {
     for name in route.listeners.iter() {
-        if !names.listeners.contains_key(name.as_str()) {
-            cx.report(
-                Problem::error(name.place, format!("there is no listener `{}`", name.value))
-                    .near(name.as_str(), names.listeners.keys().map(|name| &**name)),
-            );
-        } else if let Some(protocol) = protocols.get(name.as_str())
+        if names.listeners.require("listener", name.as_str(), name.place, cx)
+            && let Some(protocol) = protocols.get(name.as_str())
             && *protocol != Protocol::Http
         {
             let problem = Problem::error(
@@ -68,8 +64,8 @@ fn listeners(route: &Route, names: &Names, protocols: &HashMap<&str, Protocol>, 
                 format!("the listener `{}` is not http, so routes have no part in it", name.value),
             )
             .help("it leads connections by its own `to` or `sni`");
-            cx.report(match names.listeners.get(name.as_str()) {
-                Some(place) => problem.and(*place, "this listener"),
+            cx.report(match names.listeners.place(name.as_str()) {
+                Some(place) => problem.and(place, "this listener"),
                 None => problem,
             });
         }
@@ -103,7 +99,7 @@ fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Optio
         said.push(respond_target(respond, cx).map(Target::Respond));
     }
     if let Some(publish) = &route.publish {
-        let publish = publish_target(route, publish, names, cx);
+        let publish = publish_target(route, publish, cx);
         said.push(publish.map(|publish| Target::Local(Binding::new(PUBLISH, publish))));
     }
     if let Some(prefix) = &route.messages {
@@ -120,25 +116,41 @@ fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Optio
     None
 }
 
-/// How the requests of a route become messages.
-fn publish_target(
-    route: &Route,
-    section: &At<target::Publish>,
-    names: &Names,
-    cx: &mut Cx,
-) -> Option<Publish> {
-    let to = messages::publish_to(
-        section.topic.as_ref(),
-        section.queue.as_ref(),
-        section.place,
-        names,
-        cx,
-    )?;
+/// How the requests of a route become messages. That what they go to is there is for whoever keeps it to
+/// say.
+fn publish_target(route: &Route, section: &At<target::Publish>, cx: &mut Cx) -> Option<Publish> {
+    let to = match (&section.topic, &section.queue) {
+        (Some(topic), None) => To::Topic(topic.value.to_string()),
+        (None, Some(queue)) => To::Queue(queue.value.to_string()),
+        (None, None) => {
+            cx.report(
+                Problem::error(section.place, "`publish` needs a `topic` or a `queue`")
+                    .help("name the one that messages are published to"),
+            );
+            return None;
+        }
+        (Some(_), Some(queue)) => {
+            cx.report(
+                Problem::error(queue.place, "`topic` and `queue` exclude each other").help(
+                    "keep one of them; a queue can take a topic's messages by a subscription",
+                ),
+            );
+            return None;
+        }
+    };
     Some(Publish {
         to,
         event_type: Some(section.types.clone().unwrap_or_else(|| route.name.value.to_string())),
         key: section.key.as_ref().map(|name| name.0.clone()),
     })
+}
+
+/// Where the name stands of what a component answers for, if the target has one.
+pub(in super::super) fn target_place(route: &Route) -> Place {
+    let publish = route.publish.as_ref();
+    publish
+        .and_then(|publish| publish.topic.as_ref().or(publish.queue.as_ref()))
+        .map_or(route.name.place, |name| name.place)
 }
 
 pub(super) fn respond_target(section: &target::Respond, cx: &mut Cx) -> Option<plan::Respond> {

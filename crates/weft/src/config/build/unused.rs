@@ -1,14 +1,17 @@
 //! What stands in the configuration and has no part in anything.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use weft_kernel::Name;
+use weft_proxy::plan::Route;
 
 use crate::config::{
     merge::Read, problem::Problem, routes::Built, sections::listener::Protocol, setting::Cx,
 };
 
-pub(super) fn check(read: &Read, routes: &[Built], cx: &mut Cx) {
+/// Reports services, policies and listeners that nothing refers to; `internal` are the routes that components
+/// have to services that their sections name.
+pub(super) fn check(read: &Read, routes: &[Built], internal: &[Arc<Route>], cx: &mut Cx) {
     let mut services: HashSet<&str> = HashSet::new();
     let mut policies: HashSet<&str> = HashSet::new();
     let mut everywhere = false;
@@ -26,16 +29,16 @@ pub(super) fn check(read: &Read, routes: &[Built], cx: &mut Cx) {
             services.insert(target.service.as_str());
         }
     }
-    for (_, subscription) in &read.messages.subscriptions {
-        services.extend(subscription.settings.push().map(|push| push.service.as_str()));
+    for route in internal {
+        services.extend(route.services().map(Name::as_str));
     }
     let mut unused: Vec<Problem> = Vec::new();
     let names = &read.names;
-    for (name, place) in names.services.iter().filter(|(name, _)| !services.contains(&***name)) {
-        unused.push(Problem::warning(*place, format!("nothing leads to the service `{name}`")));
+    for (name, place) in names.services.iter().filter(|(name, _)| !services.contains(name)) {
+        unused.push(Problem::warning(place, format!("nothing leads to the service `{name}`")));
     }
-    for (name, place) in names.policies.iter().filter(|(name, _)| !policies.contains(&***name)) {
-        unused.push(Problem::warning(*place, format!("no route uses the policy `{name}`")));
+    for (name, place) in names.policies.iter().filter(|(name, _)| !policies.contains(name)) {
+        unused.push(Problem::warning(place, format!("no route uses the policy `{name}`")));
     }
     for (name, listener) in &read.listeners {
         let http = listener.protocol.value == Protocol::Http;

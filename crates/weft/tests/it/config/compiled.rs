@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use weft::components::telemetry::plan::Telemetry;
 use weft_discovery::{Algorithm, Check, Location};
 use weft_proxy::plan::{FieldValue, Host, Http, Path, PathRewrite, Policy, Pool, Protocol, Target};
 use weft_resilience::{adaptive, breaker, budget, bulkhead, ejection, hedge, retry, timeout};
@@ -33,7 +34,7 @@ fn defaults_are_those_of_the_rooms() {
     assert_eq!(service.pool, Pool::default());
     assert_eq!(service.retry_budget, budget::Options::default());
     assert_eq!(service.adaptive, None);
-    let telemetry = plan.telemetry;
+    let telemetry = plan.part::<Telemetry>().unwrap();
     assert_eq!(telemetry.access_log, weft_telemetry::access::Options::default());
     assert_eq!(
         format!("{:?}", telemetry.log),

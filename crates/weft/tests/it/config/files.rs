@@ -99,7 +99,7 @@ fn secrets_come_from_files_and_stay_there() {
     let tokens = &loaded.plan.admin.as_ref().unwrap().tokens;
     assert_eq!(tokens.permissions(b"hunter2"), Some(weft_api::Permissions::ALL));
     assert!(loaded.files.contains(&folder.path().join("token")), "it is watched");
-    let shown = weft::config::print::yaml(&loaded.tree(&super::variables), &loaded.sources);
+    let shown = weft::config::print::yaml(&loaded, &super::variables);
     assert!(shown.contains("file:token") && !shown.contains("hunter2"));
     assert!(!format!("{:?}", loaded.plan).contains("hunter2"));
     let written = super::good("admin: {listen: 127.0.0.1:9901, token: hunter2}");

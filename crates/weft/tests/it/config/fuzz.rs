@@ -8,7 +8,7 @@ const FULL: &str = include_str!("good/full.yaml");
 fn told(text: &str) {
     match super::load(text) {
         Ok(loaded) => {
-            let shown = weft::config::print::yaml(&loaded.tree(&super::variables), &loaded.sources);
+            let shown = weft::config::print::yaml(&loaded, &super::variables);
             assert!(shown.contains("admin:"));
         }
         Err(refused) => {

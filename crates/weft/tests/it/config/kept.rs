@@ -50,7 +50,7 @@ fn told(loader: &mut Loader, text: &str) -> String {
         Ok(loaded) => {
             let _ = writeln!(told, "{:?}\n{:?}", loaded.plan, loaded.files);
             told += &report::text(&loaded.warnings, &loaded.sources, false);
-            told += &print::yaml(&loaded.tree(&variables), &loaded.sources);
+            told += &print::yaml(&loaded, &variables);
         }
         Err(refused) => {
             let _ = writeln!(told, "{:?}\n{:?}", refused.problems, refused.files);
@@ -215,4 +215,34 @@ fn a_refused_text_forgets_nothing() {
     assert!(loader.load_text(Path::new("weft.yaml"), "routes: [", &variables).is_err());
     let after = loaded(&mut loader, ROUTES);
     assert_eq!(stayed(&before, &after), "r0 r1 r2 r3 r4 r6 r7 r8 ");
+}
+
+#[test]
+fn a_route_that_stayed_needs_what_it_publishes_to() {
+    let text = "admin: off
+listeners: { web: { address: '127.0.0.1:80' } }
+topics: { orders: {}, other: {} }
+queues: { tasks: {} }
+routes:
+  - { name: first, match: /first, respond: 204 }
+  - { name: a, match: /a, publish: orders }
+  - { name: b, match: /b, publish: { queue: tasks } }
+  - { name: last, match: /last, respond: 204 }
+";
+    for (gone, line, said) in [
+        ("orders: {}, ", 7, "there is no topic `orders`"),
+        ("tasks: {}", 8, "there is no queue `tasks`"),
+    ] {
+        let mut loader = Loader::default();
+        loaded(&mut loader, text);
+        let less = text.replace(gone, "");
+        let refused = loader.load_text(Path::new("weft.yaml"), &less, &variables).unwrap_err();
+        let told: Vec<_> = refused.problems.iter().map(|one| &*one.message).collect();
+        assert_eq!(told, [said]);
+        let position = refused.sources.position(refused.problems[0].place.unwrap()).unwrap();
+        assert_eq!(position.line, line, "{position}");
+        // What is wrong with a start is told in the same words.
+        assert_eq!(load(&less).unwrap_err().problems, refused.problems);
+        loaded(&mut loader, text);
+    }
 }

@@ -1,7 +1,10 @@
 //! The views of the tables: the schema, the reference page and the configuration in effect.
 
 use serde_json::{Value, json};
-use weft::config::{print, reference, schema};
+use weft::{
+    components::catalogue,
+    config::{print, reference, schema},
+};
 
 use super::good;
 
@@ -84,7 +87,7 @@ fn as_editor(text: &str) -> Value {
 
 #[test]
 fn the_schema_takes_the_examples_and_refuses_what_is_wrong() {
-    let schema = schema::schema();
+    let schema = schema::schema(catalogue());
     for text in [include_str!("good/full.yaml"), include_str!("../../../../../weft.default.yaml")] {
         let value = as_editor(text);
         for (key, section) in value.as_object().unwrap() {
@@ -112,7 +115,7 @@ fn the_schema_takes_the_examples_and_refuses_what_is_wrong() {
 #[test]
 fn the_reference_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/configuration.md");
-    let page = reference::page();
+    let page = reference::page(catalogue());
     if std::env::var_os("WEFT_BLESS").is_some() {
         std::fs::write(path, &page).unwrap();
     }
@@ -154,9 +157,9 @@ fn every_default_can_be_read_by_its_own_setting() {
         }
     }
     let mut seen = Seen::new();
-    walk(sections::Root::TABLE, &mut seen);
+    walk(catalogue().table(), &mut seen);
     assert!(seen.len() > 30, "{seen:?}");
-    assert!(sections::Telemetry::absent().is_some());
+    assert!(weft::components::telemetry::sections::Telemetry::absent().is_some());
     assert!(sections::Policy::absent().is_some());
     assert!(sections::Admin::absent().is_some());
 }
@@ -166,7 +169,7 @@ fn the_configuration_in_effect_reads_as_itself() {
     for text in [include_str!("good/full.yaml"), include_str!("../../../../../weft.default.yaml")] {
         // A token is not shown, so it does not come back.
         let loaded = good(&text.replace("${TOKEN:-a-token}", "file:/etc/hostname"));
-        let shown = print::yaml(&loaded.tree(&super::variables), &loaded.sources);
+        let shown = print::yaml(&loaded, &super::variables);
         let again = good(&shown);
         assert_eq!(
             format!("{:?}", again.plan.proxy),
@@ -187,7 +190,7 @@ routes:
 admin: {listen: 127.0.0.1:9901, token: hunter2}
 ",
     );
-    let shown = print::yaml(&loaded.tree(&super::variables), &loaded.sources);
+    let shown = print::yaml(&loaded, &super::variables);
     for line in [
         "    address: \"127.0.0.1:8080\" # weft.yaml:1, ${PORT}",
         "      request: 3s # weft.yaml:3",
@@ -196,7 +199,7 @@ admin: {listen: 127.0.0.1:9901, token: hunter2}
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
-    let json = print::json(&loaded.tree(&super::variables), &loaded.sources);
+    let json = print::json(&loaded, &super::variables);
     assert_eq!(json["value"]["routes"][0]["timeout"]["request"], "3s");
     assert_eq!(json["origins"]["/routes/0/timeout/request"], "weft.yaml:3");
     assert!(!json.to_string().contains("hunter2"));

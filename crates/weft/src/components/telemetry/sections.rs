@@ -1,12 +1,20 @@
 //! What Weft tells about itself.
 
 use crate::config::{
+    catalogue::KeyOf,
     leaf::{FilePath, Pairs, Secret, Share, Span, Switch},
     problem::Problem,
-    setting::{At, Cx, Setting, Shape, settings, words},
+    setting::{At, Cx, Field, Setting, Shape, settings, words},
     text::FieldName,
     tree::Node,
 };
+
+/// What Weft tells about itself.
+pub const TELEMETRY: KeyOf<Telemetry> =
+    KeyOf::new("telemetry", "Access log, traces and operator log.");
+
+/// All of them.
+pub const ALL: &[Field] = &[TELEMETRY.field()];
 
 words! {
     /// Requests that are logged.

@@ -1,5 +1,7 @@
 //! What is said about messages: topics, queues, subscriptions and schedules, whose options are those of
-//! the API, and AMQP.
+//! the API, where they are kept, and AMQP.
+
+mod ledger;
 
 use weft_broker_http::settings::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
@@ -7,10 +9,12 @@ use weft_broker_http::settings::{
 };
 use weft_kernel::ByteSize;
 
+pub use self::ledger::{Encryption, Ledger};
 use crate::config::{
-    leaf::{Int, Many, Number, Pairs},
+    catalogue::KeyOf,
+    leaf::{Int, Many, Named, Number, Pairs},
     options::Options,
-    setting::{At, settings},
+    setting::{At, Field, settings},
     text::Pattern,
 };
 
@@ -22,6 +26,33 @@ pub type Queue = Options<QueueSettings>;
 pub type Subscription = Options<SubscriptionSettings>;
 /// Schedule: a message that is published at times.
 pub type Schedule = Options<ScheduleSettings>;
+
+/// Topics.
+pub const TOPICS: KeyOf<Named<Topic>> =
+    KeyOf::new("topics", "Topics by name: durable logs of messages that many subscriptions read.");
+/// Queues.
+pub const QUEUES: KeyOf<Named<Queue>> =
+    KeyOf::new("queues", "Queues by name: messages that are each handled once.");
+/// Subscriptions.
+pub const SUBSCRIPTIONS: KeyOf<Named<Subscription>> =
+    KeyOf::new("subscriptions", "Subscriptions by name: durable cursors over topics.");
+/// Schedules.
+pub const SCHEDULES: KeyOf<Named<Schedule>> =
+    KeyOf::new("schedules", "Schedules by name: messages that are published at set times.");
+/// The ledger.
+pub const LEDGER: KeyOf<Ledger> = KeyOf::new("ledger", "Store of messages.");
+/// The AMQP server.
+pub const AMQP: KeyOf<Amqp> = KeyOf::new("amqp", "AMQP 0-9-1 server.");
+
+/// All of them.
+pub const ALL: &[Field] = &[
+    TOPICS.field(),
+    QUEUES.field(),
+    SUBSCRIPTIONS.field(),
+    SCHEDULES.field(),
+    LEDGER.field(),
+    AMQP.field(),
+];
 
 settings! {
     /// AMQP 0-9-1 front-end, for listeners with `protocol: amqp`.

@@ -1,6 +1,9 @@
-//! Messages: topics, queues and subscriptions, and where they are kept.
+//! From the sections of messages to what is asked for: references are resolved, what cannot be kept is
+//! refused.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod ledger;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weft_broker::{
@@ -9,51 +12,71 @@ use weft_broker::{
 };
 use weft_broker_http::{
     MESSAGES, PUBLISH, RESPOND_ASYNC, To,
-    settings::{MESSAGE_MAX, schedule::Destination, subscription::PushSettings},
+    settings::{MESSAGE_MAX, schedule::Destination},
 };
 use weft_kernel::{ByteSize, Name};
 use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 
-use super::{known_service, ledger};
-use crate::config::{
-    merge::{Names, Read},
+use super::{
     plan::{self, Messages},
+    sections::{self, Amqp, Permissions, Schedule, Subscription},
+};
+use crate::config::{
+    catalogue::{Checked, Sections},
+    merge::NameSet,
+    plan::AMQP,
     problem::Problem,
-    sections::{Amqp, Schedule, Subscription, messages},
     setting::{At, Cx},
     source::Place,
 };
 
-/// What is said of messages; their push routes are added to the others. `None` if nothing is to be kept.
-pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option<Messages> {
-    let said = &read.messages;
-    let amqp_section = said.amqp.as_ref()?;
+/// Topics and queues that may be referred to.
+struct Known {
+    topics: NameSet,
+    queues: NameSet,
+}
+
+/// What is said of messages, with the internal routes by which they are pushed. `None` if nothing is to be
+/// kept.
+pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
+    let topics = said.entries(&sections::TOPICS, cx);
+    let queues = said.entries(&sections::QUEUES, cx);
+    let subscriptions = said.entries(&sections::SUBSCRIPTIONS, cx);
+    let schedules = said.entries(&sections::SCHEDULES, cx);
+    let (ledger, amqp) = (said.read(&sections::LEDGER, cx), said.read(&sections::AMQP, cx));
+    let (ledger_section, amqp_section) = ledger.zip(amqp)?;
     keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);
     let largest = MESSAGE_MAX.max(amqp_section.message_max.value);
+    let is_kept = said.place(&sections::LEDGER).is_some()
+        || !(topics.is_empty() && queues.is_empty() && subscriptions.is_empty())
+        || is_asked_for(said.proxy);
+    let known =
+        Known { topics: said.names(&sections::TOPICS), queues: said.names(&sections::QUEUES) };
     let mut messages = Messages {
-        ledger: ledger::build(said.ledger.as_ref()?, largest, cx),
+        ledger: ledger::build(&ledger_section, largest, cx),
         topics: Vec::new(),
         queues: Vec::new(),
         subscriptions: Vec::new(),
         schedules: Vec::new(),
         push: Vec::new(),
         services: Vec::new(),
-        amqp: amqp(amqp_section, cx),
+        amqp: amqp_plan(&amqp_section, cx),
     };
-    for (name, section) in &said.topics {
+    for (name, section) in &topics {
         messages.topics.push((name.value.clone(), section.settings.options()));
     }
-    for (name, section) in &said.queues {
+    for (name, section) in &queues {
         let dead_letter = section.settings.dead_letter();
-        known_queue(dead_letter, section.place(&["dead_letter"]), &read.names, cx);
+        known.queue(dead_letter, section.place(&["dead_letter"]), cx);
         messages.queues.push((name.value.clone(), section.settings.options()));
     }
-    for (name, section) in &said.subscriptions {
-        let Some(options) = subscription(section, &read.names, cx) else { continue };
+    for (name, section) in &subscriptions {
+        let Some(options) = subscription(section, &known, cx) else { continue };
         if let Some(push) = section.settings.push() {
             let place = section.place(&["push", "service"]);
-            let Some(service) = service(push, place, &read.names, cx) else { continue };
+            let Ok(service) = Name::new(&push.service) else { continue };
+            said.services().require("service", service.as_str(), place, cx);
             let route = push_route(internal("push", &name.value), service, Some(push.timeout.0));
             messages.push.push(plan::Push {
                 subscription: name.value.clone(),
@@ -62,7 +85,7 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
                 concurrency: push.concurrency,
                 timeout: push.timeout.0,
             });
-            proxy.routes.push(Arc::new(route));
+            said.lead(route);
         }
         messages.subscriptions.push(plan::Subscription {
             name: name.value.clone(),
@@ -70,37 +93,54 @@ pub(super) fn build(read: &Read, proxy: &mut proxy::Plan, cx: &mut Cx) -> Option
             options,
         });
     }
-    for (name, section) in &said.schedules {
-        if let Some(schedule) = schedule(name, section, &read.names, cx) {
+    for (name, section) in &schedules {
+        if let Some(schedule) = schedule(name, section, &known, cx) {
             messages.schedules.push((name.value.clone(), schedule));
         }
     }
+    if !is_kept {
+        return None;
+    }
     // What the API declares may be pushed to any service; each delivery has its own time.
-    messages.services = proxy
-        .services
-        .iter()
-        .map(|service| {
-            let name = &service.discovery.name;
-            Arc::new(push_route(internal("push-service", name), name.clone(), None))
-        })
-        .collect();
-    let is_kept = said.ledger_said
-        || !(said.topics.is_empty() && said.queues.is_empty() && said.subscriptions.is_empty())
-        || proxy
-            .listeners
-            .iter()
-            .any(|listener| matches!(listener.protocol, proxy::Protocol::Local(plan::AMQP)))
+    for service in &said.proxy.services {
+        let name = &service.discovery.name;
+        let route = push_route(internal("push-service", name), name.clone(), None);
+        messages.services.push((name.clone(), route.name.clone()));
+        said.lead_unnamed(route);
+    }
+    Some(messages)
+}
+
+/// Whether a listener or a route leads to messages.
+fn is_asked_for(proxy: &proxy::Plan) -> bool {
+    proxy.listeners.iter().any(|of| matches!(of.protocol, proxy::Protocol::Local(AMQP)))
         || proxy.routes.iter().any(|route| {
             let is_messages =
                 |binding: &proxy::Binding| [PUBLISH, MESSAGES].contains(&binding.handler);
             matches!(&route.target, proxy::Target::Local(binding) if is_messages(binding))
                 || route.policy.policies.iter().any(|policy| policy.handler == RESPOND_ASYNC)
-        });
-    is_kept.then_some(messages)
+        })
+}
+
+/// Reports routes that publish to what is not there.
+pub(super) fn check(whole: &Checked<'_>, cx: &mut Cx) {
+    let known =
+        Known { topics: whole.names(&sections::TOPICS), queues: whole.names(&sections::QUEUES) };
+    for (route, place) in whole.routes() {
+        if let proxy::Target::Local(binding) = &route.target
+            && binding.handler == PUBLISH
+            && let Ok(publish) = binding.settings::<weft_broker_http::Publish>()
+        {
+            match &publish.to {
+                To::Topic(topic) => known.topic(topic, place, cx),
+                To::Queue(queue) => known.queue(Some(queue), place, cx),
+            }
+        }
+    }
 }
 
 /// How AMQP is spoken.
-fn amqp(section: &Amqp, cx: &mut Cx) -> plan::Amqp {
+fn amqp_plan(section: &Amqp, cx: &mut Cx) -> plan::Amqp {
     let vhosts = section.vhosts.to_vec();
     for (_, user) in &section.users.0 {
         for (vhost, _) in &user.permissions.0 {
@@ -137,7 +177,7 @@ fn amqp(section: &Amqp, cx: &mut Cx) -> plan::Amqp {
     }
 }
 
-fn permissions((vhost, of): &(At<String>, messages::Permissions)) -> plan::AmqpPermissions {
+fn permissions((vhost, of): &(At<String>, Permissions)) -> plan::AmqpPermissions {
     plan::AmqpPermissions {
         vhost: vhost.value.clone(),
         configure: of.configure.0.clone(),
@@ -159,14 +199,14 @@ fn keepable(size: &At<ByteSize>, most: ByteSize, cx: &mut Cx) {
     }
 }
 
-fn subscription(section: &Subscription, names: &Names, cx: &mut Cx) -> Option<SubscriptionOptions> {
+fn subscription(section: &Subscription, known: &Known, cx: &mut Cx) -> Option<SubscriptionOptions> {
     let settings = &section.settings;
     let topic = settings.topic();
     if !topic.contains(['*', '>']) {
-        known("topic", topic, section.place(&["topic"]), &names.topics, cx);
+        known.topic(topic, section.place(&["topic"]), cx);
     }
-    known_queue(settings.queue(), section.place(&["queue"]), names, cx);
-    known_queue(settings.dead_letter(), section.place(&["dead_letter"]), names, cx);
+    known.queue(settings.queue(), section.place(&["queue"]), cx);
+    known.queue(settings.dead_letter(), section.place(&["dead_letter"]), cx);
     let mut options = settings.options().ok()?;
     if let SubscriptionTarget::Push(target) = &mut options.target {
         target.configured = true;
@@ -178,17 +218,17 @@ fn subscription(section: &Subscription, names: &Names, cx: &mut Cx) -> Option<Su
 fn schedule(
     name: &At<Name>,
     section: &Schedule,
-    names: &Names,
+    known: &Known,
     cx: &mut Cx,
 ) -> Option<plan::Schedule> {
     let settings = &section.settings;
     let target = match settings.to() {
         Destination::Topic(topic) => {
-            known("topic", topic, section.place(&["to", "topic"]), &names.topics, cx);
+            known.topic(topic, section.place(&["to", "topic"]), cx);
             ScheduleTarget::Topic(topic.clone())
         }
         Destination::Queue(queue) => {
-            known("queue", queue, section.place(&["to", "queue"]), &names.queues, cx);
+            known.queue(Some(queue), section.place(&["to", "queue"]), cx);
             ScheduleTarget::Queue(queue.clone())
         }
     };
@@ -207,13 +247,6 @@ fn schedule(
     let key = Bytes::copy_from_slice(settings.key().as_bytes());
     let when = settings.when().ok()?;
     Some(plan::Schedule { when, target, publish: Publish { key, ..Publish::new(message) } })
-}
-
-/// The service that messages are pushed to.
-fn service(push: &PushSettings, place: Place, names: &Names, cx: &mut Cx) -> Option<Name> {
-    let value = Name::new(&push.service).ok()?;
-    known_service(&At { value: value.clone(), place }, names, cx);
-    Some(value)
 }
 
 /// An internal route by which messages are pushed to a service. The broker retries, so that the route does
@@ -239,54 +272,16 @@ fn internal(kind: &str, name: &Name) -> Name {
     Name::new(&format!("{kind}/{name}")).unwrap_or_else(|_too_long| name.clone())
 }
 
-/// Where messages go: just one of a topic and a queue, and one that is there.
-pub(super) fn publish_to(
-    topic: Option<&At<Name>>,
-    queue: Option<&At<Name>>,
-    place: Place,
-    names: &Names,
-    cx: &mut Cx,
-) -> Option<To> {
-    match (topic, queue) {
-        (Some(topic), None) => {
-            known("topic", topic.as_str(), topic.place, &names.topics, cx);
-            Some(To::Topic(topic.value.to_string()))
-        }
-        (None, Some(queue)) => {
-            known("queue", queue.as_str(), queue.place, &names.queues, cx);
-            Some(To::Queue(queue.value.to_string()))
-        }
-        (None, None) => {
-            cx.report(
-                Problem::error(place, "`publish` needs a `topic` or a `queue`")
-                    .help("name the one that messages are published to"),
-            );
-            None
-        }
-        (Some(_), Some(queue)) => {
-            cx.report(
-                Problem::error(queue.place, "`topic` and `queue` exclude each other").help(
-                    "keep one of them; a queue can take a topic's messages by a subscription",
-                ),
-            );
-            None
-        }
+impl Known {
+    /// Reports a topic that is not there.
+    fn topic(&self, name: &str, place: Place, cx: &mut Cx) {
+        self.topics.require("topic", name, place, cx);
     }
-}
 
-/// Reports a queue that is named and not there.
-fn known_queue(name: Option<&str>, place: Place, names: &Names, cx: &mut Cx) {
-    if let Some(name) = name {
-        known("queue", name, place, &names.queues, cx);
-    }
-}
-
-/// Reports a topic or queue that is not there.
-fn known(what: &str, name: &str, place: Place, all: &BTreeMap<Arc<str>, Place>, cx: &mut Cx) {
-    if !all.contains_key(name) {
-        cx.report(
-            Problem::error(place, format!("there is no {what} `{name}`"))
-                .near(name, all.keys().map(|name| &**name)),
-        );
+    /// Reports a queue that is named and not there.
+    fn queue(&self, name: Option<&str>, place: Place, cx: &mut Cx) {
+        if let Some(name) = name {
+            self.queues.require("queue", name, place, cx);
+        }
     }
 }

@@ -1,93 +1,19 @@
-//! Telemetry and the admin API.
+//! The admin API.
 
 use weft_api::{Permissions, Tokens};
 use weft_net::Address;
-use weft_telemetry::{access, log, otlp};
 
 use crate::config::{
     leaf::{Secret, Switch},
     plan,
     problem::Problem,
-    sections::{
-        Admin, Permission, Telemetry,
-        telemetry::{Format, Include, Level, Otlp, Output},
-    },
-    setting::{At, Cx, Setting},
+    sections::{Admin, Permission},
+    setting::{At, Cx},
     source::Place,
 };
 
-pub(super) fn telemetry(section: Option<&Telemetry>) -> plan::Telemetry {
-    let absent = || Telemetry::absent();
-    let Some(section) = section.cloned().or_else(absent) else {
-        return plan::Telemetry {
-            access_log: access::Options::default(),
-            trace_sample: 0.01,
-            otlp: None,
-            log: log::Options::default(),
-        };
-    };
-    plan::Telemetry {
-        access_log: access_log(&section),
-        trace_sample: section.tracing.sample.0,
-        otlp: section.tracing.endpoint.as_ref().map(|endpoint| otlp::Options {
-            endpoint: endpoint.value.0.clone(),
-            protocol: match section.tracing.protocol {
-                Otlp::Grpc => otlp::Protocol::Grpc,
-                Otlp::Http => otlp::Protocol::Http,
-            },
-            headers: section
-                .tracing
-                .headers
-                .0
-                .iter()
-                .map(|(name, value)| (name.0.clone(), value.reveal().to_owned()))
-                .collect(),
-            timeout: section.tracing.timeout.0,
-            ..otlp::Options::default()
-        }),
-        log: log::Options {
-            format: match section.log.format {
-                Format::Text => log::Format::Text,
-                Format::Json => log::Format::Json,
-            },
-            filter: match section.log.level {
-                Level::Error => "error",
-                Level::Warn => "warn",
-                Level::Info => "info",
-                Level::Debug => "debug",
-                Level::Trace => "trace",
-            }
-            .into(),
-        },
-    }
-}
-
-fn access_log(section: &Telemetry) -> access::Options {
-    let Switch::On(section) = &section.access_log else {
-        return access::Options { include: access::Include::None, ..access::Options::default() };
-    };
-    access::Options {
-        format: match section.format {
-            Format::Text => access::Format::Text,
-            Format::Json => access::Format::Json,
-        },
-        destination: match &section.output {
-            Output::Stdout => access::Destination::Stdout,
-            Output::Stderr => access::Destination::Stderr,
-            Output::File(path) => access::Destination::File(path.clone()),
-        },
-        include: match section.include {
-            Include::All => access::Include::All,
-            Include::Errors => access::Include::Errors,
-            Include::None => access::Include::None,
-        },
-        sample: section.sample.0,
-        ..access::Options::default()
-    }
-}
-
 /// The admin API; beyond the machine itself it is refused without a token.
-pub(super) fn admin(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Option<plan::Admin> {
+pub(super) fn build(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Option<plan::Admin> {
     let (Switch::On(section), place) = read? else { return None };
     let local = match &section.listen.value {
         Address::Unix(_) => true,

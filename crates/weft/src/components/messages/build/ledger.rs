@@ -7,13 +7,17 @@ use weft_ledger::{
     crypt::{KEY_LEN, Keys},
 };
 
-use crate::config::{
-    leaf::{Secret, Switch},
-    plan,
-    problem::Problem,
-    sections::{Ledger, ledger::Encryption},
-    setting::Cx,
-    source::Place,
+use crate::{
+    components::messages::{
+        plan,
+        sections::{Encryption, Ledger},
+    },
+    config::{
+        leaf::{Secret, Switch},
+        problem::Problem,
+        setting::Cx,
+        source::Place,
+    },
 };
 
 /// What a record has beside the body of its message: the head, and the story of a dead letter.

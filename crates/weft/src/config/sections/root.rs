@@ -1,0 +1,33 @@
+//! The node's own sections of the top level; all others are told by components.
+
+use crate::config::{
+    catalogue::KeyOf,
+    leaf::{Named, Switch},
+    sections::{Admin, Listener, Policy, Route, Service},
+    setting::Field,
+};
+
+/// What a configuration is.
+pub const ABOUT: &str = "One file, or a folder of files that are merged. `${NAME}` and \
+    `${NAME:-default}` are replaced by environment variables, `$${` is the text itself.";
+
+/// Listeners.
+pub const LISTENERS: KeyOf<Named<Listener>> =
+    KeyOf::new("listeners", "Listeners by name: sockets that Weft accepts on.");
+/// Services.
+pub const SERVICES: KeyOf<Named<Service>> =
+    KeyOf::new("services", "Services by name: sets of running instances.");
+/// Policies.
+pub const POLICIES: KeyOf<Named<Policy>> =
+    KeyOf::new("policies", "Policies by name: settings that routes refer to.");
+/// Routes.
+pub const ROUTES: KeyOf<Vec<Route>> =
+    KeyOf::new("routes", "Routes: matches with their policies and targets.");
+/// The admin API.
+pub const ADMIN: KeyOf<Switch<Admin>> = KeyOf::new("admin", "Admin API.").or("on");
+
+/// The sections that pages list before those of components.
+pub const BEFORE: &[Field] =
+    &[LISTENERS.field(), SERVICES.field(), POLICIES.field(), ROUTES.field()];
+/// The sections that pages list behind them.
+pub const BEHIND: &[Field] = &[ADMIN.field()];

@@ -1,4 +1,4 @@
-//! The one metric registry: sharded meters for the request path, one table of names, OpenMetrics text.
+//! The one metric registry: sharded meters for the request path, tables of names, OpenMetrics text.
 //!
 //! A compiled snapshot holds a [`RouteMeter`] per route, a [`ServiceMeter`] per service and a
 //! [`ListenerMeter`] per listener, got from the [`Registry`] by name so that their counters outlive a
@@ -19,5 +19,5 @@ pub use meter::{Count, ListenerMeter, RouteMeter, ServiceMeter};
 pub use registry::{AccessMeter, CONTENT_TYPE, ConfigMeter, Counter, Registry, SpanMeter};
 pub use shard::Shards;
 pub use slots::{BUCKETS, Method, Sample};
-pub use table::{Def, Kind, Metric, TABLE};
+pub use table::{Def, Kind, Metric, MetricRow, TABLE, faults};
 pub use writer::Writer;

@@ -52,7 +52,7 @@ use self::{
     operations::Admin,
     seats::{Answering, Seat, Seats, Turn},
 };
-use crate::node::Node;
+use crate::{components::List as _, node::Node};
 
 /// The most requests at once that are no probes, fewer where the process may open few files.
 pub const CONNECTIONS_MAX: usize = 64;

@@ -21,7 +21,7 @@ use weft_discovery::resolve::Hickory;
 use weft_kernel::Result;
 use weft_net::Stop;
 use weft_proxy::{Handlers, InternalClient, Local};
-use weft_telemetry::metrics::{self, Writer};
+use weft_telemetry::metrics::{self, Def, Writer};
 
 use crate::{
     config::{
@@ -148,6 +148,11 @@ pub trait Component: Send + Sync + Sized + 'static {
     /// Whether it can do what it is for; if not, the node is not ready.
     fn health(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The metrics that it brings, beside those of the table that all share.
+    fn metrics() -> &'static [Def] {
+        &[]
     }
 
     /// Tells a scrape how it is.

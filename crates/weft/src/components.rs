@@ -18,7 +18,7 @@ use weft_api::{Operation, Part};
 use weft_kernel::Result;
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
-use weft_telemetry::metrics::Writer;
+use weft_telemetry::metrics::{Def, Writer};
 
 pub use self::{
     discovery::Discovery,
@@ -85,16 +85,18 @@ macro_rules! components {
                 vec![$(contribution::<$Component>(),)*]
             }
 
+            /// The metrics that they bring.
+            pub fn metrics() -> Vec<&'static Def> {
+                let mut all = Vec::new();
+                $(all.extend($Component::metrics());)*
+                all
+            }
+
             /// Every operation of the node and of its components, whether these run or not.
             pub fn operations() -> Vec<&'static Operation> {
                 let mut all: Vec<_> = admin::OPERATIONS.iter().map(|row| &row.operation).collect();
                 $(all.extend($Component::operations().iter().map(|row| &row.operation));)*
                 all
-            }
-
-            fn all(&self) -> impl DoubleEndedIterator<Item = &dyn Member> {
-                let all: Vec<&dyn Member> = vec![$(&self.$name,)*];
-                all.into_iter()
             }
 
             /// Lets all that are open prepare a plan. What is wrong is added to the faults; with any, what
@@ -126,6 +128,12 @@ macro_rules! components {
                 Ok(())
             }
         }
+
+        impl List for Components {
+            fn all(&self) -> Vec<&dyn Member> {
+                vec![$(&self.$name,)*]
+            }
+        }
     };
 }
 
@@ -142,42 +150,57 @@ pub fn catalogue() -> &'static Catalogue {
     *CATALOGUE
 }
 
-impl Components {
+/// What is done to all components of a list alike.
+pub trait List: Sync {
+    /// Their places, from the top.
+    fn all(&self) -> Vec<&dyn Member>;
+
     /// Opens those that a plan asks for and that are exclusive or not.
     ///
     /// # Errors
     /// Why one cannot be opened.
-    pub async fn open(&self, plan: &Plan, host: &Host, exclusive: bool) -> anyhow::Result<()> {
-        for member in self.all().rev().filter(|member| member.is_exclusive() == exclusive) {
-            member.open(plan, host).await?;
+    fn open(
+        &self,
+        plan: &Plan,
+        host: &Host,
+        exclusive: bool,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async move {
+            let all = self.all().into_iter().rev();
+            for member in all.filter(|member| member.is_exclusive() == exclusive) {
+                member.open(plan, host).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Whether a plan needs something that one process alone can have.
-    pub fn is_exclusive(&self, plan: &Plan) -> bool {
-        self.all().any(|member| member.is_exclusive() && member.is_asked_for(plan))
+    fn is_exclusive(&self, plan: &Plan) -> bool {
+        self.all().into_iter().any(|member| member.is_exclusive() && member.is_asked_for(plan))
     }
 
     /// The settings that are otherwise than at the start, and wait for the next one.
-    pub fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
-        self.all().flat_map(|member| member.awaits_restart(plan)).collect()
+    fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
+        self.all().into_iter().flat_map(|member| member.awaits_restart(plan)).collect()
     }
 
     /// What of them routes and listeners can name, also before they are open.
-    pub fn handlers(&self) -> Handlers {
-        self.all().fold(Handlers::default(), |handlers, member| member.register(handlers))
+    fn handlers(&self) -> Handlers {
+        self.all()
+            .into_iter()
+            .fold(Handlers::default(), |handlers, member| member.register(handlers))
     }
 
     /// Begins their parts on a worker.
-    pub fn begin(&self, local: &Rc<Local>) {
-        self.all().for_each(|member| member.begin(local));
+    fn begin(&self, local: &Rc<Local>) {
+        self.all().into_iter().for_each(|member| member.begin(local));
     }
 
     /// Runs what they do of themselves.
-    pub fn run(&self) -> Running {
+    fn run(&self) -> Running {
         Running(
             self.all()
+                .into_iter()
                 .filter_map(|member| {
                     let stop = Stop::new();
                     let mut task = JoinSet::new();
@@ -192,30 +215,33 @@ impl Components {
     ///
     /// # Errors
     /// What keeps the first that cannot.
-    pub fn health(&self) -> Result<()> {
-        self.all().try_for_each(Member::health)
+    fn health(&self) -> Result<()> {
+        self.all().into_iter().try_for_each(Member::health)
     }
 
     /// Tells a scrape how they are.
-    pub fn measure(&self, to: &mut Writer) {
-        self.all().for_each(|member| member.measure(to));
+    fn measure(&self, to: &mut Writer) {
+        self.all().into_iter().for_each(|member| member.measure(to));
     }
 
     /// Their rows of the table of operations.
-    pub fn parts(&self, node: &Arc<Node>) -> Vec<Part> {
-        self.all().map(|member| member.part(node)).collect()
+    fn parts(&self, node: &Arc<Node>) -> Vec<Part> {
+        self.all().into_iter().map(|member| member.part(node)).collect()
     }
 
     /// Lets go of what one process alone can have, so that a successor gets it.
-    pub fn let_go(&self) {
-        self.all().filter(|member| member.is_exclusive()).for_each(Member::close);
+    fn let_go(&self) {
+        self.all().into_iter().filter(|member| member.is_exclusive()).for_each(Member::close);
     }
 
     /// Writes what waits, and lets go of everything.
-    pub fn close(&self) {
-        self.all().for_each(Member::close);
+    fn close(&self) {
+        self.all().into_iter().for_each(Member::close);
     }
 }
+
+#[cfg(test)]
+pub mod tests;
 
 /// What components do of themselves; cut when it is dropped.
 pub struct Running(Vec<(Stop, JoinSet<()>)>);

@@ -33,7 +33,7 @@ pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state
 use crate::{
     admin,
     component::Host,
-    components::{self, Components},
+    components::{self, Components, List as _},
     config::{Loaded, Loader, Plan, plan, watch::Watcher},
 };
 

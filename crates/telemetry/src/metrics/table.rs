@@ -1,9 +1,12 @@
-//! The one table of metrics: name, kind, unit, labels and meaning of each.
+//! The table of metrics: name, kind, unit, labels and meaning of each.
 //!
-//! Everything that a scrape shows stands here, and the reference page is a view of [`TABLE`]. Names
+//! Everything that a scrape shows is a row of [`TABLE`], or one that a component brings itself
+//! ([`MetricRow::Own`]) and lists among its own; [`faults`] holds all of them to the same rules. Names
 //! follow the OpenTelemetry semantic conventions in their Prometheus form where a convention exists,
 //! and begin with `weft_` otherwise. Labels come from configuration or from small closed sets, never
 //! from a request, so that a client cannot make series. Values of facts may be many, and are bounded.
+
+use std::collections::BTreeSet;
 
 /// How a metric behaves over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,74 @@ impl Metric {
     pub const fn def(self) -> &'static Def {
         &TABLE[self as usize]
     }
+}
+
+/// What a point belongs to: a metric of the [`TABLE`], or one that a component brings.
+#[derive(Clone, Copy, Debug)]
+pub enum MetricRow {
+    /// A metric of the table.
+    Listed(Metric),
+    /// A row of a component.
+    Own(&'static Def),
+}
+
+impl MetricRow {
+    /// Its row.
+    pub const fn def(self) -> &'static Def {
+        match self {
+            Self::Listed(metric) => metric.def(),
+            Self::Own(def) => def,
+        }
+    }
+}
+
+impl From<Metric> for MetricRow {
+    fn from(metric: Metric) -> Self {
+        Self::Listed(metric)
+    }
+}
+
+impl From<&'static Def> for MetricRow {
+    fn from(def: &'static Def) -> Self {
+        Self::Own(def)
+    }
+}
+
+/// What is wrong with rows that stand together: a name that does not say kind or unit, or stands twice, or
+/// a help text that cannot be written.
+pub fn faults<'a>(rows: impl IntoIterator<Item = &'a Def>) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    let mut faults = Vec::new();
+    for def in rows {
+        let name = def.name;
+        let stem = name.trim_end_matches("_total");
+        let rules = [
+            (names.insert(name), "stands twice"),
+            (
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "has other characters than a to z and _",
+            ),
+            (
+                (def.kind == Kind::Counter) == name.ends_with("_total"),
+                "ends with _total only and always as a counter",
+            ),
+            (
+                (def.kind == Kind::Info) == name.ends_with("_info"),
+                "ends with _info only and always as an info",
+            ),
+            (
+                def.unit.is_empty() || stem.ends_with(&format!("_{}", def.unit)),
+                "does not end with its unit",
+            ),
+            (
+                def.help.ends_with('.') && !def.help.contains(['\n', '\\', '"']),
+                "has a help text that is no sentence of one line without quotes",
+            ),
+        ];
+        let broken = rules.into_iter().filter(|(holds, _)| !holds);
+        faults.extend(broken.map(|(_, what)| format!("the metric {name} {what}")));
+    }
+    faults
 }
 
 metrics! {
@@ -251,27 +322,25 @@ mod tests {
 
     #[test]
     fn each_row_is_named_after_its_kind_and_unit() {
-        let mut names = Vec::new();
-        for (metric, def) in Metric::ALL.iter().zip(TABLE) {
-            assert_eq!(metric.def().name, def.name);
-            assert_eq!(def.kind == Kind::Counter, def.name.ends_with("_total"), "{}", def.name);
-            assert_eq!(def.kind == Kind::Info, def.name.ends_with("_info"), "{}", def.name);
-            let stem = def.name.trim_end_matches("_total");
-            assert!(
-                def.unit.is_empty() || stem.ends_with(&format!("_{}", def.unit)),
-                "{}",
-                def.name
-            );
-            assert!(def.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", def.name);
-            assert!(
-                def.help.ends_with('.') && !def.help.contains(['\n', '\\', '"']),
-                "{}",
-                def.name
-            );
-            names.push(def.name);
+        assert_eq!(faults(TABLE), [""; 0]);
+        assert!(Metric::ALL.iter().zip(TABLE).all(|(metric, def)| metric.def().name == def.name));
+    }
+
+    #[test]
+    fn a_row_that_does_not_say_what_it_is_is_told() {
+        let row = |name, kind, unit, help| Def { name, kind, unit, labels: &[], help };
+        for (row, fault) in [
+            (row("weft_a_total", Kind::Gauge, "", "A."), "_total"),
+            (row("weft_a", Kind::Counter, "", "A."), "_total"),
+            (row("weft_a", Kind::Info, "", "A."), "_info"),
+            (row("weft_A", Kind::Gauge, "", "A."), "characters"),
+            (row("weft_a", Kind::Gauge, "seconds", "A."), "unit"),
+            (row("weft_a_bytes_total", Kind::Counter, "seconds", "A."), "unit"),
+            (row("weft_a", Kind::Gauge, "", "A \"b\"."), "help"),
+            (row("weft_build_info", Kind::Info, "", "A."), "twice"),
+        ] {
+            let told = faults(TABLE.iter().chain([&row]));
+            assert!(matches!(&*told, [one] if one.contains(fault)), "{row:?}: {told:?}");
         }
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), TABLE.len());
     }
 }

@@ -13,13 +13,16 @@ use prometheus_client::{
 
 use super::{
     slots::{BUCKETS, Histogram, OTHER, outcome},
-    table::{Def, Kind, Metric, TABLE},
+    table::{Def, Kind, Metric, MetricRow, TABLE},
 };
 
 /// Takes the points of one scrape.
 #[derive(Debug)]
 pub struct Writer {
-    families: Vec<Vec<Point>>,
+    /// By row of the table.
+    listed: Vec<Vec<Point>>,
+    /// Rows that components bring, in the order in which they first had a point.
+    own: Vec<(&'static Def, Vec<Point>)>,
 }
 
 #[derive(Debug)]
@@ -37,22 +40,27 @@ enum Value {
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self { families: TABLE.iter().map(|_| Vec::new()).collect() }
+        Self { listed: TABLE.iter().map(|_| Vec::new()).collect(), own: Vec::new() }
     }
 
-    /// Adds a point of a gauge (or an info, whose value is 1). Labels that the table does not name are left out.
-    pub fn gauge(&mut self, metric: Metric, labels: &[(&'static str, &str)], value: f64) {
-        self.push(metric, labels, Value::Real(value));
+    /// Adds a point of a gauge (or an info, whose value is 1). Labels that its row does not name are left out.
+    pub fn gauge(&mut self, of: impl Into<MetricRow>, labels: &[(&'static str, &str)], value: f64) {
+        self.push(of.into(), labels, Value::Real(value));
     }
 
-    /// Adds a point of a counter. Labels that the table does not name are left out.
-    pub fn counter(&mut self, metric: Metric, labels: &[(&'static str, &str)], value: u64) {
-        self.push(metric, labels, Value::Whole(value));
+    /// Adds a point of a counter. Labels that its row does not name are left out.
+    pub fn counter(
+        &mut self,
+        of: impl Into<MetricRow>,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
+        self.push(of.into(), labels, Value::Whole(value));
     }
 
     /// Adds a point of a counter that is not a whole number.
     pub fn counter_real(&mut self, metric: Metric, value: f64) {
-        self.push(metric, &[], Value::Real(value));
+        self.push(metric.into(), &[], Value::Real(value));
     }
 
     /// Adds a histogram of durations, with the labels of its outcome.
@@ -89,16 +97,31 @@ impl Writer {
             }
         }
         let value = Value::Histogram(Box::new(sum.clone()));
-        self.families[metric as usize].push(Point { labels, value });
+        self.points(metric.into()).push(Point { labels, value });
     }
 
-    fn push(&mut self, metric: Metric, labels: &[(&'static str, &str)], value: Value) {
-        let labels = Labels::of(metric.def(), labels);
-        self.families[metric as usize].push(Point { labels, value });
+    fn push(&mut self, of: MetricRow, labels: &[(&'static str, &str)], value: Value) {
+        let labels = Labels::of(of.def(), labels);
+        self.points(of).push(Point { labels, value });
+    }
+
+    fn points(&mut self, of: MetricRow) -> &mut Vec<Point> {
+        match of {
+            MetricRow::Listed(metric) => &mut self.listed[metric as usize],
+            MetricRow::Own(def) => {
+                let known = self.own.iter().position(|(own, _)| own.name == def.name);
+                let at = known.unwrap_or(self.own.len());
+                if known.is_none() {
+                    self.own.push((def, Vec::new()));
+                }
+                &mut self.own[at].1
+            }
+        }
     }
 
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (def, points) in TABLE.iter().zip(&self.families) {
+        let own = self.own.iter().map(|(def, points)| (*def, points));
+        for (def, points) in TABLE.iter().zip(&self.listed).chain(own) {
             if points.is_empty() {
                 continue;
             }

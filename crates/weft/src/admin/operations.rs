@@ -22,6 +22,7 @@ use super::{
     view::RouteView,
 };
 use crate::{
+    components::List as _,
     config::print,
     node::{ListenerStatus, Node, Status},
 };

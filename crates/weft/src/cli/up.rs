@@ -12,7 +12,7 @@ use super::ConfigPath;
 use crate::{
     admin,
     component::Component as _,
-    components::Telemetry,
+    components::{List as _, Telemetry},
     config::{self, Loader, report, watch},
     node::{self, Node, termination::Start},
 };

@@ -15,7 +15,10 @@ use weft_kernel::{Name, SystemClock, Tick};
 use weft_proxy::Snapshot;
 
 use super::{Node, Refusal, State, compile};
-use crate::config::{Loaded, Plan, Refused};
+use crate::{
+    components::List as _,
+    config::{Loaded, Plan, Refused},
+};
 
 /// How long a snapshot is kept in any case. A worker that has just begun to lead a connection of raw bytes
 /// does not hold it, and is done within moments.

@@ -17,6 +17,7 @@ use weft_resilience::{
 use weft_telemetry::metrics::{Metric, Registry, Writer};
 
 use super::{Node, age};
+use crate::components::List as _;
 
 /// Why the last configuration was refused.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use weft::components::Components;
+use weft::components::{Components, List as _};
 use weft_discovery::{
     Services,
     health::{Checkup, Probe, ProbeFuture},

@@ -58,7 +58,12 @@ pub(crate) fn dead_queue_options() -> QueueOptions {
     }
 }
 
-fn dead_key_of(dead_letter: &DeadLetter, space: &Key, name: &str) -> Result<Option<Key>> {
+/// The queue of the dead letters of what is called `name`, in the space of a key; `None` if none is.
+pub(crate) fn dead_key_of(
+    dead_letter: &DeadLetter,
+    space: &Key,
+    name: &str,
+) -> Result<Option<Key>> {
     match dead_letter {
         DeadLetter::To(name) => space.sibling(name).map(Some),
         DeadLetter::Queue => space.sibling(&format!("{name}.dead")).map(Some),

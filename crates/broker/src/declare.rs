@@ -25,13 +25,51 @@ use crate::{
 /// A definition as it is stored. Names are kept apart so that nothing is parsed out of a text.
 #[derive(Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Definition {
+pub(crate) enum Definition {
     Queue { space: String, name: String, options: Box<QueueOptions> },
     Topic { space: String, name: String, options: Box<TopicOptions> },
     Subscription { space: String, topic: String, name: String, options: Box<SubscriptionOptions> },
 }
 
-fn encode(value: &impl Serialize) -> Result<Bytes> {
+impl Definition {
+    pub(crate) fn of_queue(key: &Key, options: QueueOptions) -> Self {
+        Self::Queue {
+            space: key.space.to_string(),
+            name: key.name.to_string(),
+            options: Box::new(options),
+        }
+    }
+
+    pub(crate) fn of_topic(key: &Key, options: TopicOptions) -> Self {
+        Self::Topic {
+            space: key.space.to_string(),
+            name: key.name.to_string(),
+            options: Box::new(options),
+        }
+    }
+
+    pub(crate) fn of_subscription(key: &SubscriptionKey, options: SubscriptionOptions) -> Self {
+        Self::Subscription {
+            space: key.topic.space.to_string(),
+            topic: key.topic.name.to_string(),
+            name: key.name.to_string(),
+            options: Box::new(options),
+        }
+    }
+}
+
+/// Refuses what is to be kept by another engine: the broker keeps what is its own.
+fn check_engine(engine: Option<&str>) -> Result<()> {
+    match engine {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            Reason::NotSupported,
+            format!("engine: `{name}` is not the embedded engine, which is asked here"),
+        )),
+    }
+}
+
+pub(crate) fn encode(value: &impl Serialize) -> Result<Bytes> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
         Error::new(Reason::Internal, "a definition cannot be written").because(error)
     })

@@ -1,140 +1,61 @@
-//! What any engine of messages offers, and what each of them can: the embedded one is
-//! [`Broker`](crate::Broker).
+//! What any engine of messages offers, and the handles by which front-ends use whichever it is.
 //!
-//! A driver does not hide what its engine cannot do: [`Engine::capabilities`] says of each capability
-//! whether the engine has it, the driver makes it up, or it is missing. What is missing is refused when
-//! the configuration is checked ([`Capabilities::refuse`]), never when a message comes. The suite
-//! `conformance` runs against every engine as it is.
+//! The embedded engine is [`Broker`](crate::Broker). Another one stands across a network: all that is asked
+//! of it is a future ([`Answer`]), things are told to it by name, and a delivery is settled by its
+//! lease and not by its connection. A front-end holds [`Engines`], the engines of a node with what is kept
+//! where, and takes from it handles ([`AnyQueue`], [`AnyTopic`], [`AnySubscription`], [`AnyConsumer`]) that
+//! are the broker's own where the embedded engine keeps a thing: nothing is boxed then, and nothing is
+//! looked up by name for a message.
+//!
+//! A driver does not hide what its engine cannot do: [`Engine::capabilities`] says of each
+//! [`Capability`] whether the engine has it, the driver makes it up, or it is missing. What is missing is
+//! refused when the configuration is checked or something is declared, and operations with
+//! [`Reason::NotSupported`]. The suite `conformance` runs against every engine as it is.
+//!
+//! Reading order: `capability`, the trait below, `embedded`; `handles`, `directory`, `engines`,
+//! `definitions`, `together`, `operations`, `consumer`.
 
+mod capability;
+mod consumer;
+mod definitions;
+mod directory;
 mod embedded;
+mod engines;
+mod handles;
+mod kept;
+mod operations;
+mod together;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
-use bytes::Bytes;
-use weft_kernel::Result;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::Limits;
 
+pub use self::{
+    capability::{Capabilities, Capability, Lack, Support},
+    consumer::{AnyConsumer, AnyDelivery, AnyLease},
+    engines::Engines,
+    handles::{
+        AnyQueue, AnySource, AnySubscription, AnyTarget, AnyTopic, Elsewhere, ElsewhereQueue,
+        ElsewhereSource, ElsewhereSubscription, ElsewhereTarget, ElsewhereTopic,
+    },
+    together::PreparedAnywhere,
+};
 use crate::{
     consume::ConsumerOptions,
-    inspect::{QueueView, SubscriptionView, TopicView},
-    message::Message,
+    inspect::{Browsed, Peeked, QueueView, SeekTo, SubscriptionView, TopicView},
     name::{Key, SubscriptionKey},
-    options::{Order, QueueOptions, SubscriptionOptions, TopicOptions},
+    options::{QueueOptions, Start, SubscriptionOptions, TopicOptions},
     publish::{Publish, Published},
+    redrive::{RedriveOptions, Redriven},
     settle::Verdict,
 };
 
+/// The embedded engine's word in configuration.
+pub const EMBEDDED: &str = "embedded";
+
 /// An answer that may take a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
-
-/// Whether an engine can do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Support {
-    /// The engine does it.
-    Native,
-    /// The driver makes it up from what the engine does.
-    Emulated,
-    /// It cannot be had.
-    Missing,
-}
-
-impl Support {
-    /// The stable word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Emulated => "emulated",
-            Self::Missing => "missing",
-        }
-    }
-}
-
-macro_rules! capabilities {
-    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
-        /// Something that engines differ in.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Capability { $($(#[doc = $doc])+ $name,)+ }
-
-        impl Capability {
-            /// Every capability, for tables.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            /// The stable word.
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$name => $word,)+ }
-            }
-
-            /// What it means, in one sentence.
-            pub const fn about(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+),)+ }
-            }
-        }
-    };
-}
-
-capabilities! {
-    /// Several consumers share the messages of one queue or subscription.
-    CompetingConsumers = "competing_consumers";
-    /// A message that failed waits before it is handed out again, in place.
-    DelayedRetry = "delayed_retry";
-    /// A consumer can ask for more time for a delivery.
-    LeaseRenewal = "lease_renewal";
-    /// Dead letters tell why and what was tried.
-    DeadLetterReason = "dead_letter_reason";
-    /// A message can be published for a later time, however far.
-    Schedules = "schedules";
-    /// Messages of higher priority go first.
-    Priorities = "priorities";
-    /// Messages of one key go in order, also under retry, while others go side by side.
-    KeyOrder = "key_order";
-    /// A subscription can be moved to a time.
-    ReplayByTime = "replay_by_time";
-    /// A message that is published twice is stored once.
-    Dedupe = "dedupe";
-    /// Messages are filtered before they are sent to a subscription.
-    Filters = "filters";
-    /// Messages for several queues and topics, and settlements, are one transaction.
-    Transactions = "transactions";
-    /// An acknowledged publish survives the loss of power.
-    DurableConfirms = "durable_confirms";
-}
-
-/// What an engine can.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capabilities(Vec<(Capability, Support)>);
-
-impl Capabilities {
-    /// What `of` says of each capability.
-    pub fn new(of: impl Fn(Capability) -> Support) -> Self {
-        Self(Capability::ALL.iter().map(|capability| (*capability, of(*capability))).collect())
-    }
-
-    /// Whether it can do something.
-    pub fn get(&self, capability: Capability) -> Support {
-        self.0
-            .iter()
-            .find(|(one, _)| *one == capability)
-            .map_or(Support::Missing, |(_, support)| *support)
-    }
-
-    /// All of them, in the order of [`Capability::ALL`].
-    pub fn iter(&self) -> impl Iterator<Item = (Capability, Support)> + '_ {
-        self.0.iter().copied()
-    }
-
-    /// What the options of a queue ask for and is missing, for the check of a configuration.
-    pub fn refuse(&self, options: &QueueOptions) -> Vec<Capability> {
-        let asked = [
-            (options.order != Order::None, Capability::KeyOrder),
-            (options.priorities, Capability::Priorities),
-            (options.dedupe.is_some(), Capability::Dedupe),
-        ];
-        asked
-            .into_iter()
-            .filter(|(asked, capability)| *asked && self.get(*capability) == Support::Missing)
-            .map(|(_, capability)| capability)
-            .collect()
-    }
-}
 
 /// What is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,44 +75,39 @@ pub enum From<'a> {
     Subscription(&'a SubscriptionKey),
 }
 
-/// A message handed out by an engine.
-#[derive(Clone, Debug)]
-pub struct Handed {
-    /// What settles it; of no meaning to another taker.
-    pub handle: u64,
-    /// The message.
-    pub message: Message,
-    /// Its ordering key.
-    pub key: Bytes,
-    /// How often it had failed.
-    pub failures: u32,
-    /// How often it was handed out, this time included, as far as the engine knows.
-    pub handouts: u32,
+/// What a subscription passes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// The next messages, so many.
+    Messages(usize),
+    /// The one message of this position.
+    Position(u64),
 }
 
-/// Takes messages from an engine; dropped, it gives back what is not settled.
-pub trait Taker: Send {
-    /// Waits for messages and takes up to `max`. Cancel-safe.
-    fn next(&mut self, max: u32) -> Answer<'_, Vec<Handed>>;
+/// A consumer of an engine. Dropped, it leaves and gives back what is not settled.
+pub trait EngineConsumer: Send {
+    /// Waits for messages and takes up to `max`, as far as the prefetch allows. Cancel-safe.
+    fn next(&mut self, max: u32) -> Answer<'_, Vec<AnyDelivery>>;
     /// What is there now, without waiting for more.
-    fn now(&mut self, max: u32) -> Answer<'_, Vec<Handed>>;
-    /// Settles, and answers once that is as durable as the queue or topic asks for; gives the handles
-    /// whose lease was lost.
-    fn settle(&mut self, verdicts: Vec<(u64, Verdict)>) -> Answer<'_, Vec<u64>>;
-    /// Asks for more time.
-    ///
-    /// # Errors
-    /// [`LeaseLost`](weft_kernel::Reason::LeaseLost), and
-    /// [`NotSupported`](weft_kernel::Reason::NotSupported) where it is missing.
-    fn renew(&mut self, handle: u64, span: Duration) -> Result<()>;
+    fn now(&mut self, max: u32) -> Answer<'_, Vec<AnyDelivery>>;
+    /// What is unsettled when it leaves counts for nothing: its client was told to go.
+    fn forgive(&mut self);
+    /// Leaves, but what it holds stays leased until it is settled or its lease runs out.
+    fn detach(self: Box<Self>);
 }
 
-/// What keeps messages. Object-safe; errors have the reasons that [`Broker`](crate::Broker) documents.
+/// What keeps messages. Object-safe; errors have the reasons that [`Broker`](crate::Broker) documents, and
+/// [`Reason::EngineUnavailable`] while it cannot be reached.
+///
+/// What is declared is told without the name of the engine in its options. Operations that need a capability
+/// have a default that refuses, for engines where it is missing. They
+/// are only called with what the capabilities allow.
 pub trait Engine: Send + Sync {
-    /// The engine's word in configuration.
+    /// The engine's name in configuration.
     fn name(&self) -> &str;
     /// What it can.
-    fn capabilities(&self) -> Capabilities;
+    fn capabilities(&self) -> &Capabilities;
+
     /// Declares a queue; one that is there with the same options is left.
     fn declare_queue<'a>(&'a self, key: &'a Key, options: QueueOptions) -> Answer<'a, ()>;
     /// Declares a topic.
@@ -202,12 +118,23 @@ pub trait Engine: Send + Sync {
         key: &'a SubscriptionKey,
         options: SubscriptionOptions,
     ) -> Answer<'a, ()>;
+    /// Changes the options of a queue, as far as that can be.
+    fn alter_queue<'a>(&'a self, key: &'a Key, options: QueueOptions) -> Answer<'a, ()>;
+    /// Changes the options of a topic.
+    fn alter_topic<'a>(&'a self, key: &'a Key, options: TopicOptions) -> Answer<'a, ()>;
+    /// Changes the options of a subscription, and whether it is paused.
+    fn alter_subscription<'a>(
+        &'a self,
+        key: &'a SubscriptionKey,
+        options: SubscriptionOptions,
+    ) -> Answer<'a, ()>;
     /// Deletes a queue and its messages.
     fn delete_queue<'a>(&'a self, key: &'a Key) -> Answer<'a, ()>;
     /// Deletes a topic, its messages and its subscriptions.
     fn delete_topic<'a>(&'a self, key: &'a Key) -> Answer<'a, ()>;
     /// Deletes a subscription.
     fn delete_subscription<'a>(&'a self, key: &'a SubscriptionKey) -> Answer<'a, ()>;
+
     /// The numbers of a queue.
     fn inspect_queue<'a>(&'a self, key: &'a Key) -> Answer<'a, QueueView>;
     /// The numbers of a topic.
@@ -215,12 +142,97 @@ pub trait Engine: Send + Sync {
     /// The numbers of a subscription.
     fn inspect_subscription<'a>(&'a self, key: &'a SubscriptionKey)
     -> Answer<'a, SubscriptionView>;
-    /// Publishes messages to one queue or topic and waits until they are acknowledged.
-    fn publish<'a>(&'a self, to: To<'a>, messages: &'a [Publish]) -> Answer<'a, Published>;
+
+    /// Publishes messages to one queue or topic and waits until they are acknowledged. With `expect` the
+    /// first of them must get that position, or nothing is stored.
+    fn publish<'a>(
+        &'a self,
+        to: To<'a>,
+        messages: &'a [Publish],
+        expect: Option<u64>,
+    ) -> Answer<'a, Published>;
     /// Joins a queue or subscription.
     fn consume<'a>(
         &'a self,
         from: From<'a>,
         options: ConsumerOptions,
-    ) -> Answer<'a, Box<dyn Taker>>;
+    ) -> Answer<'a, Box<dyn EngineConsumer>>;
+    /// Settles deliveries, whoever took them, and answers once that is as durable as the queue or topic
+    /// asks for. One result for each: [`Reason::LeaseLost`] for what came too late, which keeps no other
+    /// from being settled.
+    fn settle<'a>(
+        &'a self,
+        from: From<'a>,
+        verdicts: Vec<(AnyLease, Verdict)>,
+    ) -> Answer<'a, Vec<Result<()>>>;
+    /// Starts a lease anew.
+    ///
+    /// # Errors
+    /// [`Reason::LeaseLost`] if it is over.
+    fn renew<'a>(&'a self, _: From<'a>, _: &'a AnyLease, _: Duration) -> Answer<'a, ()> {
+        lacks(self.name(), Capability::LeaseRenewal)
+    }
+
+    /// Messages of a queue from a position on, with how they stand, as far as the limits go.
+    fn peek<'a>(&'a self, _: &'a Key, _from: u64, _: Limits) -> Answer<'a, Vec<Peeked>> {
+        lacks(self.name(), Capability::Peek)
+    }
+    /// Drops the messages of a queue that nobody holds, and says how many they were.
+    fn purge<'a>(&'a self, _: &'a Key) -> Answer<'a, u64> {
+        lacks(self.name(), Capability::Purge)
+    }
+    /// Sends the dead letters of a queue back, or to `to`.
+    fn redrive<'a>(
+        &'a self,
+        _dead: &'a Key,
+        _to: Option<To<'a>>,
+        _: RedriveOptions,
+    ) -> Answer<'a, Redriven> {
+        lacks(self.name(), Capability::Redrive)
+    }
+
+    /// Messages of a topic from a position on, as far as the limits go; empty at its end.
+    fn browse<'a>(&'a self, _: &'a Key, _from: u64, _: Limits) -> Answer<'a, Vec<Browsed>> {
+        lacks(self.name(), Capability::Browse)
+    }
+    /// The position in a topic that a start stands for.
+    ///
+    /// # Errors
+    /// [`Reason::PositionConflict`] for a position beyond the end.
+    fn position<'a>(&'a self, _: &'a Key, _: Start) -> Answer<'a, u64> {
+        lacks(self.name(), Capability::Browse)
+    }
+    /// Waits until a topic has a message at or beyond a position. Cancel-safe.
+    fn until_beyond<'a>(&'a self, _: &'a Key, _position: u64) -> Answer<'a, ()> {
+        lacks(self.name(), Capability::Browse)
+    }
+    /// The last message of a key of a compacted topic.
+    fn last<'a>(&'a self, _: &'a Key, _message_key: &'a [u8]) -> Answer<'a, Option<Browsed>> {
+        lacks(self.name(), Capability::Compaction)
+    }
+
+    /// Moves a subscription; retries and leases of it are forgotten.
+    fn seek<'a>(&'a self, _: &'a SubscriptionKey, _: SeekTo) -> Answer<'a, ()> {
+        lacks(self.name(), Capability::Replay)
+    }
+    /// Passes over messages of a subscription.
+    fn skip<'a>(&'a self, _: &'a SubscriptionKey, _: Skip) -> Answer<'a, ()> {
+        lacks(self.name(), Capability::Skip)
+    }
+}
+
+/// The refusal of an operation whose capability is missing.
+fn lacks<'a, T: Send + 'a>(engine: &str, capability: Capability) -> Answer<'a, T> {
+    let refusal = Error::new(Reason::NotSupported, capability::missing(engine, capability));
+    Box::pin(std::future::ready(Err(refusal)))
+}
+
+/// That an engine cannot be reached.
+pub fn unavailable(engine: &str) -> Error {
+    Error::new(Reason::EngineUnavailable, format!("engine `{engine}` cannot be reached"))
+}
+
+/// That something would have to be done across engines.
+fn across(why: &'static str) -> Error {
+    Error::new(Reason::NotSupported, why)
 }

@@ -16,6 +16,7 @@ use crate::{
     counters::Counts,
     history::History,
     message::Message,
+    options::Start,
     source::{Queue, Source, Subscription, Topic},
 };
 
@@ -325,6 +326,23 @@ impl Broker {
                 }
             })
             .collect())
+    }
+
+    /// The position that a start stands for.
+    ///
+    /// # Errors
+    /// As [`Broker::check_position`], and what the store says.
+    pub async fn position(&self, topic: &Topic, start: Start) -> Result<u64> {
+        Ok(match start {
+            Start::First => self.topic_view(topic).first,
+            Start::Last => self.topic_view(topic).end.saturating_sub(1),
+            Start::Next => self.topic_view(topic).end,
+            Start::Position(position) => {
+                self.check_position(topic, position)?;
+                position
+            }
+            Start::Time(ms) => self.position_at(topic, ms).await?,
+        })
     }
 
     /// The position of the first message of a topic that was published at or after a time; its end if

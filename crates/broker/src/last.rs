@@ -9,7 +9,7 @@ use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Limits, ReadItem};
 
-use crate::{broker::Broker, consume::open, message::Message, source::Topic};
+use crate::{broker::Broker, consume::open, inspect::Browsed, source::Topic};
 
 /// The most keys whose last message is known.
 pub const KEYS_MAX: usize = 1_000_000;
@@ -22,19 +22,6 @@ pub(crate) struct Index {
     by_key: BTreeMap<Bytes, u64>,
     /// The newest message that is damaged: of which key it was is not known.
     lost: Option<u64>,
-}
-
-/// The last message of a key.
-#[derive(Clone, Debug)]
-pub struct Last {
-    /// Its key.
-    pub key: Bytes,
-    /// Its position.
-    pub position: u64,
-    /// When it was published: wall milliseconds.
-    pub published_ms: u64,
-    /// The message.
-    pub message: Message,
 }
 
 fn damaged(topic: &Topic, lost: u64, before: Option<u64>) -> Error {
@@ -55,7 +42,7 @@ impl Broker {
     /// [`Reason::DefinitionConflict`] if the topic is not compacted, [`Reason::NotSupported`] if it has more
     /// than [`KEYS_MAX`] keys; [`Reason::StorageCorrupt`] if the last message is damaged, or may be: one of
     /// a key that cannot be read any more came after the last that can. A newer message of the key ends that.
-    pub async fn last(&self, topic: &Topic, key: &[u8]) -> Result<Option<Last>> {
+    pub async fn last(&self, topic: &Topic, key: &[u8]) -> Result<Option<Browsed>> {
         let mut index = topic.last.lock().await;
         self.catch_up(topic, &mut index).await?;
         let known = index.by_key.get(key).copied();
@@ -103,11 +90,11 @@ impl Broker {
         }
     }
 
-    async fn last_at(&self, topic: &Topic, position: u64) -> Result<Option<Last>> {
+    async fn last_at(&self, topic: &Topic, position: u64) -> Result<Option<Browsed>> {
         let limits = Limits { records: 1, bytes: 1 };
         match self.store().read(topic.log, position, limits).await?.pop() {
-            Some(ReadItem::Record(record)) if record.position == position => Ok(Some(Last {
-                message: open(&record),
+            Some(ReadItem::Record(record)) if record.position == position => Ok(Some(Browsed {
+                message: Some(open(&record)),
                 key: record.key,
                 position,
                 published_ms: record.time_ms,

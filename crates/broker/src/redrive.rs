@@ -43,8 +43,6 @@ pub struct RedriveOptions {
     pub per_second: Option<u32>,
     /// Only counts.
     pub dry_run: bool,
-    /// Where they go; `None` for where each came from.
-    pub target: Option<Target>,
 }
 
 /// What a redrive did, or would do.
@@ -58,16 +56,21 @@ pub struct Redriven {
 }
 
 impl Broker {
-    /// Sends dead letters of a queue back. Dropped, it has sent back what it had sent back.
+    /// Sends dead letters of a queue back, or all of them to a target. Dropped, it has sent back what it had sent back.
     ///
     /// # Errors
     /// [`Reason::MalformedRequest`] for a filter that cannot be read, [`Reason::QueueFull`] when the
     /// target takes no more; what went before has gone.
-    pub async fn redrive(&self, dead: &Arc<Queue>, options: &RedriveOptions) -> Result<Redriven> {
+    pub async fn redrive(
+        &self,
+        dead: &Arc<Queue>,
+        target: Option<&Target>,
+        options: &RedriveOptions,
+    ) -> Result<Redriven> {
         let filter = options.filter.compile()?;
         let mut done = Redriven::default();
         let mut from = 0;
-        if !options.dry_run && options.target.is_none() {
+        if !options.dry_run && target.is_none() {
             self.gather(dead).await?;
         }
         // Only what is there now, so that what dies again at once does not go round.
@@ -97,7 +100,7 @@ impl Broker {
                     done.left += 1;
                     continue;
                 };
-                let target = match &options.target {
+                let target = match target {
                     Some(target) => Some(target.clone()),
                     None => self.origin(&death.origin),
                 };

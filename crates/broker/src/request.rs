@@ -17,7 +17,7 @@ use weft_kernel::{Deadline, Error, Reason, Result};
 use crate::{
     broker::Broker,
     message::{Item, Message, MessageBuilder, Value},
-    publish::{Publish, Target},
+    publish::{Publish, Published, Target},
 };
 
 /// The most requests that may wait at a time.
@@ -78,6 +78,18 @@ impl Broker {
             };
             return Err(Error::new(Reason::NoListener, place));
         }
+        let send = async |request| self.publish(target, &[request], None).await;
+        self.ask(publish, deadline, send).await
+    }
+
+    /// Sends a request by `send`, with a place in the inbox for its reply, and waits for that until the
+    /// deadline.
+    pub(crate) async fn ask(
+        &self,
+        publish: Publish,
+        deadline: Deadline,
+        send: impl AsyncFnOnce(Publish) -> Result<Published>,
+    ) -> Result<Message> {
         let inbox = &self.inner().inbox;
         let number = inbox.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
@@ -98,9 +110,12 @@ impl Broker {
             (ttl, left) => ttl.or(left),
         };
         let late = || Error::new(Reason::ReplyTimeout, "no reply came before the deadline");
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(late());
+        }
         // The deadline is also that of the publish, which waits for room and for the disk.
         let answered = async {
-            self.publish(target, &[Publish { message, ttl, ..publish }], None).await?;
+            send(Publish { message, ttl, ..publish }).await?;
             told.await.map_err(|_error| late())
         };
         match left {

@@ -314,6 +314,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether another is the same queue or subscription, by name.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Queue(one), Self::Queue(other)) => one.key == other.key,
+            (Self::Subscription(one), Self::Subscription(other)) => one.key == other.key,
+            _ => false,
+        }
+    }
+
     pub(crate) fn usage(&self) -> &Usage {
         match self {
             Self::Queue(queue) => &queue.usage,

@@ -319,7 +319,7 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
                 found.position,
                 found.published_ms,
                 &found.key,
-                Some(&found.message),
+                found.message.as_ref(),
             );
         }
         None => {

@@ -224,10 +224,9 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
         max: asked.max,
         per_second: asked.rate,
         dry_run: asked.dry_run.unwrap_or_default(),
-        target,
         ..RedriveOptions::default()
     };
-    let done = broker.redrive(&queue, &options).await?;
+    let done = broker.redrive(&queue, target.as_ref(), &options).await?;
     let told = Redriven { redriven: done.redriven, left: done.left, dry_run: options.dry_run };
     Response::json(200, &told)
 }

@@ -137,6 +137,7 @@ impl TopicSettings {
     /// The broker's options.
     pub fn options(&self) -> TopicOptions {
         TopicOptions {
+            engine: None,
             durability: self.durability.into(),
             retention: options::Retention {
                 age: self.retention.age.on().map(|span| span.0),

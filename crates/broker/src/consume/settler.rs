@@ -39,6 +39,16 @@ pub struct Settled {
 }
 
 impl Broker {
+    /// What settles deliveries of a source, whoever took them.
+    pub(crate) fn settler(&self, source: &Source) -> Settler {
+        Settler {
+            broker: self.clone(),
+            source: source.clone(),
+            consumer: ConsumerId::SYSTEM,
+            held: Arc::default(),
+        }
+    }
+
     /// Takes up to `max` messages that are ready now without being a consumer: for who asks for single
     /// messages. It takes past pause, and beside the active consumer of a single-active queue.
     ///
@@ -69,15 +79,8 @@ impl Broker {
             leased.deliveries.drain(..).map(|one| delivery(&one, None)).collect();
         taken.iter_mut().for_each(|one| self.suspect(&mut one.lease));
         add(&queue.counters.delivered, taken.len() as u64);
-        Ok((
-            taken,
-            Settler {
-                broker: self.clone(),
-                source,
-                consumer: ConsumerId::SYSTEM,
-                held: Arc::default(),
-            },
-        ))
+        let settler = self.settler(&source);
+        Ok((taken, settler))
     }
 }
 
@@ -126,6 +129,11 @@ impl Settler {
             self.broker.until_seen(settled.seen).await?;
         }
         Ok(settled)
+    }
+
+    /// Waits until [`Settler::settle`] has room. Cancel-safe.
+    pub async fn room(&self) {
+        self.broker.room().await;
     }
 
     /// Starts the lease of a delivery anew.

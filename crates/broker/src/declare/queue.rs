@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, Retention};
 
-use super::{Definition, check_fixed};
+use super::{Definition, check_engine, check_fixed};
 use crate::{
     broker::Broker,
     dead::check_dead_key,
@@ -44,14 +44,6 @@ fn group_options(log: LogId, options: &QueueOptions) -> GroupOptions {
     }
 }
 
-pub(super) fn definition(key: &Key, options: QueueOptions) -> Definition {
-    Definition::Queue {
-        space: key.space.to_string(),
-        name: key.name.to_string(),
-        options: Box::new(options),
-    }
-}
-
 /// Checks that a queue can become what `options` say.
 pub(super) fn check_change(queue: &Queue, options: &QueueOptions) -> Result<()> {
     let (key, old) = (&queue.key, queue.options());
@@ -76,6 +68,7 @@ impl Broker {
     /// it is there with other options, [`Reason::QueueLocked`] if it belongs to another connection.
     pub async fn declare_queue(&self, key: &Key, options: QueueOptions) -> Result<Arc<Queue>> {
         options.check()?;
+        check_engine(options.engine.as_deref())?;
         let _one = self.inner().changing.lock().await;
         self.declare_queue_alone(key, options).await
     }
@@ -101,7 +94,7 @@ impl Broker {
         self.sweep_log(&stored::queue(key)).await?;
         let (log, group) = self.store_queue(key, &options).await?;
         if !options.transient {
-            let definition = definition(key, options.clone());
+            let definition = Definition::of_queue(key, options.clone());
             if let Err(error) = self.define(stored::queue(key), &definition).await {
                 self.store().drop_log(log).await?;
                 return Err(error);
@@ -161,12 +154,13 @@ impl Broker {
     /// be changed.
     pub async fn alter_queue(&self, key: &Key, options: QueueOptions) -> Result<()> {
         options.check()?;
+        check_engine(options.engine.as_deref())?;
         let _one = self.inner().changing.lock().await;
         let queue = self.queue(key)?;
         check_change(&queue, &options).map_err(|error| error.at(format!("queue {key}")))?;
         self.alter_queue_store(&queue, &options).await?;
         if !options.transient {
-            self.define(stored::queue(key), &definition(key, options.clone())).await?;
+            self.define(stored::queue(key), &Definition::of_queue(key, options.clone())).await?;
         }
         self.enter_queue_options(&queue, options);
         Ok(())

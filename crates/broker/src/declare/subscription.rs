@@ -32,15 +32,6 @@ fn group_options(log: LogId, options: &SubscriptionOptions, start: Start) -> Gro
     }
 }
 
-pub(super) fn definition(key: &SubscriptionKey, options: SubscriptionOptions) -> Definition {
-    Definition::Subscription {
-        space: key.topic.space.to_string(),
-        topic: key.topic.name.to_string(),
-        name: key.name.to_string(),
-        options: Box::new(options),
-    }
-}
-
 /// Checks what a new subscription says of itself.
 pub(super) fn check_new(key: &SubscriptionKey, options: &SubscriptionOptions) -> Result<()> {
     if Pattern::is_one(&key.topic.name) && matches!(options.start, Start::Position(_)) {
@@ -98,7 +89,7 @@ impl Broker {
         }
         self.sweep_groups(key).await?;
         let subscription = self.attach_subscription(key, options.clone()).await?;
-        let definition = definition(key, options);
+        let definition = Definition::of_subscription(key, options);
         if let Err(error) =
             self.define(stored::subscription(&key.topic, &key.name), &definition).await
         {
@@ -251,7 +242,7 @@ impl Broker {
             .map_err(|error| error.at(format!("subscription {key}")))?;
         let settings = SubscriptionSettings::new(options.clone())?;
         self.alter_subscription_groups(&subscription, &options).await?;
-        let definition = definition(key, options);
+        let definition = Definition::of_subscription(key, options);
         self.define(stored::subscription(&key.topic, &key.name), &definition).await?;
         self.enter_subscription_settings(&subscription, settings);
         Ok(())

@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Durability, ExpectValue, NAME_BYTES_MAX, Transaction};
 
-use super::{encode, queue, subscription, topic};
+use super::{Definition, check_engine, encode, queue, subscription, topic};
 use crate::{
     broker::Broker,
     dead::check_dead_key,
@@ -96,6 +96,7 @@ impl Prepared {
 
     fn check_queue(&self, key: &Key, options: &QueueOptions) -> Result<()> {
         options.check()?;
+        check_engine(options.engine.as_deref())?;
         match self.broker.queue(key) {
             Ok(there) => {
                 there.check_owner(options.exclusive)?;
@@ -248,13 +249,13 @@ impl Prepared {
             self.subscription(key).is_none_or(|there| there.options() != *options)
         });
         let definitions = topics
-            .map(|(key, options)| (stored::topic(key), topic::definition(key, options.clone())))
+            .map(|(key, options)| (stored::topic(key), Definition::of_topic(key, options.clone())))
             .chain(queues.map(|(key, options)| {
-                (stored::queue(key), queue::definition(key, options.clone()))
+                (stored::queue(key), Definition::of_queue(key, options.clone()))
             }))
             .chain(subscriptions.map(|(key, options)| {
                 let name = stored::subscription(&key.topic, &key.name);
-                (name, subscription::definition(key, options.clone()))
+                (name, Definition::of_subscription(key, options.clone()))
             }));
         let map = self.broker.inner().maps.definitions;
         let mut transactions = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{LogOptions, Retention, Storage};
 
-use super::{Definition, queue::window};
+use super::{Definition, check_engine, queue::window};
 use crate::{
     broker::Broker,
     name::{Key, Pattern, stored},
@@ -33,6 +33,7 @@ fn log_options(options: &TopicOptions) -> LogOptions {
 /// Checks what is said of a topic by itself.
 pub(super) fn check(key: &Key, options: &TopicOptions) -> Result<()> {
     options.check()?;
+    check_engine(options.engine.as_deref())?;
     if Pattern::is_one(&key.name) {
         return Err(Error::new(
             Reason::MalformedRequest,
@@ -40,14 +41,6 @@ pub(super) fn check(key: &Key, options: &TopicOptions) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-pub(super) fn definition(key: &Key, options: TopicOptions) -> Definition {
-    Definition::Topic {
-        space: key.space.to_string(),
-        name: key.name.to_string(),
-        options: Box::new(options),
-    }
 }
 
 impl Broker {
@@ -74,7 +67,7 @@ impl Broker {
         // Before it is defined, so that a crash between leaves no topic that a subscription misses.
         let joined = self.join_wildcards(&topic).await;
         let defined = match joined {
-            Ok(()) => self.define(stored::topic(key), &definition(key, options)).await,
+            Ok(()) => self.define(stored::topic(key), &Definition::of_topic(key, options)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = defined {
@@ -121,7 +114,7 @@ impl Broker {
         let _one = self.inner().changing.lock().await;
         let topic = self.topic(key)?;
         self.alter_topic_log(&topic, &options).await?;
-        self.define(stored::topic(key), &definition(key, options.clone())).await?;
+        self.define(stored::topic(key), &Definition::of_topic(key, options.clone())).await?;
         *topic.settings.write() = Arc::new(options);
         Ok(())
     }

@@ -79,6 +79,9 @@ pub enum DeadLetter {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
+    /// The engine that keeps it, by name; `None` for the embedded one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// When a publish is acknowledged (fsync). With `memory` and [`QueueOptions::transient`] unset the
     /// messages are still written.
     #[serde(with = "StoredDurability")]
@@ -123,6 +126,7 @@ pub struct QueueOptions {
 impl Default for QueueOptions {
     fn default() -> Self {
         Self {
+            engine: None,
             durability: Durability::Fsync,
             transient: false,
             lease: Duration::from_secs(30),

@@ -64,6 +64,9 @@ impl Dedupe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicOptions {
+    /// The engine that keeps it, by name; `None` for the embedded one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// When a publish is acknowledged (fsync).
     #[serde(with = "StoredDurability")]
     pub durability: Durability,
@@ -80,6 +83,7 @@ pub struct TopicOptions {
 impl Default for TopicOptions {
     fn default() -> Self {
         Self {
+            engine: None,
             durability: Durability::Fsync,
             retention: Retention::default(),
             dedupe: Some(Dedupe::default()),

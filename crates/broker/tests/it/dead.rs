@@ -44,7 +44,7 @@ fn the_tenth_failure_tells_the_whole_story() {
     node.settle(&consumer, &taken[0], Verdict::Release);
     drop(consumer);
 
-    let back = node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
+    let back = node.run(node.broker.redrive(&dead, None, &RedriveOptions::default())).unwrap();
     assert_eq!((back.redriven, back.left), (1, 0));
     let mut consumer = node.consumer(work);
     let taken = node.take(&mut consumer);
@@ -97,12 +97,13 @@ fn a_subscription_has_dead_letters_of_its_own() {
     assert_eq!(taken[0].message.death().unwrap().origin.text(), "s of t");
     node.run(settler.settle_durably(&[(taken[0].lease.clone(), Verdict::Release)])).unwrap();
     // It would go to every subscription, so it goes only where it is told to.
-    let back = node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
+    let back = node.run(node.broker.redrive(&dead, None, &RedriveOptions::default())).unwrap();
     assert_eq!((back.redriven, back.left), (0, 1));
     let other = queue(&node, "other", QueueOptions::default());
-    let options =
-        RedriveOptions { target: Some(Target::Queue(other.clone())), ..Default::default() };
-    assert_eq!(node.run(node.broker.redrive(&dead, &options)).unwrap().redriven, 1);
+    let to = Target::Queue(other.clone());
+    let options = RedriveOptions::default();
+    let back = node.run(node.broker.redrive(&dead, Some(&to), &options)).unwrap();
+    assert_eq!(back.redriven, 1);
     assert_eq!(node.broker.queue_view(&other).ready, 1);
 }
 
@@ -117,7 +118,7 @@ fn a_redrive_takes_only_what_it_was_asked_for() {
     }
     let dead = node.broker.queue(&key("work.dead")).unwrap();
     let redrive = |options: RedriveOptions| {
-        let done = node.run(node.broker.redrive(&dead, &options)).unwrap();
+        let done = node.run(node.broker.redrive(&dead, None, &options)).unwrap();
         (done.redriven, done.left)
     };
     let expression = Some("event.id == '2' || event.id == '3'".to_owned());
@@ -159,7 +160,7 @@ fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
     node.publish(work.clone(), &[of("a3", "a"), of("b2", "b")]);
     let dead = node.broker.queue(&key("work.dead")).unwrap();
     let options = RedriveOptions { key: Some("a".into()), ..Default::default() };
-    let back = node.run(node.broker.redrive(&dead, &options)).unwrap();
+    let back = node.run(node.broker.redrive(&dead, None, &options)).unwrap();
     assert_eq!((back.redriven, back.left), (3, 0));
     assert!(node.broker.parked_keys(&source).is_empty());
     let mut consumer = node.consumer(work);
@@ -198,7 +199,7 @@ fn a_key_stays_parked_when_its_dead_letter_cannot_go_back() {
     // The second of them does not fit any more.
     let small = QueueOptions { message_bytes_max: 300, ..work.options() };
     node.run(node.broker.alter_queue(&key("work"), small)).unwrap();
-    let refused = node.run(node.broker.redrive(&dead, &RedriveOptions::default()));
+    let refused = node.run(node.broker.redrive(&dead, None, &RedriveOptions::default()));
     assert_eq!(refused.unwrap_err().reason(), Reason::MessageTooLarge);
     assert_eq!(node.broker.parked_keys(&Source::Queue(work)), ["a", "b"]);
 }
@@ -214,7 +215,7 @@ fn a_redrive_that_is_given_up_frees_the_keys_of_what_it_has_sent() {
         }
         {
             let all = RedriveOptions::default();
-            let mut redriving = std::pin::pin!(node.broker.redrive(&dead, &all));
+            let mut redriving = std::pin::pin!(node.broker.redrive(&dead, None, &all));
             let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
             assert!(redriving.as_mut().poll(context).is_pending());
             assert!(node.broker.parked_keys(&source).is_empty());
@@ -441,7 +442,10 @@ fn two_redrives_at_once_send_each_dead_letter_back_once() {
     let dead = node.broker.queue(&key("work.dead")).unwrap();
     let options = RedriveOptions::default();
     let (one, other) = node.run(async {
-        tokio::join!(node.broker.redrive(&dead, &options), node.broker.redrive(&dead, &options))
+        tokio::join!(
+            node.broker.redrive(&dead, None, &options),
+            node.broker.redrive(&dead, None, &options)
+        )
     });
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(node.broker.queue_view(&work).ready, 100);

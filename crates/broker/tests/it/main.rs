@@ -6,6 +6,7 @@ mod conformance;
 mod consuming;
 mod dead;
 mod defining;
+mod engines;
 mod limits;
 mod lost;
 mod node;

@@ -62,8 +62,9 @@ fn expired(node: &Node, _: &Arc<Queue>) {
 
 fn sent_elsewhere(node: &Node, dead: &Arc<Queue>) {
     let other = queue(node, "other", QueueOptions::default());
-    let options = RedriveOptions { target: Some(Target::Queue(other)), ..Default::default() };
-    assert_eq!(node.run(node.broker.redrive(dead, &options)).unwrap().redriven, 1);
+    let (to, options) = (Target::Queue(other), RedriveOptions::default());
+    let back = node.run(node.broker.redrive(dead, Some(&to), &options)).unwrap();
+    assert_eq!(back.redriven, 1);
 }
 
 type Deal = fn(&Node, &Arc<Queue>);
@@ -174,7 +175,7 @@ fn a_key_that_dies_again_is_parked_again() {
         let dead = node.broker.queue(&key("work.dead")).unwrap();
         if n == 1 {
             // Sent back, it is free with its first message, and nothing of it is left to free.
-            node.run(node.broker.redrive(&dead, &RedriveOptions::default())).unwrap();
+            node.run(node.broker.redrive(&dead, None, &RedriveOptions::default())).unwrap();
             assert!(node.broker.parked_keys(&source).is_empty());
             assert_eq!(accept(&node, work.clone(), 9), ["a1"]);
         } else {

@@ -9,6 +9,7 @@ mod pages;
 mod reasons;
 mod text;
 mod tree;
+mod types;
 
 use std::fmt;
 
@@ -55,6 +56,7 @@ const RULES: &[Rule] = &[
     floors::manifests,
     modules::orphans,
     modules::names,
+    types::namesakes,
     text::openings,
     text::sizes,
     text::markers,

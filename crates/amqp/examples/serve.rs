@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use weft_amqp::{Options, Peer, Server};
+use weft_amqp::{ClientPeer, Options, Server};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::Ledger;
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let (server, stop) = (server.clone(), tasks.stop().clone());
-            let peer = Peer {
+            let peer = ClientPeer {
                 address: address.to_string(),
                 loopback: address.ip().is_loopback(),
                 certificate: None,

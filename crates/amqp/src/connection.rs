@@ -34,7 +34,7 @@ use crate::{
     arguments::CONSUMER_TIMEOUT,
     fault::Fault,
     server::Inner,
-    session::{Flight, OUT_BYTES_MAX, Peer, Phase, Session},
+    session::{ClientPeer, Flight, OUT_BYTES_MAX, Phase, Session},
 };
 
 /// How much is read at once.
@@ -105,7 +105,7 @@ struct Shell<IO> {
 pub(crate) async fn run(
     server: Arc<Inner>,
     io: impl AsyncRead + AsyncWrite + Unpin,
-    peer: Peer,
+    peer: ClientPeer,
     stop: Stop,
 ) {
     let now = Instant::now();

@@ -30,6 +30,6 @@ mod topology;
 mod unacked;
 mod vhost;
 
-pub use options::{Grant, Options, Password, Pattern, User};
+pub use options::{Grant, Options, Password, PermissionPattern, User};
 pub use server::Server;
-pub use session::Peer;
+pub use session::ClientPeer;

@@ -101,13 +101,13 @@ pub struct Grant {
     /// The virtual host.
     pub vhost: String,
     /// What may be declared and deleted.
-    pub configure: Pattern,
+    pub configure: PermissionPattern,
     /// What may be published to, bound to something, and named as the exchange for dead letters or for
     /// what finds no way.
-    pub write: Pattern,
+    pub write: PermissionPattern,
     /// What may be consumed and purged, bound from, and given an exchange for dead letters or for what
     /// finds no way.
-    pub read: Pattern,
+    pub read: PermissionPattern,
 }
 
 /// What a permission is needed for.
@@ -142,18 +142,18 @@ impl Grant {
     pub fn all(vhost: &str) -> Self {
         Self {
             vhost: vhost.to_owned(),
-            configure: Pattern(None),
-            write: Pattern(None),
-            read: Pattern(None),
+            configure: PermissionPattern(None),
+            write: PermissionPattern(None),
+            read: PermissionPattern(None),
         }
     }
 }
 
 /// A pattern over names of queues and exchanges.
 #[derive(Clone, Debug, Default)]
-pub struct Pattern(Option<Regex>);
+pub struct PermissionPattern(Option<Regex>);
 
-impl Pattern {
+impl PermissionPattern {
     /// A regular expression that a name must match somewhere; the empty one matches nothing but the
     /// empty name, as in RabbitMQ.
     ///
@@ -209,14 +209,14 @@ mod tests {
     #[test]
     fn patterns_are_those_of_permissions() {
         let queue = Resource::Queue;
-        assert!(Pattern::default().allows(queue("anything")));
-        let own = Pattern::new("^app\\.").unwrap();
+        assert!(PermissionPattern::default().allows(queue("anything")));
+        let own = PermissionPattern::new("^app\\.").unwrap();
         assert!(own.allows(queue("app.q")) && !own.allows(queue("other.app.q")));
-        let none = Pattern::new("").unwrap();
+        let none = PermissionPattern::new("").unwrap();
         assert!(none.allows(queue("")) && !none.allows(queue("x")));
-        assert!(Pattern::new("(").is_err());
+        assert!(PermissionPattern::new("(").is_err());
         // The exchange without a name has one here.
         assert!(!none.allows(Resource::Exchange("")));
-        assert!(Pattern::new("^amq\\.default$").unwrap().allows(Resource::Exchange("")));
+        assert!(PermissionPattern::new("^amq\\.default$").unwrap().allows(Resource::Exchange("")));
     }
 }

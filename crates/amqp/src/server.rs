@@ -26,7 +26,7 @@ use crate::{
     death::{Death, Story, copies, is_cycle},
     options::{Options, User},
     reply::Replies,
-    session::Peer,
+    session::ClientPeer,
     vhost::{Entry, Vhost},
 };
 
@@ -77,7 +77,12 @@ impl Server {
 
     /// Speaks with a client until the connection ends, or `stop` has it ended. Not cancel-safe in the
     /// sense that dropping it gives back the client's unsettled messages only as their leases end.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, stop: Stop) {
+    pub async fn serve(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        peer: ClientPeer,
+        stop: Stop,
+    ) {
         connection::run(Arc::clone(&self.0), io, peer, stop).await;
     }
 }

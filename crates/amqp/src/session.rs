@@ -81,7 +81,7 @@ impl Phase {
 
 /// Who is at the other end, and how it got here.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct ClientPeer {
     /// Its address, for logs.
     pub address: String,
     /// Whether it is on this machine.
@@ -113,7 +113,7 @@ pub(crate) struct Session {
     pub(crate) server: Arc<Inner>,
     /// The number that exclusive queues belong to.
     pub(crate) id: u64,
-    pub(crate) peer: Peer,
+    pub(crate) peer: ClientPeer,
     pub(crate) phase: Phase,
     pub(crate) tuned: Tuned,
     pub(crate) abilities: Abilities,
@@ -152,7 +152,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(server: Arc<Inner>, peer: Peer) -> Self {
+    pub(crate) fn new(server: Arc<Inner>, peer: ClientPeer) -> Self {
         let (replies, inbox) = mpsc::channel(crate::reply::WAITING_MAX);
         let id = server.next_connection();
         let tuned = Tuned {

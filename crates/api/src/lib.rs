@@ -34,7 +34,7 @@ pub use self::{
     operation::{Answer, Ask, Gives, Handler, Noun, Operation, Row, Verb, delete, get, post, put},
     permission::{Permission, Permissions, Tokens},
     query::Query,
-    request::{Peer, Request},
+    request::{Caller, Request},
     response::{Chunks, Content, Duplex, Response, Session},
     router::Names,
     table::{Found, Part, Table},

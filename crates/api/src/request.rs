@@ -22,12 +22,12 @@ pub struct Request {
     /// CONNECT of HTTP/2.
     pub upgrades: bool,
     /// Who sent it.
-    pub peer: Peer,
+    pub peer: Caller,
 }
 
 /// Who sent a request, and what it belongs to.
 #[derive(Clone, Copy, Default)]
-pub struct Peer {
+pub struct Caller {
     /// The client, as far as it can be believed.
     pub client: Option<IpAddr>,
     /// The trace that messages of this request belong to, as `traceparent`; `None` for what the request
@@ -35,9 +35,9 @@ pub struct Peer {
     pub traceparent: Option<[u8; 55]>,
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Caller").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -52,7 +52,7 @@ impl Request {
             fields: Fields::new(),
             body: Bytes::new(),
             upgrades: false,
-            peer: Peer::default(),
+            peer: Caller::default(),
         }
     }
 

@@ -40,7 +40,7 @@ impl<C> Offered for &'static Row<C> {
 
 /// What was found for a path.
 #[derive(Debug)]
-pub enum Found<'a, T> {
+pub enum Matched<'a, T> {
     /// The operation and what its path names.
     One(T, Names<'a>),
     /// The path has other methods, as `Allow` lists them.
@@ -57,12 +57,12 @@ pub fn find<'a, T: Offered>(
     list: impl IntoIterator<Item = T>,
     method: &Method,
     path: &'a str,
-) -> Result<Found<'a, T>> {
+) -> Result<Matched<'a, T>> {
     let method = if *method == Method::Head { "GET" } else { method.as_str() };
     let mut given: SmallVec<[&str; SEGMENTS_MAX]> = SmallVec::new();
     for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
         if given.len() == SEGMENTS_MAX {
-            return Ok(Found::Nothing);
+            return Ok(Matched::Nothing);
         }
         given.push(segment);
     }
@@ -74,14 +74,14 @@ pub fn find<'a, T: Offered>(
         }
         if operation.method == method {
             let names = names(operation, &given)?;
-            return Ok(Found::One(one, names));
+            return Ok(Matched::One(one, names));
         }
         if !allow.is_empty() {
             allow.push_str(", ");
         }
         allow.push_str(operation.method);
     }
-    Ok(if allow.is_empty() { Found::Nothing } else { Found::OtherMethods(allow) })
+    Ok(if allow.is_empty() { Matched::Nothing } else { Matched::OtherMethods(allow) })
 }
 
 /// Looks an operation up, or gives what is to be answered without one.
@@ -94,9 +94,9 @@ pub fn route<'a, T: Offered>(
     path: &'a str,
 ) -> Result<(T, Names<'a>), Box<Response>> {
     match find(list, method, path) {
-        Ok(Found::One(one, names)) => Ok((one, names)),
-        Ok(Found::OtherMethods(allow)) => Err(Box::new(Response::not_allowed(&allow))),
-        Ok(Found::Nothing) => Err(Box::new(Response::problem(&nothing()))),
+        Ok(Matched::One(one, names)) => Ok((one, names)),
+        Ok(Matched::OtherMethods(allow)) => Err(Box::new(Response::not_allowed(&allow))),
+        Ok(Matched::Nothing) => Err(Box::new(Response::problem(&nothing()))),
         Err(error) => Err(Box::new(Response::problem(&error))),
     }
 }
@@ -183,9 +183,9 @@ mod tests {
     fn check(method: &str, path: &str, expected: &str) {
         let found = match find(TABLE, &Method::of(method), path) {
             Err(error) => error.reason().word().to_owned(),
-            Ok(Found::Nothing) => "nothing".to_owned(),
-            Ok(Found::OtherMethods(allow)) => format!("allow {allow}"),
-            Ok(Found::One(row, names)) => {
+            Ok(Matched::Nothing) => "nothing".to_owned(),
+            Ok(Matched::OtherMethods(allow)) => format!("allow {allow}"),
+            Ok(Matched::One(row, names)) => {
                 let Operation { method, path, .. } = &row.operation;
                 format!("{method} {path} {} {}", names.at(0), names.at(1)).trim().to_owned()
             }

@@ -30,4 +30,6 @@ pub use api::{OPERATIONS, Surface, nouns};
 pub use deferred::Outside;
 pub use handle::{Declared, Handle, Hooks, Upkeep};
 pub use push_delivery::{PushSubscription, Sender};
-pub use target::{Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, RespondAsync, Targets, To};
+pub use target::{
+    Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,
+};

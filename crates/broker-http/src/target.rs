@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::io::duplex;
-use weft_broker::{Key, Target};
+use weft_broker::{Key, PublishTarget};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::{
     Io,
@@ -39,7 +39,7 @@ const SOCKET_BYTES: usize = 64 * 1024;
 /// The longest silence of a WebSocket; pings go more often.
 const SOCKET_SILENCE: Duration = Duration::from_secs(60);
 
-/// The handler of routes whose requests become messages; its settings are a [`Publish`].
+/// The handler of routes whose requests become messages; its settings are a [`PublishSettings`].
 pub const PUBLISH: &str = "publish";
 /// The handler of routes that offer the API; its settings are an [`Api`].
 pub const MESSAGES: &str = "messages";
@@ -48,7 +48,7 @@ pub const RESPOND_ASYNC: &str = "respond_async";
 
 /// How a request becomes a message, which is answered once it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish {
+pub struct PublishSettings {
     /// Where it goes.
     pub to: To,
     /// The `type` of messages that do not say theirs.
@@ -84,7 +84,7 @@ pub struct RespondAsync {
     pub callbacks: Vec<String>,
 }
 
-impl fmt::Display for Publish {
+impl fmt::Display for PublishSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.to {
             To::Topic(name) => write!(f, "topic {name}"),
@@ -118,7 +118,7 @@ impl Targets {
     /// Adds them to the handlers of a node.
     pub fn register(&self, handlers: Handlers) -> Handlers {
         handlers
-            .with_target(PUBLISH, Bind::<Publish>::of(self))
+            .with_target(PUBLISH, Bind::<PublishSettings>::of(self))
             .with_target(MESSAGES, Bind::<Api>::of(self))
             .with_policy(RESPOND_ASYNC, Bind::<RespondAsync>::of(self))
     }
@@ -153,7 +153,7 @@ struct Bound<S> {
     settings: S,
 }
 
-impl LocalTarget for Bound<Publish> {
+impl LocalTarget for Bound<PublishSettings> {
     fn call<'a>(&'a self, _local: &'a Rc<Local>, call: Call) -> LocalFuture<'a, Result<Reply>> {
         Box::pin(async move { self.targets.handle()?.publish(&self.settings, call).await })
     }
@@ -205,10 +205,10 @@ impl Policy for Bound<RespondAsync> {
 
 impl Handle {
     /// Makes a message of a request, or several, and answers once they are kept.
-    async fn publish(&self, how: &Publish, call: Call) -> Result<Reply> {
+    async fn publish(&self, how: &PublishSettings, call: Call) -> Result<Reply> {
         let target = match &how.to {
-            To::Topic(name) => Target::Topic(self.broker().topic(&Key::plain(name)?)?),
-            To::Queue(name) => Target::Queue(self.broker().queue(&Key::plain(name)?)?),
+            To::Topic(name) => PublishTarget::Topic(self.broker().topic(&Key::plain(name)?)?),
+            To::Queue(name) => PublishTarget::Queue(self.broker().queue(&Key::plain(name)?)?),
         };
         let Call { route, head, body, traceparent, .. } = call;
         let key = how.key.as_ref().and_then(|field| head.fields.named(&field.to_ascii_lowercase()));
@@ -242,7 +242,7 @@ impl Handle {
             fields: head.fields,
             body: Bytes::new(),
             upgrades,
-            peer: request::Peer { client, traceparent: Some(traceparent) },
+            peer: request::Caller { client, traceparent: Some(traceparent) },
         };
         let response = match api::find(Surface::Route, &request.method, &request.path) {
             Ok(found) => {

@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Instant};
 use weft_broker::{Broker, ConsumerOptions, Key, MessageBuilder, Publish, QueueOptions, Verdict};
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, NewRecord, Options,
-    Settle, Storage, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Durability, GroupConsumer, GroupOptions, LeaseLimits, Ledger, LogOptions,
+    NewRecord, Options, Settle, Storage, Store, Transaction, disk::SimulatedDisk,
 };
 
 const MESSAGES: u32 = 400_000;
@@ -50,7 +50,7 @@ async fn alone(ledger: &Ledger) -> f64 {
     let log = ledger.create_log("cost", options).await.unwrap();
     let group = ledger.create_group("cost", GroupOptions::owning(log)).await.unwrap();
     let id = ConsumerId(1);
-    ledger.join(group, Consumer { id, priority: 0, exclusive: false }).unwrap();
+    ledger.join(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
     let begun = Instant::now();
     for _ in 0..MESSAGES / BATCH {
         let mut publish = Transaction::new(Durability::Memory);
@@ -58,7 +58,7 @@ async fn alone(ledger: &Ledger) -> f64 {
             publish = publish.append(log, NewRecord::new(message().stored().clone()));
         }
         ledger.submit(publish).unwrap();
-        let ask = Ask { consumer: id, records: BATCH, bytes: u64::MAX, lease: None };
+        let ask = LeaseLimits { consumer: id, records: BATCH, bytes: u64::MAX, lease: None };
         let taken = ledger.lease(group, ask).unwrap().wait().await.unwrap();
         assert_eq!(taken.len(), BATCH as usize);
         let mut accept = Transaction::new(Durability::Memory);

@@ -28,7 +28,7 @@ use crate::{
     name::{Key, SubscriptionKey},
     request::Inbox,
     schedule::Schedules,
-    source::{Queue, Source, Subscription, Topic, WeakSource},
+    source::{MessageSource, Queue, Subscription, Topic, WeakSource},
     suspect::Suspects,
     watch::DefinitionWatcher,
 };
@@ -245,7 +245,7 @@ impl Broker {
     }
 
     /// The queue or subscription that a group belongs to.
-    pub(crate) fn source_of(&self, group: GroupId) -> Option<Source> {
+    pub(crate) fn source_of(&self, group: GroupId) -> Option<MessageSource> {
         self.0.registry.read().groups.get(&group).and_then(WeakSource::upgrade)
     }
 }

@@ -128,12 +128,12 @@ fn fail() -> Verdict {
 
 /// What is consumed from, by name.
 #[derive(Clone)]
-enum Source {
+enum MessageSource {
     Queue(Key),
     Subscription(SubscriptionKey),
 }
 
-impl Source {
+impl MessageSource {
     fn from(&self) -> From<'_> {
         match self {
             Self::Queue(key) => From::Queue(key),
@@ -145,12 +145,12 @@ impl Source {
 /// A consumer, and what it consumes from.
 struct Client<'e> {
     engine: &'e dyn Engine,
-    source: Source,
+    source: MessageSource,
     consumer: Box<dyn EngineConsumer>,
 }
 
 impl<'e> Client<'e> {
-    async fn of(engine: &'e dyn Engine, source: Source) -> Result<Self, Fault> {
+    async fn of(engine: &'e dyn Engine, source: MessageSource) -> Result<Self, Fault> {
         let consumer = engine.consume(source.from(), ConsumerOptions::default()).await;
         let consumer = told("consume", consumer)?;
         Ok(Self { engine, source, consumer })
@@ -168,7 +168,7 @@ impl<'e> Client<'e> {
         if !messages.is_empty() {
             told("publish", engine.publish(To::Queue(&key), messages, None).await)?;
         }
-        Self::of(engine, Source::Queue(key)).await
+        Self::of(engine, MessageSource::Queue(key)).await
     }
 
     /// Of a new subscription.
@@ -180,7 +180,7 @@ impl<'e> Client<'e> {
     ) -> Result<Self, Fault> {
         let key = told("a name", SubscriptionKey::new(topic, name))?;
         told("declare", engine.declare_subscription(&key, options).await)?;
-        Self::of(engine, Source::Subscription(key)).await
+        Self::of(engine, MessageSource::Subscription(key)).await
     }
 
     async fn next(&mut self) -> Result<Vec<AnyDelivery>, Fault> {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use weft_kernel::{Code, Error, Reason, Result};
-use weft_ledger::{Ask, ConsumerId, GroupId, Record, Seen};
+use weft_ledger::{ConsumerId, GroupId, LeaseLimits, Record, Seen};
 
 pub(crate) use held::Held;
 pub use lease::{Delivery, Lease, lease_lost};
@@ -29,7 +29,7 @@ use crate::{
     filter::Judged,
     settle::{Event, Verdict},
     settlement::Settlement,
-    source::Source,
+    source::MessageSource,
 };
 use waiting::Waiting;
 
@@ -72,7 +72,7 @@ impl Default for ConsumerOptions {
 #[derive(Debug)]
 pub struct Consumer {
     broker: Broker,
-    source: Source,
+    source: MessageSource,
     groups: Vec<GroupId>,
     id: ConsumerId,
     options: ConsumerOptions,
@@ -97,9 +97,13 @@ impl Broker {
     /// # Errors
     /// [`Reason::QueueLocked`] if it belongs to another connection, or another consumer is alone on it
     /// or wants to be; [`Reason::NoQueue`] or [`Reason::NoSubscription`] once it is deleted.
-    pub fn consume(&self, source: impl Into<Source>, options: ConsumerOptions) -> Result<Consumer> {
+    pub fn consume(
+        &self,
+        source: impl Into<MessageSource>,
+        options: ConsumerOptions,
+    ) -> Result<Consumer> {
         let source = source.into();
-        if let Source::Queue(queue) = &source {
+        if let MessageSource::Queue(queue) = &source {
             queue.check_owner(options.owner)?;
         }
         if source.usage().is_deleted() {
@@ -137,7 +141,7 @@ impl Broker {
 
 impl Consumer {
     /// What it consumes from.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &MessageSource {
         &self.source
     }
 
@@ -159,15 +163,15 @@ impl Consumer {
     /// Joins the groups of its source that it has not joined yet, and forgets those that are gone.
     fn join(&mut self) -> Result<()> {
         let now: Vec<GroupId> = match &self.source {
-            Source::Queue(queue) => vec![queue.group],
-            Source::Subscription(subscription) => {
+            MessageSource::Queue(queue) => vec![queue.group],
+            MessageSource::Subscription(subscription) => {
                 subscription.members().iter().map(|member| member.group).collect()
             }
         };
         if now == self.groups {
             return Ok(());
         }
-        let consumer = weft_ledger::Consumer {
+        let consumer = weft_ledger::GroupConsumer {
             id: self.id,
             priority: self.options.priority,
             exclusive: self.options.exclusive,
@@ -265,14 +269,14 @@ impl Consumer {
         let source = self.source.clone();
         let changed = async {
             match &source {
-                Source::Subscription(subscription) => {
+                MessageSource::Subscription(subscription) => {
                     let mut changed = std::pin::pin!(subscription.changed.notified());
                     changed.as_mut().enable();
                     if members(&source) == self.groups && !source.usage().is_deleted() {
                         changed.await;
                     }
                 }
-                Source::Queue(_) => std::future::pending().await,
+                MessageSource::Queue(_) => std::future::pending().await,
             }
         };
         let ready = Waiting {
@@ -310,7 +314,7 @@ impl Consumer {
         for step in 0..self.groups.len() {
             let at = (self.turn + step) % self.groups.len();
             let Some(&group) = self.groups.get(at) else { break };
-            let ask = Ask { consumer: self.id, records, bytes, lease: self.options.lease };
+            let ask = LeaseLimits { consumer: self.id, records, bytes, lease: self.options.lease };
             let broker = self.broker.clone();
             let leased = match broker.store().lease(group, ask) {
                 Ok(leased) => leased.wait().await,
@@ -336,11 +340,15 @@ impl Consumer {
 
     /// Keeps what is to be handed out; sets aside what a filter does not take and what follows a dead
     /// message of its key.
-    fn sort_out(&mut self, group: GroupId, leased: Vec<weft_ledger::Delivery>) -> Vec<Delivery> {
+    fn sort_out(
+        &mut self,
+        group: GroupId,
+        leased: Vec<weft_ledger::LeasedRecord>,
+    ) -> Vec<Delivery> {
         let topic = self.source.topic(group);
         let settings = match &self.source {
-            Source::Queue(_) => None,
-            Source::Subscription(subscription) => Some(subscription.settings()),
+            MessageSource::Queue(_) => None,
+            MessageSource::Subscription(subscription) => Some(subscription.settings()),
         };
         let filter = settings.as_ref().map(|settings| &settings.filter).filter(|f| !f.takes_all());
         let parks = self.source.policy().parks;
@@ -458,10 +466,10 @@ impl Consumer {
     }
 }
 
-fn members(source: &Source) -> Vec<GroupId> {
+fn members(source: &MessageSource) -> Vec<GroupId> {
     match source {
-        Source::Queue(queue) => vec![queue.group],
-        Source::Subscription(subscription) => {
+        MessageSource::Queue(queue) => vec![queue.group],
+        MessageSource::Subscription(subscription) => {
             subscription.members().iter().map(|member| member.group).collect()
         }
     }
@@ -475,7 +483,7 @@ impl Drop for Consumer {
         }
         if !lost.is_empty() {
             self.broker.lost(&self.source, lost);
-        } else if let Source::Queue(queue) = &self.source {
+        } else if let MessageSource::Queue(queue) = &self.source {
             self.broker.may_be_full(queue, Seen::default());
         }
         self.broker.inner().held.lock().remove(&self.id);
@@ -484,7 +492,7 @@ impl Drop for Consumer {
         }
         let last = self.source.usage().leave(self.broker.clock().now());
         if last
-            && let Source::Queue(queue) = &self.source
+            && let MessageSource::Queue(queue) = &self.source
             && queue.settings.read().options.auto_delete
         {
             self.broker.auto_delete(queue);

@@ -14,8 +14,8 @@ use crate::{
     message::{Death, Message},
     name::Key,
     options::{DeadLetter, QueueOptions},
-    publish::{Batch, Publish, Target},
-    source::{Queue, Source},
+    publish::{Batch, Publish, PublishTarget},
+    source::{MessageSource, Queue},
 };
 
 /// How long a dead letter is kept.
@@ -87,13 +87,13 @@ impl Broker {
     ///
     /// # Errors
     /// When its name leaves no room for `.dead`.
-    pub fn dead_key(&self, source: &Source) -> Result<Option<Key>> {
+    pub fn dead_key(&self, source: &MessageSource) -> Result<Option<Key>> {
         match source {
-            Source::Queue(queue) => {
+            MessageSource::Queue(queue) => {
                 let settings = queue.settings();
                 dead_key_of(&settings.options.dead_letter, &queue.key, &queue.key.name)
             }
-            Source::Subscription(subscription) => {
+            MessageSource::Subscription(subscription) => {
                 let (settings, key) = (subscription.settings(), &subscription.key);
                 dead_key_of(&settings.options.dead_letter, &key.topic, &key.name)
             }
@@ -101,7 +101,7 @@ impl Broker {
     }
 
     /// The queue of dead letters, made if it is not there.
-    async fn dead_queue(&self, source: &Source) -> Result<Arc<Queue>> {
+    async fn dead_queue(&self, source: &MessageSource) -> Result<Arc<Queue>> {
         let Some(key) = self.dead_key(source)? else {
             return Err(Error::new(Reason::Misconfigured, "there is nowhere for dead letters"));
         };
@@ -120,11 +120,11 @@ impl Broker {
     /// Adds the dead letter of a message to the transaction that gives it up.
     pub(crate) async fn dead_letter(
         &self,
-        source: &Source,
+        source: &MessageSource,
         dead_message: DeadMessage,
         batch: &mut Batch,
     ) -> Result<()> {
-        if let Source::Queue(queue) = source {
+        if let MessageSource::Queue(queue) = source {
             let hook = match &queue.settings().options.dead_letter {
                 DeadLetter::Hook(hook) => Some(hook.clone()),
                 DeadLetter::Queue | DeadLetter::To(_) | DeadLetter::None => None,
@@ -164,7 +164,13 @@ impl Broker {
             ..NewRecord::new(data)
         };
         let level = if transient { Durability::Memory } else { Durability::Fsync };
-        batch.push(Target::Queue(queue), dead_message.message.len(), record, level, Expect::Any);
+        batch.push(
+            PublishTarget::Queue(queue),
+            dead_message.message.len(),
+            record,
+            level,
+            Expect::Any,
+        );
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     message::Cause,
     settle::{Event, Outcome},
     settlement::Settlement,
-    source::Source,
+    source::MessageSource,
     varint,
 };
 
@@ -82,7 +82,7 @@ impl Broker {
     /// Keeps messages whose dead letters were refused: each with what was decided about it.
     pub(crate) fn hold_dead_letters<'a>(
         &self,
-        source: &Source,
+        source: &MessageSource,
         refused: impl Iterator<Item = (&'a Lease, Outcome)>,
     ) {
         let now = self.clock().now();
@@ -112,7 +112,7 @@ impl Broker {
     /// it is too soon to try again are leased on.
     pub(crate) fn lease_on<'a>(
         &self,
-        source: &Source,
+        source: &MessageSource,
         settlements: Vec<Settlement<'a>>,
     ) -> Vec<Settlement<'a>> {
         let now = self.clock().now();
@@ -135,8 +135,8 @@ impl Broker {
     /// Stores what was decided about messages that wait for room, before the store is closed in order.
     pub(crate) fn store_dead_letters_waiting(&self) {
         let queues = self.queues().into_iter().filter(|queue| !queue.options().transient);
-        let subscriptions = self.subscriptions().into_iter().map(Source::Subscription);
-        for source in queues.map(Source::Queue).chain(subscriptions) {
+        let subscriptions = self.subscriptions().into_iter().map(MessageSource::Subscription);
+        for source in queues.map(MessageSource::Queue).chain(subscriptions) {
             let dead_letters_waiting = source.dead_letters_waiting().lock();
             let puts: Vec<Op> = dead_letters_waiting
                 .waiting

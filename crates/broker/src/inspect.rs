@@ -17,7 +17,7 @@ use crate::{
     history::History,
     message::Message,
     options::Start,
-    source::{Queue, Source, Subscription, Topic},
+    source::{MessageSource, Queue, Subscription, Topic},
 };
 
 /// The numbers of a queue.
@@ -257,7 +257,7 @@ impl Broker {
     /// [`Reason::NoTopic`] when the subscription does not read it, and what the store says.
     pub async fn peek(
         &self,
-        source: &Source,
+        source: &MessageSource,
         topic: Option<&Topic>,
         from: u64,
         limits: Limits,
@@ -289,10 +289,10 @@ impl Broker {
             .collect())
     }
 
-    fn one_group(&self, source: &Source, topic: Option<&Topic>) -> Result<GroupId> {
+    fn one_group(&self, source: &MessageSource, topic: Option<&Topic>) -> Result<GroupId> {
         match (source, topic) {
-            (Source::Queue(queue), _) => Ok(queue.group),
-            (Source::Subscription(subscription), topic) => subscription
+            (MessageSource::Queue(queue), _) => Ok(queue.group),
+            (MessageSource::Subscription(subscription), topic) => subscription
                 .members()
                 .iter()
                 .find(|member| topic.is_none_or(|topic| topic.log == member.topic.log))
@@ -404,10 +404,10 @@ impl Broker {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn purge(&self, source: &Source) -> Result<u64> {
+    pub async fn purge(&self, source: &MessageSource) -> Result<u64> {
         let groups: Vec<GroupId> = match source {
-            Source::Queue(queue) => vec![queue.group],
-            Source::Subscription(subscription) => {
+            MessageSource::Queue(queue) => vec![queue.group],
+            MessageSource::Subscription(subscription) => {
                 subscription.members().iter().map(|member| member.group).collect()
             }
         };

@@ -65,11 +65,11 @@ pub use options::{
     DeadLetter, Dedupe, OnFailure, Order, Overflow, PushTarget, QueueLimit, QueueOptions,
     Retention, Start, SubscriptionOptions, SubscriptionTarget, TopicOptions,
 };
-pub use publish::{Batch, Publish, Published, Receipt, Refusal, Submitted, Target};
+pub use publish::{Batch, BatchReceipt, Publish, PublishTarget, Published, Refusal, Submitted};
 pub use redrive::{RedriveOptions, Redriven};
 pub use report::Report;
 pub use retry::Backoff;
 pub use schedule::{Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;
-pub use source::{Queue, Source, Subscription, Topic};
+pub use source::{MessageSource, Queue, Subscription, Topic};
 pub use weft_ledger::{Durability, Seen};

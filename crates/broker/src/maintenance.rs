@@ -19,7 +19,7 @@ use crate::{
     options::SubscriptionTarget,
     settle::{Event, Verdict},
     settlement::Settlement,
-    source::{Queue, Source, Subscription, WeakSource},
+    source::{MessageSource, Queue, Subscription, WeakSource},
     trim::Full,
     watch::Aftermaths,
 };
@@ -45,7 +45,7 @@ pub(crate) struct Maintenance {
     /// Before this none of it goes, because use only puts that off; zero when something is new.
     expires_at: Tick,
     /// What consumers held that went away without a word.
-    lost: Vec<(Source, Vec<(Lease, Verdict)>)>,
+    lost: Vec<(MessageSource, Vec<(Lease, Verdict)>)>,
     /// Subscriptions that lead to a queue and are not consumed yet.
     pub(crate) forwarded: Vec<Weak<Subscription>>,
     /// What has parked keys.
@@ -154,9 +154,13 @@ impl Broker {
         }
     }
 
-    async fn decide_due(&self, source: &Source, due: &[weft_ledger::Delivery]) -> Result<()> {
+    async fn decide_due(
+        &self,
+        source: &MessageSource,
+        due: &[weft_ledger::LeasedRecord],
+    ) -> Result<()> {
         let leases: Vec<_> = due.iter().map(lease_of).map(Lease::taken_over).collect();
-        let waits = |delivery: &weft_ledger::Delivery| {
+        let waits = |delivery: &weft_ledger::LeasedRecord| {
             source.dead_letters_waiting().lock().has(delivery.group, delivery.position)
         };
         let settlements = leases
@@ -178,7 +182,11 @@ impl Broker {
     }
 
     /// Gives back what was handed to the system, without fault.
-    pub(crate) fn give_back(&self, deliveries: &[weft_ledger::Delivery], due: Due) -> Result<()> {
+    pub(crate) fn give_back(
+        &self,
+        deliveries: &[weft_ledger::LeasedRecord],
+        due: Due,
+    ) -> Result<()> {
         for delivery in deliveries {
             let how = Settle::Retry { due, failed: false, note: delivery.note.clone() };
             let settle = Transaction::new(Durability::Memory).settle(
@@ -197,7 +205,7 @@ impl Broker {
     }
 
     /// Notes what a consumer held that went away, to be settled.
-    pub(crate) fn lost(&self, source: &Source, held: Vec<(Lease, Verdict)>) {
+    pub(crate) fn lost(&self, source: &MessageSource, held: Vec<(Lease, Verdict)>) {
         self.inner().maintenance.lock().lost.push((source.clone(), held));
         self.inner().stir.notify_one();
     }
@@ -227,7 +235,7 @@ impl Broker {
     }
 
     /// Lets a consumer take another message for one whose lease ran out.
-    fn lease_ended(&self, delivery: &weft_ledger::Delivery) {
+    fn lease_ended(&self, delivery: &weft_ledger::LeasedRecord) {
         if let Some(held) = self.held(delivery.consumer) {
             held.expired(delivery.group, delivery.position);
         }
@@ -265,7 +273,7 @@ impl Broker {
 
     pub(crate) fn watch_queue(&self, queue: &Arc<Queue>) {
         if queue.settings.read().options.expires.is_some() {
-            let source = Source::Queue(Arc::clone(queue)).downgrade();
+            let source = MessageSource::Queue(Arc::clone(queue)).downgrade();
             self.inner().maintenance.lock().watch(source);
             self.inner().stir.notify_one();
         }
@@ -275,7 +283,7 @@ impl Broker {
         let settings = subscription.settings();
         let mut maintenance = self.inner().maintenance.lock();
         if settings.options.ephemeral.is_some() {
-            maintenance.watch(Source::Subscription(Arc::clone(subscription)).downgrade());
+            maintenance.watch(MessageSource::Subscription(Arc::clone(subscription)).downgrade());
         }
         if matches!(settings.options.target, SubscriptionTarget::Queue(_)) {
             maintenance.forwarded.push(Arc::downgrade(subscription));
@@ -303,8 +311,8 @@ impl Broker {
         for weak in watched {
             let Some(source) = weak.upgrade() else { continue };
             let span = match &source {
-                Source::Queue(queue) => queue.settings.read().options.expires,
-                Source::Subscription(subscription) => {
+                MessageSource::Queue(queue) => queue.settings.read().options.expires,
+                MessageSource::Subscription(subscription) => {
                     subscription.settings.read().options.ephemeral
                 }
             };
@@ -335,8 +343,10 @@ impl Broker {
                     continue;
                 }
                 match &source {
-                    Source::Queue(queue) => self.delete_queue_alone(queue, &mut aftermaths).await,
-                    Source::Subscription(subscription) => {
+                    MessageSource::Queue(queue) => {
+                        self.delete_queue_alone(queue, &mut aftermaths).await
+                    }
+                    MessageSource::Subscription(subscription) => {
                         self.delete_subscription_alone(subscription, &mut aftermaths).await
                     }
                 }
@@ -351,7 +361,7 @@ impl Broker {
 /// What consumers held that went away; put back if this is cut short.
 struct Lost<'a> {
     broker: &'a Broker,
-    all: Vec<(Source, Vec<(Lease, Verdict)>)>,
+    all: Vec<(MessageSource, Vec<(Lease, Verdict)>)>,
 }
 
 impl Drop for Lost<'_> {

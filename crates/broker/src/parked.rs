@@ -18,7 +18,8 @@ use weft_ledger::{
 };
 
 use crate::{
-    broker::Broker, consume::open, message::DeadLetterSource, publish::Target, source::Source,
+    broker::Broker, consume::open, message::DeadLetterSource, publish::PublishTarget,
+    source::MessageSource,
 };
 
 /// How long a key stays parked at most once its last dead letter was dealt with.
@@ -126,13 +127,13 @@ impl Parked {
 /// handed out between, and forgotten if nothing comes of it.
 pub(crate) struct Parking<'a> {
     broker: &'a Broker,
-    pub(crate) source: &'a Source,
+    pub(crate) source: &'a MessageSource,
     /// With which of what the transaction appends are dead letters of the key.
     keys: Vec<(Bytes, Range<usize>)>,
 }
 
 impl<'a> Parking<'a> {
-    pub(crate) fn new(broker: &'a Broker, source: &'a Source) -> Self {
+    pub(crate) fn new(broker: &'a Broker, source: &'a MessageSource) -> Self {
         Self { broker, source, keys: Vec::new() }
     }
 
@@ -143,7 +144,7 @@ impl<'a> Parking<'a> {
     }
 
     /// The transaction takes place: these are its targets, and what was appended to them.
-    pub(crate) fn keep(mut self, targets: &[(Target, u32)], appended: &[Appended]) {
+    pub(crate) fn keep(mut self, targets: &[(PublishTarget, u32)], appended: &[Appended]) {
         if self.keys.is_empty() {
             return;
         }
@@ -180,20 +181,20 @@ impl Drop for Parking<'_> {
 
 /// Where those of what was appended are that went to queues.
 pub(crate) fn places<'a>(
-    targets: &'a [(Target, u32)],
+    targets: &'a [(PublishTarget, u32)],
     appended: &'a [Appended],
     which: Range<usize>,
 ) -> impl Iterator<Item = Place> + 'a {
     let all = targets.iter().zip(appended).skip(which.start).take(which.len());
     all.filter_map(|((target, _), appended)| match target {
-        Target::Queue(queue) => Some((queue.group, appended.position)),
-        Target::Topic(_) => None,
+        PublishTarget::Queue(queue) => Some((queue.group, appended.position)),
+        PublishTarget::Topic(_) => None,
     })
 }
 
 impl Broker {
     /// Has maintenance free the parked keys of a source once their dead letters are dealt with.
-    fn watch_parked(&self, source: &Source) {
+    fn watch_parked(&self, source: &MessageSource) {
         let weak = source.downgrade();
         let mut maintenance = self.inner().maintenance.lock();
         if !maintenance.parked.iter().any(|other| other.same(&weak)) {
@@ -233,7 +234,7 @@ impl Broker {
         done.map(|()| (!maintenance.parked.is_empty()).then_some(maintenance.parked_at))
     }
 
-    async fn free(&self, source: &Source) -> Result<()> {
+    async fn free(&self, source: &MessageSource) -> Result<()> {
         let unknown = source.parked().lock().unknown;
         if unknown {
             self.find_dead(source).await?;
@@ -248,7 +249,7 @@ impl Broker {
     }
 
     /// Frees what is to be freed, as far as the store takes it.
-    fn free_now(&self, source: &Source) -> Option<weft_kernel::Error> {
+    fn free_now(&self, source: &MessageSource) -> Option<weft_kernel::Error> {
         // Held meanwhile, so that a key that is parked again is parked behind this.
         let mut parked = source.parked().lock();
         for keys in parked.dealt_with(self.store()).chunks(AT_ONCE) {
@@ -266,7 +267,7 @@ impl Broker {
     }
 
     /// Finds the dead letters of parked keys that died in an earlier life.
-    async fn find_dead(&self, source: &Source) -> Result<()> {
+    async fn find_dead(&self, source: &MessageSource) -> Result<()> {
         let mut from = 0;
         while let Ok(dead) = self.dead_letters(source) {
             let page = self.store().peek(dead.group, from, Limits::default()).await?;
@@ -299,11 +300,11 @@ impl Broker {
 
     /// Finds again which keys are parked.
     pub(crate) async fn load_parked(&self) -> Result<()> {
-        let sources: Vec<Source> = self
+        let sources: Vec<MessageSource> = self
             .queues()
             .into_iter()
-            .map(Source::Queue)
-            .chain(self.subscriptions().into_iter().map(Source::Subscription))
+            .map(MessageSource::Queue)
+            .chain(self.subscriptions().into_iter().map(MessageSource::Subscription))
             .filter(|source| source.policy().parks)
             .collect();
         for source in sources {
@@ -319,7 +320,7 @@ impl Broker {
         Ok(())
     }
 
-    async fn stored_parked(&self, source: &Source) -> Result<Vec<Bytes>> {
+    async fn stored_parked(&self, source: &MessageSource) -> Result<Vec<Bytes>> {
         let prefix = parked_prefix(source);
         let map = self.inner().maps.parked;
         let (mut keys, mut after) = (Vec::new(), None);
@@ -333,14 +334,14 @@ impl Broker {
 
     /// The keys of a queue or subscription whose messages go to the dead letters, because one of them is
     /// there.
-    pub fn parked_keys(&self, source: &Source) -> Vec<Bytes> {
+    pub fn parked_keys(&self, source: &MessageSource) -> Vec<Bytes> {
         let mut keys: Vec<Bytes> = source.parked().lock().keys.keys().cloned().collect();
         keys.sort_unstable();
         keys
     }
 
     /// Forgets the parked keys of what was deleted.
-    pub(crate) async fn forget_parked(&self, source: &Source) -> Result<()> {
+    pub(crate) async fn forget_parked(&self, source: &MessageSource) -> Result<()> {
         if !source.policy().parks {
             return Ok(());
         }
@@ -352,7 +353,7 @@ impl Broker {
     }
 
     /// What parks a key in the store.
-    pub(crate) fn parks(&self, source: &Source, key: &[u8]) -> Op {
+    pub(crate) fn parks(&self, source: &MessageSource, key: &[u8]) -> Op {
         Op::Put {
             map: self.inner().maps.parked,
             key: parked_key(source, key),
@@ -363,7 +364,7 @@ impl Broker {
     }
 
     /// What frees a key in the store.
-    pub(crate) fn unparking(&self, source: &Source, key: &[u8]) -> Op {
+    pub(crate) fn unparking(&self, source: &MessageSource, key: &[u8]) -> Op {
         Op::Delete {
             map: self.inner().maps.parked,
             key: parked_key(source, key),
@@ -373,10 +374,10 @@ impl Broker {
 }
 
 /// Whether a dead letter came from a source.
-fn is_of(origin: &DeadLetterSource, source: &Source) -> bool {
+fn is_of(origin: &DeadLetterSource, source: &MessageSource) -> bool {
     match (origin, source) {
-        (DeadLetterSource::Queue(key), Source::Queue(queue)) => *key == queue.key,
-        (DeadLetterSource::Subscription(key, _), Source::Subscription(subscription)) => {
+        (DeadLetterSource::Queue(key), MessageSource::Queue(queue)) => *key == queue.key,
+        (DeadLetterSource::Subscription(key, _), MessageSource::Subscription(subscription)) => {
             *key == subscription.key
         }
         _ => false,
@@ -384,14 +385,14 @@ fn is_of(origin: &DeadLetterSource, source: &Source) -> bool {
 }
 
 /// The entry of a parked key in the map of them.
-fn parked_key(source: &Source, key: &[u8]) -> Bytes {
+fn parked_key(source: &MessageSource, key: &[u8]) -> Bytes {
     let mut entry = parked_prefix(source);
     entry.extend_from_slice(key);
     entry.into()
 }
 
 /// What the entries of a source's parked keys begin with.
-fn parked_prefix(source: &Source) -> Vec<u8> {
+fn parked_prefix(source: &MessageSource) -> Vec<u8> {
     let mut prefix = source.stored_name().into_bytes();
     // Names hold no NUL.
     prefix.push(0);

@@ -67,14 +67,14 @@ impl Publish {
 
 /// Where a message goes.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum PublishTarget {
     /// A queue.
     Queue(Arc<Queue>),
     /// A topic.
     Topic(Arc<Topic>),
 }
 
-impl Target {
+impl PublishTarget {
     pub(crate) fn log(&self) -> LogId {
         match self {
             Self::Queue(queue) => queue.log,
@@ -90,13 +90,13 @@ impl Target {
     }
 }
 
-impl From<Arc<Queue>> for Target {
+impl From<Arc<Queue>> for PublishTarget {
     fn from(queue: Arc<Queue>) -> Self {
         Self::Queue(queue)
     }
 }
 
-impl From<Arc<Topic>> for Target {
+impl From<Arc<Topic>> for PublishTarget {
     fn from(topic: Arc<Topic>) -> Self {
         Self::Topic(topic)
     }
@@ -104,7 +104,7 @@ impl From<Arc<Topic>> for Target {
 
 /// What became of a batch that was submitted.
 #[derive(Clone, Debug)]
-pub struct Receipt {
+pub struct BatchReceipt {
     /// The number of its transaction.
     pub seq: u64,
     /// The level at which it counts as done.
@@ -173,7 +173,7 @@ impl Broker {
     /// [`Reason::StorageBusy`] when too much waits to be written ([`Broker::room`] tells when to try
     /// again), [`Reason::QueueFull`], [`Reason::PositionConflict`], and what else the store refuses.
     /// Nothing is stored then.
-    pub fn submit(&self, batch: Batch) -> Result<Receipt> {
+    pub fn submit(&self, batch: Batch) -> Result<BatchReceipt> {
         let Batch { transaction, appends, .. } = batch;
         match self.store().submit(transaction) {
             Ok(receipt) => Ok(self.taken(receipt, &appends)),
@@ -182,13 +182,13 @@ impl Broker {
     }
 
     /// As [`Broker::submit`], but waits for room first.
-    pub(crate) async fn submit_with_room(&self, batch: Batch) -> Result<Receipt> {
+    pub(crate) async fn submit_with_room(&self, batch: Batch) -> Result<BatchReceipt> {
         let appends = batch.appends.clone();
         self.submit_untouched(batch).await.map_err(|refused| self.refused(refused, &appends))
     }
 
     /// As [`Broker::submit_with_room`]; tells which operation was refused, and counts no refusal.
-    pub(crate) async fn submit_untouched(&self, batch: Batch) -> Result<Receipt, Refused> {
+    pub(crate) async fn submit_untouched(&self, batch: Batch) -> Result<BatchReceipt, Refused> {
         let Batch { transaction, appends, .. } = batch;
         loop {
             match self.store().submit(transaction.clone()) {
@@ -222,7 +222,7 @@ impl Broker {
                 Ok(receipt) => {
                     let receipt = self.taken(receipt, &batch.appends);
                     refused.sort_unstable_by_key(|refusal: &Refusal| refusal.index);
-                    let Receipt { seq, durability, seen, .. } = receipt;
+                    let BatchReceipt { seq, durability, seen, .. } = receipt;
                     return Ok(Submitted { seq, durability, seen, refused });
                 }
                 Err(error) => error,
@@ -253,7 +253,7 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::submit`], but never [`Reason::StorageBusy`].
-    pub async fn commit(&self, batch: Batch) -> Result<Receipt> {
+    pub async fn commit(&self, batch: Batch) -> Result<BatchReceipt> {
         let Batch { transaction, appends, .. } = batch;
         let receipt = loop {
             match self.store().submit(transaction.clone()) {
@@ -265,7 +265,7 @@ impl Broker {
         // Whoever follows a topic is told when a message is taken, and waits for the disk itself: who
         // waits here may leave before that.
         for (target, _) in &appends {
-            if let Target::Topic(topic) = target {
+            if let PublishTarget::Topic(topic) = target {
                 topic.newest.tell(receipt.seq, receipt.durability);
             }
         }
@@ -283,7 +283,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Reason::StoragePoisoned`] if it never will be.
-    pub async fn until_durable(&self, receipt: &Receipt) -> Result<()> {
+    pub async fn until_durable(&self, receipt: &BatchReceipt) -> Result<()> {
         until_durable(self.store(), receipt.seq, receipt.durability).await?;
         until_seen(self.store(), receipt.seen).await?;
         self.trim_published().await;
@@ -322,7 +322,7 @@ impl Broker {
     /// As [`Broker::commit`] and [`Batch::topic`].
     pub async fn publish(
         &self,
-        target: &Target,
+        target: &PublishTarget,
         messages: &[Publish],
         expect: Option<u64>,
     ) -> Result<Published> {
@@ -330,8 +330,8 @@ impl Broker {
         let mut expect = expect;
         for publish in messages {
             match target {
-                Target::Queue(queue) => batch.queue(queue, publish)?,
-                Target::Topic(topic) => batch.topic(topic, publish, expect.take())?,
+                PublishTarget::Queue(queue) => batch.queue(queue, publish)?,
+                PublishTarget::Topic(topic) => batch.topic(topic, publish, expect.take())?,
             }
         }
         if batch.is_empty() {
@@ -344,8 +344,8 @@ impl Broker {
     pub(crate) fn taken(
         &self,
         receipt: weft_ledger::Receipt,
-        appends: &[(Target, u32)],
-    ) -> Receipt {
+        appends: &[(PublishTarget, u32)],
+    ) -> BatchReceipt {
         for ((target, bytes), appended) in appends.iter().zip(&receipt.appended) {
             let counters = target.counters();
             if appended.duplicate {
@@ -355,15 +355,15 @@ impl Broker {
             add(&counters.published, 1);
             add(&counters.published_bytes, u64::from(*bytes));
             match target {
-                Target::Queue(queue) => self.may_be_full(queue, receipt.seen),
-                Target::Topic(topic) => topic.newest.tell(receipt.seq, receipt.durability),
+                PublishTarget::Queue(queue) => self.may_be_full(queue, receipt.seen),
+                PublishTarget::Topic(topic) => topic.newest.tell(receipt.seq, receipt.durability),
             }
         }
         let weft_ledger::Receipt { seq, durability, seen, appended, .. } = receipt;
-        Receipt { seq, durability, seen, appended }
+        BatchReceipt { seq, durability, seen, appended }
     }
 
-    pub(crate) fn refused(&self, refused: Refused, appends: &[(Target, u32)]) -> Error {
+    pub(crate) fn refused(&self, refused: Refused, appends: &[(PublishTarget, u32)]) -> Error {
         // Which target was full is only known when there is one.
         let only = match appends {
             [(target, _)] => Some(target),
@@ -375,8 +375,8 @@ impl Broker {
         if let Some(target) = only {
             add(&target.counters().refused, appends.len() as u64);
             let place = match target {
-                Target::Queue(queue) => format!("queue {}", queue.key),
-                Target::Topic(topic) => format!("topic {}", topic.key),
+                PublishTarget::Queue(queue) => format!("queue {}", queue.key),
+                PublishTarget::Topic(topic) => format!("topic {}", topic.key),
             };
             return Error::from(Refused { op: None, ..refused }).at(place);
         }
@@ -384,7 +384,7 @@ impl Broker {
     }
 }
 
-fn published(target: &Target, receipt: &Receipt) -> Published {
+fn published(target: &PublishTarget, receipt: &BatchReceipt) -> Published {
     let mut stored: Option<(u64, u64)> = None;
     let mut duplicates = Vec::new();
     for (appended, index) in receipt.appended.iter().zip(0u32..) {
@@ -400,8 +400,8 @@ fn published(target: &Target, receipt: &Receipt) -> Published {
         duplicates,
         durability: receipt.durability,
         subscriptions: match target {
-            Target::Topic(topic) => topic.subscriptions(),
-            Target::Queue(_) => 0,
+            PublishTarget::Topic(topic) => topic.subscriptions(),
+            PublishTarget::Queue(_) => 0,
         },
     }
 }

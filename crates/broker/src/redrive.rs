@@ -20,8 +20,8 @@ use crate::{
     message::{Cause, DeadLetterSource, Death, Message},
     name::Key,
     parked::{Dead, places},
-    publish::{Publish, Target},
-    source::{Queue, Source},
+    publish::{Publish, PublishTarget},
+    source::{MessageSource, Queue},
 };
 
 /// How many dead letters, and bytes of them, go back in one transaction.
@@ -64,7 +64,7 @@ impl Broker {
     pub async fn redrive(
         &self,
         dead: &Arc<Queue>,
-        target: Option<&Target>,
+        target: Option<&PublishTarget>,
         options: &RedriveOptions,
     ) -> Result<Redriven> {
         let filter = options.filter.compile()?;
@@ -145,7 +145,7 @@ impl Broker {
         }
         let mut unparked = Unparked::default();
         for one in &moves {
-            if let Target::Queue(queue) = &one.target {
+            if let PublishTarget::Queue(queue) = &one.target {
                 unparked.unpark(queue, &one.publish.key);
             }
         }
@@ -157,15 +157,15 @@ impl Broker {
                 let (group, position) = (dead.group, *position);
                 batch.op(Op::Discard { group, position, held: false }, Durability::Fsync);
                 match target {
-                    Target::Queue(queue) => {
+                    PublishTarget::Queue(queue) => {
                         batch.queue(queue, publish)?;
                         batch.known_again();
                         if unparked.has(queue, &publish.key) {
-                            let source = Source::Queue(Arc::clone(queue));
+                            let source = MessageSource::Queue(Arc::clone(queue));
                             batch.op(self.unparking(&source, &publish.key), Durability::Fsync);
                         }
                     }
-                    Target::Topic(topic) => {
+                    PublishTarget::Topic(topic) => {
                         batch.topic(topic, publish, None)?;
                         batch.known_again();
                     }
@@ -197,9 +197,9 @@ impl Broker {
 
     /// Where a dead letter came from, if it is still there. What died in a subscription goes back to a
     /// queue or topic that is named, because on its topic every subscription would see it again.
-    fn origin(&self, origin: &DeadLetterSource) -> Option<Target> {
+    fn origin(&self, origin: &DeadLetterSource) -> Option<PublishTarget> {
         match origin {
-            DeadLetterSource::Queue(key) => self.queue(key).ok().map(Target::Queue),
+            DeadLetterSource::Queue(key) => self.queue(key).ok().map(PublishTarget::Queue),
             DeadLetterSource::Subscription(..) => None,
         }
     }
@@ -207,7 +207,7 @@ impl Broker {
     /// Moves what stands in queues behind dead messages of its key to them, in order.
     async fn gather(&self, dead: &Queue) -> Result<()> {
         for queue in self.queues() {
-            let source = Source::Queue(Arc::clone(&queue));
+            let source = MessageSource::Queue(Arc::clone(&queue));
             let parked = queue.parked.lock().keys();
             if parked.is_empty() || self.dead_key(&source)?.as_ref() != Some(&dead.key) {
                 continue;
@@ -254,7 +254,7 @@ impl Broker {
     /// else has taken meanwhile.
     async fn follow(
         &self,
-        source: &Source,
+        source: &MessageSource,
         queue: &Arc<Queue>,
         mut dead_messages: Vec<DeadMessage>,
     ) -> Result<()> {
@@ -289,7 +289,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Reason::NoQueue`] when none has died yet.
-    pub fn dead_letters(&self, source: &Source) -> Result<Arc<Queue>> {
+    pub fn dead_letters(&self, source: &MessageSource) -> Result<Arc<Queue>> {
         let key: Option<Key> = self.dead_key(source)?;
         let key =
             key.ok_or_else(|| Error::new(Reason::NoQueue, "no queue keeps its dead letters"))?;
@@ -300,7 +300,7 @@ impl Broker {
 /// A dead letter on its way back.
 struct Move {
     position: u64,
-    target: Target,
+    target: PublishTarget,
     publish: Publish,
 }
 

@@ -17,7 +17,7 @@ use weft_kernel::{Deadline, Error, Reason, Result};
 use crate::{
     broker::Broker,
     message::{Item, Message, MessageBuilder, Value},
-    publish::{Publish, Published, Target},
+    publish::{Publish, PublishTarget, Published},
 };
 
 /// The most requests that may wait at a time.
@@ -67,14 +67,16 @@ impl Broker {
     /// [`Broker::publish`] says.
     pub async fn request(
         &self,
-        target: &Target,
+        target: &PublishTarget,
         publish: Publish,
         deadline: Deadline,
     ) -> Result<Message> {
         if !self.is_listened_to(target) {
             let place = match target {
-                Target::Queue(queue) => format!("nobody consumes queue {}", queue.key()),
-                Target::Topic(topic) => format!("nobody subscribes to topic {}", topic.key()),
+                PublishTarget::Queue(queue) => format!("nobody consumes queue {}", queue.key()),
+                PublishTarget::Topic(topic) => {
+                    format!("nobody subscribes to topic {}", topic.key())
+                }
             };
             return Err(Error::new(Reason::NoListener, place));
         }
@@ -138,14 +140,14 @@ impl Broker {
         waiting.is_some_and(|tell| tell.send(reply).is_ok())
     }
 
-    fn is_listened_to(&self, target: &Target) -> bool {
+    fn is_listened_to(&self, target: &PublishTarget) -> bool {
         match target {
-            Target::Queue(queue) => {
+            PublishTarget::Queue(queue) => {
                 let usage = &queue.usage;
                 queue.consumers() > 0
                     || (usage.had_consumer() && self.clock().now().since(usage.last()) < LISTENED)
             }
-            Target::Topic(topic) => topic.subscriptions() > 0,
+            PublishTarget::Topic(topic) => topic.subscriptions() > 0,
         }
     }
 }

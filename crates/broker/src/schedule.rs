@@ -32,7 +32,7 @@ use crate::{
     declare::decode,
     message::{Item, Message, MessageBuilder, Value},
     name::{Key, stored},
-    publish::{Publish, Target},
+    publish::{Publish, PublishTarget},
     varint,
 };
 
@@ -589,8 +589,8 @@ impl Broker {
                 ..Publish::new(message)
             };
             match &target {
-                Target::Queue(queue) => batch.queue(queue, &publish)?,
-                Target::Topic(topic) => batch.topic(topic, &publish, None)?,
+                PublishTarget::Queue(queue) => batch.queue(queue, &publish)?,
+                PublishTarget::Topic(topic) => batch.topic(topic, &publish, None)?,
             }
             schedule.fired += 1;
         }
@@ -611,10 +611,14 @@ impl Broker {
         Ok(Fired::At(again.then_some(schedule.due_ms), receipt.seq))
     }
 
-    fn schedule_target(&self, space: &str, target: &ScheduleTarget) -> Result<Target> {
+    fn schedule_target(&self, space: &str, target: &ScheduleTarget) -> Result<PublishTarget> {
         Ok(match target {
-            ScheduleTarget::Queue(name) => Target::Queue(self.queue(&Key::new(space, name)?)?),
-            ScheduleTarget::Topic(name) => Target::Topic(self.topic(&Key::new(space, name)?)?),
+            ScheduleTarget::Queue(name) => {
+                PublishTarget::Queue(self.queue(&Key::new(space, name)?)?)
+            }
+            ScheduleTarget::Topic(name) => {
+                PublishTarget::Topic(self.topic(&Key::new(space, name)?)?)
+            }
         })
     }
 }

@@ -18,9 +18,9 @@ use crate::{
     history::History,
     message::{Cause, Death},
     parked::Parking,
-    publish::{Batch, Target},
+    publish::{Batch, PublishTarget},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
-    source::Source,
+    source::MessageSource,
 };
 
 /// One delivery and what has happened to it.
@@ -35,7 +35,7 @@ impl Broker {
     /// Settles deliveries of one source in one transaction, without waiting for the disk.
     pub(crate) async fn settle_all(
         &self,
-        source: &Source,
+        source: &MessageSource,
         settlements: &[Settlement<'_>],
     ) -> Result<Settled> {
         let policy = source.policy();
@@ -102,7 +102,7 @@ impl Broker {
                     parking.keep(&targets, &appended);
                     self.given_back(source, &outcomes, seen);
                     for (target, _) in &targets {
-                        if let Target::Queue(queue) = target {
+                        if let PublishTarget::Queue(queue) = target {
                             self.may_be_full(queue, seen);
                         }
                     }
@@ -176,8 +176,8 @@ impl Broker {
     }
 
     /// What is given back, or has become a dead letter, may be too much for its queue.
-    fn given_back(&self, source: &Source, outcomes: &[Outcome], seen: Seen) {
-        if let Source::Queue(queue) = source
+    fn given_back(&self, source: &MessageSource, outcomes: &[Outcome], seen: Seen) {
+        if let MessageSource::Queue(queue) = source
             && outcomes.iter().any(|outcome| matches!(outcome, Outcome::Again { .. }))
         {
             self.may_be_full(queue, seen);
@@ -187,7 +187,7 @@ impl Broker {
     /// Settles deliveries in two transactions, because they are too large for one.
     async fn settle_halves(
         &self,
-        source: &Source,
+        source: &MessageSource,
         settlements: &[Settlement<'_>],
     ) -> Result<Settled> {
         let (first, second) = settlements.split_at(settlements.len() / 2);
@@ -201,9 +201,9 @@ impl Broker {
     }
 
     /// The level at which a settlement counts as done.
-    fn level(&self, source: &Source) -> Durability {
+    fn level(&self, source: &MessageSource) -> Durability {
         match source {
-            Source::Queue(queue) => {
+            MessageSource::Queue(queue) => {
                 let settings = queue.settings.read();
                 if settings.options.transient {
                     Durability::Memory
@@ -211,7 +211,7 @@ impl Broker {
                     settings.options.durability
                 }
             }
-            Source::Subscription(_) => Durability::Fsync,
+            MessageSource::Subscription(_) => Durability::Fsync,
         }
     }
 
@@ -290,7 +290,7 @@ impl Broker {
 
     fn count(
         &self,
-        source: &Source,
+        source: &MessageSource,
         settlements: &[Settlement<'_>],
         outcomes: &[Outcome],
         lost: &[bool],
@@ -337,7 +337,7 @@ impl Broker {
     }
 
     /// Settles what a filter does not take; whose lease is lost needs nothing.
-    pub(crate) fn pass_over(&self, source: &Source, passed: &[Lease]) -> Result<()> {
+    pub(crate) fn pass_over(&self, source: &MessageSource, passed: &[Lease]) -> Result<()> {
         let mut passed: Vec<&Lease> = passed.iter().collect();
         while !passed.is_empty() {
             let mut batch = self.batch();

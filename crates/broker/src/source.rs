@@ -306,14 +306,14 @@ impl Subscription {
 
 /// What is consumed from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum MessageSource {
     /// A queue.
     Queue(Arc<Queue>),
     /// A subscription.
     Subscription(Arc<Subscription>),
 }
 
-impl Source {
+impl MessageSource {
     /// Whether another is the same queue or subscription, by name.
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
@@ -423,13 +423,13 @@ impl Source {
     }
 }
 
-impl From<Arc<Queue>> for Source {
+impl From<Arc<Queue>> for MessageSource {
     fn from(queue: Arc<Queue>) -> Self {
         Self::Queue(queue)
     }
 }
 
-impl From<Arc<Subscription>> for Source {
+impl From<Arc<Subscription>> for MessageSource {
     fn from(subscription: Arc<Subscription>) -> Self {
         Self::Subscription(subscription)
     }
@@ -451,10 +451,12 @@ impl WeakSource {
         }
     }
 
-    pub(crate) fn upgrade(&self) -> Option<Source> {
+    pub(crate) fn upgrade(&self) -> Option<MessageSource> {
         match self {
-            Self::Queue(queue) => queue.upgrade().map(Source::Queue),
-            Self::Subscription(subscription) => subscription.upgrade().map(Source::Subscription),
+            Self::Queue(queue) => queue.upgrade().map(MessageSource::Queue),
+            Self::Subscription(subscription) => {
+                subscription.upgrade().map(MessageSource::Subscription)
+            }
         }
     }
 }

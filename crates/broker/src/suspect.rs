@@ -20,7 +20,7 @@ use weft_ledger::{Durability, ExpectValue, GroupId, Op, Transaction};
 use crate::{
     broker::Broker,
     consume::Lease,
-    source::{Queue, Source},
+    source::{MessageSource, Queue},
 };
 
 /// How many notes are changed in one transaction.
@@ -86,8 +86,8 @@ impl Broker {
 
     fn log_of(&self, group: GroupId) -> Option<weft_ledger::LogId> {
         match self.source_of(group)? {
-            Source::Queue(queue) => Some(queue.log),
-            source @ Source::Subscription(_) => source.topic(group).map(|topic| topic.log),
+            MessageSource::Queue(queue) => Some(queue.log),
+            source @ MessageSource::Subscription(_) => source.topic(group).map(|topic| topic.log),
         }
     }
 
@@ -113,7 +113,9 @@ impl Broker {
         }
         let source = self.source_of(group);
         let forgotten = |queue: &Queue| queue.settings.read().options.transient;
-        if source.is_none_or(|source| matches!(&source, Source::Queue(queue) if forgotten(queue))) {
+        if source
+            .is_none_or(|source| matches!(&source, MessageSource::Queue(queue) if forgotten(queue)))
+        {
             return;
         }
         let note = Transaction::new(Durability::Fsync).with(self.note(group, Some(0)));

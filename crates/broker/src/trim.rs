@@ -16,7 +16,7 @@ use futures_util::{
 };
 use tokio::time::Instant;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Ask, ConsumerId, Due, Durability, Seen, until_seen};
+use weft_ledger::{ConsumerId, Due, Durability, LeaseLimits, Seen, until_seen};
 
 use crate::{
     broker::Broker,
@@ -25,7 +25,7 @@ use crate::{
     publish::drops,
     settle::Event,
     settlement::Settlement,
-    source::{Queue, Source},
+    source::{MessageSource, Queue},
 };
 
 /// How long consumers that wait may take to have what would be given up.
@@ -216,7 +216,7 @@ impl Broker {
 
     async fn trim_now(&self, queue: &Arc<Queue>) -> Result<()> {
         self.hand_out(queue).await;
-        let source = Source::Queue(Arc::clone(queue));
+        let source = MessageSource::Queue(Arc::clone(queue));
         loop {
             let excess = self.excess(queue, false);
             if !excess.is_any() || queue.is_deleted() {
@@ -228,7 +228,7 @@ impl Broker {
                 Excess { records, .. } => (records.min(AT_ONCE as u64), u64::MAX),
             };
             let records = records as u32;
-            let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes, lease: None };
+            let ask = LeaseLimits { consumer: ConsumerId::SYSTEM, records, bytes, lease: None };
             let taken = self.store().lease(queue.group, ask)?.wait().await?;
             let mut oldest = Taken { broker: self, deliveries: taken };
             if oldest.deliveries.is_empty() {
@@ -253,7 +253,7 @@ impl Broker {
 /// Messages taken for the system; what is not done with them when this is dropped is given back.
 pub(crate) struct Taken<'a> {
     pub(crate) broker: &'a Broker,
-    pub(crate) deliveries: Vec<weft_ledger::Delivery>,
+    pub(crate) deliveries: Vec<weft_ledger::LeasedRecord>,
 }
 
 impl Drop for Taken<'_> {

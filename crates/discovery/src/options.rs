@@ -42,7 +42,7 @@ pub struct ServiceOptions {
     /// TLS for checks; `None` checks in clear text.
     pub tls: Option<ProbeTls>,
     /// The form of the PROXY protocol header that opens each connection, if one does.
-    pub proxy_protocol: Option<weft_wire::proxy_protocol::Version>,
+    pub proxy_protocol: Option<weft_wire::proxy_protocol::ProxyVersion>,
 }
 
 impl ServiceOptions {

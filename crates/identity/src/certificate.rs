@@ -2,7 +2,7 @@
 //!
 //! A certificate whose time is over is loaded all the same, as other proxies do: nobody who verifies it
 //! will believe it, but to refuse it would also keep everything else that stands in the same
-//! configuration from taking effect. It is told apart, by [`crate::Server::expired`], for a warning.
+//! configuration from taking effect. It is told apart, by [`crate::ServerIdentity::expired`], for a warning.
 
 use std::{
     path::PathBuf,

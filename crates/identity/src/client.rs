@@ -71,7 +71,7 @@ impl Default for ClientOptions {
 
 /// The TLS to a service; cheap to share.
 #[derive(Debug)]
-pub struct Client {
+pub struct ClientIdentity {
     options: ClientOptions,
     clock: Wall,
     server_name: Option<ServerName<'static>>,
@@ -91,7 +91,7 @@ struct Material {
     certificate: Option<Loaded>,
 }
 
-impl Client {
+impl ClientIdentity {
     /// Reads and checks everything.
     ///
     /// # Errors

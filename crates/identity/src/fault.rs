@@ -59,7 +59,7 @@ pub enum What {
         /// Where the certificate is.
         certificate: String,
     },
-    /// The time of a certificate is over. It is in use for all that; see [`crate::Server::expired`].
+    /// The time of a certificate is over. It is in use for all that; see [`crate::ServerIdentity::expired`].
     #[error("certificate {index} expired on {when}")]
     Expired {
         /// Its place in the file, from 1.

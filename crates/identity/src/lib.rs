@@ -1,7 +1,7 @@
 //! Who somebody is, as far as TLS tells: the certificates that Weft shows, the ones that it believes,
 //! and the names in those that it is shown.
 //!
-//! A [`Server`] holds what a listener shows and whom it lets in, a [`Client`] what Weft shows to a
+//! A [`ServerIdentity`] holds what a listener shows and whom it lets in, a [`ClientIdentity`] what Weft shows to a
 //! service and which services it believes. Both read PEM, check all of it and tell everything that is
 //! wrong at once; both reload, and keep what they have if the new material is not good. The one
 //! cryptography is aws-lc-rs.
@@ -21,8 +21,8 @@ pub mod provider;
 pub mod server;
 
 pub use certificate::{CertInfo, CertificateSource};
-pub use client::{Authorities, Client, ClientOptions};
+pub use client::{Authorities, ClientIdentity, ClientOptions};
 pub use fault::{Fault, Faults, What};
 pub use pem::Pem;
 pub use provider::{MinVersion, Reload, install_provider};
-pub use server::{ClientAuth, ClientAuthMode, Server, ServerOptions};
+pub use server::{ClientAuth, ClientAuthMode, ServerIdentity, ServerOptions};

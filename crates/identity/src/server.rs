@@ -5,7 +5,7 @@
 //! first whose key the client can verify is taken, so that an ECDSA and an RSA certificate can stand
 //! side by side.
 //!
-//! [`Server::config`] is asked once a connection. Certificates change within a configuration that is
+//! [`ServerIdentity::config`] is asked once a connection. Certificates change within a configuration that is
 //! already in somebody's hands; authorities for clients change by a new configuration with new ticket
 //! keys, so that no session of a client that is not trusted any more is resumed.
 
@@ -85,7 +85,7 @@ pub enum ClientAuthMode {
 
 /// The TLS of a listener; cheap to share.
 #[derive(Debug)]
-pub struct Server {
+pub struct ServerIdentity {
     options: ServerOptions,
     clock: Wall,
     resolver: Arc<Resolver>,
@@ -110,7 +110,7 @@ struct Material {
     revoked: Vec<CertificateRevocationListDer<'static>>,
 }
 
-impl Server {
+impl ServerIdentity {
     /// Reads and checks everything.
     ///
     /// # Errors

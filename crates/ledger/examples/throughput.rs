@@ -19,8 +19,8 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::SystemClock;
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Durability, GroupId, GroupOptions, Ledger, LogId, LogOptions,
-    NewRecord, Op, Options, Settle, Store, Transaction, until_durable, wait_ready,
+    ConsumerId, Durability, GroupConsumer, GroupId, GroupOptions, LeaseLimits, Ledger, LogId,
+    LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, until_durable, wait_ready,
 };
 
 fn main() {
@@ -158,11 +158,11 @@ async fn round_trip(ledger: &Ledger, span: Duration) -> u64 {
         let (ledger, over) = (ledger.clone(), over.clone());
         async move {
             let id = ConsumerId(1);
-            ledger.join(group, Consumer { id, priority: 0, exclusive: false }).unwrap();
+            ledger.join(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
             let (mut messages, mut next) = (0, 0);
             while !over.load(Ordering::Relaxed) {
                 wait_ready(&ledger, group, id).await;
-                let ask = Ask { consumer: id, records: 64, bytes: u64::MAX, lease: None };
+                let ask = LeaseLimits { consumer: id, records: 64, bytes: u64::MAX, lease: None };
                 let deliveries = ledger.lease(group, ask).unwrap().wait().await.unwrap();
                 let mut transaction = Transaction::new(Durability::Fsync);
                 for delivery in &deliveries {
@@ -205,7 +205,8 @@ async fn queue_commits(ledger: &Ledger, span: Duration) -> u64 {
     let begun = Instant::now();
     let (mut messages, mut seqs) = (0, std::collections::VecDeque::new());
     while begun.elapsed() < span {
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: 64, bytes: u64::MAX, lease: None };
+        let ask =
+            LeaseLimits { consumer: ConsumerId::SYSTEM, records: 64, bytes: u64::MAX, lease: None };
         let deliveries = ledger.lease(group, ask).unwrap().wait().await.unwrap();
         let mut transaction = Transaction::new(Durability::Fsync);
         transaction.ops.reserve(128);

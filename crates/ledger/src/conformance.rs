@@ -21,8 +21,8 @@ use weft_kernel::{Reason, Result};
 
 use crate::{
     options::{Durability, GroupOptions, LogOptions},
-    record::{ConsumerId, Delivery, GroupId, LogId, ReadItem, Record, Token},
-    store::{Ask, Consumer, Pending, Store},
+    record::{ConsumerId, GroupId, LeasedRecord, LogId, ReadItem, Record, Token},
+    store::{GroupConsumer, LeaseLimits, Pending, Store},
     transaction::{NewRecord, Op, Receipt, Refused, Settle, Transaction},
 };
 
@@ -124,22 +124,27 @@ async fn publish(store: &dyn Store, log: LogId, texts: &[&str]) -> Vec<u64> {
     receipt.appended.iter().map(|appended| appended.position).collect()
 }
 
-async fn lease(store: &dyn Store, group: GroupId, records: u32) -> Vec<Delivery> {
-    let ask = Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
+async fn lease(store: &dyn Store, group: GroupId, records: u32) -> Vec<LeasedRecord> {
+    let ask = LeaseLimits { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
     store.lease(group, ask).unwrap().wait().await.unwrap()
 }
 
-async fn lease_as(store: &dyn Store, group: GroupId, consumer: u64, records: u32) -> Vec<Delivery> {
+async fn lease_as(
+    store: &dyn Store,
+    group: GroupId,
+    consumer: u64,
+    records: u32,
+) -> Vec<LeasedRecord> {
     let consumer = ConsumerId(consumer);
-    let ask = Ask { consumer, records, bytes: u64::MAX, lease: None };
+    let ask = LeaseLimits { consumer, records, bytes: u64::MAX, lease: None };
     store.lease(group, ask).unwrap().wait().await.unwrap()
 }
 
-fn consumer(id: u64, priority: i32) -> Consumer {
-    Consumer { id: ConsumerId(id), priority, exclusive: false }
+fn consumer(id: u64, priority: i32) -> GroupConsumer {
+    GroupConsumer { id: ConsumerId(id), priority, exclusive: false }
 }
 
-fn done(delivery: &Delivery) -> Op {
+fn done(delivery: &LeasedRecord) -> Op {
     Op::Settle {
         group: delivery.group,
         position: delivery.position,
@@ -148,13 +153,13 @@ fn done(delivery: &Delivery) -> Op {
     }
 }
 
-async fn accept(store: &dyn Store, deliveries: &[Delivery]) {
+async fn accept(store: &dyn Store, deliveries: &[LeasedRecord]) {
     let mut transaction = fsync();
     transaction.ops.extend(deliveries.iter().map(done));
     store.commit(transaction).await.unwrap();
 }
 
-fn retry(delivery: &Delivery, due: crate::Due, failed: bool, note: &'static str) -> Op {
+fn retry(delivery: &LeasedRecord, due: crate::Due, failed: bool, note: &'static str) -> Op {
     Op::Settle {
         group: delivery.group,
         position: delivery.position,
@@ -163,7 +168,7 @@ fn retry(delivery: &Delivery, due: crate::Due, failed: bool, note: &'static str)
     }
 }
 
-fn texts(deliveries: &[Delivery]) -> Vec<String> {
+fn texts(deliveries: &[LeasedRecord]) -> Vec<String> {
     deliveries.iter().map(|delivery| text(&delivery.record)).collect()
 }
 

@@ -20,7 +20,7 @@ use crate::{
     core::{Cold, Core, Now, SpaceId, check_namespace, poisoned, prefixed, scoped, split},
     disk::{self, Disk, RealDisk},
     format::payload_crc,
-    options::{Durability, GroupOptions, LogOptions, MapOptions, Options, Start},
+    options::{Durability, GroupOptions, GroupStart, LogOptions, MapOptions, Options},
     record::{GroupId, LogId, MapId},
     recover::Recovered,
     service::{Damages, Health, Service},
@@ -337,9 +337,9 @@ impl Ledger {
     }
 
     async fn create_group(&self, name: &str, mut options: GroupOptions) -> Result<GroupId> {
-        if let Start::Time(time_ms) = options.start {
+        if let GroupStart::Time(time_ms) = options.start {
             let position = self.position_at(options.log, time_ms).await?;
-            options.start = Start::Position(position);
+            options.start = GroupStart::Position(position);
         }
         let name = scoped(&self.name, name)?;
         self.shared.define(|core, _| core.create_group(&name, options.clone())).await

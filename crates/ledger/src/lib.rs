@@ -50,16 +50,17 @@ mod wal;
 
 pub use ledger::Ledger;
 pub use options::{
-    DedupeWindow, Durability, GroupOptions, Limit, LogOptions, MapOptions, NAME_BYTES_MAX, Options,
-    Retention, Start, Storage,
+    DedupeWindow, Durability, GroupOptions, GroupStart, Limit, LogOptions, LogRetention,
+    MapOptions, NAME_BYTES_MAX, Options, Storage,
 };
 pub use record::{
-    ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Record, Timer, Token, Value, Why,
+    ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Record, Timer, Token, Value,
+    Why,
 };
 pub use recover::Recovered;
 pub use store::{
-    Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Standing, Stats,
-    Store, WaitReady, due_changed, room, until_durable, until_seen, wait_ready,
+    Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats, Pending, Standing,
+    Stats, Store, WaitReady, due_changed, room, until_durable, until_seen, wait_ready,
 };
 pub use transaction::{
     Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,

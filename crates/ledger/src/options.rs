@@ -93,7 +93,7 @@ pub enum Storage {
 
 /// How long records stay in a log that no group owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Retention {
+pub struct LogRetention {
     /// Records older than this go.
     pub age: Option<Duration>,
     /// The oldest records go while the log has more bytes than this.
@@ -131,7 +131,7 @@ pub struct LogOptions {
     /// Where its records live; cannot be altered.
     pub storage: Storage,
     /// How long they stay.
-    pub retention: Retention,
+    pub retention: LogRetention,
     /// Keeps only the last record of each key, once the older ones are no longer recent.
     pub compact: bool,
     /// Takes part in the gapless order over all ordered logs; cannot be altered.
@@ -144,7 +144,7 @@ pub struct LogOptions {
 
 /// Where a new group starts in its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Start {
+pub enum GroupStart {
     /// With the oldest record.
     #[default]
     First,
@@ -167,7 +167,7 @@ pub struct GroupOptions {
     /// beside it; cannot be altered.
     pub owner: bool,
     /// Where it starts; of no effect later.
-    pub start: Start,
+    pub start: GroupStart,
     /// How long a delivery may take unless the consumer asks otherwise (30 s).
     pub lease: Duration,
     /// Order per key: while a record of a key is leased or waits for its retry, later ones of that key
@@ -186,7 +186,7 @@ impl GroupOptions {
         Self {
             log,
             owner: false,
-            start: Start::First,
+            start: GroupStart::First,
             lease: Duration::from_secs(30),
             keyed: false,
             prioritized: false,

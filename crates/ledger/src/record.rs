@@ -134,7 +134,7 @@ pub enum Why {
 
 /// One record, handed out once, to be settled before its lease runs out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct LeasedRecord {
     /// The group that handed it out.
     pub group: GroupId,
     /// Its position in the group's log.

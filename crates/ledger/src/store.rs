@@ -13,7 +13,9 @@ use weft_kernel::{Error, Result, Tick};
 
 use crate::{
     options::{Durability, GroupOptions, LogOptions, MapOptions},
-    record::{ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Timer, Token, Value},
+    record::{
+        ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Timer, Token, Value,
+    },
     transaction::{Op, Receipt, Refused, Seen, Transaction},
 };
 
@@ -22,7 +24,7 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How much a consumer wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct LeaseLimits {
     /// Who asks: joined, or [`ConsumerId::SYSTEM`].
     pub consumer: ConsumerId,
     /// At most so many records.
@@ -36,9 +38,9 @@ pub struct Ask {
 /// Deliveries: in hand, or on their way from the disk.
 pub enum Leased<'a> {
     /// At once; empty if nothing is ready.
-    Now(Vec<Delivery>),
+    Now(Vec<LeasedRecord>),
     /// Being read. Dropped before it is done, it gives back what it had leased.
-    Later(Pending<'a, Result<Vec<Delivery>>>),
+    Later(Pending<'a, Result<Vec<LeasedRecord>>>),
 }
 
 impl Leased<'_> {
@@ -47,7 +49,7 @@ impl Leased<'_> {
     /// # Errors
     ///
     /// As for [`Store::lease`].
-    pub async fn wait(self) -> Result<Vec<Delivery>> {
+    pub async fn wait(self) -> Result<Vec<LeasedRecord>> {
         match self {
             Self::Now(deliveries) => Ok(deliveries),
             Self::Later(reading) => reading.await,
@@ -57,7 +59,7 @@ impl Leased<'_> {
 
 /// Who wants to consume from a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consumer {
+pub struct GroupConsumer {
     /// Distinct within the group, not [`ConsumerId::SYSTEM`].
     pub id: ConsumerId,
     /// The higher the sooner it is given something.
@@ -386,7 +388,7 @@ pub trait Store: Send + Sync {
     ///
     /// `no_message` without the group, `queue_locked` if it wants to be alone and is not or another is,
     /// `definition_conflict` if its id is there.
-    fn join(&self, group: GroupId, consumer: Consumer) -> Result<Joined>;
+    fn join(&self, group: GroupId, consumer: GroupConsumer) -> Result<Joined>;
     /// Takes a consumer out of a group. With `requeue` its deliveries are ready again (not as failures);
     /// else they stay leased until they run out or are settled.
     fn leave(&self, group: GroupId, consumer: ConsumerId, requeue: bool);
@@ -397,7 +399,7 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// `no_message` without the group, or if the consumer has not joined.
-    fn lease(&self, group: GroupId, ask: Ask) -> Result<Leased<'_>>;
+    fn lease(&self, group: GroupId, ask: LeaseLimits) -> Result<Leased<'_>>;
     /// Ready when a lease by this consumer could give something, or would fail; wakes the task
     /// otherwise. Consumers are woken one at a time, those of the highest priority first, and first
     /// come, first served among equals; who was woken and does not lease after all must call
@@ -465,7 +467,7 @@ pub trait Store: Send + Sync {
     /// Does what is due: retries and delayed records become ready, and leases that ran out and records
     /// that expired are handed out, as fresh leases of [`ConsumerId::SYSTEM`] with
     /// [`Why`](crate::record::Why) they are, at most `limit`, for the caller to settle.
-    fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<Delivery>>>;
+    fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<LeasedRecord>>>;
 
     /// Takes timers whose time has come, the earliest of each map first, at most `limit`. Who takes one has
     /// it alone for `lease`; unless a transaction has ended it or set it anew by then, it is handed out

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use weft_kernel::{Error, Reason, Result, format_duration};
 
-use crate::{Address, Target};
+use crate::{Address, ConnectTarget};
 use connection::Connection;
 
 pub use pool::{Client, Options, Tls};
@@ -50,7 +50,7 @@ pub struct Answer {
 /// The request's URI may be a path alone: scheme and authority are then the target's. A body of more
 /// than `body_bytes_max` is an error, not a shortened answer.
 pub async fn request(
-    target: &Target,
+    target: &ConnectTarget,
     version: Version,
     request: Request<Bytes>,
     body_bytes_max: usize,
@@ -65,7 +65,7 @@ pub async fn request(
 /// # Errors
 /// As [`request`], but not for a long body.
 pub async fn status(
-    target: &Target,
+    target: &ConnectTarget,
     version: Version,
     request: Request<Bytes>,
     body_bytes_max: usize,
@@ -85,7 +85,7 @@ enum Longer {
 }
 
 async fn send(
-    target: &Target,
+    target: &ConnectTarget,
     version: Version,
     request: Request<Bytes>,
     bound: (usize, Longer),
@@ -148,7 +148,7 @@ async fn body(
 }
 
 /// The authority of a target that nobody has named otherwise.
-fn authority(target: &Target) -> String {
+fn authority(target: &ConnectTarget) -> String {
     match (&target.tls, &target.address) {
         (Some(tls), _) => tls.name.to_str().into_owned(),
         (None, Address::Tcp(address)) => address.to_string(),

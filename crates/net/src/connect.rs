@@ -33,7 +33,7 @@ pub struct ClientTls {
 
 /// What to connect to, and how.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct ConnectTarget {
     /// Where it listens.
     pub address: Address,
     /// TLS to it; `None` for plain text.
@@ -42,7 +42,7 @@ pub struct Target {
     pub proxy_header: Option<proxy_protocol::Header>,
 }
 
-impl Target {
+impl ConnectTarget {
     /// Plain text to an address.
     pub fn plain(address: Address) -> Self {
         Self { address, tls: None, proxy_header: None }
@@ -61,7 +61,7 @@ pub struct Connected {
 /// How connections are opened: [`Network`]'s way, or one that a test scripts.
 pub trait Connect {
     /// Opens a connection within `timeout`; dropping the future gives the attempt up.
-    fn connect<'a>(&'a self, target: &'a Target, timeout: Duration) -> Connecting<'a>;
+    fn connect<'a>(&'a self, target: &'a ConnectTarget, timeout: Duration) -> Connecting<'a>;
 }
 
 /// A connection that is being opened.
@@ -72,13 +72,13 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Connected>> + 'a>>;
 pub struct Network;
 
 impl Connect for Network {
-    fn connect<'a>(&'a self, target: &'a Target, timeout: Duration) -> Connecting<'a> {
+    fn connect<'a>(&'a self, target: &'a ConnectTarget, timeout: Duration) -> Connecting<'a> {
         Box::pin(connect(target, timeout))
     }
 }
 
 /// Connects within `timeout`; dropping the future gives the attempt up.
-pub async fn connect(target: &Target, timeout: Duration) -> Result<Connected> {
+pub async fn connect(target: &ConnectTarget, timeout: Duration) -> Result<Connected> {
     // Which phase was reached tells a silent host from a server that never finishes its handshake.
     let mut phase = "connect";
     match tokio::time::timeout(timeout, open(target, &mut phase)).await {
@@ -90,7 +90,7 @@ pub async fn connect(target: &Target, timeout: Duration) -> Result<Connected> {
     }
 }
 
-async fn open(target: &Target, phase: &mut &'static str) -> Result<Connected> {
+async fn open(target: &ConnectTarget, phase: &mut &'static str) -> Result<Connected> {
     let mut socket = match &target.address {
         Address::Tcp(address) => {
             let tcp = TcpStream::connect(address).await.map_err(refused)?;

@@ -34,8 +34,8 @@ pub mod timer;
 pub mod worker;
 
 pub use address::Address;
-pub use connect::{ClientTls, Connect, Connected, Network, Target, connect};
+pub use connect::{ClientTls, Connect, ConnectTarget, Connected, Network, connect};
 pub use io::{Alpn, Io, Rewound, Socket, TlsInfo};
 pub use listen::Listener;
 pub use tasks::{Phase, Stop, Tasks};
-pub use worker::{Connection, Worker, Workers};
+pub use worker::{AcceptedConnection, Worker, Workers};

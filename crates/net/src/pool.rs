@@ -24,7 +24,7 @@ use self::slot::{Slot, goes_on};
 use crate::{
     age::retires,
     clock,
-    connect::{Connect, Connected, Target},
+    connect::{Connect, ConnectTarget, Connected},
     h1, h2,
     io::Alpn,
     tasks::Stop,
@@ -182,7 +182,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why it could not be opened within `timeout`.
-    pub async fn connect(&self, target: &Target, timeout: Duration) -> Result<Connected> {
+    pub async fn connect(&self, target: &ConnectTarget, timeout: Duration) -> Result<Connected> {
         self.opener.connector.connect(target, timeout).await
     }
 
@@ -221,7 +221,7 @@ impl Pool {
         options: &Arc<Options>,
         (timeout, patience): (Duration, Tick),
         fresh: bool,
-        target: impl Fn() -> Target,
+        target: impl Fn() -> ConnectTarget,
     ) -> Result<Lent> {
         let slot = self.slot(endpoint, options);
         let wants_h2 = slot.wants_h2(wanted);
@@ -239,7 +239,7 @@ impl Pool {
         slot: &Rc<Slot>,
         wanted: Wanted,
         (timeout, patience): (Duration, Tick),
-        target: impl Fn() -> Target,
+        target: impl Fn() -> ConnectTarget,
     ) -> Result<Lent> {
         let mut again = false;
         let began = clock::now();
@@ -315,7 +315,7 @@ impl Opener {
         slot: &Rc<Slot>,
         wanted: Wanted,
         timeout: Duration,
-        target: &Target,
+        target: &ConnectTarget,
     ) -> Result<Opened> {
         let connected = self.connector.connect(target, timeout).await?;
         let alpn = connected.alpn;

@@ -65,7 +65,7 @@ impl Worker {
 
 /// An accepted connection, of which nothing was read yet.
 #[derive(Debug)]
-pub struct Connection {
+pub struct AcceptedConnection {
     /// The socket.
     pub socket: Socket,
     /// The other end.
@@ -163,7 +163,7 @@ impl<W: 'static> Workers<W> {
     /// connection's stop signal is closed. The name must be free.
     pub async fn listen<F, Fut>(&self, name: &Name, sockets: Vec<Bound>, serve: F) -> Result<()>
     where
-        F: Fn(Rc<W>, Connection) -> Fut + Send + Sync + 'static,
+        F: Fn(Rc<W>, AcceptedConnection) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + 'static,
     {
         let place = || format!("listener {name}");

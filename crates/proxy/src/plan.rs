@@ -15,8 +15,8 @@ pub use binding::{Binding, Settings};
 pub use listener::{EncodedSlash, Http, Listener, Protocol};
 pub use route::{
     BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Field, FieldValue, HeaderOps, Host,
-    HostRewrite, Match, Mirror, Path, PathRewrite, Policy, Redirect, Respond, Rewrite, Route,
-    Share, Target, Weighted,
+    HostRewrite, Match, Mirror, Path, PathRewrite, Redirect, Respond, Rewrite, Route,
+    RoutePolicies, Share, Target, Weighted,
 };
 pub use service::{HashInput, Pool, ProxyHeader, Service, UpstreamProtocol, UpstreamTls};
 

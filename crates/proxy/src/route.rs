@@ -22,7 +22,7 @@ pub struct Route {
     /// Its metrics.
     pub meter: Arc<RouteMeter>,
     /// How its requests are treated.
-    pub policy: Arc<plan::Policy>,
+    pub policy: Arc<plan::RoutePolicies>,
     pub(crate) target: Target,
     pub(crate) rewrite: Rewriter,
     pub(crate) bulkhead: Option<bulkhead::Bulkhead>,
@@ -179,7 +179,10 @@ impl Route {
 }
 
 /// The policies that the request path has itself.
-fn own_policies(plan: &Arc<plan::Policy>, mirror: Option<&Arc<Upstream>>) -> Vec<Arc<dyn Policy>> {
+fn own_policies(
+    plan: &Arc<plan::RoutePolicies>,
+    mirror: Option<&Arc<Upstream>>,
+) -> Vec<Arc<dyn Policy>> {
     let mut policies: Vec<Arc<dyn Policy>> = Vec::new();
     if let Some(fault) = &plan.fault {
         policies.push(Arc::new(FaultInjection(fault.clone())));

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use weft_discovery::{Endpoint, Outcome, Pick};
 use weft_kernel::{Error, HandshakeFault, Name, Reason, Result};
 use weft_net::{
-    Address, Alpn, Connection, Io, Rewound, Socket, Stop, accept, clock, descriptors, h1, h2,
+    AcceptedConnection, Address, Alpn, Io, Rewound, Socket, Stop, accept, clock, descriptors, h1,
+    h2,
     message::Peer,
     pool::Wanted,
     relay::{self, Relayed},
@@ -37,7 +38,7 @@ const CONNECT_TRIES: usize = 3;
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// What a listener shows, and whom it lets in, at the moment of a handshake.
-pub type ServerTls = Arc<weft_identity::Server>;
+pub type ServerTls = Arc<weft_identity::ServerIdentity>;
 
 /// What stands before a listener's protocol.
 #[derive(Clone)]
@@ -100,7 +101,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(local: Rc<Local>, connection: Connection, entry: Arc<Entry>) {
+pub async fn serve(local: Rc<Local>, connection: AcceptedConnection, entry: Arc<Entry>) {
     let Some(listener) = local.current.load().listeners.get(&entry.listener).cloned() else {
         return;
     };
@@ -112,7 +113,7 @@ pub async fn serve(local: Rc<Local>, connection: Connection, entry: Arc<Entry>) 
     };
     meter.opened(local.index);
     let _counted = Counted(&meter, local.index);
-    let Connection { socket, peer, stop } = connection;
+    let AcceptedConnection { socket, peer, stop } = connection;
     let name = listener.name.clone();
     if let Err(error) = run(local, listener, socket, peer, stop, &entry).await {
         tracing::debug!(listener = %name, reason = error.reason().word(), "{}", error.detail());

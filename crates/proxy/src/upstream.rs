@@ -9,14 +9,14 @@ use rustls_pki_types::ServerName;
 use weft_discovery::{Endpoint, Service as Discovered};
 use weft_kernel::{Name, Tick};
 use weft_net::{
-    Address, ClientTls, Target,
+    Address, ClientTls, ConnectTarget,
     pool::{self, Wanted},
 };
 use weft_resilience::{adaptive, breaker, budget, bulkhead};
 use weft_telemetry::metrics::{Count, ServiceMeter};
 use weft_wire::{
     h1::HeadLimits,
-    proxy_protocol::{Ends, Header, Version},
+    proxy_protocol::{Ends, Header, ProxyVersion},
 };
 
 use crate::{
@@ -167,7 +167,12 @@ impl Upstream {
     }
 
     /// How an endpoint is connected to; `ends` are told in a PROXY protocol header, if one is wanted.
-    pub(crate) fn target(&self, endpoint: &Endpoint, wanted: Wanted, ends: Option<Ends>) -> Target {
+    pub(crate) fn target(
+        &self,
+        endpoint: &Endpoint,
+        wanted: Wanted,
+        ends: Option<Ends>,
+    ) -> ConnectTarget {
         let tls = self.tls.as_ref().and_then(|tls| {
             let config = match wanted {
                 Wanted::H1 => &tls.h1,
@@ -178,12 +183,12 @@ impl Upstream {
         });
         let proxy_header = self.plan.proxy_protocol.map(|version| Header {
             version: match version {
-                plan::ProxyHeader::V1 => Version::V1,
-                plan::ProxyHeader::V2 => Version::V2,
+                plan::ProxyHeader::V1 => ProxyVersion::V1,
+                plan::ProxyHeader::V2 => ProxyVersion::V2,
             },
             ends,
         });
-        Target { address: endpoint.address().clone(), tls, proxy_header }
+        ConnectTarget { address: endpoint.address().clone(), tls, proxy_header }
     }
 
     /// The name that the endpoint's certificate must carry: the configured one, else its host name,

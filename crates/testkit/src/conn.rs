@@ -15,7 +15,7 @@ use rustls::{
 };
 
 use crate::{
-    message::{Message, field},
+    message::{HttpMessage, field},
     wait::PATIENCE,
 };
 
@@ -170,11 +170,11 @@ impl Conn {
     }
 
     /// A head, without its body.
-    pub fn head(&mut self) -> Option<Message> {
+    pub fn head(&mut self) -> Option<HttpMessage> {
         loop {
             if let Some(end) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = self.ahead.drain(..end + 4).collect::<Vec<_>>();
-                return Some(Message::parse(&String::from_utf8_lossy(&head[..end])));
+                return Some(HttpMessage::parse(&String::from_utf8_lossy(&head[..end])));
             }
             if !self.more() {
                 return None;
@@ -183,7 +183,7 @@ impl Conn {
     }
 
     /// A whole request.
-    pub fn request(&mut self) -> Option<Message> {
+    pub fn request(&mut self) -> Option<HttpMessage> {
         let mut message = self.head()?;
         self.body(&mut message, false);
         Some(message)
@@ -191,7 +191,7 @@ impl Conn {
 
     /// The final response to a request that was not HEAD; interim responses are skipped. Panics if
     /// none comes.
-    pub fn response(&mut self) -> Message {
+    pub fn response(&mut self) -> HttpMessage {
         loop {
             let Some(mut message) = self.head() else {
                 panic!("the connection ended without a response: {:?}", self.peek());
@@ -207,13 +207,13 @@ impl Conn {
     }
 
     /// Sends a request and reads its response.
-    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> HttpMessage {
         self.send(request);
         self.response()
     }
 
     /// Reads the body that a head announces.
-    pub fn body(&mut self, message: &mut Message, until_close: bool) {
+    pub fn body(&mut self, message: &mut HttpMessage, until_close: bool) {
         let chunked = message.get("transfer-encoding").is_some_and(|value| {
             value.rsplit(',').next().is_some_and(|last| last.trim().eq_ignore_ascii_case("chunked"))
         });
@@ -230,7 +230,7 @@ impl Conn {
         }
     }
 
-    fn chunks(&mut self, message: &mut Message) -> Option<()> {
+    fn chunks(&mut self, message: &mut HttpMessage) -> Option<()> {
         loop {
             let line = self.line()?;
             let size = line.split(';').next().unwrap_or_default().trim();

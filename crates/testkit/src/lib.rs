@@ -22,7 +22,7 @@ pub mod weft;
 
 pub use certs::{Authority, Issued};
 pub use conn::Conn;
-pub use message::Message;
+pub use message::HttpMessage;
 pub use port::Port;
 pub use upstream::Upstream;
 pub use wait::{PATIENCE, until};

@@ -2,7 +2,7 @@
 
 /// A request or a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct HttpMessage {
     /// The first line, without its end.
     pub start: String,
     /// The fields in their order, names as they were written.
@@ -15,7 +15,7 @@ pub struct Message {
     pub complete: bool,
 }
 
-impl Message {
+impl HttpMessage {
     /// Reads a head: first line and fields, without the empty line.
     pub(crate) fn parse(head: &str) -> Self {
         let mut lines = head.split("\r\n");

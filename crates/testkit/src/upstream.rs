@@ -11,13 +11,13 @@ use std::{
 
 use rustls::ServerConfig;
 
-use crate::{conn::Conn, message::Message, port::Port, wait::until};
+use crate::{conn::Conn, message::HttpMessage, port::Port, wait::until};
 
 #[derive(Debug, Default)]
 struct State {
     stopped: AtomicBool,
     connections: AtomicUsize,
-    seen: Mutex<Vec<Message>>,
+    seen: Mutex<Vec<HttpMessage>>,
 }
 
 type Script = dyn Fn(Conn, &State) + Send + Sync;
@@ -38,7 +38,7 @@ impl Upstream {
 
     /// A service that reads each request, and if it is whole sends what `answer` makes of it, byte for byte; it
     /// keeps the connection unless that is empty.
-    pub fn answering<A>(answer: impl Fn(&Message) -> A + Send + Sync + 'static) -> Self
+    pub fn answering<A>(answer: impl Fn(&HttpMessage) -> A + Send + Sync + 'static) -> Self
     where
         A: AsRef<[u8]>,
     {
@@ -48,7 +48,7 @@ impl Upstream {
     /// Such a service behind TLS.
     pub fn secure<A>(
         tls: Arc<ServerConfig>,
-        answer: impl Fn(&Message) -> A + Send + Sync + 'static,
+        answer: impl Fn(&HttpMessage) -> A + Send + Sync + 'static,
     ) -> Self
     where
         A: AsRef<[u8]>,
@@ -59,7 +59,7 @@ impl Upstream {
     /// Such a service, each connection of which `open` makes ready.
     pub fn opening<A>(
         open: impl Fn(Conn) -> Option<Conn> + Send + Sync + 'static,
-        answer: impl Fn(&Message) -> A + Send + Sync + 'static,
+        answer: impl Fn(&HttpMessage) -> A + Send + Sync + 'static,
     ) -> Self
     where
         A: AsRef<[u8]>,
@@ -118,12 +118,12 @@ impl Upstream {
     }
 
     /// The requests that it has answered so far.
-    pub fn seen(&self) -> Vec<Message> {
+    pub fn seen(&self) -> Vec<HttpMessage> {
         lock(&self.state.seen).clone()
     }
 
     /// Waits for so many requests.
-    pub fn wait_seen(&self, count: usize) -> Vec<Message> {
+    pub fn wait_seen(&self, count: usize) -> Vec<HttpMessage> {
         until(&format!("{count} requests at the service"), || {
             Some(self.seen()).filter(|seen| seen.len() >= count)
         })

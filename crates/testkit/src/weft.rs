@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{conn::Conn, message::Message, port::Port, wait::until};
+use crate::{conn::Conn, message::HttpMessage, port::Port, wait::until};
 
 /// Most lines of output that are kept.
 const LINES_MAX: usize = 200_000;
@@ -109,12 +109,12 @@ impl Weft {
     }
 
     /// The response to one request on a connection of its own, to `@web`.
-    pub fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> HttpMessage {
         self.connect("web").ask(request)
     }
 
     /// The response to a GET with further field lines, each with its line end.
-    pub fn get(&self, path: &str, fields: &str) -> Message {
+    pub fn get(&self, path: &str, fields: &str) -> HttpMessage {
         self.ask(format!("GET {path} HTTP/1.1\r\nhost: test\r\n{fields}\r\n"))
     }
 

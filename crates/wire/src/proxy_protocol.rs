@@ -21,7 +21,7 @@ const V2_UNIX_BYTES: usize = 216;
 
 /// Which form a header has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub enum ProxyVersion {
     /// One line of text.
     V1,
     /// Binary.
@@ -41,7 +41,7 @@ pub struct Ends {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Its form.
-    pub version: Version,
+    pub version: ProxyVersion,
     /// Both ends; `None` for `LOCAL`, `UNKNOWN`, and what is not TCP or UDP over IP: then the
     /// addresses of the connection itself are the ones to use.
     pub ends: Option<Ends>,
@@ -109,7 +109,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Parsed, ParseError> {
     };
     let line = std::str::from_utf8(&window[V1_PREFIX.len()..end])
         .map_err(|_error: std::str::Utf8Error| ParseError::Line)?;
-    let header = |ends| Parsed::Complete(Header { version: Version::V1, ends }, end + 2);
+    let header = |ends| Parsed::Complete(Header { version: ProxyVersion::V1, ends }, end + 2);
     let mut words = line.split(' ');
     let ends = match words.next() {
         // Whatever follows UNKNOWN is to be ignored.
@@ -180,7 +180,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, ParseError> {
             _ => None,
         }
     };
-    Ok(Parsed::Complete(Header { version: Version::V2, ends }, total))
+    Ok(Parsed::Complete(Header { version: ProxyVersion::V2, ends }, total))
 }
 
 /// Two addresses of `N` bytes, then two ports.
@@ -208,7 +208,7 @@ pub fn encode(header: &Header, out: &mut Vec<u8>) {
         }
     });
     match header.version {
-        Version::V1 => {
+        ProxyVersion::V1 => {
             let line = match ends {
                 None => "PROXY UNKNOWN\r\n".into(),
                 Some(Ends { source, destination }) => format!(
@@ -222,7 +222,7 @@ pub fn encode(header: &Header, out: &mut Vec<u8>) {
             };
             out.extend_from_slice(line.as_bytes());
         }
-        Version::V2 => {
+        ProxyVersion::V2 => {
             out.extend_from_slice(V2_SIGNATURE);
             match ends {
                 None => out.extend_from_slice(&[0x20, 0, 0, 0]),
@@ -273,7 +273,7 @@ mod tests {
     fn lines_of_version_1() {
         let check = |text: &str, expect| assert_eq!(parse(text.as_bytes()), expect, "{text:?}");
         let complete =
-            |ends, length| Ok(Parsed::Complete(Header { version: Version::V1, ends }, length));
+            |ends, length| Ok(Parsed::Complete(Header { version: ProxyVersion::V1, ends }, length));
         let four = "PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n";
         check(&format!("{four}GET /"), complete(ends("192.0.2.1:56324", "198.51.100.7:443"), 45));
         let six = "PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n";
@@ -308,7 +308,7 @@ mod tests {
     fn blocks_of_version_2() {
         let check = |bytes: &[u8], expect| assert_eq!(parse(bytes), expect, "{bytes:x?}");
         let complete =
-            |ends, length| Ok(Parsed::Complete(Header { version: Version::V2, ends }, length));
+            |ends, length| Ok(Parsed::Complete(Header { version: ProxyVersion::V2, ends }, length));
         let four = [192, 0, 2, 1, 198, 51, 100, 7, 0xdc, 4, 1, 0xbb];
         let expect = ends("192.0.2.1:56324", "198.51.100.7:443");
         check(&v2(0x21, 0x11, &four), complete(expect, 28));
@@ -344,7 +344,7 @@ mod tests {
             v1 in any::<bool>(),
             some in any::<bool>(),
         ) {
-            let version = if v1 { Version::V1 } else { Version::V2 };
+            let version = if v1 { ProxyVersion::V1 } else { ProxyVersion::V2 };
             let header = Header { version, ends: some.then_some(Ends { source, destination }) };
             let mut bytes = Vec::new();
             encode(&header, &mut bytes);

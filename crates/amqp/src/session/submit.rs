@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use weft_broker::{Publish, Receipt, Refusal, Submitted};
+use weft_broker::{BatchReceipt, Publish, Refusal, Submitted};
 use weft_kernel::{Error, Reason};
 use weft_wire::amqp::Method;
 
@@ -48,7 +48,7 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) struct Flight {
     /// `None` if nothing of it went to any queue.
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Option<BatchReceipt>,
     pub(crate) marks: Vec<Mark>,
 }
 
@@ -58,7 +58,7 @@ struct Taken {
     /// How many are done with, from the first on.
     count: usize,
     /// Stands for all that were stored.
-    receipt: Option<Receipt>,
+    receipt: Option<BatchReceipt>,
     /// Which of them were refused, in order.
     refused: Vec<Refusal>,
 }
@@ -76,7 +76,7 @@ impl Taken {
                 None => (durability, seen),
                 Some(before) => (durability.max(before.durability), seen.and(before.seen)),
             };
-            self.receipt = Some(Receipt { seq, durability, seen, appended: SmallVec::new() });
+            self.receipt = Some(BatchReceipt { seq, durability, seen, appended: SmallVec::new() });
         }
     }
 }

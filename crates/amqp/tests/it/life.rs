@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_amqp::{Grant, Options, Password, Pattern, Peer, User};
+use weft_amqp::{ClientPeer, Grant, Options, Password, PermissionPattern, User};
 use weft_ledger::disk::SimulatedDisk;
 use weft_wire::amqp::Method;
 
@@ -19,7 +19,7 @@ fn user(name: &str, grants: Vec<Grant>) -> User {
 fn guest_comes_from_this_machine_alone() {
     run(|| async {
         let node = Node::new().await;
-        let far = Peer { loopback: false, ..near() };
+        let far = ClientPeer { loopback: false, ..near() };
         let mut client = node.dial(far);
         client.log_in("PLAIN", b"\0guest\0guest").await;
         let text = client.closed_with(403).await;
@@ -36,9 +36,9 @@ fn a_certificate_logs_in_and_permissions_hold() {
     run(|| async {
         let own = Grant {
             vhost: "/".into(),
-            configure: Pattern::new("^app\\.").unwrap(),
-            write: Pattern::new("").unwrap(),
-            read: Pattern::new(".*").unwrap(),
+            configure: PermissionPattern::new("^app\\.").unwrap(),
+            write: PermissionPattern::new("").unwrap(),
+            read: PermissionPattern::new(".*").unwrap(),
         };
         let options = Options {
             users: vec![user("app", vec![own]), user("admin", vec![])],
@@ -46,7 +46,7 @@ fn a_certificate_logs_in_and_permissions_hold() {
             ..Options::default()
         };
         let node = Node::with(SimulatedDisk::new(), options).await;
-        let shown = Peer { certificate: Some("app".into()), loopback: false, ..near() };
+        let shown = ClientPeer { certificate: Some("app".into()), loopback: false, ..near() };
         let mut client = node.dial(shown);
         client.log_in("EXTERNAL", b"").await;
         let _tune = client.next().await;

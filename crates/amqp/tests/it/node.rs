@@ -6,7 +6,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     task::LocalSet,
 };
-use weft_amqp::{Options, Peer, Server};
+use weft_amqp::{ClientPeer, Options, Server};
 use weft_broker::Broker;
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::{
@@ -47,8 +47,8 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     LocalSet::new().block_on(&runtime, test());
 }
 
-pub(crate) fn near() -> Peer {
-    Peer { address: "test".into(), loopback: true, certificate: None }
+pub(crate) fn near() -> ClientPeer {
+    ClientPeer { address: "test".into(), loopback: true, certificate: None }
 }
 
 impl Node {
@@ -116,12 +116,16 @@ impl Node {
     }
 
     /// A connection of which nothing was said yet.
-    pub(crate) fn dial(&self, peer: Peer) -> Client {
+    pub(crate) fn dial(&self, peer: ClientPeer) -> Client {
         self.dial_over(peer, |io| io)
     }
 
     /// The same over what `wrap` makes of the server's end.
-    pub(crate) fn dial_over<IO>(&self, peer: Peer, wrap: impl FnOnce(DuplexStream) -> IO) -> Client
+    pub(crate) fn dial_over<IO>(
+        &self,
+        peer: ClientPeer,
+        wrap: impl FnOnce(DuplexStream) -> IO,
+    ) -> Client
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {

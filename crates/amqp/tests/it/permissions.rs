@@ -1,6 +1,6 @@
 //! Which operation needs which permission, and what a client is told that lacks it: RabbitMQ's table.
 
-use weft_amqp::{Grant, Options, Password, Pattern, User};
+use weft_amqp::{Grant, Options, Password, PermissionPattern, User};
 use weft_ledger::disk::SimulatedDisk;
 use weft_wire::amqp::{Method, Table, TableWriter};
 
@@ -15,7 +15,7 @@ fn user(name: &str, grants: Vec<Grant>) -> User {
 
 /// A node on which `admin` may do everything and `app` what the patterns say.
 async fn node(configure: &str, write: &str, read: &str) -> Node {
-    let pattern = |text: &str| Pattern::new(text).unwrap();
+    let pattern = |text: &str| PermissionPattern::new(text).unwrap();
     let grant = Grant {
         vhost: "/".into(),
         configure: pattern(configure),

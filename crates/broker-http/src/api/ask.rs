@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 use serde_json::json;
-use weft_broker::{Key, Queue, Source, Subscription, Topic};
+use weft_broker::{Key, MessageSource, Queue, Subscription, Topic};
 use weft_kernel::{Error, Reason, Result};
 
 use crate::{
@@ -91,11 +91,11 @@ impl<'a> Ask<'a> {
     }
 
     /// What the path consumes from: a queue or a subscription.
-    pub(super) fn source(&self, query: &mut Query<'a>) -> Result<Source> {
+    pub(super) fn source(&self, query: &mut Query<'a>) -> Result<MessageSource> {
         if self.request.path.starts_with("/v1/queues/") {
-            Ok(Source::Queue(self.queue(query)?))
+            Ok(MessageSource::Queue(self.queue(query)?))
         } else {
-            Ok(Source::Subscription(self.subscription(query)?))
+            Ok(MessageSource::Subscription(self.subscription(query)?))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use aws_lc_rs::rand;
 use bytes::Bytes;
-use weft_broker::{Message, Publish, Target, request::INBOX};
+use weft_broker::{Message, Publish, PublishTarget, request::INBOX};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Durability;
 use weft_wire::{
@@ -71,7 +71,7 @@ pub(super) async fn to_topic(ask: Ask<'_>) -> Result<Response> {
         let say = format!("`durability` is at least {}, as the topic says", least.word());
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    take(ask, &Target::Topic(topic), event_type, &wish).await
+    take(ask, &PublishTarget::Topic(topic), event_type, &wish).await
 }
 
 /// `POST /v1/queues/{queue}/messages`
@@ -101,7 +101,7 @@ pub(super) async fn to_queue(ask: Ask<'_>) -> Result<Response> {
         let say = format!("`durability` is at least {}, as the queue says", least.word());
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    take(ask, &Target::Queue(queue), event_type, &wish).await
+    take(ask, &PublishTarget::Queue(queue), event_type, &wish).await
 }
 
 fn wish<'a>(query: &mut Query<'a>) -> Result<(Option<Cow<'a, str>>, Wish)> {
@@ -122,7 +122,7 @@ fn wish<'a>(query: &mut Query<'a>) -> Result<(Option<Cow<'a, str>>, Wish)> {
 
 async fn take(
     ask: Ask<'_>,
-    target: &Target,
+    target: &PublishTarget,
     event_type: Option<Cow<'_, str>>,
     wish: &Wish,
 ) -> Result<Response> {
@@ -143,7 +143,7 @@ async fn take(
 /// [`Reason::MalformedMessage`] for what is no event though it says so, and what the broker says.
 pub(crate) async fn publish(
     handle: &Handle,
-    target: &Target,
+    target: &PublishTarget,
     intake: &Intake<'_>,
     wish: &Wish,
 ) -> Result<Response> {
@@ -166,7 +166,7 @@ pub(crate) async fn publish(
         out.push(b']');
     }
     out.extend_from_slice(b"],");
-    if matches!(target, Target::Topic(_)) {
+    if matches!(target, PublishTarget::Topic(_)) {
         number(&mut out, "subscriptions", done.subscriptions.into());
     }
     out.extend_from_slice(b"\"durability\":\"");

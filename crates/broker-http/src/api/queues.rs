@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::Settings as _;
 use weft_broker::{
-    Broker, Death, Peeked, Queue, QueueOptions, RedriveOptions, Source, State, Target,
+    Broker, Death, MessageSource, Peeked, PublishTarget, Queue, QueueOptions, RedriveOptions, State,
 };
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Limits;
@@ -112,7 +112,7 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     let broker = ask.handle.broker();
-    let source = Source::Queue(queue);
+    let source = MessageSource::Queue(queue);
     let mut left = u32::try_from(max).unwrap_or(u32::MAX);
     let mut next = from;
     let mut out = b"{\"messages\":[".to_vec();
@@ -153,7 +153,8 @@ pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
         || Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)));
     let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
     let one = Limits { records: 1, bytes: 1 };
-    let peeked = ask.handle.broker().peek(&Source::Queue(queue), None, position, one).await?;
+    let peeked =
+        ask.handle.broker().peek(&MessageSource::Queue(queue), None, position, one).await?;
     let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
     let mut out = Vec::with_capacity(1024);
     write(&mut out, message, true);
@@ -169,7 +170,7 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
         let say = "to drop every message that nobody holds, say the queue's name: `?confirm=NAME`";
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    let purged = ask.handle.broker().purge(&Source::Queue(queue)).await?;
+    let purged = ask.handle.broker().purge(&MessageSource::Queue(queue)).await?;
     Response::json(200, &Purged { purged })
 }
 
@@ -212,10 +213,10 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
     let target = match asked.to {
         None => None,
         Some(ToOrQueue::Queue(name) | ToOrQueue::To(Destination::Queue(name))) => {
-            Some(Target::Queue(broker.queue(&queue.key().sibling(&name)?)?))
+            Some(PublishTarget::Queue(broker.queue(&queue.key().sibling(&name)?)?))
         }
         Some(ToOrQueue::To(Destination::Topic(name))) => {
-            Some(Target::Topic(broker.topic(&queue.key().sibling(&name)?)?))
+            Some(PublishTarget::Topic(broker.topic(&queue.key().sibling(&name)?)?))
         }
     };
     let options = RedriveOptions {

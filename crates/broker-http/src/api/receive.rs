@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use weft_broker::{ConsumerOptions, Delivery, Message, Source};
+use weft_broker::{ConsumerOptions, Delivery, Message, MessageSource};
 use weft_kernel::{Result, format_duration};
 
 use super::Ask;
@@ -93,10 +93,10 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
 }
 
 /// How long deliveries of a source may take.
-pub(super) fn lease_of(source: &Source) -> Duration {
+pub(super) fn lease_of(source: &MessageSource) -> Duration {
     match source {
-        Source::Queue(queue) => queue.options().lease,
-        Source::Subscription(subscription) => subscription.options().lease,
+        MessageSource::Queue(queue) => queue.options().lease,
+        MessageSource::Subscription(subscription) => subscription.options().lease,
     }
 }
 

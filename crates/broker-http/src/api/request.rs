@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft_broker::Target;
+use weft_broker::PublishTarget;
 use weft_kernel::{Deadline, Result};
 use weft_wire::cloudevents::http;
 
@@ -21,9 +21,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 pub(super) async fn request(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let target = if ask.request.path.starts_with("/v1/queues/") {
-        Target::Queue(ask.queue(&mut query)?)
+        PublishTarget::Queue(ask.queue(&mut query)?)
     } else {
-        Target::Topic(ask.topic(&mut query)?)
+        PublishTarget::Topic(ask.topic(&mut query)?)
     };
     let timeout = query.span("timeout", TIMEOUT_MAX)?.unwrap_or(TIMEOUT);
     let event_type = query.take("type");

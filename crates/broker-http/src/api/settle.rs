@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
-use weft_broker::{Lease, Settler, Source, Verdict};
+use weft_broker::{Lease, MessageSource, Settler, Verdict};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
@@ -133,7 +133,7 @@ pub(crate) fn told(outcomes: &[Outcome]) -> serde_json::Value {
 /// is settled then.
 pub(crate) async fn all(
     handle: &Handle,
-    source: &Source,
+    source: &MessageSource,
     said: Settlements,
 ) -> Result<Vec<Outcome>> {
     if said.settle.is_empty() || said.settle.len() > MAX {
@@ -188,7 +188,7 @@ pub(crate) async fn all(
 }
 
 /// The delivery of a text, and who settles it.
-async fn find(handle: &Handle, source: &Source, id: &str) -> Result<(Settler, Lease)> {
+async fn find(handle: &Handle, source: &MessageSource, id: &str) -> Result<(Settler, Lease)> {
     let (settler, lease) = handle.broker().lease_of_text(id).await?;
     if !same(settler.source(), source) {
         return Err(Error::new(Reason::LeaseLost, "the delivery is not one of this path"));
@@ -196,10 +196,12 @@ async fn find(handle: &Handle, source: &Source, id: &str) -> Result<(Settler, Le
     Ok((settler, lease))
 }
 
-fn same(one: &Source, other: &Source) -> bool {
+fn same(one: &MessageSource, other: &MessageSource) -> bool {
     match (one, other) {
-        (Source::Queue(one), Source::Queue(other)) => one.key() == other.key(),
-        (Source::Subscription(one), Source::Subscription(other)) => one.key() == other.key(),
+        (MessageSource::Queue(one), MessageSource::Queue(other)) => one.key() == other.key(),
+        (MessageSource::Subscription(one), MessageSource::Subscription(other)) => {
+            one.key() == other.key()
+        }
         _ => false,
     }
 }

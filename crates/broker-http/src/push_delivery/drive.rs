@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, Source, Verdict};
+use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, MessageSource, Verdict};
 use weft_kernel::{Reason, Result, Rng, SystemClock, Tick};
 use weft_net::Stop;
 use weft_proxy::Reading;
@@ -186,8 +186,8 @@ async fn settle(
     let was_down = pace.is_down();
     let mut verdicts = Vec::with_capacity(done.len());
     let retry = match consumer.source() {
-        Source::Queue(queue) => queue.options().retry,
-        Source::Subscription(subscription) => subscription.options().retry,
+        MessageSource::Queue(queue) => queue.options().retry,
+        MessageSource::Subscription(subscription) => subscription.options().retry,
     };
     for Done { begun, ended, lease, mut verdict } in done {
         pace.end(begun, ended, now, rng);

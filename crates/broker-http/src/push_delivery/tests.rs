@@ -1,8 +1,8 @@
 //! Push delivery against a subscriber that follows a script.
 
 use weft_broker::{
-    Key, MessageBuilder, Publish, SubscriptionOptions, SubscriptionTarget, Target, TopicOptions,
-    message::Value,
+    Key, MessageBuilder, Publish, PublishTarget, SubscriptionOptions, SubscriptionTarget,
+    TopicOptions, message::Value,
 };
 use weft_kernel::Reason;
 use weft_wire::Known;
@@ -15,11 +15,12 @@ use crate::{
 
 const FINE: Line = Line::Status(204, &[], "");
 
-async fn fixture(failures_max: u32) -> (Fixture, PushSubscription, Target) {
+async fn fixture(failures_max: u32) -> (Fixture, PushSubscription, PublishTarget) {
     let fixture = Fixture::new(Hooks::default()).await;
     let topic = Key::plain("orders").unwrap();
-    let target =
-        Target::Topic(fixture.broker.declare_topic(&topic, TopicOptions::default()).await.unwrap());
+    let target = PublishTarget::Topic(
+        fixture.broker.declare_topic(&topic, TopicOptions::default()).await.unwrap(),
+    );
     let subscription = SubscriptionKey::new(&topic, "billing").unwrap();
     let options = SubscriptionOptions {
         target: SubscriptionTarget::Push("billing".into()),
@@ -38,7 +39,7 @@ async fn fixture(failures_max: u32) -> (Fixture, PushSubscription, Target) {
     (fixture, push, target)
 }
 
-async fn publish(fixture: &Fixture, target: &Target, ids: std::ops::Range<u32>) {
+async fn publish(fixture: &Fixture, target: &PublishTarget, ids: std::ops::Range<u32>) {
     let messages: Vec<Publish> = ids
         .map(|id| {
             let message = MessageBuilder::event(64)

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use weft_api::{Content, Request};
-use weft_broker::{Key, MessageBuilder, Publish, Target};
+use weft_broker::{Key, MessageBuilder, Publish, PublishTarget};
 use weft_wire::{Method, amqp::Properties};
 
 use crate::node::{Node, data};
@@ -116,7 +116,7 @@ async fn a_message_that_claims_to_be_an_event_and_is_none_holds_up_nobody() {
     Properties { content_type: Some("application/cloudevents+json"), ..Properties::default() }
         .write(&mut properties);
     let message = MessageBuilder::amqp("", "q", &properties, 5).unwrap().body(b"hello");
-    let queue = Target::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
+    let queue = PublishTarget::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
     let publish = Publish::new(message.finish().unwrap());
     node.broker.publish(&queue, &[publish], None).await.unwrap();
     node.publish("/v1/queues/q", 1..2).await;
@@ -138,7 +138,7 @@ async fn a_message_that_cannot_be_shown_stands_in_nobodys_way() {
     // A table of headers that ends in its middle.
     let broken = [0x20, 0x00, 0x00, 0x00, 0x00, 0x09, 0x01];
     let message = MessageBuilder::amqp("", "q", &broken, 5).unwrap().body(b"hello");
-    let queue = Target::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
+    let queue = PublishTarget::Queue(node.broker.queue(&Key::plain("q").unwrap()).unwrap());
     let publish = Publish::new(message.finish().unwrap());
     node.broker.publish(&queue, &[publish], None).await.unwrap();
     node.publish("/v1/queues/q", 1..2).await;

@@ -6,7 +6,9 @@ use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use weft_api::Request;
-use weft_broker_http::{Api, MESSAGES, PUBLISH, Publish, RESPOND_ASYNC, RespondAsync, Targets, To};
+use weft_broker_http::{
+    Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,
+};
 use weft_discovery::{
     Services,
     health::{Checkup, NetProbe, Probe, ProbeFuture},
@@ -45,7 +47,7 @@ impl Probe for Nobody {
 
 /// A worker with one route, `reports`, that answers by itself and may be asked to do so later.
 fn worker(node: &Node) -> Rc<Local> {
-    let policy = plan::Policy { policies: vec![later()], ..plan::Policy::default() };
+    let policy = plan::RoutePolicies { policies: vec![later()], ..plan::RoutePolicies::default() };
     let route = plan::Route {
         name: name("reports"),
         listeners: Vec::new(),
@@ -93,7 +95,7 @@ fn later() -> Binding {
 }
 
 fn publish(to: To, key: Option<&str>) -> Binding {
-    Binding::new(PUBLISH, Publish { to, event_type: None, key: key.map(Into::into) })
+    Binding::new(PUBLISH, PublishSettings { to, event_type: None, key: key.map(Into::into) })
 }
 
 /// What routes of a node can be bound to.

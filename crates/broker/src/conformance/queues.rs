@@ -6,7 +6,8 @@ use weft_kernel::Reason;
 use weft_ledger::Limits;
 
 use super::{
-    Client, Fault, Pass, Source, ensure, fail, id_of, ids, key, message, one, publishes, told,
+    Client, Fault, MessageSource, Pass, ensure, fail, id_of, ids, key, message, one, publishes,
+    told,
 };
 use crate::{
     engine::{AnyLease, Capability, Engine, To},
@@ -85,7 +86,7 @@ pub(super) async fn what_is_rejected_dies_at_once(
 
 /// Whether a queue of dead letters has one that died of `cause`.
 async fn dead(engine: &dyn Engine, name: &str, cause: &str) -> Result<(), Fault> {
-    let mut client = Client::of(engine, Source::Queue(key(name)?)).await?;
+    let mut client = Client::of(engine, MessageSource::Queue(key(name)?)).await?;
     let taken = client.now(10).await?;
     let delivery = one(&taken)?;
     if engine.capabilities().has(Capability::DeadLetterReason) {

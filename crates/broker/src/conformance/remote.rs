@@ -165,12 +165,12 @@ impl Line {
 
 /// What is published to, as it goes across.
 #[derive(Clone)]
-enum Target {
+enum PublishTarget {
     Queue(Key),
     Topic(Key),
 }
 
-impl Target {
+impl PublishTarget {
     fn of(to: To<'_>) -> Self {
         match to {
             To::Queue(key) => Self::Queue(key.clone()),
@@ -187,10 +187,10 @@ impl Target {
 }
 
 /// What is consumed from, as it goes across.
-fn source(from: From<'_>) -> super::Source {
+fn source(from: From<'_>) -> super::MessageSource {
     match from {
-        From::Queue(key) => super::Source::Queue(key.clone()),
-        From::Subscription(key) => super::Source::Subscription(key.clone()),
+        From::Queue(key) => super::MessageSource::Queue(key.clone()),
+        From::Subscription(key) => super::MessageSource::Subscription(key.clone()),
     }
 }
 
@@ -368,7 +368,7 @@ impl Engine for Remote {
         messages: &'a [Publish],
         expect: Option<u64>,
     ) -> Answer<'a, Published> {
-        let (target, messages) = (Target::of(to), messages.to_vec());
+        let (target, messages) = (PublishTarget::of(to), messages.to_vec());
         Box::pin(self.line.call(move |served| async move {
             served.engine.publish(target.to(), &messages, expect).await
         }))
@@ -423,9 +423,9 @@ impl Engine for Remote {
         to: Option<To<'a>>,
         options: RedriveOptions,
     ) -> Answer<'a, Redriven> {
-        let (dead, to) = (dead.clone(), to.map(Target::of));
+        let (dead, to) = (dead.clone(), to.map(PublishTarget::of));
         Box::pin(self.line.call(move |served| async move {
-            served.engine.redrive(&dead, to.as_ref().map(Target::to), options).await
+            served.engine.redrive(&dead, to.as_ref().map(PublishTarget::to), options).await
         }))
     }
 

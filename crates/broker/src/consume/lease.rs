@@ -10,7 +10,7 @@ use super::Settler;
 use crate::{
     broker::Broker,
     message::Message,
-    source::{Source, Topic},
+    source::{MessageSource, Topic},
 };
 
 /// What settles a delivery: small, and without the message.
@@ -89,8 +89,8 @@ impl Broker {
             read().ok_or_else(lost)?;
         let source = self.source_of(group).ok_or_else(lost)?;
         let log = match &source {
-            Source::Queue(queue) => queue.log,
-            Source::Subscription(_) => source.topic(group).ok_or_else(lost)?.log,
+            MessageSource::Queue(queue) => queue.log,
+            MessageSource::Subscription(_) => source.topic(group).ok_or_else(lost)?.log,
         };
         // Only what has failed before has a note.
         let note = if failures == 0 {
@@ -130,7 +130,7 @@ pub struct Delivery {
     pub topic: Option<Arc<Topic>>,
 }
 
-pub(crate) fn lease_of(delivery: &weft_ledger::Delivery) -> Lease {
+pub(crate) fn lease_of(delivery: &weft_ledger::LeasedRecord) -> Lease {
     Lease {
         group: delivery.group,
         log: delivery.record.log,
@@ -151,7 +151,7 @@ pub(crate) fn open(record: &Record) -> Message {
 }
 
 /// What is handed out for what the store handed out.
-pub(crate) fn delivery(leased: &weft_ledger::Delivery, topic: Option<Arc<Topic>>) -> Delivery {
+pub(crate) fn delivery(leased: &weft_ledger::LeasedRecord, topic: Option<Arc<Topic>>) -> Delivery {
     Delivery {
         message: open(&leased.record),
         lease: lease_of(leased),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_kernel::{Code, Result};
-use weft_ledger::{Ask, ConsumerId, Durability, Seen};
+use weft_ledger::{ConsumerId, Durability, LeaseLimits, Seen};
 
 use super::{Delivery, Held, Lease, lease::delivery};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     counters::add,
     settle::{Event, Verdict},
     settlement::Settlement,
-    source::{Queue, Source},
+    source::{MessageSource, Queue},
     trim::Taken,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Settler {
     pub(super) broker: Broker,
-    pub(super) source: Source,
+    pub(super) source: MessageSource,
     /// Whose deliveries it mostly settles.
     pub(super) consumer: ConsumerId,
     pub(super) held: Arc<Held>,
@@ -40,7 +40,7 @@ pub struct Settled {
 
 impl Broker {
     /// What settles deliveries of a source, whoever took them.
-    pub(crate) fn settler(&self, source: &Source) -> Settler {
+    pub(crate) fn settler(&self, source: &MessageSource) -> Settler {
         Settler {
             broker: self.clone(),
             source: source.clone(),
@@ -62,8 +62,13 @@ impl Broker {
     ) -> Result<(Vec<Delivery>, Settler)> {
         queue.check_owner(owner)?;
         queue.usage.touch(self.clock().now());
-        let source = Source::Queue(Arc::clone(queue));
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: max, bytes: u64::MAX, lease: None };
+        let source = MessageSource::Queue(Arc::clone(queue));
+        let ask = LeaseLimits {
+            consumer: ConsumerId::SYSTEM,
+            records: max,
+            bytes: u64::MAX,
+            lease: None,
+        };
         let leased = match self.store().lease(queue.group, ask) {
             Ok(leased) => leased.wait().await,
             Err(error) => Err(error),
@@ -86,7 +91,7 @@ impl Broker {
 
 impl Settler {
     /// What it settles deliveries of.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &MessageSource {
         &self.source
     }
 

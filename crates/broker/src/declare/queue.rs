@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, Retention};
+use weft_ledger::{DedupeWindow, GroupId, GroupOptions, Limit, LogId, LogOptions, LogRetention};
 
 use super::{Definition, check_engine, check_fixed};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     name::{Key, stored},
     options::{Dedupe, Order, QueueOptions},
     publish::{drops, storage},
-    source::{Queue, QueueSettings, Source},
+    source::{MessageSource, Queue, QueueSettings},
     watch::{Aftermaths, Deleted},
 };
 
@@ -26,7 +26,7 @@ fn log_options(options: &QueueOptions) -> LogOptions {
     .then_some(Limit { records: options.limit.messages, bytes: options.limit.bytes });
     LogOptions {
         storage: storage(options),
-        retention: Retention::default(),
+        retention: LogRetention::default(),
         compact: false,
         ordered: false,
         dedupe: window(options.dedupe),
@@ -139,7 +139,7 @@ impl Broker {
         });
         queue.usage.touch(self.clock().now());
         let mut registry = self.inner().registry.write();
-        registry.groups.insert(group, Source::Queue(Arc::clone(&queue)).downgrade());
+        registry.groups.insert(group, MessageSource::Queue(Arc::clone(&queue)).downgrade());
         registry.queues.insert(key.clone(), Arc::clone(&queue));
         drop(registry);
         self.watch_queue(&queue);
@@ -210,7 +210,7 @@ impl Broker {
         self.detach_queue(queue);
         self.tell_deleted(Deleted::Queue(&queue.key), aftermaths);
         self.store().drop_log(queue.log).await?;
-        self.forget_parked(&Source::Queue(Arc::clone(queue))).await
+        self.forget_parked(&MessageSource::Queue(Arc::clone(queue))).await
     }
 
     fn detach_queue(&self, queue: &Arc<Queue>) {

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::Notify;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{GroupId, GroupOptions, LogId, Start as LogStart};
+use weft_ledger::{GroupId, GroupOptions, GroupStart, LogId};
 
 use super::{Definition, check_fixed};
 use crate::{
@@ -12,18 +12,18 @@ use crate::{
     dead::check_dead_key,
     name::{Key, Pattern, SubscriptionKey, stored},
     options::{Order, Start, SubscriptionOptions},
-    source::{Member, Source, Subscription, SubscriptionSettings, Topic},
+    source::{Member, MessageSource, Subscription, SubscriptionSettings, Topic},
     watch::{Aftermaths, Deleted},
 };
 
 fn group_options(log: LogId, options: &SubscriptionOptions, start: Start) -> GroupOptions {
     GroupOptions {
         start: match start {
-            Start::First => LogStart::First,
-            Start::Last => LogStart::Last,
-            Start::Next => LogStart::Next,
-            Start::Position(position) => LogStart::Position(position),
-            Start::Time(ms) => LogStart::Time(ms),
+            Start::First => GroupStart::First,
+            Start::Last => GroupStart::Last,
+            Start::Next => GroupStart::Next,
+            Start::Position(position) => GroupStart::Position(position),
+            Start::Time(ms) => GroupStart::Time(ms),
         },
         lease: options.lease,
         keyed: options.order != Order::None,
@@ -149,9 +149,10 @@ impl Broker {
         subscription.usage.touch(self.clock().now());
         let mut registry = self.inner().registry.write();
         for member in subscription.members().iter() {
-            registry
-                .groups
-                .insert(member.group, Source::Subscription(Arc::clone(&subscription)).downgrade());
+            registry.groups.insert(
+                member.group,
+                MessageSource::Subscription(Arc::clone(&subscription)).downgrade(),
+            );
         }
         registry.named.insert(named(key), Arc::clone(&subscription));
         registry.subscriptions.insert(key.clone(), Arc::clone(&subscription));
@@ -195,11 +196,10 @@ impl Broker {
             let member = self.member(key, true, &settings, Arc::clone(topic), Start::First).await?;
             self.store().pause(member.group, settings.options.paused)?;
             topic.subscriptions.fetch_add(1, Ordering::Relaxed);
-            self.inner()
-                .registry
-                .write()
-                .groups
-                .insert(member.group, Source::Subscription(Arc::clone(&subscription)).downgrade());
+            self.inner().registry.write().groups.insert(
+                member.group,
+                MessageSource::Subscription(Arc::clone(&subscription)).downgrade(),
+            );
             let mut members = Vec::clone(&subscription.members());
             members.push(member);
             *subscription.members.write() = Arc::new(members);
@@ -314,7 +314,7 @@ impl Broker {
         let detached = self.detach_subscription(subscription).await;
         self.tell_deleted(Deleted::Subscription(&subscription.key), aftermaths);
         detached?;
-        self.forget_parked(&Source::Subscription(Arc::clone(subscription))).await
+        self.forget_parked(&MessageSource::Subscription(Arc::clone(subscription))).await
     }
 
     async fn detach_subscription(&self, subscription: &Arc<Subscription>) -> Result<()> {

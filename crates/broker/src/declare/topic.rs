@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU32};
 
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{LogOptions, Retention, Storage};
+use weft_ledger::{LogOptions, LogRetention, Storage};
 
 use super::{Definition, check_engine, queue::window};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 fn log_options(options: &TopicOptions) -> LogOptions {
     LogOptions {
         storage: Storage::Disk,
-        retention: Retention {
+        retention: LogRetention {
             age: options.retention.age,
             bytes: options.retention.bytes,
             keep_unread: options.retention.keep_unread,

@@ -18,27 +18,27 @@ use crate::{
     inspect::{Browsed, Peeked, QueueView, SeekTo, SubscriptionView, TopicView},
     name::{Key, SubscriptionKey},
     options::{QueueOptions, Start, SubscriptionOptions, TopicOptions},
-    publish::{Publish, Published, Target},
+    publish::{Publish, PublishTarget, Published},
     redrive::{RedriveOptions, Redriven},
     settle::Verdict,
-    source::{Source, Subscription},
+    source::{MessageSource, Subscription},
 };
 
 static CAPABILITIES: LazyLock<Capabilities> =
     LazyLock::new(|| Capabilities::new(|_capability| Support::Native));
 
 impl Broker {
-    fn target(&self, to: To<'_>) -> Result<Target> {
+    fn target(&self, to: To<'_>) -> Result<PublishTarget> {
         Ok(match to {
-            To::Queue(key) => Target::Queue(self.queue(key)?),
-            To::Topic(key) => Target::Topic(self.topic(key)?),
+            To::Queue(key) => PublishTarget::Queue(self.queue(key)?),
+            To::Topic(key) => PublishTarget::Topic(self.topic(key)?),
         })
     }
 
-    fn source(&self, from: From<'_>) -> Result<Source> {
+    fn source(&self, from: From<'_>) -> Result<MessageSource> {
         Ok(match from {
-            From::Queue(key) => Source::Queue(self.queue(key)?),
-            From::Subscription(key) => Source::Subscription(self.subscription(key)?),
+            From::Queue(key) => MessageSource::Queue(self.queue(key)?),
+            From::Subscription(key) => MessageSource::Subscription(self.subscription(key)?),
         })
     }
 }
@@ -201,7 +201,7 @@ impl Broker {
     /// A lease of a source, and what settles it; one that was handed out as a text is found again by it.
     pub(super) async fn lease_of(
         &self,
-        source: &Source,
+        source: &MessageSource,
         lease: AnyLease,
     ) -> Result<(Settler, Lease)> {
         let text = match lease {
@@ -226,7 +226,7 @@ impl Broker {
     /// Settles deliveries of a source in one transaction, whoever took them, and waits for its level.
     pub(super) async fn settle_any(
         &self,
-        source: &Source,
+        source: &MessageSource,
         verdicts: Vec<(AnyLease, Verdict)>,
     ) -> Result<Vec<Result<()>>> {
         let mut settler: Option<Settler> = None;

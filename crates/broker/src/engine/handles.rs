@@ -18,8 +18,8 @@ use super::{EMBEDDED, Engine, From as Place, To};
 use crate::{
     name::{Key, SubscriptionKey},
     options::{QueueOptions, SubscriptionOptions, TopicOptions},
-    publish::Target,
-    source::{Queue, Source, Subscription, Topic},
+    publish::PublishTarget,
+    source::{MessageSource, Queue, Subscription, Topic},
 };
 
 /// A queue, topic or subscription that another engine keeps: its definition.
@@ -139,7 +139,7 @@ any!(
 #[derive(Clone, Debug)]
 pub enum AnySource {
     /// The embedded engine keeps it.
-    Embedded(Source),
+    Embedded(MessageSource),
     /// Another engine keeps it.
     Other(ElsewhereSource),
 }
@@ -157,7 +157,7 @@ pub enum ElsewhereSource {
 #[derive(Clone, Debug)]
 pub enum AnyTarget {
     /// The embedded engine keeps it.
-    Embedded(Target),
+    Embedded(PublishTarget),
     /// Another engine keeps it.
     Other(ElsewhereTarget),
 }
@@ -209,8 +209,8 @@ impl AnySource {
     /// How long a delivery may take, unless its consumer says otherwise.
     pub fn lease(&self) -> Duration {
         match self {
-            Self::Embedded(Source::Queue(queue)) => queue.settings().options.lease,
-            Self::Embedded(Source::Subscription(of)) => of.settings().options.lease,
+            Self::Embedded(MessageSource::Queue(queue)) => queue.settings().options.lease,
+            Self::Embedded(MessageSource::Subscription(of)) => of.settings().options.lease,
             Self::Other(ElsewhereSource::Queue(queue)) => queue.options.read().lease,
             Self::Other(ElsewhereSource::Subscription(of)) => of.options.read().lease,
         }
@@ -220,7 +220,10 @@ impl AnySource {
 impl AnyTarget {
     /// Whether it is a topic.
     pub fn is_topic(&self) -> bool {
-        matches!(self, Self::Embedded(Target::Topic(_)) | Self::Other(ElsewhereTarget::Topic(_)))
+        matches!(
+            self,
+            Self::Embedded(PublishTarget::Topic(_)) | Self::Other(ElsewhereTarget::Topic(_))
+        )
     }
 }
 

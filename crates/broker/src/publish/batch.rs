@@ -9,7 +9,7 @@ use weft_ledger::{
 };
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use super::{Publish, Refusal, Target};
+use super::{Publish, PublishTarget, Refusal};
 use crate::{
     counters::add,
     source::{Queue, Topic},
@@ -20,7 +20,7 @@ use crate::{
 pub struct Batch {
     pub(crate) transaction: Transaction,
     /// One per append, with the bytes of the message.
-    pub(crate) appends: SmallVec<[(Target, u32); 1]>,
+    pub(crate) appends: SmallVec<[(PublishTarget, u32); 1]>,
     /// With which operation each publish begins, for [`Broker::submit_each`].
     pub(super) publishes: SmallVec<[u32; 1]>,
     now_ms: u64,
@@ -115,7 +115,7 @@ impl Batch {
                 add(&target.counters().refused, 1);
                 let full = error.reason() == Reason::QueueFull;
                 let refusal = whole.get_or_insert_with(|| Refusal::new(number, error));
-                if let (Target::Queue(queue), true) = (target, full) {
+                if let (PublishTarget::Queue(queue), true) = (target, full) {
                     refusal.full.push(queue);
                 }
             }
@@ -148,7 +148,14 @@ impl Batch {
             settings.options.dedupe.and_then(|_| self.id(publish))
         };
         let (ttl, level) = self.terms(queue, publish);
-        self.append(Target::Queue(Arc::clone(queue)), publish, ttl, level, record_id, Expect::Any);
+        self.append(
+            PublishTarget::Queue(Arc::clone(queue)),
+            publish,
+            ttl,
+            level,
+            record_id,
+            Expect::Any,
+        );
         Ok(())
     }
 
@@ -156,7 +163,7 @@ impl Batch {
     /// whatever bound this queue has for messages.
     pub(crate) fn dead_letter(&mut self, queue: &Arc<Queue>, publish: &Publish) {
         let (ttl, level) = self.terms(queue, publish);
-        let target = Target::Queue(Arc::clone(queue));
+        let target = PublishTarget::Queue(Arc::clone(queue));
         self.append(target, publish, ttl, level, None, Expect::Any);
     }
 
@@ -199,13 +206,20 @@ impl Batch {
             (publish.durability.unwrap_or(options.durability), id)
         };
         let expect = expect.map_or(Expect::Any, Expect::Next);
-        self.append(Target::Topic(Arc::clone(topic)), publish, publish.ttl, level, id, expect);
+        self.append(
+            PublishTarget::Topic(Arc::clone(topic)),
+            publish,
+            publish.ttl,
+            level,
+            id,
+            expect,
+        );
         Ok(())
     }
 
     fn append(
         &mut self,
-        target: Target,
+        target: PublishTarget,
         publish: &Publish,
         ttl: Option<Duration>,
         level: Durability,
@@ -236,7 +250,7 @@ impl Batch {
     /// Adds a record as it is.
     pub(crate) fn push(
         &mut self,
-        target: Target,
+        target: PublishTarget,
         bytes: usize,
         record: NewRecord,
         level: Durability,

@@ -9,7 +9,7 @@ use crate::{
     counters::add,
     history::History,
     parked::Parking,
-    publish::{Batch, Receipt},
+    publish::{Batch, BatchReceipt},
     settle::{Event, Gone, Known, Outcome, Verdict, decide},
 };
 
@@ -34,7 +34,7 @@ impl Broker {
         &self,
         publishes: Batch,
         settled: &[(Settler, Vec<(Lease, Verdict)>)],
-    ) -> Result<Option<Receipt>> {
+    ) -> Result<Option<BatchReceipt>> {
         let now_ms = self.now_ms();
         let mut rng = self.rng();
         let mut parts = Vec::with_capacity(settled.len());

@@ -4,9 +4,9 @@ use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use smallvec::SmallVec;
 use weft_broker::{
-    ConsumerOptions, DeadLetter, DeadLetterRoute, DeadMessage, Dedupe, MessageBuilder, OnFailure,
-    Order, Overflow, Publish, Queue, QueueLimit, QueueOptions, Source, State, Target, TopicOptions,
-    Verdict,
+    ConsumerOptions, DeadLetter, DeadLetterRoute, DeadMessage, Dedupe, MessageBuilder,
+    MessageSource, OnFailure, Order, Overflow, Publish, PublishTarget, Queue, QueueLimit,
+    QueueOptions, State, TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
 use weft_ledger::Limits;
@@ -127,7 +127,7 @@ fn a_consumer_that_waits_is_woken_by_a_publish() {
     let node = Node::new();
     let queue = queue(&node, QueueOptions::default());
     let mut consumer = node.consumer(queue.clone());
-    let target = Target::Queue(queue);
+    let target = PublishTarget::Queue(queue);
     let messages = [publish("1")];
     let both = async {
         tokio::join!(consumer.next_batch(5), node.broker.publish(&target, &messages, None))
@@ -182,7 +182,7 @@ fn a_failure_waits_longer_each_time_and_keeps_its_place() {
     let third = node.take(&mut consumer);
     let peeked = node
         .run(node.broker.peek(
-            &Source::Queue(queue),
+            &MessageSource::Queue(queue),
             None,
             third[0].lease.position,
             Limits::default(),
@@ -221,8 +221,11 @@ fn a_full_queue_refuses_or_gives_up_its_oldest() {
     let limit = QueueLimit { messages: Some(2), ..QueueLimit::default() };
     let refusing = queue(&node, QueueOptions { limit, ..QueueOptions::default() });
     node.publish(refusing.clone(), &[publish("1"), publish("2")]);
-    let third =
-        node.run(node.broker.publish(&Target::Queue(refusing.clone()), &[publish("3")], None));
+    let third = node.run(node.broker.publish(
+        &PublishTarget::Queue(refusing.clone()),
+        &[publish("3")],
+        None,
+    ));
     assert_eq!(third.unwrap_err().reason(), Reason::QueueFull);
     assert_eq!(refusing.counts().refused, 1);
 
@@ -282,7 +285,7 @@ fn a_publisher_that_gives_up_leaves_the_oldest_to_maintenance() {
         ..QueueLimit::default()
     };
     let queue = queue(&node, QueueOptions { limit, ..QueueOptions::default() });
-    let target = Target::Queue(queue.clone());
+    let target = PublishTarget::Queue(queue.clone());
     let messages = [publish("1"), publish("2"), publish("3")];
     {
         let mut publishing = std::pin::pin!(node.broker.publish(&target, &messages, None));
@@ -431,7 +434,7 @@ fn an_id_that_is_known_is_not_stored_again() {
     let node = Node::new();
     let options = QueueOptions { dedupe: Some(Dedupe::default()), ..QueueOptions::default() };
     let queue = queue(&node, options);
-    let target = Target::Queue(queue.clone());
+    let target = PublishTarget::Queue(queue.clone());
     let first =
         node.run(node.broker.publish(&target, &[publish("1"), publish("2")], None)).unwrap();
     assert_eq!((first.stored, first.duplicates), (Some((0, 1)), vec![]));
@@ -442,7 +445,7 @@ fn an_id_that_is_known_is_not_stored_again() {
     assert_eq!(second.duplicates, [(1, 1), (2, 0)]);
     assert_eq!(queue.counts().duplicates, 2);
     let node = node.crash(&mut Rng::seeded(1));
-    let target = Target::Queue(node.broker.queue(&key("q")).unwrap());
+    let target = PublishTarget::Queue(node.broker.queue(&key("q")).unwrap());
     let third = node.run(node.broker.publish(&target, &[publish("3")], None)).unwrap();
     assert_eq!((third.stored, third.duplicates), (None, vec![(0, 2)]));
 }
@@ -463,7 +466,7 @@ fn an_event_is_known_in_whatever_form_it_comes() {
         MessageBuilder::amqp("", "q", &raw, 100).unwrap().body(json.as_bytes()).finish().unwrap()
     };
     let plain = MessageBuilder::amqp("", "q", &[0, 0], 1).unwrap().body(b"x").finish().unwrap();
-    for target in [Target::Queue(queue), Target::Topic(topic)] {
+    for target in [PublishTarget::Queue(queue), PublishTarget::Topic(topic)] {
         let messages = [
             event("1", "test", "x"),
             binary("1"),
@@ -573,7 +576,7 @@ fn purging_and_removing_take_what_nobody_holds() {
     node.run(node.broker.remove(&queue, positions[1])).unwrap();
     let twice = node.run(node.broker.remove(&queue, positions[1]));
     assert_eq!(twice.unwrap_err().reason(), Reason::NoMessage);
-    assert_eq!(node.run(node.broker.purge(&Source::Queue(queue.clone()))).unwrap(), 1);
+    assert_eq!(node.run(node.broker.purge(&MessageSource::Queue(queue.clone()))).unwrap(), 1);
     assert_eq!(node.broker.queue_view(&queue).leased, 1);
     node.settle(&consumer, &held[0], Verdict::Accept);
     let (taken, _) = node.run(node.broker.take_ready(&queue, 1, None)).unwrap();
@@ -590,7 +593,7 @@ fn a_request_ends_at_its_deadline_while_it_is_being_published() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     // Nobody steps the ledger: nothing gets to the disk.
     let late = runtime.block_on(async {
-        let target = Target::Queue(queue);
+        let target = PublishTarget::Queue(queue);
         let asked = node.broker.request(&target, publish("1"), deadline);
         tokio::time::timeout(Duration::from_secs(10), asked).await
     });
@@ -602,7 +605,7 @@ fn a_request_is_answered_or_told_that_nobody_listens() {
     use weft_kernel::{Clock, Deadline};
     let node = Node::new();
     let queue = queue(&node, QueueOptions::default());
-    let target = Target::Queue(queue.clone());
+    let target = PublishTarget::Queue(queue.clone());
     let deadline = Deadline::after(node.clock.now(), Duration::from_secs(5));
     let alone = node.run(node.broker.request(&target, publish("1"), deadline));
     assert_eq!(alone.unwrap_err().reason(), Reason::NoListener);
@@ -658,7 +661,7 @@ fn a_publish_that_nobody_polls_holds_up_no_other() {
             node.ledger.step();
         }
         let publish = [publish("other")];
-        let target = Target::Queue(other);
+        let target = PublishTarget::Queue(other);
         let published = node.try_run(node.broker.publish(&target, &publish, None));
         assert!(published.is_some(), "after {polls} polls another publish hangs");
     }

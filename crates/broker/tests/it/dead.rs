@@ -4,9 +4,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use smallvec::{SmallVec, smallvec};
 use weft_broker::{
-    Broker, Cause, DeadLetter, DeadLetterRoute, DeadMessage, FilterOptions, OnFailure, Order,
-    Publish, Queue, QueueLimit, QueueOptions, RedriveOptions, Source, SubscriptionKey,
-    SubscriptionOptions, Target, TopicOptions, Verdict,
+    Broker, Cause, DeadLetter, DeadLetterRoute, DeadMessage, FilterOptions, MessageSource,
+    OnFailure, Order, Publish, PublishTarget, Queue, QueueLimit, QueueOptions, RedriveOptions,
+    SubscriptionKey, SubscriptionOptions, TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
 
@@ -33,7 +33,7 @@ fn the_tenth_failure_tells_the_whole_story() {
     assert_eq!((work.counts().failed, work.counts().dead_lettered), (10, 1));
     let node = node.crash(&mut Rng::seeded(2));
     let work = node.broker.queue(&key("work")).unwrap();
-    let dead = node.broker.dead_letters(&Source::Queue(work.clone())).unwrap();
+    let dead = node.broker.dead_letters(&MessageSource::Queue(work.clone())).unwrap();
     let mut consumer = node.consumer(dead.clone());
     let taken = node.take(&mut consumer);
     let death = taken[0].message.death().unwrap();
@@ -100,7 +100,7 @@ fn a_subscription_has_dead_letters_of_its_own() {
     let back = node.run(node.broker.redrive(&dead, None, &RedriveOptions::default())).unwrap();
     assert_eq!((back.redriven, back.left), (0, 1));
     let other = queue(&node, "other", QueueOptions::default());
-    let to = Target::Queue(other.clone());
+    let to = PublishTarget::Queue(other.clone());
     let options = RedriveOptions::default();
     let back = node.run(node.broker.redrive(&dead, Some(&to), &options)).unwrap();
     assert_eq!(back.redriven, 1);
@@ -149,12 +149,12 @@ fn a_parked_key_follows_its_dead_message_and_comes_back_in_order() {
     node.settle(&consumer, &taken[0], reject("bad"));
     node.settle(&consumer, &taken[1], Verdict::Accept);
     assert!(node.take(&mut consumer).is_empty(), "a2 follows a1");
-    let source = Source::Queue(work.clone());
+    let source = MessageSource::Queue(work.clone());
     assert_eq!(node.broker.parked_keys(&source), ["a"]);
     drop(consumer);
     let node = node.crash(&mut Rng::seeded(6));
     let work = node.broker.queue(&key("work")).unwrap();
-    let source = Source::Queue(work.clone());
+    let source = MessageSource::Queue(work.clone());
     assert_eq!(node.broker.parked_keys(&source), ["a"], "parking survives");
     // Nobody has looked at a3 when the redrive comes.
     node.publish(work.clone(), &[of("a3", "a"), of("b2", "b")]);
@@ -201,7 +201,7 @@ fn a_key_stays_parked_when_its_dead_letter_cannot_go_back() {
     node.run(node.broker.alter_queue(&key("work"), small)).unwrap();
     let refused = node.run(node.broker.redrive(&dead, None, &RedriveOptions::default()));
     assert_eq!(refused.unwrap_err().reason(), Reason::MessageTooLarge);
-    assert_eq!(node.broker.parked_keys(&Source::Queue(work)), ["a", "b"]);
+    assert_eq!(node.broker.parked_keys(&MessageSource::Queue(work)), ["a", "b"]);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_redrive_that_is_given_up_frees_the_keys_of_what_it_has_sent() {
     for busy in [true, false] {
         let node = Node::new();
         let (work, dead) = parked(&node);
-        let source = Source::Queue(work.clone());
+        let source = MessageSource::Queue(work.clone());
         if busy {
             node.fill(&queue(&node, "other", QueueOptions::default()));
         }
@@ -235,7 +235,7 @@ fn a_key_is_parked_only_by_a_message_that_dies() {
     let limit = QueueLimit { messages: Some(1), ..Default::default() };
     let morgue = queue(&node, "work.dead", QueueOptions { limit, ..Default::default() });
     let work = queue(&node, "work", options);
-    let source = Source::Queue(work.clone());
+    let source = MessageSource::Queue(work.clone());
     node.publish(work.clone(), &[publish("a1").keyed("a")]);
     let mut consumer = node.consumer(work.clone());
     // Its lease has run out when it is rejected.
@@ -256,12 +256,12 @@ fn a_key_is_parked_only_by_a_message_that_dies() {
         assert!(node.take(&mut consumer).is_empty(), "a2 stands behind it");
         node.pass(Duration::from_secs(11));
     }
-    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.run(node.broker.purge(&MessageSource::Queue(morgue.clone()))).unwrap();
     node.pass(Duration::from_secs(11));
     assert_eq!(node.broker.parked_keys(&source), ["a"]);
     assert!(node.take(&mut consumer).is_empty(), "a2 follows it");
     assert_eq!(node.broker.queue_view(&work).dead_letters_waiting, 1);
-    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.run(node.broker.purge(&MessageSource::Queue(morgue.clone()))).unwrap();
     node.pass(Duration::ZERO);
     node.pass(Duration::from_secs(11));
     assert_eq!(work.counts().dead_lettered, 2);
@@ -306,7 +306,7 @@ fn a_dead_letter_for_several_queues_waits_until_all_of_them_have_room() {
         assert_eq!(node.broker.queue_view(&small).ready, 1);
         assert_eq!((work.counts().dead_lettered, work.counts().dropped), (there, 0));
         assert!(node.take(&mut consumer).is_empty(), "what was rejected is not handed out again");
-        node.run(node.broker.purge(&Source::Queue(small.clone()))).unwrap();
+        node.run(node.broker.purge(&MessageSource::Queue(small.clone()))).unwrap();
         node.pass(Duration::ZERO);
         node.pass(Duration::from_secs(10));
     }
@@ -417,7 +417,7 @@ fn a_dead_letter_that_cannot_be_taken_leaves_the_message_where_it_is() {
     // It waits also when its consumer has gone.
     node.pass(Duration::ZERO);
     drop(consumer);
-    node.run(node.broker.purge(&Source::Queue(morgue.clone()))).unwrap();
+    node.run(node.broker.purge(&MessageSource::Queue(morgue.clone()))).unwrap();
     node.pass(Duration::from_secs(11));
     assert_eq!(node.broker.queue_view(&morgue).ready, 1);
     assert_eq!(node.broker.queue_view(&work).dead_letters_waiting, 0);

@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
-    DeadLetter, QueueLimit, QueueOptions, Retention, Start, SubscriptionKey, SubscriptionOptions,
-    Target, TopicOptions,
+    DeadLetter, PublishTarget, QueueLimit, QueueOptions, Retention, Start, SubscriptionKey,
+    SubscriptionOptions, TopicOptions,
     watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::{Reason, Result, Rng};
@@ -54,7 +54,7 @@ fn a_crash_amid_altering_a_queue_leaves_it_as_it_was_or_as_it_was_to_be() {
         let found = queue.options();
         assert!(found == old || found == new, "{found:?}");
         // The store goes by the definition too.
-        let target = Target::Queue(queue.clone());
+        let target = PublishTarget::Queue(queue.clone());
         let refused = ["1", "2", "3", "4", "5"]
             .into_iter()
             .any(|id| node.run(node.broker.publish(&target, &[publish(id)], None)).is_err());
@@ -148,7 +148,7 @@ fn what_is_acknowledged_in_a_new_queue_survives_at_once() {
             })
             .await;
             let messages = [publish("1")];
-            node.broker.publish(&Target::Queue(queue), &messages, None).await.unwrap();
+            node.broker.publish(&PublishTarget::Queue(queue), &messages, None).await.unwrap();
         };
         node.run(publishing);
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weft_broker::{Overflow, Publish, Queue, QueueLimit, QueueOptions, Target, Verdict};
+use weft_broker::{Overflow, Publish, PublishTarget, Queue, QueueLimit, QueueOptions, Verdict};
 use weft_kernel::{Reason, Rng};
 
 use crate::node::{Node, event, fail, key};
@@ -22,7 +22,7 @@ fn queue(node: &Node, name: &str, transient: bool, overflow: Overflow) -> Arc<Qu
 /// Publishes one after another: how many were taken.
 fn publish(node: &Node, queue: &Arc<Queue>, count: usize, bytes: usize) -> usize {
     let publish = |_: &usize| {
-        let target = Target::Queue(Arc::clone(queue));
+        let target = PublishTarget::Queue(Arc::clone(queue));
         match node.run(node.broker.publish(&target, &[of(bytes)], None)) {
             Ok(_) => true,
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_broker::{
-    ConsumerOptions, Queue, QueueOptions, Source, SubscriptionKey, SubscriptionOptions,
+    ConsumerOptions, MessageSource, Queue, QueueOptions, SubscriptionKey, SubscriptionOptions,
     TopicOptions, Verdict,
 };
 use weft_kernel::Rng;
@@ -93,7 +93,7 @@ fn what_may_have_been_out_before_a_crash_is_told() {
     let queue = declare(&node, "q", Some(10));
     node.publish(queue, &[publish("a"), publish("b")]);
     node.publish(topic, &[publish("a"), publish("b")]);
-    let sources = |node: &Node| -> [Source; 3] {
+    let sources = |node: &Node| -> [MessageSource; 3] {
         [
             node.broker.queue(&key("q")).unwrap().into(),
             node.broker.subscription(&of("read")).unwrap().into(),

@@ -6,8 +6,8 @@
 use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
-    Broker, Consumer, ConsumerOptions, Delivery, Key, Message, MessageBuilder, Publish, Queue,
-    Source, Target, Verdict, message::Value,
+    Broker, Consumer, ConsumerOptions, Delivery, Key, Message, MessageBuilder, MessageSource,
+    Publish, PublishTarget, Queue, Verdict, message::Value,
 };
 use weft_kernel::{ByteSize, ManualClock, Reason, Rng};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
@@ -107,7 +107,11 @@ impl Node {
         while self.ledger.step() {}
     }
 
-    pub(crate) fn publish(&self, target: impl Into<Target>, messages: &[Publish]) -> Vec<u64> {
+    pub(crate) fn publish(
+        &self,
+        target: impl Into<PublishTarget>,
+        messages: &[Publish],
+    ) -> Vec<u64> {
         let published = self.run(self.broker.publish(&target.into(), messages, None)).unwrap();
         published.stored.map(|(first, last)| (first..=last).collect()).unwrap_or_default()
     }
@@ -125,7 +129,7 @@ impl Node {
         assert_eq!(refused.reason(), Reason::StorageBusy);
     }
 
-    pub(crate) fn consumer(&self, source: impl Into<Source>) -> Consumer {
+    pub(crate) fn consumer(&self, source: impl Into<MessageSource>) -> Consumer {
         self.broker.consume(source, ConsumerOptions::default()).unwrap()
     }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_broker::{
-    DeadLetter, OnFailure, Order, Publish, Queue, QueueOptions, RedriveOptions, Source,
-    SubscriptionKey, SubscriptionOptions, Target, TopicOptions, Verdict, dead::DEAD_FOR,
+    DeadLetter, MessageSource, OnFailure, Order, Publish, PublishTarget, Queue, QueueOptions,
+    RedriveOptions, SubscriptionKey, SubscriptionOptions, TopicOptions, Verdict, dead::DEAD_FOR,
 };
 use weft_kernel::Rng;
 
@@ -21,7 +21,7 @@ fn of(id: &str, key: &'static str) -> Publish {
 }
 
 /// Rejects all that is handed out.
-fn kill(node: &Node, source: impl Into<Source>) -> Vec<String> {
+fn kill(node: &Node, source: impl Into<MessageSource>) -> Vec<String> {
     let mut consumer = node.consumer(source);
     let taken = node.take(&mut consumer);
     for delivery in &taken {
@@ -31,7 +31,7 @@ fn kill(node: &Node, source: impl Into<Source>) -> Vec<String> {
 }
 
 /// Accepts so many of what is there.
-fn accept(node: &Node, source: impl Into<Source>, most: usize) -> Vec<String> {
+fn accept(node: &Node, source: impl Into<MessageSource>, most: usize) -> Vec<String> {
     let mut consumer = node.consumer(source);
     let mut taken = node.take(&mut consumer);
     let rest = taken.split_off(most.min(taken.len()));
@@ -45,7 +45,7 @@ fn accepted(node: &Node, dead: &Arc<Queue>) {
 }
 
 fn purged(node: &Node, dead: &Arc<Queue>) {
-    node.run(node.broker.purge(&Source::Queue(dead.clone()))).unwrap();
+    node.run(node.broker.purge(&MessageSource::Queue(dead.clone()))).unwrap();
 }
 
 fn removed(node: &Node, dead: &Arc<Queue>) {
@@ -62,7 +62,7 @@ fn expired(node: &Node, _: &Arc<Queue>) {
 
 fn sent_elsewhere(node: &Node, dead: &Arc<Queue>) {
     let other = queue(node, "other", QueueOptions::default());
-    let (to, options) = (Target::Queue(other), RedriveOptions::default());
+    let (to, options) = (PublishTarget::Queue(other), RedriveOptions::default());
     let back = node.run(node.broker.redrive(dead, Some(&to), &options)).unwrap();
     assert_eq!(back.redriven, 1);
 }
@@ -92,7 +92,7 @@ fn whoever_deals_with_the_dead_letter_of_a_key_frees_it() {
             }
             let work = node.broker.queue(&key("work")).unwrap();
             let dead = node.broker.queue(&key("work.dead")).unwrap();
-            let source = Source::Queue(work.clone());
+            let source = MessageSource::Queue(work.clone());
             for _ in 0..3 {
                 node.pass(Duration::from_secs(1));
                 assert_eq!(
@@ -108,7 +108,10 @@ fn whoever_deals_with_the_dead_letter_of_a_key_frees_it() {
             assert_eq!(accept(&node, work, 9), ["a2"], "{how}: the key goes on");
             let node = node.crash(&mut Rng::seeded(4));
             let work = node.broker.queue(&key("work")).unwrap();
-            assert!(node.broker.parked_keys(&Source::Queue(work)).is_empty(), "{how}: for good");
+            assert!(
+                node.broker.parked_keys(&MessageSource::Queue(work)).is_empty(),
+                "{how}: for good"
+            );
         }
     }
 }
@@ -130,7 +133,7 @@ fn a_key_stays_parked_while_another_dead_letter_of_it_is_there() {
         if crash {
             node = node.crash(&mut Rng::seeded(5));
         }
-        let source = |name: &str| Source::Queue(node.broker.queue(&key(name)).unwrap());
+        let source = |name: &str| MessageSource::Queue(node.broker.queue(&key(name)).unwrap());
         let parked = || ["one", "two"].map(|name| node.broker.parked_keys(&source(name)).len());
         let morgue = node.broker.queue(&key("morgue")).unwrap();
         let mut left = Vec::new();
@@ -152,7 +155,7 @@ fn a_subscription_is_free_again_as_a_queue_is() {
     let subscription = node.run(node.broker.declare_subscription(&name, options)).unwrap();
     node.publish(topic.clone(), &[of("a1", "a")]);
     assert_eq!(kill(&node, subscription.clone()), ["a1"]);
-    let source = Source::Subscription(subscription.clone());
+    let source = MessageSource::Subscription(subscription.clone());
     node.pass(Duration::from_secs(1));
     assert_eq!(node.broker.parked_keys(&source), ["a"]);
     accepted(&node, &node.broker.queue(&key("s.dead")).unwrap());
@@ -166,7 +169,7 @@ fn a_subscription_is_free_again_as_a_queue_is() {
 fn a_key_that_dies_again_is_parked_again() {
     let node = Node::new();
     let work = queue(&node, "work", QueueOptions { order: PARK, ..Default::default() });
-    let source = Source::Queue(work.clone());
+    let source = MessageSource::Queue(work.clone());
     for n in 0..3 {
         node.publish(work.clone(), &[of("a1", "a")]);
         assert_eq!(kill(&node, work.clone()), ["a1"], "round {n}");

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use weft_broker::{Dedupe, OnFailure, Order, QueueOptions, Target, Verdict};
+use weft_broker::{Dedupe, OnFailure, Order, PublishTarget, QueueOptions, Verdict};
 use weft_kernel::Rng;
 use weft_ledger::{Limits, disk::simulated::Faults};
 
@@ -88,7 +88,7 @@ fn publish_some(node: &Node, notes: &mut Notes, rng: &mut Rng) {
         names.push(name);
     }
     notes.doubtful.extend(names.iter().filter(|name| !notes.acknowledged.contains(*name)).cloned());
-    let target = Target::Queue(queue);
+    let target = PublishTarget::Queue(queue);
     if let Some(Ok(_)) = node.try_run(node.broker.publish(&target, &messages, None)) {
         for name in names {
             notes.doubtful.remove(&name);
@@ -147,7 +147,7 @@ fn consume_some(
 fn check(node: &Node, notes: &mut Notes, seed: u64) {
     let names = |queue: &str| -> Vec<String> {
         let Ok(queue) = node.broker.queue(&key(queue)) else { return Vec::new() };
-        let source = weft_broker::Source::Queue(queue);
+        let source = weft_broker::MessageSource::Queue(queue);
         let all = Limits { records: 10_000, bytes: u64::MAX };
         let found = node.run(node.broker.peek(&source, None, 0, all)).unwrap();
         found.iter().map(|peeked| id(peeked.message.as_ref().unwrap())).collect()

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use weft_broker::{
-    Declarations, Missed, OnFailure, Order, Publish, QueueOptions, Retention, ScheduleTarget,
-    Start, SubscriptionKey, SubscriptionOptions, Target, TopicOptions, When,
+    Declarations, Missed, OnFailure, Order, Publish, PublishTarget, QueueOptions, Retention,
+    ScheduleTarget, Start, SubscriptionKey, SubscriptionOptions, TopicOptions, When,
 };
 use weft_kernel::{Reason, Rng};
 
@@ -184,8 +184,8 @@ fn a_crash_amid_a_commit_leaves_all_of_it_or_nothing() {
         assert_eq!(state(node), after);
         assert_eq!(node.run(node.broker.schedules("", None, 10)).unwrap().len(), 1);
         for target in [
-            Target::Topic(node.broker.topic(&key("c")).unwrap()),
-            Target::Queue(node.broker.queue(&key("d")).unwrap()),
+            PublishTarget::Topic(node.broker.topic(&key("c")).unwrap()),
+            PublishTarget::Queue(node.broker.queue(&key("d")).unwrap()),
         ] {
             node.publish(target, &[publish("second")]);
         }

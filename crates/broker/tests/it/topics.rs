@@ -3,8 +3,9 @@
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use weft_broker::{
-    Compare, Durability, FilterOptions, Publish, QueueOptions, SeekTo, Source, Start, Subscription,
-    SubscriptionKey, SubscriptionOptions, SubscriptionTarget, Target, Topic, TopicOptions, Verdict,
+    Compare, Durability, FilterOptions, MessageSource, Publish, PublishTarget, QueueOptions,
+    SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions, SubscriptionTarget, Topic,
+    TopicOptions, Verdict,
 };
 use weft_kernel::{Reason, Rng};
 use weft_ledger::Limits;
@@ -32,7 +33,7 @@ fn each_subscription_gets_everything_once_and_survives_a_crash() {
     let node = Node::new();
     let orders = topic(&node, "orders");
     let billing = subscribe(&node, "orders", "billing", SubscriptionOptions::default());
-    let target = Target::Topic(orders.clone());
+    let target = PublishTarget::Topic(orders.clone());
     let published =
         node.run(node.broker.publish(&target, &[publish("1"), publish("2")], None)).unwrap();
     assert_eq!((published.stored, published.subscriptions), (Some((0, 1)), 1));
@@ -59,7 +60,7 @@ fn each_subscription_gets_everything_once_and_survives_a_crash() {
 #[test]
 fn an_expected_position_must_fit() {
     let node = Node::new();
-    let target = Target::Topic(topic(&node, "t"));
+    let target = PublishTarget::Topic(topic(&node, "t"));
     node.run(node.broker.publish(&target, &[publish("1")], Some(0))).unwrap();
     let wrong = node.run(node.broker.publish(&target, &[publish("2")], Some(0)));
     assert_eq!(wrong.unwrap_err().reason(), Reason::PositionConflict);
@@ -111,7 +112,7 @@ fn a_pattern_takes_topics_that_come_later() {
     let later = async {
         let name = key("orders.deleted");
         let deleted = node.broker.declare_topic(&name, TopicOptions::default()).await.unwrap();
-        let deleted = Target::Topic(deleted);
+        let deleted = PublishTarget::Topic(deleted);
         node.broker.publish(&deleted, &[publish("2")], None).await.unwrap();
     };
     let (taken, ()) = node.run(async { tokio::join!(consumer.next_batch(5), later) });
@@ -136,7 +137,7 @@ fn who_was_given_something_on_one_topic_holds_nobody_up_on_the_others() {
     let (mut first, mut second) = (node.consumer(all.clone()), node.consumer(all));
     let publishing = async {
         for (topic, id) in [(a, "1"), (b, "2")] {
-            node.broker.publish(&Target::Topic(topic), &[publish(id)], None).await.unwrap();
+            node.broker.publish(&PublishTarget::Topic(topic), &[publish(id)], None).await.unwrap();
         }
     };
     // The first takes one message and does not come again.
@@ -189,7 +190,7 @@ fn who_waits_beyond_the_end_is_told() {
     node.publish(log.clone(), &[publish("1")]);
     node.run(node.broker.until_beyond(&log, 0)).unwrap();
     assert!(node.try_run(node.broker.until_beyond(&log, 1)).is_none());
-    let target = Target::Topic(log.clone());
+    let target = PublishTarget::Topic(log.clone());
     let messages = [publish("2")];
     let both = async {
         tokio::join!(
@@ -237,7 +238,8 @@ fn the_last_message_of_each_key_is_found() {
         assert_eq!(crate::node::id(last.message.as_ref().unwrap()), id);
     }
     assert!(node.run(node.broker.last(&prices, b"none")).unwrap().is_none());
-    let keyless = node.run(node.broker.publish(&Target::Topic(prices), &[publish("5")], None));
+    let keyless =
+        node.run(node.broker.publish(&PublishTarget::Topic(prices), &[publish("5")], None));
     assert_eq!(keyless.unwrap_err().reason(), Reason::MalformedMessage);
     let plain = topic(&node, "plain");
     let error = node.run(node.broker.last(&plain, b"a")).unwrap_err();
@@ -356,7 +358,7 @@ fn an_ephemeral_subscription_goes_when_it_is_unused() {
     assert!(!subscription.is_deleted());
     node.pass(Duration::from_secs(15));
     assert!(subscription.is_deleted());
-    let source = Source::Subscription(subscription);
+    let source = MessageSource::Subscription(subscription);
     let error = node.broker.consume(source, Default::default()).unwrap_err();
     assert_eq!(error.reason(), Reason::NoSubscription);
 }
@@ -411,7 +413,7 @@ fn a_topic_is_found_once_it_is_defined_and_not_before() {
             })
             .await;
             let messages = [publish("1")];
-            node.broker.publish(&Target::Topic(topic), &messages, None).await.unwrap();
+            node.broker.publish(&PublishTarget::Topic(topic), &messages, None).await.unwrap();
         };
         node.run(publishing);
     }
@@ -438,7 +440,7 @@ fn skipping_passes_over_what_somebody_holds_and_leaves_what_comes_behind() {
     let view = node.broker.subscription_view(&s);
     assert_eq!((view.lag, view.leased, view.waiting), (2, 1, 1), "1 waits, and 3 is held");
     let history = node
-        .run(node.broker.peek(&Source::Subscription(s.clone()), None, 1, Limits::default()))
+        .run(node.broker.peek(&MessageSource::Subscription(s.clone()), None, 1, Limits::default()))
         .unwrap();
     assert_eq!(history[0].failures, 1);
     node.run(node.broker.skip_one(&s, 1)).unwrap();

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_broker::{
-    Cause, DeadLetter, OnFailure, Order, Queue, QueueLimit, QueueOptions, Source, SubscriptionKey,
-    SubscriptionOptions, TopicOptions, Verdict,
+    Cause, DeadLetter, MessageSource, OnFailure, Order, Queue, QueueLimit, QueueOptions,
+    SubscriptionKey, SubscriptionOptions, TopicOptions, Verdict,
 };
 
 use crate::node::{Node, fail, ids, key, publish};
@@ -19,14 +19,14 @@ fn full(node: &Node) -> Arc<Queue> {
 }
 
 /// How many wait, and how many are ready.
-fn waiting(node: &Node, source: &Source) -> (u64, u64) {
+fn waiting(node: &Node, source: &MessageSource) -> (u64, u64) {
     match source {
-        Source::Queue(queue) => {
+        MessageSource::Queue(queue) => {
             let view = node.broker.queue_view(queue);
             assert_eq!((view.leased, view.waiting), (0, 0));
             (view.dead_letters_waiting, view.ready)
         }
-        Source::Subscription(subscription) => {
+        MessageSource::Subscription(subscription) => {
             let view = node.broker.subscription_view(subscription);
             assert_eq!((view.leased, view.waiting), (0, 0));
             (view.dead_letters_waiting, view.ready)
@@ -66,9 +66,9 @@ fn a_stop_in_order_keeps_what_waits_for_room_and_its_story() {
         }
         let source = |node: &Node| {
             if topic {
-                Source::Subscription(node.broker.subscription(&name).unwrap())
+                MessageSource::Subscription(node.broker.subscription(&name).unwrap())
             } else {
-                Source::Queue(node.broker.queue(&key("work")).unwrap())
+                MessageSource::Queue(node.broker.queue(&key("work")).unwrap())
             }
         };
         let mut consumer = node.consumer(source(&node));
@@ -92,7 +92,7 @@ fn a_stop_in_order_keeps_what_waits_for_room_and_its_story() {
             }
         }
         let full = node.broker.queue(&key("full")).unwrap();
-        node.run(node.broker.purge(&Source::Queue(full.clone()))).unwrap();
+        node.run(node.broker.purge(&MessageSource::Queue(full.clone()))).unwrap();
         node.pass(Duration::from_secs(11));
         assert_eq!(waiting(&node, &source(&node)), (0, 1));
         let mut dead = node.consumer(full);
@@ -125,7 +125,7 @@ fn what_was_dealt_with_after_a_stop_stays_so() {
     node.run(node.broker.remove(&work, 0)).unwrap();
     for _ in 0..2 {
         node.pass(Duration::from_secs(11));
-        let work = Source::Queue(node.broker.queue(&key("work")).unwrap());
+        let work = MessageSource::Queue(node.broker.queue(&key("work")).unwrap());
         assert_eq!(waiting(&node, &work), (0, 0));
         node = node.stop();
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_net::{
     Address,
     client::{self, Answer, Version},
-    connect::{ClientTls, Target, connect},
+    connect::{ClientTls, ConnectTarget, connect},
 };
 
 use super::{Checkup, Finding, Probe, ProbeFuture, grpc};
@@ -132,8 +132,8 @@ async fn ask(
         .map_err(|error| error.detail())
 }
 
-fn target(checkup: &Checkup, protocol: Option<&[u8]>) -> Result<Target, String> {
-    let mut target = Target::plain(checkup.address.clone());
+fn target(checkup: &Checkup, protocol: Option<&[u8]>) -> Result<ConnectTarget, String> {
+    let mut target = ConnectTarget::plain(checkup.address.clone());
     target.proxy_header = checkup.proxy_header;
     if let Some(tls) = &checkup.tls {
         let name = match (&tls.name, &checkup.hostname, &checkup.address) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, HandshakeKind};
 use weft_identity::{
-    Authorities, CertificateSource, Client, ClientAuth, ClientAuthMode, ClientOptions, Pem, Reload,
-    Server, ServerOptions,
+    Authorities, CertificateSource, ClientAuth, ClientAuthMode, ClientIdentity, ClientOptions, Pem,
+    Reload, ServerIdentity, ServerOptions,
 };
 
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
     handshake::shake,
 };
 
-fn server(issued: &Issued) -> Server {
+fn server(issued: &Issued) -> ServerIdentity {
     let options = ServerOptions { certificates: vec![issued.inline()], ..ServerOptions::default() };
-    Server::new(options, clock()).unwrap()
+    ServerIdentity::new(options, clock()).unwrap()
 }
 
 fn trusting(authority: &Authority) -> ClientOptions {
@@ -28,7 +28,7 @@ fn trusting(authority: &Authority) -> ClientOptions {
 #[test]
 fn services_are_believed_by_authority_and_name() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    let client = Client::new(trusting(&ours), clock()).unwrap();
+    let client = ClientIdentity::new(trusting(&ours), clock()).unwrap();
     for (authority, host, expect) in [
         (&ours, "orders.example", None),
         (&ours, "other.example", Some("not valid for name")),
@@ -49,7 +49,7 @@ fn services_are_believed_by_authority_and_name() {
 #[test]
 fn the_authorities_of_the_system_do_not_know_ours() {
     let server = server(&Authority::new("ours").issue(&["orders.example"]));
-    match Client::new(ClientOptions::default(), clock()) {
+    match ClientIdentity::new(ClientOptions::default(), clock()) {
         Ok(client) => {
             let error = shake(client.config(), server.config(), "orders.example").unwrap_err();
             assert!(error.contains("UnknownIssuer"), "{error}");
@@ -64,16 +64,16 @@ fn a_name_may_stand_in_for_the_host() {
     let authority = Authority::new("ours");
     let options =
         ClientOptions { server_name: Some("orders.example".into()), ..trusting(&authority) };
-    let client = Client::new(options, clock()).unwrap();
+    let client = ClientIdentity::new(options, clock()).unwrap();
     assert_eq!(client.server_name().unwrap().to_str(), "orders.example");
-    assert!(Client::new(trusting(&authority), clock()).unwrap().server_name().is_none());
+    assert!(ClientIdentity::new(trusting(&authority), clock()).unwrap().server_name().is_none());
 }
 
 #[test]
 fn anybody_is_believed_only_when_asked_for() {
     let server = server(&Authority::new("theirs").issue(&["orders.example"]));
     let options = ClientOptions { insecure_skip_verify: true, ..ClientOptions::default() };
-    let client = Client::new(options, clock()).unwrap();
+    let client = ClientIdentity::new(options, clock()).unwrap();
     assert!(shake(client.config(), server.config(), "whoever.example").is_ok());
 }
 
@@ -89,7 +89,7 @@ fn clones_of_a_configuration_follow_a_reload() {
         certificate: Some(certificate),
         ..ClientOptions::default()
     };
-    let client = Client::new(options, clock()).unwrap();
+    let client = ClientIdentity::new(options, clock()).unwrap();
     let clone = Arc::new(ClientConfig::clone(&client.config()));
     let serving = |authority: &Authority| {
         let options = ServerOptions {
@@ -101,10 +101,10 @@ fn clones_of_a_configuration_follow_a_reload() {
             }),
             ..ServerOptions::default()
         };
-        Server::new(options, clock()).unwrap()
+        ServerIdentity::new(options, clock()).unwrap()
     };
     let (old_server, new_server) = (serving(&old), serving(&new));
-    let call = |server: &Server| {
+    let call = |server: &ServerIdentity| {
         let shaken = shake(Arc::clone(&clone), server.config(), "orders.example")?;
         let shown = shaken.server.peer_certificates().unwrap()[0].to_vec();
         Ok::<_, String>((shown, shaken.server.handshake_kind().unwrap()))
@@ -143,7 +143,7 @@ fn everything_wrong_is_told_at_once() {
         server_name: Some("not a name".into()),
         ..ClientOptions::default()
     };
-    let faults = Client::new(options, clock()).unwrap_err();
+    let faults = ClientIdentity::new(options, clock()).unwrap_err();
     let text = faults.to_string();
     for expect in [
         "server name: `not a name` is neither",
@@ -156,5 +156,5 @@ fn everything_wrong_is_told_at_once() {
     assert_eq!(faults.iter().count(), 4);
     let options =
         ClientOptions { authorities: Authorities::Files(Vec::new()), ..ClientOptions::default() };
-    assert!(Client::new(options, clock()).is_err());
+    assert!(ClientIdentity::new(options, clock()).is_err());
 }

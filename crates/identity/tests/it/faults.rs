@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use rcgen::{KeyPair, date_time_ymd};
 use weft_identity::{
-    Authorities, CertificateSource, Client, ClientAuth, ClientAuthMode, ClientOptions, Fault, Pem,
-    Reload, Server, ServerOptions,
+    Authorities, CertificateSource, ClientAuth, ClientAuthMode, ClientIdentity, ClientOptions,
+    Fault, Pem, Reload, ServerIdentity, ServerOptions,
 };
 use weft_kernel::{Clock as _, ManualClock};
 
@@ -13,7 +13,7 @@ use crate::authority::{Authority, clock, params, write};
 
 fn told(certificates: Vec<CertificateSource>) -> String {
     let options = ServerOptions { certificates, ..ServerOptions::default() };
-    Server::new(options, clock()).unwrap_err().to_string()
+    ServerIdentity::new(options, clock()).unwrap_err().to_string()
 }
 
 #[test]
@@ -80,7 +80,10 @@ fn one_file_may_hold_both() {
     let both = Pem::Inline(format!("{}{}", issued.key, issued.cert));
     let source = CertificateSource { cert: both.clone(), key: both };
     let options = ServerOptions { certificates: vec![source], ..ServerOptions::default() };
-    assert_eq!(Server::new(options, clock()).unwrap().certificates()[0].names, ["a.example"]);
+    assert_eq!(
+        ServerIdentity::new(options, clock()).unwrap().certificates()[0].names,
+        ["a.example"]
+    );
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn faults_of_all_files_are_told_at_once() {
         }),
         ..ServerOptions::default()
     };
-    let faults = Server::new(options.clone(), clock()).unwrap_err();
+    let faults = ServerIdentity::new(options.clone(), clock()).unwrap_err();
     assert_eq!(faults.iter().count(), 5, "{faults}");
     // Keys stay out of what is printed.
     let printed = format!("{options:?} {faults:?} {faults}");
@@ -116,7 +119,7 @@ fn faults_of_all_files_are_told_at_once() {
         }),
         ..ServerOptions::default()
     };
-    assert!(Server::new(none, clock()).is_err());
+    assert!(ServerIdentity::new(none, clock()).is_err());
 }
 
 #[test]
@@ -131,13 +134,13 @@ fn certificates_whose_time_is_over_are_told_of_and_those_of_the_future_refused()
     let expired = |certificate: CertificateSource| {
         let options =
             ServerOptions { certificates: vec![certificate.clone()], ..ServerOptions::default() };
-        let of_server = Server::new(options, clock()).unwrap().expired();
+        let of_server = ServerIdentity::new(options, clock()).unwrap().expired();
         let options = ClientOptions {
             authorities: Authorities::Files(vec![Pem::Inline(authority.pem.clone())]),
             certificate: Some(certificate),
             ..ClientOptions::default()
         };
-        let of_client = Client::new(options, clock()).unwrap().expired();
+        let of_client = ClientIdentity::new(options, clock()).unwrap().expired();
         let texts = |faults: &[Fault]| faults.iter().map(Fault::to_string).collect::<Vec<_>>();
         assert_eq!(texts(&of_server), texts(&of_client));
         texts(&of_server)
@@ -169,7 +172,7 @@ fn a_certificate_that_runs_out_is_seen_coming_and_used_until_a_better_one_is_the
     let source = authority.issue(&["a.example"]).write(folder.path());
     let clock: Arc<ManualClock> = clock();
     let options = ServerOptions { certificates: vec![source], ..ServerOptions::default() };
-    let server = Server::new(options, Arc::clone(&clock) as Arc<_>).unwrap();
+    let server = ServerIdentity::new(options, Arc::clone(&clock) as Arc<_>).unwrap();
     assert!(server.expired().is_empty());
     let info = server.certificates().remove(0);
     let days = info.left(clock.wall()).as_secs() / 86_400;

@@ -10,8 +10,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use weft_identity::{
-    Authorities, Client, ClientAuth, ClientAuthMode, ClientOptions, MinVersion, Pem, Reload,
-    Server, ServerOptions, install_provider, peer,
+    Authorities, ClientAuth, ClientAuthMode, ClientIdentity, ClientOptions, MinVersion, Pem,
+    Reload, ServerIdentity, ServerOptions, install_provider, peer,
 };
 
 use crate::{
@@ -19,23 +19,23 @@ use crate::{
     handshake::shake,
 };
 
-fn server(options: ServerOptions) -> Server {
-    Server::new(options, clock()).unwrap()
+fn server(options: ServerOptions) -> ServerIdentity {
+    ServerIdentity::new(options, clock()).unwrap()
 }
 
 /// A client that believes anybody, so that every certificate can be seen.
 fn anybody() -> Arc<ClientConfig> {
     let options = ClientOptions { insecure_skip_verify: true, ..ClientOptions::default() };
-    Client::new(options, clock()).unwrap().config()
+    ClientIdentity::new(options, clock()).unwrap().config()
 }
 
-fn believing(authority: &Authority, certificate: Option<&Issued>) -> Client {
+fn believing(authority: &Authority, certificate: Option<&Issued>) -> ClientIdentity {
     let options = ClientOptions {
         authorities: Authorities::Files(vec![Pem::Inline(authority.pem.clone())]),
         certificate: certificate.map(Issued::inline),
         ..ClientOptions::default()
     };
-    Client::new(options, clock()).unwrap()
+    ClientIdentity::new(options, clock()).unwrap()
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_reload_of_authorities_ends_the_sessions_of_those_no_longer_trusted() {
         ..ServerOptions::default()
     });
     let client = believing(&old, Some(&old.issue(&["client.example"])));
-    let kind = |server: &Server| {
+    let kind = |server: &ServerIdentity| {
         let shaken = shake(client.config(), server.config(), "a.example")?;
         Ok::<_, String>(shaken.server.handshake_kind().unwrap())
     };

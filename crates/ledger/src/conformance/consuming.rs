@@ -14,8 +14,8 @@ use super::{
     reason, retry, texts,
 };
 use crate::{
-    Ask, Consumer, ConsumerId, Due, GroupOptions, Limits, LogOptions, Op, Settle, Standing, Start,
-    wait_ready,
+    ConsumerId, Due, GroupConsumer, GroupOptions, GroupStart, LeaseLimits, Limits, LogOptions, Op,
+    Settle, Standing, wait_ready,
 };
 
 listed! {
@@ -71,8 +71,8 @@ async fn subscriptions_read_one_log_each_at_its_own_place(subject: &dyn Subject)
     let first = store.create_group("shared/first", GroupOptions::over(log)).await.unwrap();
     publish(&*store, log, &["a", "b"]).await;
     let start = |start| GroupOptions { start, ..GroupOptions::over(log) };
-    let last = store.create_group("shared/last", start(Start::Last)).await.unwrap();
-    let next = store.create_group("shared/next", start(Start::Next)).await.unwrap();
+    let last = store.create_group("shared/last", start(GroupStart::Last)).await.unwrap();
+    let next = store.create_group("shared/next", start(GroupStart::Next)).await.unwrap();
     publish(&*store, log, &["c"]).await;
     let leased = lease(&*store, first, 9).await;
     assert_eq!(texts(&leased), ["a", "b", "c"]);
@@ -131,7 +131,7 @@ async fn consumers_that_leave_give_back(subject: &dyn Subject) {
     assert_eq!(store.join(group, consumer(1, 0)).unwrap().consumers, 1);
     assert_eq!(store.join(group, consumer(2, 0)).unwrap().consumers, 2);
     assert_eq!(reason(store.join(group, consumer(2, 0))), Reason::DefinitionConflict);
-    let ask = Ask { consumer: ConsumerId(9), records: 1, bytes: 1, lease: None };
+    let ask = LeaseLimits { consumer: ConsumerId(9), records: 1, bytes: 1, lease: None };
     assert_eq!(reason(store.lease(group, ask).map(drop)), Reason::NoMessage);
     let first = lease_as(&*store, group, 1, 2).await;
     let second = lease_as(&*store, group, 2, 2).await;
@@ -203,7 +203,7 @@ async fn one_consumer_is_active_and_the_next_takes_over(subject: &dyn Subject) {
 async fn one_consumer_may_be_alone(subject: &dyn Subject) {
     let store = subject.store();
     let (_, group) = queue(&*store, "alone").await;
-    let alone = |id| Consumer { exclusive: true, ..consumer(id, 0) };
+    let alone = |id| GroupConsumer { exclusive: true, ..consumer(id, 0) };
     store.join(group, alone(1)).unwrap();
     assert_eq!(reason(store.join(group, consumer(2, 0))), Reason::QueueLocked);
     store.leave(group, ConsumerId(1), true);
@@ -313,7 +313,7 @@ async fn bytes_bound_a_lease_but_for_the_first(subject: &dyn Subject) {
     let (log, group) = queue(&*store, "bytes").await;
     let large = "x".repeat(1000);
     publish(&*store, log, &[&large, &large, &large]).await;
-    let ask = |bytes| Ask { consumer: ConsumerId::SYSTEM, records: 9, bytes, lease: None };
+    let ask = |bytes| LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes, lease: None };
     let one = store.lease(group, ask(1)).unwrap().wait().await.unwrap();
     assert_eq!(one.len(), 1);
     let two = store.lease(group, ask(3000)).unwrap().wait().await.unwrap();

@@ -5,7 +5,9 @@ use std::time::Duration;
 use weft_kernel::Reason;
 
 use super::{Subject, accept, fsync, lease, listed, now_ms, publish, queue, reason, retry, texts};
-use crate::{Ask, ConsumerId, Due, ExpectValue, LogId, MapOptions, NewRecord, Op, Store, Why};
+use crate::{
+    ConsumerId, Due, ExpectValue, LeaseLimits, LogId, MapOptions, NewRecord, Op, Store, Why,
+};
 
 listed! {
     a_lease_that_runs_out_goes_to_the_keeper
@@ -43,7 +45,7 @@ async fn a_lease_that_runs_out_goes_to_the_keeper(subject: &dyn Subject) {
     let (log, group) = queue(&*store, "run-out").await;
     publish(&*store, log, &["a", "b"]).await;
     let span = |seconds| Some(Duration::from_secs(seconds));
-    let ask = |lease| Ask { consumer: ConsumerId::SYSTEM, records: 1, bytes: 9, lease };
+    let ask = |lease| LeaseLimits { consumer: ConsumerId::SYSTEM, records: 1, bytes: 9, lease };
     let short = store.lease(group, ask(span(5))).unwrap().wait().await.unwrap();
     let long = store.lease(group, ask(span(500))).unwrap().wait().await.unwrap();
     subject.pass(Duration::from_secs(4)).await;
@@ -62,7 +64,7 @@ async fn a_lease_that_runs_out_goes_to_the_keeper(subject: &dyn Subject) {
     accept(&*store, &long).await;
 }
 
-fn of(group: crate::GroupId, deliveries: Vec<crate::Delivery>) -> Vec<crate::Delivery> {
+fn of(group: crate::GroupId, deliveries: Vec<crate::LeasedRecord>) -> Vec<crate::LeasedRecord> {
     deliveries.into_iter().filter(|delivery| delivery.group == group).collect()
 }
 

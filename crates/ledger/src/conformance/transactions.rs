@@ -6,8 +6,8 @@ use super::{
     Subject, accept, done, foreign, fsync, lease, listed, publish, queue, refusal, retry, texts,
 };
 use crate::{
-    Due, Durability, ExpectValue, GroupOptions, Limits, LogOptions, MapOptions, NewRecord, Op,
-    Settle, Start, Transaction, until_durable,
+    Due, Durability, ExpectValue, GroupOptions, GroupStart, Limits, LogOptions, MapOptions,
+    NewRecord, Op, Settle, Transaction, until_durable,
 };
 
 listed! {
@@ -95,7 +95,7 @@ async fn a_delivery_is_settled_once_by_its_token(subject: &dyn Subject) {
 async fn a_seek_voids_leases_in_the_same_transaction_too(subject: &dyn Subject) {
     let store = subject.store();
     let log = store.create_log("seek", LogOptions::default()).await.unwrap();
-    let options = GroupOptions { start: Start::First, ..GroupOptions::over(log) };
+    let options = GroupOptions { start: GroupStart::First, ..GroupOptions::over(log) };
     let group = store.create_group("seek", options).await.unwrap();
     publish(&*store, log, &["a", "b", "c"]).await;
     let leased = lease(&*store, group, 2).await;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     format::{Image, image_len},
     record::{ConsumerId, GroupId, Limits, LogId, Record, Token},
-    store::{Ask, Consumer, Joined},
+    store::{GroupConsumer, Joined, LeaseLimits},
     wal::Recent,
 };
 
@@ -113,7 +113,7 @@ const TURNS: u64 = 8;
 
 impl Core {
     /// Lets a consumer into a group.
-    pub(crate) fn join(&mut self, id: GroupId, consumer: Consumer) -> Result<Joined> {
+    pub(crate) fn join(&mut self, id: GroupId, consumer: GroupConsumer) -> Result<Joined> {
         let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
         let active = queue.group.consumers.join(consumer)?;
         Ok(Joined { active, consumers: queue.group.consumers.len() as u32 })
@@ -207,7 +207,7 @@ impl Core {
     pub(crate) fn pick(
         &mut self,
         id: GroupId,
-        ask: &Ask,
+        ask: &LeaseLimits,
         now: Now,
         items: &mut Vec<Item>,
     ) -> Result<(Option<Load>, Wakes)> {

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     format::{FrameWriter, Kind},
-    options::{Durability, GroupOptions, LogOptions, MapOptions, NAME_BYTES_MAX, Start, Storage},
+    options::{
+        Durability, GroupOptions, GroupStart, LogOptions, MapOptions, NAME_BYTES_MAX, Storage,
+    },
     record::{GroupId, LogId, MapId},
 };
 
@@ -202,11 +204,11 @@ impl Core {
         let memory = log.is_memory();
         let low = match options.start {
             _ if options.owner => log.first,
-            Start::First => log.first,
-            Start::Last => log.visible.saturating_sub(1).max(log.first),
-            Start::Next => log.visible,
-            Start::Position(position) => position.clamp(log.first, log.visible),
-            Start::Time(_) => {
+            GroupStart::First => log.first,
+            GroupStart::Last => log.visible.saturating_sub(1).max(log.first),
+            GroupStart::Next => log.visible,
+            GroupStart::Position(position) => position.clamp(log.first, log.visible),
+            GroupStart::Time(_) => {
                 let say = "a time must be looked up before a group can start there";
                 return Err(Error::new(Reason::MalformedRequest, say));
             }

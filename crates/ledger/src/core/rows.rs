@@ -11,7 +11,8 @@ use crate::{
         varint::{self, Reader},
     },
     options::{
-        DedupeWindow, GroupOptions, Limit, LogOptions, MapOptions, Retention, Start, Storage,
+        DedupeWindow, GroupOptions, GroupStart, Limit, LogOptions, LogRetention, MapOptions,
+        Storage,
     },
     record::LogId,
 };
@@ -72,7 +73,7 @@ pub(super) fn read_log(reader: &mut Reader<'_>) -> Result<LogOptions, Malformed>
     let has = |bit: u8| flags & (1 << bit) != 0;
     Ok(LogOptions {
         storage: if has(0) { Storage::Memory } else { Storage::Disk },
-        retention: Retention {
+        retention: LogRetention {
             age: read_span(reader)?,
             bytes: read_maybe(reader)?,
             keep_unread: has(1),
@@ -111,7 +112,7 @@ pub(super) fn read_group(reader: &mut Reader<'_>) -> Result<GroupOptions, Malfor
     Ok(GroupOptions {
         log: LogId(reader.varint32()?),
         owner: has(0),
-        start: Start::First,
+        start: GroupStart::First,
         lease: read_span(reader)?.unwrap_or_default(),
         keyed: has(1),
         prioritized: has(2),
@@ -152,7 +153,7 @@ mod tests {
     fn options_are_read_as_they_were_written() {
         let full = LogOptions {
             storage: Storage::Memory,
-            retention: Retention {
+            retention: LogRetention {
                 age: Some(Duration::from_secs(7)),
                 bytes: Some(0),
                 keep_unread: true,

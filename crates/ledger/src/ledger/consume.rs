@@ -17,17 +17,19 @@ use crate::{
     core::{Item, Load, SpaceId, Unfit},
     options::{Durability, GroupOptions, LogOptions, MapOptions},
     record::{
-        ConsumerId, Delivery, GroupId, Limits, LogId, MapId, ReadItem, Timer, Token, Told, Value,
+        ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Timer, Token, Told,
+        Value,
     },
     store::{
-        Ask, Consumer, Exception, GroupStats, Joined, Leased, LogStats, Pending, Stats, Store,
+        Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats, Pending,
+        Stats, Store,
     },
     transaction::{Op, Receipt, Refused, Transaction},
 };
 
 /// What a lease gave without waiting.
 enum Begun<'a> {
-    Done(Vec<Delivery>),
+    Done(Vec<LeasedRecord>),
     /// These are leased, and must be read.
     Read(Sorted, Returning<'a>),
     /// This must be read before anything can be leased.
@@ -64,7 +66,7 @@ impl Drop for Loading<'_> {
 
 impl Shared {
     /// Leases as far as memory goes.
-    fn begin(&self, group: GroupId, ask: &Ask) -> Result<Begun<'_>> {
+    fn begin(&self, group: GroupId, ask: &LeaseLimits) -> Result<Begun<'_>> {
         loop {
             let now = self.now();
             let mut items = Vec::new();
@@ -121,7 +123,7 @@ impl Shared {
         group: GroupId,
         mut sorted: Sorted,
         mut returning: Returning<'_>,
-    ) -> Result<Vec<Delivery>> {
+    ) -> Result<Vec<LeasedRecord>> {
         let cold = std::mem::take(&mut sorted.cold);
         let (items, wants): (Vec<Item>, Vec<_>) = cold.into_iter().unzip();
         let read = self.cold(wants).await;
@@ -138,9 +140,9 @@ impl Shared {
     async fn lease_slowly(
         &self,
         group: GroupId,
-        ask: Ask,
+        ask: LeaseLimits,
         mut begun: Begun<'_>,
-    ) -> Result<Vec<Delivery>> {
+    ) -> Result<Vec<LeasedRecord>> {
         loop {
             match begun {
                 Begun::Done(deliveries) => return Ok(deliveries),
@@ -173,7 +175,7 @@ impl Shared {
         Ok(timers)
     }
 
-    async fn overdue(&self, space: SpaceId, limit: usize) -> Result<Vec<Delivery>> {
+    async fn overdue(&self, space: SpaceId, limit: usize) -> Result<Vec<LeasedRecord>> {
         let now = self.now();
         let (items, wakes) = self.core.lock().overdue(space, now, limit);
         wakes.wake();
@@ -327,7 +329,7 @@ impl Store for Ledger {
         self.shared.core.lock().log_stats(log)
     }
 
-    fn join(&self, group: GroupId, consumer: Consumer) -> Result<Joined> {
+    fn join(&self, group: GroupId, consumer: GroupConsumer) -> Result<Joined> {
         self.shared.core.lock().join(group, consumer)
     }
 
@@ -341,7 +343,7 @@ impl Store for Ledger {
         self.shared.core.lock().served(group, consumer)
     }
 
-    fn lease(&self, group: GroupId, ask: Ask) -> Result<Leased<'_>> {
+    fn lease(&self, group: GroupId, ask: LeaseLimits) -> Result<Leased<'_>> {
         Ok(match self.shared.begin(group, &ask)? {
             Begun::Done(deliveries) => Leased::Now(deliveries),
             begun => Leased::Later(Box::pin(self.shared.lease_slowly(group, ask, begun))),
@@ -418,7 +420,7 @@ impl Store for Ledger {
         }
     }
 
-    fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<Delivery>>> {
+    fn overdue(&self, limit: usize) -> Pending<'_, Result<Vec<LeasedRecord>>> {
         Box::pin(self.shared.overdue(self.space, limit))
     }
 

@@ -7,7 +7,7 @@ use super::Shared;
 use crate::{
     core::{Item, Now, Source, Unfit, Want, is_instant},
     format::Image,
-    record::{Delivery, GroupId, LogId, ReadItem, Record, Token, Told, Why},
+    record::{GroupId, LeasedRecord, LogId, ReadItem, Record, Token, Told, Why},
 };
 
 /// Payloads up to this size are copied out of the buffers that were written, so that one small message
@@ -65,7 +65,7 @@ pub(super) fn decode(image: &Bytes) -> Option<Record> {
 /// Deliveries, and what turned out not to be one.
 #[derive(Default)]
 pub(super) struct Sorted {
-    pub(super) deliveries: Vec<Delivery>,
+    pub(super) deliveries: Vec<LeasedRecord>,
     pub(super) unfit: Vec<(u64, Token, Unfit)>,
     /// Still to be read, with what to read.
     pub(super) cold: Vec<(Item, Want)>,
@@ -118,7 +118,7 @@ impl Sorted {
             Some(_) => None,
         };
         match (unfit, record) {
-            (None, Some(record)) => self.deliveries.push(Delivery {
+            (None, Some(record)) => self.deliveries.push(LeasedRecord {
                 group,
                 position: picked.position,
                 token: picked.token,

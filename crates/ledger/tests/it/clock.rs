@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use weft_kernel::ManualClock;
 use weft_ledger::{
-    Ask, ConsumerId, Delivery, Due, Durability, GroupId, GroupOptions, Ledger, LogId, LogOptions,
-    NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Due, Durability, GroupId, GroupOptions, LeaseLimits, LeasedRecord, Ledger, LogId,
+    LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -39,12 +39,13 @@ impl Queue {
         self.commit(Transaction::new(Durability::Fsync).append(self.log, NewRecord::new(text)));
     }
 
-    fn lease(&self) -> Vec<Delivery> {
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
+    fn lease(&self) -> Vec<LeasedRecord> {
+        let ask =
+            LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
         block(&self.ledger, self.ledger.lease(self.group, ask).unwrap().wait()).unwrap()
     }
 
-    fn overdue(&self) -> Vec<Delivery> {
+    fn overdue(&self) -> Vec<LeasedRecord> {
         block(&self.ledger, self.ledger.overdue(9)).unwrap()
     }
 }

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Result};
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Leased, Ledger, Limits,
-    LogId, LogOptions, NewRecord, Op, Options, ReadItem, Retention, Settle, Store, Transaction,
-    Why,
+    ConsumerId, Durability, GroupConsumer, GroupId, GroupOptions, LeaseLimits, Leased,
+    LeasedRecord, Ledger, Limits, LogId, LogOptions, LogRetention, NewRecord, Op, Options,
+    ReadItem, Settle, Store, Transaction, Why,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -60,7 +60,7 @@ fn unmoved_under(keys: Keys, records: &[NewRecord]) -> Queue {
     let log = block(&ledger, ledger.create_log("queue", LogOptions::default())).unwrap();
     let group = GroupOptions::owning(log);
     let group = block(&ledger, ledger.create_group("queue", group)).unwrap();
-    ledger.join(group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false }).unwrap();
+    ledger.join(group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false }).unwrap();
     let append = |log, record: NewRecord| {
         let transaction = Transaction::new(Durability::Fsync).append(log, record);
         block(&ledger, ledger.commit(transaction)).unwrap();
@@ -89,15 +89,15 @@ impl Queue {
 
     fn ask(&self, records: u32) -> Leased<'_> {
         let lease = Some(Duration::from_secs(60));
-        let ask = Ask { consumer: ConsumerId(1), records, bytes: u64::MAX, lease };
+        let ask = LeaseLimits { consumer: ConsumerId(1), records, bytes: u64::MAX, lease };
         self.ledger.lease(self.group, ask).unwrap()
     }
 
-    fn lease(&self, records: u32) -> Vec<Delivery> {
+    fn lease(&self, records: u32) -> Vec<LeasedRecord> {
         block(&self.ledger, self.ask(records).wait()).unwrap()
     }
 
-    fn settle(&self, deliveries: &[Delivery]) {
+    fn settle(&self, deliveries: &[LeasedRecord]) {
         let mut transaction = Transaction::new(Durability::Fsync);
         transaction.ops.extend(deliveries.iter().map(|delivery| Op::Settle {
             group: self.group,
@@ -115,7 +115,7 @@ impl Queue {
         let disk = Arc::new(self.disk.clone());
         (self.ledger, _) = Ledger::open(disk, self.options.clone(), self.clock.clone())?;
         self.ledger
-            .join(self.group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false })?;
+            .join(self.group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })?;
         Ok(())
     }
 
@@ -182,7 +182,7 @@ fn looking_at_what_is_cold_ends_with_its_bytes_and_passes_over_nothing() {
     while taken.len() < 40 {
         taken.extend(queue.lease(40));
     }
-    let settled: Vec<Delivery> =
+    let settled: Vec<LeasedRecord> =
         taken.into_iter().filter(|delivery| delivery.position % 5 == 2).collect();
     queue.settle(&settled);
     for size in [10, 500_000, 20] {
@@ -363,7 +363,7 @@ fn the_bytes_of_what_is_handed_out_from_a_segment_are_known() {
     queue.ledger.leave(queue.group, ConsumerId(1), true);
     queue
         .ledger
-        .join(queue.group, Consumer { id: ConsumerId(1), priority: 0, exclusive: false })
+        .join(queue.group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })
         .unwrap();
     assert_eq!(leased(), 0);
     drop(large);
@@ -397,7 +397,7 @@ fn the_newest_bytes_stay_that_retention_promises() {
     // A log that no group owns has retention.
     block(&queue.ledger, queue.ledger.drop_group(queue.group)).unwrap();
     let bytes = queue.ledger.log_stats(queue.log).unwrap().bytes;
-    let retention = Retention { bytes: Some(bytes / 4), ..Retention::default() };
+    let retention = LogRetention { bytes: Some(bytes / 4), ..LogRetention::default() };
     let options = LogOptions { retention, ..LogOptions::default() };
     block(&queue.ledger, queue.ledger.alter_log(queue.log, options)).unwrap();
     queue.clock.advance(Duration::from_secs(10));
@@ -534,8 +534,12 @@ fn what_a_damaged_frame_held_is_counted_as_lost_and_never_as_ready() {
             ledger = open();
         }
         for group in [owner, reader] {
-            let ask =
-                Ask { consumer: ConsumerId::SYSTEM, records: 100, bytes: u64::MAX, lease: None };
+            let ask = LeaseLimits {
+                consumer: ConsumerId::SYSTEM,
+                records: 100,
+                bytes: u64::MAX,
+                lease: None,
+            };
             let leased = block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
             assert_eq!(leased.len(), 10);
             assert_eq!(ledger.group_stats(group).unwrap().ready, 0);

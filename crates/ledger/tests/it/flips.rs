@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    Ask, ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, Ledger, Limits,
-    LogOptions, MapOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction, admin,
+    ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, LeaseLimits, Ledger,
+    Limits, LogOptions, MapOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction,
+    admin,
     crypt::Keys,
     disk::{Disk, SimulatedDisk},
 };
@@ -26,8 +27,8 @@ fn options(encrypted: bool) -> Options {
 /// What a ledger holds, as far as anybody outside can tell.
 type Contents = BTreeMap<String, Vec<u8>>;
 
-fn ask(records: u32) -> Ask {
-    Ask { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None }
+fn ask(records: u32) -> LeaseLimits {
+    LeaseLimits { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None }
 }
 
 /// A ledger with something of everything, in segments and in the log; closed, or as a kill leaves it.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use weft_kernel::{ByteSize, ManualClock};
 use weft_ledger::{
-    Ask, ConsumerId, Delivery, Durability, GroupId, GroupOptions, Ledger, LogOptions, NewRecord,
-    Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Durability, GroupId, GroupOptions, LeaseLimits, LeasedRecord, Ledger, LogOptions,
+    NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -16,8 +16,9 @@ fn open(disk: &SimulatedDisk) -> Ledger {
     Ledger::open(Arc::new(disk.clone()), options, clock).unwrap().0
 }
 
-fn lease(ledger: &Ledger, group: GroupId) -> Vec<Delivery> {
-    let ask = Ask { consumer: ConsumerId::SYSTEM, records: 100, bytes: u64::MAX, lease: None };
+fn lease(ledger: &Ledger, group: GroupId) -> Vec<LeasedRecord> {
+    let ask =
+        LeaseLimits { consumer: ConsumerId::SYSTEM, records: 100, bytes: u64::MAX, lease: None };
     block(ledger, ledger.lease(group, ask).unwrap().wait()).unwrap()
 }
 

@@ -10,8 +10,8 @@ pub(crate) use life::block;
 use model::Model;
 use weft_kernel::{ManualClock, Reason, Rng};
 use weft_ledger::{
-    Ask, ConsumerId, Durability, GroupOptions, Ledger, LogOptions, MapOptions, NewRecord, Op,
-    Options, Settle, Store, Transaction,
+    ConsumerId, Durability, GroupOptions, LeaseLimits, Ledger, LogOptions, MapOptions, NewRecord,
+    Op, Options, Settle, Store, Transaction,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -251,7 +251,8 @@ fn a_node_starts_on_a_full_disk_drains_and_takes_appends_again() {
     }
     let mut drained = 0;
     for _ in 0..10_000 {
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: 10, bytes: u64::MAX, lease: None };
+        let ask =
+            LeaseLimits { consumer: ConsumerId::SYSTEM, records: 10, bytes: u64::MAX, lease: None };
         let leased = life::block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
         if leased.is_empty() {
             break;

@@ -7,8 +7,9 @@ use std::{
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    Ask, ConsumerId, Delivery, Due, Durability, GroupId, GroupOptions, GroupStats, Ledger, Limits,
-    LogOptions, NewRecord, Op, Options, Settle, Standing, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Due, Durability, GroupId, GroupOptions, GroupStats, LeaseLimits, LeasedRecord,
+    Ledger, Limits, LogOptions, NewRecord, Op, Options, Settle, Standing, Store, Transaction,
+    disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -65,8 +66,9 @@ fn node(options: impl Fn(GroupOptions) -> GroupOptions) -> Node {
 }
 
 impl Node {
-    fn lease(&self) -> Vec<Delivery> {
-        let ask = Ask { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
+    fn lease(&self) -> Vec<LeasedRecord> {
+        let ask =
+            LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
         block(&self.ledger, self.ledger.lease(self.group, ask).unwrap().wait()).unwrap()
     }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{Answer, Longer, Version, collect};
-use crate::{Alpn, Io, Target, connect};
+use crate::{Alpn, ConnectTarget, Io, connect};
 
 /// What an answer may take beside its body: its heads, and those of interim responses.
 const HEADS_BYTES_MAX: usize = 64 * 1024;
@@ -60,7 +60,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and agrees on the version, within `timeout`.
-    pub(super) async fn open(target: &Target, version: Version, timeout: Duration) -> Result<Self> {
+    pub(super) async fn open(
+        target: &ConnectTarget,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Self> {
         let connected = connect(target, timeout).await?;
         let settled = connected.alpn.unwrap_or(match (version, &target.tls) {
             (Version::Http2, None) => Alpn::H2,

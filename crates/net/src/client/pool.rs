@@ -25,7 +25,7 @@ use super::{
     late,
     resolver::{Resolver, addresses},
 };
-use crate::{Alpn, ClientTls, Stop, Target, Tasks};
+use crate::{Alpn, ClientTls, ConnectTarget, Stop, Tasks};
 
 /// How many servers may be known before those are forgotten to which nothing is open.
 const HOSTS_KEPT: usize = 64;
@@ -256,9 +256,9 @@ impl Client {
     }
 
     /// Where a new connection goes, but for its address.
-    fn target(&self, server: &Server) -> Result<Target> {
+    fn target(&self, server: &Server) -> Result<ConnectTarget> {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], server.port));
-        let mut target = Target::plain(nowhere.into());
+        let mut target = ConnectTarget::plain(nowhere.into());
         if server.is_secure {
             let none = || Error::new(Reason::Misconfigured, "this client speaks no TLS");
             let tls = self.0.tls.as_ref().ok_or_else(none)?;

@@ -9,7 +9,7 @@ use std::{cell::Cell, error::Error as _, rc::Rc, time::Duration};
 use weft_kernel::{Error, Result, Tick};
 
 use super::{Lease, Lent, Opened, Opener, Pool, Slot, Wanted, goes_on};
-use crate::{clock, connect::Target};
+use crate::{clock, connect::ConnectTarget};
 
 /// The pause after a connection could not be opened though others to the endpoint are there or on their
 /// way: those who wait have these to wait for.
@@ -23,7 +23,7 @@ impl Pool {
         &self,
         slot: &Rc<Slot>,
         (timeout, patience): (Duration, Tick),
-        target: impl Fn() -> Target,
+        target: impl Fn() -> ConnectTarget,
     ) -> Result<Lent> {
         let began = clock::now();
         let mut again = false;
@@ -119,7 +119,7 @@ impl Opening {
         }
     }
 
-    async fn run(mut self, target: Target, opener: Opener) {
+    async fn run(mut self, target: ConnectTarget, opener: Opener) {
         let lease = self.lease.take();
         let slot = &self.slot;
         let opened = opener.open(slot, Wanted::H2, self.timeout, &target).await;

@@ -11,7 +11,7 @@ use tokio::{
 use weft_kernel::{Error, Name, Reason, Result, Tick};
 
 use super::{
-    Command, Connection, Worker,
+    AcceptedConnection, Command, Worker,
     load::{Counted, Loads},
     rest::watch_rest,
 };
@@ -24,7 +24,7 @@ use crate::{
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-type Serve<W> = Box<dyn Fn(&Local<W>, Connection, Counted) + Send + Sync>;
+type Serve<W> = Box<dyn Fn(&Local<W>, AcceptedConnection, Counted) + Send + Sync>;
 
 /// A listener as its workers share it.
 pub(super) struct Listening<W> {
@@ -36,7 +36,7 @@ pub(super) struct Listening<W> {
 impl<W: 'static> Listening<W> {
     pub(super) fn new<F, Fut>(name: Name, stop: Stop, serve: F) -> Self
     where
-        F: Fn(Rc<W>, Connection) -> Fut + Send + Sync + 'static,
+        F: Fn(Rc<W>, AcceptedConnection) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + 'static,
     {
         let serve: Serve<W> = Box::new(move |local, connection, counted| {
@@ -192,7 +192,7 @@ impl<W: 'static> Local<W> {
         counted: Counted,
         listening: &Arc<Listening<W>>,
     ) {
-        let connection = Connection { socket, peer, stop: listening.stop.clone() };
+        let connection = AcceptedConnection { socket, peer, stop: listening.stop.clone() };
         (listening.serve)(self, connection, counted);
     }
 

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_kernel::Reason;
 use weft_net::{
-    Alpn, Io, Listener, Rewound, Target, accept,
+    Alpn, ConnectTarget, Io, Listener, Rewound, accept,
     client::{self, Version},
 };
 
@@ -80,7 +80,7 @@ async fn both_versions_plain_and_under_tls_bring_body_and_trailers() {
             let target = if secure {
                 over_tls(listener.address(), &client)
             } else {
-                Target::plain(listener.address().clone())
+                ConnectTarget::plain(listener.address().clone())
             };
             let server = async {
                 let mut io = plain(&listener).await;
@@ -115,7 +115,7 @@ async fn both_versions_plain_and_under_tls_bring_body_and_trailers() {
 #[tokio::test]
 async fn interim_responses_without_end_are_no_answer() {
     let listener = listener();
-    let target = Target::plain(listener.address().clone());
+    let target = ConnectTarget::plain(listener.address().clone());
     let server = async {
         let mut io = plain(&listener).await;
         io.read_exact(&mut [0; 4]).await.unwrap();
@@ -140,7 +140,7 @@ async fn each_broken_answer_has_its_reason() {
         (huge.as_bytes(), Reason::UpstreamMalformed),
     ] {
         let listener = listener();
-        let target = Target::plain(listener.address().clone());
+        let target = ConnectTarget::plain(listener.address().clone());
         let server = async {
             let mut io = plain(&listener).await;
             let mut asked = [0; 4];
@@ -168,7 +168,7 @@ async fn each_broken_answer_has_its_reason() {
 #[tokio::test]
 async fn silence_and_the_wrong_protocol_are_told_apart() {
     let silent = listener();
-    let target = Target::plain(silent.address().clone());
+    let target = ConnectTarget::plain(silent.address().clone());
     let get = || Request::get("/").body(Bytes::new()).unwrap();
     let time = Duration::from_millis(30);
     let error = client::request(&target, Version::Http1, get(), 1024, time).await.unwrap_err();

@@ -4,15 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_kernel::{Reason, Retry, Side};
-use weft_net::{Address, Alpn, Io, Rewound, Target, accept, connect};
-use weft_wire::proxy_protocol::{Ends, Header, Version};
+use weft_net::{Address, Alpn, ConnectTarget, Io, Rewound, accept, connect};
+use weft_wire::proxy_protocol::{Ends, Header, ProxyVersion};
 
 use crate::stage::{LONG, bound, listener, over_tls, soon, tls};
 
 #[tokio::test]
 async fn a_closed_port_refuses() {
     let address = bound(1)[0].address().clone();
-    let error = connect(&Target::plain(address), LONG).await.unwrap_err();
+    let error = connect(&ConnectTarget::plain(address), LONG).await.unwrap_err();
     assert_eq!(error.reason(), Reason::ConnectRefused);
     assert_eq!(error.to_string(), "connection refused");
     assert_eq!((error.side(), error.retryable()), (Side::Upstream, Retry::Safe));
@@ -22,12 +22,12 @@ async fn a_closed_port_refuses() {
 async fn a_missing_unix_socket_and_an_unroutable_address_fail() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Address::Unix(folder.path().join("x.sock"));
-    let error = connect(&Target::plain(missing), LONG).await.unwrap_err();
+    let error = connect(&ConnectTarget::plain(missing), LONG).await.unwrap_err();
     assert_eq!(error.reason(), Reason::ConnectFailed);
     assert!(error.to_string().contains("does not exist"), "{error}");
     // The broadcast address takes no TCP.
     let broadcast = "255.255.255.255:9".parse().unwrap();
-    let error = connect(&Target::plain(broadcast), LONG).await.unwrap_err();
+    let error = connect(&ConnectTarget::plain(broadcast), LONG).await.unwrap_err();
     assert_eq!(error.reason(), Reason::ConnectFailed, "{}", error.detail());
 }
 
@@ -47,7 +47,7 @@ async fn a_full_queue_times_out_while_connecting() {
     let mut options = weft_net::listen::Options::new(crate::stage::local());
     options.backlog = 1;
     let bound = weft_net::listen::bind(&options, 1).unwrap();
-    let target = Target::plain(bound[0].address().clone());
+    let target = ConnectTarget::plain(bound[0].address().clone());
     let mut held = Vec::new();
     // Linux queues one or two more than asked for, then leaves SYNs unanswered.
     let error = loop {
@@ -116,7 +116,7 @@ async fn the_proxy_header_comes_before_tls() {
         source: "192.0.2.1:5".parse().unwrap(),
         destination: "198.51.100.7:443".parse().unwrap(),
     };
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let (server, client) = tls("orders.test", &[]);
         let listener = listener();
         let mut target = over_tls(listener.address(), &client);

@@ -17,7 +17,7 @@ use tokio::{
 };
 use weft_kernel::{Name, Result};
 use weft_net::{
-    Connection, Stop, Target, Workers, connect,
+    AcceptedConnection, ConnectTarget, Stop, Workers, connect,
     handover::{self, Offer},
     listen::{self, Options},
 };
@@ -29,7 +29,7 @@ async fn generation(number: u8, count: usize) -> Workers<u8> {
 }
 
 /// Says which generation serves.
-async fn sign(number: Rc<u8>, mut connection: Connection) {
+async fn sign(number: Rc<u8>, mut connection: AcceptedConnection) {
     let _ = connection.socket.write_u8(*number).await;
 }
 
@@ -49,7 +49,7 @@ async fn no_connection_is_refused_while_generations_change() {
     let mut clients = JoinSet::new();
     for _ in 0..4 {
         let (over, served) = (Arc::clone(&over), Arc::clone(&served));
-        let target = Target::plain(address.clone());
+        let target = ConnectTarget::plain(address.clone());
         clients.spawn(async move {
             let mut seen = Vec::new();
             while !over.load(Ordering::Relaxed) {

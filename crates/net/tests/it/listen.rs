@@ -11,7 +11,7 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_kernel::Reason;
 use weft_net::{
-    Address, Listener, Socket, Target, connect,
+    Address, ConnectTarget, Listener, Socket, connect,
     listen::{self, Options},
 };
 
@@ -20,7 +20,7 @@ use crate::stage::{LONG, bound, listener, local, soon};
 /// Sends a byte through a new connection to `address` and sees it come out of `listener`.
 async fn passes(listener: &Listener, address: &Address) -> (Socket, Address) {
     soon(async {
-        let mut client = connect(&Target::plain(address.clone()), LONG).await.unwrap().io;
+        let mut client = connect(&ConnectTarget::plain(address.clone()), LONG).await.unwrap().io;
         let (mut socket, peer) = listener.accept().await.unwrap();
         client.write_all(b"x").await.unwrap();
         assert_eq!(socket.read_u8().await.unwrap(), b'x');
@@ -61,7 +61,7 @@ async fn each_worker_gets_a_socket_of_the_same_port() {
     let mut clients = Vec::new();
     let mut accepted = 0;
     for _ in 0..16 {
-        clients.push(connect(&Target::plain(address.clone()), LONG).await.unwrap());
+        clients.push(connect(&ConnectTarget::plain(address.clone()), LONG).await.unwrap());
         let any = listeners.iter().map(|listener| Box::pin(listener.accept()));
         soon(futures_util::future::select_all(any)).await.0.unwrap();
         accepted += 1;
@@ -152,7 +152,7 @@ async fn inherited_sockets_are_spread_over_the_workers_and_checked() {
     assert_eq!(fewer.len(), 2, "each queue needs somebody who accepts from it");
     drop(given);
     let listeners: Vec<_> = fewer.into_iter().map(|b| b.into_listener().unwrap()).collect();
-    let target = Target::plain(address);
+    let target = ConnectTarget::plain(address);
     let client = connect(&target, LONG);
     let any = listeners.iter().map(|listener| Box::pin(listener.accept()));
     let (accepted, connected) =
@@ -170,7 +170,8 @@ async fn what_waits_at_the_close_is_still_accepted() {
     let listener = listener();
     let mut clients = Vec::new();
     for _ in 0..5 {
-        clients.push(connect(&Target::plain(listener.address().clone()), LONG).await.unwrap());
+        clients
+            .push(connect(&ConnectTarget::plain(listener.address().clone()), LONG).await.unwrap());
     }
     let mut accepted = 0;
     while let Some((socket, peer)) = listener.accept_waiting() {

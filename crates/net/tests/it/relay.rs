@@ -15,7 +15,7 @@ use tokio::{
 };
 use weft_kernel::{Rng, Tick};
 use weft_net::{
-    Io, Rewound, Socket, Stop, Target, connect,
+    ConnectTarget, Io, Rewound, Socket, Stop, connect,
     relay::{Bare, End, relay},
 };
 
@@ -24,7 +24,7 @@ use crate::stage::{LONG, far, listener, soon};
 /// A connected TCP pair.
 async fn pair() -> (Io, Socket) {
     let listener = listener();
-    let target = Target::plain(listener.address().clone());
+    let target = ConnectTarget::plain(listener.address().clone());
     let (client, accepted) = tokio::join!(connect(&target, LONG), listener.accept());
     (client.unwrap().io, accepted.unwrap().0)
 }

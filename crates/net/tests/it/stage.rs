@@ -6,7 +6,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivatePkcs8KeyDer, ServerName};
 use weft_kernel::{SystemClock, Tick};
 use weft_net::{
-    Address, ClientTls, Listener, Target,
+    Address, ClientTls, ConnectTarget, Listener,
     listen::{self, Bound, Options},
 };
 
@@ -70,6 +70,6 @@ pub(crate) fn tls(name: &str, alpn: &[&[u8]]) -> (Arc<ServerConfig>, ClientTls) 
     (Arc::new(server), ClientTls { config: Arc::new(client), name })
 }
 
-pub(crate) fn over_tls(address: &Address, tls: &ClientTls) -> Target {
-    Target { tls: Some(tls.clone()), ..Target::plain(address.clone()) }
+pub(crate) fn over_tls(address: &Address, tls: &ClientTls) -> ConnectTarget {
+    ConnectTarget { tls: Some(tls.clone()), ..ConnectTarget::plain(address.clone()) }
 }

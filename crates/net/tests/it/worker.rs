@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_kernel::{Error, Name, Reason, SystemClock};
 use weft_net::{
-    Address, Connection, Io, Stop, Target, Worker, Workers, connect,
+    AcceptedConnection, Address, ConnectTarget, Io, Stop, Worker, Workers, connect,
     listen::{self, Options},
 };
 
@@ -28,7 +28,7 @@ async fn workers(count: usize) -> Workers<Worker> {
 }
 
 /// Answers each byte with the worker's index, until the caller ends or a drain asks for the end.
-async fn echo(worker: Rc<Worker>, connection: Connection) {
+async fn echo(worker: Rc<Worker>, connection: AcceptedConnection) {
     let mut draining = connection.stop.draining();
     let mut socket = connection.socket;
     loop {
@@ -43,7 +43,7 @@ async fn echo(worker: Rc<Worker>, connection: Connection) {
 }
 
 async fn open(address: &Address) -> Io {
-    soon(connect(&Target::plain(address.clone()), LONG)).await.unwrap().io
+    soon(connect(&ConnectTarget::plain(address.clone()), LONG)).await.unwrap().io
 }
 
 async fn ask(io: &mut Io) -> std::io::Result<u8> {
@@ -82,10 +82,14 @@ async fn each_worker_has_a_state_that_never_leaves_it() {
         .unwrap();
     let name = name("edge");
     workers
-        .listen(&name, bound(2), async |count: Rc<Rc<Cell<u8>>>, mut connection: Connection| {
-            count.set(count.get() + 1);
-            let _ = connection.socket.write_u8(count.get()).await;
-        })
+        .listen(
+            &name,
+            bound(2),
+            async |count: Rc<Rc<Cell<u8>>>, mut connection: AcceptedConnection| {
+                count.set(count.get() + 1);
+                let _ = connection.socket.write_u8(count.get()).await;
+            },
+        )
         .await
         .unwrap();
     let address = workers.address(&name).unwrap();
@@ -115,7 +119,7 @@ async fn a_panic_ends_its_connection_alone() {
     let workers = workers(1).await;
     let name = name("edge");
     workers
-        .listen(&name, bound(1), async |worker, mut connection: Connection| {
+        .listen(&name, bound(1), async |worker, mut connection: AcceptedConnection| {
             let first = connection.socket.read_u8().await;
             assert!(!matches!(first, Ok(b'!')), "on purpose");
             echo(worker, connection).await;
@@ -151,7 +155,7 @@ async fn listeners_come_and_go_without_touching_others() {
     assert!(workers.unlisten(&gone, far()).await);
     assert!(!workers.unlisten(&gone, far()).await);
     assert!(soon(drained.read_u8()).await.is_err(), "its connections are asked to end");
-    let refused = connect(&Target::plain(gone_at.clone()), LONG).await.unwrap_err();
+    let refused = connect(&ConnectTarget::plain(gone_at.clone()), LONG).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::ConnectRefused);
     ask(&mut held).await.unwrap();
 
@@ -170,7 +174,7 @@ async fn settings_of_a_listener_change_without_a_refusal() {
     let address = workers.address(&edge).unwrap();
     let connects = async {
         for _ in 0..150 {
-            let io = connect(&Target::plain(address.clone()), LONG).await;
+            let io = connect(&ConnectTarget::plain(address.clone()), LONG).await;
             drop(io.expect("no connection is refused"));
         }
     };
@@ -190,7 +194,7 @@ async fn settings_of_a_listener_change_without_a_refusal() {
 async fn connections_of_a_removed_listener_are_cut_at_its_deadline() {
     let workers = workers(2).await;
     let name = name("edge");
-    let stubborn = async |_: Rc<Worker>, mut connection: Connection| {
+    let stubborn = async |_: Rc<Worker>, mut connection: AcceptedConnection| {
         // Deaf to the drain: reads on until it is cut.
         while connection.socket.read_u8().await.is_ok() {}
     };
@@ -225,7 +229,7 @@ async fn a_drain_waits_for_work_and_cuts_what_is_left() {
         .listen(
             &stubborn,
             bound(2),
-            async |_, mut connection: Connection| {
+            async |_, mut connection: AcceptedConnection| {
                 while connection.socket.read_u8().await.is_ok() {}
             },
         )
@@ -262,7 +266,7 @@ async fn what_was_queued_when_the_drain_began_is_served() {
         waiting.push(open(&address).await);
     }
     workers
-        .listen(&name, sockets, async |_, mut connection: Connection| {
+        .listen(&name, sockets, async |_, mut connection: AcceptedConnection| {
             let _ = connection.socket.write_all(b"served").await;
         })
         .await

@@ -19,7 +19,7 @@ pub struct Route {
     /// It fits if any of these does; empty matches all requests.
     pub matches: Vec<Match>,
     /// How requests are treated; routes that say nothing of their own share it.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<RoutePolicies>,
     /// How path and host are rewritten.
     pub rewrite: Rewrite,
     /// Where they go.
@@ -108,7 +108,7 @@ pub enum FieldValue {
 
 /// How the requests of a route are treated; the order in which it happens is fixed.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Policy {
+pub struct RoutePolicies {
     /// Time limits.
     pub timeout: timeout::Options,
     /// Whether and how a failed try is repeated; `None` never repeats.

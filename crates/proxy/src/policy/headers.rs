@@ -6,7 +6,7 @@ use super::{Flow, OutgoingContext, Policy, ResponseContext, Sides, Stage};
 use crate::{plan, route::apply};
 
 /// Changes fields: of the request for whoever is asked, and of the response whoever has given it.
-pub(crate) struct HeaderChanges(pub(crate) Arc<plan::Policy>);
+pub(crate) struct HeaderChanges(pub(crate) Arc<plan::RoutePolicies>);
 
 impl Policy for HeaderChanges {
     fn stage(&self) -> Stage {

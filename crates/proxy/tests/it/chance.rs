@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use weft_kernel::Rng;
-use weft_proxy::plan::{self, FallbackTo, Policy};
+use weft_proxy::plan::{self, FallbackTo, RoutePolicies};
 use weft_resilience::{
     breaker, budget, bulkhead, hedge,
     retry::{self, Condition},
@@ -86,8 +86,8 @@ fn target(rng: &mut Rng, second: bool) -> plan::Service {
     service
 }
 
-fn policy(rng: &mut Rng) -> Policy {
-    let mut policy = Policy { bulkhead: places(rng), ..Policy::default() };
+fn policy(rng: &mut Rng) -> RoutePolicies {
+    let mut policy = RoutePolicies { bulkhead: places(rng), ..RoutePolicies::default() };
     policy.timeout.request = Some(ms(rng, 50, 1000));
     policy.timeout.per_try = one_in(rng, 2).then(|| ms(rng, 20, 300));
     policy.timeout.connect = ms(rng, 10, 100);
@@ -163,7 +163,12 @@ fn play(seed: u64) -> Play {
 }
 
 /// What a request may cost at most, and must have come to.
-fn judge(number: usize, ask: &Ask, policy: &Policy, outcome: &Outcome) -> Result<(), String> {
+fn judge(
+    number: usize,
+    ask: &Ask,
+    policy: &RoutePolicies,
+    outcome: &Outcome,
+) -> Result<(), String> {
     let id = format!("request-{number}");
     let seen = outcome.stage.seen.borrow();
     let seen: Vec<&Seen> = seen.iter().filter(|seen| seen.id == id).collect();

@@ -21,7 +21,7 @@ use weft_net::{
 use weft_proxy::{
     Call, Front, Handlers, Local, LocalFuture, LocalTarget, Means, Observers, Reply, Snapshot,
     TargetMaker,
-    plan::{self, Binding, Policy},
+    plan::{self, Binding, RoutePolicies},
 };
 use weft_telemetry::{access, metrics};
 use weft_wire::{Fields, Known, Method, RequestHead, ResponseHead, Version};
@@ -82,7 +82,7 @@ pub(crate) fn fixed(status: u16, body: &str) -> plan::Target {
 }
 
 /// A route for the path `/NAME`.
-pub(crate) fn route(called: &str, target: plan::Target, policy: Policy) -> plan::Route {
+pub(crate) fn route(called: &str, target: plan::Target, policy: RoutePolicies) -> plan::Route {
     plan::Route {
         name: name(called),
         listeners: Vec::new(),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use weft_proxy::plan::{self, FallbackTo, Policy};
+use weft_proxy::plan::{self, FallbackTo, RoutePolicies};
 use weft_resilience::{
     breaker, budget, bulkhead, hedge,
     retry::{self, Condition},
@@ -39,7 +39,7 @@ fn case(says: &'static str, first: &[Act]) -> Case {
         first: first.to_vec(),
         second: vec![GOOD],
         services: vec![service(false, 2), service(true, 1)],
-        policy: Policy::default(),
+        policy: RoutePolicies::default(),
         asks: vec![Ask::get()],
         tells: &[],
         seed: 1,
@@ -73,7 +73,7 @@ impl Case {
         self
     }
 
-    fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+    fn policy(mut self, change: impl FnOnce(&mut RoutePolicies)) -> Self {
         change(&mut self.play.policy);
         self
     }

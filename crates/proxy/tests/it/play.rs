@@ -14,7 +14,7 @@ use weft_kernel::{Error, Reason, Result, Rng};
 use weft_net::body::{Body, Frame, Source};
 use weft_proxy::{
     Handlers, Means,
-    plan::{self, Policy},
+    plan::{self, RoutePolicies},
 };
 use weft_wire::{Fields, Known, Length, Method, RequestHead, Version};
 
@@ -90,7 +90,7 @@ pub(crate) struct Play {
     pub(crate) first: Vec<Act>,
     pub(crate) second: Vec<Act>,
     pub(crate) services: Vec<plan::Service>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: RoutePolicies,
     pub(crate) asks: Vec<Ask>,
     pub(crate) tells: &'static [&'static str],
     pub(crate) seed: u64,

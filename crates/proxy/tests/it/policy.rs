@@ -162,9 +162,9 @@ fn handlers() -> Handlers {
     Handlers::default().with_policy("trial", Trials)
 }
 
-fn policies(all: impl IntoIterator<Item = Does>) -> plan::Policy {
+fn policies(all: impl IntoIterator<Item = Does>) -> plan::RoutePolicies {
     let policies = all.into_iter().map(|does| Binding::new("trial", does)).collect();
-    plan::Policy { policies, ..plan::Policy::default() }
+    plan::RoutePolicies { policies, ..plan::RoutePolicies::default() }
 }
 
 async fn run(work: impl Future<Output = ()>) {
@@ -207,7 +207,7 @@ async fn a_policy_waits() {
 async fn a_body_is_read_within_a_bound_and_replaced() {
     run(async {
         let short =
-            plan::Policy { body_bytes_max: BodyLimit(Some(3)), ..policies([Does::Read(9)]) };
+            plan::RoutePolicies { body_bytes_max: BodyLimit(Some(3)), ..policies([Does::Read(9)]) };
         let node = Node::new(
             handlers(),
             vec![
@@ -272,11 +272,11 @@ async fn every_response_of_a_route_is_seen_whoever_gives_it() {
                 route("echo", echo(), paints()),
                 route("fixed", fixed(201, "made"), paints()),
                 route("moved", plan::Target::Redirect(redirect), paints()),
-                route("broken", echo(), plan::Policy { fault: Some(fault), ..paints() }),
+                route("broken", echo(), plan::RoutePolicies { fault: Some(fault), ..paints() }),
                 route(
                     "large",
                     echo(),
-                    plan::Policy { body_bytes_max: BodyLimit(Some(0)), ..paints() },
+                    plan::RoutePolicies { body_bytes_max: BodyLimit(Some(0)), ..paints() },
                 ),
             ],
         );
@@ -367,14 +367,18 @@ async fn a_policy_lives_as_long_as_its_settings_stay() {
 #[tokio::test]
 async fn a_name_that_the_node_does_not_have_is_an_error_of_the_plan() {
     run(async {
-        let node = Node::new(handlers(), vec![route("a", echo(), plan::Policy::default())]);
+        let node = Node::new(handlers(), vec![route("a", echo(), plan::RoutePolicies::default())]);
         let lost = plan::Target::Local(Binding::new("lost", 0_u8));
-        let unknown =
-            plan::Policy { policies: vec![Binding::new("none", 0_u8)], ..plan::Policy::default() };
-        let odd =
-            plan::Policy { policies: vec![Binding::new("trial", 0_u8)], ..plan::Policy::default() };
+        let unknown = plan::RoutePolicies {
+            policies: vec![Binding::new("none", 0_u8)],
+            ..plan::RoutePolicies::default()
+        };
+        let odd = plan::RoutePolicies {
+            policies: vec![Binding::new("trial", 0_u8)],
+            ..plan::RoutePolicies::default()
+        };
         let refused = node.reload(vec![
-            route("one", lost, plan::Policy::default()),
+            route("one", lost, plan::RoutePolicies::default()),
             route("two", echo(), unknown),
             route("three", echo(), odd),
         ]);

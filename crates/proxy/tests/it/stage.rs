@@ -19,7 +19,7 @@ use tokio::{
 };
 use weft_discovery::{EndpointOptions, Location, ServiceOptions};
 use weft_kernel::{Error, Reason, Tick};
-use weft_net::{Address, Connect, Connected, Io, Target, clock, connect::Connecting};
+use weft_net::{Address, Connect, ConnectTarget, Connected, Io, clock, connect::Connecting};
 use weft_proxy::plan;
 
 use crate::node::name;
@@ -231,7 +231,7 @@ impl Stage {
 pub(crate) struct Connector(pub(crate) Rc<Stage>);
 
 impl Connect for Connector {
-    fn connect<'a>(&'a self, target: &'a Target, timeout: Duration) -> Connecting<'a> {
+    fn connect<'a>(&'a self, target: &'a ConnectTarget, timeout: Duration) -> Connecting<'a> {
         Box::pin(async move {
             let stage = &self.0;
             let Address::Tcp(address) = &target.address else { panic!("no other is used") };

@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use weft_api::{Chunks, Content, Operation, Peer, Request, Response, Session};
+use weft_api::{Caller, Chunks, Content, Operation, Request, Response, Session};
 use weft_kernel::{Error, Reason, Result};
 use weft_wire::{Fields, Method};
 
@@ -106,7 +106,7 @@ pub(super) fn request(
         fields,
         body,
         upgrades: upgrade.is_some(),
-        peer: Peer::default(),
+        peer: Caller::default(),
     };
     (request, upgrade)
 }

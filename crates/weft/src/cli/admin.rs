@@ -12,7 +12,7 @@ use http::{Method, Request, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_net::{
-    Address, Target,
+    Address, ConnectTarget,
     client::{self, Version},
 };
 
@@ -139,8 +139,11 @@ impl Admin {
         let request = request.body(bytes).context("the token cannot be sent")?;
         let answer = runtime
             .block_on(async {
-                let target =
-                    Target { address: place.address().await?, tls: None, proxy_header: None };
+                let target = ConnectTarget {
+                    address: place.address().await?,
+                    tls: None,
+                    proxy_header: None,
+                };
                 let answer =
                     client::request(&target, Version::Http1, request, ANSWER_BYTES_MAX, TIMEOUT);
                 Ok::<_, anyhow::Error>(answer.await?)

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
-use weft_amqp::{Grant, Password, Pattern, Server, User};
+use weft_amqp::{Grant, Password, PermissionPattern, Server, User};
 use weft_api::Row;
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
 use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, Upkeep, nouns};
@@ -356,9 +356,9 @@ fn amqp(plan: &plan::Amqp) -> Result<weft_amqp::Options> {
     let grant = |of: &plan::AmqpPermissions| {
         Ok(Grant {
             vhost: of.vhost.clone(),
-            configure: Pattern::new(&of.configure)?,
-            write: Pattern::new(&of.write)?,
-            read: Pattern::new(&of.read)?,
+            configure: PermissionPattern::new(&of.configure)?,
+            write: PermissionPattern::new(&of.write)?,
+            read: PermissionPattern::new(&of.read)?,
         })
     };
     let user = |user: &plan::AmqpUser| {

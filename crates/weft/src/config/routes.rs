@@ -119,7 +119,7 @@ struct Reader<'a> {
 #[derive(Clone)]
 struct Effective {
     section: Option<Arc<Policy>>,
-    plan: Option<Arc<plan::Policy>>,
+    plan: Option<Arc<plan::RoutePolicies>>,
     /// Whether nothing at all was said of them.
     clean: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use weft_identity::server::Server;
+use weft_identity::server::ServerIdentity;
 use weft_kernel::{Name, SystemClock};
 use weft_net::{
     Address, Workers,
@@ -25,13 +25,13 @@ pub(super) struct Listeners {
 /// One listener.
 struct Open {
     addresses: Vec<Address>,
-    server: Option<Arc<Server>>,
+    server: Option<Arc<ServerIdentity>>,
     socket: Socket,
 }
 
 /// What a new configuration needs, opened before the old one is given up.
 pub(super) struct Opened {
-    fresh: Vec<(Socket, Vec<Bound>, Option<Arc<Server>>)>,
+    fresh: Vec<(Socket, Vec<Bound>, Option<Arc<ServerIdentity>>)>,
 }
 
 impl Listeners {
@@ -68,10 +68,10 @@ impl Listeners {
         &mut self,
         socket: &Socket,
         workers: Option<&Workers<Local>>,
-    ) -> anyhow::Result<(Vec<Bound>, Option<Arc<Server>>)> {
+    ) -> anyhow::Result<(Vec<Bound>, Option<Arc<ServerIdentity>>)> {
         let server = match &socket.tls {
             None => None,
-            Some(tls) => Some(Arc::new(Server::new(tls.clone(), Arc::new(SystemClock))?)),
+            Some(tls) => Some(Arc::new(ServerIdentity::new(tls.clone(), Arc::new(SystemClock))?)),
         };
         Ok((self.bind(socket, workers)?, server))
     }
@@ -241,7 +241,7 @@ fn listens_at(descriptor: &OwnedFd, address: &Address) -> bool {
     }
 }
 
-fn entry(socket: &Socket, server: Option<&Arc<Server>>) -> Entry {
+fn entry(socket: &Socket, server: Option<&Arc<ServerIdentity>>) -> Entry {
     let from = socket.proxy_protocol_from.clone();
     Entry {
         listener: socket.listener.clone(),

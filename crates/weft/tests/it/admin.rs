@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use weft_testkit::{Message, Upstream, Weft, upstream::ok};
+use weft_testkit::{HttpMessage, Upstream, Weft, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -30,7 +30,7 @@ routes:
 
 const PLAIN: &str = "{ listen: '@admin' }";
 
-fn call(weft: &Weft, method: &str, path: &str, fields: &str, body: &str) -> Message {
+fn call(weft: &Weft, method: &str, path: &str, fields: &str, body: &str) -> HttpMessage {
     weft.connect("admin").ask(format!(
         "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n{fields}\r\n{body}",
         body.len()

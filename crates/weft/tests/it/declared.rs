@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, process::Command};
 
 use serde_json::{Value, json};
-use weft_testkit::{Message, Upstream, Weft, until, upstream::ok};
+use weft_testkit::{HttpMessage, Upstream, Weft, until, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -39,7 +39,7 @@ fn changed() -> String {
         .replace("queues:\n", "queues:\n  others: {}\n")
 }
 
-fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> Message {
+fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> HttpMessage {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     weft.connect("admin").ask(format!(
         "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\

@@ -1,6 +1,6 @@
 //! Clients and services that misbehave: the right status, the reason said, and others unharmed.
 
-use weft_testkit::{Conn, Message, Upstream, Weft, upstream::ok};
+use weft_testkit::{Conn, HttpMessage, Upstream, Weft, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -37,7 +37,7 @@ fn is_unharmed(weft: &Weft) {
     }
 }
 
-fn error(response: &Message) -> &str {
+fn error(response: &HttpMessage) -> &str {
     let status = response.get("proxy-status").unwrap_or_default();
     let word = status.split("error=").nth(1).unwrap_or_default();
     word.split(';').next().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! What a service is told of the way that a request came, and what a client is told by Weft itself.
 
 use weft_testkit::{
-    Message, Upstream, Weft,
+    HttpMessage, Upstream, Weft,
     http2::{self, Client, request},
     upstream::ok,
 };
@@ -23,7 +23,7 @@ routes: [{{ name: it, match: /*, to: it{route} }}]
     )
 }
 
-fn told(weft: &Weft, service: &Upstream, fields: &str) -> Message {
+fn told(weft: &Weft, service: &Upstream, fields: &str) -> HttpMessage {
     let before = service.seen().len();
     assert_eq!(weft.get("/", fields).status(), 200);
     service.wait_seen(before + 1).pop().unwrap()

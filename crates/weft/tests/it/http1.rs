@@ -1,6 +1,6 @@
 //! HTTP/1.1 through the real binary, byte by byte on both sides.
 
-use weft_testkit::{Conn, Message, Upstream, Weft, upstream::ok};
+use weft_testkit::{Conn, HttpMessage, Upstream, Weft, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -275,7 +275,7 @@ fn a_response_without_length_ends_with_its_connection() {
     let weft = before(&service);
     let mut conn = weft.connect("web");
     for _ in 0..2 {
-        let response: Message = conn.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+        let response: HttpMessage = conn.ask("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
         assert_eq!(response.text(), "until the end");
         assert_eq!(response.get("transfer-encoding"), Some("chunked"));
         assert!(response.complete);

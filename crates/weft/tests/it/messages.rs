@@ -18,7 +18,7 @@ use lapin::{
     types::FieldTable,
 };
 use serde_json::{Value, json};
-use weft_testkit::{Message, Upstream, Weft, until, upstream::ok};
+use weft_testkit::{HttpMessage, Upstream, Weft, until, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -40,7 +40,7 @@ routes:
 }
 
 /// Sends JSON to the API, and reads what it answers.
-fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> Message {
+fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> HttpMessage {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     weft.ask(format!(
         "{method} {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -48,7 +48,7 @@ fn ask(weft: &Weft, method: &str, path: &str, body: &Value) -> Message {
     ))
 }
 
-fn json_of(message: &Message) -> Value {
+fn json_of(message: &HttpMessage) -> Value {
     serde_json::from_str(&message.text()).unwrap_or_else(|error| {
         panic!("{error}: {} {}", message.status(), message.text());
     })
@@ -61,7 +61,7 @@ fn receive(weft: &Weft, from: &str, max: usize) -> Vec<Value> {
     answer["deliveries"].as_array().unwrap().clone()
 }
 
-fn settle(weft: &Weft, from: &str, delivery: &Value, how: &str) -> Message {
+fn settle(weft: &Weft, from: &str, delivery: &Value, how: &str) -> HttpMessage {
     let mut one = json!({ "id": delivery["id"], "how": how });
     if how == "fail" {
         one["reason"] = json!("test");

@@ -16,7 +16,7 @@ use weft_broker_http::settings::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
     topic::TopicSettings,
 };
-use weft_testkit::{Message, Upstream, Weft, until};
+use weft_testkit::{HttpMessage, Upstream, Weft, until};
 
 use crate::config::load;
 
@@ -345,7 +345,7 @@ routes:
     )
 }
 
-fn ask(weft: &Weft, method: &str, path: &str, body: &str) -> Message {
+fn ask(weft: &Weft, method: &str, path: &str, body: &str) -> HttpMessage {
     weft.ask(format!(
         "{method} {path} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: \
          {}\r\n\r\n{body}",

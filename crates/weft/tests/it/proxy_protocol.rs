@@ -1,6 +1,6 @@
 //! The PROXY protocol, both ways, in both forms.
 
-use weft_testkit::{Conn, Message, Upstream, Weft, upstream::ok};
+use weft_testkit::{Conn, HttpMessage, Upstream, Weft, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 const GET: &str = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
@@ -36,7 +36,7 @@ routes: [{{ name: all, to: it }}]
 }
 
 /// Sends a header and a request in one; what comes back, if anything does.
-fn ask(weft: &Weft, header: &[u8]) -> Option<Message> {
+fn ask(weft: &Weft, header: &[u8]) -> Option<HttpMessage> {
     let mut conn = weft.connect("web");
     conn.send([header, GET.as_bytes()].concat());
     let mut head = conn.head()?;

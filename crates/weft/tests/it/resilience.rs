@@ -9,7 +9,7 @@ use std::{
 };
 
 use weft_testkit::{
-    Message, Upstream, Weft,
+    HttpMessage, Upstream, Weft,
     upstream::{ok, status},
 };
 
@@ -32,7 +32,7 @@ routes:
     )
 }
 
-fn post(weft: &Weft, path: &str) -> Message {
+fn post(weft: &Weft, path: &str) -> HttpMessage {
     weft.ask(format!("POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\nhi"))
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weft::components::Components;
 use weft_api::{Operation, Permission};
-use weft_testkit::{Message, Weft};
+use weft_testkit::{HttpMessage, Weft};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -38,7 +38,7 @@ fn secret(of: Permission) -> String {
     format!("it-may-{}", of.word())
 }
 
-fn ask(node: &Weft, operation: &Operation, token: Option<&str>) -> Message {
+fn ask(node: &Weft, operation: &Operation, token: Option<&str>) -> HttpMessage {
     // Nothing has these names, so that what is allowed does no harm.
     let path = operation
         .place_names()
@@ -50,7 +50,7 @@ fn ask(node: &Weft, operation: &Operation, token: Option<&str>) -> Message {
     ))
 }
 
-fn reason(answer: &Message) -> (String, String) {
+fn reason(answer: &HttpMessage) -> (String, String) {
     let problem: Value = serde_json::from_slice(&answer.body).unwrap();
     let text = |name: &str| problem[name].as_str().unwrap().to_owned();
     (text("type").replace("urn:weft:problem:", ""), text("detail"))

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_broker::{Key, MessageBuilder, Publish, Target, Topic, TopicOptions, message::Value};
+use weft_broker::{
+    Key, MessageBuilder, Publish, PublishTarget, Topic, TopicOptions, message::Value,
+};
 use weft_ledger::disk::{SimulatedDisk, simulated::Faults};
 use weft_wire::Method;
 
@@ -47,7 +49,7 @@ async fn a_wait_that_a_failed_disk_ends_is_no_empty_page() {
 #[tokio::test]
 async fn a_filter_that_takes_nothing_ends_a_page_and_says_where_to_go_on() {
     let fixture = Fixture::new(Hooks::default()).await;
-    let target = Target::Topic(topic(&fixture).await);
+    let target = PublishTarget::Topic(topic(&fixture).await);
     let many = vec![event(); 2_000];
     for _ in 0..=LOOKED_MAX / 2_000 {
         fixture.broker.publish(&target, &many, None).await.unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use weft_kernel::{Error, Reason, Result};
 
-use crate::{record::ConsumerId, store::Consumer};
+use crate::{record::ConsumerId, store::GroupConsumer};
 
 /// What waking comes to: whom to wake, once the lock is released.
 pub(crate) type Turn = Option<Waker>;
@@ -74,8 +74,8 @@ impl Consumers {
     }
 
     /// Lets one in; whether it is handed anything.
-    pub(crate) fn join(&mut self, consumer: Consumer) -> Result<bool> {
-        let Consumer { id, priority, exclusive } = consumer;
+    pub(crate) fn join(&mut self, consumer: GroupConsumer) -> Result<bool> {
+        let GroupConsumer { id, priority, exclusive } = consumer;
         if self.has(id) {
             return Err(Error::new(
                 Reason::DefinitionConflict,

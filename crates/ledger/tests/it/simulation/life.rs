@@ -10,9 +10,9 @@ use std::{
 
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
-    Ask, Consumer, ConsumerId, Delivery, Due, Durability, ExpectValue, GroupId, GroupOptions,
-    Ledger, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op, Options, ReadItem,
-    Receipt, Recovered, Refused, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Due, Durability, ExpectValue, GroupConsumer, GroupId, GroupOptions, LeaseLimits,
+    LeasedRecord, Ledger, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op, Options,
+    ReadItem, Receipt, Recovered, Refused, Settle, Store, Transaction, disk::SimulatedDisk,
 };
 
 use super::model::{Did, Model, State};
@@ -40,7 +40,7 @@ pub(crate) struct Life<'a> {
     model: &'a mut Model,
     state: State,
     clock: Arc<ManualClock>,
-    held: [Vec<Delivery>; 2],
+    held: [Vec<LeasedRecord>; 2],
     ends: [u64; 2],
 }
 
@@ -76,7 +76,7 @@ impl<'a> Life<'a> {
             Err(error) => panic!("cannot define: {}", error.detail()),
         };
         for group in groups {
-            let me = Consumer { id: ME, priority: 0, exclusive: false };
+            let me = GroupConsumer { id: ME, priority: 0, exclusive: false };
             ledger.join(group, me).unwrap();
         }
         let ends = state.ends;
@@ -129,7 +129,7 @@ impl<'a> Life<'a> {
 
     fn lease(&mut self, which: usize, rng: &mut Rng) {
         let records = 1 + rng.below(8) as u32;
-        let ask = Ask { consumer: ME, records, bytes: 1 << 20, lease: None };
+        let ask = LeaseLimits { consumer: ME, records, bytes: 1 << 20, lease: None };
         let Ok(leased) = self.ledger.lease(self.groups[which], ask) else { return };
         if let Ok(deliveries) = block(&self.ledger, leased.wait()) {
             self.held[which].extend(deliveries);

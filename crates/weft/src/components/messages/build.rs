@@ -129,7 +129,7 @@ pub(super) fn check(whole: &Checked<'_>, cx: &mut Cx) {
     for (route, place) in whole.routes() {
         if let proxy::Target::Local(binding) = &route.target
             && binding.handler == PUBLISH
-            && let Ok(publish) = binding.settings::<weft_broker_http::Publish>()
+            && let Ok(publish) = binding.settings::<weft_broker_http::PublishSettings>()
         {
             match &publish.to {
                 To::Topic(topic) => known.topic(topic, place, cx),
@@ -252,9 +252,9 @@ fn schedule(
 /// An internal route by which messages are pushed to a service. The broker retries, so that the route does
 /// not.
 fn push_route(name: Name, service: Name, timeout: Option<Duration>) -> proxy::Route {
-    let policy = proxy::Policy {
+    let policy = proxy::RoutePolicies {
         timeout: timeout::Options { request: timeout, ..timeout::Options::default() },
-        ..proxy::Policy::default()
+        ..proxy::RoutePolicies::default()
     };
     proxy::Route {
         name,

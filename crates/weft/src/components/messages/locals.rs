@@ -48,7 +48,7 @@ impl Acceptor for Amqp {
     ) -> LocalFuture<'a, Result<()>> {
         let shown = peer.tls.as_ref().and_then(|tls| tls.peer_certificates.first());
         let names = shown.and_then(weft_identity::peer::names);
-        let peer = weft_amqp::Peer {
+        let peer = weft_amqp::ClientPeer {
             address: peer.address.to_string(),
             loopback: match &peer.address {
                 Address::Tcp(address) => address.ip().to_canonical().is_loopback(),

@@ -21,7 +21,7 @@ pub(super) struct Callbacks(Client);
 impl Callbacks {
     pub(super) fn new(dns: Hickory) -> anyhow::Result<Self> {
         let options = ClientOptions::default();
-        let trust = weft_identity::client::Client::new(options, Arc::new(SystemClock))?;
+        let trust = weft_identity::client::ClientIdentity::new(options, Arc::new(SystemClock))?;
         let tls: Tls = Box::new(move || trust.config());
         Ok(Self(Client::new(Options::default(), Arc::new(dns), Some(tls))))
     }

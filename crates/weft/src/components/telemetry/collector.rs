@@ -28,7 +28,7 @@ impl Collector {
                 None => Authorities::System,
             };
             let trust = ClientOptions { authorities, ..ClientOptions::default() };
-            let trust = weft_identity::client::Client::new(trust, Arc::new(SystemClock))?;
+            let trust = weft_identity::client::ClientIdentity::new(trust, Arc::new(SystemClock))?;
             Some(Box::new(move || trust.config()) as Tls)
         } else {
             None

@@ -25,7 +25,7 @@ pub(in super::super) fn build(
     section: &Policy,
     names: &Names,
     cx: &mut Cx,
-) -> Option<plan::Policy> {
+) -> Option<plan::RoutePolicies> {
     times(section, cx);
     let mirror = section.mirror.on().map(|mirror| {
         known_service(&mirror.0.to, names, cx);
@@ -39,7 +39,7 @@ pub(in super::super) fn build(
         Some(fallback) => Some(fallback_of(&fallback.0, names, cx)?),
         None => None,
     };
-    Some(plan::Policy {
+    Some(plan::RoutePolicies {
         timeout: timeout::Options {
             request: section.timeout.request.0,
             per_try: section.timeout.per_try.0,

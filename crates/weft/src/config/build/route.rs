@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_broker_http::{Api, MESSAGES, PUBLISH, Publish, To};
+use weft_broker_http::{Api, MESSAGES, PUBLISH, PublishSettings, To};
 use weft_proxy::plan::{self, Binding, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},
@@ -24,7 +24,7 @@ use crate::config::{
 pub(in super::super) fn build(
     route: &Route,
     section: &Policy,
-    policy: Option<Arc<plan::Policy>>,
+    policy: Option<Arc<plan::RoutePolicies>>,
     around: Around<'_>,
     cx: &mut Cx,
 ) -> Option<plan::Route> {
@@ -118,7 +118,11 @@ fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Optio
 
 /// How the requests of a route become messages. That what they go to is there is for whoever keeps it to
 /// say.
-fn publish_target(route: &Route, section: &At<target::Publish>, cx: &mut Cx) -> Option<Publish> {
+fn publish_target(
+    route: &Route,
+    section: &At<target::Publish>,
+    cx: &mut Cx,
+) -> Option<PublishSettings> {
     let to = match (&section.topic, &section.queue) {
         (Some(topic), None) => To::Topic(topic.value.to_string()),
         (None, Some(queue)) => To::Queue(queue.value.to_string()),
@@ -138,7 +142,7 @@ fn publish_target(route: &Route, section: &At<target::Publish>, cx: &mut Cx) -> 
             return None;
         }
     };
-    Some(Publish {
+    Some(PublishSettings {
         to,
         event_type: Some(section.types.clone().unwrap_or_else(|| route.name.value.to_string())),
         key: section.key.as_ref().map(|name| name.0.clone()),

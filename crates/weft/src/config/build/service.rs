@@ -93,8 +93,8 @@ pub(super) fn build(
                 name: tls.server_name.clone().and_then(|name| name.try_into().ok()),
             }),
             proxy_protocol: section.proxy_protocol.on().map(|header| match header {
-                service::ProxyHeader::V1 => weft_wire::proxy_protocol::Version::V1,
-                service::ProxyHeader::V2 => weft_wire::proxy_protocol::Version::V2,
+                service::ProxyHeader::V1 => weft_wire::proxy_protocol::ProxyVersion::V1,
+                service::ProxyHeader::V2 => weft_wire::proxy_protocol::ProxyVersion::V2,
             }),
         },
         protocol,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use weft_identity::{
-    Authorities, CertificateSource, Client, ClientOptions, Fault, Faults, MinVersion, Pem,
-    server::{ClientAuth, ClientAuthMode, Server, ServerOptions},
+    Authorities, CertificateSource, ClientIdentity, ClientOptions, Fault, Faults, MinVersion, Pem,
+    server::{ClientAuth, ClientAuthMode, ServerIdentity, ServerOptions},
 };
 use weft_kernel::SystemClock;
 use weft_proxy::plan::UpstreamTls;
@@ -32,7 +32,7 @@ pub(crate) struct Tls {
 #[derive(Debug)]
 struct Kept {
     key: Key,
-    client: Client,
+    client: ClientIdentity,
     used: bool,
 }
 
@@ -126,7 +126,7 @@ impl Tls {
             alpn: key.alpn.clone(),
             min_version: key.min_version,
         };
-        match Client::new(options, Arc::new(SystemClock)) {
+        match ClientIdentity::new(options, Arc::new(SystemClock)) {
             Ok(client) => {
                 warn(client.expired(), place, REFUSED_BY_SERVICES, cx);
                 self.clients.push(Kept { key, client, used: true });
@@ -167,7 +167,7 @@ pub(super) fn server(section: &ServerTls, place: Place, cx: &mut Cx) -> ServerOp
             .collect(),
         ..ServerOptions::default()
     };
-    match Server::new(options.clone(), Arc::new(SystemClock)) {
+    match ServerIdentity::new(options.clone(), Arc::new(SystemClock)) {
         Ok(server) => warn(server.expired(), place, REFUSED_BY_CLIENTS, cx),
         Err(faults) => report(&faults, place, cx),
     }

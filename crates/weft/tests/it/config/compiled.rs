@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use weft::components::telemetry::plan::Telemetry;
 use weft_discovery::{Algorithm, Check, Location};
-use weft_proxy::plan::{FieldValue, Host, Http, Path, PathRewrite, Policy, Pool, Protocol, Target};
+use weft_proxy::plan::{
+    FieldValue, Host, Http, Path, PathRewrite, Pool, Protocol, RoutePolicies, Target,
+};
 use weft_resilience::{adaptive, breaker, budget, bulkhead, ejection, hedge, retry, timeout};
 
 use super::{good, load};
@@ -23,8 +25,8 @@ fn defaults_are_those_of_the_rooms() {
     let policy = &plan.proxy.routes[0].policy;
     assert_eq!(policy.timeout, timeout::Options::default());
     assert_eq!(policy.retry, Some(retry::Options::default()));
-    assert_eq!(policy.body_bytes_max, Policy::default().body_bytes_max);
-    assert_eq!(policy.criticality, Policy::default().criticality);
+    assert_eq!(policy.body_bytes_max, RoutePolicies::default().body_bytes_max);
+    assert_eq!(policy.criticality, RoutePolicies::default().criticality);
     assert!(policy.hedge.is_none() && policy.mirror.is_none() && policy.fallback.is_none());
     let service = &plan.proxy.services[0];
     let mut expected = weft_discovery::ServiceOptions::new(service.discovery.name.clone());

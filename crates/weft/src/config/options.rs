@@ -111,6 +111,8 @@ fn said_in_vain(node: &Node, section: &'static Section, cx: &mut Cx) -> bool {
 fn value(node: &Node, shape: &schema::Shape) -> Option<Value> {
     Some(match &node.kind {
         Kind::Bad => return None,
+        // A scalar alone is the very text; within lists and maps it is what it is in YAML.
+        Kind::List(_) | Kind::Map(_) if matches!(shape, schema::Shape::Any) => any(node)?,
         Kind::Null => Value::Null,
         Kind::Text(text) => typed(shape, &text.text),
         Kind::List(items) => {
@@ -131,6 +133,21 @@ fn value(node: &Node, shape: &schema::Shape) -> Option<Value> {
             let entry = |(key, node): &(super::tree::Key, Node)| {
                 Some((key.text.to_string(), value(node, inner(&key.text))?))
             };
+            Value::Object(entries.iter().map(entry).collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// A node as JSON where nothing is asked for.
+fn any(node: &Node) -> Option<Value> {
+    Some(match &node.kind {
+        Kind::Bad => return None,
+        Kind::Null => Value::Null,
+        Kind::Text(text) => text.value(),
+        Kind::List(items) => items.iter().map(any).collect::<Option<_>>()?,
+        Kind::Map(entries) => {
+            let entry =
+                |(key, node): &(super::tree::Key, Node)| Some((key.text.to_string(), any(node)?));
             Value::Object(entries.iter().map(entry).collect::<Option<_>>()?)
         }
     })
@@ -281,7 +298,7 @@ pub fn shape(of: &'static schema::Shape) -> Shape {
         schema::Shape::Many(item, _) => Shape::Many(Box::new(shape(item))),
         schema::Shape::Map(item) => Shape::Map { key: "text", value: Box::new(shape(item)) },
         schema::Shape::Section(section) => Shape::Section(table(section)),
-        schema::Shape::Any => Shape::Text { what: "text, or any value", pattern: None },
+        schema::Shape::Any => Shape::Any,
         // These are for bodies of the API alone.
         schema::Shape::Words(_) | schema::Shape::Object(_) | schema::Shape::Declared(..) => {
             Shape::Text { what: "text", pattern: None }

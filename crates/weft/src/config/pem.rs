@@ -23,7 +23,7 @@ impl Setting for Pem {
         }
         // `file:` is what secrets are written with, and means the same here.
         let path = text.strip_prefix("file:").unwrap_or(text);
-        let text = Text { text: path.into(), variable: None };
+        let text = Text::new(path);
         InputFile::read(&Node { place: node.place, kind: Kind::Text(text) }, cx)
             .map(|file| Self::File(file.0))
     }

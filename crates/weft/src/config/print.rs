@@ -182,6 +182,10 @@ impl Printer<'_> {
     fn plain(&self, node: &Node, shape: &Shape) -> Shown {
         let what = match (&node.kind, shape) {
             (Kind::Text(text), _) if text.text.contains("PRIVATE KEY") => What::Text("***".into()),
+            (Kind::Text(text), Shape::Any) => match text.value() {
+                Value::String(text) => What::Text(text),
+                value => What::Plain(value.to_string()),
+            },
             (Kind::Text(text), Shape::Bool | Shape::Int { .. }) => {
                 What::Plain(text.text.replace('_', ""))
             }

@@ -129,6 +129,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Number { min, max } => format!("number, {min} to {max}"),
         Shape::Text { what, .. } => (*what).into(),
         Shape::Words(_) => "word, below".into(),
+        Shape::Any => "text, or any value".into(),
         Shape::Secret => "secret, or `file:PATH`".into(),
         Shape::List(inner) => format!("list of {}", kind(inner)),
         Shape::Many(inner) => format!("{}, or a list", kind(inner)),

@@ -143,6 +143,7 @@ fn shape(of: &Shape, definitions: &mut Map<String, Value>) -> Value {
         Shape::Switch(inner) => {
             any(vec![json!({ "enum": ["off", "on", false, true] }), shape(inner, definitions)])
         }
+        Shape::Any => json!({}),
         Shape::Either(forms) => any(forms.iter().map(|form| shape(form, definitions)).collect()),
     }
 }

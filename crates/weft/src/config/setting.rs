@@ -63,6 +63,8 @@ pub enum Shape {
     Switch(Box<Shape>),
     /// One of several forms.
     Either(Vec<Shape>),
+    /// A text, or any other value.
+    Any,
 }
 
 /// What stands in for a setting that is left out.

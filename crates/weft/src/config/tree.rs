@@ -1,12 +1,15 @@
 //! YAML as a tree in which every node knows its place.
 //!
 //! Scalars stay text: the setting that reads one decides what it is, so `port: "80"` and `port: 80`
-//! mean the same and `version: 1.10` never becomes 1.1. Aliases are expanded here, under a budget
+//! mean the same and `version: 1.10` never becomes 1.1. Only what takes any value at all, such as the body
+//! of a message, asks whether a scalar stands in quotes ([`Text::value`]). Aliases are expanded here, under a budget
 //! that an alias bomb hits long before memory does.
 
 mod parse;
 
 use std::sync::Arc;
+
+use serde_json::{Number, Value};
 
 pub use self::parse::parse;
 pub(super) use self::parse::{parse_alone, parse_built_in, parse_cut};
@@ -50,6 +53,32 @@ pub struct Text {
     pub text: Arc<str>,
     /// The variable that it was taken from, if it was.
     pub variable: Option<Arc<str>>,
+    /// Whether it stands without quotes: what takes any value tells `5` from `"5"` by it.
+    pub plain: bool,
+}
+
+impl Text {
+    /// A text that is one whatever it holds.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), variable: None, plain: false }
+    }
+
+    /// What it is where any value may be: a number or a truth value if it stands without quotes and reads as
+    /// one in JSON. A whole number beyond 64 bits, of which digits would be lost, stays text.
+    pub fn value(&self) -> Value {
+        let read = match &*self.text {
+            _ if !self.plain => None,
+            "True" | "TRUE" => Some(true.into()),
+            "False" | "FALSE" => Some(false.into()),
+            text => serde_json::from_str(text).ok(),
+        };
+        let rounded = |number: &Number| number.is_f64() && !self.text.contains(['.', 'e', 'E']);
+        match read {
+            Some(Value::Number(number)) if !rounded(&number) => number.into(),
+            Some(Value::Bool(truth)) => truth.into(),
+            _ => Value::String(self.text.to_string()),
+        }
+    }
 }
 
 /// A key of a map.

@@ -18,7 +18,7 @@ use weft_broker_http::settings::{
 };
 use weft_testkit::{HttpMessage, Upstream, Weft, until};
 
-use crate::config::load;
+use crate::config::{good, load, variables};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -97,7 +97,11 @@ fn samples(shape: &'static Shape) -> (Vec<Value>, Vec<Value>) {
             (texts(good), [texts(bad), vec![json!([[]]), json!({"a": 1})]].concat())
         }
         // A text is the body itself in a file, and JSON over the API.
-        Shape::Any => (vec![json!({"a": 1}), json!([1, 2])], vec![]),
+        Shape::Any => {
+            let deep =
+                json!({"n": 5, "f": -1.5, "ok": true, "s": "5", "no": "false", "none": null});
+            (vec![json!({"a": 1}), json!([1, 2]), json!([deep, ["1", {}]]), deep], vec![])
+        }
         Shape::Section(section) => {
             let short = section.short_setting().map(|short| samples(&short.shape));
             let (mut few, mut bad) = short.unwrap_or_default();
@@ -232,13 +236,56 @@ fn the_same_text_means_the_same_in_a_file_and_over_the_api() {
     agree::<ScheduleSettings>(
         "schedules",
         &json!({"cron": "@daily", "to": "t"}),
-        |settings| format!("{:?}", (settings.when().unwrap(), settings.key())),
+        |settings| {
+            let body = settings.body().unwrap().unwrap_or_default();
+            format!("{:?}", (settings.when().unwrap(), settings.key(), body))
+        },
         |plan| {
             let schedule = &plan.schedules.last().unwrap().1;
             let key = String::from_utf8(schedule.publish.key.to_vec()).unwrap();
-            format!("{:?}", (&schedule.when, key))
+            format!("{:?}", (&schedule.when, key, schedule.publish.message.body().to_vec()))
         },
     );
+}
+
+/// The body of the one message that a configuration schedules.
+fn scheduled(text: &str) -> String {
+    let loaded = good(text);
+    let messages = loaded.plan.part::<Messages>().unwrap();
+    let body = messages.schedules[0].1.publish.message.body();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn values_in_a_message_of_a_file_are_those_that_yaml_has() {
+    for (data, body) in [
+        ("{n: 5, ok: true, s: \"5\"}", r#"{"n":5,"ok":true,"s":"5"}"#),
+        ("{a: [-1, 1.5, 1e3, 'true', False, ~]}", r#"{"a":[-1,1.5,1000.0,"true",false,null]}"#),
+        ("{a: yes, b: 0x1F, c: 007, d: 1_000}", r#"{"a":"yes","b":"0x1F","c":"007","d":"1_000"}"#),
+        // Digits are never lost.
+        (
+            "[18446744073709551616, 18446744073709551615]",
+            r#"["18446744073709551616",18446744073709551615]"#,
+        ),
+        (
+            "\n      a: ${PORT}\n      b: '${PORT}'\n      c: \"${EMPTY}\"",
+            r#"{"a":8080,"b":"8080","c":""}"#,
+        ),
+        ("\n      a: !!str 5\n      b: |-\n        5", r#"{"a":"5","b":"5"}"#),
+        // A scalar alone is the very text.
+        ("5", "5"),
+        ("'{\"a\": \"5\"}'", r#"{"a": "5"}"#),
+    ] {
+        let text = format!(
+            "admin: off\nlisteners: {{ web: {{ address: '127.0.0.1:80' }} }}\ntopics: {{ t: {{}} }}\n\
+             routes: [{{ name: r, publish: t }}]\n\
+             schedules:\n  s:\n    every: 1m\n    to: t\n    data: {data}\n"
+        );
+        assert_eq!(scheduled(&text), body, "{data}");
+        // What is shown means the same.
+        let shown = weft::config::print::yaml(&good(&text), &variables);
+        assert_eq!(scheduled(&shown), body, "{shown}");
+    }
 }
 
 #[test]

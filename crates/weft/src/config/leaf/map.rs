@@ -71,7 +71,7 @@ impl<K: Setting, V: Setting> Setting for Pairs<K, V> {
                 let mut all = true;
                 let mut values = Vec::with_capacity(entries.len());
                 for (key, value) in entries {
-                    let text = Text { text: Arc::clone(&key.text), variable: None };
+                    let text = Text::new(Arc::clone(&key.text));
                     let key = K::read(&Node { place: key.place, kind: Kind::Text(text) }, cx);
                     match (key, V::read(value, cx)) {
                         (Some(key), Some(value)) => values.push((key, value)),

@@ -61,7 +61,7 @@ impl Setting for FieldMatch {
         let value = if text == "*" {
             plan::FieldValue::Present
         } else if let Some(regex) = text.strip_prefix('~') {
-            let text = Text { text: regex.into(), variable: None };
+            let text = Text::new(regex);
             plan::FieldValue::Regex(
                 Pattern::read(&Node { place: node.place, kind: Kind::Text(text) }, cx)?.0,
             )

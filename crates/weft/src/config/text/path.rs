@@ -155,7 +155,7 @@ impl Setting for PathMatch {
         let path = if text == "*" {
             Ok(plan::Path::Any)
         } else if let Some(regex) = text.strip_prefix('~') {
-            let text = Text { text: regex.into(), variable: None };
+            let text = Text::new(regex);
             return Pattern::read(&Node { place: node.place, kind: Kind::Text(text) }, cx)
                 .map(|pattern| Self(plan::Path::Regex(pattern.0)));
         } else if text.contains(['{', '}']) {

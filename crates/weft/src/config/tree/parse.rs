@@ -187,6 +187,8 @@ impl Builder<'_> {
                 self.refuse(problem)
             }
             Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain
+                    && !tag.as_ref().is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
                 if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
                     let problem = Problem::error(
                         self.place(span),
@@ -194,13 +196,9 @@ impl Builder<'_> {
                     );
                     self.problems.push(problem);
                 }
-                let null = style == ScalarStyle::Plain
-                    && ["", "~", "null", "Null", "NULL"].contains(&&*text);
-                let kind = if null {
-                    Kind::Null
-                } else {
-                    Kind::Text(Text { text: text.into(), variable: None })
-                };
+                let null = plain && ["", "~", "null", "Null", "NULL"].contains(&&*text);
+                let kind =
+                    if null { Kind::Null } else { Kind::Text(Text { plain, ..Text::new(text) }) };
                 self.value(Node { place: self.place(span), kind }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => {

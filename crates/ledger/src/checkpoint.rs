@@ -5,20 +5,27 @@
 //! that recovery never meets the traces of one that was not acknowledged. Payloads are never here.
 
 mod backend;
+pub(crate) mod maps;
+mod rows;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, TableDefinition};
 use weft_kernel::{Error, Reason, Result};
 
 use crate::{
+    core::Changes,
     crypt::Keys,
     disk::{Disk, Overlay, failed, read_up_to, unreadable},
     format::header,
+    record::Limits,
 };
 use backend::Backend;
 
@@ -30,8 +37,8 @@ pub(crate) const HEADER: &str = "checkpoint/header";
 /// How the header begins.
 pub(crate) const MAGIC: &[u8; 8] = b"WEFTCKP\0";
 const CONTEXT: &[u8] = b"weft checkpoint";
-/// What redb keeps in memory: pages are read once at a start, and written once a minute or so.
-const CACHE_BYTES: usize = 2 << 20;
+/// What redb keeps in memory: half of it at most of what is being written.
+const CACHE_BYTES: usize = 8 << 20;
 /// Kept for a full disk: given free, it is room for a checkpoint, by which other files can go.
 const RESERVE: &str = "checkpoint/reserve";
 const RESERVE_BYTES: u64 = 4 << 20;
@@ -75,6 +82,8 @@ tables! {
     Maps = "maps";
     /// Entries of maps.
     Entries = "entries";
+    /// When entries of maps expire, or are due; always as `entries` has it.
+    Times = "times";
     /// Ids of records that were appended, in chunks.
     Dedupe = "dedupe";
     /// The segments that are there.
@@ -92,14 +101,21 @@ pub(crate) struct Row {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// All rows that changed since the last time, as of one transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// All that has changed since the last time, as of one transaction.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Capture {
     /// The last transaction that the rows reflect.
     pub(crate) seq: u64,
-    /// In any order, one per key.
+    /// In any order; of rows with the same key the last one counts.
     pub(crate) rows: Vec<Row>,
+    /// What has changed in maps, by id: as memory has it, and not as rows, for there may be much of it.
+    pub(crate) maps: Vec<(u32, Arc<Changes>)>,
+    /// Maps of which all entries go.
+    pub(crate) dropped: Vec<u32>,
 }
+
+/// A row that was read.
+pub(crate) type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// What is done with each row of a table: its key and its value.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
@@ -110,6 +126,8 @@ pub(crate) trait Tables {
     fn each(&self, table: Table, visit: &mut Visit<'_>) -> Result<()>;
     /// The value of a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Rows from a key on, as many as the limits allow, and one at least if there is any.
+    fn page(&self, table: Table, from: Bound<&[u8]>, most: Limits) -> Result<Vec<KeyValue>>;
 }
 
 const SEQ: &[u8] = b"seq";
@@ -241,7 +259,7 @@ impl Checkpoint {
         drop(new);
         let made = open_at(disk, NEW, keys, true)?;
         let empty = Capture::default();
-        guarded(|| write(&made, &empty, LogStart::default()))
+        guarded(|| rows::write(&made, &empty, LogStart::default()))
             .map_err(broken("cannot make the checkpoint"))?;
         drop(made);
         disk.rename(NEW, DATABASE).map_err(cannot)?;
@@ -336,17 +354,18 @@ impl Checkpoint {
 
     /// Stores what changed, the transaction that it reflects, and where the write-ahead log begins that is needed from then on; durable on return.
     ///
-    /// Of rows with the same key the last one counts.
+    /// Of rows with the same key the last one counts. Gives maps that were dropped and have more entries than
+    /// are removed at once: they are to be given again.
     ///
     /// # Errors
     /// `storage_full` when there is no room: nothing was stored, and it may be tried again.
-    pub(crate) fn store(&self, capture: &Capture, start: LogStart) -> Result<()> {
+    pub(crate) fn store(&self, capture: &Capture, start: LogStart) -> Result<Vec<u32>> {
         // A full disk has ended the last time, and kept it from being opened again.
         self.reopen()?;
         let stored = {
             let database = self.database.read();
             match &*database {
-                Some(database) => guarded(|| write(database, capture, start)),
+                Some(database) => guarded(|| rows::write(database, capture, start)),
                 None => Err(redb::Error::PreviousIo),
             }
         };
@@ -380,7 +399,7 @@ impl Checkpoint {
             }
         };
         found.map_err(|error| {
-            if matches!(error, redb::Error::Io(_)) {
+            if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
                 *self.database.write() = None;
             }
             unread("cannot read the checkpoint")(error)
@@ -423,66 +442,17 @@ fn open_at(disk: &dyn Disk, path: &str, keys: &Keys, new: bool) -> Result<Databa
     .map_err(unread("cannot open the checkpoint"))
 }
 
-fn write(database: &Database, capture: &Capture, start: LogStart) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        let mut rows: Vec<&Row> = capture.rows.iter().collect();
-        // Stable: of rows with the same key the last one is written last.
-        rows.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
-        for rows in rows.chunk_by(|a, b| a.table == b.table) {
-            let mut table = transaction.open_table(rows[0].table.definition())?;
-            for row in rows {
-                match &row.value {
-                    Some(value) => drop(table.insert(&row.key[..], &value[..])?),
-                    None => drop(table.remove(&row.key[..])?),
-                }
-            }
-        }
-        let mut meta = transaction.open_table(Table::Meta.definition())?;
-        meta.insert(SEQ, &capture.seq.to_le_bytes()[..])?;
-        meta.insert(FIRST_FILE, &start.file.to_le_bytes()[..])?;
-        meta.insert(BEFORE, &start.before.to_le_bytes()[..])?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn walk(
-    database: &Database,
-    table: Table,
-    visit: &mut Visit<'_>,
-) -> Result<Result<()>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(table.definition()) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
-        table => table?,
-    };
-    for row in table.iter()? {
-        let (key, value) = row?;
-        if let Err(error) = visit(key.value(), value.value()) {
-            return Ok(Err(error));
-        }
-    }
-    Ok(Ok(()))
-}
-
-fn find(database: &Database, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(table.definition()) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        table => table?,
-    };
-    Ok(table.get(key)?.map(|value| value.value().to_vec()))
-}
-
 impl Tables for Checkpoint {
     fn each(&self, table: Table, visit: &mut Visit<'_>) -> Result<()> {
-        self.reading(|database| walk(database, table, visit))?
+        self.reading(|database| rows::walk(database, table, visit))?
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.reading(|database| find(database, table, key))
+        self.reading(|database| rows::find(database, table, key))
+    }
+
+    fn page(&self, table: Table, from: Bound<&[u8]>, most: Limits) -> Result<Vec<KeyValue>> {
+        self.reading(|database| rows::page(database, table, from, most))
     }
 }
 

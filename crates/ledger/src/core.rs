@@ -14,6 +14,7 @@ mod consume;
 mod dedupe;
 mod define;
 mod due;
+mod entries;
 mod expiring;
 mod fast;
 mod group;
@@ -43,9 +44,11 @@ use weft_kernel::{Error, Reason, Result};
 
 pub(crate) use self::{
     apply::is_instant,
-    cold::{Cold, Want},
+    cold::{Cold, ReadJob, Want},
     consume::{Item, Source, Unfit},
+    entries::{Fetched, Look, Missing, Refill, expect_entries},
     loading::{Load, Whereabouts},
+    map::{Changes, KeyRange, Time, WINDOW as TIMES_AT_ONCE},
     now::Now,
     plan::{Compactable, Live, LiveRuns},
     progress::{WriteGroup, poisoned},
@@ -57,7 +60,7 @@ use self::{
     group::{Group, Tokens},
     loading::Loaded,
     log::Log,
-    map::Map,
+    map::{Cache, Map},
     progress::{PendingBytes, Visible},
     space::Spaces,
 };
@@ -127,10 +130,14 @@ pub(crate) struct Core {
     pub(crate) recent: Recent,
     visible: Visible,
     spaces: Spaces,
-    /// Maps of timers.
-    timer_maps: Vec<u32>,
-    /// When entries of maps expire, but for timers.
-    map_expiry: std::collections::BTreeSet<(u64, u32, Bytes)>,
+    /// Entries of maps that were read.
+    cache: Cache,
+    /// About the bytes of what has changed in maps and no checkpoint has.
+    changed_bytes: u64,
+    /// How many checkpoints were stored.
+    generation: u64,
+    /// Maps with entries that expire, but for timers.
+    expiring: std::collections::BTreeSet<u32>,
     /// Runs of records in segments of which it is not known when they expire.
     unseen: Vec<(LogId, u64, u64)>,
     room: Vec<Waker>,
@@ -176,8 +183,10 @@ impl Core {
             busy: false,
             visible: Visible::default(),
             spaces: Spaces::default(),
-            timer_maps: Vec::new(),
-            map_expiry: std::collections::BTreeSet::new(),
+            cache: Cache::default(),
+            changed_bytes: 0,
+            generation: 0,
+            expiring: std::collections::BTreeSet::new(),
             unseen: Vec::new(),
             room: Vec::new(),
             poisoned: None,
@@ -236,7 +245,7 @@ impl Core {
             logs: self.logs.len() as u64,
             consumption_groups: self.queues.len() as u64,
             maps: self.maps.len() as u64,
-            map_bytes: self.maps.values().map(|map| map.bytes()).sum(),
+            map_bytes: self.changed_bytes + self.cache.bytes(),
             record_bytes: self.logs.values().map(|log| log.bytes).sum(),
             ..self.stats
         }

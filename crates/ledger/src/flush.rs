@@ -68,6 +68,8 @@ pub(crate) struct Flusher {
     start: LogStart,
     /// Rows that no checkpoint has yet.
     rows: Vec<Row>,
+    /// Maps that were dropped, of which it has entries.
+    dropped: Vec<u32>,
     /// Segments that nothing points to once the next checkpoint is stored.
     doomed: Vec<u32>,
     retained: Tick,
@@ -121,6 +123,7 @@ impl Flusher {
             next_segment,
             start,
             rows: gone.iter().map(|number| row(*number, None)).collect(),
+            dropped: Vec::new(),
             doomed: Vec::new(),
             retained: Tick::ZERO,
             rewritten: Tick::ZERO,
@@ -220,20 +223,41 @@ impl Flusher {
         }
         let captured = house.shared.core.lock().capture();
         self.rows.extend(captured.rows);
+        self.dropped.extend(captured.dropped);
         // What the rows reflect must not be seen after a crash unless it was durable.
         house.service.make_safe()?;
         let doomed = std::mem::take(&mut self.doomed);
         self.rows.extend(doomed.iter().map(|number| row(*number, None)));
-        let capture = Capture { seq: captured.seq, rows: std::mem::take(&mut self.rows) };
-        if let Err(error) = house.files.checkpoint.store(&capture, self.start) {
-            self.rows = capture.rows;
-            self.doomed = doomed;
-            return Err(error);
+        let capture = Capture {
+            seq: captured.seq,
+            rows: std::mem::take(&mut self.rows),
+            maps: captured.maps,
+            dropped: std::mem::take(&mut self.dropped),
+        };
+        match house.files.checkpoint.store(&capture, self.start) {
+            Ok(left) => self.dropped = left,
+            Err(error) => {
+                // What has changed in maps the core has still.
+                self.rows = capture.rows;
+                self.dropped = capture.dropped;
+                self.doomed = doomed;
+                return Err(error);
+            }
         }
+        drop(capture);
+        let (stored, wakes) = house.shared.core.lock().stored();
+        drop(stored);
+        wakes.wake();
         for number in doomed {
             house.files.segments.remove(number)?;
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint is due before the next file is full: much has changed in maps, or one was
+    /// dropped and has entries still.
+    pub(crate) fn due(&self, house: &House<'_>) -> bool {
+        !self.dropped.is_empty() || house.shared.core.lock().maps_changed()
     }
 
     /// Gives space back: what retention says goes, segments that are mostly dead are written anew, one is looked over. Whether anything was done.

@@ -18,7 +18,7 @@ pub(crate) use frame::{FrameWriter, RecordAt};
 pub(crate) use record::{Image, NewImage, image_len, payload_crc};
 
 /// The format version that this code writes; it reads this one alone.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The most bytes of one frame, header and padding included: a transaction may not be larger.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
 

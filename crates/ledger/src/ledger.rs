@@ -2,6 +2,7 @@
 
 mod consume;
 mod deliver;
+mod maps;
 mod read;
 mod waiters;
 
@@ -104,7 +105,7 @@ impl Shared {
             })
             .collect();
         let now = self.now();
-        let mut core = self.core.lock();
+        let mut core = self.lock_with(&transaction.ops)?;
         let busy = core.has_pending();
         let submitted = core.submit(transaction, &crcs, now);
         let kick = !busy && core.has_pending();
@@ -137,6 +138,7 @@ impl Shared {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Receipt, Refused> {
+        self.warm(&transaction.ops).await?;
         let receipt = loop {
             // A copy is a few counts; it is needed only if there is no room.
             match self.submit(transaction.clone()) {
@@ -296,7 +298,7 @@ impl Ledger {
     }
 
     /// Writes what waits, stores a checkpoint and ends the threads. Handles that are left answer
-    /// reads, and take nothing more.
+    /// reads, but of maps only what memory has (`storage_unavailable` otherwise), and take nothing more.
     ///
     /// # Errors
     ///

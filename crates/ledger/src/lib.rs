@@ -13,8 +13,8 @@
 //!   restart either whole or absent.
 //! - Readers and leases see only what is durable at the level at which it was submitted.
 //! - A failed write poisons the ledger: it refuses every further submit and goes on reading.
-//! - Memory is per exception (leased, waiting, done out of order), never per settled message, and every
-//!   buffer has a bound.
+//! - Memory is per exception (leased, waiting, done out of order), never per settled message or entry of a
+//!   map, and every buffer has a bound.
 //! - What is due in a namespace is told there alone, and waits for nobody else.
 //! - A timer is handed out again until a transaction has ended or moved it.
 //! - Time is an argument: leases and relative delays count on the monotonic clock, what survives a
@@ -25,8 +25,9 @@
 //! [`Store::take_timers`]), and any idea of what a record means.
 //!
 //! Reading order: [`record`], [`transaction`], [`options`] (the words), [`store`] (what can be asked),
-//! `ledger` (the embedded store), `core` (the pure state behind it), then `format`, `wal`, `segment`,
-//! `checkpoint`, `recover`, `manifest`, `flush` and `service` (how it reaches the disk).
+//! `ledger` (the embedded store), `core` (the pure state behind it; of maps `core::map` and
+//! `core::entries`), then `format`, `wal`, `segment`, `checkpoint`, `recover`, `manifest`, `flush` and
+//! `service` (how it reaches the disk).
 
 pub mod admin;
 mod checkpoint;

@@ -54,6 +54,11 @@ pub struct Options {
     pub wal_file_bytes: ByteSize,
     /// How many full write-ahead files are kept before the oldest is written into a segment (2).
     pub wal_files_kept: usize,
+    /// How much of what has changed in maps is kept in memory before a checkpoint is stored; three times
+    /// as much is refused as `storage_busy` (8 MiB).
+    pub map_changes_bytes: ByteSize,
+    /// How much of what was read of maps is kept in memory (8 MiB).
+    pub map_cache_bytes: ByteSize,
     /// How long a thread may be at one piece of work, a write or a sync, before the ledger counts as
     /// stalled, and how long its end is waited for (10 s).
     pub stall: Duration,
@@ -74,6 +79,8 @@ impl Default for Options {
             recent_bytes: ByteSize(16 << 20),
             wal_file_bytes: ByteSize(64 << 20),
             wal_files_kept: 2,
+            map_changes_bytes: ByteSize(8 << 20),
+            map_cache_bytes: ByteSize(8 << 20),
             stall: Duration::from_secs(10),
             accept_loss: false,
             keys: Keys::default(),

@@ -141,7 +141,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
     if start.file == 0 {
         // From here on what is missing is missed.
         start.file = wal.numbers().first().copied().unwrap_or(1);
-        checkpoint.store(&Capture { seq, rows: Vec::new() }, start)?;
+        checkpoint.store(&Capture { seq, ..Capture::default() }, start)?;
     }
     *core.cursor() = cursor;
     core.recovered(now);

@@ -203,7 +203,8 @@ pub struct Stats {
     pub consumption_groups: u64,
     /// Maps.
     pub maps: u64,
-    /// Bytes of the keys and values of all maps.
+    /// About the bytes that memory takes for entries of maps: those that have changed since the last
+    /// checkpoint, and those that were read.
     pub map_bytes: u64,
     /// Bytes of all records.
     pub record_bytes: u64,
@@ -329,7 +330,8 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// `storage_busy` when too much waits to be written ([`Store::poll_room`] tells when to try again),
-    /// and what the operations say. Nothing is applied then.
+    /// and what the operations say. Nothing is applied then. An entry of a map of which an operation expects
+    /// something may have to be read from the disk first; [`Store::commit`] does that without blocking.
     fn submit(&self, transaction: Transaction) -> Result<Receipt, Refused>;
     /// Which operations would be refused now, and why, if they were submitted in parts, of which each
     /// is done as a whole or left out. `parts` says with which operation each begins, in order. Nothing
@@ -481,14 +483,14 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `no_message` without the map.
+    /// `no_message` without the map, and what the disk says.
     fn get<'a>(&'a self, map: MapId, key: &'a [u8]) -> Pending<'a, Result<Option<Value>>>;
     /// Entries whose key begins with `prefix` and stands after `after`, by key, at most `limit`. What
-    /// they show is durable.
+    /// they show is durable, and as of one moment.
     ///
     /// # Errors
     ///
-    /// `no_message` without the map.
+    /// `no_message` without the map, and what the disk says.
     fn scan<'a>(
         &'a self,
         map: MapId,

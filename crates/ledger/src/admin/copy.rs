@@ -6,6 +6,7 @@
 //! goes last ([`crate::manifest`]); what fails removes what it wrote.
 
 use std::{
+    ops::Bound,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +17,7 @@ use crate::{
     checkpoint::{Capture, Checkpoint, Row, Table, Tables},
     disk::{Disk, failed_copy, unreadable},
     manifest::{self, Copying, FOLDERS, Listed, Manifest},
+    record::Limits,
     recover::lock,
     segment,
     service::Service,
@@ -23,6 +25,8 @@ use crate::{
 };
 
 const CHUNK: usize = 1 << 20;
+/// So much of a table is copied at once.
+const PAGE: Limits = Limits { records: 100_000, bytes: 8 << 20 };
 
 /// Copies the ledger that `service` runs to an empty disk.
 pub(crate) fn backup(service: &Service, to: &Arc<dyn Disk>) -> Result<()> {
@@ -141,20 +145,23 @@ fn of_the_copy(error: Error) -> Error {
 /// Copies the checkpoint, row by row.
 fn copy_tables(service: &Service, to: &Arc<dyn Disk>, manifest: &mut Manifest) -> Result<()> {
     let files = service.files();
-    let mut rows = Vec::new();
-    for &table in Table::ALL {
-        files.checkpoint.each(table, &mut |key, value| {
-            rows.push(Row { table, key: key.to_vec(), value: Some(value.to_vec()) });
-            Ok(())
-        })?;
-    }
     let seq = files.checkpoint.seq()?;
     let start = files.checkpoint.start()?;
-    let store = || {
-        let copy = Checkpoint::open(to.clone(), files.keys.clone())?;
-        copy.store(&Capture { seq, rows }, start)
-    };
-    store().map_err(of_the_copy)?;
+    let copy = Checkpoint::open(to.clone(), files.keys.clone()).map_err(of_the_copy)?;
+    for &table in Table::ALL {
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let from = last.as_ref().map_or(Bound::Unbounded, |last| Bound::Excluded(&last[..]));
+            let page = files.checkpoint.page(table, from, PAGE)?;
+            let Some((key, _)) = page.last() else { break };
+            last = Some(key.clone());
+            let row = |(key, value)| Row { table, key, value: Some(value) };
+            let rows = page.into_iter().map(row).collect();
+            let capture = Capture { seq, rows, ..Capture::default() };
+            copy.store(&capture, start).map_err(of_the_copy)?;
+        }
+    }
+    copy.close();
     let folder = FOLDERS[0];
     let cannot = |error| failed_copy(folder, error);
     for name in to.list(folder).map_err(cannot)? {

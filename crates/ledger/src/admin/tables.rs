@@ -1,12 +1,13 @@
 //! The rows of a checkpoint, one by one: each has to decode, and to refer to what is there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
 use weft_kernel::Result;
 
 use crate::{
-    checkpoint::{Table, Tables},
+    checkpoint::{Table, Tables, maps},
     format::{Malformed, varint::Reader},
+    record::Limits,
     segment::Sizes,
 };
 
@@ -86,6 +87,47 @@ pub(super) fn check(tables: &dyn Tables, damage: &mut Vec<String>) {
         });
         unread(table, each, damage);
     }
+    unread(Table::Times, times(tables, damage), damage);
+}
+
+/// So many rows are read at once.
+const PAGE: Limits = Limits { records: 4096, bytes: 4 << 20 };
+
+/// Holds the times of entries to the entries: each has the one that it says, and there is no other.
+fn times(tables: &dyn Tables, damage: &mut Vec<String>) -> Result<()> {
+    let mut timed = 0u64;
+    tables.each(Table::Entries, &mut |_, value| {
+        timed += u64::from(maps::head(value).is_ok_and(|(_, expires_ms)| expires_ms != 0));
+        Ok(())
+    })?;
+    let mut found = 0;
+    let mut last: Option<Vec<u8>> = None;
+    loop {
+        let from = last.as_ref().map_or(Bound::Unbounded, |last| Bound::Excluded(&last[..]));
+        let page = tables.page(Table::Times, from, PAGE)?;
+        for (row, _) in &page {
+            let expires_ms = match maps::time_of(row) {
+                Ok((map, time, key)) => {
+                    let entry = tables.get(Table::Entries, &maps::key_of(map, key))?;
+                    let head = entry.and_then(|entry| maps::head(&entry).ok());
+                    head.filter(|(_, expires_ms)| *expires_ms == time)
+                }
+                Err(_) => None,
+            };
+            if expires_ms.is_some() {
+                found += 1;
+            } else {
+                damage.push(told(Table::Times, row, "no entry has this time"));
+            }
+        }
+        let Some((row, _)) = page.last() else { break };
+        last = Some(row.clone());
+    }
+    if found < timed {
+        let say = format!("{} entries of maps are not in the table `times`", timed - found);
+        damage.push(format!("checkpoint/tables: {say}"));
+    }
+    Ok(())
 }
 
 type Decode = fn(&[u8]) -> Result<(), Malformed>;
@@ -109,7 +151,5 @@ fn chunk(value: &[u8]) -> Result<(), Malformed> {
 }
 
 fn entry(value: &[u8]) -> Result<(), Malformed> {
-    let mut reader = Reader::new(value);
-    reader.varint()?;
-    reader.varint().map(|_| ())
+    maps::head(value).map(|_| ())
 }

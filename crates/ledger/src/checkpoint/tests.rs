@@ -20,7 +20,7 @@ fn capture(seq: u64, rows: &[(Table, &str, Option<&str>)]) -> Capture {
         key: key.as_bytes().to_vec(),
         value: value.map(|value| value.as_bytes().to_vec()),
     };
-    Capture { seq, rows: rows.iter().map(row).collect() }
+    Capture { seq, rows: rows.iter().map(row).collect(), ..Capture::default() }
 }
 
 fn from(file: u32) -> LogStart {

@@ -8,10 +8,8 @@ use super::{
 use crate::{
     format::{FrameWriter, NewImage, Place, frame, payload_crc},
     options::Durability,
-    record::{GroupId, LogId, MapId, Record, Value},
-    transaction::{
-        Appended, Due, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,
-    },
+    record::{GroupId, LogId, Record, Value},
+    transaction::{Appended, Due, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction},
     wal::{self, FrameAt},
 };
 
@@ -142,6 +140,14 @@ impl Core {
             let say = "more waits to be written than may wait";
             return Err(Error::new(Reason::StorageBusy, say).into());
         }
+        if checked.puts && self.maps_full() {
+            let (reason, say) = if self.cursor.is_full() {
+                (Reason::StorageFull, "the disk has no room for more")
+            } else {
+                (Reason::StorageBusy, "more entries of maps wait for a checkpoint than may wait")
+            };
+            return Err(Error::new(reason, say).into());
+        }
         let upper = frame::padded(checked.bytes + frame::TAG);
         let reserved = self.cursor.reserve(upper, !checked.appends);
         self.busy |= reserved == Err(wal::Refused::Busy);
@@ -182,24 +188,21 @@ impl Core {
             Op::Seek { group, to } => self.seek(group, to, writing),
             Op::Purge { group } => self.purge(group, writing),
             Op::Put { map: id, key, value, expires_ms, .. } => {
-                let Some(map) = self.maps.get_mut(&id.0) else { return };
+                let Some(map) = self.maps.get(&id.0) else { return };
                 if let Some(frame) = &mut writing.frame {
                     frame.put_value(id.0, &key, &value, expires_ms);
                 }
-                if expires_ms != 0 && map.timers.is_none() {
-                    self.map_expiry.insert((expires_ms, id.0, key.clone()));
-                }
-                map.put(key, Value { data: value, version: writing.seq, expires_ms });
-                if let Some(at) = map.timers.as_ref().and_then(|timers| timers.next(writing.now)) {
-                    writing.wakes.push(self.spaces.get(map.space).tell(at));
+                let space = map.space;
+                self.put_entry(id.0, key, Value { data: value, version: writing.seq, expires_ms });
+                if let Some(at) = self.maps.get(&id.0).and_then(|map| map.next_timer(writing.now)) {
+                    writing.wakes.push(self.spaces.get(space).tell(at));
                 }
             }
             Op::Delete { map: id, key, .. } => {
-                let Some(map) = self.maps.get_mut(&id.0) else { return };
                 if let Some(frame) = &mut writing.frame {
                     frame.delete(id.0, &key);
                 }
-                map.delete(&key, writing.seq);
+                self.delete_entry(id.0, &key, writing.seq);
             }
         }
     }
@@ -476,34 +479,5 @@ impl Core {
             log.advance(queue.group.low());
         }
         writing.touch(id.0);
-    }
-
-    /// Deletes entries of maps whose time is over, as one transaction; who is to be woken, if there were
-    /// any. Refused for want of room, they go with a later call.
-    pub(crate) fn expire_entries(&mut self, now: Now, limit: usize) -> Option<Wakes> {
-        let mut transaction = Transaction::new(Durability::Os);
-        let mut over = Vec::new();
-        while over.len() < limit
-            && let Some(first) = self.map_expiry.first()
-            && first.0 <= now.wall_ms
-            && let Some((expires_ms, id, key)) = self.map_expiry.pop_first()
-        {
-            let stored = self.maps.get(&id).and_then(|map| map.stored(&key));
-            if stored.is_some_and(|value| value.expires_ms == expires_ms) {
-                let (map, expect) = (MapId(id), ExpectValue::Any);
-                transaction.ops.push(Op::Delete { map, key: key.clone(), expect });
-                over.push((expires_ms, id, key));
-            }
-        }
-        if over.is_empty() {
-            return None;
-        }
-        match self.submit(transaction, &[], now) {
-            Ok((_, wakes)) => Some(wakes),
-            Err(_refused) => {
-                self.map_expiry.extend(over);
-                None
-            }
-        }
     }
 }

@@ -1,7 +1,5 @@
 //! What a checkpoint has to store: rows of what has changed since the last one.
 
-use bytes::Bytes;
-
 use super::{Core, dedupe::Chunk, group::Retry, log::Log, rows};
 use crate::{
     checkpoint::{Capture, Row, Table},
@@ -21,9 +19,9 @@ pub(super) const TIMED: u64 = 1 << 62;
 /// What the key of the row ends with that has the options of a map, behind that of its name.
 pub(super) const MAP_OPTIONS: &[u8] = b"o";
 
-/// Keys of rows that go with what was dropped.
+/// Keys of rows that go with what was dropped, and maps of which all entries go.
 #[derive(Debug, Default)]
-pub(super) struct Gone(Vec<(Table, Vec<u8>)>);
+pub(super) struct Gone(Vec<(Table, Vec<u8>)>, Vec<u32>);
 
 /// The key of what has a number alone.
 pub(super) fn key1(id: u32) -> Vec<u8> {
@@ -66,11 +64,11 @@ impl Gone {
         self.0.extend(keys.map(|key| (Table::Exceptions, key)));
     }
 
-    /// A map's row, and those of its entries.
-    pub(super) fn map(&mut self, id: u32, keys: impl Iterator<Item = Bytes>) {
+    /// A map's row, and all of its entries.
+    pub(super) fn map(&mut self, id: u32) {
         self.0.push((Table::Maps, key1(id)));
         self.0.push((Table::Maps, key2(id, MAP_OPTIONS)));
-        self.0.extend(keys.map(|key| (Table::Entries, key2(id, &key))));
+        self.1.push(id);
     }
 }
 
@@ -125,17 +123,9 @@ impl Core {
                 rows.push(Row { table: Table::Groups, key: key1(id), value: Some(value) });
             }
         }
+        let mut maps = Vec::new();
         for (&id, map) in &mut self.maps {
-            for (key, _) in std::mem::take(&mut map.dirty_keys) {
-                let value = map.stored(&key).map(|stored| {
-                    let mut value = Vec::with_capacity(stored.data.len() + 12);
-                    varint::put(&mut value, stored.version);
-                    varint::put(&mut value, stored.expires_ms);
-                    value.extend_from_slice(&stored.data);
-                    value
-                });
-                rows.push(Row { table: Table::Entries, key: key2(id, &key), value });
-            }
+            maps.extend(map.capture().map(|changes| (id, changes)));
             if std::mem::take(&mut map.dirty) {
                 let value = Some(map.name.as_bytes().to_vec());
                 rows.push(Row { table: Table::Maps, key: key1(id), value });
@@ -153,7 +143,8 @@ impl Core {
         varint::put(&mut meta, self.next_global);
         varint::put(&mut meta, u64::from(self.tokens.epoch));
         rows.push(Row { table: Table::Meta, key: CORE.to_vec(), value: Some(meta) });
-        Capture { seq: self.seq, rows }
+        let dropped = std::mem::take(&mut self.gone.1);
+        Capture { seq: self.seq, rows, maps, dropped }
     }
 }
 
@@ -217,10 +208,12 @@ fn put_chunk(chunk: &Chunk) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
+        core::map::Change,
         options::{GroupOptions, LogOptions, MapOptions, Options, Storage},
-        record::Value,
         transaction::{ExpectValue, Transaction},
         wal::Cursor,
     };
@@ -228,6 +221,15 @@ mod tests {
     /// Tables of the rows of a capture that are not of the core itself.
     fn rows(core: &mut Core) -> usize {
         core.capture().rows.len() - 1
+    }
+
+    /// The keys of which the next checkpoint has a change, and whether they are there.
+    fn changes(core: &mut Core) -> Vec<String> {
+        let captured = core.capture().maps;
+        let told = |(key, change): (&Bytes, &Change)| {
+            format!("{}: {}", String::from_utf8_lossy(key), change.value.is_some())
+        };
+        captured.iter().flat_map(|(_, changes)| changes.iter().map(told)).collect()
     }
 
     #[test]
@@ -254,19 +256,24 @@ mod tests {
             core.drop_log(log).unwrap().1.wake();
         }
         assert_eq!(core.gone.len(), 0);
-        assert!(core.map(map).unwrap().dirty_keys.is_empty());
+        assert_eq!(core.stats().map_bytes, 0);
         assert_eq!(rows(&mut core), 0);
         // What a checkpoint has is taken out of it.
         put(&mut core, b"kept");
-        assert_eq!(rows(&mut core), 1);
+        assert_eq!(changes(&mut core), ["kept: true"]);
         delete(&mut core, b"kept");
         put(&mut core, b"kept");
         delete(&mut core, b"kept");
-        let captured = core.capture().rows;
-        assert!(captured.iter().any(|row| row.table == Table::Entries && row.value.is_none()));
-        let old = Value { data: Bytes::new(), version: 1, expires_ms: 0 };
-        core.maps.get_mut(&map.0).unwrap().restore(b"old"[..].into(), old);
-        delete(&mut core, b"old");
-        assert_eq!(rows(&mut core), 1, "also what a restart found in it");
+        put(&mut core, b"new");
+        assert_eq!(changes(&mut core), ["kept: false", "new: true"], "it was not stored yet");
+        core.stored().1.wake();
+        put(&mut core, b"kept");
+        delete(&mut core, b"kept");
+        delete(&mut core, b"new");
+        assert_eq!(changes(&mut core), ["new: false"], "what was deleted is known to be gone");
+        core.stored().1.wake();
+        core.drop_map(map).unwrap();
+        assert_eq!(core.capture().dropped, [map.0]);
+        assert_eq!(core.changed_bytes, 0);
     }
 }

@@ -1,14 +1,15 @@
 //! Checking a transaction: every operation against the newest submitted state and what the operations
 //! before it would do. Nothing is changed but notes that the next check overwrites.
 
+use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 
 use super::{Core, Now, fast::Numbers, log::Staged, missing};
 use crate::{
-    record::{GroupId, LogId},
+    record::{GroupId, LogId, MapId},
     transaction::{
-        Expect, KEY_BYTES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, NOTE_BYTES_MAX, NewRecord,
-        Op, Refused, Settle, Transaction,
+        Expect, ExpectValue, KEY_BYTES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, NOTE_BYTES_MAX,
+        NewRecord, Op, Refused, Settle, Transaction,
     },
 };
 
@@ -39,6 +40,8 @@ pub(super) struct Checked {
     pub(super) appends: bool,
     /// Whether anything of it is to be written.
     pub(super) writes: bool,
+    /// Whether it sets an entry of a map, which waits for a checkpoint if too much does.
+    pub(super) puts: bool,
 }
 
 /// The most bytes of an entry besides what it carries.
@@ -191,7 +194,7 @@ impl Core {
                 memory = queue.memory;
             }
             Op::Put { map, key, value, expect, .. } => {
-                let map = self.maps.get_mut(&map.0).ok_or_else(|| missing(map))?;
+                self.has_map(*map)?;
                 if key.is_empty() || key.len() > MAP_KEY_BYTES_MAX {
                     return Err(invalid(format!(
                         "the key of an entry has 1 to {MAP_KEY_BYTES_MAX} bytes, not {}",
@@ -201,12 +204,12 @@ impl Core {
                 if value.len() > MAP_VALUE_BYTES_MAX {
                     return Err(too_large("the value", value.len(), MAP_VALUE_BYTES_MAX));
                 }
-                map.stage(key, *expect, true, attempt, now.wall_ms)?;
+                self.stage(*map, key, *expect, true, now)?;
+                checked.puts = true;
                 bytes += key.len() + value.len();
             }
             Op::Delete { map, key, expect } => {
-                let map = self.maps.get_mut(&map.0).ok_or_else(|| missing(map))?;
-                map.stage(key, *expect, false, attempt, now.wall_ms)?;
+                self.stage(*map, key, *expect, false, now)?;
                 bytes += key.len();
             }
         }
@@ -215,6 +218,24 @@ impl Core {
             checked.writes = true;
         }
         Ok(())
+    }
+
+    /// Checks what is expected of an entry.
+    fn stage(
+        &mut self,
+        id: MapId,
+        key: &Bytes,
+        expect: ExpectValue,
+        put: bool,
+        now: Now,
+    ) -> Result<()> {
+        let version = match expect {
+            ExpectValue::Any => None,
+            _ => self.version_of(id, key, now)?,
+        };
+        let attempt = self.check.attempt;
+        let map = self.maps.get_mut(&id.0).ok_or_else(|| missing(id))?;
+        map.stage(key, expect, version, put, attempt)
     }
 
     /// Whether the group is one of memory.

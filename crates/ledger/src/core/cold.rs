@@ -3,6 +3,7 @@
 use weft_kernel::Result;
 
 use crate::{
+    checkpoint::Checkpoint,
     format::Place,
     record::{Limits, LogId, Told},
     store::Pending,
@@ -40,4 +41,11 @@ pub(crate) trait Cold: Send + Sync {
     /// Reads, an answer for each that is wanted. An error says nothing about the records: the place
     /// may have been given up meanwhile.
     fn read(&self, wants: Vec<Want>) -> Pending<'static, Vec<Result<Told>>>;
+    /// Has something read from the checkpoint, by a thread that reads, or at once where there is none.
+    fn spawn(&self, read: ReadJob);
+    /// The checkpoint, for who reads in the caller's thread.
+    fn checkpoint(&self) -> &Checkpoint;
 }
+
+/// What is done with the checkpoint by who reads it.
+pub(crate) type ReadJob = Box<dyn FnOnce(&Checkpoint) + Send>;

@@ -56,7 +56,8 @@ impl Core {
         fill: impl FnOnce(&mut FrameWriter<'_>),
     ) -> Result<u64> {
         self.refuse_if_poisoned()?;
-        let checked = Checked { bytes: 3 * NAME_BYTES_MAX, appends: false, writes: true };
+        let checked =
+            Checked { bytes: 3 * NAME_BYTES_MAX, appends: false, writes: true, puts: false };
         let Some((_, upper)) = self.reserve(&checked).map_err(Error::from)? else {
             return Ok(self.seq);
         };
@@ -364,7 +365,7 @@ impl Core {
         self.map_names.insert(name.clone(), id);
         let space = self.spaces.of(&name);
         if options.timers {
-            self.timer_maps.push(id.0);
+            self.spaces.get(space).timer_maps.push(id.0);
         }
         self.maps.insert(id.0, Box::new(Map::new(name, space, options)));
     }
@@ -380,7 +381,10 @@ impl Core {
     pub(super) fn dropped_map(&mut self, id: MapId) {
         let Some(map) = self.maps.remove(&id.0) else { return };
         self.map_names.remove(&map.name);
-        self.timer_maps.retain(|other| *other != id.0);
-        self.gone.map(id.0, map.keys().cloned());
+        self.spaces.get(map.space).timer_maps.retain(|other| *other != id.0);
+        self.expiring.remove(&id.0);
+        self.cache.remove_map(id.0);
+        self.changed_bytes -= map.bytes();
+        self.gone.map(id.0);
     }
 }

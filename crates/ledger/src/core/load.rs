@@ -13,10 +13,14 @@ use super::{
     dedupe::Chunk,
     group::Retry,
     log::{Extent, Log, Slot, Tail},
+    map::WINDOW,
     rows,
 };
 use crate::{
-    checkpoint::{Table, Tables},
+    checkpoint::{
+        Table, Tables,
+        maps::{DROPPED, times},
+    },
     format::{Entry, Image, Kind, Malformed, Place, RecordAt, varint::Reader},
     options::{MapOptions, Storage},
     record::{GroupId, LogId, MapId, Value},
@@ -80,8 +84,7 @@ impl Core {
         each(Table::Exceptions, Self::load_retry)?;
         each(Table::Dedupe, Self::load_chunk)?;
         each(Table::Maps, Self::load_map)?;
-        each(Table::Entries, Self::load_entry)?;
-        Ok(())
+        self.load_times(tables)
     }
 
     fn load_meta(&mut self, meta: &[u8]) -> Result<(), Malformed> {
@@ -187,6 +190,10 @@ impl Core {
 
     fn load_map(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
         let (id, rest) = id_of(key)?;
+        if rest == DROPPED {
+            self.gone.map(id);
+            return Ok(());
+        }
         match self.maps.get(&id).filter(|_| rest == MAP_OPTIONS) {
             Some(map) => {
                 let (name, options) = (map.name.clone(), rows::read_map(value)?);
@@ -199,21 +206,20 @@ impl Core {
         }
         if let Some(map) = self.maps.get_mut(&id) {
             map.dirty = false;
+            map.stored = true;
         }
         Ok(())
     }
 
-    fn load_entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        let (id, key) = id_of(key)?;
-        let mut reader = Reader::new(value);
-        let (version, expires_ms) = (reader.varint()?, reader.varint()?);
-        let data = Bytes::copy_from_slice(reader.bytes(reader.left())?);
-        let Some(map) = self.maps.get_mut(&id) else { return Ok(()) };
-        let key = Bytes::copy_from_slice(key);
-        if expires_ms != 0 && map.timers.is_none() {
-            self.map_expiry.insert((expires_ms, id, key.clone()));
+    /// Reads of each map what is due first. Its entries stay where they are.
+    fn load_times(&mut self, tables: &dyn Tables) -> Result<()> {
+        for (&id, map) in &mut self.maps {
+            let times = times(tables, id, None, WINDOW)?;
+            if !times.is_empty() && map.timers.is_none() {
+                self.expiring.insert(id);
+            }
+            map.refill(None, times);
         }
-        map.restore(key, Value { data, version, expires_ms });
         Ok(())
     }
 
@@ -320,18 +326,12 @@ impl Core {
                 self.sought(GroupId(group), to);
             }
             Entry::Put { map: id, key, value, expires_ms } => {
-                let Some(map) = self.maps.get_mut(&id) else { return };
                 let key = Bytes::copy_from_slice(key);
-                if expires_ms != 0 && map.timers.is_none() {
-                    self.map_expiry.insert((expires_ms, id, key.clone()));
-                }
                 let data = Bytes::copy_from_slice(value);
-                map.put(key, Value { data, version: seq, expires_ms });
+                self.put_entry(id, key, Value { data, version: seq, expires_ms });
             }
             Entry::Delete { map, key } => {
-                if let Some(map) = self.maps.get_mut(&map) {
-                    map.delete(key, seq);
-                }
+                self.delete_entry(map, &Bytes::copy_from_slice(key), seq);
             }
             Entry::Define { kind, id, name, options } => {
                 self.replay_define(kind, id, name, options)

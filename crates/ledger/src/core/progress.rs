@@ -136,7 +136,9 @@ impl Core {
 
     /// Takes note of a task that waits for room; `false` if there is some.
     pub(crate) fn wait_room(&mut self, waker: &std::task::Waker) -> bool {
-        let room = !self.busy && self.pending_bytes <= self.options.pending_bytes_max.as_usize();
+        let room = !self.busy
+            && self.pending_bytes <= self.options.pending_bytes_max.as_usize()
+            && !self.maps_full();
         if room || self.poisoned.is_some() {
             return false;
         }

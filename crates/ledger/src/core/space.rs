@@ -72,6 +72,8 @@ pub(super) struct Space {
     name: Arc<str>,
     /// When which group has to be looked at.
     pub(super) looks: BinaryHeap<Timer>,
+    /// Its maps of timers.
+    pub(super) timer_maps: Vec<u32>,
     /// What was told when it was last asked.
     asked: Tick,
     /// The earliest that was entered since, if it is earlier than that.
@@ -84,6 +86,7 @@ impl Space {
         Self {
             name: name.into(),
             looks: BinaryHeap::new(),
+            timer_maps: Vec::new(),
             asked: Tick::NEVER,
             sooner: Tick::NEVER,
             waker: None,

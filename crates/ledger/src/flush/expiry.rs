@@ -11,8 +11,17 @@ const ENTRIES_MAX: usize = 256;
 
 /// Deletes entries of maps whose time is over; whether there were any.
 pub(super) fn entries(house: &House<'_>) -> bool {
-    let expired = house.shared.core.lock().expire_entries(house.now, ENTRIES_MAX);
-    let Some(wakes) = expired else { return false };
+    let (expired, missing, generation) = {
+        let mut core = house.shared.core.lock();
+        let (expired, missing) = core.expire_entries(house.now, ENTRIES_MAX);
+        (expired, missing, core.generation())
+    };
+    let more = !missing.is_empty();
+    if more && let Err(error) = house.shared.fetch_now(generation, missing) {
+        tracing::warn!(error = %error.detail(), "it cannot be read which entries of maps have expired");
+        return false;
+    }
+    let Some(wakes) = expired else { return more };
     wakes.wake();
     house.service.kick();
     true

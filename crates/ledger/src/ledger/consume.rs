@@ -14,7 +14,7 @@ use super::{
     deliver::{Returning, Sorted},
 };
 use crate::{
-    core::{Item, Load, SpaceId, Unfit},
+    core::{Fetched, Item, Load, SpaceId, Unfit},
     options::{Durability, GroupOptions, LogOptions, MapOptions},
     record::{
         ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Timer, Token, Told,
@@ -169,8 +169,28 @@ impl Shared {
         limit: usize,
         lease: Duration,
     ) -> Result<Vec<Timer>> {
-        let now = self.now();
-        let (timers, seq) = self.core.lock().take_timers(space, limit, lease, now);
+        let (mut fetched, mut generation) = (Fetched::default(), 0);
+        let (mut timers, mut seq) = (Vec::new(), 0);
+        loop {
+            let now = self.now();
+            let handed = {
+                let mut core = self.core.lock();
+                core.take_in(generation, fetched, false);
+                generation = core.generation();
+                core.take_timers(space, limit - timers.len(), lease, now)
+            };
+            timers.extend(handed.timers);
+            seq = handed.seq.max(seq);
+            if timers.len() >= limit || handed.missing.is_empty() {
+                break;
+            }
+            fetched = match self.fetch(handed.missing).await {
+                Ok(fetched) => fetched,
+                // What was taken is handed out, and who comes for the rest is told why there is none.
+                Err(_) if !timers.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+        }
         self.until(seq, Durability::Fsync).await?;
         Ok(timers)
     }
@@ -290,7 +310,11 @@ impl Store for Ledger {
 
     fn refusals(&self, ops: &[Op], parts: &[u32]) -> Vec<(usize, Error)> {
         let now = self.shared.now();
-        self.shared.core.lock().refusals(ops, parts, now)
+        match self.shared.lock_with(ops) {
+            Ok(mut core) => core.refusals(ops, parts, now),
+            // Submitted now, the first of them would be refused with this.
+            Err(error) => vec![(0, error)],
+        }
     }
 
     fn commit(&self, transaction: Transaction) -> Pending<'_, Result<Receipt, Refused>> {

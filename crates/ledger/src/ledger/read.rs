@@ -1,13 +1,11 @@
-//! Reading logs and maps.
+//! Reading logs.
 
-use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 
 use super::{Ledger, Shared, deliver::decode};
 use crate::{
     core::{Source, Want, Whereabouts, shown},
-    options::Durability,
-    record::{GroupId, Limits, LogId, MapId, ReadItem, Told, Value},
+    record::{GroupId, Limits, LogId, ReadItem, Told},
     service::LostRecord,
     store::Exception,
 };
@@ -228,35 +226,5 @@ impl Ledger {
         let (recalled, wakes) = self.shared.core.lock().recall(group, position, key, now)?;
         wakes.wake();
         Ok(recalled)
-    }
-
-    pub(super) async fn get(&self, map: MapId, key: &[u8]) -> Result<Option<Value>> {
-        let now = self.shared.now();
-        let (value, changed) = {
-            let core = self.shared.core.lock();
-            let map = core.map(map)?;
-            (map.get(key, now.wall_ms).cloned(), map.changed)
-        };
-        // Its absence may be as fresh as its presence.
-        let seq = value.as_ref().map_or(changed, |value| value.version);
-        self.shared.until(seq, Durability::Fsync).await?;
-        Ok(value)
-    }
-
-    pub(super) async fn scan(
-        &self,
-        map: MapId,
-        prefix: &[u8],
-        after: Option<Bytes>,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Value)>> {
-        let now = self.shared.now();
-        let (found, changed) = {
-            let core = self.shared.core.lock();
-            let map = core.map(map)?;
-            (map.scan(prefix, after.as_deref(), limit, now.wall_ms), map.changed)
-        };
-        self.shared.until(changed, Durability::Fsync).await?;
-        Ok(found)
     }
 }

@@ -150,11 +150,11 @@ fn a_set_opens_what_is_read_and_forgets_what_is_removed() {
 }
 
 #[test]
-fn a_segment_of_format_version_2_is_these_bytes() {
+fn a_segment_of_format_version_3_is_these_bytes() {
     let disk = SimulatedDisk::new();
     write(&disk, &Keys::none(), &[(1, 10, 20), (1, 11, 5), (1, 13, 17_000), (1, 14, 1), (7, 0, 3)]);
     let stored = disk.contents(&name(1)).unwrap();
-    crate::format::tests::golden("segment-2.txt", &stored);
+    crate::format::tests::golden("segment-3.txt", &stored);
     let segment = Segment::open(&disk, 1, &Keys::none()).unwrap();
     assert_eq!(read(&segment, 1, 0, 20).0, [10, 11, 13, 14]);
 }

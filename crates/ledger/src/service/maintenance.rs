@@ -87,6 +87,9 @@ impl Service {
             // Without room for what lives of it there may still be some for less.
             did = !out_of_room(flusher.flush(&house, oldest))?;
         }
+        if flusher.due(&house) {
+            did |= !out_of_room(flusher.store(&house))?;
+        }
         let mut tidied = false;
         out_of_room(flusher.tidy(&house).map(|did| tidied = did))?;
         if !full {

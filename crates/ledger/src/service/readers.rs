@@ -8,7 +8,8 @@ use weft_kernel::{Error, Reason, Result, SystemClock, memory::Spare};
 
 use super::{Files, LONG};
 use crate::{
-    core::{Cold, Want},
+    checkpoint::Checkpoint,
+    core::{Cold, ReadJob, Want},
     record::Told,
     store::Pending,
 };
@@ -26,10 +27,36 @@ pub(crate) struct Readers {
 
 type Answers = Vec<Result<Told>>;
 
+/// What a thread reads.
+enum Job {
+    Records(Vec<Want>, oneshot::Sender<Answers>),
+    Checkpoint(ReadJob),
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+impl Job {
+    fn run(self, files: &Files) {
+        match self {
+            // Who no longer waits needs no answer.
+            Self::Records(wants, answer) => {
+                if !answer.is_closed() {
+                    let _ = answer.send(files.read(&wants));
+                }
+            }
+            Self::Checkpoint(read) => read(&files.checkpoint),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     running: bool,
-    waiting: VecDeque<(Vec<Want>, oneshot::Sender<Answers>)>,
+    waiting: VecDeque<Job>,
 }
 
 impl Readers {
@@ -54,13 +81,10 @@ impl Readers {
         let mut spare = Spare::default();
         let mut state = self.state.lock();
         loop {
-            if let Some((wants, answer)) = state.waiting.pop_front() {
+            if let Some(job) = state.waiting.pop_front() {
                 drop(state);
                 spare.worked(SystemClock::tick());
-                // Who no longer waits needs no answer.
-                if !answer.is_closed() {
-                    let _ = answer.send(self.files.read(&wants));
-                }
+                job.run(&self.files);
                 state = self.state.lock();
             } else if state.running {
                 let _ = self.changed.wait_for(&mut state, spare.sleep(LONG));
@@ -70,26 +94,39 @@ impl Readers {
             }
         }
     }
+
+    /// Has a thread do it, or does it at once where none runs or too much waits.
+    fn enqueue(&self, job: Job) {
+        let mut state = self.state.lock();
+        if !state.running || state.waiting.len() >= WAITING_MAX {
+            drop(state);
+            job.run(&self.files);
+            return;
+        }
+        state.waiting.push_back(job);
+        drop(state);
+        self.changed.notify_one();
+    }
 }
 
 impl Cold for Readers {
     fn read(&self, wants: Vec<Want>) -> Pending<'static, Answers> {
-        let mut state = self.state.lock();
-        if !state.running || state.waiting.len() >= WAITING_MAX {
-            drop(state);
-            let told = self.files.read(&wants);
-            return Box::pin(std::future::ready(told));
-        }
         let (answer, told) = oneshot::channel();
         let wanted = wants.len();
-        state.waiting.push_back((wants, answer));
-        drop(state);
-        self.changed.notify_one();
+        self.enqueue(Job::Records(wants, answer));
         Box::pin(async move {
             told.await.unwrap_or_else(|_| {
                 let gone = || Error::new(Reason::StorageBusy, "the ledger is being closed");
                 std::iter::repeat_with(|| Err(gone())).take(wanted).collect()
             })
         })
+    }
+
+    fn spawn(&self, read: ReadJob) {
+        self.enqueue(Job::Checkpoint(read));
+    }
+
+    fn checkpoint(&self) -> &Checkpoint {
+        &self.files.checkpoint
     }
 }

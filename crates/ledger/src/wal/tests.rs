@@ -212,7 +212,7 @@ fn an_encrypted_file_is_read_with_its_key_and_by_its_copy_of_the_header() {
     assert!(WalFile::open(&disk, 1, &new).unwrap().1, "one copy is enough");
     disk.flip(&name(1), (2048 + 8) * 8);
     let refused = WalFile::open(&disk, 1, &new).unwrap_err();
-    assert!(refused.said().contains("format version 3"), "{refused}");
+    assert!(refused.said().contains("format version 2"), "{refused}");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_full_disk_refuses_a_new_file_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_file_of_format_version_2_is_these_bytes() {
+fn a_file_of_format_version_3_is_these_bytes() {
     let disk = SimulatedDisk::new();
     let set = WalSet::new(Arc::new(disk.clone()), Keys::none(), 16 << 10);
     set.prepare(7).unwrap();
@@ -279,7 +279,7 @@ fn a_file_of_format_version_2_is_these_bytes() {
     let end = writer.offset();
     set.get(7).unwrap().close(Closed { end, seq: 101 }).unwrap();
     let stored = disk.contents(&name(7)).unwrap();
-    crate::format::tests::golden("wal-2.txt", &stored);
+    crate::format::tests::golden("wal-3.txt", &stored);
     let found = scan(&stored, 7, known(99, None));
     assert_eq!((seqs(&found), found.end), (vec![100, 101, 101], end));
 }

@@ -11,6 +11,7 @@ mod flips;
 mod forgetting;
 mod lives;
 mod looking;
+mod maps;
 mod simulation;
 mod threads;
 mod waits;

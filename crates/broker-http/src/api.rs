@@ -7,7 +7,6 @@
 mod ask;
 mod browse;
 mod engines;
-mod ledger;
 pub mod nouns;
 mod offer;
 mod operations;

@@ -3,8 +3,6 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
-    path::Path,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -43,21 +41,11 @@ pub struct Declared {
     pub schedules: HashSet<String>,
 }
 
-/// What the store offers beyond what a broker asks of it; the embedded ledger has both.
-pub trait Upkeep: Send + Sync {
-    /// Writes a copy of everything into a folder that is empty or not there.
-    fn backup<'a>(&'a self, to: &'a Path) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
-    /// Brings the checkpoint up to now.
-    fn checkpoint(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
-}
-
 /// What the front-end asks its node to do.
 #[derive(Clone, Default)]
 pub struct Hooks {
     /// Tells finished operations to addresses outside; without it nobody may ask for that.
     pub outside: Option<Arc<dyn Outside>>,
-    /// Backups and checkpoints.
-    pub upkeep: Option<Arc<dyn Upkeep>>,
 }
 
 /// Handle of the front-end, cheap to clone.
@@ -262,12 +250,6 @@ impl Handle {
 
     pub(crate) fn outside(&self) -> Option<&Arc<dyn Outside>> {
         self.0.hooks.outside.as_ref()
-    }
-
-    pub(crate) fn upkeep(&self) -> Result<&Arc<dyn Upkeep>> {
-        self.0.hooks.upkeep.as_ref().ok_or_else(|| {
-            Error::new(Reason::NotSupported, "the store has neither backups nor checkpoints")
-        })
     }
 
     pub(crate) fn declared(&self) -> Arc<Declared> {

@@ -28,7 +28,7 @@ use weft_api::{body, query, request, response, schema, time};
 
 pub use api::{OPERATIONS, Surface, nouns};
 pub use deferred::Outside;
-pub use handle::{Declared, Handle, Hooks, Upkeep};
+pub use handle::{Declared, Handle, Hooks};
 pub use push_delivery::{PushSubscription, Sender};
 pub use target::{
     Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,

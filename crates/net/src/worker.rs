@@ -257,6 +257,26 @@ impl<W: 'static> Workers<W> {
         Ok(sockets)
     }
 
+    /// Does something with the state of every worker, on its own thread, and returns when all have done it.
+    pub async fn each(&self, act: impl Fn(&Rc<W>) + Clone + Send + 'static) -> Result<()> {
+        let mut acting = Vec::with_capacity(self.threads.len());
+        for index in 0..self.threads.len() {
+            let act = act.clone();
+            let (done, is_done) = oneshot::channel();
+            let command: Command<W> = Box::new(move |local| {
+                act(&local.state);
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            });
+            self.command(index, command).await?;
+            acting.push(is_done);
+        }
+        for is_done in acting {
+            is_done.await.map_err(|error| broken("a worker ended meanwhile").because(error))?;
+        }
+        Ok(())
+    }
+
     /// Where a listener listens, with the real port; `None` if there is none of that name.
     pub fn address(&self, name: &Name) -> Option<Address> {
         Some(self.listeners().get(name)?.sockets.first()?.address().clone())

@@ -28,6 +28,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::{
     body::{Body as _, Incoming},
@@ -139,6 +140,38 @@ pub fn adopt(address: &Address, socket: OwnedFd) -> Option<Listener> {
     }
 }
 
+/// What a node offers, and to whom. The table is made anew when a reload has opened further components.
+struct Offered {
+    node: Arc<Node>,
+    table: ArcSwap<Offer>,
+    tokens: Tokens,
+}
+
+/// A table, and how many components were open when it was made.
+struct Offer {
+    opened: usize,
+    table: Table,
+}
+
+impl Offer {
+    fn new(node: &Arc<Node>) -> Self {
+        // Asked before the table is made: one that is opened meanwhile is in the next table for sure.
+        Self { opened: node.components.opened(), table: table(node) }
+    }
+}
+
+impl Offered {
+    fn now(&self) -> Arc<Offer> {
+        let offer = self.table.load_full();
+        if offer.opened == self.node.components.opened() {
+            return offer;
+        }
+        let offer = Arc::new(Offer::new(&self.node));
+        self.table.store(offer.clone());
+        offer
+    }
+}
+
 /// Everything that a node offers.
 fn table(node: &Arc<Node>) -> Table {
     let document = Arc::new(OnceLock::new());
@@ -167,8 +200,8 @@ pub async fn serve(
     tokens: Tokens,
     stop: impl Future<Output = ()>,
 ) {
-    let offered = Arc::new(Offered { table: table(&node), tokens });
-    drop(node);
+    let table = ArcSwap::from_pointee(Offer::new(&node));
+    let offered = Arc::new(Offered { node, table, tokens });
     let mut seats = Seats::new(CONNECTIONS_MAX, weft_net::descriptors::admin_max());
     let left = seats.left();
     let mut connections = JoinSet::new();
@@ -195,12 +228,6 @@ pub async fn serve(
     let ended = async { while connections.join_next().await.is_some() {} };
     // What is kept alive without a request would hold the end up; dropping the set cuts it.
     let _ = tokio::time::timeout(STOP_TIME, ended).await;
-}
-
-/// What is offered, and to whom.
-struct Offered {
-    table: Table,
-    tokens: Tokens,
 }
 
 /// Answers the requests of one connection.
@@ -250,7 +277,8 @@ async fn answer(
     let method = Method::of(parts.method.as_str());
     let is_head = method == Method::Head;
     let whole = |response: Response| handover::response(response.headless(&method), is_head, None);
-    let found = offered.table.find(&method, &path);
+    let offer = offered.now();
+    let found = offer.table.find(&method, &path);
     let operation = found.as_ref().ok().map(|found| found.operation);
     if let Err(refused) = guard::check(&parts, operation, &offered.tokens) {
         return (whole(refused), None);

@@ -1,24 +1,31 @@
 //! A component: one capability of the node, from its part of the configuration to its end.
 //!
-//! A component is opened once, by what a [`Host`] lends to it. After that every configuration goes the same way for all of them: each prepares, which
-//! checks everything against the state that it has and changes nothing; if nobody has anything against it,
-//! all of them commit. While the node runs, a component has a part on each worker and a task of its own, and
+//! A component is opened once, by what a [`Host`] lends to it, with the first configuration that asks for it.
+//! After that every configuration goes the same way for all of them: each prepares, which checks everything
+//! against the state that it has and changes nothing; if nobody has anything against it, each stages what it
+//! keeps, the node commits that as one transaction of the store, and then all of them commit, which nothing
+//! can refuse any more. While the node runs, a component has a part on each worker and a task of its own, and
 //! says how it is; at the end it stops, and closes what it keeps.
 //!
 //! [`Slot`] is what the node holds: a component, or the place of one that the configuration does not ask
 //! for. [`Member`] is its side that knows no types, for what is done to all of them alike.
 
 use std::{
+    collections::HashSet,
     pin::Pin,
     process::ExitCode,
     rc::Rc,
     sync::{Arc, OnceLock},
 };
 
+use anyhow::Context as _;
 use clap::Subcommand;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 use weft_api::{Part, Row};
 use weft_discovery::resolve::Hickory;
 use weft_kernel::Result;
+use weft_ledger::{Ledger, Store, Transaction};
 use weft_net::Stop;
 use weft_proxy::{Handlers, InternalClient, Local};
 use weft_telemetry::metrics::{self, Def, Writer};
@@ -36,8 +43,6 @@ use crate::{
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a node lends to a component that it opens.
-///
-/// What is kept will come from here too: the node opens the store, and a component gets a namespace of it.
 pub struct Host {
     /// How many workers there will be.
     pub workers: usize,
@@ -49,6 +54,27 @@ pub struct Host {
     pub internal: InternalClient,
     /// The DNS client of the node.
     pub dns: Hickory,
+    /// Store of the node, from when [`Storage`](crate::components::Storage) has opened it.
+    pub ledger: OnceLock<Ledger>,
+}
+
+impl Host {
+    /// Namespace of the node's store for the component of a name, with maps, logs, groups and timers of its
+    /// own.
+    ///
+    /// # Errors
+    /// That the configuration asks for no store, or that the name cannot be that of a namespace.
+    pub fn store(&self, component: &str) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(self.root()?.namespace(component)?))
+    }
+
+    /// Root of the node's store, whose names are the broker's.
+    ///
+    /// # Errors
+    /// That the configuration asks for no store.
+    pub fn root(&self) -> anyhow::Result<&Ledger> {
+        self.ledger.get().context("the configuration asks for no store")
+    }
 }
 
 /// One capability of the node.
@@ -127,10 +153,22 @@ pub trait Component: Send + Sync + Sized + 'static {
         plan: Option<&Self::Plan>,
     ) -> impl Future<Output = Result<Self::Ready, Vec<String>>> + Send;
 
-    /// Puts in force what was prepared. Everything that can be refused was before: what fails here is the
-    /// store, and then nothing is changed. A component that cannot fail may rely on it that those above it
-    /// have not.
-    fn commit(&self, ready: Self::Ready) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Adds what it keeps of what was prepared to the one transaction of all components. If the store refuses
+    /// that, nothing is changed, and what was prepared is dropped.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn stage(
+        &self,
+        ready: &mut Self::Ready,
+        to: &mut Transaction,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send {
+        let _ = (ready, to);
+        std::future::ready(Ok(()))
+    }
+
+    /// Puts in force what was prepared, and is kept by now. Everything that can be refused was before.
+    fn commit(&self, ready: Self::Ready) -> impl Future<Output = ()> + Send;
 
     /// Begins its part on a worker, on that worker's runtime.
     fn begin(&self, local: &Rc<Local>) {
@@ -192,17 +230,27 @@ pub trait Noun: Subcommand + std::fmt::Debug {
 pub struct Slot<C: Component> {
     running: OnceLock<Arc<C>>,
     locals: C::Locals,
-    fixed: C::Fixed,
+    /// What only opening it puts in force, as it was then; until then as at the start.
+    fixed: Mutex<C::Fixed>,
+    /// The workers that have its part.
+    begun: Mutex<HashSet<usize>>,
+    /// What it does of itself; cut when it is dropped.
+    task: Mutex<Option<(Stop, JoinSet<()>)>>,
 }
 
 impl<C: Component> Slot<C> {
     /// The place of a component that is not opened yet.
     pub fn new(plan: &Plan) -> Self {
-        let fixed = C::fixed(C::plan(plan));
-        Self { running: OnceLock::new(), locals: C::Locals::default(), fixed }
+        Self {
+            running: OnceLock::new(),
+            locals: C::Locals::default(),
+            fixed: Mutex::new(C::fixed(C::plan(plan))),
+            begun: Mutex::default(),
+            task: Mutex::default(),
+        }
     }
 
-    /// The component, if the configuration of the start asked for it.
+    /// The component, if a configuration has asked for it.
     pub fn get(&self) -> Option<&Arc<C>> {
         self.running.get()
     }
@@ -218,11 +266,22 @@ impl<C: Component> Slot<C> {
         }
     }
 
-    /// Lets its component commit.
-    pub async fn commit(&self, ready: Option<C::Ready>) -> anyhow::Result<()> {
+    /// Lets its component add what it keeps to a transaction.
+    pub async fn stage(
+        &self,
+        ready: &mut Option<C::Ready>,
+        to: &mut Transaction,
+    ) -> anyhow::Result<()> {
         match (self.get(), ready) {
-            (Some(component), Some(ready)) => component.commit(ready).await,
+            (Some(component), Some(ready)) => component.stage(ready, to).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Lets its component commit.
+    pub async fn commit(&self, ready: Option<C::Ready>) {
+        if let (Some(component), Some(ready)) = (self.get(), ready) {
+            component.commit(ready).await;
         }
     }
 }
@@ -233,16 +292,20 @@ pub trait Member: Send + Sync {
     fn is_exclusive(&self) -> bool;
     /// Whether a plan asks for it.
     fn is_asked_for(&self, plan: &Plan) -> bool;
-    /// Opens it, if the plan asks for it.
+    /// Whether it is open.
+    fn is_open(&self) -> bool;
+    /// Opens it, if the plan asks for it and it is not open.
     fn open<'a>(&'a self, plan: &'a Plan, host: &'a Host) -> Pending<'a, anyhow::Result<()>>;
     /// The settings that wait for a restart.
     fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str>;
     /// Adds its locals to what routes and listeners can name.
     fn register(&self, handlers: Handlers) -> Handlers;
-    /// Begins its part on a worker.
+    /// Begins its part on a worker, if it is open and has not yet.
     fn begin(&self, local: &Rc<Local>);
-    /// What it does of itself.
-    fn run(&self, stop: Stop) -> Option<Pending<'static, ()>>;
+    /// Begins what it does of itself, if it is open and has not yet.
+    fn run(&self);
+    /// Ends what it does of itself.
+    fn end(&self) -> Pending<'_, ()>;
     /// Whether it can do what it is for.
     fn health(&self) -> Result<()>;
     /// Tells a scrape how it is.
@@ -262,18 +325,23 @@ impl<C: Component> Member for Slot<C> {
         C::plan(plan).is_some()
     }
 
+    fn is_open(&self) -> bool {
+        self.get().is_some()
+    }
+
     fn open<'a>(&'a self, plan: &'a Plan, host: &'a Host) -> Pending<'a, anyhow::Result<()>> {
         Box::pin(async move {
-            if let Some(plan) = C::plan(plan) {
+            if let (Some(plan), None) = (C::plan(plan), self.get()) {
                 let opened = Arc::new(C::open(plan, host, &self.locals).await?);
                 self.running.set(opened).map_err(|_open| anyhow::anyhow!("it is open already"))?;
+                *self.fixed.lock() = C::fixed(Some(plan));
             }
             Ok(())
         })
     }
 
     fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
-        C::awaits_restart(&self.fixed, C::plan(plan))
+        C::awaits_restart(&self.fixed.lock(), C::plan(plan))
     }
 
     fn register(&self, handlers: Handlers) -> Handlers {
@@ -281,14 +349,29 @@ impl<C: Component> Member for Slot<C> {
     }
 
     fn begin(&self, local: &Rc<Local>) {
-        if let Some(component) = self.get() {
+        if let Some(component) = self.get()
+            && self.begun.lock().insert(local.index)
+        {
             component.begin(local);
         }
     }
 
-    fn run(&self, stop: Stop) -> Option<Pending<'static, ()>> {
-        let component = self.get()?.clone();
-        Some(Box::pin(component.run(stop)))
+    fn run(&self) {
+        let Some(component) = self.get() else { return };
+        self.task.lock().get_or_insert_with(|| {
+            let (stop, mut task) = (Stop::new(), JoinSet::new());
+            task.spawn(component.clone().run(stop.clone()));
+            (stop, task)
+        });
+    }
+
+    fn end(&self) -> Pending<'_, ()> {
+        let task = self.task.lock().take();
+        Box::pin(async move {
+            let Some((stop, mut task)) = task else { return };
+            stop.close();
+            while task.join_next().await.is_some() {}
+        })
     }
 
     fn health(&self) -> Result<()> {
@@ -369,9 +452,8 @@ mod tests {
             }
         }
 
-        async fn commit(&self, ready: u32) -> anyhow::Result<()> {
+        async fn commit(&self, ready: u32) {
             self.committed.fetch_add(ready, Ordering::Relaxed);
-            Ok(())
         }
 
         fn api(self: &Arc<Self>, _node: &Arc<Node>) {}
@@ -385,7 +467,8 @@ mod tests {
     fn host() -> Host {
         let metrics = metrics::Registry::new(Shards::new(1), "test");
         let internal = InternalClient::new(weft_proxy::internal::Options::default());
-        Host { workers: 1, metrics, stop: Stop::new(), internal, dns: Hickory::system().unwrap() }
+        let (stop, dns) = (Stop::new(), Hickory::system().unwrap());
+        Host { workers: 1, metrics, stop, internal, dns, ledger: OnceLock::new() }
     }
 
     #[tokio::test]
@@ -397,8 +480,9 @@ mod tests {
         let mut faults = Vec::new();
         let ready = slot.prepare(&plan("admin: 127.0.0.1:1"), &mut faults).await;
         assert!(ready.is_none() && faults.is_empty());
-        slot.commit(ready).await.unwrap();
-        assert!(slot.health().is_ok() && slot.run(Stop::new()).is_none());
+        slot.commit(ready).await;
+        slot.run();
+        assert!(slot.health().is_ok() && slot.task.lock().is_none());
         assert_eq!(slot.awaits_restart(&plan("admin: on")), ["fake"]);
     }
 
@@ -412,13 +496,26 @@ mod tests {
         assert_eq!((ready, faults.len()), (None, 3), "{faults:?}");
         for (yaml, sum) in [("admin: on", 1), ("admin: off", 101)] {
             let ready = slot.prepare(&plan(yaml), &mut faults).await;
-            slot.commit(ready).await.unwrap();
+            slot.commit(ready).await;
             assert_eq!(slot.get().unwrap().committed.load(Ordering::Relaxed), sum);
         }
         assert!(slot.awaits_restart(&on).is_empty());
-        let stop = Stop::new();
-        stop.close();
-        slot.run(stop).unwrap().await;
-        assert!(slot.open(&on, &host()).await.is_err(), "it is opened once");
+        slot.run();
+        slot.end().await;
+        let first = Arc::as_ptr(slot.get().unwrap());
+        slot.open(&on, &host()).await.unwrap();
+        assert_eq!(Arc::as_ptr(slot.get().unwrap()), first, "it is opened once");
+    }
+
+    #[tokio::test]
+    async fn one_that_a_later_configuration_asks_for_is_opened_then() {
+        let (off, on) = (plan("admin: off"), plan("admin: on"));
+        let slot = Slot::<Fake>::new(&off);
+        slot.open(&off, &host()).await.unwrap();
+        assert!(!slot.is_open());
+        slot.open(&on, &host()).await.unwrap();
+        assert!(slot.is_open());
+        assert!(slot.awaits_restart(&on).is_empty(), "it has been opened with just this");
+        assert_eq!(slot.awaits_restart(&plan("admin: 127.0.0.1:1")), ["fake"]);
     }
 }

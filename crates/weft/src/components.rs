@@ -1,10 +1,12 @@
 //! Which components a node has: the one list.
 //!
 //! It reads from the top: what stands on another stands before it. They open from the bottom, those that
-//! need something for themselves alone at last; and they commit, stop and close from the top.
+//! need something for themselves alone at last; and they commit, stop and close from the top. The store
+//! stands at the bottom, since any of them may keep something.
 
 pub mod discovery;
 pub mod messages;
+pub mod storage;
 pub mod telemetry;
 
 use std::{
@@ -13,16 +15,17 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use tokio::task::JoinSet;
+use anyhow::Context as _;
 use weft_api::{Operation, Part};
 use weft_kernel::Result;
-use weft_net::Stop;
+use weft_ledger::{Durability, Transaction};
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::{Def, Writer};
 
 pub use self::{
     discovery::Discovery,
     messages::Messages,
+    storage::Storage,
     telemetry::{Collector, Telemetry},
 };
 use crate::{
@@ -119,12 +122,23 @@ macro_rules! components {
                 })*
             }
 
-            /// Lets all commit.
+            /// Lets all commit: what any of them keeps is one transaction of the store.
             ///
             /// # Errors
-            /// What a store says. Those that keep something stand first, so that nothing is changed then.
-            pub async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
-                $(self.$name.commit(ready.$name).await?;)*
+            /// What the store says. Nothing is changed then.
+            pub async fn commit(&self, mut ready: Ready) -> anyhow::Result<()> {
+                let mut kept = Transaction::new(Durability::Fsync);
+                let mut ends = Vec::new();
+                $(
+                    let staged = self.$name.stage(&mut ready.$name, &mut kept).await;
+                    staged.context(stringify!($name))?;
+                    ends.push((kept.ops.len(), stringify!($name)));
+                )*
+                if !kept.ops.is_empty() {
+                    let storage = self.storage.get().context("no store is open to keep it in")?;
+                    storage.keep(kept, &ends).await?;
+                }
+                $(self.$name.commit(ready.$name).await;)*
                 Ok(())
             }
         }
@@ -141,6 +155,7 @@ components! {
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,
+    storage: Storage,
 }
 
 /// The sections of a configuration: the node's own and those of its components.
@@ -155,7 +170,7 @@ pub trait List: Sync {
     /// Their places, from the top.
     fn all(&self) -> Vec<&dyn Member>;
 
-    /// Opens those that a plan asks for and that are exclusive or not.
+    /// Opens those that a plan asks for and that are exclusive or not, and are not open yet.
     ///
     /// # Errors
     /// Why one cannot be opened.
@@ -191,24 +206,28 @@ pub trait List: Sync {
             .fold(Handlers::default(), |handlers, member| member.register(handlers))
     }
 
-    /// Begins their parts on a worker.
+    /// Begins their parts on a worker, those that have not.
     fn begin(&self, local: &Rc<Local>) {
         self.all().into_iter().for_each(|member| member.begin(local));
     }
 
-    /// Runs what they do of themselves.
-    fn run(&self) -> Running {
-        Running(
-            self.all()
-                .into_iter()
-                .filter_map(|member| {
-                    let stop = Stop::new();
-                    let mut task = JoinSet::new();
-                    task.spawn(member.run(stop.clone())?);
-                    Some((stop, task))
-                })
-                .collect(),
-        )
+    /// How many are open.
+    fn opened(&self) -> usize {
+        self.all().into_iter().filter(|member| member.is_open()).count()
+    }
+
+    /// Begins what they do of themselves, those that have not.
+    fn run(&self) {
+        self.all().into_iter().for_each(Member::run);
+    }
+
+    /// Ends what they do of themselves, one after the other.
+    fn end(&self) -> impl Future<Output = ()> + Send {
+        async move {
+            for member in self.all() {
+                member.end().await;
+            }
+        }
     }
 
     /// Whether all can do what they are for.
@@ -242,16 +261,3 @@ pub trait List: Sync {
 
 #[cfg(test)]
 pub mod tests;
-
-/// What components do of themselves; cut when it is dropped.
-pub struct Running(Vec<(Stop, JoinSet<()>)>);
-
-impl Running {
-    /// Ends one after the other.
-    pub async fn end(self) {
-        for (stop, mut task) in self.0 {
-            stop.close();
-            while task.join_next().await.is_some() {}
-        }
-    }
-}

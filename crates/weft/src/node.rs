@@ -13,7 +13,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -73,8 +73,8 @@ pub struct Node {
     pub services: Arc<Services>,
     /// The metrics.
     pub metrics: metrics::Registry,
-    /// Sends requests along the routes, for whatever is on no worker.
-    pub internal: InternalClient,
+    /// What components are lent that are opened.
+    host: Host,
     /// The threads of the request path.
     pub workers: Workers<Local>,
     /// Ends everything.
@@ -137,6 +137,7 @@ impl Node {
             stop: stop.clone(),
             internal: internal.clone(),
             dns: Hickory::system().context("the resolver configuration cannot be read")?,
+            ledger: OnceLock::new(),
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;
@@ -196,7 +197,6 @@ impl Node {
             let current = current.clone();
             let components = components.clone();
             let metrics = metrics.clone();
-            let internal = internal.clone();
             move |worker| {
                 status::count_tasks(&metrics, worker.index().to_string());
                 let local = Rc::new(Local::new(
@@ -224,7 +224,7 @@ impl Node {
             handlers,
             services,
             metrics,
-            internal,
+            host,
             workers,
             stop,
             started: wall,

@@ -4,8 +4,8 @@ use weft_api::{Gives, Handler, Permission, Row, Verb, get, post, put};
 use weft_kernel::Reason;
 
 use super::{
-    browse, engines, ledger, nouns, operations, publish, queues, receive, request, schedules,
-    settle, stream, subscriptions, topics, view,
+    browse, engines, nouns, operations, publish, queues, receive, request, schedules, settle,
+    stream, subscriptions, topics, view,
 };
 use crate::{
     body::Nothing,
@@ -536,31 +536,6 @@ pub static OPERATIONS: &[Row<Handle>] = &[
         &nouns::ENGINE,
         Verb::Show { help: "One engine: each capability, native, emulated or missing" },
     ),
-    get("ledger", "/v1/ledger", "What the ledger holds.", Permission::Read, by!(ledger::show))
-        .gives(&[Gives::json::<view::LedgerView>(200)])
-        .admin_only(),
-    post(
-        "backup",
-        "/v1/ledger/backup",
-        "Writes a copy of everything into a folder.",
-        Permission::Manage,
-        by!(ledger::backup),
-    )
-    .takes::<ledger::Backup>()
-    .gives(&[Gives::empty(204)])
-    .refuses(reasons!(NotSupported; kept))
-    .admin_only(),
-    post(
-        "checkpoint",
-        "/v1/ledger/checkpoint",
-        "Brings the checkpoint up to now.",
-        Permission::Manage,
-        by!(ledger::checkpoint),
-    )
-    .takes::<Nothing>()
-    .gives(&[Gives::empty(204)])
-    .refuses(reasons!(NotSupported; kept))
-    .admin_only(),
 ];
 
 /// A row that steers a subscription.

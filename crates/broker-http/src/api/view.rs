@@ -457,33 +457,3 @@ pub(super) struct OperationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
-
-/// What the ledger holds.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Ledger")]
-pub(super) struct LedgerView {
-    /// Why nothing more is taken, if a write has failed.
-    pub(super) poisoned: Option<String>,
-    /// Whether the disk is full.
-    pub(super) full: bool,
-    /// How many records are damaged.
-    pub(super) damaged: u64,
-    /// What is damaged, in words.
-    pub(super) damage: Value,
-    /// Transactions.
-    pub(super) transactions: u64,
-    /// Syncs of the disk.
-    pub(super) syncs: u64,
-    /// Logs.
-    pub(super) logs: u64,
-    /// Groups.
-    pub(super) groups: u64,
-    /// Maps.
-    pub(super) maps: u64,
-    /// Bytes of the write-ahead log.
-    pub(super) wal_bytes: u64,
-    /// Bytes of segments.
-    pub(super) segment_bytes: u64,
-    /// Bytes of the index.
-    pub(super) index_bytes: u64,
-}

@@ -324,7 +324,7 @@ impl Outside for Hook {
 async fn a_callback_is_told_until_it_answers() {
     let hook = Arc::new(Hook::default());
     *hook.answers.lock().unwrap() = vec![200, 503];
-    let hooks = Hooks { outside: Some(hook.clone()), ..Hooks::default() };
+    let hooks = Hooks { outside: Some(hook.clone()) };
     let fixture = Fixture::new(hooks).await;
     let deferred = fixture.handle.deferred();
     let url = "https://hooks.example.com/in";

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use serde_json::json;
 use weft_api::Request;
-use weft_broker_http::{OPERATIONS, Surface};
+use weft_broker_http::OPERATIONS;
 use weft_wire::Method;
 
-use crate::node::{Answer, Node};
+use crate::node::Node;
 
 #[tokio::test]
 async fn every_operation_refuses_what_it_does_not_know() {
@@ -93,13 +93,9 @@ async fn heads_have_no_body_and_other_methods_are_named() {
     let wrong = node.ask("PATCH", "/v1/topics/a", "").await;
     assert_eq!(wrong.status, 405);
     assert_eq!(wrong.fields.named("allow"), Some(&b"GET, PUT, DELETE"[..]));
-    let request = Request::new(Method::Get, "/v1/ledger");
-    assert_eq!(Answer::of(node.handle.answer(Surface::Route, request).await).await.status, 404);
-    node.get("/v1/ledger").await.expect(200);
     node.ask("GET", "/v1/topics", "x").await.refused(413, "body_too_large");
     let large = format!("{{\"topic\": \"{}\"}}", "x".repeat(1 << 20));
     node.put("/v1/subscriptions/s", &large).await.refused(413, "body_too_large");
-    node.post("/v1/ledger/checkpoint", "").await.refused(501, "not_supported");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //!
 //! [`Broker::prepare`] checks a whole set against what is there, changes nothing, and lists everything that
 //! is wrong. What it hands out keeps definitions as they are until it is committed or dropped, so that what
-//! was checked still holds then. [`Prepared::commit`] first writes the definitions, in one transaction: they
-//! are what counts. Logs and groups follow them, and after a crash between the two [`Broker::open`] lets
-//! them follow. Only the store can fail a commit, and the same set committed again completes it.
-//! Nothing is deleted that is declared no more.
+//! was checked still holds then. [`Prepared::stage`] adds the definitions to a transaction, which may be
+//! shared with whoever else keeps something: they are what counts. Once that is durable,
+//! [`Prepared::enforce`] lets logs and groups follow them, and after a crash between the two
+//! [`Broker::open`] does. Only the store can refuse the transaction, and the same set enforced again
+//! completes what has not followed. Nothing is deleted that is declared no more.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,7 +25,7 @@ use crate::{
     source::{Queue, Subscription, SubscriptionSettings, Topic},
 };
 
-/// The most definitions of one transaction, and their most bytes: beyond that they are written in several.
+/// The most definitions of one transaction, and their most bytes: what is beyond that is written after it.
 const DEFINITIONS_MAX: usize = 5_000;
 const DEFINITION_BYTES_MAX: usize = 1 << 20;
 
@@ -46,6 +47,8 @@ pub struct Declarations {
 pub struct Prepared {
     broker: Broker,
     declarations: Declarations,
+    /// What did not fit into the transaction of the others.
+    rest: Vec<Transaction>,
     _changing: OwnedMutexGuard<()>,
 }
 
@@ -56,7 +59,8 @@ impl Broker {
     /// Everything that is wrong, each with the object that it is about.
     pub async fn prepare(&self, declarations: Declarations) -> Result<Prepared, Vec<Error>> {
         let changing = Arc::clone(&self.inner().changing).lock_owned().await;
-        let mut prepared = Prepared { broker: self.clone(), declarations, _changing: changing };
+        let (broker, rest) = (self.clone(), Vec::new());
+        let mut prepared = Prepared { broker, declarations, rest, _changing: changing };
         for (key, options) in &mut prepared.declarations.subscriptions {
             let there = self.subscription(key).ok();
             options.paused = there.map_or(options.paused, |there| there.options().paused);
@@ -171,20 +175,39 @@ impl Prepared {
         }
     }
 
-    /// Puts the declarations in force. Gives what could not be: it is declared, and follows when the same is
-    /// prepared and committed again, or at the next opening.
+    /// Adds the definitions to a transaction; once it is durable, [`Prepared::enforce`] is to be called.
+    ///
+    /// # Errors
+    /// What the store says. Nothing that is defined is changed then.
+    pub async fn stage(&mut self, to: &mut Transaction) -> Result<()> {
+        self.sweep().await?;
+        let mut all = self.definitions()?.into_iter();
+        to.ops.extend(all.next().into_iter().flat_map(|first| first.ops));
+        self.rest = all.collect();
+        Ok(())
+    }
+
+    /// Puts the declarations in force by themselves, in a transaction of their own.
     ///
     /// # Errors
     /// What the store says. Nothing is changed then.
-    pub async fn commit(self) -> Result<Vec<Error>> {
-        self.sweep().await?;
+    pub async fn commit(mut self) -> Result<Vec<Error>> {
+        let mut definitions = Transaction::new(Durability::Fsync);
+        self.stage(&mut definitions).await?;
+        if !definitions.ops.is_empty() {
+            self.broker.store().commit(definitions).await?;
+        }
+        Ok(self.enforce().await)
+    }
+
+    /// Lets everything follow the definitions. Gives what could not: it is declared, and follows when the
+    /// same is prepared and enforced again, or at the next opening.
+    pub async fn enforce(mut self) -> Vec<Error> {
         let mut missing = Vec::new();
-        for (at, some) in self.definitions()?.into_iter().enumerate() {
-            match self.broker.store().commit(some).await {
-                Ok(_) => {}
-                Err(refused) if at == 0 => return Err(refused.into()),
-                // What is not defined must not be there.
-                Err(refused) => return Ok(vec![refused.into()]),
+        for some in std::mem::take(&mut self.rest) {
+            // What is not defined must not be there.
+            if let Err(refused) = self.broker.store().commit(some).await {
+                return vec![refused.into()];
             }
         }
         let mut note = |what: &str, name: &(dyn std::fmt::Display + Sync), done: Result<()>| {
@@ -203,7 +226,7 @@ impl Prepared {
             let made = self.broker.schedule(id, target.clone(), when.clone(), publish).await;
             note("schedule", id, made.map(|_| ()));
         }
-        Ok(missing)
+        missing
     }
 
     fn topic(&self, key: &Key) -> Option<Arc<Topic>> {

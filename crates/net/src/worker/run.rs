@@ -59,7 +59,7 @@ pub(super) struct Handed<W> {
 /// A worker, as its own tasks see it.
 pub(super) struct Local<W> {
     worker: Worker,
-    state: Rc<W>,
+    pub(super) state: Rc<W>,
     loads: Loads,
     others: Arc<[mpsc::Sender<Handed<W>>]>,
 }

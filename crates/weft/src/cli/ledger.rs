@@ -1,4 +1,4 @@
-//! `weft ledger`: where messages are kept. Looking at it, verifying it, copying it out and back.
+//! `weft ledger`: the store of a node. Looking at it, verifying it, copying it out and back.
 
 use std::{
     io::IsTerminal as _,
@@ -21,11 +21,11 @@ use super::{
 };
 use crate::{
     component::Component as _,
-    components::Messages,
+    components::Storage,
     config::{Loader, report},
 };
 
-/// Inspect, verify, back up and restore the ledger, the store of messages.
+/// Inspect, verify, back up and restore the ledger, the store of a node.
 ///
 /// `inspect`, `verify`, `restore`, `repair` and `rewrap` work on files that no node has open; `show`, `backup` and
 /// `checkpoint` ask a running node.
@@ -109,10 +109,10 @@ impl Files {
                     return Ok(None);
                 }
             };
-        let ledger = Messages::plan(&loaded.plan).map(|messages| &messages.ledger);
+        let ledger = Storage::plan(&loaded.plan);
         let path = self.folder.clone().or_else(|| ledger.map(|ledger| ledger.path.clone()));
         let path =
-            path.context("the configuration keeps no messages: name the folder by --path")?;
+            path.context("the configuration asks for no ledger: name the folder by --path")?;
         let keys = ledger.map_or_else(Keys::none, |ledger| ledger.options.keys.clone());
         Ok(Some((path, keys)))
     }

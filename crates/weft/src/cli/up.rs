@@ -149,7 +149,7 @@ async fn run(
     let tokens = admin.map_or_else(Default::default, |admin| admin.tokens.clone());
     let (node, sockets) = Node::start(options, watcher, loader, loaded).await?;
     let stop = node.stop.clone();
-    let running = node.components.run();
+    node.components.run();
     let mut background = tokio::task::JoinSet::new();
     // The admin API tells of a drain until its end, but not once a successor answers in its place.
     let admin_stop = stop.child();
@@ -195,7 +195,7 @@ async fn run(
     }
     tracing::info!(within = ?node.options.drain, "draining");
     let cut = node.drain().await;
-    running.end().await;
+    node.components.end().await;
     stop.close();
     if cut > 0 {
         tracing::warn!(cut, "connections were cut at the end of the drain");

@@ -57,9 +57,8 @@ impl Component for Discovery {
         Ok(self.services.prepare(services.collect()))
     }
 
-    async fn commit(&self, ready: Prepared) -> anyhow::Result<()> {
+    async fn commit(&self, ready: Prepared) {
         self.services.commit(ready, SystemClock::tick());
-        Ok(())
     }
 
     async fn run(self: Arc<Self>, stop: Stop) {

@@ -1,4 +1,4 @@
-//! Messages as a component: the ledger, the broker on it, and who speaks with clients about them.
+//! Messages as a component: the broker, on the root of the store, and who speaks with clients about them.
 
 mod build;
 mod locals;
@@ -7,24 +7,16 @@ mod outside;
 pub mod plan;
 pub mod sections;
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    pin::Pin,
-    process::ExitCode,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_amqp::{Grant, Password, PermissionPattern, Server, User};
 use weft_api::Row;
 use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
-use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, Upkeep, nouns};
-use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
-use weft_ledger::Ledger;
+use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, nouns};
+use weft_kernel::{Error, Name, Result, Rng, SystemClock};
+use weft_ledger::Transaction;
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::Writer;
@@ -40,17 +32,13 @@ use crate::{
 };
 
 use self::locals::Locals;
+use super::storage::described;
 
-/// How long it is waited for a former process to let go of the ledger.
-const FORMER: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_millis(20);
 /// How long what the store refused waits until it is tried again.
 const LATER: Duration = Duration::from_secs(5);
 
-/// The ledger, the broker and its HTTP front-end of a node.
+/// The broker and its front-ends of a node.
 pub struct Messages {
-    /// What everything is kept in.
-    pub ledger: Ledger,
     /// Topics, queues and subscriptions.
     pub broker: Broker,
     /// Who answers for them.
@@ -62,8 +50,8 @@ pub struct Messages {
 impl Component for Messages {
     type Plan = plan::Messages;
     type Ready = Ready;
-    /// Where messages are kept and how AMQP is spoken, if at all.
-    type Fixed = Option<(plan::Ledger, plan::Amqp)>;
+    /// How AMQP is spoken, if at all.
+    type Fixed = Option<plan::Amqp>;
     type Locals = Locals;
     type Api = Handle;
     type Noun = Nouns;
@@ -84,48 +72,25 @@ impl Component for Messages {
         build::check(whole, cx);
     }
 
-    /// Opens the ledger, which a former process may be about to close, and what stands on it.
     async fn open(plan: &plan::Messages, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
-        let clock = Arc::new(SystemClock);
-        let path = &plan.ledger.path;
-        let place = || format!("the ledger at {}", path.display());
-        let began = Instant::now();
-        let mut told = false;
-        let (ledger, recovered) = loop {
-            match Ledger::open_folder(path, plan.ledger.options.clone(), clock.clone()) {
-                Err(error) if error.reason() == Reason::StorageBusy && began.elapsed() < FORMER => {
-                    if !std::mem::replace(&mut told, true) {
-                        let (path, most) = (path.display(), FORMER);
-                        tracing::info!(%path, ?most, "waiting for the ledger: {}", error.said());
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
-                opened => break opened.map_err(described).with_context(place)?,
-            }
-        };
-        tracing::info!(path = %path.display(), took = ?began.elapsed(), ?recovered, "ledger open");
-        let store = Arc::new(ledger.clone());
-        let broker = Broker::open(store, clock, Rng::from_entropy())
+        let store = Arc::new(host.root()?.clone());
+        let broker = Broker::open(store, Arc::new(SystemClock), Rng::from_entropy())
             .await
             .map_err(described)
-            .with_context(place)?;
+            .context("the broker")?;
         let options = amqp(&plan.amqp).map_err(described).context("AMQP")?;
         let amqp = Server::open(broker.clone(), options, env!("CARGO_PKG_NAME"))
             .await
             .map_err(described)
             .context("AMQP")?;
-        let hooks = Hooks {
-            outside: Some(Arc::new(
-                outside::Callbacks::new(host.dns.clone()).context("callbacks")?,
-            )),
-            upkeep: Some(Arc::new(Kept(ledger.clone()))),
-        };
+        let callbacks = outside::Callbacks::new(host.dns.clone()).context("callbacks")?;
+        let hooks = Hooks { outside: Some(Arc::new(callbacks)) };
         let handle = Handle::open(broker.clone(), host.workers, hooks, host.stop.clone())
             .await
             .map_err(described)
-            .with_context(place)?;
+            .context("the HTTP front-end of the broker")?;
         locals.open(handle.clone(), amqp);
-        Ok(Self { ledger, broker, handle, missing: Mutex::default() })
+        Ok(Self { broker, handle, missing: Mutex::default() })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -133,18 +98,12 @@ impl Component for Messages {
     }
 
     fn fixed(plan: Option<&plan::Messages>) -> Self::Fixed {
-        plan.map(|plan| (plan.ledger.clone(), plan.amqp.clone()))
+        plan.map(|plan| plan.amqp.clone())
     }
 
     fn awaits_restart(fixed: &Self::Fixed, plan: Option<&plan::Messages>) -> Vec<&'static str> {
-        let fixed = fixed.as_ref();
-        [
-            ("ledger", fixed.map(|of| &of.0) != plan.map(|plan| &plan.ledger)),
-            ("amqp", fixed.map(|of| &of.1) != plan.map(|plan| &plan.amqp)),
-        ]
-        .into_iter()
-        .filter_map(|(setting, changed)| changed.then_some(setting))
-        .collect()
+        let amqp = plan.map(|plan| &plan.amqp);
+        if fixed.as_ref() == amqp { Vec::new() } else { vec!["amqp"] }
     }
 
     /// Without a plan nothing is declared.
@@ -158,17 +117,18 @@ impl Component for Messages {
         Ok(Ready { prepared: Some(prepared.map_err(faults)?), ..ready })
     }
 
-    async fn commit(&self, ready: Ready) -> anyhow::Result<()> {
+    async fn stage(&self, ready: &mut Ready, to: &mut Transaction) -> anyhow::Result<()> {
+        match &mut ready.prepared {
+            Some(prepared) => prepared.stage(to).await.map_err(described),
+            None => Ok(()),
+        }
+    }
+
+    async fn commit(&self, ready: Ready) {
         if let Some(prepared) = ready.prepared {
             // Before anybody else can declare: what was declared before is not tried again over this.
-            let before = self.missing.lock().take();
-            let missing = match prepared.commit().await {
-                Ok(missing) => missing,
-                Err(error) => {
-                    *self.missing.lock() = before;
-                    return Err(described(error));
-                }
-            };
+            *self.missing.lock() = None;
+            let missing = prepared.enforce().await;
             *self.missing.lock() = (!missing.is_empty()).then(|| Arc::new(ready.declarations));
             for missing in missing {
                 tracing::error!("declared, and not in force yet: {}", missing.detail());
@@ -176,7 +136,6 @@ impl Component for Messages {
         }
         self.handle.declare(ready.declared);
         self.handle.push(ready.pushes, ready.services);
-        Ok(())
     }
 
     fn begin(&self, local: &Rc<Local>) {
@@ -203,10 +162,6 @@ impl Component for Messages {
         }
     }
 
-    fn health(&self) -> Result<()> {
-        self.ledger.health()
-    }
-
     fn measure(&self, to: &mut Writer) {
         self.write(to);
     }
@@ -219,12 +174,8 @@ impl Component for Messages {
         self.handle.clone()
     }
 
-    /// Writes what waits, and lets go of the ledger.
     fn close(&self) {
         self.broker.close();
-        if let Err(error) = self.ledger.close() {
-            tracing::error!("the ledger could not be closed in order: {}", error.detail());
-        }
     }
 }
 
@@ -270,8 +221,6 @@ pub enum Nouns {
     /// The noun of engines.
     #[command(about = nouns::ENGINE.title())]
     Engine(cli::engine::Engine),
-    /// The ledger, the store of messages: inspect, verify, back up, restore.
-    Ledger(cli::ledger::Ledger),
 }
 
 impl Noun for Nouns {
@@ -283,7 +232,6 @@ impl Noun for Nouns {
             Self::Message(message) => message.run(),
             Self::Schedule(schedule) => schedule.run(),
             Self::Engine(engine) => engine.run(),
-            Self::Ledger(ledger) => ledger.run(),
         }
     }
 }
@@ -346,11 +294,6 @@ fn subscription_key(of: &plan::Subscription) -> anyhow::Result<SubscriptionKey> 
     SubscriptionKey::new(&key(&of.topic)?, of.name.as_str()).map_err(described)
 }
 
-/// An error with all that is known of it.
-fn described(error: Error) -> anyhow::Error {
-    anyhow::anyhow!(error.detail())
-}
-
 /// How AMQP is spoken.
 fn amqp(plan: &plan::Amqp) -> Result<weft_amqp::Options> {
     let grant = |of: &plan::AmqpPermissions| {
@@ -378,26 +321,4 @@ fn amqp(plan: &plan::Amqp) -> Result<weft_amqp::Options> {
         heartbeat_seconds: plan.heartbeat,
         message_bytes_max: plan.message_max,
     })
-}
-
-/// Backups and checkpoints of the embedded ledger, off the runtime: they take their time.
-struct Kept(Ledger);
-
-impl Upkeep for Kept {
-    fn backup<'a>(&'a self, to: &'a Path) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
-        let (ledger, to) = (self.0.clone(), to.to_owned());
-        Box::pin(aside(move || ledger.backup(&to)))
-    }
-
-    fn checkpoint(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
-        let ledger = self.0.clone();
-        Box::pin(aside(move || ledger.checkpoint()))
-    }
-}
-
-/// Does what waits for the disk on a thread of its own.
-async fn aside(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::new(Reason::Internal, "a task broke").because(error)))
 }

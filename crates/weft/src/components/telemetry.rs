@@ -137,9 +137,7 @@ impl Component for Telemetry {
         Ok(())
     }
 
-    async fn commit(&self, (): ()) -> anyhow::Result<()> {
-        Ok(())
-    }
+    async fn commit(&self, (): ()) {}
 
     async fn run(self: Arc<Self>, stop: Stop) {
         let exporter = self.exporter.lock().take();

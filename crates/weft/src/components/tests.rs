@@ -2,23 +2,26 @@
 //! know; it is told of, checked, prepared, asked and measured as the node's own are.
 
 pub mod notes;
+mod together;
 
 use std::{
     path::Path,
     process::ExitCode,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
+use anyhow::Context as _;
 use clap::Subcommand as _;
 use weft_api::{Operation, Request, Table};
 use weft_discovery::resolve::Hickory;
+use weft_ledger::{Durability, Transaction};
 use weft_net::Stop;
 use weft_proxy::InternalClient;
 use weft_telemetry::metrics::{self, Def, Registry, Shards, TABLE};
 use weft_wire::Method;
 
 use self::notes::Notes;
-use super::{Discovery, List, Messages, Telemetry};
+use super::{Discovery, List, Messages, Storage, Telemetry};
 use crate::{
     admin,
     component::{Component, Host, Member, Noun as _, Slot, contribution},
@@ -35,6 +38,7 @@ components! {
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,
+    storage: Storage,
 }
 
 fn catalogue() -> &'static Catalogue {
@@ -147,6 +151,7 @@ async fn a_component_is_prepared_asked_and_measured_with_all_others() {
         stop: Stop::new(),
         internal: InternalClient::new(weft_proxy::internal::Options::default()),
         dns: Hickory::system().unwrap(),
+        ledger: OnceLock::new(),
     };
     let components = Arc::new(Components::new(&plan));
     for exclusive in [false, true] {

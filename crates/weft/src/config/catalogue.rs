@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use weft_kernel::Name;
+use weft_kernel::{ByteSize, Name};
 use weft_proxy::plan as proxy;
 
 use super::{
@@ -185,6 +185,8 @@ pub struct Sections<'a> {
     pub proxy: &'a proxy::Plan,
     /// Internal routes that were added.
     pub(super) added: Internal,
+    /// The largest of what is to be kept, if anything is.
+    kept: Option<ByteSize>,
 }
 
 /// Internal routes that components have.
@@ -198,7 +200,7 @@ pub(super) struct Internal {
 
 impl<'a> Sections<'a> {
     pub(super) fn new(root: &'a Node, names: &'a Names, proxy: &'a proxy::Plan) -> Self {
-        Self { root, names, proxy, added: Internal::default() }
+        Self { root, names, proxy, added: Internal::default(), kept: None }
     }
 
     /// Reads a section; `None` when it cannot be read, which has then been reported.
@@ -224,6 +226,16 @@ impl<'a> Sections<'a> {
     /// The names of the services.
     pub const fn services(&self) -> &NameSet {
         &self.names.services
+    }
+
+    /// Asks for the store, which is then to keep what has at most so many bytes at once.
+    pub fn keep(&mut self, bytes_max: ByteSize) {
+        self.kept = self.kept.max(Some(bytes_max));
+    }
+
+    /// The most bytes of what components before this one keep at once; `None` if they keep nothing.
+    pub const fn kept(&self) -> Option<ByteSize> {
+        self.kept
     }
 
     /// Adds an internal route to a service that the section names.

@@ -14,9 +14,9 @@ use std::{
 use weft_kernel::{Name, SystemClock, Tick};
 use weft_proxy::Snapshot;
 
-use super::{Node, Refusal, State, compile};
+use super::{Node, Refusal, State, compile, refused};
 use crate::{
-    components::List as _,
+    components::{List as _, Ready},
     config::{Loaded, Plan, Refused},
 };
 
@@ -69,7 +69,7 @@ impl Node {
             compile(&self.components, plan, &self.handlers, &self.metrics, Some(&before)).await;
         let mut listeners = std::mem::take(&mut self.state().listeners);
         let opened = listeners.prepare(&plan.sockets, Some(&self.workers));
-        let (ready, snapshot, opened) = match (compiled, opened) {
+        let (mut ready, snapshot, opened) = match (compiled, opened) {
             (Ok((ready, snapshot)), Ok(opened)) => (ready, snapshot, opened),
             (compiled, opened) => {
                 self.state().listeners = listeners;
@@ -77,8 +77,12 @@ impl Node {
                 return Err(faults.collect::<Vec<_>>().join("; "));
             }
         };
-        // The store alone can refuse what was prepared, and changes nothing then.
-        if let Err(error) = self.components.commit(ready).await {
+        let committed = match self.open_missing(plan, &mut ready).await {
+            // The store alone can refuse what was prepared, and changes nothing then.
+            Ok(()) => self.components.commit(ready).await,
+            refused => refused,
+        };
+        if let Err(error) = committed {
             self.state().listeners = listeners;
             return Err(format!("{error:#}"));
         }
@@ -88,6 +92,12 @@ impl Node {
         if let Err(error) = listeners.commit(opened, &self.workers, self.options.drain).await {
             // The sockets are open; only a worker that is no more cannot take them.
             tracing::error!("not every listener could be put in force: {error:#}");
+        }
+        // What has been opened begins; the others have begun.
+        self.components.run();
+        let components = self.components.clone();
+        if let Err(error) = self.workers.each(move |local| components.begin(local)).await {
+            tracing::error!("not every worker does its part: {}", error.detail());
         }
         let wall = SystemTime::now();
         self.metrics.config().applied(wall);
@@ -107,6 +117,17 @@ impl Node {
         }
         self.tidy();
         Ok(())
+    }
+
+    /// Opens the components that a configuration is the first to ask for, and lets them prepare it. They
+    /// stay open if it is refused after that, with nothing in them.
+    async fn open_missing(&self, plan: &Plan, ready: &mut Ready) -> anyhow::Result<()> {
+        for exclusive in [false, true] {
+            self.components.open(plan, &self.host, exclusive).await?;
+        }
+        let mut faults = Vec::new();
+        self.components.prepare_rest(plan, ready, &mut faults).await;
+        if faults.is_empty() { Ok(()) } else { Err(refused(faults)) }
     }
 
     /// Loads the configuration; nothing in force is changed by it.

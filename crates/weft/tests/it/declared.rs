@@ -212,3 +212,57 @@ fn a_subscription_is_pushed_as_before_after_a_reload_that_is_refused() {
     assert_eq!(gone.status(), 204, "{}", gone.text());
     assert_eq!(service.seen().len(), 1, "nobody is asked any more");
 }
+
+#[test]
+fn a_node_without_messages_opens_its_store_with_the_first_reload_that_asks_for_one() {
+    let service = Upstream::answering(|_| ok(""));
+    let nothing = "admin: { listen: '@admin' }
+listeners: { web: { address: '@web' }, rabbit: { address: '@rabbit' } }
+";
+    let first = format!(
+        "admin: {{ listen: '@admin' }}
+ledger: {{ path: '@@/data' }}
+listeners: {{ web: {{ address: '@web' }}, rabbit: {{ address: '@rabbit', protocol: amqp }} }}
+services: {{ svc: {{ endpoints: '{}' }} }}
+topics: {{ a: {{}} }}
+subscriptions: {{ s: {{ topic: a, push: {{ service: svc }} }}, t: {{ topic: a }} }}
+routes: [ {{ name: placed, match: /placed, publish: a }} ]
+",
+        service.address()
+    );
+    let mut weft = Weft::start(BIN, nothing);
+    let folder = weft.folder().join("data");
+    let absent = ask(&weft, "GET", "/v1/topics", &Value::Null);
+    assert_eq!(absent.status(), 404, "{}", absent.text());
+    assert!(absent.text().contains("keeps no messages"), "{}", absent.text());
+
+    // What is refused for something else has opened nothing.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = format!("'{}' }}", taken.local_addr().unwrap());
+    let refused = first.replace("'@web' }", &elsewhere);
+    weft.reload(&refused).unwrap_err();
+    assert!(!folder.exists());
+
+    weft.reload(&first).unwrap();
+    assert!(get(&weft, "/v1/status")["config"]["restart"] == json!([]), "nothing waits");
+    assert_eq!(get(&weft, "/v1/topics")["topics"][0]["name"], "a");
+    assert!(get(&weft, "/v1/openapi.json")["paths"]["/v1/ledger"].is_object());
+    let placed = weft.connect("web").ask(
+        "POST /placed HTTP/1.1\r\nhost: t\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nkept",
+    );
+    assert_eq!(placed.status(), 200, "{}", placed.text());
+    // It is pushed by a worker that had begun before there was anything to push, and what the component
+    // does of itself is done.
+    let seen = until("the message is pushed", || service.seen().first().cloned());
+    assert_eq!(seen.text(), "kept");
+    weft.wait_metric("weft_ledger_transactions_total", &[], 1.0);
+
+    // And it is kept: also a node that no configuration asks any more to keep something lets it be.
+    weft.reload(nothing).unwrap();
+    assert_eq!(get(&weft, "/v1/status")["config"]["restart"], json!(["amqp", "ledger"]));
+    weft.terminate();
+    assert!(weft.wait().success());
+    let weft = weft.again(&first);
+    let left = get(&weft, "/v1/subscriptions/t");
+    assert_eq!(left["lag_messages"], 1, "{left}");
+}

@@ -1,8 +1,6 @@
 //! From the sections of messages to what is asked for: references are resolved, what cannot be kept is
 //! refused.
 
-mod ledger;
-
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -22,6 +20,7 @@ use super::{
     plan::{self, Messages},
     sections::{self, Amqp, Permissions, Schedule, Subscription},
 };
+use crate::components::storage;
 use crate::config::{
     catalogue::{Checked, Sections},
     merge::NameSet,
@@ -44,17 +43,19 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
     let queues = said.entries(&sections::QUEUES, cx);
     let subscriptions = said.entries(&sections::SUBSCRIPTIONS, cx);
     let schedules = said.entries(&sections::SCHEDULES, cx);
-    let (ledger, amqp) = (said.read(&sections::LEDGER, cx), said.read(&sections::AMQP, cx));
-    let (ledger_section, amqp_section) = ledger.zip(amqp)?;
-    keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);
-    let largest = MESSAGE_MAX.max(amqp_section.message_max.value);
-    let is_kept = said.place(&sections::LEDGER).is_some()
+    let is_kept = said.place(&storage::sections::LEDGER).is_some()
         || !(topics.is_empty() && queues.is_empty() && subscriptions.is_empty())
         || is_asked_for(said.proxy);
+    let amqp_section = said.read(&sections::AMQP, cx);
+    if is_kept {
+        let amqp = amqp_section.as_ref().map(|amqp| amqp.message_max.value);
+        said.keep(amqp.unwrap_or_default().max(MESSAGE_MAX));
+    }
+    let amqp_section = amqp_section?;
+    keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);
     let known =
         Known { topics: said.names(&sections::TOPICS), queues: said.names(&sections::QUEUES) };
     let mut messages = Messages {
-        ledger: ledger::build(&ledger_section, largest, cx),
         topics: Vec::new(),
         queues: Vec::new(),
         subscriptions: Vec::new(),

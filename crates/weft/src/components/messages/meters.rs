@@ -1,12 +1,11 @@
-//! The metrics of topics, queues, subscriptions and the ledger, asked for at each scrape.
+//! The metrics of topics, queues and subscriptions, asked for at each scrape.
 //!
 //! Queues that live in memory alone come and go with their connections, so that they are told as one,
 //! and only by what they hold: what one has counted goes with it, and a counter must never fall.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use weft_broker::{Counts, QueueView};
-use weft_kernel::Reason;
 use weft_telemetry::metrics::{Metric, Writer};
 
 use super::Messages;
@@ -21,7 +20,6 @@ impl Messages {
         self.topics(to);
         self.queues(now_ms, to);
         self.subscriptions(now_ms, to);
-        self.store(to);
     }
 
     fn topics(&self, to: &mut Writer) {
@@ -88,29 +86,6 @@ impl Messages {
             to.gauge(Metric::SubscriptionLag, &of, age(now_ms, view.oldest_ms));
             to.gauge(Metric::SubscriptionConsumers, &of, f64::from(view.consumers));
         }
-    }
-
-    fn store(&self, to: &mut Writer) {
-        let stats = self.ledger.stats();
-        to.counter(Metric::LedgerTransactions, &[], stats.transactions);
-        to.counter(Metric::LedgerSyncs, &[], stats.syncs);
-        let spent = Duration::from_nanos(stats.sync_nanos);
-        to.counter_real(Metric::LedgerSyncTime, spent.as_secs_f64());
-        to.counter(Metric::LedgerWritten, &[], stats.written_bytes);
-        to.counter(Metric::LedgerLost, &[], stats.damaged);
-        for (kind, bytes) in [
-            ("wal", stats.wal_bytes),
-            ("segments", stats.segment_bytes),
-            ("index", stats.index_bytes),
-        ] {
-            to.gauge(Metric::LedgerBytes, &[("kind", kind)], bytes as f64);
-        }
-        to.gauge(Metric::LedgerFull, &[], f64::from(u8::from(stats.full)));
-        to.gauge(Metric::LedgerUnavailable, &[], f64::from(u8::from(stats.unavailable)));
-        to.gauge(Metric::LedgerPoisoned, &[], f64::from(u8::from(stats.poisoned)));
-        let stalled =
-            self.ledger.health().is_err_and(|error| error.reason() == Reason::StorageStalled);
-        to.gauge(Metric::LedgerStalled, &[], f64::from(u8::from(stalled)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a checked configuration asks for of messages.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use weft_broker::{Publish, QueueOptions, ScheduleTarget, SubscriptionOptions, TopicOptions, When};
 use weft_kernel::Name;
@@ -10,8 +10,6 @@ use crate::config::leaf::Secret;
 /// What is kept and handed on.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    /// Where.
-    pub ledger: Ledger,
     /// Topics.
     pub topics: Vec<(Name, TopicOptions)>,
     /// Queues.
@@ -26,15 +24,6 @@ pub struct Messages {
     pub services: Vec<(Name, Name)>,
     /// How AMQP is spoken.
     pub amqp: Amqp,
-}
-
-/// The ledger.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ledger {
-    /// The folder of its files.
-    pub path: PathBuf,
-    /// What it may use, and its keys.
-    pub options: weft_ledger::Options,
 }
 
 /// A subscription.

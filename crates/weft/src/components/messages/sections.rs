@@ -1,7 +1,5 @@
 //! What is said about messages: topics, queues, subscriptions and schedules, whose options are those of
-//! the API, where they are kept, and AMQP.
-
-mod ledger;
+//! the API, and AMQP.
 
 use weft_broker_http::settings::{
     queue::QueueSettings, schedule::ScheduleSettings, subscription::SubscriptionSettings,
@@ -9,7 +7,6 @@ use weft_broker_http::settings::{
 };
 use weft_kernel::ByteSize;
 
-pub use self::ledger::{Encryption, Ledger};
 use crate::config::{
     catalogue::KeyOf,
     leaf::{Int, Many, Named, Number, Pairs},
@@ -39,20 +36,12 @@ pub const SUBSCRIPTIONS: KeyOf<Named<Subscription>> =
 /// Schedules.
 pub const SCHEDULES: KeyOf<Named<Schedule>> =
     KeyOf::new("schedules", "Schedules by name: messages that are published at set times.");
-/// The ledger.
-pub const LEDGER: KeyOf<Ledger> = KeyOf::new("ledger", "Store of messages.");
 /// The AMQP server.
 pub const AMQP: KeyOf<Amqp> = KeyOf::new("amqp", "AMQP 0-9-1 server.");
 
 /// All of them.
-pub const ALL: &[Field] = &[
-    TOPICS.field(),
-    QUEUES.field(),
-    SUBSCRIPTIONS.field(),
-    SCHEDULES.field(),
-    LEDGER.field(),
-    AMQP.field(),
-];
+pub const ALL: &[Field] =
+    &[TOPICS.field(), QUEUES.field(), SUBSCRIPTIONS.field(), SCHEDULES.field(), AMQP.field()];
 
 settings! {
     /// AMQP 0-9-1 front-end, for listeners with `protocol: amqp`.

@@ -131,9 +131,8 @@ impl Component for Notes {
         }
     }
 
-    async fn commit(&self, pages: usize) -> anyhow::Result<()> {
+    async fn commit(&self, pages: usize) {
         self.pages.store(pages, Ordering::Relaxed);
-        Ok(())
     }
 
     fn metrics() -> &'static [Def] {

@@ -1,4 +1,4 @@
-//! Where messages are kept.
+//! From the section of the ledger to what is asked for.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use weft_kernel::ByteSize;
@@ -7,17 +7,16 @@ use weft_ledger::{
     crypt::{KEY_LEN, Keys},
 };
 
-use crate::{
-    components::messages::{
-        plan,
-        sections::{Encryption, Ledger},
-    },
-    config::{
-        leaf::{Secret, Switch},
-        problem::Problem,
-        setting::Cx,
-        source::Place,
-    },
+use super::{
+    plan,
+    sections::{Encryption, LEDGER, Ledger},
+};
+use crate::config::{
+    catalogue::Sections,
+    leaf::{Secret, Switch},
+    problem::Problem,
+    setting::Cx,
+    source::Place,
 };
 
 /// What a record has beside the body of its message: the head, and the story of a dead letter.
@@ -25,8 +24,14 @@ const BESIDE_BYTES: u64 = 1 << 20;
 /// What a transaction has beside its largest record.
 const AROUND_BYTES: u64 = 7 << 20;
 
+/// The ledger, if a component keeps something.
+pub(super) fn build(said: &Sections<'_>, cx: &mut Cx) -> Option<plan::Ledger> {
+    let section = said.read(&LEDGER, cx)?;
+    Some(ledger(&section, said.kept()?, cx))
+}
+
 /// The folder and the options of the ledger, which takes messages of `message_max`.
-pub(super) fn build(section: &Ledger, message_max: ByteSize, cx: &mut Cx) -> plan::Ledger {
+fn ledger(section: &Ledger, message_max: ByteSize, cx: &mut Cx) -> plan::Ledger {
     let record_max = ByteSize(message_max.0.saturating_add(BESIDE_BYTES));
     let transaction_max = ByteSize(record_max.0.saturating_add(AROUND_BYTES));
     let (wal_file, least) = (section.wal_file.value, ByteSize(transaction_max.0 + BESIDE_BYTES));

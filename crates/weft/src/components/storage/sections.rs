@@ -3,12 +3,21 @@
 use weft_kernel::ByteSize;
 
 use crate::config::{
+    catalogue::KeyOf,
     leaf::{FilePath, Pairs, Secret, Switch},
-    setting::{At, settings},
+    setting::{At, Field, settings},
 };
 
+/// The ledger.
+pub const LEDGER: KeyOf<Ledger> =
+    KeyOf::new("ledger", "Store of messages and of all else that is kept.");
+
+/// All of them.
+pub const ALL: &[Field] = &[LEDGER.field()];
+
 settings! {
-    /// Store of messages, on this machine's disk; not opened by a node without messages.
+    /// Store of messages and of all else that is kept, on this machine's disk; not opened by a node that
+    /// keeps nothing.
     pub struct Ledger = "ledger", short "path" {
         /// Folder of the files.
         path: FilePath = "weft-data",

@@ -31,7 +31,7 @@ use crate::{
     source::{Changes, Opener},
 };
 use agenda::Agenda;
-use sources::{Ask, Sources};
+use sources::{Ask, Share, Sources};
 
 /// Checks that run at once, over all services.
 pub const PROBES_MAX: usize = 128;
@@ -192,14 +192,14 @@ impl Services {
         let mut inner = self.inner();
         let mut services = (**self.services.load()).clone();
         let mut changed = Changed::default();
-        inner.open_sources(prepared.0.values().map(|(options, _)| &**options));
         for (name, (options, service)) in prepared.0 {
             match services.get(&name) {
                 Some(_) if *service.options() == *options => continue,
                 Some(_) => changed.updated.push(name.clone()),
                 None => changed.added.push(name.clone()),
             }
-            changed.count(inner.install(&service, options, now));
+            let shares = inner.open_sources(&options);
+            changed.count(inner.install(&service, options, &shares, now));
             services.insert(name, service);
         }
         inner.tidy(&services);
@@ -264,11 +264,9 @@ impl Inner {
         self.next
     }
 
-    /// Opens every source that these services need.
-    fn open_sources<'a>(&mut self, services: impl Iterator<Item = &'a ServiceOptions>) {
-        for options in services {
-            self.sources.open(options, &mut self.rng);
-        }
+    /// Opens every source that a service needs; all of them are given.
+    fn open_sources(&mut self, options: &ServiceOptions) -> Vec<Share> {
+        self.sources.open(options, &mut self.rng)
     }
 
     /// Gives a service the endpoints that its options and its sources make, and sees to their checks.
@@ -276,11 +274,12 @@ impl Inner {
         &mut self,
         service: &Arc<Service>,
         options: Arc<ServiceOptions>,
+        shares: &[Share],
         now: Tick,
     ) -> Moved {
-        let wanted = self.sources.wanted(&options);
+        let wanted = self.sources.wanted(shares);
         let moved = service.install(Arc::clone(&options), wanted, now);
-        service.note_unresolved(self.sources.has_unresolved(&options));
+        service.note_unresolved(self.sources.has_unresolved(shares));
         if options.health.is_some() {
             for member in service.set().members() {
                 self.watch(service, &member.endpoint, &options, now);

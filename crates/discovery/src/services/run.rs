@@ -140,12 +140,14 @@ impl Services {
             let source = &change.ask;
             for service in services.values() {
                 let options = service.options();
-                if !inner.sources.shares(&options).iter().any(|share| share.ask == *source) {
+                let shares = inner.sources.shares(&options);
+                if !shares.iter().any(|share| share.ask == *source) {
                     continue;
                 }
                 // What it tells may have to be resolved further.
-                inner.open_sources([&*options].into_iter());
-                let moved = inner.install(service, options, now);
+                let Inner { sources, rng, .. } = &mut *inner;
+                sources.open_nested(&shares, rng);
+                let moved = inner.install(service, options, &shares, now);
                 if moved != Moved::default() {
                     tracing::info!(
                         service = %service.name(),

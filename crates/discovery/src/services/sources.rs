@@ -261,9 +261,14 @@ impl Sources {
         self.open.values().filter_map(|open| status(open, now)).collect()
     }
 
-    /// Every source of a service, those included that resolve what others tell.
+    /// Every source of a service, those included that resolve what others tell. It copies the addresses of
+    /// the options, so it is asked for once and handed on.
     pub(super) fn shares(&self, options: &ServiceOptions) -> Vec<Share> {
-        let mut shares = named(options);
+        self.with_nested(named(options), options)
+    }
+
+    /// Shares that are named, with those that resolve what these tell.
+    fn with_nested(&self, mut shares: Vec<Share>, options: &ServiceOptions) -> Vec<Share> {
         for at in 0..shares.len() {
             let Some(open) = self.get(&shares[at].ask) else { continue };
             if !open.ask.may_nest() {
@@ -277,20 +282,29 @@ impl Sources {
         shares
     }
 
-    /// Opens every source that a service needs and that is not open.
-    pub(super) fn open(&mut self, options: &ServiceOptions, rng: &mut Rng) {
-        for share in named(options) {
-            self.open_one(share.ask, false, rng);
+    /// Opens every source that a service needs and that is not open; all of them are given.
+    pub(super) fn open(&mut self, options: &ServiceOptions, rng: &mut Rng) -> Vec<Share> {
+        let named = named(options);
+        for share in &named {
+            self.open_one(&share.ask, false, rng);
         }
-        for share in self.shares(options) {
-            self.open_one(share.ask, true, rng);
+        let shares = self.with_nested(named, options);
+        self.open_nested(&shares, rng);
+        shares
+    }
+
+    /// Opens those of a service that resolve what the others tell and that are not open.
+    pub(super) fn open_nested(&mut self, shares: &[Share], rng: &mut Rng) {
+        for share in shares {
+            self.open_one(&share.ask, true, rng);
         }
     }
 
-    fn open_one(&mut self, ask: Ask, nested: bool, rng: &mut Rng) {
-        if self.ids.contains_key(&ask) {
+    fn open_one(&mut self, ask: &Ask, nested: bool, rng: &mut Rng) {
+        if self.ids.contains_key(ask) {
             return;
         }
+        let ask = ask.clone();
         self.next += 1;
         let id = self.next;
         let slot = Slot::new(id, Arc::clone(&self.changes), Arc::clone(&self.clock));
@@ -369,10 +383,10 @@ impl Sources {
         self.starting.retain(|(id, _)| open.contains_key(id));
     }
 
-    /// The endpoints that options and sources make.
-    pub(super) fn wanted(&self, options: &ServiceOptions) -> Vec<Wanted> {
+    /// The endpoints that the sources of a service make.
+    pub(super) fn wanted(&self, shares: &[Share]) -> Vec<Wanted> {
         let mut wanted = Vec::new();
-        for share in self.shares(options) {
+        for share in shares {
             let Some(open) = self.get(&share.ask) else { continue };
             let instances = open.slot.instances();
             wanted.extend(instances.iter().filter_map(|instance| share.wanted(instance)));
@@ -381,8 +395,8 @@ impl Sources {
     }
 
     /// Whether a service has a name without an answer to stand on: none yet, or none at all.
-    pub(super) fn has_unresolved(&self, options: &ServiceOptions) -> bool {
-        self.shares(options).iter().filter_map(|share| self.get(&share.ask)).any(|open| {
+    pub(super) fn has_unresolved(&self, shares: &[Share]) -> bool {
+        shares.iter().filter_map(|share| self.get(&share.ask)).any(|open| {
             open.failure == Reason::DnsFailed
                 && matches!(open.slot.state(), State::Pending | State::Failed)
         })

@@ -33,7 +33,7 @@ use weft_telemetry::metrics::{self, Def, Writer};
 use crate::{
     config::{
         Plan,
-        catalogue::{AnyPart, Checked, Contribution, Sections},
+        catalogue::{AnyPart, Checked, Contribution, Sections, TargetKey},
         setting::{Cx, Field},
     },
     node::Node,
@@ -103,6 +103,11 @@ pub trait Component: Send + Sync + Sized + 'static {
 
     /// Its sections of the configuration: rows of the table of the top level.
     fn sections() -> &'static [Field] {
+        &[]
+    }
+
+    /// Its targets of routes: keys of a route that lead to its locals.
+    fn targets() -> &'static [TargetKey] {
         &[]
     }
 
@@ -215,6 +220,7 @@ pub trait Component: Send + Sync + Sized + 'static {
 pub fn contribution<C: Component>() -> Contribution {
     Contribution {
         sections: C::sections(),
+        targets: C::targets(),
         build: |said, cx| C::build(said, cx).map(|part| Arc::new(part) as Arc<dyn AnyPart>),
         check: C::check,
     }

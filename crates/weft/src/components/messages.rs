@@ -6,6 +6,7 @@ mod meters;
 mod outside;
 pub mod plan;
 pub mod sections;
+pub mod targets;
 
 use std::{collections::HashMap, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
-        catalogue::{Checked, Sections},
+        catalogue::{Checked, Sections, TargetKey},
         setting::{Cx, Field},
     },
     node::Node,
@@ -62,6 +63,10 @@ impl Component for Messages {
 
     fn sections() -> &'static [Field] {
         sections::ALL
+    }
+
+    fn targets() -> &'static [TargetKey] {
+        &targets::ALL
     }
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Messages> {

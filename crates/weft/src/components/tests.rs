@@ -16,7 +16,7 @@ use weft_api::{Operation, Request, Table};
 use weft_discovery::resolve::Hickory;
 use weft_ledger::{Durability, Transaction};
 use weft_net::Stop;
-use weft_proxy::InternalClient;
+use weft_proxy::{InternalClient, plan::Target};
 use weft_telemetry::metrics::{self, Def, Registry, Shards, TABLE};
 use weft_wire::Method;
 
@@ -101,6 +101,28 @@ fn a_mistake_is_told_where_it_stands() {
     }
     let near = load(&NODE.replace("pages:", "page:")).unwrap_err();
     assert!(near.problems.iter().any(|one| one.help.as_deref() == Some("did you mean `pages`?")));
+}
+
+#[test]
+fn a_route_leads_to_what_a_component_answers_for() {
+    let route = |target: &str| {
+        let listener = "listeners: { web: { address: 127.0.0.1:80 } }";
+        load(&format!("{NODE}{listener}\nroutes:\n  - {{ name: r, match: /r, {target} }}\n"))
+    };
+    let plan = route("note: b").unwrap().plan;
+    assert!(
+        matches!(&plan.proxy.routes[0].target, Target::Local(binding) if binding.handler == "note")
+    );
+    assert!(reference::page(catalogue()).contains("| `note` | text |  | Title of the page"));
+    for (target, told) in [
+        ("note: z", "weft.yaml:10:33: no page is titled `z`"),
+        ("note: b, respond: 204", "weft.yaml:10:13: the route `r` has more than one target"),
+        ("nota: b, respond: 204", "weft.yaml:10:27: route has no key `nota`"),
+    ] {
+        assert!(route(target).unwrap_err().to_string().starts_with(told), "{told}");
+    }
+    let help = route("timeout: 1s").unwrap_err().problems.remove(0).help.unwrap();
+    assert!(help.starts_with("say one of") && help.contains(", `note`"), "{help}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod unused;
 use std::{collections::HashMap, sync::Arc};
 
 pub(super) use policy::build as policy;
-pub(super) use route::{build as route, target_place};
+pub(super) use route::build as route;
 pub(super) use tls::Tls;
 
 use weft_kernel::Name;
@@ -62,7 +62,7 @@ pub(super) fn plan(
     for (name, section) in &read.services {
         proxy.services.extend(service::build(name, section, tls, cx));
     }
-    let around = Around { names: &read.names, protocols: &protocols };
+    let around = Around { names: &read.names, protocols: &protocols, catalogue };
     let routes = routes::read(root, kept, around, cx)?;
     proxy.routes = routes.iter().map(|route| Arc::clone(&route.item.plan)).collect();
     shadow::check(&routes, cx);

@@ -24,7 +24,7 @@ use super::{
     merge::{NameSet, Names},
     plan::Plan,
     routes::Built,
-    sections::root,
+    sections::{Route, root},
     setting::{At, Cx, Field, Setting, Shape, Table, built_in},
     source::Place,
     tree::{Kind, Node},
@@ -113,11 +113,31 @@ impl Debug for Parts {
     }
 }
 
+/// A key of a route that leads to what a component answers for, in place of its other targets.
+pub struct TargetKey {
+    /// Its row in the table of routes.
+    pub field: Field,
+    /// Makes the target of the route of a name, of what stands at the key; `None` if it cannot be, which was
+    /// then reported.
+    pub build: fn(&Name, &Node, &mut Cx) -> Option<Bound>,
+}
+
+/// A target that a component answers for.
+#[derive(Debug)]
+pub struct Bound {
+    /// What the request path is told.
+    pub binding: proxy::Binding,
+    /// Where the name stands of what it leads to.
+    pub place: Place,
+}
+
 /// What a component has to do with a configuration.
 #[derive(Clone, Copy)]
 pub struct Contribution {
     /// Its sections: rows of the table of the top level.
     pub sections: &'static [Field],
+    /// Its targets of routes.
+    pub targets: &'static [TargetKey],
     /// Makes its part of the plan; `None` if it is not asked for, or cannot be, which was then reported.
     pub build: fn(&mut Sections<'_>, &mut Cx) -> Option<Arc<dyn AnyPart>>,
     /// Checks what can be checked only once all parts are built.
@@ -127,6 +147,7 @@ pub struct Contribution {
 /// Every section of a configuration, and who makes something of it.
 pub struct Catalogue {
     table: Table,
+    routes: &'static Table,
     contributions: Vec<Contribution>,
 }
 
@@ -135,7 +156,19 @@ impl Catalogue {
     ///
     /// There is one for each list of components, for the life of the process.
     pub fn new(contributions: Vec<Contribution>) -> &'static Self {
+        let targets = contributions.iter().flat_map(|one| one.targets);
+        let mut keys = Route::TABLE.fields.to_vec();
+        keys.extend(targets.map(|target| target.field));
+        let routes: &Table = Box::leak(Box::new(Table {
+            name: Route::TABLE.name,
+            about: Route::TABLE.about,
+            short: Route::TABLE.short,
+            fields: Vec::leak(keys),
+            with: Route::TABLE.with,
+        }));
+        let shape = Box::leak(Box::new(move || Shape::List(Box::new(Shape::Section(routes)))));
         let mut fields = root::BEFORE.to_vec();
+        fields.push(Field { shape, ..root::ROUTES.field() });
         fields.extend(contributions.iter().flat_map(|one| one.sections).copied());
         fields.extend_from_slice(root::BEHIND);
         let table = Table {
@@ -145,12 +178,22 @@ impl Catalogue {
             fields: Vec::leak(fields),
             with: None,
         };
-        Box::leak(Box::new(Self { table, contributions }))
+        Box::leak(Box::new(Self { table, routes, contributions }))
     }
 
     /// The table of the top level.
     pub const fn table(&'static self) -> &'static Table {
         &self.table
+    }
+
+    /// The table of routes, with the targets that components answer for.
+    pub(super) const fn routes(&self) -> &'static Table {
+        self.routes
+    }
+
+    /// The targets of routes that components answer for.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &'static TargetKey> {
+        self.contributions.iter().flat_map(|one| one.targets)
     }
 
     /// Whether every file may add to what stands at a key: to a list of items, or a map by name.

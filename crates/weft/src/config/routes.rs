@@ -13,6 +13,7 @@ use weft_proxy::plan;
 
 use super::{
     build,
+    catalogue::Catalogue,
     kept::{Item, Placed},
     merge::{Names, effective},
     problem::Problem,
@@ -42,6 +43,7 @@ pub(super) struct Built {
 pub(super) struct Around<'a> {
     pub(super) names: &'a Names,
     pub(super) protocols: &'a HashMap<&'a str, Protocol>,
+    pub(super) catalogue: &'static Catalogue,
 }
 
 /// Reads and builds the routes of a merged tree, and puts those that were kept in their places among
@@ -141,7 +143,12 @@ impl Reader<'_> {
         // What a route says of files and secrets is taken apart, to be seen.
         let outer = (std::mem::take(&mut cx.files), std::mem::take(&mut cx.secrets));
         let problems = cx.problems.len();
-        let route = Route::read(node, cx);
+        let unfolded = cx.section(node, self.around.catalogue.routes());
+        let section = unfolded.as_ref().unwrap_or(node);
+        let route = match section.kind {
+            Kind::Bad => None,
+            _ => Route::fields_of(section, cx),
+        };
         let list = route.as_ref().map_or(&[][..], |route| &route.policies);
         let names = &self.around.names.policies;
         for name in list {
@@ -153,7 +160,7 @@ impl Reader<'_> {
         }
         let built = match (&route, &effective.section) {
             (Some(route), Some(section)) => {
-                build::route(route, section, effective.plan.clone(), self.around, cx)
+                build::route(node, route, section, effective.plan.clone(), self.around, cx)
             }
             _ => None,
         };
@@ -163,14 +170,14 @@ impl Reader<'_> {
             && cx.secrets.is_empty();
         cx.files.extend(outer.0);
         cx.secrets.extend(outer.1);
-        let (route, plan) = route.zip(built)?;
+        let (route, (plan, target)) = route.zip(built)?;
         let policies = route.policies.iter().map(|name| name.value.clone()).collect();
         let item = Item { plan: Arc::new(plan), policies, nodes: node.count() };
         Some(Built {
             item: Arc::new(item),
             name: route.name.place,
             place: node.place,
-            target: build::target_place(&route),
+            target,
             keep: clean,
         })
     }

@@ -344,6 +344,21 @@ macro_rules! settings {
                 default: settings!(@option $($default)?),
             },)*];
 
+            /// Reads the fields of a section whose keys have been checked.
+            pub(crate) fn fields_of(
+                section: &$crate::config::tree::Node,
+                cx: &mut $crate::config::setting::Cx,
+            ) -> Option<Self> {
+                // Every field is read before any is missed, so that all problems are told at once.
+                $(let $field = cx.field::<$ty>(
+                    section,
+                    settings!(@key $field $($key)?),
+                    concat!($($field_about, "\n"),+),
+                    settings!(@default $ty $(, $default)?),
+                );)*
+                Some(Self { $($field: $field?,)* place: section.place })
+            }
+
             /// What may be written, and what it means.
             $vis const TABLE: &'static $crate::config::setting::Table = &$crate::config::setting::Table {
                 name: settings!(@title $name $($title)?),
@@ -371,14 +386,7 @@ macro_rules! settings {
                 if matches!(section.kind, $crate::config::tree::Kind::Bad) {
                     return None;
                 }
-                // Every field is read before any is missed, so that all problems are told at once.
-                $(let $field = cx.field::<$ty>(
-                    section,
-                    settings!(@key $field $($key)?),
-                    concat!($($field_about, "\n"),+),
-                    settings!(@default $ty $(, $default)?),
-                );)*
-                Some(Self { $($field: $field?,)* place: node.place })
+                Self::fields_of(section, cx)
             }
 
             fn absent() -> Option<Self> {

@@ -7,6 +7,7 @@ use std::sync::{
 
 use weft_api::{Ask, Noun, Permission, Response, Row, Verb, get};
 use weft_kernel::Name;
+use weft_proxy::plan::{Binding, Target};
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
 use crate::{
@@ -14,10 +15,10 @@ use crate::{
     component::{Component, Host},
     components::messages,
     config::{
-        catalogue::{Checked, KeyOf, Sections},
+        catalogue::{Bound, Checked, KeyOf, Sections, TargetKey},
         leaf::{Int, Named},
         problem::Problem,
-        setting::{At, Cx, Field, settings},
+        setting::{At, Cx, Field, Setting as _, settings},
     },
     node::Node,
 };
@@ -57,6 +58,16 @@ pub struct Notes {
     pub(super) pages: AtomicUsize,
 }
 
+/// A route that takes notes.
+static TARGETS: [TargetKey; 1] = [TargetKey {
+    field: KeyOf::<Option<String>>::new("note", "Title of the page that requests are noted on.")
+        .field(),
+    build: |_route, node, cx| {
+        let title = String::read(node, cx)?;
+        Some(Bound { binding: Binding::new("note", title), place: node.place })
+    },
+}];
+
 static NOUN: Noun = Noun { name: "note", about: "what was noted" };
 static ROWS: &[Row<Arc<Notes>>] =
     &[get("notes", "/v1/notes", "How many pages there are.", Permission::Read, |ask| {
@@ -89,6 +100,10 @@ impl Component for Notes {
         ALL
     }
 
+    fn targets() -> &'static [TargetKey] {
+        &TARGETS
+    }
+
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let pages = said.entries(&PAGES, cx);
         let section = said.read(&NOTES, cx)?;
@@ -106,6 +121,16 @@ impl Component for Notes {
         if let Some(topic) = topic {
             let topics = whole.names(&messages::sections::TOPICS);
             topics.require("topic", topic.as_str(), topic.place, cx);
+        }
+        let titles = Self::plan(whole.plan).map_or(&[][..], |asked| &asked.titles);
+        for (route, place) in whole.routes() {
+            if let Target::Local(binding) = &route.target
+                && binding.handler == "note"
+                && let Ok(title) = binding.settings::<String>()
+                && !titles.contains(&title)
+            {
+                cx.report(Problem::error(place, format!("no page is titled `{title}`")));
+            }
         }
     }
 

@@ -1,9 +1,8 @@
 //! Routes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
-use weft_broker_http::{Api, MESSAGES, PUBLISH, PublishSettings, To};
-use weft_proxy::plan::{self, Binding, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
+use weft_proxy::plan::{self, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},
     router::Table,
@@ -11,6 +10,7 @@ use weft_proxy::{
 
 use super::{hosts, targets};
 use crate::config::{
+    catalogue::{Bound, Catalogue},
     merge::Names,
     problem::{Problem, Severity},
     routes::Around,
@@ -18,21 +18,27 @@ use crate::config::{
     setting::{At, Cx},
     source::Place,
     text::TemplatePath,
+    tree::{Kind, Node},
 };
 
-/// A route with its policies, as they are said and as they were built.
+/// A route with its policies, as they are said and as they were built, and the place of what its target
+/// names.
 pub(in super::super) fn build(
+    node: &Node,
     route: &Route,
     section: &Policy,
     policy: Option<Arc<plan::RoutePolicies>>,
     around: Around<'_>,
     cx: &mut Cx,
-) -> Option<plan::Route> {
-    let Around { names, protocols } = around;
+) -> Option<(plan::Route, Place)> {
+    let Around { names, protocols, catalogue } = around;
     listeners(route, names, protocols, cx);
     let matches: Vec<Match> = route.matches.iter().map(matching).collect();
     let rewrite = rewrite(route, &matches, cx);
-    let target = target(route, &matches, names, cx);
+    let bound = locals(node, route, catalogue, cx);
+    let place = bound.iter().flatten().next().map_or(route.name.place, |bound| bound.place);
+    let bound = bound.into_iter().map(|bound| bound.map(|bound| Target::Local(bound.binding)));
+    let target = target(route, &matches, bound.collect(), around, cx);
     combinations(route, section, cx);
     let (target, policy) = target.zip(policy)?;
     let built = plan::Route {
@@ -50,7 +56,14 @@ pub(in super::super) fn build(
             cx.report(Problem::error(route.name.place, error.what));
         }
     }
-    Some(built)
+    Some((built, place))
+}
+
+/// The targets of a route that components answer for; `None` for one that cannot be, which was reported.
+fn locals(node: &Node, route: &Route, catalogue: &Catalogue, cx: &mut Cx) -> Vec<Option<Bound>> {
+    let said = |key: &str| node.get(key).filter(|node| !matches!(node.kind, Kind::Null));
+    let keys = catalogue.targets().filter_map(|target| Some((target, said(target.field.key)?)));
+    keys.map(|(target, node)| (target.build)(&route.name.value, node, cx)).collect()
 }
 
 fn listeners(route: &Route, names: &Names, protocols: &HashMap<&str, Protocol>, cx: &mut Cx) {
@@ -87,10 +100,16 @@ fn matching(section: &route::Match) -> Match {
     }
 }
 
-fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Option<Target> {
-    let mut said = Vec::new();
+fn target(
+    route: &Route,
+    matches: &[Match],
+    locals: Vec<Option<Target>>,
+    around: Around<'_>,
+    cx: &mut Cx,
+) -> Option<Target> {
+    let mut said = locals;
     if let Some(to) = &route.to {
-        said.push(Some(Target::Services(targets(&to.value, names, cx))));
+        said.push(Some(Target::Services(targets(&to.value, around.names, cx))));
     }
     if let Some(redirect) = &route.redirect {
         said.push(redirect_target(redirect, matches, cx).map(Target::Redirect));
@@ -98,63 +117,17 @@ fn target(route: &Route, matches: &[Match], names: &Names, cx: &mut Cx) -> Optio
     if let Some(respond) = &route.respond {
         said.push(respond_target(respond, cx).map(Target::Respond));
     }
-    if let Some(publish) = &route.publish {
-        let publish = publish_target(route, publish, cx);
-        said.push(publish.map(|publish| Target::Local(Binding::new(PUBLISH, publish))));
-    }
-    if let Some(prefix) = &route.messages {
-        let prefix = prefix.value.0.trim_end_matches('/').to_owned();
-        said.push(Some(Target::Local(Binding::new(MESSAGES, Api { prefix }))));
-    }
-    const HELP: &str = "say one of `to: SERVICE`, `redirect`, `respond`, `publish`, `messages`";
     let what = match said.len() {
         1 => return said.pop().flatten(),
         0 => format!("the route `{}` leads nowhere", route.name.value),
         _ => format!("the route `{}` has more than one target", route.name.value),
     };
-    cx.report(Problem::error(route.name.place, what).help(HELP));
+    let mut help = "say one of `to: SERVICE`, `redirect`, `respond`".to_owned();
+    for target in around.catalogue.targets() {
+        let _ = write!(help, ", `{}`", target.field.key);
+    }
+    cx.report(Problem::error(route.name.place, what).help(help));
     None
-}
-
-/// How the requests of a route become messages. That what they go to is there is for whoever keeps it to
-/// say.
-fn publish_target(
-    route: &Route,
-    section: &At<target::Publish>,
-    cx: &mut Cx,
-) -> Option<PublishSettings> {
-    let to = match (&section.topic, &section.queue) {
-        (Some(topic), None) => To::Topic(topic.value.to_string()),
-        (None, Some(queue)) => To::Queue(queue.value.to_string()),
-        (None, None) => {
-            cx.report(
-                Problem::error(section.place, "`publish` needs a `topic` or a `queue`")
-                    .help("name the one that messages are published to"),
-            );
-            return None;
-        }
-        (Some(_), Some(queue)) => {
-            cx.report(
-                Problem::error(queue.place, "`topic` and `queue` exclude each other").help(
-                    "keep one of them; a queue can take a topic's messages by a subscription",
-                ),
-            );
-            return None;
-        }
-    };
-    Some(PublishSettings {
-        to,
-        event_type: Some(section.types.clone().unwrap_or_else(|| route.name.value.to_string())),
-        key: section.key.as_ref().map(|name| name.0.clone()),
-    })
-}
-
-/// Where the name stands of what a component answers for, if the target has one.
-pub(in super::super) fn target_place(route: &Route) -> Place {
-    let publish = route.publish.as_ref();
-    publish
-        .and_then(|publish| publish.topic.as_ref().or(publish.queue.as_ref()))
-        .map_or(route.name.place, |name| name.place)
 }
 
 pub(super) fn respond_target(section: &target::Respond, cx: &mut Cx) -> Option<plan::Respond> {

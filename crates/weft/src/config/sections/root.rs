@@ -20,14 +20,13 @@ pub const SERVICES: KeyOf<Named<Service>> =
 /// Policies.
 pub const POLICIES: KeyOf<Named<Policy>> =
     KeyOf::new("policies", "Policies by name: settings that routes refer to.");
-/// Routes.
+/// Routes; components add targets to their table.
 pub const ROUTES: KeyOf<Vec<Route>> =
     KeyOf::new("routes", "Routes: matches with their policies and targets.");
 /// The admin API.
 pub const ADMIN: KeyOf<Switch<Admin>> = KeyOf::new("admin", "Admin API.").or("on");
 
-/// The sections that pages list before those of components.
-pub const BEFORE: &[Field] =
-    &[LISTENERS.field(), SERVICES.field(), POLICIES.field(), ROUTES.field()];
+/// The sections that pages list before the routes and those of components.
+pub const BEFORE: &[Field] = &[LISTENERS.field(), SERVICES.field(), POLICIES.field()];
 /// The sections that pages list behind them.
 pub const BEHIND: &[Field] = &[ADMIN.field()];

@@ -6,10 +6,10 @@ use crate::config::{
     leaf::{Many, Pairs},
     sections::{
         policy::Policy,
-        target::{Publish, Redirect, Respond, Rewrite, Targets},
+        target::{Redirect, Respond, Rewrite, Targets},
     },
     setting::{At, settings},
-    text::{FieldMatch, HeaderName, HostPattern, Method, PathMatch, PlainPath},
+    text::{FieldMatch, HeaderName, HostPattern, Method, PathMatch},
 };
 
 settings! {
@@ -33,10 +33,6 @@ settings! {
         redirect: Option<At<Redirect>>,
         /// Fixed response.
         respond: Option<At<Respond>>,
-        /// Topic or queue that each request is published to as a message.
-        publish: Option<At<Publish>>,
-        /// Path below which the messages API (topics, queues, subscriptions) is served, as `/v1/…`.
-        messages: Option<At<PlainPath>>,
     }
 
     /// Match: conditions that must all hold.

@@ -6,9 +6,7 @@ use crate::config::{
     leaf::Pairs,
     leaf::{Number, Port, Some1},
     setting::{At, settings},
-    text::{
-        Authority, FieldName, HeaderName, HeaderValue, Pattern, PlainPath, Status, TemplatePath,
-    },
+    text::{Authority, FieldName, HeaderValue, Pattern, PlainPath, Status, TemplatePath},
 };
 
 /// One or more services.
@@ -21,18 +19,6 @@ settings! {
         service: At<Name>,
         /// Weight relative to the others; 0 gets no requests.
         weight: Number = "1",
-    }
-
-    /// Publication of requests as messages; a request is answered once its message is stored.
-    pub struct Publish = "publish", short "topic" {
-        /// Name of the topic.
-        topic: Option<At<Name>>,
-        /// Name of the queue.
-        queue: Option<At<Name>>,
-        /// CloudEvents `type` of messages without one; the name of the route otherwise.
-        types("type"): Option<String>,
-        /// Header field with the ordering key of the message; `partitionkey` counts in any case.
-        key: Option<HeaderName>,
     }
 
     /// Redirect; what is not set stays as it was.

@@ -381,8 +381,13 @@ impl Checkpoint {
 
     /// Opens the tables again if a failed call has ended them.
     fn reopen(&self) -> Result<()> {
-        if self.database.read().is_none() && !self.closed.load(Ordering::Acquire) {
-            *self.database.write() = Some(open_at(&*self.disk, DATABASE, &self.keys, false)?);
+        if self.database.read().is_some() {
+            return Ok(());
+        }
+        // The file has one owner, however many want to read it.
+        let mut database = self.database.write();
+        if database.is_none() && !self.closed.load(Ordering::Acquire) {
+            *database = Some(open_at(&*self.disk, DATABASE, &self.keys, false)?);
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use weft_kernel::{ByteSize, ManualClock, Reason};
 use weft_ledger::{
-    ExpectValue, Ledger, MapId, MapOptions, Op, Options, Store, admin, crypt::Keys,
-    disk::SimulatedDisk,
+    ExpectValue, Ledger, MapId, MapOptions, Op, Options, Store, admin,
+    crypt::Keys,
+    disk::{SimulatedDisk, simulated::Faults},
 };
 
 use super::{block, fsync, wall_ms};
@@ -145,6 +146,66 @@ fn what_is_expected_of_a_cold_entry_is_held_right_after_an_opening() {
     ledger.submit(two).unwrap();
     let again = block(&ledger, ledger.get(map, b"large")).unwrap().unwrap();
     assert_eq!(again.data, "2");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_nothing_is_done_until_it_can_be() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let ledger = open(&disk, &clock);
+    let map = block(&ledger, ledger.create_map("map", MapOptions::default())).unwrap();
+    let timers = block(&ledger, ledger.create_map("timers", MapOptions::TIMERS)).unwrap();
+    // More than the tables keep of their pages.
+    const COUNT: usize = 120;
+    let large = Bytes::from(vec![7; 100_000]);
+    for number in 0..COUNT {
+        let (key, due_ms) = (format!("{number:03}"), 1 + number as u64);
+        let put = fsync().put(map, key.clone(), large.clone(), ExpectValue::Absent);
+        block(&ledger, ledger.commit(put.set_timer(timers, key, due_ms, large.clone()))).unwrap();
+    }
+    ledger.close().unwrap();
+    drop(ledger);
+    let ledger = open(&disk, &clock);
+    let unreadable = Some("checkpoint/tables".to_owned());
+    disk.set_faults(Faults { unreadable, ..Faults::default() });
+    let change = || {
+        (0..COUNT).fold(fsync(), |change, number| {
+            change.put(map, format!("{number:03}"), "2", ExpectValue::Present)
+        })
+    };
+    let all = Duration::from_secs(9);
+    let (before, mut taken) = (ledger.stats().submitted, 0);
+    for _ in 0..3 {
+        let mut told = vec![
+            block(&ledger, ledger.scan(map, b"", None, 999)).unwrap_err(),
+            block(&ledger, ledger.commit(change())).unwrap_err().error,
+            ledger.submit(change()).unwrap_err().error,
+            ledger.refusals(&change().ops, &[0]).remove(0).1,
+        ];
+        for number in 0..COUNT {
+            match block(&ledger, ledger.get(map, format!("{number:03}").as_bytes())) {
+                Ok(found) => assert_eq!(found.unwrap().data, large),
+                Err(error) => told.push(error),
+            }
+        }
+        assert!(told.len() > 4, "all of it is in memory");
+        match block(&ledger, ledger.take_timers(COUNT, all)) {
+            Ok(timers) => taken += timers.len(),
+            Err(error) => told.push(error),
+        }
+        for error in told {
+            assert_eq!(error.reason(), Reason::StorageUnavailable, "{}", error.detail());
+        }
+    }
+    assert_eq!(ledger.stats().submitted, before);
+    assert!(taken < COUNT);
+    disk.set_faults(Faults::default());
+    taken += block(&ledger, ledger.take_timers(COUNT, all)).unwrap().len();
+    assert_eq!(taken, COUNT, "nobody has had the rest");
+    block(&ledger, ledger.commit(change())).unwrap();
+    let found = block(&ledger, ledger.scan(map, b"", None, 999)).unwrap();
+    assert_eq!(found.len(), COUNT);
+    assert!(found.iter().all(|(_, value)| value.data == "2"));
 }
 
 #[test]

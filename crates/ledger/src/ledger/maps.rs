@@ -51,7 +51,16 @@ impl Shared {
                 let _ = answer.send(read(checkpoint));
             }
         }));
-        told.await.unwrap_or_else(|_| Err(closed()))
+        self.tell(told.await.unwrap_or_else(|_| Err(closed())))
+    }
+
+    /// Tells the operator too of damage that a read has met.
+    fn tell<T>(&self, read: Result<T>) -> Result<T> {
+        read.inspect_err(|error| {
+            if error.reason() == Reason::StorageCorrupt {
+                self.damages.tell(format!("entries of maps cannot be read: {}", error.detail()));
+            }
+        })
     }
 
     /// The lock of the state, with everything in memory that operations expect something of. Reads the
@@ -70,7 +79,7 @@ impl Shared {
             drop(core);
             let cold = self.cold.get().ok_or_else(closed)?;
             let missing = Missing { entries, refills: Vec::new() };
-            let fetched = fetch(cold.checkpoint(), missing)?;
+            let fetched = self.tell(fetch(cold.checkpoint(), missing))?;
             core = self.core.lock();
             core.take_in(generation, fetched, true);
         }
@@ -102,7 +111,7 @@ impl Shared {
     /// Reads what is missing in this thread, and hands it in.
     pub(crate) fn fetch_now(&self, generation: u64, missing: Missing) -> Result<()> {
         let cold = self.cold.get().ok_or_else(closed)?;
-        let fetched = fetch(cold.checkpoint(), missing)?;
+        let fetched = self.tell(fetch(cold.checkpoint(), missing))?;
         self.core.lock().take_in(generation, fetched, false);
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_kernel::{ByteSize, ManualClock, Reason};
+use weft_kernel::{ByteSize, ManualClock, Reason, Rng};
 use weft_ledger::{
     ExpectValue, Ledger, MapId, MapOptions, Op, Options, Store, admin,
     crypt::Keys,
@@ -206,6 +206,42 @@ fn what_cannot_be_read_is_told_and_nothing_is_done_until_it_can_be() {
     let found = block(&ledger, ledger.scan(map, b"", None, 999)).unwrap();
     assert_eq!(found.len(), COUNT);
     assert!(found.iter().all(|(_, value)| value.data == "2"));
+}
+
+#[test]
+fn an_entry_that_is_damaged_while_the_ledger_runs_is_told_and_never_another_one() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let ledger = open(&disk, &clock);
+    let map = block(&ledger, ledger.create_map("map", MapOptions::default())).unwrap();
+    const COUNT: u8 = 150;
+    let data = |number: u8| Bytes::from(vec![number; 100_000]);
+    for number in 0..COUNT {
+        let put = fsync().put(map, vec![number], data(number), ExpectValue::Absent);
+        block(&ledger, ledger.commit(put)).unwrap();
+    }
+    ledger.close().unwrap();
+    drop(ledger);
+    let ledger = open(&disk, &clock);
+    assert_eq!(ledger.stats().damaged, 0);
+    let tables = "checkpoint/tables";
+    let len = disk.files().into_iter().find(|(name, _)| name == tables).unwrap().1;
+    let mut rng = Rng::seeded(1);
+    for _ in 0..100 {
+        disk.flip(tables, 8 * 4096 + rng.below(8 * (len - 4096)));
+    }
+    let mut damaged = 0;
+    for number in 0..COUNT {
+        match block(&ledger, ledger.get(map, &[number])) {
+            Ok(found) => assert_eq!(found.unwrap().data, data(number)),
+            Err(error) => {
+                assert_eq!(error.reason(), Reason::StorageCorrupt, "{}", error.detail());
+                damaged += 1;
+            }
+        }
+    }
+    assert!(damaged > 0 && ledger.stats().damaged > 0, "{damaged}");
+    assert!(ledger.damage().iter().any(|told| told.contains("entries of maps")));
 }
 
 #[test]

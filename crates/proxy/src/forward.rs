@@ -222,6 +222,9 @@ impl Forward<'_> {
             let hash = exchange.sent.hashed.value;
             let endpoint = self.pick(&local, hash, &tried, true, now)?;
             exchange.record.endpoint = Some(endpoint.clone());
+            if let Some(begin) = exchange.sent.on_try.take() {
+                begin();
+            }
             exchange
                 .sent
                 .address(&Attempt { upstream: &self.upstream, number, deadline, now }, &endpoint);

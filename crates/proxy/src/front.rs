@@ -26,7 +26,7 @@ use crate::{
     hash,
     local::{Local, View, ViewCache},
     plan,
-    policy::{self, OutgoingContext},
+    policy::{self, First, OutgoingContext},
     prepare,
     received::{Received, RequestId},
     route::{Fallback, Route, Target},
@@ -213,7 +213,7 @@ async fn to_local(
             received: &exchange.received,
             facts: &exchange.record.facts,
             head: &mut head,
-            body: None,
+            first: None,
             service: None,
         });
     }
@@ -367,7 +367,7 @@ impl Way<'_> {
         sent.begin(received, needed, hashed);
         sent.lead(received, &view.listener.http.via, &mut rng)?;
         drop(rng);
-        let head = &mut sent.head;
+        let (head, on_try) = (&mut sent.head, &mut sent.on_try);
         if head.method == Method::Options
             && let Some(left) = answer::steps_left(&head.fields)
         {
@@ -392,7 +392,7 @@ impl Way<'_> {
                 received,
                 facts: &record.facts,
                 head,
-                body: body.as_deref_mut(),
+                first: body.as_deref_mut().map(|body| First { body, on_try: &mut *on_try }),
                 service: Some(&upstream.name),
             });
         }

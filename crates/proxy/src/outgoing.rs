@@ -20,6 +20,8 @@ pub(crate) struct Outgoing {
     pub(crate) hashed: Hashed,
     /// The key that the service must answer to, if Weft itself asks for a WebSocket.
     pub(crate) key: Option<String>,
+    /// What is done as soon as an endpoint is found for the first try.
+    pub(crate) on_try: Option<Box<dyn FnOnce()>>,
     is_grpc: bool,
     /// Whether each endpoint is asked by its own name.
     by_endpoint: bool,
@@ -50,7 +52,7 @@ impl Outgoing {
             upgrade: None,
         };
         let hashed = Hashed { value: None, cookie: None };
-        Self { head, hashed, key: None, is_grpc: false, by_endpoint: false }
+        Self { head, hashed, key: None, on_try: None, is_grpc: false, by_endpoint: false }
     }
 
     /// Begins anew with the head that was received, which may be `needed` again.
@@ -58,6 +60,7 @@ impl Outgoing {
         received.hand_head(needed, &mut self.head);
         self.hashed = hashed;
         self.key = None;
+        self.on_try = None;
         self.by_endpoint = false;
     }
 

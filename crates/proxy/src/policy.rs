@@ -21,6 +21,7 @@ use std::{any::Any, borrow::Cow, sync::Arc};
 use weft_kernel::{Error, Result};
 use weft_net::{body::Body, timer::TaskTimer};
 
+pub(crate) use self::context::First;
 pub use self::context::{OutgoingContext, RequestContext, ResponseContext};
 pub(crate) use self::{
     body_limit::BodyLimit, fault::FaultInjection, headers::HeaderChanges, mirror::Mirror,

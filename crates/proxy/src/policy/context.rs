@@ -102,10 +102,26 @@ impl RequestContext<'_> {
         self.exchange.local.rng.borrow_mut()
     }
 
-    /// Waits until then.
-    pub async fn wait(&mut self, until: Tick) {
-        self.timer.until(until).await;
+    /// Waits until then, and no longer than the request may take.
+    ///
+    /// # Errors
+    /// [`Reason::RequestTimeout`] when the deadline of the caller or of the route comes before.
+    pub async fn wait(&mut self, until: Tick) -> Result<()> {
+        let limit = self.route.policy.timeout.request;
+        let whole = self.exchange.upload.whole(self.exchange.received.began);
+        let deadline = match (limit, whole) {
+            (Some(limit), Some(whole)) => self.deadline().min(Deadline::after(whole, limit)),
+            _ => self.deadline(),
+        };
+        self.timer.until(until.min(deadline.tick())).await;
         self.exchange.now = clock::now();
+        if until <= deadline.tick() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::RequestTimeout,
+            "the deadline passed while a policy of the route waited",
+        ))
     }
 
     /// Leaves a fact for those behind; one of its kind that is there already goes.
@@ -161,9 +177,15 @@ pub struct OutgoingContext<'a> {
     pub(crate) received: &'a Received,
     pub(crate) facts: &'a Facts,
     pub(crate) head: &'a mut RequestHead,
-    /// The body, when a service is asked first.
-    pub(crate) body: Option<&'a mut Body>,
+    /// The body, and what is done with the first try, when a service is asked first.
+    pub(crate) first: Option<First<'a>>,
     pub(crate) service: Option<&'a Name>,
+}
+
+/// What there is of a request to a service that is asked first, and not as a fallback.
+pub(crate) struct First<'a> {
+    pub(crate) body: &'a mut Body,
+    pub(crate) on_try: &'a mut Option<Box<dyn FnOnce()>>,
 }
 
 impl OutgoingContext<'_> {

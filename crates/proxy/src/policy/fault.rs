@@ -42,7 +42,7 @@ impl Policy for FaultInjection {
             && falls(cx, share)
         {
             return Flow::wait(async move {
-                cx.wait(cx.now().plus(*span)).await;
+                cx.wait(cx.now().plus(*span)).await?;
                 self.abort(cx).map(|()| None)
             });
         }

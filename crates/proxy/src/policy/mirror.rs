@@ -41,13 +41,17 @@ impl Policy for Mirror {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         // One copy, of what the first service is sent.
-        if cx.body.is_none() || cx.head().upgrade.is_some() || !cx.rng().chance(self.plan.share) {
+        if cx.first.is_none() || cx.head().upgrade.is_some() || !cx.rng().chance(self.plan.share) {
             return;
         }
         let (local, head) = (cx.local().clone(), cx.head().clone());
         let send = sender(local, self.to.clone(), head, cx.is_grpc());
-        if let Some(body) = &mut cx.body {
-            **body = Copied::wrap(std::mem::take(*body), self.plan.body_bytes_max, send);
+        let Some(first) = &mut cx.first else { return };
+        if first.body.is_empty() {
+            // There is nothing to pass by which it would be seen that the request has left.
+            *first.on_try = Some(Box::new(move || send(Bytes::new())));
+        } else {
+            *first.body = Copied::wrap(std::mem::take(first.body), self.plan.body_bytes_max, send);
         }
     }
 }

@@ -457,6 +457,14 @@ fn a_breaker_stops_calling_a_service_while_it_fails() {
             "a @0, a @0, -> 200 @5, a @100, a @100, -> 200 @105, a @200, -> 200 @205",
             &["2", "1", "1"],
         );
+    let mirror = plan::Mirror { service: name("second"), share: 1.0, body_bytes_max: 9 };
+    breaker(case("What it refuses is not mirrored", &[Answer(0, 503, "")]))
+        .policy(|policy| policy.mirror = Some(mirror))
+        .asks(each(3))
+        .gives(
+            "a @0, A @0, -> 503 @0, a @100, A @100, -> 503 @100, -> 503 @200",
+            &["1", "1", "0 breaker_open"],
+        );
     breaker(case("501 and 505 are no failures", &[Answer(0, 501, "")]))
         .asks(each(3))
         .gives("a @0, -> 501 @0, a @100, -> 501 @100, a @200, -> 501 @200", &["1", "1", "1"]);
@@ -467,6 +475,22 @@ fn a_breaker_stops_calling_a_service_while_it_fails() {
              a is left @250",
             &["1 request_timeout"; 3],
         );
+}
+
+#[test]
+fn an_injected_delay_ends_with_the_deadline() {
+    let delayed = |says| {
+        let all = plan::Share { share: 1.0, header: None };
+        let fault = plan::Fault { delay: Some((ms(300), all)), abort: None };
+        case(says, &[GOOD]).policy(|policy| policy.fault = Some(fault))
+    };
+    delayed("It is waited out").gives("a @300, -> 200 @305", &["1"]);
+    delayed("The route's deadline spans it")
+        .limits(100, None)
+        .gives("-> 504 @100", &["0 request_timeout"]);
+    delayed("And so does the caller's")
+        .asks([Ask::get().field("x-request-timeout-ms", "50")])
+        .gives("-> 504 @50", &["0 request_timeout"]);
 }
 
 fn respond() -> FallbackTo {

@@ -101,7 +101,7 @@ impl Policy for Trial {
             Does::Refuse => Flow::Refuse(Error::new(Reason::Overload, "not now")),
             Does::Wait(span) => Flow::wait(async move {
                 let until = cx.now().plus(span);
-                cx.wait(until).await;
+                cx.wait(until).await?;
                 assert!(cx.now() >= until);
                 Ok(None)
             }),

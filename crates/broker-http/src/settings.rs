@@ -28,8 +28,10 @@ use crate::schema::{self, Fault, Shape};
 pub(crate) const YEAR_MS: u64 = 366 * 86_400_000;
 /// A century, in milliseconds: the bound of what is kept.
 pub(crate) const AGES_MS: u64 = 36_500 * 86_400_000;
-/// The largest message of a topic or of a queue that is declared here: what HTTP carries.
+/// The largest message of a topic: what HTTP carries.
 pub const MESSAGE_MAX: ByteSize = ByteSize(16 << 20);
+/// The largest message of a queue that has a bound: what AMQP carries, with its properties.
+pub const QUEUE_MESSAGE_MAX: ByteSize = ByteSize(129 << 20);
 
 /// The faults that the broker finds in options, by the settings that are meant.
 fn of_broker(checked: Result<()>) -> Vec<Fault> {

@@ -5,11 +5,12 @@ use weft_broker::{
     options::{self, DeadLetter, OnFailure, QueueLimit, QueueOptions},
     retry::Backoff,
 };
+use weft_kernel::ByteSize;
 
 use weft_api::{Body, Settings};
 
 use super::{
-    AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, YEAR_MS, of_broker,
+    AGES_MS, Level, QUEUE_MESSAGE_MAX, Size, Span, Switch, YEAR_MS, of_broker,
     topic::{AGE, DURABILITY, dedupe},
 };
 use crate::schema::{Fault, Section, Setting, Shape, text::NAME};
@@ -94,9 +95,10 @@ const QUEUE: Section = Section {
         ),
         Setting::new(
             "message_max",
-            Shape::SizeTo(MESSAGE_MAX.0),
+            Shape::Off(&Shape::SizeTo(QUEUE_MESSAGE_MAX.0)),
             "1MiB",
-            "Maximum size of a message, attributes included; at most 16MiB.",
+            "Maximum size of a message, attributes included; at most 129MiB. HTTP carries 16MiB at most. `off` has no \
+             bound but what the ledger keeps.",
         ),
     ],
     forms: &[],
@@ -205,7 +207,7 @@ pub struct QueueSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<Switch<String>>,
     dedupe: Switch<Span>,
-    message_max: Size,
+    message_max: Switch<Size>,
 }
 
 /// How a failure is dealt with.
@@ -307,6 +309,11 @@ impl QueueSettings {
         named(self.dead_letter.as_ref())
     }
 
+    /// The largest message, if it is bounded.
+    pub fn message_max(&self) -> Option<ByteSize> {
+        self.message_max.on().map(|size| ByteSize(size.0))
+    }
+
     /// The broker's options.
     pub fn options(&self) -> QueueOptions {
         self.options_over(QueueOptions::default())
@@ -344,7 +351,7 @@ impl QueueSettings {
             single_active: self.single_active,
             dead_letter,
             dedupe: dedupe(self.dedupe),
-            message_bytes_max: self.message_max.0,
+            message_bytes_max: self.message_max.on().map_or(u64::MAX, |size| size.0),
             ..base
         }
     }
@@ -370,7 +377,10 @@ impl QueueSettings {
             single_active: options.single_active,
             dead_letter: dead_letter_setting(&options.dead_letter),
             dedupe: options.dedupe.map(|dedupe| Span(dedupe.time)).into(),
-            message_max: Size(options.message_bytes_max),
+            message_max: match options.message_bytes_max {
+                u64::MAX => Switch::Off,
+                bytes => Switch::On(Size(bytes)),
+            },
         }
     }
 }

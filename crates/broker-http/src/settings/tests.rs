@@ -95,6 +95,12 @@ fn what_is_told_can_be_sent_back() {
     .unwrap();
     let told = serde_json::to_value(QueueSettings::of(&given)).unwrap();
     assert_eq!(queue(told).unwrap(), given);
+    // A queue of dead letters has no bound, and one that AMQP declares has a larger one than HTTP carries.
+    for message_bytes_max in [u64::MAX, (128 << 20) + (128 << 10)] {
+        let given = QueueOptions { message_bytes_max, ..given.clone() };
+        let told = serde_json::to_value(QueueSettings::of(&given)).unwrap();
+        assert_eq!(queue(told).unwrap(), given);
+    }
     let given = subscription(json!({
         "topic": "a", "start": "2026-01-31T00:00:00Z", "filter": {"type": ["x", "y"], "attributes": {"a": "b*", "c": "d"}},
     }))

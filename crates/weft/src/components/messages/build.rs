@@ -49,7 +49,8 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
     let amqp_section = said.read(&sections::AMQP, cx);
     if is_kept {
         let amqp = amqp_section.as_ref().map(|amqp| amqp.message_max.value);
-        said.keep(amqp.unwrap_or_default().max(MESSAGE_MAX));
+        let of_queues = queues.iter().filter_map(|(_, section)| section.settings.message_max());
+        said.keep(of_queues.chain(amqp).fold(MESSAGE_MAX, ByteSize::max));
     }
     let amqp_section = amqp_section?;
     keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);

@@ -33,7 +33,7 @@ use weft_telemetry::metrics::{self, Def, Writer};
 use crate::{
     config::{
         Plan,
-        catalogue::{AnyPart, Checked, Contribution, Sections, TargetKey},
+        catalogue::{AnyPart, Checked, Contribution, PolicyKey, Sections, TargetKey},
         setting::{Cx, Field},
     },
     node::Node,
@@ -108,6 +108,11 @@ pub trait Component: Send + Sync + Sized + 'static {
 
     /// Its targets of routes: keys of a route that lead to its locals.
     fn targets() -> &'static [TargetKey] {
+        &[]
+    }
+
+    /// Its keys of policies.
+    fn policies() -> &'static [PolicyKey] {
         &[]
     }
 
@@ -221,6 +226,7 @@ pub fn contribution<C: Component>() -> Contribution {
     Contribution {
         sections: C::sections(),
         targets: C::targets(),
+        policies: C::policies(),
         build: |said, cx| C::build(said, cx).map(|part| Arc::new(part) as Arc<dyn AnyPart>),
         check: C::check,
     }

@@ -5,6 +5,7 @@ mod locals;
 mod meters;
 mod outside;
 pub mod plan;
+pub mod policies;
 pub mod sections;
 pub mod targets;
 
@@ -26,7 +27,7 @@ use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
-        catalogue::{Checked, Sections, TargetKey},
+        catalogue::{Checked, PolicyKey, Sections, TargetKey},
         setting::{Cx, Field},
     },
     node::Node,
@@ -67,6 +68,10 @@ impl Component for Messages {
 
     fn targets() -> &'static [TargetKey] {
         &targets::ALL
+    }
+
+    fn policies() -> &'static [PolicyKey] {
+        &policies::ALL
     }
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Messages> {

@@ -126,6 +126,33 @@ fn a_route_leads_to_what_a_component_answers_for() {
 }
 
 #[test]
+fn a_policy_has_the_keys_of_components() {
+    let plan = |policy: &str, route: &str| {
+        let listener = "listeners: { web: { address: 127.0.0.1:80 } }";
+        let routes = format!("routes: [{{ name: r, policies: p, respond: 204, {route} }}]");
+        load(&format!("admin: off\n{listener}\npolicies:\n  p: {{ {policy} }}\n{routes}\n"))
+    };
+    for (policy, route, count) in [
+        ("noted: true", "timeout: 1s", 1),
+        ("noted: true", "noted: false", 0),
+        ("noted: true, respond_async: on", "noted: true", 2),
+        ("", "noted: true", 1),
+    ] {
+        let plan = plan(policy, route).unwrap().plan;
+        let of: Vec<_> = plan.proxy.routes[0].policy.policies.iter().collect();
+        assert_eq!(of.len(), count, "{policy} {route}: {of:?}");
+    }
+    for (policy, told) in [
+        ("noted: 7", "weft.yaml:4:15: expected true or false, found `7`"),
+        ("note: true", "weft.yaml:4:8: policy has no key `note`"),
+    ] {
+        assert_eq!(plan(policy, "").unwrap_err().to_string(), told);
+    }
+    let shown = print::yaml(&plan("noted: true", "").unwrap(), &|_name| None);
+    assert_eq!(shown.matches("noted: true # weft.yaml:4").count(), 2, "{shown}");
+}
+
+#[test]
 fn several_files_add_to_a_map_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));

@@ -24,7 +24,7 @@ use super::{
     merge::{NameSet, Names},
     plan::Plan,
     routes::Built,
-    sections::{Route, root},
+    sections::{Policy, Route, root},
     setting::{At, Cx, Field, Setting, Shape, Table, built_in},
     source::Place,
     tree::{Kind, Node},
@@ -64,7 +64,7 @@ impl<T: Setting> KeyOf<T> {
     }
 
     /// Reads what stands there; `None` when it cannot be read, which has then been reported.
-    pub(super) fn read(&self, root: &Node, cx: &mut Cx) -> Option<T> {
+    pub fn read(&self, root: &Node, cx: &mut Cx) -> Option<T> {
         let said = root.get(self.key).filter(|node| !matches!(node.kind, Kind::Null));
         match (said, self.default) {
             (None, Some(default)) => built_in(default),
@@ -131,6 +131,15 @@ pub struct Bound {
     pub place: Place,
 }
 
+/// A key of a policy that a component answers for.
+pub struct PolicyKey {
+    /// Its row in the table of policies.
+    pub field: Field,
+    /// Makes what the request path is told, of a policy in effect; `None` if that does not ask for it, or
+    /// cannot be, which was then reported.
+    pub build: fn(&Node, &mut Cx) -> Option<proxy::Binding>,
+}
+
 /// What a component has to do with a configuration.
 #[derive(Clone, Copy)]
 pub struct Contribution {
@@ -138,6 +147,8 @@ pub struct Contribution {
     pub sections: &'static [Field],
     /// Its targets of routes.
     pub targets: &'static [TargetKey],
+    /// Its keys of policies.
+    pub policies: &'static [PolicyKey],
     /// Makes its part of the plan; `None` if it is not asked for, or cannot be, which was then reported.
     pub build: fn(&mut Sections<'_>, &mut Cx) -> Option<Arc<dyn AnyPart>>,
     /// Checks what can be checked only once all parts are built.
@@ -148,6 +159,7 @@ pub struct Contribution {
 pub struct Catalogue {
     table: Table,
     routes: &'static Table,
+    policies: &'static Table,
     contributions: Vec<Contribution>,
 }
 
@@ -156,19 +168,15 @@ impl Catalogue {
     ///
     /// There is one for each list of components, for the life of the process.
     pub fn new(contributions: Vec<Contribution>) -> &'static Self {
-        let targets = contributions.iter().flat_map(|one| one.targets);
-        let mut keys = Route::TABLE.fields.to_vec();
-        keys.extend(targets.map(|target| target.field));
-        let routes: &Table = Box::leak(Box::new(Table {
-            name: Route::TABLE.name,
-            about: Route::TABLE.about,
-            short: Route::TABLE.short,
-            fields: Vec::leak(keys),
-            with: Route::TABLE.with,
-        }));
-        let shape = Box::leak(Box::new(move || Shape::List(Box::new(Shape::Section(routes)))));
+        let keys = contributions.iter().flat_map(|one| one.policies).map(|key| key.field);
+        let policies = with_keys(Policy::TABLE, keys, None);
+        let keys = contributions.iter().flat_map(|one| one.targets).map(|key| key.field);
+        let routes = with_keys(Route::TABLE, keys, Some(policies));
+        let named = || Shape::Map { key: "name", value: Box::new(Shape::Section(policies)) };
+        let listed = || Shape::List(Box::new(Shape::Section(routes)));
         let mut fields = root::BEFORE.to_vec();
-        fields.push(Field { shape, ..root::ROUTES.field() });
+        fields.push(Field { shape: Box::leak(Box::new(named)), ..root::POLICIES.field() });
+        fields.push(Field { shape: Box::leak(Box::new(listed)), ..root::ROUTES.field() });
         fields.extend(contributions.iter().flat_map(|one| one.sections).copied());
         fields.extend_from_slice(root::BEHIND);
         let table = Table {
@@ -178,7 +186,7 @@ impl Catalogue {
             fields: Vec::leak(fields),
             with: None,
         };
-        Box::leak(Box::new(Self { table, routes, contributions }))
+        Box::leak(Box::new(Self { table, routes, policies, contributions }))
     }
 
     /// The table of the top level.
@@ -189,6 +197,17 @@ impl Catalogue {
     /// The table of routes, with the targets that components answer for.
     pub(super) const fn routes(&self) -> &'static Table {
         self.routes
+    }
+
+    /// The table of policies, with the keys that components answer for.
+    pub(super) const fn policies(&self) -> &'static Table {
+        self.policies
+    }
+
+    /// What components add to a policy in effect.
+    pub(super) fn bindings(&self, policy: &Node, cx: &mut Cx) -> Vec<proxy::Binding> {
+        let keys = self.contributions.iter().flat_map(|one| one.policies);
+        keys.filter_map(|key| (key.build)(policy, cx)).collect()
     }
 
     /// The targets of routes that components answer for.
@@ -211,6 +230,16 @@ impl Catalogue {
     pub(super) fn check(&self, checked: &Checked<'_>, cx: &mut Cx) {
         self.contributions.iter().for_each(|one| (one.check)(checked, cx));
     }
+}
+
+/// A table with more keys, for the life of the process.
+fn with_keys(
+    table: &'static Table,
+    keys: impl Iterator<Item = Field>,
+    with: Option<&'static Table>,
+) -> &'static Table {
+    let fields = table.fields.iter().copied().chain(keys).collect();
+    Box::leak(Box::new(Table { fields: Vec::leak(fields), with, ..*table }))
 }
 
 impl Debug for Catalogue {

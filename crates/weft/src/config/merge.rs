@@ -12,11 +12,11 @@ use weft_kernel::Name;
 
 use super::{
     catalogue::Catalogue,
-    leaf::Switch,
+    leaf::{Named, Switch},
     overlay::overlay,
     problem::Problem,
     sections::{Admin, Listener, Policy, Service, root},
-    setting::{At, Cx},
+    setting::{At, Cx, Table},
     source::Place,
     tree::{Key, Kind, Node},
 };
@@ -159,7 +159,17 @@ pub fn read(root: &Node, catalogue: &'static Catalogue, cx: &mut Cx) -> Read {
     let listeners = root::LISTENERS.entries(root, cx);
     let services = root::SERVICES.entries(root, cx);
     // Each policy is read for itself, so that one that no route uses is checked as well.
-    root::POLICIES.entries(root, cx);
+    if let Some(node) = root.get("policies") {
+        Named::read_by(node, cx, |node, cx| {
+            let unfolded = cx.section(node, catalogue.policies());
+            let section = unfolded.as_ref().unwrap_or(node);
+            if matches!(section.kind, Kind::Bad) {
+                return None;
+            }
+            catalogue.bindings(section, cx);
+            Policy::fields_of(section, cx)
+        });
+    }
     let place = root::ADMIN.place(root).unwrap_or(Place::BUILT_IN);
     let admin = root::ADMIN.read(root, cx).map(|admin| (admin, place));
     Read { listeners, services, admin, names }
@@ -168,14 +178,15 @@ pub fn read(root: &Node, catalogue: &'static Catalogue, cx: &mut Cx) -> Read {
 /// The policies of a route over one another, with what the route says itself on top.
 pub fn effective<'a, 'n>(
     route: &Node,
+    table: &'static Table,
     names: impl Iterator<Item = &'a str>,
     find: impl Fn(&str) -> Option<&'n Node>,
 ) -> Node {
     let mut node = Node { place: route.place, kind: Kind::Map(Vec::new()) };
     for name in names {
         if let Some(policy) = find(name) {
-            node = overlay(&node, policy, Policy::TABLE);
+            node = overlay(&node, policy, table);
         }
     }
-    overlay(&node, route, Policy::TABLE)
+    overlay(&node, route, table)
 }

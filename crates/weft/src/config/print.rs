@@ -9,7 +9,7 @@ use super::{
     leaf::is_off,
     load::Loaded,
     merge::effective,
-    sections::{Policy, Route},
+    sections::Route,
     setting::{Field, Shape, Table, unfold},
     source::{Place, Sources},
     tree::{Kind, Node, parse_built_in},
@@ -48,13 +48,15 @@ pub fn json(loaded: &Loaded, variables: Variables<'_>) -> Value {
 }
 
 fn shown(loaded: &Loaded, variables: Variables<'_>) -> Shown {
-    let tree = loaded.tree(variables);
-    Printer { tree: &tree, sources: &loaded.sources }.section(&tree, loaded.catalogue.table())
+    let (tree, catalogue) = (loaded.tree(variables), loaded.catalogue);
+    Printer { tree: &tree, sources: &loaded.sources, policies: catalogue.policies() }
+        .section(&tree, catalogue.table())
 }
 
 struct Printer<'a> {
     tree: &'a Node,
     sources: &'a Sources,
+    policies: &'static Table,
 }
 
 impl Printer<'_> {
@@ -87,7 +89,7 @@ impl Printer<'_> {
             // What needs a service has no part in a route that Weft answers itself.
             let served = node.get("to").is_some();
             let idle = |key: &str| ["retry", "hedge", "mirror", "fallback"].contains(&key);
-            for field in Policy::TABLE.fields.iter().filter(|field| served || !idle(field.key)) {
+            for field in self.policies.fields.iter().filter(|field| served || !idle(field.key)) {
                 entries.push((field.key.into(), self.field(policy.get(field.key), field)));
             }
         }
@@ -103,7 +105,9 @@ impl Printer<'_> {
             _ => Vec::new(),
         };
         let policies = self.tree.get("policies");
-        effective(route, names.into_iter(), |name| policies.and_then(|node| node.get(name)))
+        effective(route, self.policies, names.into_iter(), |name| {
+            policies.and_then(|node| node.get(name))
+        })
     }
 
     fn field(&self, node: Option<&Node>, field: &Field) -> Shown {

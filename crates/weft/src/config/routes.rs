@@ -18,7 +18,7 @@ use super::{
     merge::{Names, effective},
     problem::Problem,
     sections::{Policy, Route, listener::Protocol},
-    setting::{At, Cx, Setting},
+    setting::{At, Cx},
     source::Place,
     tree::{Kind, Node},
 };
@@ -183,21 +183,22 @@ impl Reader<'_> {
     }
 
     fn effective(&mut self, route: &Node, names: &[At<Name>], cx: &mut Cx) -> Effective {
-        let inline =
-            route.entries().iter().any(|(key, _)| Policy::TABLE.field(&key.text).is_some());
+        let table = self.around.catalogue.policies();
+        let inline = route.entries().iter().any(|(key, _)| table.field(&key.text).is_some());
         let list: Vec<Name> = names.iter().map(|name| name.value.clone()).collect();
         if !inline && let Some(shared) = self.shared.get(&list) {
             return shared.clone();
         }
-        let node = effective(route, names.iter().map(|name| name.as_str()), |name| {
+        let node = effective(route, table, names.iter().map(|name| name.as_str()), |name| {
             self.policies.get(name).copied()
         });
         let problems = cx.problems.len();
         // Unknown keys were reported where each policy and route was read.
-        let section = Policy::read(&node, cx).map(Arc::new);
+        let section = Policy::fields_of(&node, cx).map(Arc::new);
+        let bindings = self.around.catalogue.bindings(&node, cx);
         let plan = section
             .as_ref()
-            .and_then(|section| build::policy(section, self.around.names, cx))
+            .and_then(|section| build::policy(section, bindings, self.around.names, cx))
             .map(Arc::new);
         let effective = Effective { section, plan, clean: cx.problems.len() == problems };
         if !inline {

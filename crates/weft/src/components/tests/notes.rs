@@ -15,7 +15,7 @@ use crate::{
     component::{Component, Host},
     components::messages,
     config::{
-        catalogue::{Bound, Checked, KeyOf, Sections, TargetKey},
+        catalogue::{Bound, Checked, KeyOf, PolicyKey, Sections, TargetKey},
         leaf::{Int, Named},
         problem::Problem,
         setting::{At, Cx, Field, Setting as _, settings},
@@ -68,6 +68,13 @@ static TARGETS: [TargetKey; 1] = [TargetKey {
     },
 }];
 
+/// Whether requests are noted.
+const NOTED: KeyOf<bool> = KeyOf::new("noted", "Whether requests are noted.").or("false");
+static POLICIES: [PolicyKey; 1] = [PolicyKey {
+    field: NOTED.field(),
+    build: |policy, cx| NOTED.read(policy, cx)?.then(|| Binding::new("noted", true)),
+}];
+
 static NOUN: Noun = Noun { name: "note", about: "what was noted" };
 static ROWS: &[Row<Arc<Notes>>] =
     &[get("notes", "/v1/notes", "How many pages there are.", Permission::Read, |ask| {
@@ -102,6 +109,10 @@ impl Component for Notes {
 
     fn targets() -> &'static [TargetKey] {
         &TARGETS
+    }
+
+    fn policies() -> &'static [PolicyKey] {
+        &POLICIES
     }
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {

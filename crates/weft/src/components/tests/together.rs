@@ -44,6 +44,9 @@ impl Component for Keeping {
     type Api = ();
     type Noun = crate::cli::verbs::OfTable<Self>;
 
+    /// It needs the store, which is opened late.
+    const EXCLUSIVE: bool = true;
+
     fn plan(plan: &Plan) -> Option<&plan::Admin> {
         plan.admin.as_ref()
     }

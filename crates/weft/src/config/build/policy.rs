@@ -1,6 +1,5 @@
 //! Policies in effect.
 
-use weft_broker_http::{RESPOND_ASYNC, RespondAsync};
 use weft_proxy::plan::{
     self, BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Mirror, Share,
 };
@@ -20,9 +19,10 @@ use crate::config::{
     text::{HeaderName, HeaderValue},
 };
 
-/// A policy in effect.
+/// A policy in effect, with what components add to it.
 pub(in super::super) fn build(
     section: &Policy,
+    bindings: Vec<plan::Binding>,
     names: &Names,
     cx: &mut Cx,
 ) -> Option<plan::RoutePolicies> {
@@ -63,20 +63,8 @@ pub(in super::super) fn build(
         mirror,
         fault: fault_of(&section.fault, section.place, cx),
         fallback,
-        policies: section.respond_async.on().map(respond_async).into_iter().collect(),
+        policies: bindings,
     })
-}
-
-/// The policy of requests that are answered later.
-fn respond_async(section: &policy::RespondAsync) -> plan::Binding {
-    plan::Binding::new(
-        RESPOND_ASYNC,
-        RespondAsync {
-            wait_max: section.wait_max.0,
-            keep: section.keep.0,
-            callbacks: section.callbacks.iter().cloned().collect(),
-        },
-    )
 }
 
 /// Refuses times that cannot be kept together.

@@ -22,6 +22,21 @@ impl<T: Setting> Setting for Named<T> {
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        Self::read_by(node, cx, T::read)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(Vec::new()))
+    }
+}
+
+impl<T> Named<T> {
+    /// Reads things of which each is read so.
+    pub(in crate::config) fn read_by(
+        node: &Node,
+        cx: &mut Cx,
+        read: impl Fn(&Node, &mut Cx) -> Option<T>,
+    ) -> Option<Self> {
         match &node.kind {
             Kind::Map(entries) => {
                 let mut values = Vec::with_capacity(entries.len());
@@ -31,7 +46,7 @@ impl<T: Setting> Setting for Named<T> {
                     // Without a body, the reader of the value says what is missing, at the name.
                     let bare = Node { place: key.place, kind: Kind::Map(Vec::new()) };
                     let body = if matches!(value.kind, Kind::Null) { &bare } else { value };
-                    if let (Ok(name), Some(value)) = (name, T::read(body, cx)) {
+                    if let (Ok(name), Some(value)) = (name, read(body, cx)) {
                         values.push((At { value: name, place: key.place }, value));
                     }
                 }
@@ -43,10 +58,6 @@ impl<T: Setting> Setting for Named<T> {
                 None
             }
         }
-    }
-
-    fn absent() -> Option<Self> {
-        Some(Self(Vec::new()))
     }
 }
 

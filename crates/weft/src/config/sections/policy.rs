@@ -75,19 +75,6 @@ settings! {
         mirror: At<Switch<Whole<Mirror>>> = "off",
         /// Fallback for a target that cannot answer.
         fallback: At<Switch<Whole<Fallback>>> = "off",
-        /// Asynchronous responses for clients that ask with `Prefer: respond-async` (RFC 7240).
-        respond_async: Switch<RespondAsync> = "off",
-    }
-
-    /// Asynchronous response: the request is stored, answered with 202 and a status URL, and carried out
-    /// from there.
-    pub struct RespondAsync = "async response", short "wait_max" {
-        /// Maximum of `wait=`, the time for which a client may ask to wait for the response itself.
-        wait_max: Span = "30s",
-        /// Time for which the response is kept for the client.
-        keep: Span = "24h",
-        /// Prefixes of callback URLs that a client may name; without any, callbacks are refused.
-        callbacks: Many<String>,
     }
 
     /// Timeouts of a request; `off` for none.

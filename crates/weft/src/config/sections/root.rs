@@ -17,7 +17,7 @@ pub const LISTENERS: KeyOf<Named<Listener>> =
 /// Services.
 pub const SERVICES: KeyOf<Named<Service>> =
     KeyOf::new("services", "Services by name: sets of running instances.");
-/// Policies.
+/// Policies; components add keys to their table.
 pub const POLICIES: KeyOf<Named<Policy>> =
     KeyOf::new("policies", "Policies by name: settings that routes refer to.");
 /// Routes; components add targets to their table.
@@ -26,7 +26,7 @@ pub const ROUTES: KeyOf<Vec<Route>> =
 /// The admin API.
 pub const ADMIN: KeyOf<Switch<Admin>> = KeyOf::new("admin", "Admin API.").or("on");
 
-/// The sections that pages list before the routes and those of components.
-pub const BEFORE: &[Field] = &[LISTENERS.field(), SERVICES.field(), POLICIES.field()];
+/// The sections that pages list before policies, routes and those of components.
+pub const BEFORE: &[Field] = &[LISTENERS.field(), SERVICES.field()];
 /// The sections that pages list behind them.
 pub const BEHIND: &[Field] = &[ADMIN.field()];

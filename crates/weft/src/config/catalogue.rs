@@ -1,6 +1,6 @@
 //! The catalogue of sections: what may stand at the top level of a configuration, and what is made of it.
 //!
-//! The node has sections of its own ([`root`](super::sections::root)): listeners, services, policies and
+//! The node has sections of its own ([`root`]): listeners, services, policies and
 //! routes, of which the request path is made, and the admin API. Every other section belongs to a
 //! component, which says its key and type ([`KeyOf`]), makes its part of the plan of it, and checks what
 //! elsewhere refers to it: its [`Contribution`]. Which components there are is not known here.

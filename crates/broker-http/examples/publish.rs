@@ -7,7 +7,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use weft_api::{Request, Response};
-use weft_broker::Broker;
+use weft_broker::{Broker, engine::Engines};
 use weft_broker_http::{Handle, Hooks, Surface};
 use weft_kernel::{Rng, SystemClock};
 use weft_ledger::{Ledger, Options};
@@ -39,7 +39,8 @@ async fn main() {
     let (ledger, _) =
         Ledger::open_folder(&folder, Options::default(), Arc::clone(&clock) as _).unwrap();
     let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::from_entropy()).await.unwrap();
-    let handle = Handle::open(broker, 1, Hooks::default(), Stop::new()).await.unwrap();
+    let engines = Engines::open(broker, Vec::new()).await.unwrap();
+    let handle = Handle::open(engines, 1, Hooks::default(), Stop::new()).await.unwrap();
     for (options, what) in [("{\"dedupe\": \"off\"}", "without dedupe"), ("{}", "with dedupe")] {
         let name = what.replace(' ', "-");
         ask(&handle, Request::new(Method::Put, &format!("/v1/queues/{name}")).with_body(options))

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use weft_broker::Broker;
+use weft_broker::{Broker, engine::Engines};
 use weft_kernel::{ByteSize, Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
 use weft_net::Stop;
@@ -40,7 +40,8 @@ impl Fixture {
         let store = Arc::new(ledger.clone());
         let broker = Broker::open(store, clock, Rng::seeded(1)).await.unwrap();
         let stop = Stop::new();
-        let handle = Handle::open(broker.clone(), 1, hooks, stop.clone()).await.unwrap();
+        let engines = Engines::open(broker.clone(), Vec::new()).await.unwrap();
+        let handle = Handle::open(engines, 1, hooks, stop.clone()).await.unwrap();
         Self { handle, broker, stop, ledger }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_broker::{Broker, Key, SubscriptionKey, SubscriptionTarget};
+use weft_broker::{Key, SubscriptionKey, SubscriptionTarget, engine::Engines};
 use weft_kernel::{Error, Name, Reason, Result, SystemClock};
 use weft_net::{Stop, Tasks};
 use weft_proxy::{Local, WorkerClient};
@@ -53,7 +53,7 @@ pub struct Hooks {
 pub struct Handle(Arc<Inner>);
 
 struct Inner {
-    broker: Broker,
+    engines: Engines,
     deferred: Arc<DeferredResponses>,
     /// What a former process left behind, until a worker takes it.
     left: Mutex<Option<Vec<Id>>>,
@@ -73,20 +73,21 @@ struct Inner {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("broker", &self.0.broker).finish_non_exhaustive()
+        f.debug_struct("Handle").field("engines", &self.0.engines).finish_non_exhaustive()
     }
 }
 
 impl Handle {
-    /// Opens the front-end of a broker, and finds the operations again that were kept. Long polls and streams
+    /// Opens the front-end of a node's engines, and finds the operations again that were kept. Long polls and streams
     /// end when `stop` drains. `workers` is how many will [`begin`](Self::begin).
     ///
     /// # Errors
     /// What the store says.
-    pub async fn open(broker: Broker, workers: usize, hooks: Hooks, stop: Stop) -> Result<Self> {
-        let (deferred, left) = DeferredResponses::open(broker.shared_store()).await?;
+    pub async fn open(engines: Engines, workers: usize, hooks: Hooks, stop: Stop) -> Result<Self> {
+        let store = engines.embedded().shared_store();
+        let (deferred, left) = DeferredResponses::open(store).await?;
         Ok(Self(Arc::new(Inner {
-            broker,
+            engines,
             deferred: Arc::new(deferred),
             left: Mutex::new(Some(left)),
             tasks: Tasks::new(stop.clone()),
@@ -119,7 +120,7 @@ impl Handle {
         let configured = self.0.configured.lock();
         let services = self.0.services.load();
         let mut pushes = configured.to_vec();
-        for subscription in self.0.broker.subscriptions() {
+        for subscription in self.0.engines.subscriptions() {
             let SubscriptionTarget::Push(target) = subscription.options().target else {
                 continue;
             };
@@ -196,9 +197,10 @@ impl Handle {
                 }
                 let stop = local.stop.child();
                 driven.insert(name, (push.clone(), stop.clone()));
-                let (broker, client, push) = (self.0.broker.clone(), client.clone(), push.clone());
+                let (engines, client, push) =
+                    (self.0.engines.clone(), client.clone(), push.clone());
                 local.tasks.spawn_local(async move {
-                    drive::run(&broker, &push, &*client, &stop).await;
+                    drive::run(&engines, &push, &*client, &stop).await;
                 });
             }
             tokio::select! {
@@ -232,8 +234,8 @@ impl Handle {
         found.row.answer(self, found.names, request).await
     }
 
-    pub(crate) fn broker(&self) -> &Broker {
-        &self.0.broker
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.0.engines
     }
 
     pub(crate) fn deferred(&self) -> &Arc<DeferredResponses> {

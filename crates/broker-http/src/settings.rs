@@ -17,6 +17,7 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 use serde_json::Value;
+use weft_broker::engine::{EMBEDDED, Lack};
 use weft_kernel::{ByteSize, Result, format_duration, parse_duration};
 use weft_ledger::Durability;
 
@@ -33,26 +34,53 @@ pub const MESSAGE_MAX: ByteSize = ByteSize(16 << 20);
 /// The largest message of a queue that has a bound: what AMQP carries, with its properties.
 pub const QUEUE_MESSAGE_MAX: ByteSize = ByteSize(129 << 20);
 
+/// The engine that a setting names, as options have it.
+fn engine(name: &str) -> Option<String> {
+    (name != EMBEDDED).then(|| name.to_owned())
+}
+
+/// The setting that stands for an option of the broker; none for what is no option.
+fn setting_of(option: &str) -> Option<Vec<&str>> {
+    Some(match option {
+        "message_bytes_max" => vec!["message_max"],
+        "message_ttl" => vec!["ttl"],
+        "failures_max" => vec!["retry", "failures_max"],
+        "ephemeral" => vec!["expires"],
+        "target" => vec!["push", "service"],
+        option if option.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+            vec![option]
+        }
+        _ => return None,
+    })
+}
+
 /// The faults that the broker finds in options, by the settings that are meant.
 fn of_broker(checked: Result<()>) -> Vec<Fault> {
     let Err(error) = checked else { return Vec::new() };
-    error
-        .said()
-        .split("; ")
-        .map(|fault| match fault.split_once(": ") {
-            Some((option, cause)) => match option {
-                "message_bytes_max" => Fault::said(&["message_max"], cause),
-                "failures_max" => Fault::said(&["retry", "failures_max"], cause),
-                "ephemeral" => Fault::said(&["expires"], cause),
-                "target" => Fault::said(&["push", "service"], cause),
-                option if option.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
-                    Fault::said(&[option], cause)
-                }
-                _ => Fault::said(&[], fault),
-            },
-            None => Fault::said(&[], fault),
-        })
-        .collect()
+    let fault_of = |fault: &str| {
+        let known = fault.split_once(": ").and_then(|(option, cause)| {
+            setting_of(option).map(|setting| Fault::said(&setting, cause))
+        });
+        known.unwrap_or_else(|| Fault::said(&[], fault))
+    };
+    error.said().split("; ").map(fault_of).collect()
+}
+
+/// What settings ask for and their engine does not have.
+pub fn faults_of_lacks(engine: &str, lacks: &[Lack]) -> Vec<Fault> {
+    let fault_of = |lack: &Lack| {
+        let setting = match lack.option {
+            // It is a queue that messages are moved to; pushing is not the engine's.
+            "target" => vec!["queue"],
+            "retry" => vec!["retry", "first"],
+            "keep_unread" => vec!["retention", "keep_unread"],
+            option => setting_of(option).unwrap_or_default(),
+        };
+        Fault::said(&setting, lack.cause(engine)).help(
+            "take the setting back, or write what does without: `off`, `none`, or `0s` for a delay",
+        )
+    };
+    lacks.iter().map(fault_of).collect()
 }
 
 /// In what two declarations differ: each setting with both of its values.

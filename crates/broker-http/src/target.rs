@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::io::duplex;
-use weft_broker::{Key, PublishTarget};
+use weft_broker::{Key, engine::AnyTarget};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::{
     Io,
@@ -206,9 +206,9 @@ impl Policy for Bound<RespondAsync> {
 impl Handle {
     /// Makes a message of a request, or several, and answers once they are kept.
     async fn publish(&self, how: &PublishSettings, call: Call) -> Result<Reply> {
-        let target = match &how.to {
-            To::Topic(name) => PublishTarget::Topic(self.broker().topic(&Key::plain(name)?)?),
-            To::Queue(name) => PublishTarget::Queue(self.broker().queue(&Key::plain(name)?)?),
+        let target: AnyTarget = match &how.to {
+            To::Topic(name) => self.engines().topic(&Key::plain(name)?)?.into(),
+            To::Queue(name) => self.engines().queue(&Key::plain(name)?)?.into(),
         };
         let Call { route, head, body, traceparent, .. } = call;
         let key = how.key.as_ref().and_then(|field| head.fields.named(&field.to_ascii_lowercase()));

@@ -49,6 +49,13 @@ pub const NAME: Kind = Kind {
     fits: |text| (1..=255).contains(&text.len()) && is_plain(text),
 };
 
+/// An engine.
+pub const ENGINE: Kind = Kind {
+    word: "engine",
+    what: "the name of an engine: 1 to 255 bytes without control characters",
+    ..NAME
+};
+
 /// A topic, or a pattern of topics.
 pub const TOPICS: Kind = Kind {
     word: "name, or a pattern",

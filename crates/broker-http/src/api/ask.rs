@@ -1,11 +1,15 @@
 //! A request on its way through an operation.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
-use weft_broker::{Key, MessageSource, Queue, Subscription, Topic};
-use weft_kernel::{Error, Reason, Result};
+use weft_broker::{
+    Key,
+    engine::{AnyQueue, AnySource, AnySubscription, AnyTopic},
+};
+use weft_kernel::{Code, Error, Reason, Result};
 
 use crate::{
     body,
@@ -17,6 +21,9 @@ use crate::{
     settings,
 };
 use weft_api::{Body, Names};
+
+/// How many things are asked for their numbers at a time.
+const ASKED_AT_ONCE: usize = 16;
 
 /// A request, the names in its path, and the front-end that it is asked at.
 pub(crate) struct Ask<'a> {
@@ -76,43 +83,62 @@ impl<'a> Ask<'a> {
     }
 
     /// The topic of the path.
-    pub(super) fn topic(&self, query: &mut Query<'a>) -> Result<Arc<Topic>> {
-        self.handle.broker().topic(&self.key(query)?)
+    pub(super) fn topic(&self, query: &mut Query<'a>) -> Result<AnyTopic> {
+        self.handle.engines().topic(&self.key(query)?)
     }
 
     /// The queue of the path.
-    pub(super) fn queue(&self, query: &mut Query<'a>) -> Result<Arc<Queue>> {
-        self.handle.broker().queue(&self.key(query)?)
+    pub(super) fn queue(&self, query: &mut Query<'a>) -> Result<AnyQueue> {
+        self.handle.engines().queue(&self.key(query)?)
     }
 
     /// The subscription of the path.
-    pub(super) fn subscription(&self, query: &mut Query<'a>) -> Result<Arc<Subscription>> {
-        self.handle.broker().subscription_named(&self.key(query)?)
+    pub(super) fn subscription(&self, query: &mut Query<'a>) -> Result<AnySubscription> {
+        self.handle.engines().subscription_named(&self.key(query)?)
     }
 
     /// What the path consumes from: a queue or a subscription.
-    pub(super) fn source(&self, query: &mut Query<'a>) -> Result<MessageSource> {
+    pub(super) fn source(&self, query: &mut Query<'a>) -> Result<AnySource> {
         if self.request.path.starts_with("/v1/queues/") {
-            Ok(MessageSource::Queue(self.queue(query)?))
+            Ok(self.queue(query)?.into())
         } else {
-            Ok(MessageSource::Subscription(self.subscription(query)?))
+            Ok(self.subscription(query)?.into())
         }
     }
 }
 
-/// Answers with what lies in the space that the query names, as the list `member`.
-pub(super) fn list<T, V: Serialize>(
+/// Answers with what lies in the space that the query names, as the list `member`; what is gone by the time
+/// it is looked at is left out.
+pub(super) async fn list<T, V: Serialize, F>(
     ask: &Ask<'_>,
     member: &str,
-    all: impl IntoIterator<Item = T>,
+    all: Vec<T>,
     space_of: impl Fn(&T) -> &str,
-    view: impl Fn(&T) -> V,
-) -> Result<Response> {
+    view: impl Fn(T) -> F,
+) -> Result<Response>
+where
+    F: Future<Output = Result<Option<V>>>,
+{
     let mut query = ask.query()?;
     let space = space(&mut query)?;
-    let views: Vec<V> =
-        all.into_iter().filter(|one| space_of(one) == space).map(|one| view(&one)).collect();
+    let here = all.into_iter().filter(|one| space_of(one) == space);
+    let views: Vec<Option<V>> =
+        stream::iter(here).map(view).buffered(ASKED_AT_ONCE).try_collect().await?;
+    let views: Vec<V> = views.into_iter().flatten().collect();
     Response::json(200, &json!({ member: views }))
+}
+
+/// The numbers of one of many things: none of what is gone, and the plainest with the cause of an engine
+/// that is away, which must not hide what the others have.
+pub(super) fn numbers<S: Default>(told: Result<S>) -> Result<Option<(S, Option<String>)>> {
+    match told {
+        Ok(numbers) => Ok(Some((numbers, None))),
+        Err(error) if error.reason() == Reason::EngineUnavailable => {
+            Ok(Some((S::default(), Some(error.said().to_owned()))))
+        }
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a query asks to change what is there.

@@ -4,7 +4,11 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use weft_broker::{Broker, Browsed, Start, Topic, filter::Filter};
+use weft_broker::{
+    Browsed, Start,
+    engine::{AnyTopic, Engines},
+    filter::Filter,
+};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Limits;
 use weft_net::Stop;
@@ -29,8 +33,8 @@ const LOOKED_MAX: u64 = if cfg!(test) { 4_000 } else { 100_000 };
 
 /// What of a topic is read.
 struct Reader {
-    broker: Broker,
-    topic: Arc<Topic>,
+    engines: Engines,
+    topic: AnyTopic,
     /// The next position to be read.
     next: u64,
     /// How many messages were looked at.
@@ -43,7 +47,7 @@ impl Reader {
     /// `None` at the present end.
     async fn read(&mut self, records: u32, bytes: u64) -> Result<Option<Vec<Browsed>>> {
         let mut stored =
-            self.broker.browse(&self.topic, self.next, Limits { records, bytes }).await?;
+            self.engines.browse(&self.topic, self.next, Limits { records, bytes }).await?;
         let Some(last) = stored.last() else { return Ok(None) };
         self.next = last.position + 1;
         self.looked += stored.len() as u64;
@@ -80,13 +84,16 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
         .transpose()?;
     // A client that comes again knows best where it was.
     let resumed = if tails { ask.request.text("last-event-id") } else { None };
-    let broker = ask.handle.broker().clone();
+    let engines = ask.handle.engines().clone();
     let mut gap = None;
     let next = match resumed.map(str::parse::<u64>) {
         Some(Ok(last)) => {
             let next = last.saturating_add(1);
-            broker.check_position(&topic, next).map_err(|_beyond| ahead(&broker, &topic, last))?;
-            let first = broker.topic_view(&topic).first;
+            let view = engines.topic_view(&topic).await?;
+            if next > view.end {
+                return Err(ahead(&topic, view.end, last));
+            }
+            let first = view.first;
             gap = (next < first).then(|| sse::gap(next, first));
             next
         }
@@ -100,10 +107,10 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
                 None => Start::First,
                 Some(text) => start("from", text)?,
             };
-            position_of(&broker, &topic, from).await?
+            engines.position(&topic, from).await?
         }
     };
-    let reader = Reader { broker, topic, next, looked: 0, filter };
+    let reader = Reader { engines, topic, next, looked: 0, filter };
     if tails {
         let mut ready = VecDeque::from([sse::HELLO]);
         ready.extend(gap);
@@ -123,23 +130,8 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     page(&ask, reader, max.unwrap_or(100), wait.unwrap_or_default()).await
 }
 
-/// Where reading begins.
-async fn position_of(broker: &Broker, topic: &Topic, start: Start) -> Result<u64> {
-    Ok(match start {
-        Start::First => broker.topic_view(topic).first,
-        Start::Last => broker.topic_view(topic).end.saturating_sub(1),
-        Start::Next => broker.topic_view(topic).end,
-        Start::Position(position) => {
-            broker.check_position(topic, position)?;
-            position
-        }
-        Start::Time(ms) => broker.position_at(topic, ms).await?,
-    })
-}
-
 /// That a client has seen more than there is: the topic was restored, or made anew.
-fn ahead(broker: &Broker, topic: &Topic, last: u64) -> Error {
-    let end = broker.topic_view(topic).end;
+fn ahead(topic: &AnyTopic, end: u64, last: u64) -> Error {
     let say = format!(
         "Last-Event-ID is {last}, and topic {} ends at {end}: it was restored or made anew, so begin \
          without one",
@@ -179,7 +171,7 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                     biased;
                     () = ask.handle.stop().draining() => false,
                     more = tokio::time::timeout_at(
-                        until, reader.broker.until_beyond(&reader.topic, reader.next)
+                        until, reader.engines.until_beyond(&reader.topic, reader.next)
                     ) => match more {
                         Ok(more) => {
                             more?;
@@ -262,7 +254,7 @@ impl Tail {
                 Some(messages) => return Ok(Some(events(&messages))),
                 None => {
                     let more =
-                        self.reader.broker.until_beyond(&self.reader.topic, self.reader.next);
+                        self.reader.engines.until_beyond(&self.reader.topic, self.reader.next);
                     tokio::select! {
                         biased;
                         () = self.stop.draining() => return Ok(None),
@@ -308,12 +300,12 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
     let key = query.take("key");
-    let broker = ask.handle.broker();
+    let engines = ask.handle.engines();
     let none = || Error::new(Reason::NoMessage, "there is no message yet");
     let mut out = b"{".to_vec();
     match key {
         Some(key) => {
-            let found = broker.last(&topic, key.as_bytes()).await?.ok_or_else(none)?;
+            let found = engines.last(&topic, key.as_bytes()).await?.ok_or_else(none)?;
             receive::stored(
                 &mut out,
                 found.position,
@@ -323,8 +315,8 @@ pub(super) async fn last(ask: Ask<'_>) -> Result<Response> {
             );
         }
         None => {
-            let at = position_of(broker, &topic, Start::Last).await?;
-            let found = broker
+            let at = engines.position(&topic, Start::Last).await?;
+            let found = engines
                 .browse(&topic, at, Limits { records: 1, bytes: 1 })
                 .await?
                 .pop()

@@ -29,6 +29,8 @@ macro_rules! reasons {
     ($($name:ident),* ; kept) => {
         &[
             $(Reason::$name,)*
+            Reason::NotSupported,
+            Reason::EngineUnavailable,
             Reason::StorageBusy,
             Reason::StorageFull,
             Reason::StorageUnavailable,
@@ -531,7 +533,7 @@ pub static OPERATIONS: &[Row<Handle>] = &[
         by!(engines::show),
     )
     .gives(&[Gives::json::<view::EngineView>(200)])
-    .refuses(reasons!(NoRoute))
+    .refuses(reasons!(NotFound))
     .verb(
         &nouns::ENGINE,
         Verb::Show { help: "One engine: each capability, native, emulated or missing" },

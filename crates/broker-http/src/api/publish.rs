@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use aws_lc_rs::rand;
 use bytes::Bytes;
-use weft_broker::{Message, Publish, PublishTarget, request::INBOX};
+use weft_broker::{Message, Publish, engine::AnyTarget, request::INBOX};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Durability;
 use weft_wire::{
@@ -71,7 +71,7 @@ pub(super) async fn to_topic(ask: Ask<'_>) -> Result<Response> {
         let say = format!("`durability` is at least {}, as the topic says", least.word());
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    take(ask, &PublishTarget::Topic(topic), event_type, &wish).await
+    take(ask, &topic.into(), event_type, &wish).await
 }
 
 /// `POST /v1/queues/{queue}/messages`
@@ -101,7 +101,7 @@ pub(super) async fn to_queue(ask: Ask<'_>) -> Result<Response> {
         let say = format!("`durability` is at least {}, as the queue says", least.word());
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    take(ask, &PublishTarget::Queue(queue), event_type, &wish).await
+    take(ask, &queue.into(), event_type, &wish).await
 }
 
 fn wish<'a>(query: &mut Query<'a>) -> Result<(Option<Cow<'a, str>>, Wish)> {
@@ -122,7 +122,7 @@ fn wish<'a>(query: &mut Query<'a>) -> Result<(Option<Cow<'a, str>>, Wish)> {
 
 async fn take(
     ask: Ask<'_>,
-    target: &PublishTarget,
+    target: &AnyTarget,
     event_type: Option<Cow<'_, str>>,
     wish: &Wish,
 ) -> Result<Response> {
@@ -143,13 +143,13 @@ async fn take(
 /// [`Reason::MalformedMessage`] for what is no event though it says so, and what the broker says.
 pub(crate) async fn publish(
     handle: &Handle,
-    target: &PublishTarget,
+    target: &AnyTarget,
     intake: &Intake<'_>,
     wish: &Wish,
 ) -> Result<Response> {
     let messages = read(intake, wish)?;
     let count = messages.len();
-    let done = handle.broker().publish(target, &messages, wish.expect).await?;
+    let done = handle.engines().publish(target, &messages, wish.expect).await?;
     let mut out = Vec::with_capacity(128);
     out.push(b'{');
     if let Some((first, last)) = done.stored {
@@ -166,7 +166,7 @@ pub(crate) async fn publish(
         out.push(b']');
     }
     out.extend_from_slice(b"],");
-    if matches!(target, PublishTarget::Topic(_)) {
+    if target.is_topic() {
         number(&mut out, "subscriptions", done.subscriptions.into());
     }
     out.extend_from_slice(b"\"durability\":\"");
@@ -270,7 +270,7 @@ fn reply(ask: Ask<'_>) -> Result<Response> {
         Error::new(Reason::MalformedMessage, say)
     })?;
     let correlation = correlation.to_owned();
-    if ask.handle.broker().reply(ask.names.at(0), &correlation, message) {
+    if ask.handle.engines().embedded().reply(ask.names.at(0), &correlation, message) {
         return Ok(Response::empty(204));
     }
     Err(Error::new(Reason::NoListener, "nobody waits for this reply any more"))

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::Settings as _;
 use weft_broker::{
-    Broker, Death, MessageSource, Peeked, PublishTarget, Queue, QueueOptions, RedriveOptions, State,
+    Death, Peeked, QueueOptions, RedriveOptions, State,
+    engine::{AnyQueue, AnyTarget, Engines},
 };
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::Limits;
@@ -39,21 +40,19 @@ pub(super) const STATES: [&str; 4] = ["ready", "blocked", "leased", "waiting"];
 
 /// `GET /v1/queues`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let broker = ask.handle.broker();
-    ask::list(
-        &ask,
-        "queues",
-        broker.queues(),
-        |queue| &queue.key().space,
-        |queue| view(broker, queue),
-    )
+    let engines = ask.handle.engines();
+    let view = |queue: AnyQueue| async move {
+        let told = ask::numbers(engines.queue_view(&queue).await)?;
+        Ok(told.map(|(stats, away)| shown(&queue, &stats, away)))
+    };
+    ask::list(&ask, "queues", engines.queues(), |queue| &queue.key().space, view).await
 }
 
 /// `GET /v1/queues/{queue}`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
-    Response::json(200, &view(ask.handle.broker(), &queue))
+    Response::json(200, &view(ask.handle.engines(), &queue).await?)
 }
 
 /// `PUT /v1/queues/{queue}`
@@ -62,12 +61,12 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let key = ask.key(&mut query)?;
     let change = ask::change(&mut query)?;
     let settings: QueueSettings = ask.body()?;
-    let broker = ask.handle.broker();
-    if let Ok(was) = broker.queue(&key) {
+    let engines = ask.handle.engines();
+    if let Ok(was) = engines.queue(&key) {
         let options = was.options();
         // To declare it again is to use it, and what belongs to a connection is nobody else's.
         let own = QueueOptions { exclusive: None, ..options.clone() };
-        broker.declare_queue(&key, own).await?;
+        engines.declare_queue(&key, own).await?;
         let is = QueueSettings::of(&options);
         if is != settings {
             body::refuse(&settings.faults())?;
@@ -78,13 +77,13 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
                 &is,
                 &settings,
             )?;
-            broker.alter_queue(&key, settings.options_over(options)).await?;
+            engines.alter_queue(&was, settings.options_over(options)).await?;
         }
-        return Response::json(200, &view(broker, &was));
+        return Response::json(200, &view(engines, &was).await?);
     }
     body::refuse(&settings.faults())?;
-    let queue = broker.declare_queue(&key, settings.options()).await?;
-    Response::json(201, &view(broker, &queue))
+    let queue = engines.declare_queue(&key, settings.options()).await?;
+    Response::json(201, &view(engines, &queue).await?)
 }
 
 /// `DELETE /v1/queues/{queue}`
@@ -94,7 +93,8 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     if ask.handle.declared().queues.contains(&key) {
         return Err(is_declared(&format!("queue {key}")));
     }
-    ask.handle.broker().delete_queue(&key, None).await?;
+    let engines = ask.handle.engines();
+    engines.delete_queue(&engines.queue(&key)?).await?;
     Ok(Response::empty(204))
 }
 
@@ -111,15 +111,14 @@ pub(super) async fn peek(ask: Ask<'_>) -> Result<Response> {
         let say = "`state` is ready, blocked, leased or waiting";
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    let broker = ask.handle.broker();
-    let source = MessageSource::Queue(queue);
+    let engines = ask.handle.engines();
     let mut left = u32::try_from(max).unwrap_or(u32::MAX);
     let mut next = from;
     let mut out = b"{\"messages\":[".to_vec();
     let mut first = true;
     while left > 0 && out.len() < BYTES_MAX {
         let limits = Limits { records: left, ..Limits::default() };
-        let peeked = match broker.peek(&source, None, next, limits).await {
+        let peeked = match engines.peek(&queue, next, limits).await {
             Ok(peeked) => peeked,
             // Who goes on from there is told why it fails.
             Err(_) if next > from => break,
@@ -153,8 +152,7 @@ pub(super) async fn one(ask: Ask<'_>) -> Result<Response> {
         || Error::new(Reason::NoMessage, format!("there is no message {} here", ask.names.at(1)));
     let position: u64 = ask.names.at(1).parse().map_err(|_error| missing())?;
     let one = Limits { records: 1, bytes: 1 };
-    let peeked =
-        ask.handle.broker().peek(&MessageSource::Queue(queue), None, position, one).await?;
+    let peeked = ask.handle.engines().peek(&queue, position, one).await?;
     let message = peeked.first().filter(|found| found.position == position).ok_or_else(missing)?;
     let mut out = Vec::with_capacity(1024);
     write(&mut out, message, true);
@@ -170,7 +168,7 @@ pub(super) async fn purge(ask: Ask<'_>) -> Result<Response> {
         let say = "to drop every message that nobody holds, say the queue's name: `?confirm=NAME`";
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    let purged = ask.handle.broker().purge(&MessageSource::Queue(queue)).await?;
+    let purged = ask.handle.engines().purge(&queue).await?;
     Response::json(200, &Purged { purged })
 }
 
@@ -209,14 +207,14 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let queue = ask.queue(&mut query)?;
     let asked: RedriveSettings = ask.body()?;
-    let broker = ask.handle.broker();
-    let target = match asked.to {
+    let engines = ask.handle.engines();
+    let target: Option<AnyTarget> = match asked.to {
         None => None,
         Some(ToOrQueue::Queue(name) | ToOrQueue::To(Destination::Queue(name))) => {
-            Some(PublishTarget::Queue(broker.queue(&queue.key().sibling(&name)?)?))
+            Some(engines.queue(&queue.key().sibling(&name)?)?.into())
         }
         Some(ToOrQueue::To(Destination::Topic(name))) => {
-            Some(PublishTarget::Topic(broker.topic(&queue.key().sibling(&name)?)?))
+            Some(engines.topic(&queue.key().sibling(&name)?)?.into())
         }
     };
     let options = RedriveOptions {
@@ -227,8 +225,9 @@ pub(super) async fn redrive(ask: Ask<'_>) -> Result<Response> {
         dry_run: asked.dry_run.unwrap_or_default(),
         ..RedriveOptions::default()
     };
-    let done = broker.redrive(&queue, target.as_ref(), &options).await?;
-    let told = Redriven { redriven: done.redriven, left: done.left, dry_run: options.dry_run };
+    let dry_run = options.dry_run;
+    let done = engines.redrive(&queue, target.as_ref(), options).await?;
+    let told = Redriven { redriven: done.redriven, left: done.left, dry_run };
     Response::json(200, &told)
 }
 
@@ -305,12 +304,22 @@ fn dead(death: &Death) -> Dead {
     }
 }
 
-fn view(broker: &Broker, queue: &Queue) -> QueueView {
-    let stats = broker.queue_view(queue);
+async fn view(engines: &Engines, queue: &AnyQueue) -> Result<QueueView> {
+    let stats = engines.queue_view(queue).await?;
+    Ok(shown(queue, &stats, None))
+}
+
+/// A queue with its numbers, or why there are none.
+fn shown(
+    queue: &AnyQueue,
+    stats: &weft_broker::QueueView,
+    unavailable: Option<String>,
+) -> QueueView {
     let counts = stats.counts;
     QueueView {
         name: queue.key().name.to_string(),
-        engine: "embedded",
+        engine: queue.engine().to_owned(),
+        unavailable,
         options: QueueSettings::of(&queue.options()),
         ready: stats.ready,
         leased: stats.leased,

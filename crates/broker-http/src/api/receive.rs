@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use weft_broker::{ConsumerOptions, Delivery, Message, MessageSource};
+use weft_broker::{ConsumerOptions, Message, engine::AnyDelivery};
 use weft_kernel::{Result, format_duration};
 
 use super::Ask;
@@ -61,8 +61,8 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
         lease: asked,
         ..ConsumerOptions::default()
     };
-    let lease = asked.unwrap_or_else(|| lease_of(&source));
-    let mut consumer = ask.handle.broker().consume(source, options)?;
+    let lease = asked.unwrap_or_else(|| source.lease());
+    let mut consumer = ask.handle.engines().consume(source, options).await?;
     // What is there at once needs no timer.
     let mut taken = consumer.try_batch(max).await?;
     if taken.is_empty() && !wait.is_zero() {
@@ -92,14 +92,6 @@ pub(super) async fn receive(ask: Ask<'_>) -> Result<Response> {
     Ok(Response::of(200, JSON, out).with("cache-control", "no-store"))
 }
 
-/// How long deliveries of a source may take.
-pub(super) fn lease_of(source: &MessageSource) -> Duration {
-    match source {
-        MessageSource::Queue(queue) => queue.options().lease,
-        MessageSource::Subscription(subscription) => subscription.options().lease,
-    }
-}
-
 /// When leases that begin now are over.
 pub(super) fn until(lease: Duration) -> String {
     let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
@@ -107,25 +99,19 @@ pub(super) fn until(lease: Duration) -> String {
 }
 
 /// Appends a delivery whose lease is over at `until`.
-pub(super) fn write(out: &mut Vec<u8>, delivery: &Delivery, until: &str) {
+pub(super) fn write(out: &mut Vec<u8>, delivery: &AnyDelivery, until: &str) {
     out.extend_from_slice(b"{\"id\":");
     text(&delivery.lease.to_text(), out);
     if let Some(topic) = &delivery.topic {
         out.extend_from_slice(b",\"topic\":");
-        text(&topic.key().name, out);
+        text(&topic.name, out);
     }
-    number(out, "handouts", delivery.lease.handouts.into());
-    number(out, "failures", delivery.lease.failures.into());
+    number(out, "handouts", delivery.handouts.into());
+    number(out, "failures", delivery.failures.into());
     out.extend_from_slice(b",\"lease_until\":");
     text(until, out);
     out.push(b',');
-    stored(
-        out,
-        delivery.lease.position,
-        delivery.published_ms,
-        &delivery.key,
-        Some(&delivery.message),
-    );
+    stored(out, delivery.position, delivery.published_ms, &delivery.key, Some(&delivery.message));
     out.push(b'}');
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft_broker::PublishTarget;
+use weft_broker::engine::AnyTarget;
 use weft_kernel::{Deadline, Result};
 use weft_wire::cloudevents::http;
 
@@ -20,18 +20,18 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// `POST /v1/queues/{queue}/request` and `POST /v1/topics/{topic}/request`
 pub(super) async fn request(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
-    let target = if ask.request.path.starts_with("/v1/queues/") {
-        PublishTarget::Queue(ask.queue(&mut query)?)
+    let target: AnyTarget = if ask.request.path.starts_with("/v1/queues/") {
+        ask.queue(&mut query)?.into()
     } else {
-        PublishTarget::Topic(ask.topic(&mut query)?)
+        ask.topic(&mut query)?.into()
     };
     let timeout = query.span("timeout", TIMEOUT_MAX)?.unwrap_or(TIMEOUT);
     let event_type = query.take("type");
     let key = query.take("key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
     let publish = publish::single(&ask, event_type.as_deref(), key.unwrap_or_default())?;
-    let broker = ask.handle.broker();
-    let deadline = Deadline::after(broker.clock().now(), timeout);
-    let reply = broker.request(&target, publish, deadline).await?;
+    let engines = ask.handle.engines();
+    let deadline = Deadline::after(engines.embedded().clock().now(), timeout);
+    let reply = engines.request(&target, publish, deadline).await?;
     let mut response = Response::empty(200);
     event::with(&reply, 0, |event, data| {
         http::write(event, |name, value| {

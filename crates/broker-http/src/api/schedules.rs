@@ -28,7 +28,8 @@ pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
     let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100);
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     // One more tells whether there are more.
-    let mut all = ask.handle.broker().schedules(&space, after.as_deref(), max + 1).await?;
+    let mut all =
+        ask.handle.engines().embedded().schedules(&space, after.as_deref(), max + 1).await?;
     let more = all.len() > max;
     all.truncate(max);
     let views = all.iter().map(view).collect::<Result<Vec<_>>>()?;
@@ -47,7 +48,7 @@ pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
 }
 
 async fn find(ask: &Ask<'_>, id: &Key) -> Result<Schedule> {
-    let found = ask.handle.broker().schedule_of(id).await?;
+    let found = ask.handle.engines().embedded().schedule_of(id).await?;
     found.ok_or_else(|| Error::new(Reason::NoMessage, format!("there is no schedule {id}")))
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     event.check().map_err(|fault| event::refused(&fault))?;
     let publish = Publish::new(event::store(event, ask.request.traceparent())?)
         .keyed(Bytes::copy_from_slice(settings.key().as_bytes()));
-    let was = ask.handle.broker().schedule_of(&id).await?;
+    let was = ask.handle.engines().embedded().schedule_of(&id).await?;
     if let Some(was) = &was
         && options(&was.when, &was.target, &was.publish, &event_of(&was.publish)?)?
             == options(&when, &target, &publish, &event_of(&publish)?)?
@@ -83,7 +84,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     if ask.handle.declared().schedules.contains(&*id.name) {
         return Err(is_declared(&format!("schedule {id}")));
     }
-    let schedule = ask.handle.broker().schedule(&id, target, when, &publish).await?;
+    let schedule = ask.handle.engines().schedule(&id, target, when, &publish).await?;
     Response::json(if was.is_none() { 201 } else { 200 }, &view(&schedule)?)
 }
 
@@ -118,7 +119,7 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     if ask.handle.declared().schedules.contains(&*id.name) {
         return Err(is_declared(&format!("schedule {id}")));
     }
-    ask.handle.broker().cancel_schedule(&id).await?;
+    ask.handle.engines().embedded().cancel_schedule(&id).await?;
     Ok(Response::empty(204))
 }
 

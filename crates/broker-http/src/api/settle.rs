@@ -4,12 +4,15 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
-use weft_broker::{Lease, MessageSource, Settler, Verdict};
+use weft_broker::{
+    Verdict,
+    engine::{AnyLease, AnySource},
+};
 use weft_kernel::{Error, Reason, Result};
 
 use super::{
     Ask,
-    receive::{LEASE, LEASE_MAX, at_most, lease_of},
+    receive::{LEASE, LEASE_MAX, at_most},
 };
 use crate::{
     body::Body,
@@ -133,7 +136,7 @@ pub(crate) fn told(outcomes: &[Outcome]) -> serde_json::Value {
 /// is settled then.
 pub(crate) async fn all(
     handle: &Handle,
-    source: &MessageSource,
+    source: &AnySource,
     said: Settlements,
 ) -> Result<Vec<Outcome>> {
     if said.settle.is_empty() || said.settle.len() > MAX {
@@ -146,64 +149,34 @@ pub(crate) async fn all(
         })?;
     }
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(said.settle.len());
-    let mut settler: Option<Settler> = None;
-    let mut verdicts: Vec<(Lease, Verdict)> = Vec::new();
+    let mut verdicts: Vec<(AnyLease, Verdict)> = Vec::new();
     // Which outcome each verdict belongs to.
     let mut of: Vec<usize> = Vec::new();
+    let engines = handle.engines();
     for settlement in said.settle {
-        let found = find(handle, source, &settlement.id).await;
-        let (holder, lease) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                outcomes.push((settlement.id, Err(error)));
-                continue;
-            }
-        };
+        let lease = AnyLease::Other(settlement.id.as_str().into());
         match verdict(&settlement) {
             Some(verdict) => {
-                settler.get_or_insert(holder);
                 verdicts.push((lease, verdict));
                 of.push(outcomes.len());
                 outcomes.push((settlement.id, Ok(())));
             }
             None => {
-                let span = settlement.lease.map_or_else(|| lease_of(source), |span| span.0);
-                let outcome = holder.renew(&lease, span);
+                let span = settlement.lease.map_or_else(|| source.lease(), |span| span.0);
+                let outcome = engines.renew(source, lease, span).await;
                 outcomes.push((settlement.id, outcome));
             }
         }
     }
-    if let Some(settler) = settler {
-        let settled = settler.settle_durably(&verdicts).await?;
-        for lost in settled.lost {
-            let (Some(&at), Some((lease, _))) = (of.get(lost), verdicts.get(lost)) else {
-                continue;
-            };
+    if !verdicts.is_empty() {
+        let settled = engines.settle(source, verdicts).await?;
+        for (at, result) in of.into_iter().zip(settled) {
             if let Some((_, outcome)) = outcomes.get_mut(at) {
-                *outcome = Err(weft_broker::consume::lease_lost(lease.position));
+                *outcome = result;
             }
         }
     }
     Ok(outcomes)
-}
-
-/// The delivery of a text, and who settles it.
-async fn find(handle: &Handle, source: &MessageSource, id: &str) -> Result<(Settler, Lease)> {
-    let (settler, lease) = handle.broker().lease_of_text(id).await?;
-    if !same(settler.source(), source) {
-        return Err(Error::new(Reason::LeaseLost, "the delivery is not one of this path"));
-    }
-    Ok((settler, lease))
-}
-
-fn same(one: &MessageSource, other: &MessageSource) -> bool {
-    match (one, other) {
-        (MessageSource::Queue(one), MessageSource::Queue(other)) => one.key() == other.key(),
-        (MessageSource::Subscription(one), MessageSource::Subscription(other)) => {
-            one.key() == other.key()
-        }
-        _ => false,
-    }
 }
 
 fn check(settlement: &Settlement) -> Result<(), String> {

@@ -29,7 +29,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
-use weft_broker::Consumer;
+use weft_broker::engine::{AnyConsumer, AnySource};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::Stop;
 use weft_wire::{Fields, Known, Method, problem::Problem};
@@ -131,7 +131,7 @@ pub(super) fn handshake(request: &Request) -> Result<Handshake, Refusal> {
 /// The response that makes a connection a WebSocket.
 pub(super) fn upgrade(
     handle: Handle,
-    consumer: Consumer,
+    consumer: AnyConsumer,
     lease: Duration,
     credit: Option<u64>,
     handshake: &Handshake,
@@ -182,7 +182,7 @@ type Socket = WebSocketStream<Box<dyn Duplex>>;
 
 async fn talk(
     handle: Handle,
-    consumer: Consumer,
+    consumer: AnyConsumer,
     lease: Duration,
     credit: Option<u64>,
     io: Box<dyn Duplex>,
@@ -223,12 +223,13 @@ async fn close(socket: &mut Socket, end: Option<End>) {
 /// the connection is closed.
 async fn exchange(
     handle: &Handle,
-    mut consumer: Consumer,
+    mut consumer: AnyConsumer,
     lease: Duration,
     mut credit: Option<u64>,
     socket: &mut Socket,
 ) -> Option<End> {
     let stop = handle.stop().clone();
+    let source = consumer.source().clone();
     let silence_max = lease.saturating_add(SILENCE_MORE);
     let mut heard = Instant::now();
     let mut alive = tokio::time::interval(HEARTBEAT);
@@ -245,8 +246,8 @@ async fn exchange(
             said = socket.next() => {
                 heard = Instant::now();
                 let answer = match said? {
-                    Ok(Message::Text(text)) => hear(handle, &consumer, &mut credit, text.as_bytes()).await,
-                    Ok(Message::Binary(bytes)) => hear(handle, &consumer, &mut credit, &bytes).await,
+                    Ok(Message::Text(text)) => hear(handle, &source, &mut credit, text.as_bytes()).await,
+                    Ok(Message::Binary(bytes)) => hear(handle, &source, &mut credit, &bytes).await,
                     Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(None),
                     Ok(Message::Close(_)) => return None,
                     Err(tungstenite::Error::Capacity(_)) => {
@@ -309,7 +310,7 @@ async fn exchange(
 /// Does what a client says; gives what is to be answered.
 async fn hear(
     handle: &Handle,
-    consumer: &Consumer,
+    source: &AnySource,
     credit: &mut Option<u64>,
     text: &[u8],
 ) -> Result<Option<Vec<u8>>> {
@@ -318,7 +319,7 @@ async fn hear(
         *credit = Some(credit.unwrap_or(0).saturating_add(more));
     }
     let Some(settle) = said.settle else { return Ok(None) };
-    let outcomes = settle::all(handle, consumer.source(), Settlements { settle }).await?;
+    let outcomes = settle::all(handle, source, Settlements { settle }).await?;
     let told = serde_json::to_vec(&settle::told(&outcomes)).map_err(|error| {
         Error::new(Reason::Internal, "an answer could not be written").because(error)
     })?;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use weft_broker::{Consumer, ConsumerOptions};
+use weft_broker::{ConsumerOptions, engine::AnyConsumer};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::Stop;
 
@@ -33,13 +33,13 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
         counts_loss: true,
         ..ConsumerOptions::default()
     };
-    let lease = asked.unwrap_or_else(|| receive::lease_of(&source));
+    let lease = asked.unwrap_or_else(|| source.lease());
     if socket::is_asked_for(ask.request) {
         let handshake = match socket::handshake(ask.request) {
             Ok(handshake) => handshake,
             Err(refusal) => return refusal.response(),
         };
-        let consumer = ask.handle.broker().consume(source, options)?;
+        let consumer = ask.handle.engines().consume(source, options).await?;
         return Ok(socket::upgrade(ask.handle.clone(), consumer, lease, credit, &handshake));
     }
     if !ask.request.accepts(EVENT_STREAM) {
@@ -50,7 +50,7 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
         let say = "`credit` is for a WebSocket";
         return Err(Error::new(Reason::MalformedRequest, say));
     }
-    let consumer = ask.handle.broker().consume(source, options)?;
+    let consumer = ask.handle.engines().consume(source, options).await?;
     let state = State {
         consumer,
         lease,
@@ -68,7 +68,7 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
 }
 
 struct State {
-    consumer: Consumer,
+    consumer: AnyConsumer,
     lease: Duration,
     stop: Stop,
     ready: VecDeque<Bytes>,
@@ -97,7 +97,7 @@ impl State {
             data.clear();
             receive::write(&mut data, delivery, &until);
             let id = delivery.lease.to_text();
-            let position = delivery.lease.position;
+            let position = delivery.position;
             let shown = event::with(&delivery.message, position, |event, _| {
                 sse::write(&mut out, &id, &event.kind, &data);
             });

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use weft_api::Settings as _;
 use weft_broker::{
-    Broker, Key, SeekTo, Start, Subscription, SubscriptionKey, SubscriptionOptions,
-    SubscriptionTarget,
+    Key, SeekTo, Start, SubscriptionKey, SubscriptionOptions, SubscriptionTarget,
+    engine::{self, AnySubscription, Engines},
 };
 use weft_kernel::{Error, Reason, Result};
 
@@ -25,21 +25,20 @@ use crate::{
 
 /// `GET /v1/subscriptions`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let broker = ask.handle.broker();
-    ask::list(
-        &ask,
-        "subscriptions",
-        broker.subscriptions(),
-        |subscription| &subscription.key().topic.space,
-        |subscription| view(broker, subscription),
-    )
+    let engines = ask.handle.engines();
+    let view = |subscription: AnySubscription| async move {
+        let told = ask::numbers(engines.subscription_view(&subscription).await)?;
+        Ok(told.map(|(stats, away)| shown(&subscription, &stats, away)))
+    };
+    let all = engines.subscriptions();
+    ask::list(&ask, "subscriptions", all, |of| &of.key().topic.space, view).await
 }
 
 /// `GET /v1/subscriptions/{name}`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    Response::json(200, &view(ask.handle.broker(), &subscription))
+    Response::json(200, &view(ask.handle.engines(), &subscription).await?)
 }
 
 /// `PUT /v1/subscriptions/{name}`
@@ -50,8 +49,8 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let settings: SubscriptionSettings = ask.body()?;
     let name = ask.names.at(0);
     let key = SubscriptionKey::new(&Key::new(&space, settings.topic())?, name)?;
-    let broker = ask.handle.broker();
-    let was = broker.subscription_named(&Key::new(&space, name)?).ok();
+    let engines = ask.handle.engines();
+    let was = engines.subscription_named(&Key::new(&space, name)?).ok();
     if let Some(was) = was {
         if *was.key() != key {
             let say = format!("there is a subscription of this name, {}", was.key());
@@ -61,7 +60,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         let settings = SubscriptionSettings::of(settings.topic(), &settings.options()?);
         let options = was.options();
         // To declare it again is to use it.
-        broker.declare_subscription(&key, options.clone()).await?;
+        engines.declare_subscription(&key, options.clone()).await?;
         let is = SubscriptionSettings::of(&key.topic.name, &options);
         let is_declared = ask.handle.declared().subscriptions.contains(&key);
         // One that a configuration pushed, and that it says no more, is the API's to go on with.
@@ -74,15 +73,15 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
             }
             // Whether it is paused is no part of its definition here.
             let asked = SubscriptionOptions { paused: options.paused, ..settings.options()? };
-            broker.alter_subscription(&key, asked).await?;
+            engines.alter_subscription(&was, asked).await?;
             ask.handle.look_for_pushes();
         }
-        return Response::json(200, &view(broker, &was));
+        return Response::json(200, &view(engines, &was).await?);
     }
     check(&ask, &settings)?;
-    let subscription = broker.declare_subscription(&key, settings.options()?).await?;
+    let subscription = engines.declare_subscription(&key, settings.options()?).await?;
     ask.handle.look_for_pushes();
-    Response::json(201, &view(broker, &subscription))
+    Response::json(201, &view(engines, &subscription).await?)
 }
 
 /// Whether it is pushed by word of a configuration.
@@ -107,7 +106,7 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     if ask.handle.declared().subscriptions.contains(key) {
         return Err(is_declared(&format!("subscription {key}")));
     }
-    ask.handle.broker().delete_subscription(key).await?;
+    ask.handle.engines().delete_subscription(&subscription).await?;
     ask.handle.look_for_pushes();
     Ok(Response::empty(204))
 }
@@ -126,9 +125,9 @@ async fn set_paused(ask: Ask<'_>, paused: bool) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
     let Nothing {} = ask.body()?;
-    let broker = ask.handle.broker();
-    broker.pause(subscription.key(), paused).await?;
-    Response::json(200, &view(broker, &subscription))
+    let engines = ask.handle.engines();
+    engines.pause(&subscription, paused).await?;
+    Response::json(200, &view(engines, &subscription).await?)
 }
 
 /// Where a subscription is moved.
@@ -154,7 +153,7 @@ pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let broker = ask.handle.broker();
+    let engines = ask.handle.engines();
     let to = match start("to", &text)? {
         Start::First => SeekTo::First,
         Start::Next => SeekTo::End,
@@ -162,8 +161,8 @@ pub(super) async fn seek(ask: Ask<'_>) -> Result<Response> {
         Start::Time(ms) => SeekTo::Time(ms),
         Start::Last => SeekTo::Last,
     };
-    broker.seek(&subscription, to).await?;
-    Response::json(200, &view(broker, &subscription))
+    engines.seek(&subscription, to).await?;
+    Response::json(200, &view(engines, &subscription).await?)
 }
 
 /// What is passed over: the next messages, or the one of a position.
@@ -212,27 +211,36 @@ impl Body for Skip {
 pub(super) async fn skip(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let subscription = ask.subscription(&mut query)?;
-    let broker = ask.handle.broker();
-    match ask.body()? {
+    let engines = ask.handle.engines();
+    let skip = match ask.body()? {
         Skip::Messages(messages) => {
-            let messages = usize::try_from(messages).unwrap_or(usize::MAX);
-            broker.skip(&subscription, messages).await?;
+            engine::Skip::Messages(usize::try_from(messages).unwrap_or(usize::MAX))
         }
-        Skip::Position(position) => {
-            broker.skip_one(&subscription, position).await?;
-        }
-    }
-    Response::json(200, &view(broker, &subscription))
+        Skip::Position(position) => engine::Skip::Position(position),
+    };
+    engines.skip(&subscription, skip).await?;
+    Response::json(200, &view(engines, &subscription).await?)
 }
 
-fn view(broker: &Broker, subscription: &Subscription) -> SubscriptionView {
-    let stats = broker.subscription_view(subscription);
+async fn view(engines: &Engines, subscription: &AnySubscription) -> Result<SubscriptionView> {
+    let stats = engines.subscription_view(subscription).await?;
+    Ok(shown(subscription, &stats, None))
+}
+
+/// A subscription with its numbers, or why there are none.
+fn shown(
+    subscription: &AnySubscription,
+    stats: &weft_broker::SubscriptionView,
+    unavailable: Option<String>,
+) -> SubscriptionView {
     let counts = stats.counts;
     let options = subscription.options();
     let key = subscription.key();
     SubscriptionView {
         name: key.name.to_string(),
         topic: key.topic.name.to_string(),
+        engine: subscription.engine().to_owned(),
+        unavailable,
         options: SubscriptionSettings::of(&key.topic.name, &options),
         state: if options.paused { "paused" } else { "active" },
         ready: stats.ready,

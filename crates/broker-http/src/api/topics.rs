@@ -1,9 +1,12 @@
 //! Topics: declared, seen, deleted.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use weft_api::Settings as _;
-use weft_broker::{Broker, Key, Pattern, Subscription, Topic};
+use weft_broker::{
+    Key, Pattern,
+    engine::{AnySubscription, AnyTopic, Engines},
+};
 use weft_kernel::Result;
 
 use super::view::TopicView;
@@ -12,23 +15,20 @@ use crate::{body, handle::is_declared, response::Response, settings::topic::Topi
 
 /// `GET /v1/topics`
 pub(super) async fn list(ask: Ask<'_>) -> Result<Response> {
-    let broker = ask.handle.broker();
-    let readers = Readers::of(broker);
-    ask::list(
-        &ask,
-        "topics",
-        broker.topics(),
-        |topic| &topic.key().space,
-        |topic| view(broker, &readers, topic),
-    )
+    let engines = ask.handle.engines();
+    let readers = &Readers::of(engines);
+    let view = |topic: AnyTopic| async move {
+        let told = ask::numbers(engines.topic_view(&topic).await)?;
+        Ok(told.map(|(stats, away)| shown(readers, &topic, &stats, away)))
+    };
+    ask::list(&ask, "topics", engines.topics(), |topic| &topic.key().space, view).await
 }
 
 /// `GET /v1/topics/{topic}`
 pub(super) async fn show(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let topic = ask.topic(&mut query)?;
-    let broker = ask.handle.broker();
-    Response::json(200, &view(broker, &Readers::of(broker), &topic))
+    Response::json(200, &view(ask.handle.engines(), &topic).await?)
 }
 
 /// `PUT /v1/topics/{topic}`
@@ -37,8 +37,8 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     let key = ask.key(&mut query)?;
     let change = ask::change(&mut query)?;
     let settings: TopicSettings = ask.body()?;
-    let broker = ask.handle.broker();
-    if let Ok(was) = broker.topic(&key) {
+    let engines = ask.handle.engines();
+    if let Ok(was) = engines.topic(&key) {
         let is = TopicSettings::of(&was.options());
         if is != settings {
             body::refuse(&settings.faults())?;
@@ -49,13 +49,13 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
                 &is,
                 &settings,
             )?;
-            broker.alter_topic(&key, settings.options()).await?;
+            engines.alter_topic(&was, settings.options()).await?;
         }
-        return Response::json(200, &view(broker, &Readers::of(broker), &was));
+        return Response::json(200, &view(engines, &was).await?);
     }
     body::refuse(&settings.faults())?;
-    let topic = broker.declare_topic(&key, settings.options()).await?;
-    Response::json(201, &view(broker, &Readers::of(broker), &topic))
+    let topic = engines.declare_topic(&key, settings.options()).await?;
+    Response::json(201, &view(engines, &topic).await?)
 }
 
 /// `DELETE /v1/topics/{topic}`
@@ -65,21 +65,22 @@ pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     if ask.handle.declared().topics.contains(&key) {
         return Err(is_declared(&format!("topic {key}")));
     }
-    ask.handle.broker().delete_topic(&key).await?;
+    let engines = ask.handle.engines();
+    engines.delete_topic(&engines.topic(&key)?).await?;
     ask.handle.look_for_pushes();
     Ok(Response::empty(204))
 }
 
 /// Who reads which topic.
 struct Readers {
-    subscriptions: Vec<Arc<Subscription>>,
+    subscriptions: Vec<AnySubscription>,
     by_topic: HashMap<Key, Vec<usize>>,
     patterns: Vec<(Pattern, usize)>,
 }
 
 impl Readers {
-    fn of(broker: &Broker) -> Self {
-        let subscriptions = broker.subscriptions();
+    fn of(engines: &Engines) -> Self {
+        let subscriptions = engines.subscriptions();
         let mut by_topic: HashMap<Key, Vec<usize>> = HashMap::new();
         let mut patterns = Vec::new();
         for (index, subscription) in subscriptions.iter().enumerate() {
@@ -110,12 +111,23 @@ impl Readers {
     }
 }
 
-fn view(broker: &Broker, readers: &Readers, topic: &Topic) -> TopicView {
-    let stats = broker.topic_view(topic);
+async fn view(engines: &Engines, topic: &AnyTopic) -> Result<TopicView> {
+    let stats = engines.topic_view(topic).await?;
+    Ok(shown(&Readers::of(engines), topic, &stats, None))
+}
+
+/// A topic with its numbers, or why there are none.
+fn shown(
+    readers: &Readers,
+    topic: &AnyTopic,
+    stats: &weft_broker::TopicView,
+    unavailable: Option<String>,
+) -> TopicView {
     let moment = |ms: u64| (ms > 0).then(|| time::text(ms));
     TopicView {
         name: topic.key().name.to_string(),
-        engine: "embedded",
+        engine: topic.engine().to_owned(),
+        unavailable,
         options: TopicSettings::of(&topic.options()),
         first: stats.first,
         end: stats.end,

@@ -31,7 +31,10 @@ pub(super) struct TopicView {
     /// Its name.
     pub(super) name: String,
     /// The engine that keeps it.
-    pub(super) engine: &'static str,
+    pub(super) engine: String,
+    /// Why its engine tells no numbers now, in a list; those beside are 0 then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unavailable: Option<String>,
     /// Its settings.
     pub(super) options: TopicSettings,
     /// The position of its first message.
@@ -69,7 +72,10 @@ pub(super) struct QueueView {
     /// Its name.
     pub(super) name: String,
     /// The engine that keeps it.
-    pub(super) engine: &'static str,
+    pub(super) engine: String,
+    /// Why its engine tells no numbers now, in a list; those beside are 0 then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unavailable: Option<String>,
     /// Its settings.
     pub(super) options: QueueSettings,
     /// Messages that can be handed out.
@@ -126,6 +132,11 @@ pub(super) struct SubscriptionView {
     pub(super) name: String,
     /// The topic that it reads, or a pattern of topics.
     pub(super) topic: String,
+    /// The engine that keeps it.
+    pub(super) engine: String,
+    /// Why its engine tells no numbers now, in a list; those beside are 0 then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unavailable: Option<String>,
     /// Its settings.
     pub(super) options: SubscriptionSettings,
     /// Whether it hands out: `active` or `paused`.

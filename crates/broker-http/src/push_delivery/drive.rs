@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use weft_broker::{Broker, Consumer, ConsumerOptions, Delivery, Lease, MessageSource, Verdict};
+use weft_broker::{
+    Backoff, ConsumerOptions, Verdict,
+    engine::{AnyConsumer, AnyDelivery, AnyLease, Engines},
+};
 use weft_kernel::{Reason, Result, Rng, SystemClock, Tick};
 use weft_net::Stop;
 use weft_proxy::Reading;
@@ -29,18 +32,18 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Pushes until `stop` drains. A subscription that is not there yet, or goes, is waited for.
 pub(crate) async fn run(
-    broker: &Broker,
+    engines: &Engines,
     push: &PushSubscription,
     sender: &dyn Sender,
     stop: &Stop,
 ) {
     let mut rng = Rng::from_entropy();
     while !stop.is_draining() {
-        match once(broker, push, sender, stop, &mut rng).await {
+        match once(engines, push, sender, stop, &mut rng).await {
             Ok(()) => return,
             Err(error) if error.reason() == Reason::NoSubscription => {
                 tokio::select! {
-                    _declared = broker.subscription_declared(&push.subscription) => {}
+                    _declared = engines.subscription_declared(&push.subscription) => {}
                     () = stop.draining() => {}
                 }
                 continue;
@@ -63,25 +66,26 @@ fn now() -> Tick {
 struct Done {
     begun: Begun,
     ended: Ended,
-    lease: Lease,
+    lease: AnyLease,
+    failures: u32,
     verdict: Verdict,
 }
 
 async fn once(
-    broker: &Broker,
+    engines: &Engines,
     push: &PushSubscription,
     sender: &dyn Sender,
     stop: &Stop,
     rng: &mut Rng,
 ) -> Result<()> {
-    let subscription = broker.subscription(&push.subscription)?;
+    let subscription = engines.subscription(&push.subscription)?;
     let lease = subscription.options().lease.max(push.timeout.saturating_add(LEASE_MORE));
     let options = ConsumerOptions {
         prefetch: push.concurrency,
         lease: Some(lease),
         ..ConsumerOptions::default()
     };
-    let mut consumer = broker.consume(subscription, options)?;
+    let mut consumer = engines.consume(subscription.clone(), options).await?;
     let mut pace = Pace::new(push.concurrency);
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -97,7 +101,8 @@ async fn once(
                 while let Some(Some(more)) = under_way.next().now_or_never() {
                     done.push(more);
                 }
-                settle(broker, push, &consumer, &mut pace, done, rng).await?;
+                let retry = subscription.options().retry;
+                settle(push, &retry, &mut consumer, &mut pace, done, rng).await?;
                 continue;
             }
             () = stop.draining(), if !stop.is_draining() => continue,
@@ -110,7 +115,7 @@ async fn once(
 }
 
 /// Takes as many deliveries as there is room for; waits while there is none.
-async fn take(consumer: &mut Consumer, room: Room) -> Result<Vec<Delivery>> {
+async fn take(consumer: &mut AnyConsumer, room: Room) -> Result<Vec<AnyDelivery>> {
     match room {
         Room::For(room) => consumer.next_batch(room).await,
         Room::Full => std::future::pending().await,
@@ -127,7 +132,7 @@ async fn take(consumer: &mut Consumer, room: Room) -> Result<Vec<Delivery>> {
 async fn deliver(
     push: &PushSubscription,
     sender: &dyn Sender,
-    delivery: Delivery,
+    delivery: AnyDelivery,
     begun: Begun,
 ) -> Done {
     let lease = delivery.lease.clone();
@@ -141,15 +146,15 @@ async fn deliver(
         // What cannot be written as a request never can.
         Err(error) => (Verdict::Reject { reason: error.said().to_owned().into() }, Ended::Answered),
     };
-    Done { begun, ended, lease, verdict }
+    Done { begun, ended, lease, failures: delivery.failures, verdict }
 }
 
 /// The request of a delivery: the event in binary mode.
-fn request(push: &PushSubscription, delivery: &Delivery) -> Result<(RequestHead, Bytes)> {
+fn request(push: &PushSubscription, delivery: &AnyDelivery) -> Result<(RequestHead, Bytes)> {
     let mut fields = Fields::with_capacity(16, 1024);
     let mut body = Bytes::new();
     let message = &delivery.message;
-    event::with(message, delivery.lease.position, |event, data| {
+    event::with(message, delivery.position, |event, data| {
         http::write(event, |name, value| {
             fields.append(name, value.as_bytes());
         });
@@ -160,9 +165,9 @@ fn request(push: &PushSubscription, delivery: &Delivery) -> Result<(RequestHead,
         }
     })?;
     fields.append("weft-subscription", push.subscription.name.as_bytes());
-    let attempt = delivery.lease.failures.saturating_add(1);
+    let attempt = delivery.failures.saturating_add(1);
     fields.append("weft-delivery-attempt", attempt.to_string().as_bytes());
-    fields.append("weft-position", delivery.lease.position.to_string().as_bytes());
+    fields.append("weft-position", delivery.position.to_string().as_bytes());
     let head = RequestHead {
         method: Method::Post,
         target: push.path.clone(),
@@ -175,9 +180,9 @@ fn request(push: &PushSubscription, delivery: &Delivery) -> Result<(RequestHead,
 
 /// Settles deliveries that have ended, and lets the pace know.
 async fn settle(
-    broker: &Broker,
     push: &PushSubscription,
-    consumer: &Consumer,
+    retry: &Backoff,
+    consumer: &mut AnyConsumer,
     pace: &mut Pace,
     done: Vec<Done>,
     rng: &mut Rng,
@@ -185,15 +190,11 @@ async fn settle(
     let now = now();
     let was_down = pace.is_down();
     let mut verdicts = Vec::with_capacity(done.len());
-    let retry = match consumer.source() {
-        MessageSource::Queue(queue) => queue.options().retry,
-        MessageSource::Subscription(subscription) => subscription.options().retry,
-    };
-    for Done { begun, ended, lease, mut verdict } in done {
+    for Done { begun, ended, lease, failures, mut verdict } in done {
         pace.end(begun, ended, now, rng);
         if let Verdict::Fail { delay: Some(hint), .. } = &mut verdict {
             // A hint may make the back-off longer, and never shorter.
-            *hint = retry.wait(lease.failures.saturating_add(1), rng).max(*hint);
+            *hint = retry.wait(failures.saturating_add(1), rng).max(*hint);
         }
         verdicts.push((lease, verdict));
     }
@@ -208,12 +209,5 @@ async fn settle(
             );
         }
     }
-    loop {
-        match consumer.settle(&verdicts).await {
-            Ok(_) => return Ok(()),
-            // Nothing was settled, and what was delivered must not be delivered again for that.
-            Err(error) if error.reason() == Reason::StorageBusy => broker.room().await,
-            Err(error) => return Err(error),
-        }
-    }
+    consumer.settle(verdicts).await
 }

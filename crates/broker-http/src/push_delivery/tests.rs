@@ -64,7 +64,7 @@ async fn pushing(
     script: &Script,
     done: impl Future<Output = ()>,
 ) {
-    let drive = drive::run(&fixture.broker, push, script, &fixture.stop);
+    let drive = drive::run(fixture.handle.engines(), push, script, &fixture.stop);
     let keep = async {
         tokio::select! {
             ended = fixture.broker.maintain() => panic!("{ended:?}"),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use weft_broker::{
+    engine::EMBEDDED,
     options::{self, DeadLetter, OnFailure, QueueLimit, QueueOptions},
     retry::Backoff,
 };
@@ -10,10 +11,13 @@ use weft_kernel::ByteSize;
 use weft_api::{Body, Settings};
 
 use super::{
-    AGES_MS, Level, QUEUE_MESSAGE_MAX, Size, Span, Switch, YEAR_MS, of_broker,
+    AGES_MS, Level, QUEUE_MESSAGE_MAX, Size, Span, Switch, YEAR_MS, engine, of_broker,
     topic::{AGE, DURABILITY, dedupe},
 };
-use crate::schema::{Fault, Section, Setting, Shape, text::NAME};
+use crate::schema::{
+    Fault, Section, Setting, Shape,
+    text::{ENGINE, NAME},
+};
 
 /// How long a consumer may work on a message.
 pub(super) const LEASE: Setting = Setting::new(
@@ -51,6 +55,12 @@ const QUEUE: Section = Section {
     about: "Messages that are each handled once.",
     short: None,
     settings: &[
+        Setting::new(
+            "engine",
+            Shape::Text(&ENGINE),
+            EMBEDDED,
+            "Engine that keeps the queue; it cannot be changed.",
+        ),
         Setting::new(
             "durability",
             DURABILITY,
@@ -172,6 +182,7 @@ const LIMIT: Section = Section {
 const VIEW: &[&str] = &[
     "name",
     "engine",
+    "unavailable",
     "ready",
     "leased",
     "waiting",
@@ -195,6 +206,7 @@ const VIEW: &[&str] = &[
 /// The settings of a queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueSettings {
+    engine: String,
     durability: Level,
     lease: Span,
     retry: Redelivery,
@@ -304,6 +316,11 @@ impl Settings for QueueSettings {
 }
 
 impl QueueSettings {
+    /// The name of the engine.
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
     /// The queue for dead letters, if one is named.
     pub fn dead_letter(&self) -> Option<&str> {
         named(self.dead_letter.as_ref())
@@ -329,6 +346,7 @@ impl QueueSettings {
         let dead_letters = dead_letter != DeadLetter::None;
         let message_ttl = self.ttl.on().map(|span| span.0);
         QueueOptions {
+            engine: engine(&self.engine),
             durability: self.durability.into(),
             lease: self.lease.0,
             failures_max,
@@ -359,6 +377,7 @@ impl QueueSettings {
     /// The settings that options stand for, as far as there is a setting for them.
     pub fn of(options: &QueueOptions) -> Self {
         Self {
+            engine: options.engine.clone().unwrap_or_else(|| EMBEDDED.to_owned()),
             durability: options.durability.into(),
             lease: Span(options.lease),
             retry: Redelivery::of(options.failures_max, &options.retry),

@@ -131,6 +131,8 @@ const PUSH: Section = Section {
 const VIEW: &[&str] = &[
     "name",
     "topic",
+    "engine",
+    "unavailable",
     "state",
     "ready",
     "leased",

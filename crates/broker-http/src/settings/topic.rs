@@ -1,12 +1,15 @@
 //! The settings of a topic.
 
 use serde::{Deserialize, Serialize};
-use weft_broker::options::{self, Dedupe, TopicOptions};
+use weft_broker::{
+    engine::EMBEDDED,
+    options::{self, Dedupe, TopicOptions},
+};
 
 use weft_api::{Body, Settings};
 
-use super::{AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, of_broker};
-use crate::schema::{Fault, Section, Setting, Shape};
+use super::{AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, engine, of_broker};
+use crate::schema::{Fault, Section, Setting, Shape, text::ENGINE};
 
 /// When a message is acknowledged.
 pub(super) const DURABILITY: Shape = Shape::Choice(&[
@@ -22,6 +25,12 @@ const TOPIC: Section = Section {
     about: "A durable log of messages that many subscriptions read.",
     short: None,
     settings: &[
+        Setting::new(
+            "engine",
+            Shape::Text(&ENGINE),
+            EMBEDDED,
+            "Engine that keeps the topic and its subscriptions; it cannot be changed.",
+        ),
         Setting::group("retention", Shape::Section(&RETENTION), "Retention of messages."),
         Setting::new(
             "durability",
@@ -86,6 +95,7 @@ const RETENTION: Section = Section {
 const VIEW: &[&str] = &[
     "name",
     "engine",
+    "unavailable",
     "first",
     "end",
     "messages",
@@ -100,6 +110,7 @@ const VIEW: &[&str] = &[
 /// The settings of a topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopicSettings {
+    engine: String,
     retention: Retention,
     durability: Level,
     dedupe: Switch<Span>,
@@ -134,10 +145,15 @@ pub(super) fn dedupe(window: Switch<Span>) -> Option<Dedupe> {
 }
 
 impl TopicSettings {
+    /// The name of the engine.
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
     /// The broker's options.
     pub fn options(&self) -> TopicOptions {
         TopicOptions {
-            engine: None,
+            engine: engine(&self.engine),
             durability: self.durability.into(),
             retention: options::Retention {
                 age: self.retention.age.on().map(|span| span.0),
@@ -155,6 +171,7 @@ impl TopicSettings {
     pub fn of(options: &TopicOptions) -> Self {
         let retention = &options.retention;
         Self {
+            engine: options.engine.clone().unwrap_or_else(|| EMBEDDED.to_owned()),
             retention: Retention {
                 age: retention.age.map(Span).into(),
                 size: retention.bytes.map(Size).into(),

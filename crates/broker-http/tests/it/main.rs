@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod consuming;
+mod engines;
 mod events;
 mod hostile;
 mod node;

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use weft_api::{Content, Request, Response};
-use weft_broker::Broker;
+use weft_broker::{
+    Broker,
+    conformance::remote::{Remote, Switch},
+    engine::{Capabilities, Capability, Engine, Engines, Support},
+};
 use weft_broker_http::{Handle, Hooks, Surface};
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::{Ledger, Options, disk::SimulatedDisk};
-use weft_net::Stop;
+use weft_net::{Stop, Tasks};
 use weft_wire::{Fields, Method};
 
 pub(crate) struct Node {
@@ -17,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) broker: Broker,
     pub(crate) stop: Stop,
     ledger: Ledger,
+    /// The node of the second engine, and whether it can be reached.
+    far: Option<(Box<Node>, Switch)>,
 }
 
 /// A whole answer.
@@ -60,6 +66,31 @@ impl Answer {
 
 impl Node {
     pub(crate) async fn new() -> Self {
+        Self::with(Vec::new(), None).await
+    }
+
+    /// A node with a second engine, `far`, that has everything but what is named.
+    pub(crate) async fn with_far(missing: &[Capability]) -> Self {
+        let of = |one| if missing.contains(&one) { Support::Missing } else { Support::Native };
+        let behind = Box::pin(Self::new()).await;
+        let engine: Arc<dyn Engine> = Arc::new(behind.broker.clone());
+        let (remote, server, switch) = Remote::new("far", Capabilities::new(of), engine);
+        let broker = behind.broker.clone();
+        Tasks::new(behind.stop.clone()).spawn(async move {
+            tokio::select! {
+                () = server.serve() => {}
+                ended = broker.maintain() => panic!("maintenance ended: {ended:?}"),
+            }
+        });
+        Self::with(vec![Arc::new(remote)], Some((Box::new(behind), switch))).await
+    }
+
+    /// Whether the second engine can be reached.
+    pub(crate) fn far(&self) -> &Switch {
+        &self.far.as_ref().expect("it has a second engine").1
+    }
+
+    async fn with(others: Vec<Arc<dyn Engine>>, far: Option<(Box<Self>, Switch)>) -> Self {
         let options = Options {
             wal_file_bytes: ByteSize(4 << 20),
             transaction_bytes_max: ByteSize(2 << 20),
@@ -72,8 +103,9 @@ impl Node {
         ledger.start().unwrap();
         let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(1)).await.unwrap();
         let stop = Stop::new();
-        let handle = Handle::open(broker.clone(), 1, Hooks::default(), stop.clone()).await.unwrap();
-        Self { handle, broker, stop, ledger }
+        let engines = Engines::open(broker.clone(), others).await.unwrap();
+        let handle = Handle::open(engines, 1, Hooks::default(), stop.clone()).await.unwrap();
+        Self { handle, broker, stop, ledger, far }
     }
 
     /// Asks what a request asks, while the broker's maintenance runs.

@@ -204,6 +204,7 @@ async fn what_a_schema_forbids_is_refused_in_words_and_what_it_allows_is_not() {
             };
             let beyond = [
                 "retry: the first wait",
+                "start: a position is one of a single topic",
                 "limit: overflow",
                 "dead_letter: expired",
                 "order: messages go by",

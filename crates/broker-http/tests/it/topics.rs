@@ -96,7 +96,7 @@ async fn engines_tell_what_they_can_do() {
     assert_eq!(node.get("/v1/engines").await.expect(200), json!({"engines": ["embedded"]}));
     let engine = node.get("/v1/engines/embedded").await.expect(200);
     assert_eq!(engine["capabilities"]["key_order"], "native");
-    node.get("/v1/engines/kafka").await.refused(404, "no_route");
+    node.get("/v1/engines/kafka").await.refused(404, "not_found");
 }
 
 #[tokio::test]

@@ -161,12 +161,13 @@ impl Lack {
     }
 }
 
+/// That a capability is missing: its sentence without capital and full stop, as part of one.
 pub(super) fn missing(engine: &str, capability: Capability) -> String {
-    format!(
-        "engine `{engine}` does not have `{}`: {}",
-        capability.word(),
-        capability.about().trim()
-    )
+    let about = capability.about().trim().trim_end_matches('.');
+    let mut letters = about.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    let about: String = first.into_iter().chain(letters).collect();
+    format!("engine `{engine}` does not have `{}` ({about})", capability.word())
 }
 
 /// All lacks as one error.
@@ -247,7 +248,7 @@ impl Capabilities {
         self.lacks(vec![
             ("durability", options.durability != Durability::Memory, DurableConfirms),
             ("retention", age.is_some() || bytes.is_some() || bytes_max.is_some(), Kept),
-            ("retention", keep_unread, KeepUnread),
+            ("keep_unread", keep_unread, KeepUnread),
             ("dedupe", options.dedupe.is_some(), Dedupe),
             ("compact", options.compact, Compaction),
         ])

@@ -11,7 +11,7 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     AnyQueue, AnySubscription, AnyTopic, EMBEDDED, Engine, Engines, capability,
-    directory::{define, undefine},
+    directory::{defining, undefine},
     handles::Elsewhere,
     kept::Kept,
 };
@@ -42,6 +42,27 @@ pub(super) fn check<O: Kept>(key: &O::Key, options: &O, engine: &dyn Engine) -> 
     capability::verdict(engine.name(), &options.lacks(key, engine.capabilities()))
 }
 
+/// Refuses what would send messages from one engine to a queue of another; `keeper` is the engine of a queue,
+/// if it is known.
+pub(super) fn within<O: Kept>(
+    key: &O::Key,
+    options: &O,
+    engine: &str,
+    keeper: impl Fn(&Key) -> Option<String>,
+) -> Result<()> {
+    for queue in options.queues(key) {
+        if let Some(other) = keeper(&queue).filter(|other| other != engine) {
+            let say = format!(
+                "{} {key} sends messages to queue {queue}, which engine `{other}` keeps, and messages stay \
+                 within `{engine}`",
+                O::WHAT
+            );
+            return Err(Error::new(Reason::NotSupported, say));
+        }
+    }
+    Ok(())
+}
+
 impl Engines {
     /// Declares a queue with the engine that its options name; one that is there with the same options is
     /// answered as it is.
@@ -54,6 +75,7 @@ impl Engines {
         match named(options.engine.as_deref()).map(str::to_owned) {
             None => {
                 self.is_free::<QueueOptions>(key)?;
+                self.stays_within(key, &options, EMBEDDED)?;
                 let options = QueueOptions { engine: None, ..options };
                 self.0.embedded.declare_queue(key, options).await.map(AnyQueue::Embedded)
             }
@@ -104,6 +126,7 @@ impl Engines {
             return Err(Error::new(Reason::DefinitionConflict, say));
         }
         let Some(topic) = topic else {
+            self.stays_within(key, &options, EMBEDDED)?;
             let declared = self.0.embedded.declare_subscription(key, options).await;
             return declared.map(AnySubscription::Embedded);
         };
@@ -119,6 +142,7 @@ impl Engines {
         stays("queue", queue.key(), queue.engine(), options.engine.as_deref())?;
         match queue {
             AnyQueue::Embedded(queue) => {
+                self.stays_within(queue.key(), &options, EMBEDDED)?;
                 let options = QueueOptions { engine: None, ..options };
                 self.0.embedded.alter_queue(queue.key(), options).await
             }
@@ -152,6 +176,7 @@ impl Engines {
     ) -> Result<()> {
         match of {
             AnySubscription::Embedded(of) => {
+                self.stays_within(of.key(), &options, EMBEDDED)?;
                 self.0.embedded.alter_subscription(of.key(), options).await
             }
             AnySubscription::Other(of) => self.alter_elsewhere(of, options).await,
@@ -217,6 +242,16 @@ impl Engines {
         }
     }
 
+    /// Refuses what would send messages from one engine to a queue of another.
+    fn stays_within<O: Kept>(&self, key: &O::Key, options: &O, engine: &str) -> Result<()> {
+        if self.0.others.is_empty() {
+            return Ok(());
+        }
+        within(key, options, engine, |queue| {
+            self.queue(queue).ok().map(|queue| queue.engine().to_owned())
+        })
+    }
+
     async fn declare_elsewhere<O: Kept>(
         &self,
         key: &O::Key,
@@ -224,6 +259,7 @@ impl Engines {
         engine: &Arc<dyn Engine>,
     ) -> Result<Arc<Elsewhere<O::Key, O>>> {
         check(key, &options, &**engine)?;
+        self.stays_within(key, &options, engine.name())?;
         let there = O::all(&self.0.directory.read()).get(key).cloned();
         if let Some(there) = &there
             && there.options() != options
@@ -238,7 +274,7 @@ impl Engines {
         }
         let of = Elsewhere::new(key.clone(), options, engine, true);
         self.remember(&of).await?;
-        O::enter(&mut self.0.directory.write(), Arc::clone(&of));
+        self.enter::<O>(Arc::clone(&of));
         Ok(of)
     }
 
@@ -249,6 +285,7 @@ impl Engines {
     ) -> Result<()> {
         let _one = self.change().await;
         check(of.key(), &options, of.engine())?;
+        self.stays_within(of.key(), &options, of.engine().name())?;
         options.clone().alter(of.key(), of.engine()).await?;
         of.made(options);
         self.remember(of).await
@@ -274,6 +311,8 @@ impl Engines {
     /// Writes a definition down.
     async fn remember<O: Kept>(&self, of: &Elsewhere<O::Key, O>) -> Result<()> {
         let definition = of.options().definition(of.key());
-        define(&self.0.embedded, self.0.map, [(O::stored(of.key()), definition)]).await
+        let put = defining(self.0.map, [(O::stored(of.key()), definition)])?;
+        self.0.embedded.store().commit(put).await?;
+        Ok(())
     }
 }

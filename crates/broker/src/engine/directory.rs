@@ -148,20 +148,17 @@ pub(super) async fn load(
     Ok((map, directory))
 }
 
-/// Writes definitions, all at once.
-pub(super) async fn define(
-    broker: &Broker,
+/// The transaction that writes definitions.
+pub(super) fn defining(
     map: MapId,
     definitions: impl IntoIterator<Item = (String, Definition)>,
-) -> Result<()> {
-    let mut put = Transaction::new(Durability::Fsync);
-    for (stored, definition) in definitions {
-        put = put.put(map, stored, encode(&definition)?, ExpectValue::Any);
-    }
-    if !put.ops.is_empty() {
-        broker.store().commit(put).await?;
-    }
-    Ok(())
+) -> Result<Transaction> {
+    definitions.into_iter().try_fold(
+        Transaction::new(Durability::Fsync),
+        |put, (stored, definition)| {
+            Ok(put.put(map, stored, encode(&definition)?, ExpectValue::Any))
+        },
+    )
 }
 
 /// Takes definitions back, all at once.

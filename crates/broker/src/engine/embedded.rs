@@ -27,6 +27,13 @@ use crate::{
 static CAPABILITIES: LazyLock<Capabilities> =
     LazyLock::new(|| Capabilities::new(|_capability| Support::Native));
 
+impl Capabilities {
+    /// What the embedded engine can: everything.
+    pub fn embedded() -> &'static Self {
+        &CAPABILITIES
+    }
+}
+
 impl Broker {
     fn target(&self, to: To<'_>) -> Result<PublishTarget> {
         Ok(match to {

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::MapId;
 
 use super::{
     AnyQueue, AnySubscription, AnyTopic, EMBEDDED, Engine,
     directory::{self, Directory},
+    handles::Elsewhere,
+    kept::Kept,
 };
 use crate::{
     broker::Broker,
@@ -29,6 +31,8 @@ pub(super) struct Inner {
     pub(super) others: Vec<Arc<dyn Engine>>,
     pub(super) map: MapId,
     pub(super) directory: RwLock<Directory>,
+    /// Told when another engine keeps a new subscription.
+    pub(super) subscribed: Notify,
     /// Held by who changes definitions, so that a name is of one engine only.
     changing: Arc<Mutex<()>>,
 }
@@ -55,6 +59,7 @@ impl Engines {
             others,
             map,
             directory: RwLock::new(directory),
+            subscribed: Notify::new(),
             changing: Arc::default(),
         })))
     }
@@ -76,18 +81,18 @@ impl Engines {
     /// [`Reason::NotFound`].
     pub fn get(&self, name: &str) -> Result<&dyn Engine> {
         let found = self.iter().find(|engine| engine.name() == name);
-        found.ok_or_else(|| self.no_engine(name, Reason::NotFound))
+        found.ok_or_else(|| self.no_engine(name))
     }
 
     pub(super) fn other(&self, name: &str) -> Result<&Arc<dyn Engine>> {
         let found = self.0.others.iter().find(|other| other.name() == name);
-        found.ok_or_else(|| self.no_engine(name, Reason::MalformedRequest))
+        found.ok_or_else(|| self.no_engine(name))
     }
 
-    fn no_engine(&self, name: &str, reason: Reason) -> Error {
+    fn no_engine(&self, name: &str) -> Error {
         let names: Vec<&str> = self.iter().map(|engine| engine.name()).collect();
         let say = format!("there is no engine `{name}`; there is {}", names.join(", "));
-        Error::new(reason, say)
+        Error::new(Reason::NotFound, say)
     }
 
     /// Holds off other changes of definitions; nothing where the embedded engine alone has them.
@@ -96,6 +101,12 @@ impl Engines {
             return None;
         }
         Some(Arc::clone(&self.0.changing).lock_owned().await)
+    }
+
+    /// Lets something be found that another engine keeps.
+    pub(super) fn enter<O: Kept>(&self, of: Arc<Elsewhere<O::Key, O>>) {
+        O::enter(&mut self.0.directory.write(), of);
+        self.0.subscribed.notify_waiters();
     }
 
     /// Looks into what other engines keep, if there are any.
@@ -148,6 +159,23 @@ impl Engines {
             let found = self.elsewhere(|directory| directory.named.get(key).cloned());
             found.map(AnySubscription::Other).ok_or(none)
         })
+    }
+
+    /// Waits until a subscription is declared, and returns it. Cancel-safe.
+    pub async fn subscription_declared(&self, key: &SubscriptionKey) -> AnySubscription {
+        loop {
+            let mut elsewhere = std::pin::pin!(self.0.subscribed.notified());
+            elsewhere.as_mut().enable();
+            if let Ok(subscription) = self.subscription(key) {
+                return subscription;
+            }
+            tokio::select! {
+                subscription = self.0.embedded.subscription_declared(key) => {
+                    return AnySubscription::Embedded(subscription);
+                }
+                () = elsewhere => {}
+            }
+        }
     }
 
     /// All queues, by name; those included in which another engine may keep dead letters.

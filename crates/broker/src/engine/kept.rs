@@ -6,10 +6,10 @@ use weft_kernel::{Reason, Result};
 
 use super::{Answer, Capabilities, Engine, Lack, directory::Directory, handles::Elsewhere};
 use crate::{
-    dead::check_dead_key,
+    dead::{check_dead_key, dead_key_of},
     declare::Definition,
     name::{Key, SubscriptionKey, stored},
-    options::{QueueOptions, SubscriptionOptions, TopicOptions},
+    options::{QueueOptions, SubscriptionOptions, SubscriptionTarget, TopicOptions},
 };
 
 /// Options of a thing that another engine can keep.
@@ -22,6 +22,8 @@ pub(super) trait Kept: Clone + PartialEq + Send + Sync + 'static {
 
     /// Checks them, but for what the engine has.
     fn check(&self, key: &Self::Key) -> Result<()>;
+    /// The queues that it sends messages to, which the same engine must keep.
+    fn queues(&self, key: &Self::Key) -> Vec<Key>;
     /// The options that ask for what an engine does not have.
     fn lacks(&self, key: &Self::Key, of: &Capabilities) -> Vec<Lack>;
     /// The name of its definition.
@@ -44,6 +46,10 @@ impl Kept for QueueOptions {
     fn check(&self, key: &Key) -> Result<()> {
         Self::check(self)?;
         check_dead_key(&self.dead_letter, key, &key.name)
+    }
+
+    fn queues(&self, key: &Key) -> Vec<Key> {
+        dead_key_of(&self.dead_letter, key, &key.name).into_iter().flatten().collect()
     }
 
     fn lacks(&self, _key: &Key, of: &Capabilities) -> Vec<Lack> {
@@ -92,6 +98,10 @@ impl Kept for TopicOptions {
         Self::check(self)
     }
 
+    fn queues(&self, _key: &Key) -> Vec<Key> {
+        Vec::new()
+    }
+
     fn lacks(&self, _key: &Key, of: &Capabilities) -> Vec<Lack> {
         of.lacks_of_topic(self)
     }
@@ -137,6 +147,15 @@ impl Kept for SubscriptionOptions {
     fn check(&self, key: &SubscriptionKey) -> Result<()> {
         Self::check(self)?;
         check_dead_key(&self.dead_letter, &key.topic, &key.name)
+    }
+
+    fn queues(&self, key: &SubscriptionKey) -> Vec<Key> {
+        let dead = dead_key_of(&self.dead_letter, &key.topic, &key.name).ok().flatten();
+        let led = match &self.target {
+            SubscriptionTarget::Queue(name) => key.topic.sibling(name).ok(),
+            SubscriptionTarget::Pull | SubscriptionTarget::Push(_) => None,
+        };
+        dead.into_iter().chain(led).collect()
     }
 
     fn lacks(&self, key: &SubscriptionKey, of: &Capabilities) -> Vec<Lack> {

@@ -1,17 +1,19 @@
 //! The declarations of a configuration, each with its engine.
 //!
-//! What the embedded engine keeps is one transaction ([`Prepared`]). What other engines keep is remembered
-//! next, and then made by them: an engine that is away has it made when the same is committed again.
+//! The definitions are one transaction, whichever engine they are of: they are what counts. What the embedded
+//! engine keeps follows them ([`Prepared`]), then the others are asked to make what is theirs; an engine that
+//! is away has it made when the same is enforced again.
 
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::OwnedMutexGuard;
 use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{Durability, Transaction};
 
 use super::{
     AnyTarget, EMBEDDED, Engine, Engines,
-    definitions::{check, kept_by, named},
-    directory::define,
+    definitions::{check, kept_by, named, within},
+    directory::defining,
     handles::Elsewhere,
     kept::Kept,
 };
@@ -95,6 +97,29 @@ impl Engines {
                 here.schedules.push((id, target, when, publish));
             }
         }
+        let planned: HashMap<Key, String> = queues
+            .iter()
+            .map(|(of, _)| (of.key().clone(), of.engine().name().to_owned()))
+            .chain(here.queues.iter().map(|(key, _)| (key.clone(), EMBEDDED.to_owned())))
+            .collect();
+        let keeper = |queue: &Key| {
+            let there = || self.queue(queue).ok().map(|queue| queue.engine().to_owned());
+            planned.get(queue).cloned().or_else(there)
+        };
+        let elsewhere = !self.0.others.is_empty();
+        let mut stays = |checked: Result<()>| faults.extend(checked.err());
+        for (of, options) in &queues {
+            stays(within(of.key(), options, of.engine().name(), keeper));
+        }
+        for (of, options) in &subscriptions {
+            stays(within(of.key(), options, of.engine().name(), keeper));
+        }
+        for (key, options) in here.queues.iter().filter(|_| elsewhere) {
+            stays(within(key, options, EMBEDDED, keeper));
+        }
+        for (key, options) in here.subscriptions.iter().filter(|_| elsewhere) {
+            stays(within(key, options, EMBEDDED, keeper));
+        }
         match self.embedded().prepare(here).await {
             Ok(here) if faults.is_empty() => Ok(PreparedAnywhere {
                 engines: self.clone(),
@@ -166,44 +191,72 @@ impl Engines {
 }
 
 impl PreparedAnywhere {
-    /// Puts the declarations in force. Gives what could not be: it is declared, and follows when the same is
-    /// prepared and committed again, or at the next opening.
+    /// Adds the definitions to a transaction that whoever prepares commits.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn stage(&mut self, to: &mut Transaction) -> Result<()> {
+        self.here.stage(to).await?;
+        let all = definitions(&self.topics)
+            .chain(definitions(&self.queues))
+            .chain(definitions(&self.subscriptions));
+        to.ops.extend(defining(self.engines.0.map, all)?.ops);
+        Ok(())
+    }
+
+    /// Puts the declarations in force by themselves, in a transaction of their own.
     ///
     /// # Errors
     /// What the store says. Nothing is changed then.
-    pub async fn commit(self) -> Result<Vec<Error>> {
+    pub async fn commit(mut self) -> Result<Vec<Error>> {
+        let mut definitions = Transaction::new(Durability::Fsync);
+        self.stage(&mut definitions).await?;
+        if !definitions.ops.is_empty() {
+            self.engines.embedded().store().commit(definitions).await?;
+        }
+        Ok(self.enforce().await)
+    }
+
+    /// Lets everything follow the definitions. Gives what could not: it is declared, and follows when the
+    /// same is prepared and enforced again.
+    pub async fn enforce(self) -> Vec<Error> {
         let Self { engines, here, topics, queues, subscriptions, _changing } = self;
-        let mut missing = here.commit().await?;
+        let mut missing = here.enforce().await;
         let mut away = Vec::new();
         engines.enforce(topics, &mut away, &mut missing).await;
         engines.enforce(queues, &mut away, &mut missing).await;
         engines.enforce(subscriptions, &mut away, &mut missing).await;
-        Ok(missing)
+        missing
     }
 }
 
+/// Whether a thing is not yet as it is to be.
+fn is_otherwise<O: Kept>((of, options): &(Planned<O>, O)) -> bool {
+    !of.is_made() || of.options() != *options
+}
+
+/// The definitions of what is not yet as it is to be.
+fn definitions<O: Kept>(
+    planned: &[(Planned<O>, O)],
+) -> impl Iterator<Item = (String, Definition)> + '_ {
+    planned
+        .iter()
+        .filter(|one| is_otherwise(one))
+        .map(|(of, options)| (O::stored(of.key()), options.clone().definition(of.key())))
+}
+
 impl Engines {
-    /// Remembers what other engines are to keep, and has them make it; one that is away is asked once.
+    /// Has other engines make what they are to keep; one that is away is asked once.
     async fn enforce<O: Kept>(
         &self,
         planned: Vec<(Planned<O>, O)>,
         away: &mut Vec<String>,
         missing: &mut Vec<Error>,
     ) {
-        let changed = |(of, options): &&(Planned<O>, O)| !of.is_made() || of.options() != *options;
-        let changed: Vec<&(Planned<O>, O)> = planned.iter().filter(changed).collect();
-        let definitions: Vec<(String, Definition)> = changed
-            .iter()
-            .map(|(of, options)| (O::stored(of.key()), options.clone().definition(of.key())))
-            .collect();
-        if let Err(error) = define(self.embedded(), self.0.map, definitions).await {
-            missing.push(error);
-            return;
-        }
-        for (of, options) in changed {
+        for (of, options) in planned.iter().filter(|one| is_otherwise(one)) {
             let is_new = O::all(&self.0.directory.read()).get(of.key()).is_none();
             if is_new {
-                O::enter(&mut self.0.directory.write(), Arc::clone(of));
+                self.enter::<O>(Arc::clone(of));
             }
             let engine = of.engine();
             let made = if away.iter().any(|name| name == engine.name()) {

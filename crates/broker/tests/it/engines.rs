@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_broker::{
-    Broker, ConsumerOptions, Declarations, Key, Publish, QueueOptions, ScheduleTarget,
+    Broker, ConsumerOptions, DeadLetter, Declarations, Key, Publish, QueueOptions, ScheduleTarget,
     SubscriptionKey, SubscriptionOptions, TopicOptions, Verdict, When,
     conformance::remote::{Remote, Server, Switch},
     engine::{
@@ -165,6 +165,17 @@ fn what_an_engine_lacks_is_refused_and_not_passed_over() {
         assert_eq!(reason(named), Some(Reason::NotSupported));
         let first = ConsumerOptions { priority: 1, ..ConsumerOptions::default() };
         engines.consume(queue.clone(), first).await.map(drop).unwrap();
+        // What dies on one engine does not go to another.
+        let to_far = DeadLetter::To("plain".into());
+        let dying = QueueOptions { dead_letter: to_far.clone(), ..QueueOptions::default() };
+        let across = engines.declare_queue(&key("dying"), dying.clone()).await;
+        assert_eq!(reason(across), Some(Reason::NotSupported));
+        let all = Declarations { queues: vec![(key("dying"), dying)], ..Declarations::default() };
+        let across = engines.prepare(all).await.map(drop).unwrap_err();
+        assert!(
+            across[0].said().contains("queue dying sends messages to queue plain"),
+            "{across:?}"
+        );
         let near = engines.declare_queue(&key("near"), QueueOptions::default()).await.unwrap();
         let across = engines.redrive(&queue, Some(&near.into()), Default::default()).await;
         assert_eq!(reason(across), Some(Reason::NotSupported));

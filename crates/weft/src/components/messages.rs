@@ -15,7 +15,10 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_amqp::{Grant, Password, PermissionPattern, Server, User};
 use weft_api::Row;
-use weft_broker::{Broker, Declarations, Key, Prepared, SubscriptionKey};
+use weft_broker::{
+    Broker, Declarations, Key, SubscriptionKey,
+    engine::{Engines, PreparedAnywhere},
+};
 use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, nouns};
 use weft_kernel::{Error, Name, Result, Rng, SystemClock};
 use weft_ledger::Transaction;
@@ -43,6 +46,8 @@ const LATER: Duration = Duration::from_secs(5);
 pub struct Messages {
     /// Topics, queues and subscriptions.
     pub broker: Broker,
+    /// The embedded engine, which is the broker, and the others.
+    pub engines: Engines,
     /// Who answers for them.
     pub handle: Handle,
     /// What is declared, if the store has refused some of it, to be tried again.
@@ -88,6 +93,10 @@ impl Component for Messages {
             .await
             .map_err(described)
             .context("the broker")?;
+        let engines = Engines::open(broker.clone(), Vec::new())
+            .await
+            .map_err(described)
+            .context("the engines")?;
         let options = amqp(&plan.amqp).map_err(described).context("AMQP")?;
         let amqp = Server::open(broker.clone(), options, env!("CARGO_PKG_NAME"))
             .await
@@ -95,12 +104,12 @@ impl Component for Messages {
             .context("AMQP")?;
         let callbacks = outside::Callbacks::new(host.dns.clone()).context("callbacks")?;
         let hooks = Hooks { outside: Some(Arc::new(callbacks)) };
-        let handle = Handle::open(broker.clone(), host.workers, hooks, host.stop.clone())
+        let handle = Handle::open(engines.clone(), host.workers, hooks, host.stop.clone())
             .await
             .map_err(described)
             .context("the HTTP front-end of the broker")?;
         locals.open(handle.clone(), amqp);
-        Ok(Self { broker, handle, missing: Mutex::default() })
+        Ok(Self { broker, engines, handle, missing: Mutex::default() })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -122,7 +131,7 @@ impl Component for Messages {
         if let Some(plan) = plan {
             ready.declare(plan).map_err(|error| vec![format!("{error:#}")])?;
         }
-        let prepared = self.broker.prepare(ready.declarations.clone()).await;
+        let prepared = self.engines.prepare(ready.declarations.clone()).await;
         let faults = |faults: Vec<Error>| faults.iter().map(Error::detail).collect::<Vec<_>>();
         Ok(Ready { prepared: Some(prepared.map_err(faults)?), ..ready })
     }
@@ -196,7 +205,7 @@ impl Messages {
         let Some(declarations) = missing else { return };
         let is_last =
             || self.missing.lock().as_ref().is_some_and(|of| Arc::ptr_eq(of, &declarations));
-        let done = match self.broker.prepare(Declarations::clone(&declarations)).await {
+        let done = match self.engines.prepare(Declarations::clone(&declarations)).await {
             Ok(prepared) if is_last() => {
                 prepared.commit().await.is_ok_and(|missing| missing.is_empty())
             }
@@ -250,7 +259,7 @@ impl Noun for Nouns {
 #[derive(Default)]
 pub struct Ready {
     declarations: Declarations,
-    prepared: Option<Prepared>,
+    prepared: Option<PreparedAnywhere>,
     declared: Declared,
     pushes: Vec<PushSubscription>,
     /// The routes by which what the API declares is pushed, by service.

@@ -50,6 +50,13 @@ impl<T> Options<T> {
     }
 }
 
+impl<T: Settings> Options<T> {
+    /// Reports a fault of theirs where it stands.
+    pub fn report(&self, fault: &Fault, cx: &mut Cx) {
+        report(fault, &self.node, T::SECTION, cx);
+    }
+}
+
 impl<T: Settings> Setting for Options<T> {
     const ABSENT: Absent = Absent::Required;
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use serde_json::{Number, Value};
 
 pub use self::parse::parse;
-pub(super) use self::parse::{parse_alone, parse_built_in, parse_cut};
+pub(crate) use self::parse::parse_alone;
+pub(super) use self::parse::{parse_built_in, parse_cut};
 use super::source::Place;
 
 /// The deepest nesting.

@@ -74,6 +74,7 @@ fn samples(shape: &'static Shape) -> (Vec<Value>, Vec<Value>) {
         Shape::Text(kind) => {
             let good: &[&str] = match kind.word {
                 "name" => &["work"],
+                "engine" => &["embedded"],
                 "service" => &["hook"],
                 "path" => &["/", "/events", "/a/b"],
                 "name, or a pattern" => &["t", "t.*", "t.>", ">"],

@@ -146,7 +146,8 @@ fn a_refusal_says_the_option_the_engine_and_the_capability() {
     let lacks = nothing().lacks_of_queue(&QueueOptions { priorities: true, ..plain_queue() });
     let error = verdict("far", &lacks).unwrap_err();
     assert_eq!(error.reason(), Reason::NotSupported);
-    for part in ["priorities: ", "`far`", "`priorities`", "higher priority go first"] {
+    for part in ["priorities: ", "`far`", "`priorities`", "(messages of higher priority go first)"]
+    {
         assert!(error.said().contains(part), "{part} is missing in: {error}");
     }
     let publish = crate::message::MessageBuilder::event(0)

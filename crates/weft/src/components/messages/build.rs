@@ -1,6 +1,8 @@
 //! From the sections of messages to what is asked for: references are resolved, what cannot be kept is
 //! refused.
 
+mod engines;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -65,15 +67,19 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
         services: Vec::new(),
         amqp: amqp_plan(&amqp_section, cx),
     };
+    let engines = engines::Engines::of(&topics, &queues);
     for (name, section) in &topics {
+        engines.check_topic(section, cx);
         messages.topics.push((name.value.clone(), section.settings.options()));
     }
     for (name, section) in &queues {
         let dead_letter = section.settings.dead_letter();
         known.queue(dead_letter, section.place(&["dead_letter"]), cx);
+        engines.check_queue(section, cx);
         messages.queues.push((name.value.clone(), section.settings.options()));
     }
     for (name, section) in &subscriptions {
+        engines.check_subscription(section, cx);
         let Some(options) = subscription(section, &known, cx) else { continue };
         if let Some(push) = section.settings.push() {
             let place = section.place(&["push", "service"]);
@@ -96,6 +102,7 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
         });
     }
     for (name, section) in &schedules {
+        engines.check_schedule(section, cx);
         if let Some(schedule) = schedule(name, section, &known, cx) {
             messages.schedules.push((name.value.clone(), schedule));
         }

@@ -138,7 +138,7 @@ pub(in crate::config) fn parse_built_in(text: &str) -> Node {
 }
 
 /// Parses a text that is no part of a configuration; `None` if it is not YAML.
-pub(in crate::config) fn parse_alone(text: &str) -> Option<Node> {
+pub(crate) fn parse_alone(text: &str) -> Option<Node> {
     let mut sources = Sources::default();
     let file = sources.add("text", text);
     let mut problems = Vec::new();

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use weft_amqp::{ClientPeer, Options, Server};
-use weft_broker::Broker;
+use weft_broker::{Broker, engine::Engines};
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::Ledger;
 use weft_net::{Stop, Tasks};
@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seed = std::process::id().into();
         let (ledger, _recovered) = Ledger::open_folder(&folder, large(), clock.clone())?;
         let broker = Broker::open(Arc::new(ledger), clock, Rng::seeded(seed)).await?;
-        let server = Server::open(broker.clone(), Options::default(), "serve").await?;
+        let engines = Engines::open(broker.clone(), Vec::new()).await?;
+        let server = Server::open(engines, Options::default(), "serve").await?;
         let tasks = Tasks::new(Stop::new());
         tasks.spawn_local(async move {
             let _ = broker.maintain().await;

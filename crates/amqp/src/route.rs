@@ -73,6 +73,14 @@ impl Routes {
             return Err(Fault::no_exchange(exchange, &vhost.name));
         }
         let targets: Targets = self.found.drain(..).collect();
+        // What leads to a queue that is not there is dropped, and told where that is asked for; what leads to
+        // one that cannot be reached this way is refused.
+        if targets.is_empty()
+            && exchange.is_empty()
+            && let Some(fault) = keys.iter().find_map(|key| vhost.elsewhere(key))
+        {
+            return Err(fault);
+        }
         // What leads nowhere is not remembered: a queue may be made that the version does not tell of.
         if let [key] = keys
             && !targets.is_empty()

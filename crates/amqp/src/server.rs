@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weft_broker::{
     Broker, Cause, DeadLetterRoute, DeadMessage, Durability, Message, MessageBuilder, Publish,
     Queue,
+    engine::Engines,
     watch::{Aftermath, DefinitionWatcher, Deleted},
 };
 use weft_kernel::Result;
@@ -48,17 +49,19 @@ pub(crate) struct Inner {
 }
 
 impl Server {
-    /// Opens the front-end on a broker: finds exchanges and bindings again, and takes over the dead
+    /// Opens the front-end on the engines of a node, of which it reaches the embedded one, and refuses queues
+    /// that another keeps: finds exchanges and bindings again, and takes over the dead
     /// letters of queues that were declared over AMQP.
     ///
     /// # Errors
     /// What the broker's store says; [`weft_kernel::Reason::DefinitionConflict`] if another front-end
     /// routes the broker's dead letters.
-    pub async fn open(broker: Broker, options: Options, node_name: &str) -> Result<Self> {
+    pub async fn open(engines: Engines, options: Options, node_name: &str) -> Result<Self> {
+        let broker = engines.embedded().clone();
         let map = broker.store().create_map(MAP, MapOptions::default()).await?;
         let mut vhosts = HashMap::new();
         for name in options.vhosts.iter().map(String::as_str).chain(["/"]) {
-            let vhost = Vhost::open(&broker, map, name, options.message_bytes_max).await?;
+            let vhost = Vhost::open(&engines, map, name, options.message_bytes_max).await?;
             vhosts.insert(name.to_owned(), Arc::new(vhost));
         }
         let inner = Arc::new(Inner {

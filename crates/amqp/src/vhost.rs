@@ -19,7 +19,10 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use weft_broker::{Broker, Key, Queue};
+use weft_broker::{
+    Broker, Key, Queue,
+    engine::{AnyQueue, Capability, Engines},
+};
 use weft_kernel::{Reason, Result};
 use weft_ledger::MapId;
 use weft_wire::amqp::Table;
@@ -69,6 +72,7 @@ impl Drop for Fetching {
 pub(crate) struct Vhost {
     pub(crate) name: Arc<str>,
     space: Arc<str>,
+    engines: Engines,
     broker: Broker,
     map: MapId,
     message_bytes_max: u64,
@@ -84,15 +88,17 @@ pub(crate) struct Vhost {
 impl Vhost {
     /// Opens a virtual host and finds again what was declared.
     pub(crate) async fn open(
-        broker: &Broker,
+        engines: &Engines,
         map: MapId,
         name: &str,
         message_bytes_max: u64,
     ) -> Result<Self> {
+        let broker = engines.embedded();
         let space = if name == "/" { "" } else { name };
         let vhost = Self {
             name: name.into(),
             space: space.into(),
+            engines: engines.clone(),
             broker: broker.clone(),
             map,
             message_bytes_max,
@@ -158,9 +164,29 @@ impl Vhost {
         Some(entry)
     }
 
+    /// The refusal of a queue that another engine keeps: transactions, exclusive queues and the order of
+    /// confirms are of the embedded one.
+    pub(crate) fn elsewhere(&self, name: &str) -> Option<Fault> {
+        if !self.engines.has_others() {
+            return None;
+        }
+        let AnyQueue::Other(queue) = self.engines.queue(&self.key(name).ok()?).ok()? else {
+            return None;
+        };
+        let (vhost, engine, amqp) = (&self.name, queue.engine().name(), Capability::Amqp.word());
+        Some(Fault::precondition(format_args!(
+            "queue '{name}' in vhost '{vhost}' is kept by engine '{engine}', which does not have '{amqp}'"
+        )))
+    }
+
+    /// That a queue is not there, or not for AMQP.
+    fn absent(&self, name: &str) -> Fault {
+        self.elsewhere(name).unwrap_or_else(|| Fault::no_queue(name, &self.name))
+    }
+
     /// The queue of a name, if `owner` may use it.
     pub(crate) fn usable(&self, name: &str, owner: u64) -> Result<Arc<Entry>, Fault> {
-        let entry = self.entry(name).ok_or_else(|| Fault::no_queue(name, &self.name))?;
+        let entry = self.entry(name).ok_or_else(|| self.absent(name))?;
         match entry.queue.exclusive() {
             Some(of) if of != owner => Err(Fault::locked(name, &self.name)),
             _ => Ok(entry),
@@ -184,6 +210,9 @@ impl Vhost {
             self.touch(&entry).await;
             self.widen(&entry).await?;
             return Ok(entry);
+        }
+        if let Some(fault) = self.elsewhere(name) {
+            return Err(fault);
         }
         let arguments = declared.arguments(name, &self.name)?;
         self.forget_queue(name).await?;
@@ -331,7 +360,7 @@ impl Vhost {
         let mut bound = None;
         let durable = match &binding.to {
             Destination::Queue(name) => {
-                let entry = self.entry(name).ok_or_else(|| Fault::no_queue(name, &self.name))?;
+                let entry = self.entry(name).ok_or_else(|| self.absent(name))?;
                 let durable = entry.declared.durable && !entry.declared.exclusive;
                 bound = Some(entry);
                 durable

@@ -201,7 +201,7 @@ impl Session {
         let vhost = self.vhost()?;
         self.may_configure(Resource::Queue(name))?;
         if vhost.entry(name).is_none() {
-            return Ok(0);
+            return vhost.elsewhere(name).map_or(Ok(0), Err);
         }
         let entry = vhost.usable(name, self.id)?;
         self.hand_out(&entry).await;

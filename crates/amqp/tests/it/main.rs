@@ -6,6 +6,7 @@ mod client;
 mod consumers;
 mod copies;
 mod durability;
+mod engines;
 mod exchange;
 mod frames;
 mod hostile;

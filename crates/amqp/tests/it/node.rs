@@ -7,7 +7,10 @@ use tokio::{
     task::LocalSet,
 };
 use weft_amqp::{ClientPeer, Options, Server};
-use weft_broker::Broker;
+use weft_broker::{
+    Broker,
+    engine::{Engine, Engines},
+};
 use weft_kernel::{ByteSize, Rng, SystemClock};
 use weft_ledger::{
     Ledger,
@@ -18,6 +21,7 @@ use weft_net::{Stop, Tasks};
 use crate::client::Client;
 
 pub(crate) struct Node {
+    pub(crate) engines: Engines,
     pub(crate) broker: Broker,
     pub(crate) disk: SimulatedDisk,
     ledger: Ledger,
@@ -57,6 +61,15 @@ impl Node {
     }
 
     pub(crate) async fn with(disk: SimulatedDisk, options: Options) -> Self {
+        Self::beside(disk, options, Vec::new()).await
+    }
+
+    /// A node with other engines beside the embedded one.
+    pub(crate) async fn beside(
+        disk: SimulatedDisk,
+        options: Options,
+        others: Vec<Arc<dyn Engine>>,
+    ) -> Self {
         let clock = Arc::new(SystemClock);
         let (ledger, _) =
             Ledger::open(Arc::new(disk.clone()), ledger_options(), clock.clone()).unwrap();
@@ -75,7 +88,8 @@ impl Node {
         };
         tasks.spawn_local(turn);
         let broker = Broker::open(Arc::new(ledger.clone()), clock, Rng::seeded(7)).await.unwrap();
-        let server = Server::open(broker.clone(), options, "test").await.unwrap();
+        let engines = Engines::open(broker.clone(), others).await.unwrap();
+        let server = Server::open(engines.clone(), options, "test").await.unwrap();
         let maintained = broker.clone();
         let keeping = alive.clone();
         tasks.spawn_local(async move {
@@ -84,7 +98,7 @@ impl Node {
                 tokio::task::yield_now().await;
             }
         });
-        Self { broker, disk, ledger, server, tasks, turning, alive }
+        Self { engines, broker, disk, ledger, server, tasks, turning, alive }
     }
 
     /// Stops or resumes the disk.

@@ -135,6 +135,8 @@ capabilities! {
     DurabilityLevels = "durability_levels";
     /// A queue belongs to one connection or lives in memory alone, and consumers are exclusive or go first.
     ConnectionQueues = "connection_queues";
+    /// AMQP 0-9-1 reaches its queues.
+    Amqp = "amqp";
     /// Messages for several queues and topics, and settlements, are one transaction.
     Transactions = "transactions";
     /// An acknowledged publish survives the loss of power.

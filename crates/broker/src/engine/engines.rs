@@ -69,6 +69,11 @@ impl Engines {
         &self.0.embedded
     }
 
+    /// Whether there are others than the embedded one.
+    pub fn has_others(&self) -> bool {
+        !self.0.others.is_empty()
+    }
+
     /// Every engine, the embedded one first.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Engine> {
         let embedded: &dyn Engine = &self.0.embedded;

@@ -98,7 +98,7 @@ impl Component for Messages {
             .map_err(described)
             .context("the engines")?;
         let options = amqp(&plan.amqp).map_err(described).context("AMQP")?;
-        let amqp = Server::open(broker.clone(), options, env!("CARGO_PKG_NAME"))
+        let amqp = Server::open(engines.clone(), options, env!("CARGO_PKG_NAME"))
             .await
             .map_err(described)
             .context("AMQP")?;

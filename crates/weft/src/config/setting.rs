@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    leaf::FilePath,
     problem::Problem,
     source::{Place, Sources},
     tree::{Kind, Node},
@@ -208,6 +209,14 @@ impl Cx {
     pub fn path(&self, node: &Node, text: &str) -> PathBuf {
         let folder = self.sources.file(node.place).and_then(|file| file.path.parent());
         folder.unwrap_or(Path::new("")).join(text)
+    }
+
+    /// A path that is there. A default, which stands in no file, is relative to the folder of the first
+    /// file of the configuration.
+    pub fn beside(&self, path: &At<FilePath>) -> PathBuf {
+        let first = self.sources.files().first().filter(|_| !path.place.is_in_file());
+        let folder = first.and_then(|file| file.path.parent());
+        folder.unwrap_or(Path::new("")).join(&path.value.0)
     }
 
     /// The node as a section of this table, its short form unfolded; unknown keys are reported.

@@ -49,7 +49,7 @@ fn ledger(section: &Ledger, message_max: ByteSize, cx: &mut Cx) -> plan::Ledger 
         Switch::Off => Keys::none(),
     };
     plan::Ledger {
-        path: section.path.0.clone(),
+        path: cx.beside(&section.path),
         options: Options {
             wal_file_bytes: wal_file,
             recent_bytes: section.cache,

@@ -20,7 +20,7 @@ settings! {
     /// keeps nothing.
     pub struct Ledger = "ledger", short "path" {
         /// Folder of the files.
-        path: FilePath = "weft-data",
+        path: At<FilePath> = "weft-data",
         /// Size of one file of the write-ahead log; a few of them are kept.
         wal_file: At<ByteSize> = "64MiB",
         /// Memory for the latest records, from which they are read without the disk.

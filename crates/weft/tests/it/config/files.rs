@@ -106,3 +106,17 @@ fn secrets_come_from_files_and_stay_there() {
     let told = weft::config::report::text(&written.warnings, &written.sources, false);
     assert!(told.contains("token: *******") && !told.contains("hunter2"), "{told}");
 }
+
+#[test]
+fn a_path_that_is_a_default_is_beside_the_configuration_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weft.yaml");
+    for ledger in ["", "ledger: {wal_file: 64MiB}", "ledger: weft-data"] {
+        fs::write(&file, format!("queues: {{work: {{}}}}\n{ledger}")).unwrap();
+        for path in [file.as_path(), folder.path()] {
+            let loaded = load(path).unwrap_or_else(|refused| panic!("{refused}"));
+            let ledger = loaded.plan.part::<weft::components::storage::plan::Ledger>().unwrap();
+            assert_eq!(ledger.path, folder.path().join("weft-data"), "{}", path.display());
+        }
+    }
+}

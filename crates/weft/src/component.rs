@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
     rc::Rc,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -54,6 +55,8 @@ pub struct Host {
     pub internal: InternalClient,
     /// The DNS client of the node.
     pub dns: Hickory,
+    /// Timeout for acquiring what a former process may be about to let go of; zero once the node is up.
+    pub takeover_timeout: Duration,
     /// Store of the node, from when [`Storage`](crate::components::Storage) has opened it.
     pub ledger: OnceLock<Ledger>,
 }

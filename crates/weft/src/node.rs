@@ -39,6 +39,8 @@ use crate::{
 
 /// How long work may go on once the node drains.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// Timeout for acquiring what a former process may be about to let go of.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a former process waits for its successor to become ready.
 const READY_TIME: Duration = Duration::from_secs(30);
 /// The name under which the admin API's socket is handed over; no listener can have it.
@@ -131,12 +133,13 @@ impl Node {
         let plan = &loaded.plan;
         let stop = Stop::new();
         let internal = InternalClient::new(internal::Options::default());
-        let host = Host {
+        let mut host = Host {
             workers: count,
             metrics: metrics.clone(),
             stop: stop.clone(),
             internal: internal.clone(),
             dns: Hickory::system().context("the resolver configuration cannot be read")?,
+            takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
         };
         let components = Arc::new(Components::new(plan));
@@ -191,6 +194,8 @@ impl Node {
             return Err(refused(faults));
         }
         components.commit(ready).await?;
+        // What a reload opens nobody is about to let go of.
+        host.takeover_timeout = Duration::ZERO;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let zone: Option<Arc<str>> = options.zone.as_deref().map(Into::into);
         let workers = Workers::start(count, stop.clone(), {

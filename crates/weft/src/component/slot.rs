@@ -262,7 +262,15 @@ mod tests {
         let metrics = metrics::Registry::new(Shards::new(1), "test");
         let internal = InternalClient::new(weft_proxy::internal::Options::default());
         let (stop, dns) = (Stop::new(), Hickory::system().unwrap());
-        Host { workers: 1, metrics, stop, internal, dns, ledger: OnceLock::new() }
+        Host {
+            workers: 1,
+            metrics,
+            stop,
+            internal,
+            dns,
+            takeover_timeout: std::time::Duration::ZERO,
+            ledger: OnceLock::new(),
+        }
     }
 
     #[tokio::test]

@@ -28,8 +28,7 @@ use crate::{
     node::Node,
 };
 
-/// Timeout for acquiring the ledger's lock from a former process, and the pause between two tries.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause between two tries to acquire the ledger's lock from a former process.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The store of a node.
@@ -67,10 +66,11 @@ impl Component for Storage {
             let open = move || Ledger::open_folder(&path, options, Arc::new(SystemClock));
             match aside(open).await {
                 Err(error)
-                    if error.reason() == Reason::StorageBusy && began.elapsed() < LOCK_TIMEOUT =>
+                    if error.reason() == Reason::StorageBusy
+                        && began.elapsed() < host.takeover_timeout =>
                 {
                     if !std::mem::replace(&mut told, true) {
-                        let (path, timeout) = (plan.path.display(), LOCK_TIMEOUT);
+                        let (path, timeout) = (plan.path.display(), host.takeover_timeout);
                         tracing::info!(%path, ?timeout, "waiting for the ledger: {}", error.said());
                     }
                     tokio::time::sleep(LOCK_PAUSE).await;

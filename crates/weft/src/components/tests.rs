@@ -200,6 +200,7 @@ async fn a_component_is_prepared_asked_and_measured_with_all_others() {
         stop: Stop::new(),
         internal: InternalClient::new(weft_proxy::internal::Options::default()),
         dns: Hickory::system().unwrap(),
+        takeover_timeout: std::time::Duration::ZERO,
         ledger: OnceLock::new(),
     };
     let components = Arc::new(Components::new(&plan));

@@ -266,3 +266,19 @@ routes: [ {{ name: placed, match: /placed, publish: a }} ]
     let left = get(&weft, "/v1/subscriptions/t");
     assert_eq!(left["lag_messages"], 1, "{left}");
 }
+
+/// A start waits for a former process that is about to let go of its ledger; a reload has none.
+#[test]
+fn a_reload_that_asks_for_the_ledger_of_another_process_is_refused_at_once() {
+    let nothing = "admin: { listen: '@admin' }
+listeners: { web: { address: '@web' } }
+";
+    let holder =
+        Weft::start(BIN, &format!("{nothing}ledger: {{ path: '@@/data' }}\ntopics: {{ a: {{}} }}"));
+    let weft = Weft::start(BIN, nothing);
+    let held = holder.folder().join("data");
+    let asked = format!("{nothing}ledger: {{ path: '{}' }}\ntopics: {{ a: {{}} }}", held.display());
+    let refused = weft.reload(&asked).unwrap_err();
+    assert!(refused.contains("has this ledger open"), "{refused}");
+    assert_eq!(weft.find("waiting for the ledger"), None);
+}

@@ -103,7 +103,15 @@ async fn opened(plan: &Plan) -> Components {
     let metrics = Registry::new(Shards::new(1), "test");
     let internal = InternalClient::new(weft_proxy::internal::Options::default());
     let (stop, dns) = (Stop::new(), Hickory::system().unwrap());
-    let host = Host { workers: 1, metrics, stop, internal, dns, ledger: OnceLock::new() };
+    let host = Host {
+        workers: 1,
+        metrics,
+        stop,
+        internal,
+        dns,
+        takeover_timeout: std::time::Duration::ZERO,
+        ledger: OnceLock::new(),
+    };
     let components = Components::new(plan);
     for exclusive in [false, true] {
         components.open(plan, &host, exclusive).await.unwrap();

@@ -22,7 +22,7 @@ async fn node() -> Node {
     let behind = Node::new().await;
     let capabilities = Capabilities::new(|_| Support::Native);
     let engine: Arc<dyn Engine> = Arc::new(behind.broker.clone());
-    let (away, _server, _switch) = Remote::new("away", capabilities, engine);
+    let (away, _, _) = Remote::new("away", capabilities, engine);
     let node = Node::beside(SimulatedDisk::new(), Options::default(), vec![Arc::new(away)]).await;
     let options = QueueOptions { engine: Some("away".into()), ..QueueOptions::default() };
     let queues = vec![(Key::plain("far").unwrap(), options)];

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use weft_kernel::{Error, Reason, Result, format_duration};
 use weft_wire::proxy_protocol;
 
-use crate::{Address, Alpn, Io, Socket, listen::probe_when_silent};
+use crate::{Address, Alpn, Io, Socket, descriptors, listen::probe_when_silent};
 
 /// How long a server may be silent before the kernel asks whether it is still there.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -136,12 +136,10 @@ fn refused(error: io::Error) -> Error {
         io::ErrorKind::AddrNotAvailable => {
             (Reason::PoolExhausted, "no local port is free to connect from")
         }
-        _ => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
-                (Reason::PoolExhausted, "no file descriptor is free to connect with")
-            }
-            _ => (Reason::ConnectFailed, "connect failed"),
-        },
+        _ if descriptors::lack(&error) => {
+            (Reason::PoolExhausted, "no file descriptor is free to connect with")
+        }
+        _ => (Reason::ConnectFailed, "connect failed"),
     };
     Error::new(reason, say).because(error)
 }

@@ -5,9 +5,15 @@
 //! to reach a service with, and everybody is refused instead of those who came last. So clients have half
 //! of what is there, and who comes when that is used up is closed at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 /// Descriptors that are neither a client's connection nor a service's: sockets that listen, files, timers,
 /// and the connections of the admin API, which are few and must be there when clients have theirs used up.
@@ -90,6 +96,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         CLIENTS.fetch_sub(1, Relaxed);
     }
+}
+
+/// Whether something could not be opened for want of a descriptor, of the process or of the system.
+pub fn lack(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Limits of the process that a test needs raised.
+//! Limits of the process that a test needs otherwise.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -12,4 +12,10 @@ pub fn descriptors(count: u64) {
     let wanted = Rlimit { current: Some(count), maximum: now.maximum };
     let raised = setrlimit(Resource::Nofile, wanted);
     assert!(raised.is_ok(), "{count} descriptors are needed (ulimit -Hn {count}), not {now:?}");
+}
+
+/// Lets this process have no more than so many descriptors open from now on.
+pub fn descriptors_max(count: u64) {
+    let wanted = Rlimit { current: Some(count), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, wanted).expect("a limit can be lowered");
 }

@@ -24,6 +24,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::sync::Notify;
+use weft_net::descriptors;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::source::{FILE_BYTES_MAX, configuration_files, read_bounded};
@@ -83,7 +84,7 @@ impl Watcher {
         });
         // One waiting wake is enough: whoever wakes looks at everything.
         let (wake, woken) = sync_channel(1);
-        let seen = fingerprint(&shared);
+        let seen = fingerprint(&shared, &Seen::new());
         let thread = thread::Builder::new().name("weft-watch".into()).spawn({
             let (shared, wake) = (Arc::clone(&shared), wake.clone());
             move || run(&shared, &options, &wake, &woken, seen)
@@ -96,9 +97,9 @@ impl Watcher {
     pub fn files(&self, files: &BTreeSet<PathBuf>) {
         let known = self.shared.named();
         if !known.keys().eq(files) {
-            let named = files
-                .iter()
-                .map(|path| (path.clone(), known.get(path).copied().unwrap_or_else(|| hash(path))));
+            let named = files.iter().map(|path| {
+                (path.clone(), known.get(path).copied().unwrap_or_else(|| hash(path, None)))
+            });
             let named = named.collect();
             *self.shared.files.lock().unwrap_or_else(PoisonError::into_inner) = named;
             self.shared.refresh.store(true, Ordering::Release);
@@ -155,12 +156,12 @@ fn run(
             return;
         }
         let moved = shared.moved.swap(false, Ordering::AcqRel);
-        let mut now = fingerprint(shared);
+        let mut now = fingerprint(shared, &seen);
         // That files are named wakes this too; they must be taken in before anything is compared.
         while shared.refresh.swap(false, Ordering::AcqRel) {
             watch(shared, watcher.as_mut(), &mut watched);
             name(shared, &mut seen);
-            now = fingerprint(shared);
+            now = fingerprint(shared, &seen);
         }
         if now != seen {
             let alone = moved && changed(&seen, &now).all(|path| *path == shared.path);
@@ -175,7 +176,7 @@ fn run(
 /// Takes in files that were named since, as they were then; that one is named is no change of it. What the
 /// caller read before may have been another content still.
 fn name(shared: &Shared, seen: &mut Seen) {
-    let mut now = fingerprint(shared);
+    let mut now = fingerprint(shared, seen);
     now.extend(shared.named());
     seen.retain(|path, _| now.contains_key(path));
     for (path, hash) in now {
@@ -207,7 +208,7 @@ fn settle(shared: &Shared, options: &Options, mut seen: Seen) -> Seen {
     let begun = Instant::now();
     loop {
         thread::sleep(options.settle);
-        let now = fingerprint(shared);
+        let now = fingerprint(shared, &seen);
         if now == seen || begun.elapsed() > options.settle_max {
             return now;
         }
@@ -223,7 +224,7 @@ fn watch(
 ) {
     let Some(watcher) = watcher else { return };
     let mut folders = BTreeSet::new();
-    let mut paths = all_files(shared);
+    let Ok(mut paths) = all_files(shared) else { return };
     paths.push(shared.path.clone());
     for path in paths {
         folders.extend(folder(&path));
@@ -248,23 +249,68 @@ fn folder(path: &Path) -> Option<PathBuf> {
     }
 }
 
-fn all_files(shared: &Shared) -> Vec<PathBuf> {
+fn all_files(shared: &Shared) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = if shared.path.is_dir() {
-        configuration_files(&shared.path).unwrap_or_default()
+        match configuration_files(&shared.path) {
+            Err(error) if descriptors::lack(&error) => return Err(error),
+            listed => listed.unwrap_or_default(),
+        }
     } else {
         vec![shared.path.clone()]
     };
     paths.extend(shared.named().into_keys());
-    paths
+    Ok(paths)
 }
 
 /// A hash of each file by its path; `None` for one that cannot be read.
 type Seen = BTreeMap<PathBuf, Option<u64>>;
 
-fn hash(path: &Path) -> Option<u64> {
-    read_bounded(path, FILE_BYTES_MAX).ok().map(|bytes| xxh3_64(&bytes))
+/// How often a file is read that could be opened and not be read, before it counts as unreadable.
+const READS: usize = 3;
+
+/// The hash of a file. One that cannot be opened because the process has too many files open is as it was
+/// `before`: a lack of descriptors is no change.
+fn hash(path: &Path, before: Option<u64>) -> Option<u64> {
+    for _ in 0..READS {
+        if let Ok(bytes) = read_bounded(path, FILE_BYTES_MAX) {
+            return Some(xxh3_64(&bytes));
+        }
+        match std::fs::File::open(path) {
+            Ok(_) => {}
+            Err(error) if descriptors::lack(&error) => return before,
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
-fn fingerprint(shared: &Shared) -> Seen {
-    all_files(shared).into_iter().map(|path| (path.clone(), hash(&path))).collect()
+/// The files as they are, where they were as `before`.
+fn fingerprint(shared: &Shared, before: &Seen) -> Seen {
+    let Ok(paths) = all_files(shared) else { return before.clone() };
+    let now = |path: PathBuf| {
+        let known = before.get(&path).copied().flatten();
+        (path.clone(), hash(&path, known))
+    };
+    paths.into_iter().map(now).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weft.yaml");
+        std::fs::write(&path, "admin: off").unwrap();
+        let known = hash(&path, None);
+        assert!(known.is_some());
+        weft_testkit::limit::descriptors_max(64);
+        let open = || std::fs::File::open("/dev/null").ok();
+        let held: Vec<_> = std::iter::from_fn(open).collect();
+        assert_eq!((hash(&path, known), hash(&path, None)), (known, None));
+        drop(held);
+        std::fs::write(&path, "admin: on").unwrap();
+        assert_ne!(hash(&path, known), known);
+    }
 }

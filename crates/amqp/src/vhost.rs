@@ -102,7 +102,7 @@ impl Vhost {
             broker: broker.clone(),
             map,
             message_bytes_max,
-            topology: RwLock::new(stored::load(broker, map, name).await?),
+            topology: RwLock::new(stored::load(broker.store(), map, name).await?),
             queues: RwLock::default(),
             version: AtomicU64::new(1),
             gone: Mutex::default(),
@@ -306,7 +306,7 @@ impl Vhost {
     }
 
     async fn erase(&self, removed: Removed) -> Result<()> {
-        stored::erase(&self.broker, self.map, &self.name, &removed).await
+        stored::erase(self.broker.store(), self.map, &self.name, &removed).await
     }
 
     /// What an exchange was declared as.
@@ -325,7 +325,8 @@ impl Vhost {
             return Ok(there);
         }
         if definition.durable {
-            stored::put_exchange(&self.broker, self.map, &self.name, name, &definition).await?;
+            stored::put_exchange(self.broker.store(), self.map, &self.name, name, &definition)
+                .await?;
         }
         self.topology.write().declare(name, definition.clone());
         self.changed();
@@ -370,7 +371,8 @@ impl Vhost {
             }
         };
         if exchange.durable && durable {
-            stored::put_binding(&self.broker, self.map, &self.name, source, &binding).await?;
+            stored::put_binding(self.broker.store(), self.map, &self.name, source, &binding)
+                .await?;
         }
         self.topology.write().bind(source, binding.clone(), matcher);
         self.changed();

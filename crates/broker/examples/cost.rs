@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Instant};
 use weft_broker::{Broker, ConsumerOptions, Key, MessageBuilder, Publish, QueueOptions, Verdict};
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
-    ConsumerId, Durability, GroupConsumer, GroupOptions, LeaseLimits, Ledger, LogOptions,
-    NewRecord, Options, Settle, Storage, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Durability, EmbeddedStore, GroupConsumer, GroupOptions, LeaseLimits, Ledger,
+    LogOptions, NewRecord, Options, Settle, Storage, Store, Transaction, disk::SimulatedDisk,
 };
 
 const MESSAGES: u32 = 400_000;
@@ -50,22 +50,22 @@ async fn alone(ledger: &Ledger) -> f64 {
     let log = ledger.create_log("cost", options).await.unwrap();
     let group = ledger.create_group("cost", GroupOptions::owning(log)).await.unwrap();
     let id = ConsumerId(1);
-    ledger.join(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
+    ledger.join_now(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
     let begun = Instant::now();
     for _ in 0..MESSAGES / BATCH {
         let mut publish = Transaction::new(Durability::Memory);
         for _ in 0..BATCH {
             publish = publish.append(log, NewRecord::new(message().stored().clone()));
         }
-        ledger.submit(publish).unwrap();
+        ledger.submit_now(publish).unwrap();
         let ask = LeaseLimits { consumer: id, records: BATCH, bytes: u64::MAX, lease: None };
-        let taken = ledger.lease(group, ask).unwrap().wait().await.unwrap();
+        let taken = ledger.lease_now(group, ask).unwrap().wait().await.unwrap();
         assert_eq!(taken.len(), BATCH as usize);
         let mut accept = Transaction::new(Durability::Memory);
         for one in &taken {
             accept = accept.settle(group, one.position, one.token, Settle::Done);
         }
-        ledger.submit(accept).unwrap();
+        ledger.submit_now(accept).unwrap();
     }
     let spent = begun.elapsed().as_nanos() as f64 / f64::from(MESSAGES);
     ledger.drop_log(log).await.unwrap();

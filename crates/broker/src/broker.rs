@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use weft_kernel::{Clock, Error, Reason, Result, Rng};
 use weft_ledger::{
-    ConsumerId, Durability, ExpectValue, GroupId, MapId, MapOptions, Store, Transaction,
+    ConsumerId, Durability, EmbeddedStore, ExpectValue, GroupId, MapId, MapOptions, Transaction,
 };
 
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
 pub struct Broker(Arc<Inner>);
 
 pub(crate) struct Inner {
-    store: Arc<dyn Store>,
+    store: Arc<dyn EmbeddedStore>,
     clock: Arc<dyn Clock>,
     rng: Mutex<Rng>,
     pub(crate) maps: Maps,
@@ -91,7 +91,11 @@ impl Broker {
     ///
     /// # Errors
     /// What the store says, and [`Reason::StorageCorrupt`] for a definition that cannot be read.
-    pub async fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>, mut rng: Rng) -> Result<Self> {
+    pub async fn open(
+        store: Arc<dyn EmbeddedStore>,
+        clock: Arc<dyn Clock>,
+        mut rng: Rng,
+    ) -> Result<Self> {
         let maps = Maps {
             definitions: store.create_map("broker/definitions", MapOptions::default()).await?,
             schedules: store.create_map("broker/schedules", MapOptions::default()).await?,
@@ -136,12 +140,12 @@ impl Broker {
     }
 
     /// The store beneath; for front-ends that keep definitions of their own in it.
-    pub fn store(&self) -> &dyn Store {
+    pub fn store(&self) -> &dyn EmbeddedStore {
         &*self.0.store
     }
 
     /// The store beneath, shared.
-    pub fn shared_store(&self) -> Arc<dyn Store> {
+    pub fn shared_store(&self) -> Arc<dyn EmbeddedStore> {
         Arc::clone(&self.0.store)
     }
 
@@ -264,7 +268,7 @@ impl std::fmt::Debug for Broker {
 const SECRET: &[u8] = b"secret";
 
 /// The secret of this store, made at the first opening.
-async fn secret(store: &dyn Store, map: MapId, rng: &mut Rng) -> Result<u64> {
+async fn secret(store: &dyn EmbeddedStore, map: MapId, rng: &mut Rng) -> Result<u64> {
     for _ in 0..3 {
         if let Some(value) = store.get(map, SECRET).await? {
             let bytes: [u8; 8] = value.data.as_ref().try_into().map_err(|_error| {

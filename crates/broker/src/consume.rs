@@ -179,7 +179,10 @@ impl Consumer {
         self.groups.retain(|group| now.contains(group));
         for group in now {
             if !self.groups.contains(&group) {
-                self.broker.store().join(group, consumer).map_err(|error| self.explain(error))?;
+                self.broker
+                    .store()
+                    .join_now(group, consumer)
+                    .map_err(|error| self.explain(error))?;
                 self.groups.push(group);
             }
         }
@@ -213,7 +216,7 @@ impl Consumer {
 
     /// How many messages to take at a time, so that others that wait as well have their part.
     pub fn share(&self) -> u32 {
-        let shares = self.groups.iter().map(|group| self.broker.store().share(*group, self.id));
+        let shares = self.groups.iter().map(|group| self.broker.store().share_now(*group, self.id));
         shares.min().unwrap_or(u32::MAX)
     }
 
@@ -316,7 +319,7 @@ impl Consumer {
             let Some(&group) = self.groups.get(at) else { break };
             let ask = LeaseLimits { consumer: self.id, records, bytes, lease: self.options.lease };
             let broker = self.broker.clone();
-            let leased = match broker.store().lease(group, ask) {
+            let leased = match broker.store().lease_now(group, ask) {
                 Ok(leased) => leased.wait().await,
                 Err(error) => Err(error),
             };
@@ -479,7 +482,7 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         let lost = self.lost();
         for group in &self.groups {
-            self.broker.store().leave(*group, self.id, !self.detached && lost.is_empty());
+            self.broker.store().leave_now(*group, self.id, !self.detached && lost.is_empty());
         }
         if !lost.is_empty() {
             self.broker.lost(&self.source, lost);

@@ -91,7 +91,7 @@ impl Broker {
             // A consumer's lease goes to maintenance at once, so that it does not end with the consumer.
             let span = if lease.is_of(ConsumerId::SYSTEM) { ROOM_WAIT } else { Duration::ZERO };
             let mut dead_letters_waiting = source.dead_letters_waiting().lock();
-            if self.store().renew(lease.group, lease.position, lease.token, span).is_err() {
+            if self.store().renew_now(lease.group, lease.position, lease.token, span).is_err() {
                 dead_letters_waiting.forget(lease.group, lease.position);
                 continue;
             }
@@ -124,7 +124,10 @@ impl Broker {
         for settlement in settlements {
             let lease = settlement.lease;
             if !matches!(settlement.event, Event::DeadLetterWaiting)
-                || self.store().renew(lease.group, lease.position, lease.token, ROOM_WAIT).is_err()
+                || self
+                    .store()
+                    .renew_now(lease.group, lease.position, lease.token, ROOM_WAIT)
+                    .is_err()
             {
                 tried.push(settlement);
             }
@@ -154,7 +157,7 @@ impl Broker {
             for puts in puts.chunks(AT_ONCE) {
                 let mut write = Transaction::new(Durability::Fsync);
                 write.ops.extend(puts.iter().cloned());
-                if let Err(refused) = self.store().submit(write) {
+                if let Err(refused) = self.store().submit_now(write) {
                     tracing::warn!(
                         source = %source.name(), error = %refused.error.detail(),
                         "messages whose dead letters wait are handed out once more"

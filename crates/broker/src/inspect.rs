@@ -242,11 +242,11 @@ impl Broker {
 
     /// What is deleted meanwhile has no numbers.
     fn group_stats(&self, group: GroupId) -> GroupStats {
-        self.store().group_stats(group).unwrap_or_default()
+        self.store().group_stats_now(group).unwrap_or_default()
     }
 
     fn log_stats(&self, log: LogId) -> LogStats {
-        self.store().log_stats(log).unwrap_or_default()
+        self.store().log_stats_now(log).unwrap_or_default()
     }
 
     /// Messages of a queue or subscription that are not settled, from a position on, as far as the limits
@@ -377,7 +377,7 @@ impl Broker {
             if beyond {
                 return Ok(());
             }
-            if self.store().poisoned().is_some() {
+            if self.store().poisoned_now().is_some() {
                 let say = "nothing can be published any more, so nothing will come";
                 return Err(Error::new(Reason::StoragePoisoned, say));
             }
@@ -392,7 +392,7 @@ impl Broker {
         // something stricter is seen when that is synced.
         for level in [Durability::Memory, level.max(Durability::Os), Durability::Fsync] {
             until_durable(self.store(), seq, level).await?;
-            if self.store().log_stats(topic.log)?.end > position {
+            if self.store().log_stats_now(topic.log)?.end > position {
                 return Ok(true);
             }
         }
@@ -446,7 +446,7 @@ impl Broker {
     /// # Errors
     /// [`Reason::MalformedRequest`] beyond that.
     pub fn check_position(&self, topic: &Topic, position: u64) -> Result<()> {
-        let end = self.store().log_stats(topic.log)?.end;
+        let end = self.store().log_stats_now(topic.log)?.end;
         if position <= end {
             return Ok(());
         }
@@ -472,7 +472,7 @@ impl Broker {
         for member in members.iter() {
             let to = match to {
                 SeekTo::First => 0,
-                SeekTo::Last => self.store().log_stats(member.topic.log)?.end.saturating_sub(1),
+                SeekTo::Last => self.store().log_stats_now(member.topic.log)?.end.saturating_sub(1),
                 SeekTo::End => u64::MAX,
                 SeekTo::Position(position) => {
                     self.check_position(&member.topic, position)?;

@@ -46,7 +46,7 @@ impl Broker {
         let mut index = topic.last.lock().await;
         self.catch_up(topic, &mut index).await?;
         let known = index.by_key.get(key).copied();
-        let first = self.store().log_stats(topic.log)?.first;
+        let first = self.store().log_stats_now(topic.log)?.first;
         if let Some(lost) = index.lost.filter(|lost| *lost >= first && known < Some(*lost)) {
             return Err(damaged(topic, lost, known));
         }

@@ -110,7 +110,7 @@ impl Broker {
         let next_expiry = self.delete_expired().await;
         let parked = self.free_parked().await;
         done.into_iter().collect::<Result<()>>()?;
-        let next = [self.store().next_due(), self.next_schedule(), next_expiry?, parked?];
+        let next = [self.store().next_due_now(), self.next_schedule(), next_expiry?, parked?];
         Ok(next.into_iter().flatten().min())
     }
 
@@ -195,7 +195,7 @@ impl Broker {
                 delivery.token,
                 how,
             );
-            if let Err(refused) = self.store().submit(settle)
+            if let Err(refused) = self.store().submit_now(settle)
                 && !matches!(refused.error.reason(), Reason::LeaseLost | Reason::NoMessage)
             {
                 return Err(refused.into());

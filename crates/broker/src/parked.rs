@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{Reason, Result, Tick};
 use weft_ledger::{
-    Appended, Durability, ExpectValue, GroupId, Limits, Op, ReadItem, Store, Transaction,
+    Appended, Durability, EmbeddedStore, ExpectValue, GroupId, Limits, Op, ReadItem, Transaction,
 };
 
 use crate::{
@@ -93,14 +93,14 @@ impl Parked {
     }
 
     /// The keys whose dead letters have all been dealt with, if that can have changed since the last time.
-    fn dealt_with(&mut self, store: &dyn Store) -> Vec<Bytes> {
+    fn dealt_with(&mut self, store: &dyn EmbeddedStore) -> Vec<Bytes> {
         if self.unknown {
             return Vec::new();
         }
         let mut stand = HashMap::new();
         for (group, _) in self.keys.values().filter_map(|dead| dead.places.front()) {
             stand.entry(*group).or_insert_with(|| {
-                store.group_stats(*group).ok().map(|group| (group.low, group.done_above))
+                store.group_stats_now(*group).ok().map(|group| (group.low, group.done_above))
             });
         }
         if !self.changed && stand == self.stood {
@@ -109,7 +109,7 @@ impl Parked {
         let mut free = Vec::new();
         for (key, dead) in &mut self.keys {
             while let Some((group, position)) = dead.places.front()
-                && !store.holds(*group, *position)
+                && !store.holds_now(*group, *position)
             {
                 dead.places.pop_front();
             }
@@ -255,7 +255,7 @@ impl Broker {
         for keys in parked.dealt_with(self.store()).chunks(AT_ONCE) {
             let mut free = Transaction::new(Durability::Fsync);
             free.ops.extend(keys.iter().map(|key| self.unparking(source, key)));
-            if let Err(refused) = self.store().submit(free) {
+            if let Err(refused) = self.store().submit_now(free) {
                 parked.changed = true;
                 return Some(refused.error);
             }

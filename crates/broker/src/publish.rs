@@ -175,7 +175,7 @@ impl Broker {
     /// Nothing is stored then.
     pub fn submit(&self, batch: Batch) -> Result<BatchReceipt> {
         let Batch { transaction, appends, .. } = batch;
-        match self.store().submit(transaction) {
+        match self.store().submit_now(transaction) {
             Ok(receipt) => Ok(self.taken(receipt, &appends)),
             Err(refused) => Err(self.refused(refused, &appends)),
         }
@@ -191,7 +191,7 @@ impl Broker {
     pub(crate) async fn submit_untouched(&self, batch: Batch) -> Result<BatchReceipt, Refused> {
         let Batch { transaction, appends, .. } = batch;
         loop {
-            match self.store().submit(transaction.clone()) {
+            match self.store().submit_now(transaction.clone()) {
                 Ok(receipt) => return Ok(self.taken(receipt, &appends)),
                 Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
                 Err(refused) => return Err(refused),
@@ -218,7 +218,7 @@ impl Broker {
                     refused,
                 });
             }
-            let error = match self.store().submit(batch.transaction.clone()) {
+            let error = match self.store().submit_now(batch.transaction.clone()) {
                 Ok(receipt) => {
                     let receipt = self.taken(receipt, &batch.appends);
                     refused.sort_unstable_by_key(|refusal: &Refusal| refusal.index);
@@ -238,7 +238,7 @@ impl Broker {
                 return Err(error.into());
             };
             // All at once: a burst into a full queue costs no more than one into an empty one.
-            let mut found = self.store().refusals(&batch.transaction.ops, &batch.publishes);
+            let mut found = self.store().refusals_now(&batch.transaction.ops, &batch.publishes);
             if found.is_empty() {
                 // There is room meanwhile, but there was none when its turn had come.
                 found.push((op, error.error));
@@ -256,7 +256,7 @@ impl Broker {
     pub async fn commit(&self, batch: Batch) -> Result<BatchReceipt> {
         let Batch { transaction, appends, .. } = batch;
         let receipt = loop {
-            match self.store().submit(transaction.clone()) {
+            match self.store().submit_now(transaction.clone()) {
                 Ok(receipt) => break receipt,
                 Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
                 Err(refused) => return Err(self.refused(refused, &appends)),

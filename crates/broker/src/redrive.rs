@@ -74,7 +74,7 @@ impl Broker {
             self.gather(dead).await?;
         }
         // Only what is there now, so that what dies again at once does not go round.
-        let end = self.store().log_stats(dead.log)?.end;
+        let end = self.store().log_stats_now(dead.log)?.end;
         'pages: loop {
             let page = self.store().peek(dead.group, from, AT_ONCE).await?;
             let Some((last, _)) = page.last() else { break };

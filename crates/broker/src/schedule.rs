@@ -404,7 +404,7 @@ impl Broker {
         due_ms: Option<u64>,
     ) -> Result<()> {
         let receipt = loop {
-            match self.store().submit(transaction.clone()) {
+            match self.store().submit_now(transaction.clone()) {
                 Ok(receipt) => break receipt,
                 Err(refused) if refused.error.reason() == Reason::StorageBusy => self.room().await,
                 Err(refused) => return Err(refused.error),

@@ -97,7 +97,7 @@ impl Broker {
             }
             let durability = batch.transaction.durability;
             let (appends, targets) = (batch.appends_at(), batch.appends);
-            let refused = match self.store().submit(batch.transaction) {
+            let refused = match self.store().submit_now(batch.transaction) {
                 Ok(Receipt { seq, seen, appended, .. }) => {
                     parking.keep(&targets, &appended);
                     self.given_back(source, &outcomes, seen);
@@ -172,7 +172,7 @@ impl Broker {
     /// Which of some operations are refused, each for itself.
     fn refused_alone(&self, ops: &[Op]) -> Vec<(usize, Error)> {
         let each: Vec<u32> = (0..ops.len() as u32).collect();
-        self.store().refusals(ops, &each)
+        self.store().refusals_now(ops, &each)
     }
 
     /// What is given back, or has become a dead letter, may be too much for its queue.
@@ -345,7 +345,7 @@ impl Broker {
                 // A crash before it is written only means that the filter looks again.
                 batch.op(done(lease), Durability::Memory);
             }
-            match self.store().submit(batch.transaction) {
+            match self.store().submit_now(batch.transaction) {
                 Ok(_) => {
                     add(&source.counters().filtered, passed.len() as u64);
                     return Ok(());

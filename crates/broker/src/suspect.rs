@@ -64,9 +64,9 @@ impl Broker {
         let mut writes = Vec::new();
         for (group, noted) in found {
             // 0 tells that the life has not ended in order.
-            let end = self.log_of(group).and_then(|log| self.store().log_stats(log).ok());
+            let end = self.log_of(group).and_then(|log| self.store().log_stats_now(log).ok());
             let before = if noted == 0 { end.map_or(0, |log| log.end) } else { noted };
-            let low = self.store().group_stats(group).map_or(u64::MAX, |group| group.low);
+            let low = self.store().group_stats_now(group).map_or(u64::MAX, |group| group.low);
             if low < before {
                 self.inner().suspects.state.lock().before.insert(group, before);
                 self.inner().suspects.any.store(true, Ordering::Release);
@@ -150,7 +150,7 @@ impl Broker {
         if known {
             // One that stays is found without its group, and goes, at the next opening.
             let forget = Transaction::new(Durability::Memory).with(self.note(group, None));
-            let _refused = self.store().submit(forget);
+            let _refused = self.store().submit_now(forget);
         }
     }
 
@@ -167,14 +167,14 @@ impl Broker {
         let ops: Vec<Op> = taken
             .into_iter()
             .map(|group| {
-                let low = self.store().group_stats(group).map_or(u64::MAX, |group| group.low);
+                let low = self.store().group_stats_now(group).map_or(u64::MAX, |group| group.low);
                 self.note(group, before.get(&group).copied().filter(|before| low < *before))
             })
             .collect();
         for ops in ops.chunks(AT_ONCE) {
             let mut write = Transaction::new(Durability::Fsync);
             write.ops.extend(ops.iter().cloned());
-            if let Err(refused) = self.store().submit(write) {
+            if let Err(refused) = self.store().submit_now(write) {
                 tracing::debug!(error = %refused.error.detail(), "notes of hand-outs stay");
             }
         }

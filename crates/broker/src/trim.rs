@@ -96,8 +96,8 @@ impl Broker {
     fn excess(&self, queue: &Queue, all: bool) -> Excess {
         let none = Excess { records: 0, bytes: 0 };
         let limit = queue.settings.read().options.limit;
-        let Ok(log) = self.store().log_stats(queue.log) else { return none };
-        let Ok(group) = self.store().group_stats(queue.group) else { return none };
+        let Ok(log) = self.store().log_stats_now(queue.log) else { return none };
+        let Ok(group) = self.store().group_stats_now(queue.group) else { return none };
         // What somebody holds cannot be given up, and does not count.
         let most = log.records.saturating_sub(group.leased);
         let held = log.bytes.saturating_sub(group.leased_bytes);
@@ -115,8 +115,8 @@ impl Broker {
 
     fn is_seen(&self, seen: Seen) -> bool {
         let store = self.store();
-        store.durable(Durability::Os) >= seen.written
-            && store.durable(Durability::Fsync) >= seen.synced
+        store.durable_now(Durability::Os) >= seen.written
+            && store.durable_now(Durability::Fsync) >= seen.synced
     }
 
     /// Brings queues that give up their oldest within their limits, as far as all is seen. What fails, or
@@ -229,7 +229,7 @@ impl Broker {
             };
             let records = records as u32;
             let ask = LeaseLimits { consumer: ConsumerId::SYSTEM, records, bytes, lease: None };
-            let taken = self.store().lease(queue.group, ask)?.wait().await?;
+            let taken = self.store().lease_now(queue.group, ask)?.wait().await?;
             let mut oldest = Taken { broker: self, deliveries: taken };
             if oldest.deliveries.is_empty() {
                 return Ok(());

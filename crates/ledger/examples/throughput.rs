@@ -19,8 +19,9 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::SystemClock;
 use weft_ledger::{
-    ConsumerId, Durability, GroupConsumer, GroupId, GroupOptions, LeaseLimits, Ledger, LogId,
-    LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, until_durable, wait_ready,
+    ConsumerId, Durability, EmbeddedStore, GroupConsumer, GroupId, GroupOptions, LeaseLimits,
+    Ledger, LogId, LogOptions, NewRecord, Op, Options, Settle, Transaction, until_durable,
+    wait_ready,
 };
 
 fn main() {
@@ -75,13 +76,13 @@ async fn measure(ledger: &Ledger, name: &str, span: Duration, work: impl Future<
 async fn log(ledger: &Ledger) -> LogId {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = format!("log {}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let store: &dyn Store = ledger;
+    let store: &dyn EmbeddedStore = ledger;
     store.create_log(&name, LogOptions::default()).await.unwrap()
 }
 
 async fn queue(ledger: &Ledger) -> (LogId, GroupId) {
     let log = log(ledger).await;
-    let store: &dyn Store = ledger;
+    let store: &dyn EmbeddedStore = ledger;
     let group = store.create_group(&format!("{log}"), GroupOptions::owning(log)).await.unwrap();
     (log, group)
 }
@@ -101,7 +102,7 @@ async fn publish(ledger: &Ledger, in_flight: usize, span: Duration) -> u64 {
             let mut messages = 0;
             while !over.load(Ordering::Relaxed) {
                 let transaction = Transaction::new(Durability::Fsync).append(log, message());
-                let receipt = ledger.submit(transaction).unwrap();
+                let receipt = ledger.submit_now(transaction).unwrap();
                 until_durable(&ledger, receipt.seq, Durability::Fsync).await.unwrap();
                 messages += 1;
             }
@@ -121,13 +122,13 @@ async fn pipeline(ledger: &Ledger, in_flight: u64, span: Duration) -> u64 {
     while begun.elapsed() < span {
         while sent - confirmed < in_flight {
             let transaction = Transaction::new(Durability::Fsync).append(log, message());
-            let receipt = ledger.submit(transaction).unwrap();
+            let receipt = ledger.submit_now(transaction).unwrap();
             first.get_or_insert(receipt.seq);
             sent += 1;
         }
         let first = first.unwrap();
         until_durable(ledger, first + confirmed, Durability::Fsync).await.unwrap();
-        confirmed = (ledger.durable(Durability::Fsync) + 1 - first).min(sent);
+        confirmed = (ledger.durable_now(Durability::Fsync) + 1 - first).min(sent);
     }
     confirmed
 }
@@ -145,7 +146,7 @@ async fn round_trip(ledger: &Ledger, span: Duration) -> u64 {
                 for _ in 0..64 {
                     transaction = transaction.append(log, message());
                 }
-                seqs.push_back(ledger.submit(transaction).unwrap().seq);
+                seqs.push_back(ledger.submit_now(transaction).unwrap().seq);
                 if seqs.len() >= 16 {
                     let seq = seqs.pop_front().unwrap();
                     until_durable(&ledger, seq, Durability::Fsync).await.unwrap();
@@ -158,12 +159,12 @@ async fn round_trip(ledger: &Ledger, span: Duration) -> u64 {
         let (ledger, over) = (ledger.clone(), over.clone());
         async move {
             let id = ConsumerId(1);
-            ledger.join(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
+            ledger.join_now(group, GroupConsumer { id, priority: 0, exclusive: false }).unwrap();
             let (mut messages, mut next) = (0, 0);
             while !over.load(Ordering::Relaxed) {
                 wait_ready(&ledger, group, id).await;
                 let ask = LeaseLimits { consumer: id, records: 64, bytes: u64::MAX, lease: None };
-                let deliveries = ledger.lease(group, ask).unwrap().wait().await.unwrap();
+                let deliveries = ledger.lease_now(group, ask).unwrap().wait().await.unwrap();
                 let mut transaction = Transaction::new(Durability::Fsync);
                 for delivery in &deliveries {
                     assert_eq!(delivery.position, next, "in order, none missing");
@@ -173,7 +174,7 @@ async fn round_trip(ledger: &Ledger, span: Duration) -> u64 {
                 }
                 messages += deliveries.len() as u64;
                 if !transaction.ops.is_empty() {
-                    ledger.submit(transaction).unwrap();
+                    ledger.submit_now(transaction).unwrap();
                 }
             }
             messages
@@ -185,10 +186,10 @@ async fn round_trip(ledger: &Ledger, span: Duration) -> u64 {
     tokio::time::sleep(span).await;
     over.store(true, Ordering::Relaxed);
     // The consumer may wait for more.
-    let store: &dyn Store = ledger;
+    let store: &dyn EmbeddedStore = ledger;
     store.commit(Transaction::new(Durability::Fsync).append(log, message())).await.unwrap();
     let messages = tasks.join_all().await.into_iter().sum();
-    ledger.leave(group, ConsumerId(1), true);
+    ledger.leave_now(group, ConsumerId(1), true);
     messages
 }
 
@@ -199,15 +200,15 @@ async fn queue_commits(ledger: &Ledger, span: Duration) -> u64 {
     for _ in 0..10_000 {
         backlog.ops.push(append(log));
     }
-    ledger.submit(backlog).unwrap();
-    let store: &dyn Store = ledger;
+    ledger.submit_now(backlog).unwrap();
+    let store: &dyn EmbeddedStore = ledger;
     store.commit(Transaction::new(Durability::Fsync).append(log, message())).await.unwrap();
     let begun = Instant::now();
     let (mut messages, mut seqs) = (0, std::collections::VecDeque::new());
     while begun.elapsed() < span {
         let ask =
             LeaseLimits { consumer: ConsumerId::SYSTEM, records: 64, bytes: u64::MAX, lease: None };
-        let deliveries = ledger.lease(group, ask).unwrap().wait().await.unwrap();
+        let deliveries = ledger.lease_now(group, ask).unwrap().wait().await.unwrap();
         let mut transaction = Transaction::new(Durability::Fsync);
         transaction.ops.reserve(128);
         for delivery in &deliveries {
@@ -218,7 +219,7 @@ async fn queue_commits(ledger: &Ledger, span: Duration) -> u64 {
             transaction.ops.push(append(log));
         }
         messages += deliveries.len() as u64;
-        seqs.push_back(ledger.submit(transaction).unwrap().seq);
+        seqs.push_back(ledger.submit_now(transaction).unwrap().seq);
         if seqs.len() >= 16 {
             let seq = seqs.pop_front().unwrap();
             until_durable(ledger, seq, Durability::Fsync).await.unwrap();

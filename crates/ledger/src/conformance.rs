@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a suite of tests fails by panicking")]
 
 mod consuming;
+mod embedded;
 mod logs;
 mod maps;
 mod namespaces;
@@ -14,7 +15,7 @@ mod timers;
 mod timing;
 mod transactions;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::{Reason, Result};
@@ -22,7 +23,7 @@ use weft_kernel::{Reason, Result};
 use crate::{
     options::{Durability, GroupOptions, LogOptions},
     record::{ConsumerId, GroupId, LeasedRecord, LogId, ReadItem, Record, Token},
-    store::{GroupConsumer, LeaseLimits, Pending, Store},
+    store::{EmbeddedStore, GroupConsumer, LeaseLimits, Pending, Store},
     transaction::{NewRecord, Op, Receipt, Refused, Settle, Transaction},
 };
 
@@ -30,6 +31,10 @@ use crate::{
 pub trait Subject: Send + Sync {
     /// The store as it is open now.
     fn store(&self) -> Arc<dyn Store>;
+    /// The same, if it is within this process; it has some cases more then.
+    fn embedded(&self) -> Option<Arc<dyn EmbeddedStore>> {
+        None
+    }
     /// Lets time pass, on both clocks.
     fn pass(&self, span: Duration) -> Pending<'_, ()>;
     /// Closes the store and opens it again, as after a crash: what was acknowledged at
@@ -57,7 +62,8 @@ pub fn cases() -> Vec<Case> {
 
 /// Runs every case, and calls `begin` with the name of each before.
 pub async fn run(subject: &dyn Subject, mut begin: impl FnMut(&'static str)) {
-    for (name, case) in cases() {
+    let embedded = subject.embedded().map_or(&[][..], |_| embedded::CASES);
+    for (name, case) in cases().iter().chain(embedded) {
         begin(name);
         case(subject).await;
     }
@@ -108,7 +114,7 @@ async fn now_ms(subject: &dyn Subject) -> u64 {
     let store = subject.store();
     let log = store.create_log("clock", LogOptions::default()).await.unwrap();
     publish(&*store, log, &["tick"]).await;
-    store.log_stats(log).unwrap().last_ms
+    store.log_stats(log).await.unwrap().last_ms
 }
 
 fn fsync() -> Transaction {
@@ -126,7 +132,7 @@ async fn publish(store: &dyn Store, log: LogId, texts: &[&str]) -> Vec<u64> {
 
 async fn lease(store: &dyn Store, group: GroupId, records: u32) -> Vec<LeasedRecord> {
     let ask = LeaseLimits { consumer: ConsumerId::SYSTEM, records, bytes: u64::MAX, lease: None };
-    store.lease(group, ask).unwrap().wait().await.unwrap()
+    store.lease(group, ask).await.unwrap()
 }
 
 async fn lease_as(
@@ -137,7 +143,7 @@ async fn lease_as(
 ) -> Vec<LeasedRecord> {
     let consumer = ConsumerId(consumer);
     let ask = LeaseLimits { consumer, records, bytes: u64::MAX, lease: None };
-    store.lease(group, ask).unwrap().wait().await.unwrap()
+    store.lease(group, ask).await.unwrap()
 }
 
 fn consumer(id: u64, priority: i32) -> GroupConsumer {
@@ -188,4 +194,16 @@ fn read_texts(items: &[ReadItem]) -> Vec<String> {
 
 fn foreign(token: Token) -> Token {
     Token { epoch: token.epoch, lease: token.lease + 1_000_000 }
+}
+
+/// Polls a future once.
+async fn polled<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    let mut future = Some(future);
+    std::future::poll_fn(move |context| {
+        Poll::Ready(match future.take() {
+            Some(future) => future.poll(context),
+            None => Poll::Pending,
+        })
+    })
+    .await
 }

@@ -4,6 +4,7 @@ mod consume;
 mod deliver;
 mod maps;
 mod read;
+mod store;
 mod waiters;
 
 use std::{

@@ -20,6 +20,9 @@
 //! - Time is an argument: leases and relative delays count on the monotonic clock, what survives a
 //!   restart on the wall clock.
 //!
+//! Two traits: a [`Store`] may stand across a network, so that everything that may need I/O is an
+//! [`StoreAnswer`]; an [`EmbeddedStore`] is this process's own, and answers what is asked per message at once.
+//!
 //! Deliberately absent: replication (that is the Postgres store behind the same [`Store`]), a task that
 //! does what is due (who has a namespace asks [`Store::next_due`], and calls [`Store::overdue`] and
 //! [`Store::take_timers`]), and any idea of what a record means.
@@ -60,8 +63,9 @@ pub use record::{
 };
 pub use recover::Recovered;
 pub use store::{
-    Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats, Pending, Standing,
-    Stats, Store, WaitReady, due_changed, room, until_durable, until_seen, wait_ready,
+    EmbeddedStore, Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats,
+    Pending, Standing, Stats, Store, StoreAnswer, WaitReady, due_changed, room, until_durable,
+    until_seen, wait_ready,
 };
 pub use transaction::{
     Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,

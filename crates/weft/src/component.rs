@@ -99,7 +99,8 @@ pub trait Component: Send + Sync + Sized + 'static {
     type Noun: Noun;
 
     /// Whether it needs something that one process alone can have. A former process is then asked to let
-    /// go before it is opened; others are opened before.
+    /// go before it is opened; others are opened before. What keeps something in the store (`Host::store`)
+    /// needs it, and stands above the store in the list: it must be opened after it.
     const EXCLUSIVE: bool = false;
     /// What a node answers that does not have it, where it would have answered.
     const ABSENT: &'static str = "the configuration of this node does not ask for it";

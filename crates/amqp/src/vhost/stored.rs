@@ -9,9 +9,8 @@
 //! hash is XXH3's 128 bits of the arguments, because bindings that differ in them alone are two.
 
 use bytes::Bytes;
-use weft_broker::Broker;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, MapId, Transaction};
+use weft_ledger::{Durability, ExpectValue, MapId, Store, Transaction};
 use weft_wire::amqp::Table;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -103,7 +102,7 @@ fn read_binding(mut key: &[u8], value: &[u8]) -> Option<(String, Binding)> {
 }
 
 /// The exchanges of a virtual host as they were stored.
-pub(super) async fn load(broker: &Broker, map: MapId, vhost: &str) -> Result<Topology> {
+pub(super) async fn load(store: &dyn Store, map: MapId, vhost: &str) -> Result<Topology> {
     let mut topology = Topology::default();
     let corrupt = || {
         Error::new(Reason::StorageCorrupt, "a stored exchange or binding cannot be read")
@@ -114,7 +113,7 @@ pub(super) async fn load(broker: &Broker, map: MapId, vhost: &str) -> Result<Top
         let prefix = prefix(kind, vhost);
         let mut after: Option<Bytes> = None;
         loop {
-            let page = broker.store().scan(map, &prefix, after.take(), 256).await?;
+            let page = store.scan(map, &prefix, after.take(), 256).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (key, value) in page {
@@ -136,7 +135,7 @@ pub(super) async fn load(broker: &Broker, map: MapId, vhost: &str) -> Result<Top
 
 /// Stores an exchange.
 pub(super) async fn put_exchange(
-    broker: &Broker,
+    store: &dyn Store,
     map: MapId,
     vhost: &str,
     name: &str,
@@ -144,13 +143,13 @@ pub(super) async fn put_exchange(
 ) -> Result<()> {
     let (key, value) = (exchange_key(vhost, name), definition_value(definition));
     let put = Transaction::new(Durability::Fsync).put(map, key, value, ExpectValue::Any);
-    broker.store().commit(put).await?;
+    store.commit(put).await?;
     Ok(())
 }
 
 /// Stores a binding.
 pub(super) async fn put_binding(
-    broker: &Broker,
+    store: &dyn Store,
     map: MapId,
     vhost: &str,
     source: &str,
@@ -158,13 +157,13 @@ pub(super) async fn put_binding(
 ) -> Result<()> {
     let (key, value) = (binding_key(vhost, source, binding), binding.arguments.to_vec());
     let put = Transaction::new(Durability::Fsync).put(map, key, value, ExpectValue::Any);
-    broker.store().commit(put).await?;
+    store.commit(put).await?;
     Ok(())
 }
 
 /// Erases what is gone, in one transaction. What was never stored is passed over.
 pub(super) async fn erase(
-    broker: &Broker,
+    store: &dyn Store,
     map: MapId,
     vhost: &str,
     removed: &Removed,
@@ -174,12 +173,12 @@ pub(super) async fn erase(
     );
     let mut transaction = Transaction::new(Durability::Fsync);
     for key in keys {
-        if broker.store().get(map, &key).await?.is_some() {
+        if store.get(map, &key).await?.is_some() {
             transaction = transaction.delete(map, key, ExpectValue::Any);
         }
     }
     if !transaction.ops.is_empty() {
-        broker.store().commit(transaction).await?;
+        store.commit(transaction).await?;
     }
     Ok(())
 }

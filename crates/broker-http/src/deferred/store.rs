@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_kernel::{Error, Reason, Result, Retry};
 use weft_ledger::{
-    Durability, Expect, ExpectValue, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op,
-    ReadItem, Store, Transaction, room, until_durable,
+    Durability, EmbeddedStore, Expect, ExpectValue, Limits, LogId, LogOptions, MapId, MapOptions,
+    NewRecord, Op, ReadItem, Transaction, room, until_durable,
 };
 
 use super::record::{Head, Id, Outcome, PIECE_BYTES, Pieces, unknown};
@@ -40,7 +40,7 @@ pub(crate) enum Standing {
 
 /// The operations of this node.
 pub(crate) struct DeferredResponses {
-    store: Arc<dyn Store>,
+    store: Arc<dyn EmbeddedStore>,
     heads: MapId,
     bodies: LogId,
     inner: Mutex<Inner>,
@@ -61,10 +61,10 @@ impl DeferredResponses {
     ///
     /// # Errors
     /// What the store says, and [`Reason::StorageCorrupt`] for a head that cannot be read.
-    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<(Self, Vec<Id>)> {
+    pub(crate) async fn open(store: Arc<dyn EmbeddedStore>) -> Result<(Self, Vec<Id>)> {
         let heads = store.create_map("messages/operations", MapOptions::default()).await?;
         let bodies = store.create_log("messages/operation-bodies", LogOptions::default()).await?;
-        let mut inner = Inner { next: store.log_stats(bodies)?.end, ..Inner::default() };
+        let mut inner = Inner { next: store.log_stats_now(bodies)?.end, ..Inner::default() };
         let mut open = Vec::new();
         let mut after = None;
         loop {
@@ -337,7 +337,7 @@ impl DeferredResponses {
             }
             write = write.put(self.heads, id.key(), head(pieces).write()?, expect);
             write.ops.extend(remove.into_iter().flat_map(|pieces| self.removal(pieces)));
-            match self.store.submit(write) {
+            match self.store.submit_now(write) {
                 Ok(receipt) => {
                     inner.next += count as u64;
                     break receipt;

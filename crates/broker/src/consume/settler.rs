@@ -69,7 +69,7 @@ impl Broker {
             bytes: u64::MAX,
             lease: None,
         };
-        let leased = match self.store().lease(queue.group, ask) {
+        let leased = match self.store().lease_now(queue.group, ask) {
             Ok(leased) => leased.wait().await,
             Err(error) => Err(error),
         };
@@ -146,6 +146,6 @@ impl Settler {
     /// # Errors
     /// `lease_lost` if it is not this delivery's any more.
     pub fn renew(&self, lease: &Lease, span: Duration) -> Result<()> {
-        self.broker.store().renew(lease.group, lease.position, lease.token, span)
+        self.broker.store().renew_now(lease.group, lease.position, lease.token, span)
     }
 }

@@ -6,11 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use weft_ledger::{ConsumerId, GroupId, Store};
+use weft_ledger::{ConsumerId, EmbeddedStore, GroupId};
 
 /// Waits for any of several groups, and answers which; passes its turns on if it is dropped before.
 pub(super) struct Waiting<'a> {
-    pub(super) store: &'a dyn Store,
+    pub(super) store: &'a dyn EmbeddedStore,
     pub(super) groups: &'a [GroupId],
     pub(super) id: ConsumerId,
     pub(super) waiting: bool,

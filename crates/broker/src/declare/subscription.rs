@@ -132,7 +132,7 @@ impl Broker {
             }
         }
         for member in &members {
-            self.store().pause(member.group, paused)?;
+            self.store().pause_now(member.group, paused)?;
             member.topic.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
         let subscription = Arc::new(Subscription {
@@ -194,7 +194,7 @@ impl Broker {
             let settings = subscription.settings();
             let key = &subscription.key;
             let member = self.member(key, true, &settings, Arc::clone(topic), Start::First).await?;
-            self.store().pause(member.group, settings.options.paused)?;
+            self.store().pause_now(member.group, settings.options.paused)?;
             topic.subscriptions.fetch_add(1, Ordering::Relaxed);
             self.inner().registry.write().groups.insert(
                 member.group,
@@ -256,7 +256,7 @@ impl Broker {
         for member in subscription.members().iter() {
             let group = group_options(member.topic.log, options, options.start);
             self.store().alter_group(member.group, group).await?;
-            self.store().pause(member.group, options.paused)?;
+            self.store().pause_now(member.group, options.paused)?;
         }
         Ok(())
     }

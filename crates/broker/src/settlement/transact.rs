@@ -85,7 +85,7 @@ impl Broker {
                 parts.into_iter().for_each(|part| self.settled(part));
                 return Ok(None);
             }
-            let refused = match self.store().submit(batch.transaction.clone()) {
+            let refused = match self.store().submit_now(batch.transaction.clone()) {
                 Ok(receipt) => {
                     for parking in parkings {
                         parking.keep(&batch.appends, &receipt.appended);

@@ -15,7 +15,7 @@ use crate::node::Node;
 async fn pass(node: &Node, span: Duration) -> weft_kernel::Result<()> {
     node.clock.advance(span);
     node.broker.maintain_once().await?;
-    let seq = node.broker.store().stats().submitted;
+    let seq = node.broker.store().stats_now().submitted;
     weft_ledger::until_durable(node.broker.store(), seq, Durability::Fsync).await
 }
 

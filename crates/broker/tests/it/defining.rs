@@ -135,7 +135,7 @@ fn what_is_acknowledged_in_a_new_queue_survives_at_once() {
         let publishing = async {
             let queue = std::future::poll_fn(|context| {
                 // For a while there is room for its group, but not for its definition.
-                if node.broker.store().stats().consumption_groups == 2 && polls < 50 {
+                if node.broker.store().stats_now().consumption_groups == 2 && polls < 50 {
                     node.fill(&other);
                     polls += 1;
                 }

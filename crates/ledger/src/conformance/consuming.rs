@@ -1,21 +1,17 @@
 //! Consuming: queues, subscriptions, retries, who is served.
 
-use std::{
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use weft_kernel::Reason;
 
 use super::{
-    Subject, accept, consumer, done, fsync, lease, lease_as, listed, publish, queue, queue_with,
-    reason, retry, texts,
+    Subject, accept, consumer, done, fsync, lease, lease_as, listed, polled, publish, queue,
+    queue_with, reason, retry, texts,
 };
 use crate::{
     ConsumerId, Due, GroupConsumer, GroupOptions, GroupStart, LeaseLimits, Limits, LogOptions, Op,
-    Settle, Standing, wait_ready,
+    Settle, Standing,
 };
 
 listed! {
@@ -24,7 +20,6 @@ listed! {
     what_is_given_back_comes_at_its_old_place
     notes_and_counts_survive_a_restart
     consumers_that_leave_give_back
-    those_that_wait_have_their_part
     one_consumer_is_active_and_the_next_takes_over
     one_consumer_may_be_alone
     consumers_are_woken_one_by_one_in_order
@@ -49,9 +44,9 @@ async fn a_queue_hands_out_in_order_and_forgets_what_is_done(subject: &dyn Subje
     assert!(lease(&*store, group, 9).await.is_empty());
     accept(&*store, &second).await;
     accept(&*store, &first[..1]).await;
-    let stats = store.group_stats(group).unwrap();
+    let stats = store.group_stats(group).await.unwrap();
     assert_eq!((stats.ready, stats.leased, stats.done, stats.low), (0, 1, 2, 1));
-    assert_eq!(store.log_stats(log).unwrap().records, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1);
     subject.restart().await;
     let store = subject.store();
     let left = lease(&*store, group, 9).await;
@@ -61,8 +56,8 @@ async fn a_queue_hands_out_in_order_and_forgets_what_is_done(subject: &dyn Subje
         "what was leased and not settled comes back, what is done does not"
     );
     accept(&*store, &left).await;
-    assert_eq!(store.log_stats(log).unwrap().records, 0);
-    assert_eq!(store.group_stats(group).unwrap().low, 3);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 0);
+    assert_eq!(store.group_stats(group).await.unwrap().low, 3);
 }
 
 async fn subscriptions_read_one_log_each_at_its_own_place(subject: &dyn Subject) {
@@ -82,9 +77,9 @@ async fn subscriptions_read_one_log_each_at_its_own_place(subject: &dyn Subject)
     assert_eq!(texts(&lease(&*store, last, 9).await), ["b", "c"]);
     assert_eq!(texts(&lease(&*store, next, 9).await), ["c"]);
     assert!(lease(&*store, first, 9).await.is_empty());
-    assert_eq!(store.log_stats(log).unwrap().records, 3, "a shared log keeps what is done");
+    assert_eq!(store.log_stats(log).await.unwrap().records, 3, "a shared log keeps what is done");
     store.commit(fsync().with(Op::Trim { log, before: 2 })).await.unwrap();
-    assert_eq!(store.group_stats(last).unwrap().leased, 1);
+    assert_eq!(store.group_stats(last).await.unwrap().leased, 1);
 }
 
 async fn what_is_given_back_comes_at_its_old_place(subject: &dyn Subject) {
@@ -128,57 +123,21 @@ async fn consumers_that_leave_give_back(subject: &dyn Subject) {
     let store = subject.store();
     let (log, group) = queue(&*store, "leave").await;
     publish(&*store, log, &["a", "b", "c"]).await;
-    assert_eq!(store.join(group, consumer(1, 0)).unwrap().consumers, 1);
-    assert_eq!(store.join(group, consumer(2, 0)).unwrap().consumers, 2);
-    assert_eq!(reason(store.join(group, consumer(2, 0))), Reason::DefinitionConflict);
+    assert_eq!(store.join(group, consumer(1, 0)).await.unwrap().consumers, 1);
+    assert_eq!(store.join(group, consumer(2, 0)).await.unwrap().consumers, 2);
+    assert_eq!(reason(store.join(group, consumer(2, 0)).await), Reason::DefinitionConflict);
     let ask = LeaseLimits { consumer: ConsumerId(9), records: 1, bytes: 1, lease: None };
-    assert_eq!(reason(store.lease(group, ask).map(drop)), Reason::NoMessage);
+    assert_eq!(reason(store.lease(group, ask).await), Reason::NoMessage);
     let first = lease_as(&*store, group, 1, 2).await;
     let second = lease_as(&*store, group, 2, 2).await;
     assert_eq!((texts(&first), texts(&second)), (vec!["a".into(), "b".into()], vec!["c".into()]));
-    store.leave(group, ConsumerId(1), true);
+    store.leave(group, ConsumerId(1), true).await.unwrap();
     let again = lease_as(&*store, group, 2, 9).await;
     assert_eq!(texts(&again), ["a", "b"]);
     assert_eq!((again[0].handouts, again[0].failures), (2, 0));
-    store.leave(group, ConsumerId(2), false);
-    assert_eq!(store.group_stats(group).unwrap().leased, 3);
+    store.leave(group, ConsumerId(2), false).await.unwrap();
+    assert_eq!(store.group_stats(group).await.unwrap().leased, 3);
     accept(&*store, &again).await;
-}
-
-async fn those_that_wait_have_their_part(subject: &dyn Subject) {
-    let store = subject.store();
-    let (log, group) = queue(&*store, "part").await;
-    for id in 1..=3 {
-        store.join(group, consumer(id, i32::from(id != 3))).unwrap();
-    }
-    let waits = |id| {
-        let mut context = Context::from_waker(Waker::noop());
-        store.poll_ready(group, ConsumerId(id), &mut context).is_pending()
-    };
-    assert_eq!(store.share(group, ConsumerId(1)), u32::MAX, "nobody else waits");
-    assert!(waits(1) && waits(2) && waits(3));
-    publish(&*store, log, &["m"; 160]).await;
-    assert!(store.group_stats(group).unwrap().awaited);
-    // Who is of a lower priority has no part before the others.
-    assert_eq!(store.share(group, ConsumerId(1)), 10);
-    assert_eq!(store.share(group, ConsumerId(3)), 160 / 24);
-    assert!(!waits(1), "its turn came first");
-    assert_eq!(lease_as(&*store, group, 1, 10).await.len(), 10);
-    // Who has just taken looks for more, and has its part of it as well.
-    assert_eq!(store.share(group, ConsumerId(2)), 150 / 16);
-    assert!(waits(1), "the other's turn comes before the next of its own");
-    assert!(!waits(2));
-    assert_eq!(lease_as(&*store, group, 2, 149).await.len(), 149);
-    assert_eq!(store.share(group, ConsumerId(2)), 1, "one is left");
-    store.pass_turn(group, ConsumerId(1));
-    store.pass_turn(group, ConsumerId(3));
-    assert!(!store.group_stats(group).unwrap().awaited);
-    assert_eq!(store.share(group, ConsumerId(2)), u32::MAX);
-    for id in 1..=3 {
-        store.leave(group, ConsumerId(id), true);
-    }
-    accept(&*store, &lease(&*store, group, 200).await).await;
-    assert!(!store.group_stats(group).unwrap().awaited);
 }
 
 async fn one_consumer_is_active_and_the_next_takes_over(subject: &dyn Subject) {
@@ -186,106 +145,97 @@ async fn one_consumer_is_active_and_the_next_takes_over(subject: &dyn Subject) {
     let set = |options: &mut GroupOptions| options.single = true;
     let (log, group) = queue_with(&*store, "single", LogOptions::default(), set).await;
     publish(&*store, log, &["a", "b"]).await;
-    assert!(store.join(group, consumer(1, 0)).unwrap().active);
-    assert!(!store.join(group, consumer(2, 0)).unwrap().active);
+    assert!(store.join(group, consumer(1, 0)).await.unwrap().active);
+    assert!(!store.join(group, consumer(2, 0)).await.unwrap().active);
     assert!(lease_as(&*store, group, 2, 9).await.is_empty());
     assert_eq!(texts(&lease_as(&*store, group, 1, 1).await), ["a"]);
-    assert!(store.join(group, consumer(3, 5)).unwrap().active, "a higher priority takes over");
-    assert!(!store.active(group, ConsumerId(1)));
-    store.leave(group, ConsumerId(3), true);
-    assert!(store.active(group, ConsumerId(1)), "then the one that joined first");
-    store.leave(group, ConsumerId(1), true);
-    assert!(store.active(group, ConsumerId(2)));
+    assert!(
+        store.join(group, consumer(3, 5)).await.unwrap().active,
+        "a higher priority takes over"
+    );
+    assert!(!store.active(group, ConsumerId(1)).await.unwrap());
+    store.leave(group, ConsumerId(3), true).await.unwrap();
+    assert!(store.active(group, ConsumerId(1)).await.unwrap(), "then the one that joined first");
+    store.leave(group, ConsumerId(1), true).await.unwrap();
+    assert!(store.active(group, ConsumerId(2)).await.unwrap());
     assert_eq!(texts(&lease_as(&*store, group, 2, 9).await), ["a", "b"]);
-    store.leave(group, ConsumerId(2), true);
+    store.leave(group, ConsumerId(2), true).await.unwrap();
 }
 
 async fn one_consumer_may_be_alone(subject: &dyn Subject) {
     let store = subject.store();
     let (_, group) = queue(&*store, "alone").await;
     let alone = |id| GroupConsumer { exclusive: true, ..consumer(id, 0) };
-    store.join(group, alone(1)).unwrap();
-    assert_eq!(reason(store.join(group, consumer(2, 0))), Reason::QueueLocked);
-    store.leave(group, ConsumerId(1), true);
-    store.join(group, consumer(2, 0)).unwrap();
-    assert_eq!(reason(store.join(group, alone(1))), Reason::QueueLocked);
-    store.leave(group, ConsumerId(2), true);
-}
-
-/// Polls a future once.
-async fn polled<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-    let mut future = Some(future);
-    std::future::poll_fn(move |context| {
-        Poll::Ready(match future.take() {
-            Some(future) => future.poll(context),
-            None => Poll::Pending,
-        })
-    })
-    .await
+    store.join(group, alone(1)).await.unwrap();
+    assert_eq!(reason(store.join(group, consumer(2, 0)).await), Reason::QueueLocked);
+    store.leave(group, ConsumerId(1), true).await.unwrap();
+    store.join(group, consumer(2, 0)).await.unwrap();
+    assert_eq!(reason(store.join(group, alone(1)).await), Reason::QueueLocked);
+    store.leave(group, ConsumerId(2), true).await.unwrap();
 }
 
 async fn consumers_are_woken_one_by_one_in_order(subject: &dyn Subject) {
     let store = subject.store();
     let (log, group) = queue(&*store, "turns").await;
     for (id, priority) in [(1, 0), (2, 0), (3, 1)] {
-        store.join(group, consumer(id, priority)).unwrap();
+        store.join(group, consumer(id, priority)).await.unwrap();
     }
-    let mut first = pin!(wait_ready(&*store, group, ConsumerId(1)));
-    let mut second = pin!(wait_ready(&*store, group, ConsumerId(2)));
-    let mut third = pin!(wait_ready(&*store, group, ConsumerId(3)));
+    let mut first = pin!(store.ready(group, ConsumerId(1)));
+    let mut second = pin!(store.ready(group, ConsumerId(2)));
+    let mut third = pin!(store.ready(group, ConsumerId(3)));
     assert!(polled(first.as_mut()).await.is_pending());
     assert!(polled(second.as_mut()).await.is_pending());
     assert!(polled(third.as_mut()).await.is_pending());
     publish(&*store, log, &["a", "b", "c"]).await;
     assert!(polled(first.as_mut()).await.is_pending(), "a higher priority comes first");
-    third.await;
+    third.await.unwrap();
     assert_eq!(texts(&lease_as(&*store, group, 3, 1).await), ["a"]);
     assert!(polled(second.as_mut()).await.is_pending(), "who waited longer comes first");
-    first.await;
+    first.await.unwrap();
     assert_eq!(texts(&lease_as(&*store, group, 1, 1).await), ["b"]);
-    second.await;
+    second.await.unwrap();
     assert_eq!(texts(&lease_as(&*store, group, 2, 1).await), ["c"]);
     for id in 1..=3 {
-        store.leave(group, ConsumerId(id), true);
+        store.leave(group, ConsumerId(id), true).await.unwrap();
     }
 }
 
 async fn a_turn_that_is_not_used_is_passed_on(subject: &dyn Subject) {
     let store = subject.store();
     let (log, group) = queue(&*store, "passed").await;
-    store.join(group, consumer(1, 0)).unwrap();
-    store.join(group, consumer(2, 0)).unwrap();
-    let mut second = pin!(wait_ready(&*store, group, ConsumerId(2)));
+    store.join(group, consumer(1, 0)).await.unwrap();
+    store.join(group, consumer(2, 0)).await.unwrap();
+    let mut second = pin!(store.ready(group, ConsumerId(2)));
     {
-        let mut first = pin!(wait_ready(&*store, group, ConsumerId(1)));
+        let mut first = pin!(store.ready(group, ConsumerId(1)));
         assert!(polled(first.as_mut()).await.is_pending());
         assert!(polled(second.as_mut()).await.is_pending());
         publish(&*store, log, &["a"]).await;
         // The first has the turn, and goes away without looking.
     }
-    second.await;
+    second.await.unwrap();
     assert_eq!(texts(&lease_as(&*store, group, 2, 1).await), ["a"]);
-    store.leave(group, ConsumerId(1), true);
-    let mut left = pin!(wait_ready(&*store, group, ConsumerId(1)));
-    assert!(polled(left.as_mut()).await.is_ready(), "who is not there is not left waiting");
-    store.leave(group, ConsumerId(2), true);
+    store.leave(group, ConsumerId(1), true).await.unwrap();
+    // Who is not there is not left waiting.
+    store.ready(group, ConsumerId(1)).await.unwrap();
+    store.leave(group, ConsumerId(2), true).await.unwrap();
 }
 
 async fn a_paused_group_hands_out_nothing(subject: &dyn Subject) {
     let store = subject.store();
     let (log, group) = queue(&*store, "paused").await;
-    store.join(group, consumer(1, 0)).unwrap();
-    store.pause(group, true).unwrap();
+    store.join(group, consumer(1, 0)).await.unwrap();
+    store.pause(group, true).await.unwrap();
     publish(&*store, log, &["a"]).await;
-    assert!(store.group_stats(group).unwrap().paused);
+    assert!(store.group_stats(group).await.unwrap().paused);
     assert!(lease_as(&*store, group, 1, 1).await.is_empty());
     assert_eq!(texts(&lease(&*store, group, 0).await), [""; 0]);
-    let mut waiting = pin!(wait_ready(&*store, group, ConsumerId(1)));
+    let mut waiting = pin!(store.ready(group, ConsumerId(1)));
     assert!(polled(waiting.as_mut()).await.is_pending());
-    store.pause(group, false).unwrap();
-    waiting.await;
+    store.pause(group, false).await.unwrap();
+    waiting.await.unwrap();
     assert_eq!(texts(&lease_as(&*store, group, 1, 1).await), ["a"]);
-    store.leave(group, ConsumerId(1), true);
+    store.leave(group, ConsumerId(1), true).await.unwrap();
 }
 
 async fn a_purge_leaves_what_is_leased(subject: &dyn Subject) {
@@ -298,9 +248,9 @@ async fn a_purge_leaves_what_is_leased(subject: &dyn Subject) {
         .with(retry(&leased[2], Due::After(std::time::Duration::from_secs(60)), true, "x"))
         .with(Op::Purge { group });
     assert_eq!(store.commit(mixed).await.unwrap().purged, 3);
-    let stats = store.group_stats(group).unwrap();
+    let stats = store.group_stats(group).await.unwrap();
     assert_eq!((stats.ready, stats.leased, stats.waiting), (0, 1, 0));
-    assert_eq!(store.log_stats(log).unwrap().records, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1);
     assert_eq!(store.commit(fsync().with(Op::Purge { group })).await.unwrap().purged, 0);
     publish(&*store, log, &["f"]).await;
     subject.restart().await;
@@ -314,9 +264,9 @@ async fn bytes_bound_a_lease_but_for_the_first(subject: &dyn Subject) {
     let large = "x".repeat(1000);
     publish(&*store, log, &[&large, &large, &large]).await;
     let ask = |bytes| LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes, lease: None };
-    let one = store.lease(group, ask(1)).unwrap().wait().await.unwrap();
+    let one = store.lease(group, ask(1)).await.unwrap();
     assert_eq!(one.len(), 1);
-    let two = store.lease(group, ask(3000)).unwrap().wait().await.unwrap();
+    let two = store.lease(group, ask(3000)).await.unwrap();
     assert_eq!(two.len(), 2);
     assert_eq!(two[0].position, 1);
 }
@@ -336,7 +286,7 @@ async fn a_removed_record_voids_its_lease(subject: &dyn Subject) {
     let late = store.commit(fsync().with(done(&leased[1]))).await;
     assert_eq!(super::refusal(late).1, Reason::LeaseLost);
     assert_eq!(texts(&lease(&*store, group, 9).await), ["c"]);
-    assert_eq!(store.log_stats(log).unwrap().records, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1);
 }
 
 async fn one_record_is_discarded_whatever_its_state(subject: &dyn Subject) {
@@ -373,7 +323,7 @@ async fn one_record_is_discarded_whatever_its_state(subject: &dyn Subject) {
         let late = store.commit(fsync().with(done(&leased[0]))).await;
         assert_eq!(super::refusal(late).1, Reason::LeaseLost);
         let records = if owns { 1 } else { 5 };
-        assert_eq!(store.log_stats(log).unwrap().records, records);
+        assert_eq!(store.log_stats(log).await.unwrap().records, records);
     }
     subject.restart().await;
     let store = subject.store();

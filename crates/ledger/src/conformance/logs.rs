@@ -47,7 +47,7 @@ async fn definitions_are_found_by_name_and_do_not_change_in_passing(subject: &dy
     store.drop_log(log).await.unwrap();
     assert_eq!(store.find_log("define").await.unwrap(), None);
     assert_eq!(store.find_group("define").await.unwrap(), None);
-    assert_eq!(reason(store.log_stats(log)), Reason::NoMessage);
+    assert_eq!(reason(store.log_stats(log).await), Reason::NoMessage);
     let again = store.create_log("define", LogOptions::default()).await.unwrap();
     assert_ne!(again, log, "a number is not given twice");
     for name in ["", &"x".repeat(513)] {
@@ -64,7 +64,7 @@ async fn positions_are_gapless_and_expected_ones_are_checked(subject: &dyn Subje
         |position| Op::Append { log, expect: Expect::Next(position), record: NewRecord::new("c") };
     let refused = store.commit(fsync().with(expect(2)).with(expect(2))).await;
     assert_eq!(refusal(refused), (Some(1), Reason::PositionConflict));
-    assert_eq!(store.log_stats(log).unwrap().end, 2, "nothing of it was applied");
+    assert_eq!(store.log_stats(log).await.unwrap().end, 2, "nothing of it was applied");
     store.commit(fsync().with(expect(2)).with(expect(3))).await.unwrap();
     let nowhere = store.commit(fsync().append(LogId(u32::MAX), NewRecord::new("x"))).await;
     assert_eq!(refusal(nowhere), (Some(0), Reason::NoMessage));
@@ -99,13 +99,13 @@ async fn what_is_trimmed_or_removed_is_gone(subject: &dyn Subject) {
         let store = subject.store();
         let items = store.read(log, 0, Limits::default()).await.unwrap();
         assert_eq!(read_texts(&items), ["c", "e"]);
-        let stats = store.log_stats(log).unwrap();
+        let stats = store.log_stats(log).await.unwrap();
         assert_eq!((stats.first, stats.end, stats.records), (2, 5, 2));
         subject.restart().await;
     }
     let store = subject.store();
     store.commit(fsync().with(Op::Trim { log, before: u64::MAX })).await.unwrap();
-    let stats = store.log_stats(log).unwrap();
+    let stats = store.log_stats(log).await.unwrap();
     assert_eq!((stats.first, stats.end, stats.records, stats.bytes), (5, 5, 0, 0));
     assert_eq!(publish(&*store, log, &["f"]).await, [5], "positions are not given twice");
 }
@@ -134,7 +134,7 @@ async fn a_record_that_must_be_there_is_removed_once(subject: &dyn Subject) {
     let gone = store.commit(fsync().with(remove(0))).await;
     assert_eq!(refusal(gone), (Some(0), Reason::NoMessage));
     store.commit(fsync().with(remove(1))).await.unwrap();
-    assert_eq!(store.log_stats(log).unwrap().records, 0);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 0);
 }
 
 async fn a_full_log_refuses_and_takes_nothing(subject: &dyn Subject) {
@@ -145,7 +145,7 @@ async fn a_full_log_refuses_and_takes_nothing(subject: &dyn Subject) {
     publish(&*store, log, &["a"]).await;
     let two = fsync().append(log, NewRecord::new("b")).append(log, NewRecord::new("c"));
     assert_eq!(refusal(store.commit(two).await), (Some(1), Reason::QueueFull));
-    assert_eq!(store.log_stats(log).unwrap().records, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1);
     publish(&*store, log, &["b"]).await;
     store.commit(fsync().with(Op::Remove { log, position: 0, required: false })).await.unwrap();
     publish(&*store, log, &["c"]).await;
@@ -168,7 +168,7 @@ async fn an_id_in_the_window_is_not_appended_twice(subject: &dyn Subject) {
     let receipt =
         store.commit(fsync().append(log, record(1)).append(log, record(2))).await.unwrap();
     assert!(receipt.appended[0].duplicate && !receipt.appended[1].duplicate);
-    assert_eq!(store.log_stats(log).unwrap().records, 2);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 2);
     subject.pass(Duration::from_secs(2)).await;
     let receipt =
         store.commit(fsync().append(log, record(1)).append(log, record(2))).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_log_in_memory_is_gone_after_a_restart(subject: &dyn Subject) {
     let leased = super::lease(&*store, group, 9).await;
     assert_eq!(super::texts(&leased), ["a", "b"]);
     super::accept(&*store, &leased[..1]).await;
-    assert_eq!(store.log_stats(log).unwrap().records, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1);
     subject.restart().await;
     let store = subject.store();
     assert_eq!(store.find_log("memory").await.unwrap(), None);
@@ -221,7 +221,7 @@ async fn a_position_is_found_by_its_time(subject: &dyn Subject) {
     let mut times = Vec::new();
     for text in ["a", "b", "c"] {
         publish(&*store, log, &[text]).await;
-        times.push(store.log_stats(log).unwrap().last_ms);
+        times.push(store.log_stats(log).await.unwrap().last_ms);
         subject.pass(Duration::from_millis(100)).await;
     }
     for (position, time) in times.iter().enumerate() {

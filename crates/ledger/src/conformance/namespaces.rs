@@ -1,17 +1,12 @@
 //! Namespaces: names and what is due are apart, transactions are not.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
 use weft_kernel::Reason;
 
-use super::{Subject, fsync, lease, listed, now_ms, publish, queue, reason, refusal, texts};
+use super::{
+    Subject, fsync, lease, listed, now_ms, polled, publish, queue, reason, refusal, texts,
+};
 use crate::{ExpectValue, GroupOptions, LogOptions, MapOptions, NewRecord, Why};
 
 listed! {
@@ -91,10 +86,10 @@ async fn a_transaction_spans_namespaces(subject: &dyn Subject) {
         )
     };
     two.commit(moved()).await.unwrap();
-    assert_eq!(one.log_stats(from).unwrap().records, 0);
-    assert_eq!(two.log_stats(to).unwrap().records, 1);
+    assert_eq!(one.log_stats(from).await.unwrap().records, 0);
+    assert_eq!(two.log_stats(to).await.unwrap().records, 1);
     assert_eq!(refusal(one.commit(moved()).await).1, Reason::LeaseLost);
-    assert_eq!(two.log_stats(to).unwrap().records, 1);
+    assert_eq!(two.log_stats(to).await.unwrap().records, 1);
 }
 
 async fn what_is_due_comes_to_its_own_namespace_alone(subject: &dyn Subject) {
@@ -114,17 +109,8 @@ async fn what_is_due_comes_to_its_own_namespace_alone(subject: &dyn Subject) {
     assert_eq!((texts(&over), over[0].why), (vec!["two".to_owned()], Why::Expired));
     assert_eq!(over[0].group, other);
     assert!(two.overdue(100).await.unwrap().is_empty());
-    assert!(one.next_due().is_some());
+    assert!(one.next_due().await.unwrap().is_some());
     assert_eq!(texts(&one.overdue(100).await.unwrap()), ["one"], "it has waited");
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 async fn a_namespace_hears_of_what_is_due_sooner_in_it(subject: &dyn Subject) {
@@ -133,24 +119,21 @@ async fn a_namespace_hears_of_what_is_due_sooner_in_it(subject: &dyn Subject) {
     let (log, _) = queue(&*one, "q").await;
     let (other, _) = queue(&*two, "q").await;
     let now = now_ms(subject).await;
-    assert_eq!((one.next_due(), two.next_due()), (None, None));
-    let told: [Arc<Woken>; 2] = Default::default();
-    let poll = |at: usize| {
-        let waker = Waker::from(told[at].clone());
-        [&one, &two][at].poll_due(&mut Context::from_waker(&waker))
-    };
-    assert_eq!((poll(0), poll(1)), (Poll::Pending, Poll::Pending));
+    assert_eq!((one.next_due().await.unwrap(), two.next_due().await.unwrap()), (None, None));
     let later = |seconds: u64| NewRecord { due_ms: now + seconds * 1000, ..NewRecord::new("m") };
+    let (mut first, mut second) = (one.due_changed(), two.due_changed());
+    assert!(polled(Pin::new(&mut first)).await.is_pending());
+    assert!(polled(Pin::new(&mut second)).await.is_pending());
     one.commit(fsync().append(log, later(8))).await.unwrap();
-    assert!(told[0].0.load(Ordering::Relaxed) && !told[1].0.load(Ordering::Relaxed));
-    assert_eq!((poll(0), poll(1)), (Poll::Ready(()), Poll::Pending));
-    let first = one.next_due().unwrap();
-    assert_eq!(poll(0), Poll::Pending, "it was told");
+    first.await.unwrap();
+    assert!(polled(Pin::new(&mut second)).await.is_pending(), "that is of the other");
+    let due = one.next_due().await.unwrap().unwrap();
+    let mut first = one.due_changed();
     one.commit(fsync().append(log, later(9))).await.unwrap();
-    assert_eq!(poll(0), Poll::Pending, "that is later");
+    assert!(polled(Pin::new(&mut first)).await.is_pending(), "that is later");
     one.commit(fsync().append(log, later(3))).await.unwrap();
-    assert_eq!(poll(0), Poll::Ready(()));
-    assert!(one.next_due().unwrap() < first);
+    first.await.unwrap();
+    assert!(one.next_due().await.unwrap().unwrap() < due);
     two.commit(fsync().append(other, later(2))).await.unwrap();
-    assert_eq!((poll(0), poll(1)), (Poll::Pending, Poll::Ready(())));
+    second.await.unwrap();
 }

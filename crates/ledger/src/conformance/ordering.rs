@@ -24,7 +24,7 @@ async fn one_record_of_a_key_is_out_at_a_time(subject: &dyn Subject) {
     let first = lease(&*store, group, 9).await;
     assert_eq!(texts(&first), ["x1", "y1", "free", "f2"]);
     assert!(lease(&*store, group, 9).await.is_empty());
-    let stats = store.group_stats(group).unwrap();
+    let stats = store.group_stats(group).await.unwrap();
     assert_eq!((stats.ready, stats.leased), (2, 4));
     accept(&*store, &first[..1]).await;
     let second = lease(&*store, group, 9).await;

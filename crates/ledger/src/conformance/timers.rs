@@ -36,13 +36,13 @@ async fn a_timer_is_handed_out_when_it_is_due_until_it_is_ended(subject: &dyn Su
     let plain = store.create_map("t", MapOptions::default()).await;
     assert_eq!(reason(plain), Reason::DefinitionConflict);
     let now = now_ms(subject).await;
-    assert_eq!(store.next_due(), None);
+    assert_eq!(store.next_due().await.unwrap(), None);
     let set = fsync()
         .set_timer(map, "late", now + 20_000, "l")
         .set_timer(map, "soon", now + 5_000, "s")
         .set_timer(map, "sooner", now + 4_000, "r");
     let receipt = store.commit(set).await.unwrap();
-    let due = store.next_due().unwrap();
+    let due = store.next_due().await.unwrap().unwrap();
     assert!(take(&*store, 9).await.is_empty());
     subject.pass(Duration::from_secs(6)).await;
     let first = take(&*store, 1).await;
@@ -58,7 +58,7 @@ async fn a_timer_is_handed_out_when_it_is_due_until_it_is_ended(subject: &dyn Su
     let second = take(&*store, 9).await;
     assert_eq!(keys(&second), ["soon"]);
     assert!(take(&*store, 9).await.is_empty(), "both are somebody's");
-    assert!(store.next_due().unwrap() > due);
+    assert!(store.next_due().await.unwrap().unwrap() > due);
     store.commit(fsync().end_timer(&second[0])).await.unwrap();
     let twice = store.commit(fsync().end_timer(&second[0])).await;
     assert_eq!(refusal(twice).1, Reason::VersionConflict);
@@ -113,7 +113,7 @@ async fn what_a_timer_does_and_its_end_are_one_transaction(subject: &dyn Subject
     let act = |timer: &Timer| fsync().append(log, NewRecord::new("done")).end_timer(timer);
     store.commit(act(&timer)).await.unwrap();
     assert_eq!(refusal(store.commit(act(&again)).await), (Some(1), Reason::VersionConflict));
-    assert_eq!(store.log_stats(log).unwrap().records, 1, "it was done once");
+    assert_eq!(store.log_stats(log).await.unwrap().records, 1, "it was done once");
     publish(&*store, log, &["other"]).await;
 }
 
@@ -142,7 +142,7 @@ async fn timers_are_there_after_a_restart_and_come_again(subject: &dyn Subject) 
     store.drop_map(map).await.unwrap();
     subject.pass(LEASE).await;
     assert!(take(&*store, 9).await.is_empty());
-    assert_eq!(store.next_due(), None);
+    assert_eq!(store.next_due().await.unwrap(), None);
 }
 
 async fn timers_come_to_their_own_namespace_alone(subject: &dyn Subject) {
@@ -153,7 +153,7 @@ async fn timers_come_to_their_own_namespace_alone(subject: &dyn Subject) {
     let now = now_ms(subject).await;
     two.commit(fsync().set_timer(map, "t", now + 1_000, "")).await.unwrap();
     subject.pass(Duration::from_secs(2)).await;
-    assert_eq!(two.next_due(), None);
+    assert_eq!(two.next_due().await.unwrap(), None);
     assert!(take(&*two, 9).await.is_empty() && take(&*root, 9).await.is_empty());
     assert_eq!(keys(&take(&*one, 9).await), ["t"]);
 }

@@ -46,11 +46,11 @@ async fn a_lease_that_runs_out_goes_to_the_keeper(subject: &dyn Subject) {
     publish(&*store, log, &["a", "b"]).await;
     let span = |seconds| Some(Duration::from_secs(seconds));
     let ask = |lease| LeaseLimits { consumer: ConsumerId::SYSTEM, records: 1, bytes: 9, lease };
-    let short = store.lease(group, ask(span(5))).unwrap().wait().await.unwrap();
-    let long = store.lease(group, ask(span(500))).unwrap().wait().await.unwrap();
+    let short = store.lease(group, ask(span(5))).await.unwrap();
+    let long = store.lease(group, ask(span(500))).await.unwrap();
     subject.pass(Duration::from_secs(4)).await;
     assert!(of(group, store.overdue(100).await.unwrap()).is_empty());
-    assert!(store.next_due().is_some());
+    assert!(store.next_due().await.unwrap().is_some());
     subject.pass(Duration::from_secs(2)).await;
     let over = of(group, store.overdue(100).await.unwrap());
     assert_eq!(texts(&over), ["a"]);
@@ -60,7 +60,7 @@ async fn a_lease_that_runs_out_goes_to_the_keeper(subject: &dyn Subject) {
     store.commit(fsync().with(retry(&over[0], Due::Now, true, "ran out"))).await.unwrap();
     let again = lease(&*store, group, 1).await;
     assert_eq!((again[0].handouts, again[0].failures), (2, 1));
-    assert_eq!(store.group_stats(group).unwrap().expired_leases, 1);
+    assert_eq!(store.group_stats(group).await.unwrap().expired_leases, 1);
     accept(&*store, &long).await;
 }
 
@@ -76,12 +76,12 @@ async fn a_renewed_lease_lasts(subject: &dyn Subject) {
     let (position, token) = (leased[0].position, leased[0].token);
     for _ in 0..5 {
         subject.pass(Duration::from_secs(20)).await;
-        store.renew(group, position, token, Duration::from_secs(30)).unwrap();
+        store.renew(group, position, token, Duration::from_secs(30)).await.unwrap();
         assert!(of(group, store.overdue(100).await.unwrap()).is_empty());
     }
     subject.pass(Duration::from_secs(31)).await;
     assert_eq!(of(group, store.overdue(100).await.unwrap()).len(), 1);
-    let late = store.renew(group, position, token, Duration::from_secs(30));
+    let late = store.renew(group, position, token, Duration::from_secs(30)).await;
     assert_eq!(reason(late), Reason::LeaseLost);
 }
 
@@ -92,7 +92,7 @@ async fn a_retry_waits_for_its_time(subject: &dyn Subject) {
     let leased = lease(&*store, group, 1).await;
     let due = Due::After(Duration::from_secs(10));
     store.commit(fsync().with(retry(&leased[0], due, true, ""))).await.unwrap();
-    assert_eq!(store.group_stats(group).unwrap().waiting, 1);
+    assert_eq!(store.group_stats(group).await.unwrap().waiting, 1);
     let next = lease(&*store, group, 9).await;
     assert_eq!(texts(&next), ["b"]);
     accept(&*store, &next).await;
@@ -101,7 +101,7 @@ async fn a_retry_waits_for_its_time(subject: &dyn Subject) {
     assert!(lease(&*store, group, 9).await.is_empty());
     subject.pass(Duration::from_secs(2)).await;
     store.overdue(100).await.unwrap();
-    assert_eq!(store.group_stats(group).unwrap().ready, 1);
+    assert_eq!(store.group_stats(group).await.unwrap().ready, 1);
     assert_eq!(texts(&lease(&*store, group, 9).await), ["a"]);
 }
 
@@ -118,7 +118,7 @@ async fn a_record_due_later_is_not_seen_before(subject: &dyn Subject) {
         .append(log, later("b", 10))
         .append(log, NewRecord::new("c"));
     store.commit(publish).await.unwrap();
-    let stats = store.group_stats(group).unwrap();
+    let stats = store.group_stats(group).await.unwrap();
     assert_eq!((stats.ready, stats.waiting), (1, 2));
     let first = lease(&*store, group, 9).await;
     assert_eq!(texts(&first), ["c"]);

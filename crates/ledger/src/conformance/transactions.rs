@@ -6,8 +6,7 @@ use super::{
     Subject, accept, done, foreign, fsync, lease, listed, publish, queue, refusal, retry, texts,
 };
 use crate::{
-    Due, Durability, ExpectValue, GroupOptions, GroupStart, Limits, LogOptions, MapOptions,
-    NewRecord, Op, Settle, Transaction, until_durable,
+    Due, ExpectValue, GroupOptions, GroupStart, LogOptions, MapOptions, NewRecord, Op, Settle,
 };
 
 listed! {
@@ -15,7 +14,6 @@ listed! {
     what_fails_leaves_no_trace
     a_delivery_is_settled_once_by_its_token
     a_seek_voids_leases_in_the_same_transaction_too
-    levels_are_kept_apart_and_order_is_not
 }
 
 async fn one_commit_moves_a_message_and_notes_it(subject: &dyn Subject) {
@@ -56,9 +54,9 @@ async fn what_fails_leaves_no_trace(subject: &dyn Subject) {
         .await;
     assert_eq!(refusal(refused), (Some(3), Reason::VersionConflict));
     assert_eq!(store.get(map, b"k").await.unwrap(), None);
-    let stats = store.group_stats(group).unwrap();
+    let stats = store.group_stats(group).await.unwrap();
     assert_eq!((stats.ready, stats.leased, stats.done), (0, 1, 0));
-    assert_eq!(store.log_stats(log).unwrap().end, 1);
+    assert_eq!(store.log_stats(log).await.unwrap().end, 1);
     accept(&*store, &leased).await;
 }
 
@@ -111,26 +109,4 @@ async fn a_seek_voids_leases_in_the_same_transaction_too(subject: &dyn Subject) 
     store.commit(fsync().with(seek(u64::MAX))).await.unwrap();
     publish(&*store, log, &["d"]).await;
     assert_eq!(texts(&lease(&*store, group, 9).await), ["d"]);
-}
-
-async fn levels_are_kept_apart_and_order_is_not(subject: &dyn Subject) {
-    let store = subject.store();
-    let (log, group) = queue(&*store, "levels").await;
-    let mut last = 0;
-    for (index, level) in [Durability::Fsync, Durability::Memory, Durability::Os, Durability::Fsync]
-        .into_iter()
-        .enumerate()
-    {
-        let record = NewRecord::new(index.to_string());
-        let receipt = store.submit(Transaction::new(level).append(log, record)).unwrap();
-        assert_eq!(receipt.durability, level);
-        assert!(receipt.seq > last);
-        last = receipt.seq;
-    }
-    until_durable(&*store, last, Durability::Fsync).await.unwrap();
-    assert!(store.durable(Durability::Fsync) >= last);
-    assert_eq!(texts(&lease(&*store, group, 9).await), ["0", "1", "2", "3"]);
-    subject.restart().await;
-    let items = subject.store().read(log, 0, Limits::default()).await.unwrap();
-    assert_eq!(items.len(), 4, "what a later sync covers is safe as well");
 }

@@ -14,8 +14,38 @@ use crate::{
     core::{Core, Fetched, KeyRange, Look, Missing, TIMES_AT_ONCE, expect_entries},
     options::Durability,
     record::{MapId, Value},
+    store::StoreAnswer,
     transaction::Op,
 };
+
+/// What memory knows of an entry.
+struct Known {
+    /// `None` if it does not know.
+    value: Option<Option<Value>>,
+    limits: ShowLimits,
+    generation: u64,
+}
+
+/// Which entry of a map is shown, and from when on.
+#[derive(Clone, Copy)]
+struct ShowLimits {
+    /// What expires at or before this is over.
+    over_ms: u64,
+    /// The transaction that last changed the map.
+    changed: u64,
+}
+
+impl ShowLimits {
+    /// The transaction that must be durable before an entry, or its absence, is shown.
+    fn seq(self, value: Option<&Value>) -> u64 {
+        // Its absence may be as fresh as its presence.
+        value.map_or(self.changed, |value| value.version)
+    }
+
+    fn shown(self, value: Option<Value>) -> Option<Value> {
+        value.filter(|value| value.expires_ms == 0 || value.expires_ms > self.over_ms)
+    }
+}
 
 /// The error of a ledger that has no files any more.
 fn closed() -> Error {
@@ -118,20 +148,42 @@ impl Shared {
 }
 
 impl Ledger {
-    pub(super) async fn get(&self, map: MapId, key: &[u8]) -> Result<Option<Value>> {
-        let now = self.shared.now();
-        let (value, over_ms, changed, generation) = {
-            let core = self.shared.core.lock();
-            let of = core.map(map)?;
-            let over_ms = if of.options().timers { 0 } else { now.wall_ms };
-            let value = match core.look(map, key) {
-                Look::Whole(value) => Some(Some(value.clone())),
-                Look::Absent => Some(None),
-                Look::Head(_) | Look::Cold => None,
-            };
-            (value, over_ms, of.changed, core.generation())
+    /// An entry, at once if memory knows it and it is durable.
+    pub(super) fn get<'a>(
+        &'a self,
+        map: MapId,
+        key: &'a [u8],
+    ) -> StoreAnswer<'a, Result<Option<Value>>> {
+        let known = match self.known(map, key) {
+            Ok(known) => known,
+            Err(error) => return StoreAnswer::ready(Err(error)),
         };
-        let value = match value {
+        let durable = self.shared.waiters.reached(Durability::Fsync).unwrap_or(u64::MAX);
+        match known.value {
+            Some(value) if known.limits.seq(value.as_ref()) <= durable => {
+                StoreAnswer::ready(Ok(known.limits.shown(value)))
+            }
+            _ => StoreAnswer::later(self.get_slowly(map, key, known)),
+        }
+    }
+
+    /// What memory knows of an entry.
+    fn known(&self, map: MapId, key: &[u8]) -> Result<Known> {
+        let now = self.shared.now();
+        let core = self.shared.core.lock();
+        let of = core.map(map)?;
+        let over_ms = if of.options().timers { 0 } else { now.wall_ms };
+        let value = match core.look(map, key) {
+            Look::Whole(value) => Some(Some(value.clone())),
+            Look::Absent => Some(None),
+            Look::Head(_) | Look::Cold => None,
+        };
+        let limits = ShowLimits { over_ms, changed: of.changed };
+        Ok(Known { value, limits, generation: core.generation() })
+    }
+
+    async fn get_slowly(&self, map: MapId, key: &[u8], known: Known) -> Result<Option<Value>> {
+        let value = match known.value {
             Some(value) => value,
             None => {
                 let key = Bytes::copy_from_slice(key);
@@ -140,14 +192,12 @@ impl Ledger {
                 let value = read.await?.pop().flatten();
                 let entries = vec![(map, key, value.clone())];
                 let fetched = Fetched { entries, times: Vec::new() };
-                self.shared.core.lock().take_in(generation, fetched, true);
+                self.shared.core.lock().take_in(known.generation, fetched, true);
                 value
             }
         };
-        // Its absence may be as fresh as its presence.
-        let seq = value.as_ref().map_or(changed, |value| value.version);
-        self.shared.until(seq, Durability::Fsync).await?;
-        Ok(value.filter(|value| value.expires_ms == 0 || value.expires_ms > over_ms))
+        self.shared.until(known.limits.seq(value.as_ref()), Durability::Fsync).await?;
+        Ok(known.limits.shown(value))
     }
 
     pub(super) async fn scan(

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use weft_kernel::ManualClock;
 use weft_ledger::{
-    ConsumerId, Due, Durability, GroupId, GroupOptions, LeaseLimits, LeasedRecord, Ledger, LogId,
-    LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Due, Durability, EmbeddedStore, GroupId, GroupOptions, LeaseLimits, LeasedRecord,
+    Ledger, LogId, LogOptions, NewRecord, Op, Options, Settle, Store, Transaction,
+    disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -42,7 +43,7 @@ impl Queue {
     fn lease(&self) -> Vec<LeasedRecord> {
         let ask =
             LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
-        block(&self.ledger, self.ledger.lease(self.group, ask).unwrap().wait()).unwrap()
+        block(&self.ledger, self.ledger.lease_now(self.group, ask).unwrap().wait()).unwrap()
     }
 
     fn overdue(&self) -> Vec<LeasedRecord> {
@@ -57,7 +58,7 @@ fn times_of_a_log_ascend_whatever_the_clock_is_set_to() {
     for by in [0, -DAY_MS, 2 * DAY_MS, -DAY_MS] {
         queue.clock.set_wall_by(by);
         queue.append("x");
-        times.push(queue.ledger.log_stats(queue.log).unwrap().last_ms);
+        times.push(queue.ledger.log_stats_now(queue.log).unwrap().last_ms);
     }
     assert!(times.is_sorted(), "{times:?}");
     let positions: Vec<u64> = queue.lease().iter().map(|delivery| delivery.position).collect();

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Result};
 use weft_ledger::{
-    ConsumerId, Durability, GroupConsumer, GroupId, GroupOptions, LeaseLimits, Leased,
-    LeasedRecord, Ledger, Limits, LogId, LogOptions, LogRetention, NewRecord, Op, Options,
+    ConsumerId, Durability, EmbeddedStore, GroupConsumer, GroupId, GroupOptions, LeaseLimits,
+    Leased, LeasedRecord, Ledger, Limits, LogId, LogOptions, LogRetention, NewRecord, Op, Options,
     ReadItem, Settle, Store, Transaction, Why,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
@@ -60,7 +60,9 @@ fn unmoved_under(keys: Keys, records: &[NewRecord]) -> Queue {
     let log = block(&ledger, ledger.create_log("queue", LogOptions::default())).unwrap();
     let group = GroupOptions::owning(log);
     let group = block(&ledger, ledger.create_group("queue", group)).unwrap();
-    ledger.join(group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false }).unwrap();
+    ledger
+        .join_now(group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })
+        .unwrap();
     let append = |log, record: NewRecord| {
         let transaction = Transaction::new(Durability::Fsync).append(log, record);
         block(&ledger, ledger.commit(transaction)).unwrap();
@@ -74,7 +76,7 @@ fn unmoved_under(keys: Keys, records: &[NewRecord]) -> Queue {
 impl Queue {
     /// What comes behind it turns to the next file, so that the one before is written behind.
     fn write_behind(&self) {
-        let bytes = self.ledger.log_stats(self.log).unwrap().bytes;
+        let bytes = self.ledger.log_stats_now(self.log).unwrap().bytes;
         let name = format!("other {}", self.ledger.stats().segment_bytes);
         let other = block(&self.ledger, self.ledger.create_log(&name, LogOptions::default()));
         let other = other.unwrap();
@@ -90,7 +92,7 @@ impl Queue {
     fn ask(&self, records: u32) -> Leased<'_> {
         let lease = Some(Duration::from_secs(60));
         let ask = LeaseLimits { consumer: ConsumerId(1), records, bytes: u64::MAX, lease };
-        self.ledger.lease(self.group, ask).unwrap()
+        self.ledger.lease_now(self.group, ask).unwrap()
     }
 
     fn lease(&self, records: u32) -> Vec<LeasedRecord> {
@@ -114,8 +116,10 @@ impl Queue {
         self.disk.reopen();
         let disk = Arc::new(self.disk.clone());
         (self.ledger, _) = Ledger::open(disk, self.options.clone(), self.clock.clone())?;
-        self.ledger
-            .join(self.group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })?;
+        self.ledger.join_now(
+            self.group,
+            GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false },
+        )?;
         Ok(())
     }
 
@@ -224,7 +228,10 @@ fn what_expires_at_once_is_read_in_parts() {
     queue.clock.advance(Duration::from_secs(61));
     let mut expired = Vec::new();
     while expired.len() < 40 {
-        assert!(queue.ledger.next_due().is_some_and(|due| due <= queue.clock.now()), "more is due");
+        assert!(
+            queue.ledger.next_due_now().is_some_and(|due| due <= queue.clock.now()),
+            "more is due"
+        );
         let over = block(&queue.ledger, queue.ledger.overdue(256)).unwrap();
         let bytes: usize = over.iter().map(|delivery| delivery.record.data.len()).sum();
         assert!(!over.is_empty() && bytes <= 9 << 20, "{bytes}");
@@ -255,7 +262,7 @@ fn a_segment_that_is_rewritten_while_it_is_read_loses_nothing() {
     assert_eq!(read.first().map(|delivery| delivery.position), Some(next));
     queue.settle(&read);
     assert_eq!(queue.drain(next + read.len() as u64), 2000);
-    assert_eq!(queue.ledger.group_stats(queue.group).unwrap().lost, 0);
+    assert_eq!(queue.ledger.group_stats_now(queue.group).unwrap().lost, 0);
 }
 
 #[test]
@@ -268,7 +275,7 @@ fn a_disk_that_cannot_be_read_for_a_while_loses_nothing() {
     }
     queue.disk.set_faults(Faults::default());
     assert_eq!(queue.drain(0), 1000);
-    assert_eq!(queue.ledger.group_stats(queue.group).unwrap().lost, 0);
+    assert_eq!(queue.ledger.group_stats_now(queue.group).unwrap().lost, 0);
 }
 
 #[test]
@@ -284,12 +291,12 @@ fn a_segment_that_is_gone_is_told_and_does_not_stop_the_queue() {
     assert!(refused.detail().contains("--accept-loss"), "{}", refused.detail());
     queue.options.accept_loss = true;
     queue.reopen().unwrap();
-    assert!(queue.ledger.damage().iter().any(|told| told.contains("1000 records of `queue`")));
+    assert!(queue.ledger.damage_now().iter().any(|told| told.contains("1000 records of `queue`")));
     assert_eq!(queue.lease(10).len(), 0);
     queue.ledger.close().unwrap();
     queue.options.accept_loss = false;
     queue.reopen().unwrap();
-    assert_eq!(queue.ledger.damage(), Vec::<String>::new());
+    assert_eq!(queue.ledger.damage_now(), Vec::<String>::new());
 }
 
 #[test]
@@ -300,7 +307,7 @@ fn a_segment_that_vanishes_is_told_and_does_not_stop_the_queue() {
         queue.disk.remove(&format!("segments/{name}")).unwrap();
     }
     assert_eq!(queue.lease(10).len(), 0);
-    assert_eq!(queue.ledger.group_stats(queue.group).unwrap().lost, 1000);
+    assert_eq!(queue.ledger.group_stats_now(queue.group).unwrap().lost, 1000);
     assert_eq!(queue.ledger.stats().damaged, 1000);
 }
 
@@ -353,17 +360,17 @@ fn uneven() -> Vec<NewRecord> {
 #[test]
 fn the_bytes_of_what_is_handed_out_from_a_segment_are_known() {
     let queue = queue_with(&uneven());
-    let bytes = || queue.ledger.log_stats(queue.log).unwrap().bytes;
-    let leased = || queue.ledger.group_stats(queue.group).unwrap().leased_bytes;
+    let bytes = || queue.ledger.log_stats_now(queue.log).unwrap().bytes;
+    let leased = || queue.ledger.group_stats_now(queue.group).unwrap().leased_bytes;
     let all = bytes();
     let large = queue.lease(2);
     assert!((180_000..180_200).contains(&leased()), "{}", leased());
     assert_eq!(all - leased(), 50 * ((all - leased()) / 50), "the small ones are of one size");
     // Given back and taken again it is still known.
-    queue.ledger.leave(queue.group, ConsumerId(1), true);
+    queue.ledger.leave_now(queue.group, ConsumerId(1), true);
     queue
         .ledger
-        .join(queue.group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })
+        .join_now(queue.group, GroupConsumer { id: ConsumerId(1), priority: 0, exclusive: false })
         .unwrap();
     assert_eq!(leased(), 0);
     drop(large);
@@ -380,8 +387,8 @@ fn the_bytes_of_what_is_handed_out_from_a_segment_are_known() {
 #[test]
 fn the_bytes_of_what_went_to_a_segment_while_it_was_handed_out_are_known() {
     let queue = unmoved(&uneven());
-    let bytes = || queue.ledger.log_stats(queue.log).unwrap().bytes;
-    let leased = || queue.ledger.group_stats(queue.group).unwrap().leased_bytes;
+    let bytes = || queue.ledger.log_stats_now(queue.log).unwrap().bytes;
+    let leased = || queue.ledger.group_stats_now(queue.group).unwrap().leased_bytes;
     let large = queue.lease(2);
     let held = leased();
     queue.write_behind();
@@ -396,13 +403,13 @@ fn the_newest_bytes_stay_that_retention_promises() {
     let queue = queue(1000, 100);
     // A log that no group owns has retention.
     block(&queue.ledger, queue.ledger.drop_group(queue.group)).unwrap();
-    let bytes = queue.ledger.log_stats(queue.log).unwrap().bytes;
+    let bytes = queue.ledger.log_stats_now(queue.log).unwrap().bytes;
     let retention = LogRetention { bytes: Some(bytes / 4), ..LogRetention::default() };
     let options = LogOptions { retention, ..LogOptions::default() };
     block(&queue.ledger, queue.ledger.alter_log(queue.log, options)).unwrap();
     queue.clock.advance(Duration::from_secs(10));
     while queue.ledger.step() {}
-    let kept = queue.ledger.log_stats(queue.log).unwrap();
+    let kept = queue.ledger.log_stats_now(queue.log).unwrap();
     assert!((240..=260).contains(&kept.records), "{kept:?}");
 }
 
@@ -520,11 +527,11 @@ fn what_a_damaged_frame_held_is_counted_as_lost_and_never_as_ready() {
         for _ in 0..2 {
             // What was removed from a topic a reader passes over when it gets there.
             for (log, group, ready) in [(queue, owner, 10), (topic, reader, 11)] {
-                let stats = ledger.group_stats(group).unwrap();
+                let stats = ledger.group_stats_now(group).unwrap();
                 assert_eq!((stats.ready, stats.lost), (ready, 1), "{log} {stored}");
-                assert_eq!(ledger.log_stats(log).unwrap().records, 10);
+                assert_eq!(ledger.log_stats_now(log).unwrap().records, 10);
             }
-            let told = ledger.damage();
+            let told = ledger.damage_now();
             for what in ["`queue` are lost, at positions 5", "`topic` are lost, at positions 6"] {
                 assert!(told.iter().any(|told| told.ends_with(what)), "{told:?}");
             }
@@ -540,9 +547,9 @@ fn what_a_damaged_frame_held_is_counted_as_lost_and_never_as_ready() {
                 bytes: u64::MAX,
                 lease: None,
             };
-            let leased = block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
+            let leased = block(&ledger, ledger.lease_now(group, ask).unwrap().wait()).unwrap();
             assert_eq!(leased.len(), 10);
-            assert_eq!(ledger.group_stats(group).unwrap().ready, 0);
+            assert_eq!(ledger.group_stats_now(group).unwrap().ready, 0);
         }
         ledger.close().unwrap();
     }

@@ -6,18 +6,20 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use weft_kernel::{ByteSize, Clock, ManualClock, Rng};
 use weft_ledger::{
-    Durability, ExpectValue, Ledger, MapOptions, Options, Pending, Store, Transaction,
+    Durability, EmbeddedStore, ExpectValue, Ledger, MapOptions, Options, Pending, Store,
+    Transaction,
     conformance::{Subject, run},
     disk::SimulatedDisk,
 };
 
 /// What a restart does.
-enum Place {
+pub(crate) enum Place {
     Simulated(SimulatedDisk, Mutex<Rng>),
     Folder(PathBuf),
 }
 
-struct Embedded {
+/// The embedded store in its place.
+pub(crate) struct Embedded {
     place: Place,
     options: Options,
     clock: Arc<ManualClock>,
@@ -25,7 +27,7 @@ struct Embedded {
 }
 
 impl Embedded {
-    fn new(place: Place, options: Options) -> Self {
+    pub(crate) fn new(place: Place, options: Options) -> Self {
         let clock = Arc::new(ManualClock::default());
         let embedded = Self { place, options, clock, ledger: Mutex::new(None) };
         embedded.open();
@@ -52,6 +54,10 @@ impl Embedded {
 impl Subject for Embedded {
     fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.ledger.lock().clone().unwrap())
+    }
+
+    fn embedded(&self) -> Option<Arc<dyn EmbeddedStore>> {
+        Some(Arc::new(self.ledger.lock().clone().unwrap()))
     }
 
     fn pass(&self, span: Duration) -> Pending<'_, ()> {
@@ -85,7 +91,7 @@ fn conforms(place: Place, options: Options) {
 }
 
 /// Small files, which a restart makes quickly.
-fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options {
         wal_file_bytes: ByteSize(256 << 10),
         transaction_bytes_max: ByteSize(128 << 10),

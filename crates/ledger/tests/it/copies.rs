@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use weft_kernel::{ByteSize, ManualClock, Reason, Result, Rng};
 use weft_ledger::{
-    Ledger, Options, Store as _, admin,
+    EmbeddedStore as _, Ledger, Options, admin,
     admin::Verification,
     crypt::Keys,
     disk::{Disk, RealDisk, SimulatedDisk, simulated::Faults},
@@ -446,7 +446,7 @@ fn a_ledger_of_which_nothing_is_left_is_missed() {
         }
         let (ledger, found) = open();
         assert!(found.damage.iter().any(|told| told.contains("begins empty")), "{left}");
-        assert_eq!(ledger.damage(), found.damage);
+        assert_eq!(ledger.damage_now(), found.damage);
         ledger.close().unwrap();
         let (ledger, found) = open();
         assert!(found.damage.is_empty(), "{:?}", found.damage);

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    ConsumerId, DedupeWindow, Due, Durability, ExpectValue, GroupOptions, LeaseLimits, Ledger,
-    Limits, LogOptions, MapOptions, NewRecord, Op, Options, ReadItem, Settle, Store, Transaction,
-    admin,
+    ConsumerId, DedupeWindow, Due, Durability, EmbeddedStore, ExpectValue, GroupOptions,
+    LeaseLimits, Ledger, Limits, LogOptions, MapOptions, NewRecord, Op, Options, ReadItem, Settle,
+    Store, Transaction, admin,
     crypt::Keys,
     disk::{Disk, SimulatedDisk},
 };
@@ -66,7 +66,7 @@ fn make(options: &Options, close: bool) -> (SimulatedDisk, Contents) {
             block(&ledger, ledger.commit(publish)).unwrap();
         }
         for group in [owner, reader] {
-            let leased = block(&ledger, ledger.lease(group, ask(4)).unwrap().wait()).unwrap();
+            let leased = block(&ledger, ledger.lease_now(group, ask(4)).unwrap().wait()).unwrap();
             let mut settle = Transaction::new(Durability::Fsync);
             settle.ops.extend(leased.iter().map(|delivery| Op::Settle {
                 group,
@@ -159,7 +159,7 @@ fn consumed(ledger: &Ledger) -> Contents {
     for (name, log) in [("owner", "queue"), ("reader", "topic")] {
         let Some((group, _)) = block(ledger, ledger.find_group(name)).unwrap() else { continue };
         loop {
-            let leased = match ledger.lease(group, ask(100)) {
+            let leased = match ledger.lease_now(group, ask(100)) {
                 Ok(leased) => block(ledger, leased.wait()),
                 Err(error) => Err(error),
             };
@@ -185,7 +185,7 @@ fn check(disk: &SimulatedDisk, options: &Options, whole: &Contents, what: &str) 
     let Ok((ledger, recovered)) = opened else { return true };
     let handed = consumed(&ledger);
     let found = contents(&ledger);
-    let told = !recovered.damage.is_empty() || !ledger.damage().is_empty();
+    let told = !recovered.damage.is_empty() || !ledger.damage_now().is_empty();
     for (name, payload) in handed.iter().chain(&found) {
         if let Some(had) = whole.get(name)
             && had != payload

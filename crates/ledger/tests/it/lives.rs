@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use weft_kernel::{ByteSize, ManualClock};
 use weft_ledger::{
-    ConsumerId, Durability, GroupId, GroupOptions, LeaseLimits, LeasedRecord, Ledger, LogOptions,
-    NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Durability, EmbeddedStore, GroupId, GroupOptions, LeaseLimits, LeasedRecord,
+    Ledger, LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -19,7 +19,7 @@ fn open(disk: &SimulatedDisk) -> Ledger {
 fn lease(ledger: &Ledger, group: GroupId) -> Vec<LeasedRecord> {
     let ask =
         LeaseLimits { consumer: ConsumerId::SYSTEM, records: 100, bytes: u64::MAX, lease: None };
-    block(ledger, ledger.lease(group, ask).unwrap().wait()).unwrap()
+    block(ledger, ledger.lease_now(group, ask).unwrap().wait()).unwrap()
 }
 
 /// The place of bytes in the write-ahead log.

@@ -12,6 +12,7 @@ mod forgetting;
 mod lives;
 mod looking;
 mod maps;
+mod remote;
 mod simulation;
 mod threads;
 mod waits;

@@ -6,6 +6,7 @@ mod model;
 mod races;
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use model::{Change, MAPS, Model};
 use weft_kernel::{ByteSize, Clock, Error, ManualClock, Reason, Rng};
 use weft_ledger::{
-    Durability, ExpectValue, Ledger, MapId, MapOptions, Op, Options, Refused, Store, Transaction,
+    Durability, EmbeddedStore, ExpectValue, Ledger, MapId, MapOptions, Op, Options, Refused, Store,
+    Transaction,
     disk::{SimulatedDisk, simulated::Faults},
 };
 
@@ -118,7 +120,7 @@ impl<'a> Life<'a> {
     fn begin(&self, transaction: Transaction) -> Result<u64, Refused> {
         let before = self.ledger.stats().submitted;
         let mut commit = self.ledger.commit(transaction);
-        let polled = commit.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let polled = Pin::new(&mut commit).poll(&mut Context::from_waker(Waker::noop()));
         match polled {
             Poll::Ready(done) => done.map(|receipt| receipt.seq),
             Poll::Pending if self.ledger.stats().submitted > before => Ok(before + 1),
@@ -134,7 +136,7 @@ impl<'a> Life<'a> {
         let submitted = if rng.chance(0.3) {
             self.begin(transaction)
         } else {
-            self.ledger.submit(transaction).map(|receipt| receipt.seq)
+            self.ledger.submit_now(transaction).map(|receipt| receipt.seq)
         };
         match submitted {
             Ok(seq) => {
@@ -191,7 +193,7 @@ impl<'a> Life<'a> {
                         let expect = ExpectValue::Version(version);
                         let end = Change { map: 1, key, value: None, expect };
                         let transaction = fsync().with(self.op(&end));
-                        if let Ok(receipt) = self.ledger.submit(transaction) {
+                        if let Ok(receipt) = self.ledger.submit_now(transaction) {
                             self.model.taken(receipt.seq, vec![end]);
                         }
                     }
@@ -232,7 +234,7 @@ impl<'a> Life<'a> {
             }
             self.clock.advance(Duration::from_millis(rng.below(60)));
         }
-        self.ledger.durable(Durability::Fsync)
+        self.ledger.durable_now(Durability::Fsync)
     }
 }
 
@@ -256,7 +258,7 @@ fn lives(seed: u64) {
         }
         disk.set_faults(Faults::default());
         let life = Life::open(&disk, &clock, &mut model).unwrap();
-        assert!(life.ledger.durable(Durability::Fsync) >= acknowledged);
+        assert!(life.ledger.durable_now(Durability::Fsync) >= acknowledged);
         for map in 0..2 {
             life.scan(map, b"", None, 1_000);
         }

@@ -10,8 +10,8 @@ pub(crate) use life::block;
 use model::Model;
 use weft_kernel::{ManualClock, Reason, Rng};
 use weft_ledger::{
-    ConsumerId, Durability, GroupOptions, LeaseLimits, Ledger, LogOptions, MapOptions, NewRecord,
-    Op, Options, Settle, Store, Transaction,
+    ConsumerId, Durability, EmbeddedStore, GroupOptions, LeaseLimits, Ledger, LogOptions,
+    MapOptions, NewRecord, Op, Options, Settle, Store, Transaction,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -189,7 +189,7 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     disk.set_faults(Faults { bytes_max: Some(used + 20_000), ..Faults::default() });
     let append = || {
         let record = NewRecord::new(vec![7; 1000]);
-        ledger.submit(Transaction::new(Durability::Fsync).append(log, record))
+        ledger.submit_now(Transaction::new(Durability::Fsync).append(log, record))
     };
     let mut taken = 0;
     let refused = loop {
@@ -206,7 +206,7 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     let small = Op::Delete { map, key: "key".into(), expect: weft_ledger::ExpectValue::Any };
     let trim = Transaction::new(Durability::Fsync).with(Op::Trim { log, before: 3 }).with(small);
     let receipt = life::block(&ledger, ledger.commit(trim)).unwrap();
-    assert!(ledger.durable(Durability::Fsync) >= receipt.seq);
+    assert!(ledger.durable_now(Durability::Fsync) >= receipt.seq);
     disk.set_faults(Faults::default());
     for _ in 0..20 {
         ledger.step();
@@ -215,7 +215,7 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     let record = NewRecord::new(vec![8; 1000]);
     life::block(&ledger, ledger.commit(Transaction::new(Durability::Fsync).append(log, record)))
         .unwrap();
-    assert_eq!(ledger.log_stats(log).unwrap().records, taken - 3 + 1);
+    assert_eq!(ledger.log_stats_now(log).unwrap().records, taken - 3 + 1);
 }
 
 #[test]
@@ -231,12 +231,12 @@ fn a_node_starts_on_a_full_disk_drains_and_takes_appends_again() {
     disk.set_faults(Faults { bytes_max: Some(used + 5_000_000), ..Faults::default() });
     let append = |ledger: &Ledger| {
         let record = NewRecord::new(vec![7; 10_000]);
-        ledger.submit(Transaction::new(Durability::Fsync).append(log, record))
+        ledger.submit_now(Transaction::new(Durability::Fsync).append(log, record))
     };
     let mut taken = 0u64;
     while !append(&ledger).is_err_and(|refused| refused.error.reason() == Reason::StorageFull) {
         ledger.step();
-        taken = ledger.log_stats(log).unwrap().records;
+        taken = ledger.log_stats_now(log).unwrap().records;
     }
     // Again and again, with not one byte free.
     let mut ledger = ledger;
@@ -247,13 +247,13 @@ fn a_node_starts_on_a_full_disk_drains_and_takes_appends_again() {
         disk.set_faults(Faults { bytes_max: Some(used), ..Faults::default() });
         ledger = open();
         assert!(append(&ledger).is_err(), "there is no room");
-        assert_eq!(ledger.log_stats(log).unwrap().records, taken);
+        assert_eq!(ledger.log_stats_now(log).unwrap().records, taken);
     }
     let mut drained = 0;
     for _ in 0..10_000 {
         let ask =
             LeaseLimits { consumer: ConsumerId::SYSTEM, records: 10, bytes: u64::MAX, lease: None };
-        let leased = life::block(&ledger, ledger.lease(group, ask).unwrap().wait()).unwrap();
+        let leased = life::block(&ledger, ledger.lease_now(group, ask).unwrap().wait()).unwrap();
         if leased.is_empty() {
             break;
         }
@@ -288,7 +288,7 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     first.close().unwrap();
     let (second, recovered) = open().unwrap();
     assert_eq!(recovered.damage, Vec::<String>::new());
-    let refused = kept.submit(Transaction::new(Durability::Fsync)).unwrap_err();
+    let refused = kept.submit_now(Transaction::new(Durability::Fsync)).unwrap_err();
     assert_eq!(refused.error.reason(), Reason::StoragePoisoned, "a closed handle takes nothing");
     second.close().unwrap();
 }

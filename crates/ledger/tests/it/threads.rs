@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::{ByteSize, Reason, Result, SystemClock};
 use weft_ledger::{
-    Durability, Ledger, LogId, LogOptions, NewRecord, Options, Receipt, Refused, Store,
-    Transaction,
+    Durability, EmbeddedStore, Ledger, LogId, LogOptions, NewRecord, Options, Receipt, Refused,
+    Store, Transaction,
     disk::{Disk, File, SimulatedDisk},
 };
 
@@ -84,13 +84,13 @@ fn every_mixture_of_levels_is_answered() {
         for publisher in publishers.collect::<Vec<_>>() {
             publisher.await.unwrap();
         }
-        let stats = ledger.log_stats(log).unwrap();
+        let stats = ledger.log_stats_now(log).unwrap();
         assert!(stats.records <= 2400);
     });
     ledger.close().unwrap();
     let ledger = open(folder.path());
     let log = runtime().block_on(ledger.find_log("log")).unwrap().unwrap().0;
-    assert_eq!(ledger.log_stats(log).unwrap().records, 2400, "a close writes what waits");
+    assert_eq!(ledger.log_stats_now(log).unwrap().records, 2400, "a close writes what waits");
     ledger.close().unwrap();
 }
 
@@ -191,13 +191,13 @@ fn a_disk_that_hangs_is_seen_and_forgiven_when_it_goes_on() {
     wait("a new ledger is not well", || ledger.health().is_ok());
     faults.hangs.store(true, Ordering::Release);
     let publish = Transaction::new(Durability::Fsync).append(log, NewRecord::new(&b"hello"[..]));
-    let receipt = ledger.submit(publish).unwrap();
+    let receipt = ledger.submit_now(publish).unwrap();
     wait("a hanging disk is not seen", || {
         ledger.health().is_err_and(|error| error.reason() == Reason::StorageStalled)
     });
     faults.hangs.store(false, Ordering::Release);
     wait("a disk that goes on is not seen", || ledger.health().is_ok());
-    wait("it does not go on", || ledger.durable(Durability::Fsync) >= receipt.seq);
+    wait("it does not go on", || ledger.durable_now(Durability::Fsync) >= receipt.seq);
     // With so short a time a busy machine alone can make a thread late.
     let _ = ledger.close();
 }
@@ -207,14 +207,14 @@ fn a_write_in_place_that_finds_no_room_is_tried_again() {
     let (ledger, log, faults) = faulty();
     faults.full.store(true, Ordering::Release);
     let publish = Transaction::new(Durability::Fsync).append(log, NewRecord::new(&b"hello"[..]));
-    let receipt = ledger.submit(publish).unwrap();
+    let receipt = ledger.submit_now(publish).unwrap();
     wait("a full disk is not seen", || ledger.stats().full);
-    assert!(ledger.poisoned().is_none(), "a full disk is no disk that fails");
-    assert!(ledger.durable(Durability::Fsync) < receipt.seq);
+    assert!(ledger.poisoned_now().is_none(), "a full disk is no disk that fails");
+    assert!(ledger.durable_now(Durability::Fsync) < receipt.seq);
     faults.full.store(false, Ordering::Release);
-    wait("it does not go on", || ledger.durable(Durability::Fsync) >= receipt.seq);
+    wait("it does not go on", || ledger.durable_now(Durability::Fsync) >= receipt.seq);
     wait("it stays full", || !ledger.stats().full);
-    assert_eq!(ledger.log_stats(log).unwrap().records, 1);
+    assert_eq!(ledger.log_stats_now(log).unwrap().records, 1);
     let _ = ledger.close();
 }
 
@@ -238,13 +238,15 @@ fn files_that_cannot_be_opened_for_now_are_waited_for_and_poison_nothing() {
             }
         });
         assert_eq!(refused, Some(Reason::StorageUnavailable), "{number}");
-        assert!(ledger.poisoned().is_none() && ledger.stats().unavailable && !ledger.stats().full);
+        assert!(
+            ledger.poisoned_now().is_none() && ledger.stats().unavailable && !ledger.stats().full
+        );
         assert!(ledger.health().is_ok(), "{number}");
         assert_eq!(ledger.stats().damaged, 0, "what cannot be opened is not damaged");
         faults.shut.store(0, Ordering::Release);
         wait("it does not go on", || !ledger.stats().unavailable);
         runtime().block_on(publish(&ledger, log, Durability::Fsync)).unwrap();
-        assert_eq!(ledger.log_stats(log).unwrap().records, taken + 1);
+        assert_eq!(ledger.log_stats_now(log).unwrap().records, taken + 1);
         let _ = ledger.close();
     }
 }
@@ -254,7 +256,7 @@ fn a_disk_that_hangs_does_not_keep_a_ledger_from_ending() {
     let (ledger, log, faults) = faulty();
     faults.hangs.store(true, Ordering::Release);
     let publish = Transaction::new(Durability::Fsync).append(log, NewRecord::new(&b"hello"[..]));
-    ledger.submit(publish).unwrap();
+    ledger.submit_now(publish).unwrap();
     wait("a hanging disk is not seen", || ledger.health().is_err());
     let error = ledger.close().unwrap_err();
     assert_eq!(error.reason(), Reason::StorageStalled);

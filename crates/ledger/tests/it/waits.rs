@@ -7,9 +7,9 @@ use std::{
 
 use weft_kernel::{ByteSize, Clock, ManualClock};
 use weft_ledger::{
-    ConsumerId, Due, Durability, GroupId, GroupOptions, GroupStats, LeaseLimits, LeasedRecord,
-    Ledger, Limits, LogOptions, NewRecord, Op, Options, Settle, Standing, Store, Transaction,
-    disk::SimulatedDisk,
+    ConsumerId, Due, Durability, EmbeddedStore, GroupId, GroupOptions, GroupStats, LeaseLimits,
+    LeasedRecord, Ledger, Limits, LogOptions, NewRecord, Op, Options, Settle, Standing, Store,
+    Transaction, disk::SimulatedDisk,
 };
 
 use crate::simulation::block;
@@ -69,11 +69,11 @@ impl Node {
     fn lease(&self) -> Vec<LeasedRecord> {
         let ask =
             LeaseLimits { consumer: ConsumerId::SYSTEM, records: 9, bytes: u64::MAX, lease: None };
-        block(&self.ledger, self.ledger.lease(self.group, ask).unwrap().wait()).unwrap()
+        block(&self.ledger, self.ledger.lease_now(self.group, ask).unwrap().wait()).unwrap()
     }
 
     fn stats(&self) -> GroupStats {
-        self.ledger.group_stats(self.group).unwrap()
+        self.ledger.group_stats_now(self.group).unwrap()
     }
 
     /// Brings all that was written into a segment.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use weft_kernel::{ByteSize, ManualClock, Reason, Rng};
 use weft_ledger::{
-    ExpectValue, Ledger, MapId, MapOptions, Op, Options, Store, admin,
+    EmbeddedStore, ExpectValue, Ledger, MapId, MapOptions, Op, Options, Store, admin,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -122,7 +122,7 @@ fn what_is_expected_of_a_cold_entry_is_held_right_after_an_opening() {
     drop(ledger);
     let ledger = open(&disk, &clock);
     let conflict = |transaction| {
-        let refused = ledger.submit(transaction).unwrap_err();
+        let refused = ledger.submit_now(transaction).unwrap_err();
         assert_eq!(refused.error.reason(), Reason::VersionConflict);
         refused.op
     };
@@ -136,14 +136,14 @@ fn what_is_expected_of_a_cold_entry_is_held_right_after_an_opening() {
         .put(map, "gone", "2", ExpectValue::Absent)
         .delete(map, "never", ExpectValue::Present);
     assert_eq!(conflict(three.clone()), Some(2));
-    let refusals = ledger.refusals(&three.ops, &[0, 1, 2]);
+    let refusals = ledger.refusals_now(&three.ops, &[0, 1, 2]);
     assert_eq!(refusals.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [2]);
     // What memory knows only in part is read again as a whole.
     let found = block(&ledger, ledger.get(map, b"large")).unwrap().unwrap();
     assert_eq!((found.data, found.version), (large.into(), receipt.seq));
     let mut two = three;
     two.ops.pop();
-    ledger.submit(two).unwrap();
+    ledger.submit_now(two).unwrap();
     let again = block(&ledger, ledger.get(map, b"large")).unwrap().unwrap();
     assert_eq!(again.data, "2");
 }
@@ -179,8 +179,8 @@ fn what_cannot_be_read_is_told_and_nothing_is_done_until_it_can_be() {
         let mut told = vec![
             block(&ledger, ledger.scan(map, b"", None, 999)).unwrap_err(),
             block(&ledger, ledger.commit(change())).unwrap_err().error,
-            ledger.submit(change()).unwrap_err().error,
-            ledger.refusals(&change().ops, &[0]).remove(0).1,
+            ledger.submit_now(change()).unwrap_err().error,
+            ledger.refusals_now(&change().ops, &[0]).remove(0).1,
         ];
         for number in 0..COUNT {
             match block(&ledger, ledger.get(map, format!("{number:03}").as_bytes())) {
@@ -241,7 +241,7 @@ fn an_entry_that_is_damaged_while_the_ledger_runs_is_told_and_never_another_one(
         }
     }
     assert!(damaged > 0 && ledger.stats().damaged > 0, "{damaged}");
-    assert!(ledger.damage().iter().any(|told| told.contains("entries of maps")));
+    assert!(ledger.damage_now().iter().any(|told| told.contains("entries of maps")));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn timers_behind_the_window_come_due_in_order() {
     ledger.close().unwrap();
     drop(ledger);
     let ledger = open(&disk, &clock);
-    assert!(ledger.next_due().is_some());
+    assert!(ledger.next_due_now().is_some());
     clock.advance(Duration::from_millis(999));
     assert!(block(&ledger, ledger.take_timers(10, Duration::from_secs(60))).unwrap().is_empty());
     let (mut taken, mut keys) = (Vec::new(), BTreeSet::new());
@@ -316,7 +316,7 @@ fn what_outruns_the_checkpoint_waits_for_it() {
     let put = |number: u32| fsync().put(map, key(number), vec![1; 200], ExpectValue::Any);
     let mut taken = 0;
     let refused = loop {
-        match ledger.submit(put(taken)) {
+        match ledger.submit_now(put(taken)) {
             Ok(_) => taken += 1,
             Err(refused) => break refused,
         }
@@ -325,7 +325,7 @@ fn what_outruns_the_checkpoint_waits_for_it() {
     assert_eq!(refused.error.reason(), Reason::StorageBusy);
     assert!(taken > 500, "{taken}");
     // What gives room is taken.
-    ledger.submit(fsync().delete(map, key(0), ExpectValue::Present)).unwrap();
+    ledger.submit_now(fsync().delete(map, key(0), ExpectValue::Present)).unwrap();
     block(&ledger, ledger.commit(put(taken))).unwrap();
     let found = block(&ledger, ledger.scan(map, b"", None, 10_000)).unwrap();
     assert_eq!(found.len() as u32, taken);

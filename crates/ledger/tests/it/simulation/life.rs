@@ -10,9 +10,10 @@ use std::{
 
 use weft_kernel::{ManualClock, Rng};
 use weft_ledger::{
-    ConsumerId, Due, Durability, ExpectValue, GroupConsumer, GroupId, GroupOptions, LeaseLimits,
-    LeasedRecord, Ledger, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op, Options,
-    ReadItem, Receipt, Recovered, Refused, Settle, Store, Transaction, disk::SimulatedDisk,
+    ConsumerId, Due, Durability, EmbeddedStore, ExpectValue, GroupConsumer, GroupId, GroupOptions,
+    LeaseLimits, LeasedRecord, Ledger, Limits, LogId, LogOptions, MapId, MapOptions, NewRecord, Op,
+    Options, ReadItem, Receipt, Recovered, Refused, Settle, Store, Transaction,
+    disk::SimulatedDisk,
 };
 
 use super::model::{Did, Model, State};
@@ -77,7 +78,7 @@ impl<'a> Life<'a> {
         };
         for group in groups {
             let me = GroupConsumer { id: ME, priority: 0, exclusive: false };
-            ledger.join(group, me).unwrap();
+            ledger.join_now(group, me).unwrap();
         }
         let ends = state.ends;
         let clock = clock.clone();
@@ -100,7 +101,7 @@ impl<'a> Life<'a> {
     pub(crate) fn submit(&mut self, ops: Vec<Op>) -> Result<Receipt, Refused> {
         let mut transaction = Transaction::new(Durability::Fsync);
         transaction.ops.extend(ops);
-        self.ledger.submit(transaction)
+        self.ledger.submit_now(transaction)
     }
 
     /// Random transactions and steps, until the disk takes nothing more; gives the last transaction that was acknowledged.
@@ -119,7 +120,7 @@ impl<'a> Life<'a> {
             }
             self.clock.advance(Duration::from_millis(rng.below(300)));
         }
-        self.ledger.durable(Durability::Fsync)
+        self.ledger.durable_now(Durability::Fsync)
     }
 
     /// Everything is written, synced and proven.
@@ -130,7 +131,7 @@ impl<'a> Life<'a> {
     fn lease(&mut self, which: usize, rng: &mut Rng) {
         let records = 1 + rng.below(8) as u32;
         let ask = LeaseLimits { consumer: ME, records, bytes: 1 << 20, lease: None };
-        let Ok(leased) = self.ledger.lease(self.groups[which], ask) else { return };
+        let Ok(leased) = self.ledger.lease_now(self.groups[which], ask) else { return };
         if let Ok(deliveries) = block(&self.ledger, leased.wait()) {
             self.held[which].extend(deliveries);
         }
@@ -248,7 +249,11 @@ impl<'a> Life<'a> {
     pub(crate) fn compare(&mut self) {
         let state = &self.state;
         for (which, log) in [self.shared_log, self.queue_log].into_iter().enumerate() {
-            assert_eq!(self.ledger.log_stats(log).unwrap().end, state.ends[which], "end {which}");
+            assert_eq!(
+                self.ledger.log_stats_now(log).unwrap().end,
+                state.ends[which],
+                "end {which}"
+            );
             let found = self.records(log);
             let (found_at, expected_at): (Vec<_>, Vec<_>) =
                 (found.keys().collect(), state.logs[which].keys().collect());

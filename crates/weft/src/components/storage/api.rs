@@ -11,7 +11,7 @@ use weft_api::{
     schema::{Member, Object, Shape, text::FOLDER},
 };
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Ledger, Store as _};
+use weft_ledger::{EmbeddedStore as _, Ledger};
 
 use super::aside;
 
@@ -92,10 +92,10 @@ async fn show(ask: Ask<'_, Ledger>) -> Result<Response> {
     Response::json(
         200,
         &LedgerView {
-            poisoned: ledger.poisoned(),
-            full: ledger.full(),
+            poisoned: ledger.poisoned_now(),
+            full: ledger.full_now(),
             damaged: stats.damaged,
-            damage: ledger.damage(),
+            damage: ledger.damage_now(),
             transactions: stats.transactions,
             syncs: stats.syncs,
             logs: stats.logs,

@@ -19,8 +19,11 @@ pub(crate) use record::{Image, NewImage, image_len, payload_crc};
 
 /// The format version that this code writes; it reads this one alone.
 pub(crate) const VERSION: u32 = 3;
-/// The most bytes of one frame, header and padding included: a transaction may not be larger.
-pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
+/// The most bytes of one frame, header and padding included; what claims to be longer is none.
+pub(crate) const FRAME_BYTES_MAX: usize = 256 << 20;
+/// The most bytes of a transaction, whatever is asked for: it is one frame, with a header, and each of its
+/// records has a few bytes beside it.
+pub(crate) const TRANSACTION_BYTES_MAX: u64 = (FRAME_BYTES_MAX / 2) as u64 + (64 << 20);
 
 /// Bytes that are not what the format says; the text says which part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -73,6 +73,11 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Resul
         let text = "a write-ahead file has 16 KiB to 1 GiB";
         return Err(Error::new(Reason::Misconfigured, text).note(format!("{capacity} bytes")));
     }
+    let most = crate::format::TRANSACTION_BYTES_MAX;
+    if options.transaction_bytes_max.0 > most {
+        let text = format!("a transaction has at most {}", weft_kernel::ByteSize(most));
+        return Err(Error::new(Reason::Misconfigured, text));
+    }
     // Before the lock is there in any case.
     let vanished = had_a_ledger(&*disk)?;
     let lock = lock(&*disk)?;

@@ -70,3 +70,38 @@ fn positions_of_a_damaged_transaction_are_not_given_to_others() {
     let all: Vec<String> = (0..20).map(|number| format!("new {number}")).collect();
     assert_eq!(found, all);
 }
+
+/// What was acknowledged is there again, however large its transaction was.
+#[test]
+fn a_large_record_is_there_after_a_restart() {
+    let disk = SimulatedDisk::new();
+    let open = |transaction_bytes_max| {
+        let options = Options {
+            wal_file_bytes: ByteSize(80 << 20),
+            record_bytes_max: ByteSize(34 << 20),
+            transaction_bytes_max,
+            ..Options::default()
+        };
+        Ledger::open(Arc::new(disk.clone()), options, Arc::new(ManualClock::default()))
+    };
+    let ledger = open(ByteSize(40 << 20)).unwrap().0;
+    let log = block(&ledger, ledger.create_log("log", LogOptions::default())).unwrap();
+    let group = block(&ledger, ledger.create_group("group", GroupOptions::owning(log))).unwrap();
+    for size in [31, 33] {
+        let record = NewRecord::new(vec![size; usize::from(size) << 20]);
+        let transaction = Transaction::new(Durability::Fsync).append(log, record);
+        block(&ledger, ledger.commit(transaction)).unwrap();
+    }
+    drop(ledger);
+    disk.reopen();
+    // Also where none of that size would be taken any more.
+    let (ledger, recovered) = open(ByteSize(8 << 20)).unwrap();
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    let found: Vec<usize> =
+        lease(&ledger, group).iter().map(|leased| leased.record.data.len() >> 20).collect();
+    assert_eq!(found, [31, 33]);
+    drop(ledger);
+    disk.reopen();
+    let refused = open(ByteSize(1 << 30)).unwrap_err();
+    assert_eq!(refused.reason(), weft_kernel::Reason::Misconfigured);
+}

@@ -21,9 +21,9 @@ pub(crate) use record::{Image, NewImage, image_len, payload_crc};
 pub(crate) const VERSION: u32 = 3;
 /// The most bytes of one frame, header and padding included; what claims to be longer is none.
 pub(crate) const FRAME_BYTES_MAX: usize = 256 << 20;
-/// The most bytes of a transaction, whatever is asked for: it is one frame, with a header, and each of its
-/// records has a few bytes beside it.
-pub(crate) const TRANSACTION_BYTES_MAX: u64 = (FRAME_BYTES_MAX / 2) as u64 + (64 << 20);
+/// The most bytes of a transaction, whatever is asked for: the rest of its frame is for the header and for
+/// what each operation has beside what it carries.
+pub(crate) const TRANSACTION_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64 - (64 << 20);
 
 /// Bytes that are not what the format says; the text says which part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

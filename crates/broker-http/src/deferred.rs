@@ -20,7 +20,7 @@ use weft_net::{Stop, Tasks, body::Body};
 use weft_proxy::{Call, Local, Reply, WorkerClient};
 use weft_wire::{Fields, Known, ResponseHead};
 
-pub use self::callback::Outside;
+pub use self::callback::{Outside, is_callback_prefix};
 pub(crate) use self::prefer::is_wanted;
 use self::record::{BODY_BYTES_MAX, Head, Outcome, keep_fields, kept_fields};
 pub(crate) use self::{

@@ -55,7 +55,7 @@ mod wal;
 pub use ledger::Ledger;
 pub use options::{
     DedupeWindow, Durability, GroupOptions, GroupStart, Limit, LogOptions, LogRetention,
-    MapOptions, NAME_BYTES_MAX, Options, Storage,
+    MapOptions, NAME_BYTES_MAX, Options, Storage, WAL_FILE_SIZES,
 };
 pub use record::{
     ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Record, Timer, Token, Value,

@@ -1,6 +1,6 @@
 //! What a store, a log and a group can be told, with the defaults.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use weft_kernel::ByteSize;
 
@@ -37,6 +37,9 @@ impl Durability {
     }
 }
 
+/// The sizes that one write-ahead file can have: room for a header and a few frames, up to places of 32 bits.
+pub const WAL_FILE_SIZES: RangeInclusive<ByteSize> = ByteSize(16 << 10)..=ByteSize(1 << 30);
+
 /// What the embedded store may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -50,7 +53,7 @@ pub struct Options {
     pub pending_bytes_max: ByteSize,
     /// How much of what was written last is kept in memory for readers (16 MiB).
     pub recent_bytes: ByteSize,
-    /// The size of one write-ahead file (64 MiB).
+    /// The size of one write-ahead file, of [`WAL_FILE_SIZES`] (64 MiB).
     pub wal_file_bytes: ByteSize,
     /// How many full write-ahead files are kept before the oldest is written into a segment (2).
     pub wal_files_kept: usize,

@@ -15,7 +15,7 @@ use crate::{
     disk::{Disk, failed, unreadable},
     format::{Entry, RecordAt, frame, varint::Reader},
     manifest::{self, Copying},
-    options::Options,
+    options::{Options, WAL_FILE_SIZES},
     segment::{self, SegmentSet, Sizes},
     service::{Damages, Files, QUARANTINE, quarantine},
     wal::{self, Closed, Cursor, Damage, FrameAt, WalFile, WalSet, Writer},
@@ -69,8 +69,9 @@ pub(crate) struct Found {
 /// `storage_full` without room for a new write-ahead file.
 pub(crate) fn recover(disk: Arc<dyn Disk>, options: &Options, now: Now) -> Result<Found> {
     let capacity = options.wal_file_bytes.0;
-    if !(wal::FILE_BYTES_MIN..=wal::FILE_BYTES_MAX).contains(&capacity) {
-        let text = "a write-ahead file has 16 KiB to 1 GiB";
+    if !WAL_FILE_SIZES.contains(&options.wal_file_bytes) {
+        let (least, most) = WAL_FILE_SIZES.into_inner();
+        let text = format!("a write-ahead file has {least} to {most}");
         return Err(Error::new(Reason::Misconfigured, text).note(format!("{capacity} bytes")));
     }
     let most = crate::format::TRANSACTION_BYTES_MAX;

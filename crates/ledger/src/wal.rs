@@ -29,10 +29,6 @@ pub(crate) use writer::{WalSet, Writer};
 pub(crate) const FOLDER: &str = "wal";
 /// The bytes before the first frame of a file.
 pub(crate) const HEADER_LEN: u32 = 4096;
-/// The smallest file: room for a header and a few frames.
-pub(crate) const FILE_BYTES_MIN: u64 = 16 << 10;
-/// The largest file: places in it are 32 bits.
-pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

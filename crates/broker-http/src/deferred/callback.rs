@@ -56,6 +56,19 @@ fn split(url: &str) -> Option<(&str, &str)> {
     Some((&url[..path], &url[path..]))
 }
 
+/// Whether any callback can be below a prefix: an `http` or `https` URL with a host, and without what no URL
+/// has.
+pub fn is_callback_prefix(prefix: &str) -> bool {
+    let is_http = |origin: &str| {
+        let (scheme, host) = origin.split_once("://").unwrap_or_default();
+        (scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http"))
+            && !host.is_empty()
+    };
+    split(prefix).is_some_and(|(origin, path)| {
+        is_http(origin) && !path.contains(['?', '#']) && is_below(prefix, prefix)
+    })
+}
+
 fn is_below(url: &str, prefix: &str) -> bool {
     let (Some((origin, path)), Some((allowed, below))) = (split(url), split(prefix)) else {
         return false;
@@ -121,6 +134,22 @@ pub(super) async fn tell(handle: &Handle, stop: &Stop, id: Id, head: &Head) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_is_one_that_some_callback_is_below() {
+        for good in
+            ["https://example.com", "HTTP://example.com:8080/", "https://example.com/hooks/in"]
+        {
+            assert!(is_callback_prefix(good), "{good}");
+        }
+        let bad =
+            ["", "ftp://x", "nonsense", "http://", "https:///a", "https://a/../b", "https://u@a"];
+        for bad in
+            bad.into_iter().chain(["https://a/b?c=d", "https://a/#b", "https://a/b c", "/hooks"])
+        {
+            assert!(!is_callback_prefix(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn only_what_is_below_an_allowed_prefix_is_told() {

@@ -24,7 +24,8 @@ pub(super) const LEASE: Setting = Setting::new(
     "lease",
     Shape::Span(10, YEAR_MS),
     "30s",
-    "Lease: the time in which a consumer must settle a message, or renew the lease.",
+    "Lease: the time in which a consumer must settle a message, or renew the lease. A consumer may ask \
+     for another, of 12 h at most.",
 );
 /// What happens after a failure.
 pub(super) const RETRY: Setting =

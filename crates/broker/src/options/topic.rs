@@ -112,7 +112,7 @@ impl TopicOptions {
         if let (Some(bytes), Some(max)) = (self.retention.bytes, self.retention.bytes_max)
             && bytes > max
         {
-            faults.push("retention: bytes is above bytes_max".into());
+            faults.push("retention: `size` is above `size_max`".into());
         }
         verdict(faults)
     }

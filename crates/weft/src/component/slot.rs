@@ -133,7 +133,13 @@ impl<C: Component> Member for Slot<C> {
     }
 
     fn awaits_restart(&self, plan: &Plan) -> Vec<&'static str> {
-        C::awaits_restart(&self.fixed.lock(), C::plan(plan))
+        let plan = C::plan(plan);
+        // What was opened for a reload that was refused has not begun, and waits for nothing.
+        let is_idle = self.is_open() && self.task.lock().is_none();
+        if is_idle && plan.is_none() {
+            return Vec::new();
+        }
+        C::awaits_restart(&self.fixed.lock(), plan)
     }
 
     fn register(&self, handlers: Handlers) -> Handlers {
@@ -319,5 +325,9 @@ mod tests {
         assert!(slot.is_open());
         assert!(slot.awaits_restart(&on).is_empty(), "it has been opened with just this");
         assert_eq!(slot.awaits_restart(&plan("admin: 127.0.0.1:1")), ["fake"]);
+        assert!(slot.awaits_restart(&off).is_empty(), "that configuration may be refused");
+        slot.run();
+        assert_eq!(slot.awaits_restart(&off), ["fake"]);
+        slot.end().await;
     }
 }

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use weft_api::Row;
 use weft_kernel::{Error, Reason, Result, SystemClock};
 use weft_ledger::{Ledger, Store as _, Transaction};
@@ -58,7 +57,11 @@ impl Component for Storage {
 
     /// Opens the ledger, which a former process may be about to close.
     async fn open(plan: &plan::Ledger, host: &Host, (): &()) -> anyhow::Result<Self> {
-        let place = || format!("the ledger at {}", plan.path.display());
+        let failed = |error: Error| match error.reason() {
+            // Its own words name the folder.
+            Reason::StorageBusy => described(error).context("the ledger"),
+            _ => described(error).context(format!("the ledger at {}", plan.path.display())),
+        };
         let began = Instant::now();
         let mut told = false;
         let (ledger, recovered) = loop {
@@ -75,7 +78,7 @@ impl Component for Storage {
                     }
                     tokio::time::sleep(LOCK_PAUSE).await;
                 }
-                opened => break opened.map_err(described).with_context(place)?,
+                opened => break opened.map_err(failed)?,
             }
         };
         let path = plan.path.display();

@@ -258,7 +258,7 @@ pub struct Sections<'a> {
     /// Internal routes that were added.
     pub(super) added: Internal,
     /// The largest of what is to be kept, if anything is.
-    kept: Option<ByteSize>,
+    kept: Option<At<ByteSize>>,
 }
 
 /// Internal routes that components have.
@@ -300,14 +300,16 @@ impl<'a> Sections<'a> {
         &self.names.services
     }
 
-    /// Asks for the store, which is then to keep what has at most so many bytes at once.
-    pub fn keep(&mut self, bytes_max: ByteSize) {
-        self.kept = self.kept.max(Some(bytes_max));
+    /// Asks for the store, which is then to keep what has at most so many bytes at once, as is said there.
+    pub fn keep(&mut self, bytes_max: At<ByteSize>) {
+        if self.kept.as_ref().is_none_or(|kept| kept.value < bytes_max.value) {
+            self.kept = Some(bytes_max);
+        }
     }
 
     /// The most bytes of what components before this one keep at once; `None` if they keep nothing.
-    pub const fn kept(&self) -> Option<ByteSize> {
-        self.kept
+    pub fn kept(&self) -> Option<At<ByteSize>> {
+        self.kept.clone()
     }
 
     /// Adds an internal route to a service that the section names.

@@ -50,9 +50,15 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
         || is_asked_for(said.proxy);
     let amqp_section = said.read(&sections::AMQP, cx);
     if is_kept {
-        let amqp = amqp_section.as_ref().map(|amqp| amqp.message_max.value);
-        let of_queues = queues.iter().filter_map(|(_, section)| section.settings.message_max());
-        said.keep(of_queues.chain(amqp).fold(MESSAGE_MAX, ByteSize::max));
+        said.keep(At { value: MESSAGE_MAX, place: Place::BUILT_IN });
+        if let Some(amqp) = &amqp_section {
+            said.keep(amqp.message_max.clone());
+        }
+        for (_, section) in &queues {
+            if let Some(value) = section.settings.message_max() {
+                said.keep(At { value, place: section.place(&["message_max"]) });
+            }
+        }
     }
     let amqp_section = amqp_section?;
     keepable(&amqp_section.message_max, AMQP_MESSAGE_MAX, cx);

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use weft_kernel::ByteSize;
 use weft_ledger::{
-    Options,
+    Options, WAL_FILE_SIZES,
     crypt::{KEY_LEN, Keys},
 };
 
@@ -15,7 +15,7 @@ use crate::config::{
     catalogue::Sections,
     leaf::{Secret, Switch},
     problem::Problem,
-    setting::Cx,
+    setting::{At, Cx},
     source::Place,
 };
 
@@ -31,15 +31,22 @@ pub(super) fn build(said: &Sections<'_>, cx: &mut Cx) -> Option<plan::Ledger> {
 }
 
 /// The folder and the options of the ledger, which takes messages of `message_max`.
-fn ledger(section: &Ledger, message_max: ByteSize, cx: &mut Cx) -> plan::Ledger {
-    let record_max = ByteSize(message_max.0.saturating_add(BESIDE_BYTES));
+fn ledger(section: &Ledger, message_max: At<ByteSize>, cx: &mut Cx) -> plan::Ledger {
+    let record_max = ByteSize(message_max.value.0.saturating_add(BESIDE_BYTES));
     let transaction_max = ByteSize(record_max.0.saturating_add(AROUND_BYTES));
     let (wal_file, least) = (section.wal_file.value, ByteSize(transaction_max.0 + BESIDE_BYTES));
-    if wal_file < least && message_max.0 > 16 << 20 {
+    if !WAL_FILE_SIZES.contains(&wal_file) {
+        let (least, most) = WAL_FILE_SIZES.into_inner();
+        cx.report(
+            Problem::error(section.wal_file.place, format!("{wal_file} is not a size of a file"))
+                .help(format!("a file of the write-ahead log has {least} to {most}")),
+        );
+    } else if wal_file < least && message_max.value.0 > 16 << 20 {
+        let of_file = section.wal_file.place;
         cx.report(
             Problem::error(
-                section.wal_file.place,
-                format!("a message of {message_max} does not fit one file of {wal_file}"),
+                if of_file.is_in_file() { of_file } else { message_max.place },
+                format!("a message of {} does not fit one file of {wal_file}", message_max.value),
             )
             .help(format!("set `wal_file` of the ledger to {least} or more")),
         );

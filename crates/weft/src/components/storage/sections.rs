@@ -21,7 +21,7 @@ settings! {
     pub struct Ledger = "ledger", short "path" {
         /// Folder of the files.
         path: At<FilePath> = "weft-data",
-        /// Size of one file of the write-ahead log; a few of them are kept.
+        /// Size of one file of the write-ahead log, 16KiB to 1GiB; a few of them are kept.
         wal_file: At<ByteSize> = "64MiB",
         /// Memory for the latest records, from which they are read without the disk.
         cache: ByteSize = "16MiB",

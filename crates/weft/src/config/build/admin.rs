@@ -39,11 +39,8 @@ pub(super) fn build(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Optio
         let permissions: Vec<_> = token.permissions.iter().map(|one| permission(*one)).collect();
         if permissions.is_empty() {
             cx.report(
-                Problem::error(
-                    token.permissions.place,
-                    format!("token `{}` may do nothing", name.value),
-                )
-                .help("say `permissions: read`, or some of read, publish, consume and manage"),
+                Problem::error(name.place, format!("token `{}` may do nothing", name.value))
+                    .help("say `permissions: read`, or some of read, publish, consume and manage"),
             );
         }
         add(&mut tokens, &token.token, Permissions::of(&permissions), cx);

@@ -77,7 +77,10 @@ impl<const MIN: u64, const MAX: u64> Setting for Fraction<MIN, MAX> {
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
         let (min, max) = (MIN as f64 / 1_000.0, MAX as f64 / 1_000.0);
-        let what = format!("a number from {min} to {max}");
+        let what = match max {
+            1.0 => "a share from 0 to 1, or such as 20%".to_owned(),
+            max => format!("a number from {min} to {max}"),
+        };
         let text = cx.text(node, &what)?;
         match parse_share(text) {
             Ok(number) if (min..=max).contains(&number) => Some(Self(number)),

@@ -1,0 +1,236 @@
+//! Many keys under one rate, in bounded memory.
+//!
+//! The keys stand in sets of sixteen, as in a processor's cache: a key belongs into one of two sets, by its
+//! hash, and comes into the emptier one. Where both are full, what is at rest is given up, of which nothing
+//! would be remembered anyway; failing that the table grows up to its bound, and then the key is given up
+//! that would be at rest soonest. So who
+//! floods a limiter with new keys drives out other such keys, and those that have used up what they may stay.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    mem,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use weft_kernel::Tick;
+
+use super::{Rate, State, Verdict};
+
+/// Keys of a set.
+const WAYS: usize = 16;
+/// Parts of the table, each with a lock of its own.
+const SHARDS: usize = 16;
+/// Sets of a part that has one at least.
+const SETS_MIN: usize = 1;
+
+/// A rate, and what is remembered of the keys under it.
+#[derive(Debug)]
+pub struct Limiter {
+    rate: Rate,
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+    /// Sets that a part has at most.
+    sets_max: usize,
+}
+
+/// One part of the table.
+#[derive(Debug, Default)]
+struct Shard {
+    sets: Vec<Set>,
+    /// Keys that were given up although they were not at rest.
+    forgotten: u64,
+}
+
+/// A place for a key; the least is the best.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Keys of the set that are not at rest.
+    busy: usize,
+    /// Time until the key there is.
+    rest: Duration,
+    set: usize,
+    at: usize,
+}
+
+/// Hashes of keys, 0 for none, and what is remembered of them.
+#[derive(Clone, Debug, Default)]
+struct Set {
+    keys: [u64; WAYS],
+    states: [State; WAYS],
+}
+
+impl Limiter {
+    /// A limiter that remembers at least so many keys that use all that they may, at 24 bytes a key.
+    pub fn new(rate: Rate, keys_max: usize) -> Self {
+        // Two sets are full before all are: room for a quarter more is nearly always enough.
+        let sets = (keys_max + keys_max / 4).div_ceil(SHARDS * WAYS);
+        Self {
+            rate,
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            sets_max: sets.next_power_of_two().max(SETS_MIN),
+        }
+    }
+
+    /// The rate.
+    pub const fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// Asks for so many units for a key.
+    pub fn take(&self, key: impl Hash, cost: u64, now: Tick) -> Verdict {
+        self.with(key, now, |rate, state| rate.take(state, cost, now))
+    }
+
+    /// Charges a key what it has had already.
+    pub fn charge(&self, key: impl Hash, cost: u64, now: Tick) {
+        self.with(key, now, |rate, state| ((), rate.charge(state, cost, now)));
+    }
+
+    /// What would be said, without anything being counted.
+    pub fn peek(&self, key: impl Hash, cost: u64, now: Tick) -> Verdict {
+        self.with(key, now, |rate, state| (rate.take(state, cost, now).0, state))
+    }
+
+    /// Forgets a key, which then has all that it may.
+    pub fn forget(&self, key: impl Hash, now: Tick) {
+        self.with(key, now, |_rate, _state| ((), State::default()));
+    }
+
+    /// Keys that were given up for want of room although they were not at rest.
+    pub fn forgotten(&self) -> u64 {
+        self.shards.iter().map(|shard| lock(shard).forgotten).sum()
+    }
+
+    /// Bytes that the table has.
+    pub fn bytes(&self) -> usize {
+        let of = |shard: &Mutex<Shard>| lock(shard).sets.capacity() * size_of::<Set>();
+        size_of::<Self>() + self.shards.iter().map(of).sum::<usize>()
+    }
+
+    /// Gives back what a flood has left behind. To be called now and then.
+    pub fn trim(&self, now: Tick) {
+        for shard in &self.shards {
+            lock(shard).trim(&self.rate, now);
+        }
+    }
+
+    fn with<T>(
+        &self,
+        key: impl Hash,
+        now: Tick,
+        what: impl FnOnce(&Rate, State) -> (T, State),
+    ) -> T {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = lock(&self.shards[hash as usize % SHARDS]);
+        // Nought stands for no key.
+        shard.with(hash.max(1), &self.rate, self.sets_max, now, what)
+    }
+}
+
+/// A part of the table. Whoever panicked within has left no state half-written: each is one store.
+fn lock(shard: &Mutex<Shard>) -> std::sync::MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn with<T>(
+        &mut self,
+        key: u64,
+        rate: &Rate,
+        sets_max: usize,
+        now: Tick,
+        what: impl FnOnce(&Rate, State) -> (T, State),
+    ) -> T {
+        for set in self.choices(key) {
+            let set = &mut self.sets[set];
+            if let Some(at) = set.keys.iter().position(|known| *known == key) {
+                let (said, state) = what(rate, set.states[at]);
+                set.states[at] = state;
+                return said;
+            }
+        }
+        let (said, state) = what(rate, State::default());
+        if state != State::default() {
+            self.insert(key, state, rate, sets_max, now);
+        }
+        said
+    }
+
+    /// The two sets that a key may stand in, which may be one; none while there is no set.
+    fn choices(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.sets.len().checked_sub(1);
+        // The lowest bits have chosen the part.
+        let choices = mask.map(|mask| [key >> 4, key >> 34].map(|part| part as usize & mask));
+        choices.into_iter().flatten()
+    }
+
+    fn insert(&mut self, key: u64, state: State, rate: &Rate, sets_max: usize, now: Tick) {
+        let Some(place) = self.choices(key).map(|set| self.place_in(set, rate, now)).min() else {
+            self.resize(SETS_MIN, rate, now);
+            return self.insert(key, state, rate, sets_max, now);
+        };
+        if place.busy == WAYS && self.sets.len() < sets_max {
+            self.resize(self.sets.len() * 2, rate, now);
+            return self.insert(key, state, rate, sets_max, now);
+        }
+        self.forgotten += u64::from(place.busy == WAYS);
+        let set = &mut self.sets[place.set];
+        (set.keys[place.at], set.states[place.at]) = (key, state);
+    }
+
+    /// Where in a set a key would come, and how gladly.
+    fn place_in(&self, set: usize, rate: &Rate, now: Tick) -> Place {
+        let Set { keys, states } = &self.sets[set];
+        let mut place = Place { busy: 0, rest: Duration::MAX, set, at: 0 };
+        for (at, (key, state)) in keys.iter().zip(states).enumerate() {
+            let rest = if *key == 0 { Duration::ZERO } else { rate.reset(*state, now) };
+            place.busy += usize::from(!rest.is_zero());
+            if rest < place.rest {
+                (place.rest, place.at) = (rest, at);
+            }
+        }
+        place
+    }
+
+    /// Makes it as large, with what is not at rest; what finds no place is given up, which is rare even where
+    /// it becomes smaller.
+    fn resize(&mut self, sets: usize, rate: &Rate, now: Tick) {
+        let former = mem::take(&mut self.sets);
+        self.sets = vec![Set::default(); sets];
+        for (key, state) in former.iter().flat_map(Set::entries) {
+            if rate.reset(state, now).is_zero() {
+                continue;
+            }
+            let free = |set: &usize| self.sets[*set].keys.iter().filter(|key| **key == 0).count();
+            let set = self.choices(key).max_by_key(free).map(|set| &mut self.sets[set]);
+            let place = set.and_then(|set| {
+                let at = set.keys.iter().position(|key| *key == 0)?;
+                Some((&mut set.keys[at], &mut set.states[at]))
+            });
+            match place {
+                Some((to, kept)) => (*to, *kept) = (key, state),
+                None => self.forgotten += 1,
+            }
+        }
+    }
+
+    fn trim(&mut self, rate: &Rate, now: Tick) {
+        let entries = self.sets.iter().flat_map(Set::entries);
+        let busy = entries.filter(|(_, state)| !rate.reset(*state, now).is_zero()).count();
+        if busy == 0 {
+            self.sets = Vec::new();
+        } else if busy * 8 < self.sets.len() * WAYS {
+            // A quarter full at least after it, and at most half.
+            self.resize((busy * 2).div_ceil(WAYS).next_power_of_two(), rate, now);
+        }
+    }
+}
+
+impl Set {
+    fn entries(&self) -> impl Iterator<Item = (u64, State)> {
+        let all = self.keys.iter().copied().zip(self.states.iter().copied());
+        all.filter(|(key, _)| *key != 0)
+    }
+}

@@ -1,0 +1,213 @@
+//! What a rate grants, held against a record of everything that was granted.
+
+use std::{collections::VecDeque, sync::Arc, thread};
+
+use proptest::prelude::*;
+use weft_kernel::Rng;
+
+use super::*;
+
+const START: Tick = Tick::from_nanos(3_600_000_000_000);
+
+fn rate(units: u64, per: Duration, burst: u64, algorithm: Algorithm) -> Rate {
+    let some = |of| NonZeroU64::new(of).unwrap();
+    Rate { units: some(units), per, burst: some(burst), algorithm }
+}
+
+fn seconds(of: f64) -> Duration {
+    Duration::from_secs_f64(of)
+}
+
+#[test]
+fn a_burst_is_granted_at_once_and_comes_back_evenly() {
+    let rate = rate(10, seconds(1.0), 5, Algorithm::Gcra);
+    let mut state = State::default();
+    for left in (0..5).rev() {
+        let (verdict, next) = rate.take(state, 1, START);
+        assert_eq!((verdict.granted, verdict.remaining), (true, left));
+        assert_eq!(verdict.retry_after, Some(Duration::ZERO));
+        state = next;
+    }
+    let (verdict, same) = rate.take(state, 1, START);
+    assert_eq!((verdict.granted, verdict.remaining, same), (false, 0, state));
+    assert_eq!((verdict.retry_after, verdict.reset), (Some(seconds(0.1)), seconds(0.5)));
+    let (early, _) = rate.take(state, 1, START.plus(Duration::from_nanos(99_999_999)));
+    assert!(!early.granted);
+    let (verdict, state) = rate.take(state, 1, START.plus(seconds(0.1)));
+    assert!(verdict.granted);
+    assert_eq!(rate.take(state, 6, START).0.retry_after, None, "more than the burst never fits");
+}
+
+#[test]
+fn a_cost_that_is_charged_later_is_a_debt() {
+    for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow] {
+        let rate = rate(10, seconds(1.0), 10, algorithm);
+        let state = rate.charge(State::default(), 30, START);
+        let (verdict, _) = rate.take(state, 1, START);
+        assert!(!verdict.granted && verdict.remaining == 0, "{algorithm:?}");
+        let wait = verdict.retry_after.unwrap();
+        let before = START.plus(wait).minus(Duration::from_micros(1));
+        assert!(!rate.take(state, 1, before).0.granted, "{algorithm:?}");
+        assert!(rate.take(state, 1, START.plus(wait)).0.granted, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_rate_that_divides_no_second_loses_nothing_over_time() {
+    let rate = rate(700_001, seconds(1.0), 1, Algorithm::Gcra);
+    let (mut state, mut granted, mut now) = (State::default(), 0_u32, START);
+    // As often as it may: each time when the one before says.
+    let end = START.plus(seconds(1.0));
+    while now < end {
+        let (verdict, next) = rate.take(state, 1, now);
+        granted += u32::from(verdict.granted);
+        state = next;
+        now = START.plus(span(state.0 - instant(START)));
+    }
+    assert!((699_001..=700_001).contains(&granted), "{granted}");
+}
+
+#[test]
+fn the_ends_of_all_ranges_are_held() {
+    for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow] {
+        for per in [Duration::ZERO, Duration::MAX] {
+            let rate = rate(u64::MAX, per, u64::MAX, algorithm);
+            for now in [Tick::ZERO, START, Tick::NEVER] {
+                let state = rate.charge(State::default(), u64::MAX, now);
+                let state = rate.charge(state, u64::MAX, now);
+                let _ = (rate.take(state, u64::MAX, now), rate.take(State::default(), 0, now));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// In no stretch of time does a bucket grant more than its burst and what came back meanwhile.
+    #[test]
+    fn a_bucket_never_grants_too_much(
+        units in 1_u64..50, burst in 1_u64..20, steps in prop::collection::vec((0_u64..400, 1_u64..4), 1..200)
+    ) {
+        let rate = rate(units, seconds(1.0), burst, Algorithm::Gcra);
+        let (mut state, mut now, mut granted) = (State::default(), START, Vec::new());
+        for (millis, cost) in steps {
+            now = now.plus(Duration::from_millis(millis));
+            let (verdict, next) = rate.take(state, cost, now);
+            state = next;
+            if verdict.granted {
+                granted.push((now, cost));
+            } else if let Some(wait) = verdict.retry_after {
+                prop_assert!(!wait.is_zero());
+                prop_assert!(rate.take(state, cost, now.plus(wait)).0.granted);
+                prop_assert!(!rate.take(state, cost, now.plus(wait).minus(Duration::from_nanos(1))).0.granted);
+            }
+        }
+        for (first, (from, _)) in granted.iter().enumerate() {
+            let mut sum = 0;
+            for (to, cost) in &granted[first..] {
+                sum += cost;
+                let most = burst as f64 + units as f64 * to.since(*from).as_secs_f64();
+                prop_assert!(sum as f64 <= most + 1e-6, "{sum} of {most}");
+            }
+        }
+    }
+
+    /// Within the window of the counter nothing is granted beyond it, and what it says to wait is enough.
+    #[test]
+    fn a_window_never_grants_too_much(
+        units in 1_u64..30, steps in prop::collection::vec((0_u64..400, 1_u64..4), 1..200)
+    ) {
+        let rate = rate(units, seconds(1.0), 1, Algorithm::SlidingWindow);
+        let (mut state, mut now) = (State::default(), START);
+        let mut fixed: VecDeque<(u64, u64)> = VecDeque::new();
+        for (millis, cost) in steps {
+            now = now.plus(Duration::from_millis(millis));
+            let (verdict, next) = rate.take(state, cost, now);
+            state = next;
+            if verdict.granted {
+                fixed.push_back((rate.index(now), cost));
+                let within = fixed.iter().filter(|(index, _)| *index == rate.index(now));
+                prop_assert!(within.map(|(_, cost)| cost).sum::<u64>() <= units);
+            } else if let Some(wait) = verdict.retry_after {
+                prop_assert!(rate.take(state, cost, now.plus(wait)).0.granted);
+            } else {
+                prop_assert!(cost > units);
+            }
+            prop_assert!(rate.reset(state, now.plus(verdict.reset)).is_zero());
+        }
+    }
+}
+
+#[test]
+fn keys_are_apart_and_exact_over_threads() {
+    let limiter = Arc::new(Limiter::new(rate(1_000, seconds(3600.0), 1_000, Algorithm::Gcra), 100));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let limiter = limiter.clone();
+            thread::spawn(move || {
+                let ask = |key: &str| u64::from(limiter.take(key, 1, START).granted);
+                (0..1_000)
+                    .map(|_| [ask("a"), ask("b")])
+                    .fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]])
+            })
+        })
+        .collect();
+    let sums = threads.into_iter().map(|thread| thread.join().unwrap());
+    assert_eq!(sums.fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]), [1_000, 1_000]);
+    assert!(limiter.peek("c", 1_000, START).granted, "a look costs nothing");
+    assert!(limiter.take("c", 1_000, START).granted);
+    limiter.forget("c", START);
+    assert!(limiter.take("c", 1_000, START).granted);
+}
+
+#[test]
+fn many_keys_cost_less_than_a_hundred_bytes_each_and_are_all_remembered() {
+    let limiter = Limiter::new(rate(1, seconds(3600.0), 1, Algorithm::Gcra), 200_000);
+    for key in 0..200_000_u32 {
+        assert!(limiter.take(key, 1, START).granted);
+        if key.is_power_of_two() && key > 4_096 {
+            assert!(limiter.bytes() / (key as usize) < 100, "{} of {key}", limiter.bytes());
+        }
+    }
+    let again = (0..200_000_u32).filter(|key| limiter.take(*key, 1, START).granted).count();
+    assert_eq!((again, limiter.forgotten()), (0, 0));
+    assert!(limiter.bytes() < 20_000_000);
+    limiter.trim(START);
+    assert!(!limiter.take(7_u32, 1, START).granted);
+    let rested = START.plus(seconds(3_600.0));
+    limiter.trim(rested);
+    assert!(limiter.bytes() < 4_096, "{}", limiter.bytes());
+}
+
+#[test]
+fn a_flood_of_new_keys_drives_out_no_key_that_has_used_up_what_it_may() {
+    let limiter = Limiter::new(rate(100, seconds(100.0), 100, Algorithm::Gcra), 1_000);
+    for key in 0..100_u64 {
+        assert!(limiter.take(("greedy", key), 100, START).granted);
+    }
+    let mut rng = Rng::seeded(7);
+    for _ in 0..200_000 {
+        limiter.take(rng.next_u64(), 1, START);
+    }
+    assert!(limiter.forgotten() > 0 && limiter.bytes() < 200_000);
+    for key in 0..100_u64 {
+        assert!(!limiter.take(("greedy", key), 1, START).granted, "{key}");
+    }
+}
+
+#[test]
+fn what_is_left_after_a_flood_is_kept_when_it_is_trimmed() {
+    let limiter = Limiter::new(rate(10, seconds(10.0), 10, Algorithm::Gcra), 100_000);
+    for key in 0..50_000_u64 {
+        limiter.take(key, 1, START);
+    }
+    let later = START.plus(seconds(2.0));
+    for key in 0..100_u64 {
+        assert!(limiter.take(("late", key), 10, later).granted);
+    }
+    let before = limiter.bytes();
+    limiter.trim(later);
+    assert!(limiter.bytes() * 10 < before, "{} of {before}", limiter.bytes());
+    for key in 0..100_u64 {
+        assert!(!limiter.take(("late", key), 1, later).granted, "{key}");
+    }
+}

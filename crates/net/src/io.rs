@@ -4,16 +4,17 @@
 //! relay can see when both ends are bare sockets. Vectored writes pass through to the kernel.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, BytesMut};
 use rustls::{CommonState, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::{client, server};
@@ -120,6 +121,23 @@ impl Socket {
     }
 }
 
+/// A socket by reference, wherever it is kept.
+enum Beneath<'a> {
+    Tcp(&'a TcpStream),
+    Unix(&'a UnixStream),
+    Memory,
+}
+
+impl<'a> Beneath<'a> {
+    fn of(socket: &'a Socket) -> Self {
+        match socket {
+            Socket::Tcp(tcp) => Self::Tcp(tcp),
+            Socket::Unix(unix) => Self::Unix(unix),
+            Socket::Memory(_) => Self::Memory,
+        }
+    }
+}
+
 /// A socket that belongs to no runtime, on its way from one to another.
 #[derive(Debug)]
 pub(crate) enum Detached {
@@ -171,29 +189,39 @@ impl Io {
         }
     }
 
-    /// The TCP socket beneath, if there is one.
-    fn tcp(&self) -> Option<&TcpStream> {
-        let socket = match self {
-            Self::Tcp(tcp) => return Some(tcp),
-            Self::Unix(_) | Self::Memory(_) => return None,
-            Self::Rewound(rewound) => rewound.get_ref(),
-            Self::ServerTls(tls) => tls.get_ref().0.get_ref(),
-            Self::ClientTls(tls) => tls.get_ref().0,
-        };
-        match socket {
-            Socket::Tcp(tcp) => Some(tcp),
-            Socket::Unix(_) | Socket::Memory(_) => None,
+    /// The socket beneath.
+    fn beneath(&self) -> Beneath<'_> {
+        match self {
+            Self::Tcp(tcp) => Beneath::Tcp(tcp),
+            Self::Unix(unix) => Beneath::Unix(unix),
+            Self::Memory(_) => Beneath::Memory,
+            Self::Rewound(rewound) => Beneath::of(rewound.get_ref()),
+            Self::ServerTls(tls) => Beneath::of(tls.get_ref().0.get_ref()),
+            Self::ClientTls(tls) => Beneath::of(tls.get_ref().0),
         }
     }
 
-    /// Whether the other end has reset the connection, as far as is known without reading or writing.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.tcp().is_some_and(|tcp| !matches!(tcp.take_error(), Ok(None)))
+    /// Whether the other end has closed or reset the connection, as far as is known without reading or
+    /// writing; what it sent before may not have been read.
+    pub(crate) fn has_left(&self) -> bool {
+        // The runtime has been told what becomes of the socket: nothing is waited for.
+        let mut cx = Context::from_waker(Waker::noop());
+        let (error, ready) = match self.beneath() {
+            Beneath::Tcp(tcp) => {
+                (tcp.take_error(), pin!(tcp.ready(Interest::READABLE)).poll(&mut cx))
+            }
+            Beneath::Unix(unix) => {
+                (unix.take_error(), pin!(unix.ready(Interest::READABLE)).poll(&mut cx))
+            }
+            Beneath::Memory => return false,
+        };
+        !matches!(error, Ok(None))
+            || matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Has the connection end with a reset, so that the other end cannot take its end for a regular one.
     pub(crate) fn reset_on_drop(&self) {
-        if let Some(tcp) = self.tcp() {
+        if let Beneath::Tcp(tcp) = self.beneath() {
             // If that cannot be, it ends as every connection does.
             let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
         }

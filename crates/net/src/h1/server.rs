@@ -25,7 +25,7 @@ use self::{
     closing::{drain_body, linger, may_follow},
     head::{Head, read_head},
     incoming::{Incoming, check_waiting},
-    watch::{Client, End},
+    watch::Client,
     writer::{Then, Writer},
 };
 use super::link::Link;
@@ -80,7 +80,6 @@ pub async fn serve<H: Handler>(
         waiting: None,
         responding: false,
         informable: true,
-        end: End::Open,
         watcher: None,
     }));
     let timer = TaskTimer::default();
@@ -155,11 +154,7 @@ pub async fn serve<H: Handler>(
         }
         // Who waits for the end of a tunnel is not told of the head that opens it.
         let tunnel = response.tunnel.take().map(|tunnel| (tunnel, response.done.take()));
-        let more = {
-            let state = shared.borrow();
-            (state.end == End::Open || !state.link.inbuf.is_empty())
-                && may_follow(&state, &response.body)
-        };
+        let more = may_follow(&shared.borrow(), &response.body);
         let retired = retires != Tick::NEVER && clock::now() >= retires;
         let stays = keep_alive && more && !stop.is_draining() && !retired;
         let writer = Writer { shared: &shared, settings, timer: &timer, method: &method };
@@ -179,8 +174,7 @@ pub async fn serve<H: Handler>(
         return Ended::Closed;
     }
 }
-/// Lets the handler work, watching the client meanwhile; an error if the client has gone. One that has ended
-/// its direction behind a whole request has not: it is answered.
+/// Lets the handler work, watching the client meanwhile; an error if the client has gone.
 async fn handle<H: Handler>(
     handler: &H,
     request: Request,
@@ -189,7 +183,7 @@ async fn handle<H: Handler>(
     timer: &TaskTimer,
 ) -> Result<Response, Client> {
     let mut work = pin!(handler.call(request));
-    let mut still = Tick::NEVER;
+    let mut asked = Tick::NEVER;
     poll_fn(|cx| {
         if let Poll::Ready(response) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(response));
@@ -202,7 +196,7 @@ async fn handle<H: Handler>(
             Client::There => {}
             client => return Poll::Ready(Err(client)),
         }
-        if watch::poll_unread(&state, timer, &mut still, cx).is_ready() {
+        if watch::poll_unread(&state, timer, &mut asked, cx).is_ready() {
             return Poll::Ready(Err(Client::Gone));
         }
         check_waiting(&mut state, settings, timer, cx);

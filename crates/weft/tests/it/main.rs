@@ -6,6 +6,7 @@ mod admin;
 mod amqp;
 mod blame;
 mod change;
+mod client_closed;
 mod config;
 mod declared;
 mod dns;

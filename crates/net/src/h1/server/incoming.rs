@@ -12,7 +12,7 @@ use weft_wire::{
     h1::{ChunkedDecoder, Decoded, Framing, encode_response},
 };
 
-use super::{Settings, watch::End};
+use super::Settings;
 use crate::{body::Frame, clock, h1::link::Link, timer::TaskTimer};
 
 pub(super) enum Incoming {
@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub(super) responding: bool,
     /// The client can read interim responses.
     pub(super) informable: bool,
-    /// Whether the client has ended its direction.
-    pub(super) end: End,
     /// Who watches the client once the body has ended.
     pub(super) watcher: Option<Waker>,
 }
@@ -52,11 +50,6 @@ impl Shared {
             return;
         }
         encode_response(head, Framing::None, None, self.link.queue());
-    }
-
-    /// Notes that the client has ended its direction.
-    pub(super) fn ended(&mut self) {
-        self.end = if self.responding { End::Answered } else { End::Asking };
     }
 
     /// Notes that some of the body, or its end, is here though nobody reads it.

@@ -1,9 +1,9 @@
 //! The client while it is worked for or answered, when nothing that it sends is read by anybody else.
 //!
-//! A client that ends its direction has not left: it may still read (RFC 9112 section 9.6). What it asked
-//! for before its end is answered. An end that comes once the head of the response is out is taken for
-//! leaving as soon as nothing more is to be written, since whoever closes both directions looks the same;
-//! what is written meanwhile is answered by a reset if nobody is there.
+//! A client that ends its direction has left. It might still want its answer (RFC 9112 section 9.6), but
+//! nothing tells it from one that closed its connection, and hardly any client does so: Envoy, nginx, hyper
+//! and Go take it for leaving as well. An end that is seen ends the work, before the response and within it;
+//! requests that were sent ahead go with it. Whatever is whole by then is still written.
 
 use std::{
     io,
@@ -11,36 +11,24 @@ use std::{
     time::Duration,
 };
 
-use weft_kernel::{Reason, Tick};
+use weft_kernel::Tick;
 
 use super::incoming::{Incoming, Shared};
 use crate::{clock, h1::link::Read, timer::TaskTimer};
 
 /// Most bytes of further requests that are read ahead while one is answered.
 const AHEAD_MAX: usize = 64 * 1024;
-/// How long a response stands still before a client that has ended its direction is taken for gone, and
-/// how often a client that cannot be read from is asked after.
-const STILL: Duration = Duration::from_millis(500);
-
-/// Whether the client has ended its direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It has not.
-    Open,
-    /// Before it was told anything: it waits for its answer.
-    Asking,
-    /// Within the response.
-    Answered,
-}
+/// How often a client that is not read from is asked after.
+const ASKED: Duration = Duration::from_millis(500);
 
 /// What is known of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
     /// It is there, as far as is known.
     There,
-    /// Its connection is broken: nothing that is written reaches it.
+    /// It has closed its connection, or that is broken.
     Gone,
-    /// It ended its direction within its request, so that there is none; it may still read.
+    /// It ended its direction within its request, so that there is none; it may still read why.
     Short,
 }
 
@@ -56,79 +44,57 @@ pub(super) fn look(state: &mut Shared, cx: &mut Context<'_>) -> Client {
             return Client::There;
         }
     }
-    while state.end == End::Open && state.link.inbuf.len() < AHEAD_MAX {
+    while state.link.inbuf.len() < AHEAD_MAX {
         let read = state.link.poll_read_head::<()>(cx, |_| None);
         if within && read.is_ready() {
             state.begun();
         }
         match read {
+            Poll::Pending => break,
             Poll::Ready(Ok(Read::More | Read::Found(()))) => {}
-            Poll::Ready(Ok(Read::End)) => state.ended(),
+            Poll::Ready(Ok(Read::End)) => return left(state, within),
             // TLS that ends without a word is an end all the same.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                state.ended();
+                return left(state, within);
             }
             Poll::Ready(Err(_)) => return Client::Gone,
-            Poll::Pending => break,
         }
     }
-    if within && state.end != End::Open && !state.is_whole() {
-        Client::Short
-    } else {
-        Client::There
-    }
+    Client::There
 }
 
-/// Whether the client of a request that is not read on has reset its connection: that is asked after now
-/// and then, from `still` on, since nothing tells of it.
+/// A client that has ended its direction.
+fn left(state: &Shared, within: bool) -> Client {
+    if within && !state.is_whole() { Client::Short } else { Client::Gone }
+}
+
+/// Whether the client of a request that is not read on has left: that is asked after now and then, from
+/// `asked` on, since nothing tells of it.
 pub(super) fn poll_unread(
     state: &Shared,
     timer: &TaskTimer,
-    still: &mut Tick,
+    asked: &mut Tick,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let full = || state.link.inbuf.len() >= AHEAD_MAX;
     let unread = match state.incoming {
         Incoming::Done => full(),
-        Incoming::Broken(_) => false,
+        // Whoever works hears of it; whoever answers may not care.
+        Incoming::Broken(_) => state.responding,
         // Nobody waits for more of the body.
-        _ => state.waiting.is_none() && (state.touched || full()),
+        _ => state.waiting.is_none() && (state.touched || state.responding || full()),
     };
     if !unread {
         return Poll::Pending;
     }
-    if *still == Tick::NEVER {
-        *still = clock::now();
+    if *asked == Tick::NEVER {
+        *asked = clock::now();
     }
-    while timer.poll(cx, still.plus(STILL)).is_ready() {
-        if state.link.io.is_broken() {
+    while timer.poll(cx, asked.plus(ASKED)).is_ready() {
+        if state.link.io.has_left() {
             return Poll::Ready(());
         }
-        *still = clock::now();
-    }
-    Poll::Pending
-}
-
-/// Why a response ends that has had nothing to write since `still`.
-pub(super) fn poll_still(
-    state: &Shared,
-    timer: &TaskTimer,
-    still: &mut Tick,
-    cx: &mut Context<'_>,
-) -> Poll<Reason> {
-    let unread = match state.incoming {
-        Incoming::Done => state.link.inbuf.len() >= AHEAD_MAX,
-        // Nobody waits for more of the body.
-        _ => state.waiting.is_none(),
-    };
-    if state.end == End::Open && !unread {
-        return Poll::Pending;
-    }
-    while timer.poll(cx, still.plus(STILL)).is_ready() {
-        if state.end == End::Answered && state.link.is_flushed() || state.link.io.is_broken() {
-            return Poll::Ready(Reason::CallerGone);
-        }
-        *still = clock::now();
+        *asked = clock::now();
     }
     Poll::Pending
 }

@@ -114,7 +114,7 @@ impl Writer<'_> {
         // Counted from when it first has to wait.
         let mut limit = Tick::NEVER;
         let mut progress = u64::MAX;
-        let mut still = Tick::NEVER;
+        let mut asked = Tick::NEVER;
         let mut held = Held::default();
         poll_fn(|cx| {
             loop {
@@ -184,18 +184,14 @@ impl Writer<'_> {
             let now_at = state.link.sent + *sent;
             if now_at != progress {
                 progress = now_at;
-                still = clock::now();
-                limit = still.plus(self.settings.stream_idle_timeout);
+                limit = clock::now().plus(self.settings.stream_idle_timeout);
             }
-            let before = state.end;
-            if watch::look(&mut state, cx) == Client::Gone {
+            // Of a response that is there in whole, its writing tells whether anybody takes it.
+            if !over
+                && (watch::look(&mut state, cx) == Client::Gone
+                    || watch::poll_unread(&state, self.timer, &mut asked, cx).is_ready())
+            {
                 return Poll::Ready(Err(Reason::CallerGone));
-            }
-            if state.end != before {
-                still = clock::now();
-            }
-            if let Poll::Ready(gone) = watch::poll_still(&state, self.timer, &mut still, cx) {
-                return Poll::Ready(Err(gone));
             }
             check_waiting(&mut state, self.settings, self.timer, cx);
             if self.timer.poll(cx, limit).is_ready() {

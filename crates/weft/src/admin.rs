@@ -3,8 +3,9 @@
 //! It is served on the control runtime, so that no scrape or question ever meets a request. What is offered
 //! is the node's own rows (`operations`) and those of the components, in one [`weft_api::Table`].
 //!
-//! Invariants: a body is as large as its operation says and ends in time; at most [`CONNECTIONS_MAX`] requests
-//! are answered at once on a few more connections, and connections without a request keep nobody out; with a
+//! Invariants: a body is as large as its operation says and ends in time; so many requests
+//! are answered at once as [`places`](seats::places) says, on a few more connections, and neither connections
+//! without a request nor consumers that wait keep out who operates the node; with a
 //! token, everything but liveness and readiness needs one that has the permission of the operation; without
 //! one, what only a browser sends is refused; no secret is ever shown.
 //!
@@ -41,7 +42,7 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::JoinSet,
 };
-use weft_api::{Part, Response, Table, Tokens, openapi};
+use weft_api::{Part, Permission, Response, Table, Tokens, openapi};
 use weft_kernel::{Error, Reason};
 use weft_net::Address;
 use weft_wire::Method;
@@ -51,12 +52,10 @@ pub use self::operations::{LISTENER, OPERATIONS, ROUTE};
 use self::{
     handover::{Handover, Payload},
     operations::Admin,
-    seats::{Answering, Seat, Seats, Turn},
+    seats::{Answering, Place, Seat, Seats, Turn},
 };
 use crate::{components::List as _, node::Node};
 
-/// The most requests at once that are no probes, fewer where the process may open few files.
-pub const CONNECTIONS_MAX: usize = 64;
 /// Time for a header section to arrive, also on a connection that is kept.
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Time for what is under way when the API stops.
@@ -202,7 +201,7 @@ pub async fn serve(
 ) {
     let table = ArcSwap::from_pointee(Offer::new(&node));
     let offered = Arc::new(Offered { node, table, tokens });
-    let mut seats = Seats::new(CONNECTIONS_MAX, weft_net::descriptors::admin_max());
+    let mut seats = Seats::new(weft_net::descriptors::admin_max());
     let left = seats.left();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -271,7 +270,7 @@ async fn answer(
     seat: &Arc<Seat>,
     turn: &Arc<Turn>,
     handover: &Handover,
-) -> (http::Response<Payload>, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (http::Response<Payload>, Option<Arc<Place>>) {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let method = Method::of(parts.method.as_str());
@@ -289,12 +288,12 @@ async fn answer(
     };
     let place = match found.operation.probe {
         true => None,
-        false => match seat.place().await {
-            Some(place) => Some(place),
-            None => return (whole(busy()), None),
+        false => match seat.place(found.operation.permission).await {
+            Some(place) => Some(Arc::new(place)),
+            None => return (whole(busy(found.operation.permission)), None),
         },
     };
-    let body = body::Timed::new(body, turn.clone());
+    let body = body::Timed::new(body, turn.clone(), place.clone());
     let body = match handover::whole(found.operation, body).await {
         Ok(body) => body,
         Err(error) => return (whole(Response::problem(&error)), place),
@@ -306,7 +305,9 @@ async fn answer(
 }
 
 /// The answer to one too many.
-fn busy() -> Response {
-    let say = format!("{CONNECTIONS_MAX} requests to the admin API are under way");
+fn busy(permission: Option<Permission>) -> Response {
+    let most = seats::places(permission);
+    let kind = permission.map_or("open to all", |permission| permission.word());
+    let say = format!("{most} requests ({kind}) to the admin API are under way");
     Response::problem(&Error::new(Reason::Overload, say))
 }

@@ -25,6 +25,7 @@ pub mod verbs;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{admin as admin_api, components};
 
@@ -100,12 +101,37 @@ impl Cli {
 
 /// Writes to the standard output; a reader that has gone away is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_to_reader(text).map(drop)
+}
+
+/// Writes to the standard output what is of use only if somebody reads it.
+pub(crate) fn print_to_reader(text: &str) -> anyhow::Result<Reader> {
     write(&mut std::io::stdout().lock(), text)
 }
 
 /// Writes to the standard error; a reader that has gone away is no error.
 pub(crate) fn print_error(text: &str) -> anyhow::Result<()> {
-    write(&mut std::io::stderr().lock(), text)
+    write(&mut std::io::stderr().lock(), text).map(drop)
+}
+
+/// Whether what is printed is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// As far as is known.
+    Present,
+    /// The other end of the pipe is closed.
+    Gone,
+}
+
+/// Looks whether anybody reads the standard output, without writing.
+pub(crate) fn reader() -> Reader {
+    let stdout = std::io::stdout();
+    let mut output = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut output, Some(&now)) {
+        Ok(1..) if output[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => Reader::Gone,
+        _ => Reader::Present,
+    }
 }
 
 /// Tells what went wrong, and what it came of; never with the way through the code, whatever the environment
@@ -126,9 +152,10 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn write(out: &mut impl std::io::Write, text: &str) -> anyhow::Result<()> {
+fn write(out: &mut impl std::io::Write, text: &str) -> anyhow::Result<Reader> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::Present),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error.into()),
     }
 }

@@ -11,25 +11,47 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::sleep;
 
-use super::{handover::BoxError, seats::Turn};
+use super::{
+    handover::BoxError,
+    seats::{Place, Turn},
+};
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
+
+/// Time after which a body that is not there yet makes way for requests that find no place.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// A body with its time.
 pub(super) struct Timed {
     body: Incoming,
     /// Told of its end.
     turn: Arc<Turn>,
-    /// Set once the body is waited for.
-    limit: Option<Pin<Box<Sleep>>>,
+    place: Option<Arc<Place>>,
+    /// Set once the body is waited for: ends when it is to be waited for no longer.
+    limit: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Timed {
-    pub(super) fn new(body: Incoming, turn: Arc<Turn>) -> Self {
-        Self { body, turn, limit: None }
+    pub(super) fn new(body: Incoming, turn: Arc<Turn>, place: Option<Arc<Place>>) -> Self {
+        Self { body, turn, place, limit: None }
+    }
+}
+
+/// Waits for as long as a body may take.
+async fn limit(place: Option<Arc<Place>>) {
+    let wanted = async {
+        sleep(PROMPT).await;
+        match place {
+            Some(place) => place.wanted().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = sleep(BODY_TIME) => {}
+        () = wanted => {}
     }
 }
 
@@ -47,7 +69,8 @@ impl Body for Timed {
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let limit = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIME)));
+        let place = self.place.clone();
+        let limit = self.limit.get_or_insert_with(|| Box::pin(limit(place)));
         limit.as_mut().poll(cx).map(|()| Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
     }
 

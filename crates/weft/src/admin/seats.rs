@@ -4,6 +4,9 @@
 //! At the bound the connection makes way that has waited longest for its client: for a whole request, or for
 //! the next one. One whose answer is under way, as a stream is, does not. A request takes a place for as long
 //! as its answer lasts; there are fewer of these than connections, and a probe needs none.
+//!
+//! Each permission has places of its own: consumers that poll keep out neither publishers nor who operates the
+//! node. Where all are taken, a request makes way of which the body has been long in coming.
 
 use std::{
     pin::Pin,
@@ -21,6 +24,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
 };
+use weft_api::Permission;
 use weft_kernel::{SystemClock, Tick};
 
 use super::handover::{BoxError, Payload};
@@ -29,26 +33,109 @@ use super::handover::{BoxError, Payload};
 const SPARE: usize = 8;
 /// The longest wait of a request for a place.
 const PLACE_TIME: Duration = Duration::from_secs(1);
+/// The wait for a place after which one is asked to make way of which the body is long in coming.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The most requests that are answered at once, by what they need permission for.
+pub(super) const fn places(permission: Option<Permission>) -> usize {
+    match permission {
+        Some(Permission::Read | Permission::Manage) => 16,
+        Some(Permission::Publish) => 32,
+        Some(Permission::Consume) => 64,
+        // Nothing but the description of the API, and what probes ask for.
+        None => 8,
+    }
+}
+
+/// The places of requests that need the same permission.
+struct Places {
+    free: Arc<Semaphore>,
+    /// Requests with a place of which the body has been long in coming, the first one first.
+    slow: Notify,
+    slow_count: AtomicUsize,
+}
+
+impl Places {
+    fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(places.max(1))),
+            slow: Notify::new(),
+            slow_count: AtomicUsize::new(0),
+        })
+    }
+
+    /// A place; `None` if all are taken for too long.
+    async fn take(self: &Arc<Self>) -> Option<Place> {
+        let acquired =
+            |permit: OwnedSemaphorePermit| Place { places: self.clone(), _permit: permit };
+        let mut place = std::pin::pin!(self.free.clone().acquire_owned());
+        if let Ok(taken) = tokio::time::timeout(PATIENCE, &mut place).await {
+            return taken.ok().map(acquired);
+        }
+        if self.slow_count.load(Acquire) > 0 {
+            self.slow.notify_one();
+        }
+        tokio::time::timeout(PLACE_TIME, place).await.ok()?.ok().map(acquired)
+    }
+}
+
+/// The place of a request.
+pub(super) struct Place {
+    places: Arc<Places>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Waits until another request wants it. To be awaited by one of which the body is long in coming.
+    pub(super) async fn wanted(&self) {
+        struct Slow<'a>(&'a AtomicUsize);
+        impl Drop for Slow<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, AcqRel);
+            }
+        }
+        self.places.slow_count.fetch_add(1, AcqRel);
+        let _slow = Slow(&self.places.slow_count);
+        self.places.slow.notified().await;
+    }
+}
 
 /// The connections that there are.
 pub(super) struct Seats {
     most: usize,
     taken: Vec<(Arc<Seat>, AbortHandle)>,
-    places: Arc<Semaphore>,
+    places: Arc<PlacesOf>,
     left: Arc<Notify>,
 }
 
+/// The places of requests, by what they need permission for; the last are of those that need none.
+struct PlacesOf([Arc<Places>; Permission::ALL.len() + 1]);
+
+impl PlacesOf {
+    /// All places, or their part of as many as there may be.
+    fn within(most: usize) -> Self {
+        let all = Self::all();
+        Self(std::array::from_fn(|kind| {
+            let permission = Permission::ALL.get(kind).copied();
+            Places::new(places(permission) * most.min(all) / all)
+        }))
+    }
+
+    fn of(&self, permission: Option<Permission>) -> &Arc<Places> {
+        &self.0[permission.map_or(Permission::ALL.len(), |permission| permission as usize)]
+    }
+
+    fn all() -> usize {
+        Permission::ALL.into_iter().map(Some).chain([None]).map(places).sum()
+    }
+}
+
 impl Seats {
-    /// So many for requests, within `most` altogether.
-    pub(super) fn new(requests: usize, most: usize) -> Self {
-        let most = most.min(requests + SPARE).max(1);
-        let requests = requests.min(most - SPARE.min(most / 4));
-        Self {
-            most,
-            taken: Vec::new(),
-            places: Arc::new(Semaphore::new(requests)),
-            left: Arc::default(),
-        }
+    /// So many connections at most.
+    pub(super) fn new(most: usize) -> Self {
+        let most = most.min(PlacesOf::all() + SPARE).max(1);
+        let places = PlacesOf::within(most - SPARE.min(most / 4));
+        Self { most, taken: Vec::new(), places: Arc::new(places), left: Arc::default() }
     }
 
     /// A seat for a connection that has come.
@@ -93,7 +180,7 @@ pub(super) struct Seat {
     uses: AtomicUsize,
     /// Since when it has waited for its client.
     since: AtomicU64,
-    places: Arc<Semaphore>,
+    places: Arc<PlacesOf>,
     left: Arc<Notify>,
 }
 
@@ -107,15 +194,14 @@ impl Seat {
         Arc::new(Turn { seat: self.clone(), begun: AtomicBool::new(false) })
     }
 
-    /// A place for a request; `None` if all are taken for too long.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.places.clone().acquire_owned();
-        tokio::time::timeout(PLACE_TIME, place).await.ok()?.ok()
+    /// A place for a request that needs this permission; `None` if all are taken for too long.
+    pub(super) async fn place(&self, permission: Option<Permission>) -> Option<Place> {
+        self.places.of(permission).take().await
     }
 
-    /// A place, however long that takes.
+    /// A place, however long that takes, for a connection that has left HTTP.
     pub(super) async fn place_at_last(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
+        self.places.of(Some(Permission::Consume)).free.clone().acquire_owned().await.ok()
     }
 }
 
@@ -149,7 +235,7 @@ impl Drop for Turn {
 pub(super) struct Answering {
     pub(super) body: Payload,
     pub(super) turn: Arc<Turn>,
-    pub(super) _place: Option<OwnedSemaphorePermit>,
+    pub(super) _place: Option<Arc<Place>>,
 }
 
 impl Body for Answering {

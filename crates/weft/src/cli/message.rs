@@ -8,13 +8,16 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
+    Reader,
     admin::{self, Admin, Said},
     columns::members,
-    print,
+    print_to_reader, reader,
 };
 
 /// The most messages that are asked for at once.
 const BATCH: u32 = 500;
+/// The wait for more, after which it is looked whether anybody reads them.
+const WAIT: &str = "&wait=5s";
 
 /// Messages of topics and queues of a running node.
 #[derive(Debug, Args)]
@@ -192,13 +195,13 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Follows the topic at a path of the API, until it is interrupted.
+    /// Follows the topic at a path of the API, until it is interrupted or nobody reads it any more.
     pub(super) fn run(self, admin: &Admin, path: &str) -> anyhow::Result<ExitCode> {
         let mut from = self.from;
         let filter = self
             .filter
             .map_or(String::new(), |filter| format!("&filter={}", admin::segment(&filter)));
-        let wait = if self.once { "" } else { "&wait=20s" };
+        let wait = if self.once { "" } else { WAIT };
         loop {
             let path =
                 format!("{path}/messages?from={}&max={BATCH}{wait}{filter}", admin::segment(&from));
@@ -208,7 +211,12 @@ impl Tail {
             };
             let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
             for message in messages {
-                print(&format!("{message}\n"))?;
+                if print_to_reader(&format!("{message}\n"))? == Reader::Gone {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            if reader() == Reader::Gone {
+                return Ok(ExitCode::SUCCESS);
             }
             let next = answer["next"].as_u64().context("the node does not say how to go on")?;
             // A page that a filter leaves empty may end before the topic does.

@@ -7,8 +7,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
+    Reader,
     admin::{Admin, Said},
-    print,
+    print_to_reader,
 };
 
 /// What is taken, and what becomes of it.
@@ -40,17 +41,30 @@ impl Receive {
             return Ok(ExitCode::SUCCESS);
         }
         // Printed first: what could not be shown is not settled, and comes again.
+        let mut printed = 0;
         for delivery in deliveries {
-            print(&format!("{delivery}\n"))?;
+            if print_to_reader(&format!("{delivery}\n"))? == Reader::Gone {
+                break;
+            }
+            printed += 1;
         }
-        let settle: Vec<Value> =
-            deliveries.iter().map(|delivery| json!({ "id": delivery["id"], "how": how })).collect();
+        let hows = (0..).map(|nth| if nth < printed { how.as_str() } else { "release" });
+        let settle: Vec<Value> = deliveries
+            .iter()
+            .zip(hows)
+            .map(|(delivery, how)| json!({ "id": delivery["id"], "how": how }))
+            .collect();
         let settle = json!({ "settle": settle });
+        let unread = deliveries.len() - printed;
         match admin.send(&Method::POST, &format!("{path}/settle"), Some(&settle))? {
             Said::No(why) => admin.refused(&why),
             Said::Yes(answer) => {
                 let all = answer["settled"].as_array().map_or(&[][..], Vec::as_slice);
                 match all.iter().find(|one| one["ok"] != json!(true)) {
+                    None if unread > 0 => admin.refused(&format!(
+                        "nobody reads the output: {unread} of {} messages were given back",
+                        deliveries.len()
+                    )),
                     None => Ok(ExitCode::SUCCESS),
                     Some(one) => admin.refused(one["detail"].as_str().unwrap_or("not settled")),
                 }

@@ -31,6 +31,7 @@ mod ledger;
 mod message_sockets;
 mod messages;
 mod nouns;
+mod operators;
 mod options;
 mod otlp;
 mod plain;

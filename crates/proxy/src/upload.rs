@@ -86,6 +86,19 @@ impl Upload {
         (self.stage.get() == Stage::Whole).then(|| began.max(self.came.get()))
     }
 
+    /// The deadline of a request that began then, as far as it is known now: the caller's own, and the
+    /// route's `request`. While the request is not whole, the service has all of its time still before it.
+    pub(crate) fn deadline(
+        &self,
+        began: Tick,
+        now: Tick,
+        asked: Deadline,
+        request: Option<Duration>,
+    ) -> Deadline {
+        let from = self.whole(began).unwrap_or(now);
+        request.map_or(Deadline::NONE, |span| Deadline::after(from, span)).min(asked)
+    }
+
     /// From when on a service that was asked then can be held to have worked: not before it had what
     /// the client sent.
     pub(crate) fn handed(&self, asked: Tick) -> Tick {
@@ -416,11 +429,9 @@ impl Pace {
 }
 
 impl Times {
-    /// The deadline as far as it is known now: while the request is not whole, the service has all of
-    /// its time still before it.
+    /// The deadline of all tries as far as it is known now.
     pub(crate) fn deadline(&self, now: Tick) -> Deadline {
-        let from = self.upload.whole(self.began).unwrap_or(now);
-        self.request.map_or(Deadline::NONE, |span| Deadline::after(from, span)).min(self.asked)
+        self.upload.deadline(self.began, now, self.asked, self.request)
     }
 
     /// The limit of a try that began then. While the client has to send more only its own deadline

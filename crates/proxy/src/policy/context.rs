@@ -107,12 +107,9 @@ impl RequestContext<'_> {
     /// # Errors
     /// [`Reason::RequestTimeout`] when the deadline of the caller or of the route comes before.
     pub async fn wait(&mut self, until: Tick) -> Result<()> {
-        let limit = self.route.policy.timeout.request;
-        let whole = self.exchange.upload.whole(self.exchange.received.began);
-        let deadline = match (limit, whole) {
-            (Some(limit), Some(whole)) => self.deadline().min(Deadline::after(whole, limit)),
-            _ => self.deadline(),
-        };
+        let request = self.route.policy.timeout.request;
+        let Exchange { received, upload, .. } = &*self.exchange;
+        let deadline = upload.deadline(received.began, clock::now(), received.deadline, request);
         self.timer.until(until.min(deadline.tick())).await;
         self.exchange.now = clock::now();
         if until <= deadline.tick() {

@@ -488,6 +488,10 @@ fn an_injected_delay_ends_with_the_deadline() {
     delayed("The route's deadline spans it")
         .limits(100, None)
         .gives("-> 504 @100", &["0 request_timeout"]);
+    delayed("With a body that nobody has begun to read as well")
+        .limits(100, None)
+        .asks([Ask::put(Sends::Whole(5))])
+        .gives("-> 504 @100", &["0 request_timeout"]);
     delayed("And so does the caller's")
         .asks([Ask::get().field("x-request-timeout-ms", "50")])
         .gives("-> 504 @50", &["0 request_timeout"]);

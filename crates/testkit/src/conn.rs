@@ -98,11 +98,16 @@ impl Conn {
 
     /// Says that nothing more comes.
     pub fn finish(&mut self) {
+        self.finish_tls();
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Says so by TLS alone; TCP stays as it is.
+    pub fn finish_tls(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = tls.write_tls(&mut self.stream);
         }
-        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Ends the connection with a reset.

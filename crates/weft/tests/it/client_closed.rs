@@ -14,15 +14,18 @@ const JSON: &str = "application/json";
 enum Leaving {
     /// It ends its direction, as TLS and TCP do, and would go on reading.
     Ends,
+    /// It ends its direction by TLS alone.
+    EndsTls,
     /// It closes its connection, without a word of TLS.
     Closes,
 }
 
 /// The listener that it is at, and what it does.
-const WAYS: [(&str, Leaving); 4] = [
+const WAYS: [(&str, Leaving); 5] = [
     ("plain", Leaving::Ends),
     ("plain", Leaving::Closes),
     ("secure", Leaving::Ends),
+    ("secure", Leaving::EndsTls),
     ("secure", Leaving::Closes),
 ];
 
@@ -135,8 +138,12 @@ routes:
         waits(&mut conn);
         match self.way.1 {
             Leaving::Closes => drop(conn),
-            Leaving::Ends => {
-                conn.finish();
+            ends => {
+                if ends == Leaving::Ends {
+                    conn.finish();
+                } else {
+                    conn.finish_tls();
+                }
                 // It is not answered, unless to be told that its request was not whole.
                 let rest = conn.rest();
                 assert!(!rest.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&rest));

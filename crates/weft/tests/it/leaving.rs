@@ -264,7 +264,7 @@ fn a_client_that_leaves_a_long_upload_that_nobody_reads_is_noticed() {
         &format!(
             "admin: {{ listen: '@admin' }}
 telemetry: {{ access_log: all }}
-listeners: {{ web: {{ address: '@web' }} }}
+listeners: {{ web: {{ address: ['@web', 'unix:@@/web.sock'] }} }}
 services: {{ it: {{ endpoints: '{}' }} }}
 routes:
   - {{ name: slow, match: /slow, to: it, timeout: 55s, body_max: off,
@@ -291,11 +291,14 @@ routes:
         assert!(weft.wait_line(path).contains("\"status\":499,\"reason\":\"caller_gone\""));
     }
     // A whole body of which some stays with the kernel, and the end behind it.
-    let mut conn = weft.connect("web");
     let body = "x".repeat(100_000);
-    conn.send(format!(
-        "POST /slow?all HTTP/1.1\r\nhost: t\r\ncontent-length: 100000\r\n\r\n{body}"
-    ));
-    drop(conn);
-    assert!(weft.wait_line("/slow?all").contains("\"status\":499,\"reason\":\"caller_gone\""));
+    let unix = Conn::unix(&weft.folder().join("web.sock"));
+    for (number, mut conn) in [weft.connect("web"), unix].into_iter().enumerate() {
+        let path = format!("/slow?{number}");
+        conn.send(format!(
+            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 100000\r\n\r\n{body}"
+        ));
+        drop(conn);
+        assert!(weft.wait_line(&path).contains("\"status\":499,\"reason\":\"caller_gone\""));
+    }
 }

@@ -66,7 +66,7 @@ reasons! {
     NoRoute = "no_route", NotFound, Caller, No, "destination_not_found";
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", MethodNotAllowed, Caller, No, "http_request_denied";
-    /// The token is missing or wrong.
+    /// The credentials are missing or wrong.
     Unauthenticated = "unauthenticated", Unauthenticated, Caller, No, "http_request_denied";
     /// The token does not have the permission that the operation needs.
     PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";

@@ -1,4 +1,4 @@
-//! Cookies, as far as a balancer needs them: finding one, and setting one (RFC 6265).
+//! Cookies, as far as balancers and policies need them: finding one, and setting one (RFC 6265).
 
 use std::time::Duration;
 
@@ -6,12 +6,16 @@ use weft_wire::{Fields, Known, fields::is_token};
 
 /// The value of the first cookie of a name, as it is written. Names are case-sensitive; what has no `=`
 /// is no cookie.
-pub fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
-    fields.all(Known::Cookie).find_map(|line| {
-        line.split(|byte| *byte == b';').find_map(|pair| {
-            let at = memchr::memchr(b'=', pair)?;
-            (pair[..at].trim_ascii() == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
-        })
+pub fn value<'a>(fields: &'a Fields, name: &'a str) -> Option<&'a [u8]> {
+    values(fields, name).next()
+}
+
+/// The values of all cookies of a name, as they are written, in order.
+pub fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = fields.all(Known::Cookie).flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        (pair[..at].trim_ascii() == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
     })
 }
 

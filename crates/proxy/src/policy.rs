@@ -34,6 +34,11 @@ use crate::{
     route::Route,
 };
 
+/// What the names of fields begin with by which policies tell themselves, in a request that is kept, what
+/// they had found out. A client's own are never kept, so what begins inside Weft and has one was told by a policy;
+/// whoever makes requests of what others have said takes nothing of that kind from them.
+pub const KEPT_PREFIX: &str = "weft-kept-";
+
 /// The place of a policy in the order of all: requests pass from the first to the last, responses from
 /// the last to the first. Trace, access log, the client's address and the route stand before all of
 /// them; load shedding, bulkheads, breaker, timeout and retries, which belong to a service, after.
@@ -119,6 +124,13 @@ pub trait Policy: Send + Sync {
 
     /// Changes what whoever is asked is told: a service, another one after it, or a local handler.
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
+        let _ = cx;
+    }
+
+    /// Changes the head of a request that is kept, to be carried out later along the same route: takes off
+    /// what nobody is to keep, and leaves what the request side is to know then, in fields of
+    /// [`KEPT_PREFIX`]. Asked of policies with an outgoing side.
+    fn keep(&self, cx: &mut OutgoingContext<'_>) {
         let _ = cx;
     }
 

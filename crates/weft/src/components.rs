@@ -5,6 +5,7 @@
 //! stands at the bottom, since any of them may keep something.
 
 pub mod discovery;
+pub mod gateway;
 pub mod messages;
 pub mod storage;
 pub mod telemetry;
@@ -24,6 +25,7 @@ use weft_telemetry::metrics::{Def, Writer};
 
 pub use self::{
     discovery::Discovery,
+    gateway::Gateway,
     messages::Messages,
     storage::Storage,
     telemetry::{Collector, Telemetry},
@@ -152,6 +154,7 @@ macro_rules! components {
 }
 
 components! {
+    gateway: Gateway,
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,

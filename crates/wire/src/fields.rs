@@ -254,6 +254,22 @@ impl Fields {
         }
     }
 
+    /// Removes the fields that are not to be kept, by their name, in lower case, and value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
+        let (text, before) = (&self.text, self.lines.len());
+        self.lines.retain(|line| {
+            let name = line.start as usize..line.start as usize + line.name_len as usize;
+            let value = name.end + 2..name.end + 2 + line.value_len as usize;
+            keep(std::str::from_utf8(&text[name]).unwrap_or(""), &text[value])
+        });
+        if self.lines.len() < before {
+            self.present = Names::none();
+            for line in self.lines.iter().filter(|line| line.known != UNKNOWN) {
+                self.present.add(line.known);
+            }
+        }
+    }
+
     /// Writes all fields in HTTP/1.1 form, without the empty line that ends a head.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for line in &self.lines {
@@ -318,6 +334,19 @@ pub fn is_value(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_known_of_no_more() {
+        let mut fields = sample();
+        fields.push_checked(b"Cookie", b"a=1");
+        fields.push_checked(b"Cookie", b"b=2");
+        fields.retain(|name, value| name != "host" && value != b"a=1" && value != b"1");
+        assert!(!fields.has(Known::Host) && fields.has(Known::Cookie));
+        let left: Vec<_> = fields.iter().collect();
+        assert_eq!(left, [("x-thing", &b"2"[..]), ("cookie", b"b=2")]);
+        fields.retain(|_, _| false);
+        assert!(fields.is_empty() && !fields.has(Known::Cookie));
+    }
 
     fn sample() -> Fields {
         let mut fields = Fields::new();

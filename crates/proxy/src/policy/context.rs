@@ -21,7 +21,7 @@ use weft_net::{
 };
 use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
 
-use super::{Fact, Facts};
+use super::{Fact, Facts, KEPT_PREFIX};
 use crate::{
     answer::Answer, exchange::Exchange, handler::Call, local::Local, outgoing, received::Received,
     route::Route, worker_client::LISTENER,
@@ -121,6 +121,12 @@ impl RequestContext<'_> {
         ))
     }
 
+    /// Changes the target as log and span tell it, so that they do not tell a secret that stands in it.
+    pub fn redact(&mut self, change: impl FnOnce(&mut String)) {
+        let received = &mut self.exchange.received;
+        change(received.original.get_or_insert_with(|| received.head.target.clone()));
+    }
+
     /// Leaves a fact for those behind; one of its kind that is there already goes.
     pub fn leave(&mut self, fact: impl Fact) {
         self.exchange.record.facts.leave(fact);
@@ -155,10 +161,22 @@ impl RequestContext<'_> {
     }
 
     /// The request as a local handler is handed it, body and all, to be carried out later: told of the
-    /// client and the way as a service would be, but not of a deadline, since nobody waits for it.
+    /// client and the way as a service would be, but not of a deadline, since nobody waits for it. Policies of
+    /// the route say what of it is [kept](super::Policy::keep).
     pub fn take_call(&mut self) -> Call {
-        let Exchange { view, received, .. } = &mut *self.exchange;
+        let Exchange { view, received, record, local, .. } = &mut *self.exchange;
         let mut head = received.head.clone();
+        head.fields.retain(|name, _| !name.starts_with(KEPT_PREFIX));
+        for policy in &self.route.policies.outgoings {
+            policy.keep(&mut OutgoingContext {
+                local,
+                received,
+                facts: &record.facts,
+                head: &mut head,
+                first: None,
+                service: None,
+            });
+        }
         outgoing::hand_on(received, &view.listener.http.via, &mut head);
         const NOT_KEPT: [Known; 4] =
             [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];

@@ -58,7 +58,16 @@ fn files() -> tempfile::TempDir {
     for name in ["shop", "api", "weft"] {
         Authority::new("here").issue(&["shop.example"]).write(&tls, name);
     }
-    for name in ["admin.token", "ci.token", "scrape.token", "shop.password", "audit.password"] {
+    for name in [
+        "admin.token",
+        "ci.token",
+        "scrape.token",
+        "shop.password",
+        "audit.password",
+        "mobile.key",
+        "mobile-next.key",
+        "billing.password",
+    ] {
         let text = format!("{name}-that-is-long-enough-for-anybody");
         fs::write(folder.path().join(name), text).unwrap();
     }

@@ -4,6 +4,7 @@
 mod accounts;
 mod admin;
 mod amqp;
+mod authentication;
 mod blame;
 mod change;
 mod client_closed;

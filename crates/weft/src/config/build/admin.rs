@@ -50,12 +50,7 @@ pub(super) fn build(read: Option<&(Switch<Admin>, Place)>, cx: &mut Cx) -> Optio
 
 /// Adds a token, of which the plan keeps a digest alone.
 fn add(tokens: &mut Tokens, token: &At<Secret>, permissions: Permissions, cx: &mut Cx) {
-    if token.file.is_none() && token.place.is_in_file() && written_out(token.place, cx) {
-        cx.report(
-            Problem::warning(token.place, "this secret stands in the configuration itself")
-                .help("write `file:/path/to/secret`, or `${VARIABLE}`"),
-        );
-    }
+    token.discourage(cx);
     if !tokens.add(token.reveal().as_bytes(), permissions) {
         cx.report(
             Problem::error(token.place, "another token of the admin API is the same")
@@ -71,9 +66,4 @@ const fn permission(of: Permission) -> weft_api::Permission {
         Permission::Consume => weft_api::Permission::Consume,
         Permission::Manage => weft_api::Permission::Manage,
     }
-}
-
-/// Whether a secret is written out, rather than taken from a variable.
-fn written_out(place: Place, cx: &Cx) -> bool {
-    cx.sources.text(place).is_some_and(|text| !text.contains("${"))
 }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::config::{
     problem::Problem,
-    setting::{Cx, Setting, Shape},
+    setting::{At, Cx, Setting, Shape},
     source::read_bounded,
     tree::{Kind, Node},
 };
@@ -63,6 +63,19 @@ impl Secret {
     /// The secret.
     pub fn reveal(&self) -> &str {
         &self.value
+    }
+}
+
+impl At<Secret> {
+    /// Warns of a secret that is written out, rather than read from a file or taken from a variable.
+    pub fn discourage(&self, cx: &mut Cx) {
+        let text = cx.sources.text(self.place).filter(|_| self.place.is_in_file());
+        if self.file.is_none() && text.is_some_and(|text| !text.contains("${")) {
+            cx.report(
+                Problem::warning(self.place, "this secret stands in the configuration itself")
+                    .help("write `file:/path/to/secret`, or `${VARIABLE}`"),
+            );
+        }
     }
 }
 

@@ -1,0 +1,272 @@
+//! Who a request comes from, and what a service is told of it.
+
+use base64::engine::general_purpose::STANDARD as BASE64;
+use proptest::prelude::*;
+use weft_wire::{Fields, Version};
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn head(target: &str, fields: &[(&str, &str)]) -> RequestHead {
+    let mut all = Fields::new();
+    for (name, value) in fields {
+        assert!(all.append(name, value.as_bytes()), "{name}: {value}");
+    }
+    let target = target.to_owned();
+    RequestHead {
+        method: Method::Get,
+        target,
+        version: Version::Http11,
+        fields: all,
+        upgrade: None,
+    }
+}
+
+fn basic(username: &str, password: &str) -> String {
+    use base64::Engine as _;
+    format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
+}
+
+fn directory() -> Directory {
+    let mut directory = Directory::default();
+    for (who, groups) in [("mobile", vec![name("partners")]), ("web", vec![]), ("guest", vec![])] {
+        directory.add(name(who), groups);
+    }
+    for (digest, who) in [
+        (Digest::of_api_key(b"mobile-key"), "mobile"),
+        (Digest::of_basic(b"mobile", b"pass:word"), "mobile"),
+        (Digest::of_api_key(b"web-key"), "web"),
+    ] {
+        assert_eq!(directory.give(digest, &name(who)), Ok(()));
+    }
+    directory
+}
+
+fn settings(combine: Combine, methods: Vec<Scheme>) -> Authentication {
+    Authentication {
+        combine,
+        methods,
+        anonymous: None,
+        forward: false,
+        realm: "weft".into(),
+        preflight: false,
+    }
+}
+
+fn everywhere() -> Scheme {
+    Scheme::ApiKey(vec![
+        KeyPlace::Header("x-api-key".into()),
+        KeyPlace::Header("authorization".into()),
+        KeyPlace::Query("key".into()),
+        KeyPlace::Cookie("key".into()),
+    ])
+}
+
+/// The name of the consumer, nobody, or why not.
+fn judge(settings: &Authentication, head: &RequestHead) -> Result<String, String> {
+    let guard = Guard::new(Arc::default(), settings.clone());
+    let found = guard.judge(&directory(), head);
+    found
+        .map(|found| found.map_or("nobody".to_owned(), |consumer| consumer.name().to_string()))
+        .map_err(ToOwned::to_owned)
+}
+
+#[test]
+fn an_api_key_in_each_of_its_places() {
+    let settings = settings(Combine::Any, vec![everywhere()]);
+    let long = "k".repeat(KEY_BYTES_MAX + 1);
+    let long_field = [("x-api-key", &*long)];
+    for (target, fields, expected) in [
+        ("/", &[][..], Ok("nobody")),
+        ("/", &[("x-api-key", "mobile-key")], Ok("mobile")),
+        ("/", &[("x-api-key", "web-key")], Ok("web")),
+        ("/", &[("x-api-key", "")], Ok("nobody")),
+        ("/", &[("authorization", "ApiKey mobile-key")], Ok("mobile")),
+        ("/", &[("authorization", "bearer  mobile-key")], Ok("mobile")),
+        ("/", &[("authorization", "Bearermobile-key")], Ok("nobody")),
+        ("/", &[("authorization", "Basic bW9iaWxlOng=")], Ok("nobody")),
+        ("/?key=mobile-key", &[], Ok("mobile")),
+        ("/?a=1&key=mobile%2Dkey", &[], Ok("mobile")),
+        ("/?key=", &[], Ok("nobody")),
+        ("/", &[("cookie", "a=1; key=mobile-key")], Ok("mobile")),
+        ("/", &[("x-api-key", "mobile-kez")], Err("nobody has this API key")),
+        ("/?key=a%00b", &[], Err("nobody has this API key")),
+        (
+            "/",
+            &[("x-api-key", "mobile-key"), ("x-api-key", "x")],
+            Err("there is more than one API key"),
+        ),
+        ("/?key=mobile-key&key=x", &[], Err("there is more than one API key")),
+        (
+            "/",
+            &[("cookie", "key=mobile-key"), ("cookie", "key=x")],
+            Err("there is more than one API key"),
+        ),
+        ("/", &long_field, Err("the API key is too long")),
+    ] {
+        let found = judge(&settings, &head(target, fields));
+        assert_eq!(found.as_deref().map_err(|why| &**why), expected, "{target} {fields:?}");
+    }
+}
+
+#[test]
+fn a_user_name_with_its_password() {
+    let settings = settings(Combine::Any, vec![Scheme::Basic]);
+    let wrong = Err("the user name or password is wrong");
+    let unread = Err("the user name and password cannot be read");
+    let right = basic("mobile", "pass:word");
+    for (value, expected) in [
+        (right.clone(), Ok("mobile")),
+        (right.trim_end_matches('=').to_owned(), Ok("mobile")),
+        (right.replace("Basic", "bASIC"), Ok("mobile")),
+        (basic("mobile", "pass"), wrong),
+        (basic("Mobile", "pass:word"), wrong),
+        (basic("mobile:pass", "word"), Ok("mobile")),
+        (basic("web", ""), wrong),
+        (basic("mobile-key", ""), wrong),
+        ("Basic bW9iaWxl".to_owned(), unread),
+        ("Basic *".to_owned(), unread),
+        (format!("Basic {}", "A".repeat(2048)), unread),
+        ("Basic".to_owned(), Ok("nobody")),
+        ("Digest username=\"mobile\"".to_owned(), Ok("nobody")),
+    ] {
+        let found = judge(&settings, &head("/", &[("authorization", &value)]));
+        assert_eq!(found.as_deref().map_err(|why| &**why), expected, "{value}");
+    }
+    let twice = head("/", &[("authorization", &right), ("authorization", &right)]);
+    assert_eq!(
+        judge(&settings, &twice),
+        Err("there is more than one field `Authorization`".into())
+    );
+}
+
+#[test]
+fn any_of_several_or_all() {
+    let methods =
+        || vec![Scheme::ApiKey(vec![KeyPlace::Header("x-api-key".into())]), Scheme::Basic];
+    let (any, all) = (settings(Combine::Any, methods()), settings(Combine::All, methods()));
+    let (good, bad) = (basic("mobile", "pass:word"), basic("mobile", "no"));
+    let wrong = Err("the user name or password is wrong");
+    for (key, authorization, with_any, with_all) in [
+        ("mobile-key", "", Ok("mobile"), Err("one of several credentials is missing")),
+        ("", &*good, Ok("mobile"), Err("one of several credentials is missing")),
+        ("mobile-key", &good, Ok("mobile"), Ok("mobile")),
+        ("web-key", &good, Ok("web"), Err("the credentials belong to different consumers")),
+        ("web-key", &bad, Ok("web"), wrong),
+        ("x", &good, Ok("mobile"), Err("nobody has this API key")),
+        ("", &bad, wrong, wrong),
+        ("", "", Ok("nobody"), Ok("nobody")),
+    ] {
+        let head = head("/", &[("x-api-key", key), ("authorization", authorization)]);
+        for (settings, expected) in [(&any, with_any), (&all, with_all)] {
+            let found = judge(settings, &head);
+            let found = found.as_deref().map_err(|why| &**why);
+            assert_eq!(found, expected, "{key} {authorization} {settings}");
+        }
+    }
+}
+
+/// What the service sees of a request: its target, and its fields in order.
+fn seen(settings: &Authentication, consumer: Option<&Consumer>, mut head: RequestHead) -> String {
+    forward::tell(settings, consumer, &mut head);
+    let fields = head.fields.iter();
+    let lines: Vec<_> =
+        fields.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();
+    format!("{} {}", head.target, lines.join(" "))
+}
+
+#[test]
+fn the_service_is_told_and_not_shown() {
+    let hidden = settings(Combine::Any, vec![everywhere(), Scheme::Basic]);
+    let shown = Authentication { forward: true, ..hidden.clone() };
+    let request = || {
+        head(
+            "/a?key=1&b=2",
+            &[
+                ("host", "h"),
+                ("x-api-key", "k"),
+                ("X_Consumer_Username", "admin"),
+                ("x-consumer-groups", "root"),
+                ("x-anonymous-consumer", "true"),
+                ("authorization", "Basic bW9iaWxlOng="),
+                ("cookie", "key=1; a=2"),
+                ("weft-kept-consumer", "admin"),
+            ],
+        )
+    };
+    let directory = directory();
+    let (mobile, guest) = (directory.named("mobile"), directory.anonymous("guest"));
+    assert_eq!(
+        seen(&hidden, mobile.as_ref(), request()),
+        "/a?b=2 host=h cookie=a=2 x-consumer-username=mobile x-consumer-groups=partners"
+    );
+    assert_eq!(
+        seen(&hidden, guest.as_ref(), request()),
+        "/a?b=2 host=h cookie=a=2 x-consumer-username=guest x-anonymous-consumer=true"
+    );
+    assert_eq!(seen(&hidden, None, request()), "/a?b=2 host=h cookie=a=2");
+    assert_eq!(
+        seen(&shown, None, request()),
+        "/a?key=1&b=2 host=h x-api-key=k authorization=Basic bW9iaWxlOng= cookie=key=1; a=2"
+    );
+    // Credentials of another kind are not this policy's.
+    let keys = settings(Combine::Any, vec![Scheme::ApiKey(vec![KeyPlace::Header("x-key".into())])]);
+    let other = head("/", &[("authorization", "Bearer t"), ("x-key", "k")]);
+    assert_eq!(seen(&keys, None, other), "/ authorization=Bearer t");
+}
+
+#[test]
+fn what_is_kept_holds_the_consumer_and_no_credentials() {
+    let settings = Authentication {
+        forward: true,
+        ..settings(Combine::Any, vec![everywhere(), Scheme::Basic])
+    };
+    let directory = directory();
+    for (consumer, expected) in [
+        (directory.named("mobile"), Some(&b"mobile"[..])),
+        (directory.anonymous("guest"), Some(b"?guest")),
+        (None, None),
+    ] {
+        let mut head = head("/?key=1", &[("x-api-key", "k"), ("weft-kept-consumer", "admin")]);
+        forward::keep(&settings, consumer.as_ref(), &mut head);
+        assert_eq!((&*head.target, head.fields.only_named(KEPT)), ("/", expected));
+        assert!(head.fields.named("x-api-key").is_none());
+    }
+}
+
+#[test]
+fn preflights_are_what_the_fetch_standard_says() {
+    let ask = ("access-control-request-method", "PUT");
+    let origin = ("origin", "https://shop.example");
+    for (method, fields, expected) in [
+        (Method::Options, &[origin, ask][..], true),
+        (Method::Options, &[origin], false),
+        (Method::Options, &[ask], false),
+        (Method::Get, &[origin, ask], false),
+    ] {
+        let head = RequestHead { method, ..head("/", fields) };
+        assert_eq!(is_preflight(&head), expected, "{fields:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic_or_let_in(
+        target in "/[ -~]{0,40}",
+        key in proptest::collection::vec(any::<u8>(), 0..64),
+        authorization in "(Basic|Bearer|ApiKey)?[ -~]{0,64}",
+    ) {
+        let mut head = head("/", &[("authorization", &authorization)]);
+        head.target = target;
+        head.fields.append("x-api-key", &key);
+        head.fields.append("cookie", &key);
+        let settings = settings(Combine::Any, vec![everywhere(), Scheme::Basic]);
+        let found = judge(&settings, &head);
+        prop_assert!(found.is_err() || found == Ok("nobody".to_owned()));
+        let line = seen(&settings, None, head);
+        prop_assert!(!line.contains("x-api-key="));
+    }
+}

@@ -1,0 +1,152 @@
+//! The policies of routes that ask who calls.
+
+use weft_gateway::{
+    AUTHENTICATION, Authentication,
+    authentication::{Combine, KeyPlace, Scheme},
+};
+use weft_kernel::Name;
+use weft_proxy::plan::Binding;
+
+use crate::config::{
+    catalogue::{KeyOf, PolicyKey},
+    leaf::{Many, Switch, Whole},
+    problem::Problem,
+    setting::{At, Cx, Setting, Shape, settings},
+    text::{CookieName, HeaderName},
+    tree::{Kind, Node},
+};
+
+const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
+    "authentication",
+    "Authentication: the consumer that a request must come from, and how it shows that.",
+)
+.or("off");
+
+/// Their keys in a policy.
+pub(super) static ALL: [PolicyKey; 1] = [PolicyKey {
+    field: KEY.field(),
+    build: |policy, cx| match KEY.read(policy, cx)? {
+        Switch::On(Whole(section)) => {
+            section.build(cx).map(|settings| Binding::new(AUTHENTICATION, settings))
+        }
+        Switch::Off => None,
+    },
+}];
+
+settings! {
+    /// Authentication: which credentials are asked for, and what becomes of them.
+    pub struct AuthenticationSection = "authentication", short "any" {
+        /// Methods of which one must succeed; they are tried in this order.
+        any: Many<At<Method>>,
+        /// Methods that must all succeed, for the same consumer.
+        all: Many<At<Method>>,
+        /// Consumer of a request that shows no credentials at all. Such requests are refused without it, and
+        /// those with wrong credentials always.
+        anonymous: Option<At<Name>>,
+        /// Whether the service is shown the credentials.
+        forward: bool = "false",
+        /// Realm that a client is told its credentials are for (RFC 9110 section 11.5).
+        realm: At<String> = "weft",
+        /// Whether CORS preflights, which browsers send without credentials, go to the service without any.
+        preflight: bool = "false",
+    }
+
+    /// API key, in the first of these places that has one. Without any, in the header `x-api-key`.
+    pub struct ApiKeySection = "API key", short "header" {
+        /// Headers that it may stand in; in `authorization` behind the scheme `ApiKey` or `Bearer`.
+        header: Many<HeaderName>,
+        /// Query parameters that it may stand in.
+        query: Many<String>,
+        /// Cookies that it may stand in.
+        cookie: Many<CookieName>,
+    }
+}
+
+impl AuthenticationSection {
+    fn build(&self, cx: &mut Cx) -> Option<Authentication> {
+        let (combine, methods) = match (&*self.any, &*self.all) {
+            (any @ [_, ..], []) => (Combine::Any, any),
+            ([], all @ [_, ..]) => (Combine::All, all),
+            ([], []) => {
+                let say = "no method is named by which a request may be authenticated";
+                let help = "say `authentication: api_key`, or `any:` with a list";
+                cx.report(Problem::error(self.place, say).help(help));
+                return None;
+            }
+            ([_, ..], [all, ..]) => {
+                let say = "`any` and `all` exclude each other";
+                cx.report(Problem::error(all.place, say));
+                return None;
+            }
+        };
+        let quoted = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+        if !self.realm.bytes().all(quoted) {
+            let say = "a realm is printable ASCII without quotes and backslashes";
+            cx.report(Problem::error(self.realm.place, say));
+            return None;
+        }
+        let mut schemes: Vec<Scheme> = Vec::with_capacity(methods.len());
+        for method in methods {
+            if schemes.contains(&method.value.0) {
+                cx.report(Problem::error(method.place, "this method stands here twice"));
+                return None;
+            }
+            schemes.push(method.value.0.clone());
+        }
+        Some(Authentication {
+            combine,
+            methods: schemes,
+            anonymous: self.anonymous.as_ref().map(|name| name.value.clone()),
+            forward: self.forward,
+            realm: self.realm.as_str().into(),
+            preflight: self.preflight,
+        })
+    }
+}
+
+/// A method: its word, or its word with settings.
+#[derive(Clone, Debug)]
+pub struct Method(Scheme);
+
+settings! {
+    /// Method of authentication with settings of its own.
+    pub struct MethodSection = "method" {
+        /// API key.
+        api_key: ApiKeySection,
+    }
+}
+
+impl Setting for Method {
+    fn shape() -> Shape {
+        const WORDS: &[(&str, &str)] =
+            &[("api_key", "API key"), ("basic", "user name and password (RFC 7617)")];
+        Shape::Either(vec![Shape::Words(WORDS), MethodSection::shape()])
+    }
+
+    fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        // A word stands for the method without settings.
+        let scheme = match (&node.kind, node.text()) {
+            (_, Some("api_key")) => api_key(&ApiKeySection::absent()?),
+            (_, Some("basic")) => Scheme::Basic,
+            (Kind::Map(entries), _) if !entries.is_empty() => {
+                api_key(&MethodSection::read(node, cx)?.api_key)
+            }
+            _ => {
+                cx.expected(node, "a method: `api_key` or `basic`");
+                return None;
+            }
+        };
+        Some(Self(scheme))
+    }
+}
+
+fn api_key(section: &ApiKeySection) -> Scheme {
+    let headers = section.header.iter().map(|name| KeyPlace::Header(name.0.as_str().into()));
+    let queries = section.query.iter().map(|name| KeyPlace::Query(name.as_str().into()));
+    let cookies = section.cookie.iter().map(|name| KeyPlace::Cookie(name.0.as_str().into()));
+    let mut places: Vec<_> = headers.chain(queries).chain(cookies).collect();
+    if places.is_empty() {
+        places.push(KeyPlace::Header("x-api-key".into()));
+    }
+    Scheme::ApiKey(places)
+}

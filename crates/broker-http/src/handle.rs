@@ -37,8 +37,6 @@ pub struct Declared {
     pub queues: HashSet<Key>,
     /// Subscriptions.
     pub subscriptions: HashSet<SubscriptionKey>,
-    /// Schedules, by id.
-    pub schedules: HashSet<String>,
 }
 
 /// What the front-end asks its node to do.

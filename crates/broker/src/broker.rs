@@ -59,6 +59,9 @@ pub(crate) struct Inner {
     pub(crate) suspects: Suspects,
     pub(crate) inbox: Inbox,
     pub(crate) schedules: Mutex<Schedules>,
+    /// Held for reading by who changes one schedule, until the store has taken it; and for writing while
+    /// those of a configuration are put in force.
+    pub(crate) scheduling: Arc<tokio::sync::RwLock<()>>,
     /// What maintenance consumes subscriptions with that lead to a queue.
     pub(crate) forwarders: tokio::sync::Mutex<Vec<Forwarder>>,
 }
@@ -125,6 +128,7 @@ impl Broker {
             suspects: Suspects::default(),
             inbox: Inbox::new(node),
             schedules: Mutex::default(),
+            scheduling: Arc::default(),
             forwarders: tokio::sync::Mutex::default(),
         }));
         broker.load().await?;

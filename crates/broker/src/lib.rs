@@ -69,7 +69,7 @@ pub use publish::{Batch, BatchReceipt, Publish, PublishTarget, Published, Refusa
 pub use redrive::{RedriveOptions, Redriven};
 pub use report::Report;
 pub use retry::Backoff;
-pub use schedule::{Missed, Schedule, ScheduleTarget, When};
+pub use schedule::{DeclaredSchedule, Missed, Schedule, ScheduleTarget, When};
 pub use settle::Verdict;
 pub use source::{MessageSource, Queue, Subscription, Topic};
 pub use weft_ledger::{Durability, Seen};

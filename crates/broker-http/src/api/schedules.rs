@@ -11,7 +11,6 @@ use weft_wire::cloudevents::Event;
 use super::{Ask, ask::space, view::ScheduleView};
 use crate::{
     body, event,
-    handle::is_declared,
     response::Response,
     settings::schedule::{Destination, ScheduleSettings},
     time,
@@ -81,9 +80,6 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
     {
         return Response::json(200, &view(was)?);
     }
-    if ask.handle.declared().schedules.contains(&*id.name) {
-        return Err(is_declared(&format!("schedule {id}")));
-    }
     let schedule = ask.handle.engines().schedule(&id, target, when, &publish).await?;
     Response::json(if was.is_none() { 201 } else { 200 }, &view(&schedule)?)
 }
@@ -116,9 +112,6 @@ fn unwritten(error: serde_json::Error) -> Error {
 pub(super) async fn delete(ask: Ask<'_>) -> Result<Response> {
     let mut query = ask.query()?;
     let id = ask.key(&mut query)?;
-    if ask.handle.declared().schedules.contains(&*id.name) {
-        return Err(is_declared(&format!("schedule {id}")));
-    }
     ask.handle.engines().embedded().cancel_schedule(&id).await?;
     Ok(Response::empty(204))
 }
@@ -139,6 +132,7 @@ fn view(schedule: &Schedule) -> Result<ScheduleView> {
         next: time::text(schedule.due_ms),
         made: time::text(schedule.made_ms),
         fired: schedule.fired,
+        origin: if schedule.declared { "configuration" } else { "api" },
         key: (!key.is_empty()).then(|| String::from_utf8_lossy(key).into_owned()),
         event,
         options,

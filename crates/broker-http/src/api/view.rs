@@ -436,6 +436,8 @@ pub(super) struct ScheduleView {
     pub(super) made: String,
     /// How often it has published.
     pub(super) fired: u64,
+    /// Who has made it: `configuration`, which alone changes and removes it, or `api`.
+    pub(super) origin: &'static str,
     /// The key of what it publishes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<String>,

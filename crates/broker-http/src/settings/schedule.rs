@@ -48,7 +48,11 @@ const SCHEDULE: Section = Section {
         Setting::must("to", Shape::Section(&PLACE), "Topic or queue that is published to."),
         Setting::new("type", Shape::Text(&EVENT_TYPE), "weft.schedule", "`type` of the message."),
         Setting::may("key", Shape::Text(&KEY), "Key of the message."),
-        Setting::may("data", Shape::Any, "Body of the message."),
+        Setting::may(
+            "data",
+            Shape::Any,
+            "Body of the message; the schedule and its message have at most 1 MiB together.",
+        ),
         Setting::new(
             "content_type",
             Shape::Text(&MEDIA),
@@ -127,6 +131,7 @@ const VIEW: &[&str] = &[
     "next",
     "made",
     "fired",
+    "origin",
     "key",
     "event",
 ];
@@ -238,15 +243,20 @@ impl Settings for ScheduleSettings {
 
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if let Some(cron) = &self.cron
-            && let Err(error) = Cron::new(cron, self.time_zone.as_deref().unwrap_or_default())
-        {
-            faults.push(Fault::said(&["cron"], error.said()));
-        }
-        if let (None, Some(zone)) = (&self.cron, &self.time_zone)
-            && let Err(error) = Cron::new("@daily", zone)
-        {
+        let zone = self.time_zone.as_deref().unwrap_or_default();
+        let zone = Cron::new("@daily", zone).map(|_| zone);
+        if let Err(error) = &zone {
             faults.push(Fault::said(&["time_zone"], error.said()));
+        }
+        if let Some(cron) = &self.cron {
+            if let Err(error) = Cron::new(cron, zone.as_ref().copied().unwrap_or_default()) {
+                faults.push(Fault::said(&["cron"], error.said()));
+            } else if let (Ok(_), Err(error)) =
+                (&zone, self.when().and_then(|when| when.first(time::now_ms())))
+            {
+                let fault = Fault::said(&["cron"], error.said());
+                faults.push(fault.help("write a day and a month that come together"));
+            }
         }
         if let Err(error) = self.body() {
             faults.push(Fault::said(&["data"], error.said()));

@@ -1,8 +1,13 @@
 //! Topics and subscriptions: declared, published to, read.
 
+use std::time::Duration;
+
 use serde_json::json;
 use weft_api::Request;
-use weft_broker::{Key, SubscriptionKey};
+use weft_broker::{
+    Declarations, Key, MessageBuilder, Missed, Publish, ScheduleTarget, SubscriptionKey, When,
+    message::Value,
+};
 use weft_broker_http::Declared;
 use weft_wire::{Known, Method};
 
@@ -42,8 +47,37 @@ async fn what_the_configuration_declares_is_changed_there() {
         topics: [topic.clone()].into(),
         queues: [Key::plain("q").unwrap()].into(),
         subscriptions: [SubscriptionKey::new(&topic, "s").unwrap()].into(),
-        schedules: ["nightly".to_owned()].into(),
     });
+    let daily = When::Recurring {
+        cron: "@daily".into(),
+        zone: String::new(),
+        missed: Missed::Once,
+        jitter: Duration::ZERO,
+    };
+    let message = MessageBuilder::event(64)
+        .attribute("id", Value::Text("1"))
+        .attribute("source", Value::Text("/test"))
+        .attribute("type", Value::Text("test"))
+        .no_data()
+        .finish()
+        .unwrap();
+    let to = ScheduleTarget::Queue("q".into());
+    let nightly = (Key::plain("nightly").unwrap(), to, daily, Publish::new(message));
+    let all = Declarations { schedules: vec![nightly], ..Declarations::default() };
+    node.broker.prepare(all).await.unwrap().commit().await.unwrap();
+    let yearly = r#"{"cron": "@yearly", "to": {"queue": "q"}}"#;
+    node.put("/v1/schedules/mine", yearly).await.expect(201);
+    let origin =
+        async |id| node.get(&format!("/v1/schedules/{id}")).await.expect(200)["origin"].clone();
+    assert_eq!(
+        (origin("nightly").await, origin("mine").await),
+        (json!("configuration"), json!("api"))
+    );
+    node.put("/v1/schedules/nightly", yearly).await.refused(409, "definition_conflict");
+    // One of the same name in another space is another one.
+    node.put("/v1/queues/q?space=other", "{}").await.expect(201);
+    node.put("/v1/schedules/nightly?space=other", yearly).await.expect(201);
+    node.delete("/v1/schedules/nightly?space=other").await.expect(204);
     node.put("/v1/topics/t", "{}").await.expect(200);
     node.put("/v1/topics/t", r#"{"compact": true}"#).await.refused(409, "definition_conflict");
     for path in ["/v1/topics/t", "/v1/queues/q", "/v1/subscriptions/s", "/v1/schedules/nightly"] {

@@ -6,13 +6,16 @@
 //! shared with whoever else keeps something: they are what counts. Once that is durable,
 //! [`Prepared::enforce`] lets logs and groups follow them, and after a crash between the two
 //! [`Broker::open`] does. Only the store can refuse the transaction, and the same set enforced again
-//! completes what has not followed. Nothing is deleted that is declared no more.
+//! completes what has not followed.
+//!
+//! Nothing that holds messages is deleted because it is declared no more. A schedule holds none, and would go
+//! on publishing: one that was declared and is not in the set any more is removed by the same transaction.
 
 use std::{collections::HashSet, sync::Arc};
 
 use tokio::sync::OwnedMutexGuard;
 use weft_kernel::{Error, Reason, Result};
-use weft_ledger::{Durability, ExpectValue, NAME_BYTES_MAX, Transaction};
+use weft_ledger::{Durability, ExpectValue, NAME_BYTES_MAX, Op, Transaction};
 
 use super::{Definition, check_engine, encode, queue, subscription, topic};
 use crate::{
@@ -20,8 +23,7 @@ use crate::{
     dead::check_dead_key,
     name::{Key, Pattern, SubscriptionKey, stored},
     options::{QueueOptions, Start, SubscriptionOptions, TopicOptions},
-    publish::Publish,
-    schedule::{ScheduleTarget, When},
+    schedule::{self, DeclaredSchedule, ScheduleTarget, StagedSchedules},
     source::{Queue, Subscription, SubscriptionSettings, Topic},
 };
 
@@ -38,8 +40,9 @@ pub struct Declarations {
     pub queues: Vec<(Key, QueueOptions)>,
     /// Subscriptions. One that is there stays paused or not as it is.
     pub subscriptions: Vec<(SubscriptionKey, SubscriptionOptions)>,
-    /// Schedules: id, target, times and message.
-    pub schedules: Vec<(Key, ScheduleTarget, When, Publish)>,
+    /// All schedules: one that was declared before and is not among them is removed. One that was made
+    /// otherwise and has the id of one of them becomes that.
+    pub schedules: Vec<DeclaredSchedule>,
 }
 
 /// A set of declarations that can be put in force. While it lives nobody else declares, alters or deletes.
@@ -47,6 +50,8 @@ pub struct Declarations {
 pub struct Prepared {
     broker: Broker,
     declarations: Declarations,
+    /// Its schedules, once they are staged.
+    schedules: Option<StagedSchedules>,
     /// What did not fit into the transaction of the others.
     rest: Vec<Transaction>,
     _changing: OwnedMutexGuard<()>,
@@ -59,8 +64,13 @@ impl Broker {
     /// Everything that is wrong, each with the object that it is about.
     pub async fn prepare(&self, declarations: Declarations) -> Result<Prepared, Vec<Error>> {
         let changing = Arc::clone(&self.inner().changing).lock_owned().await;
-        let (broker, rest) = (self.clone(), Vec::new());
-        let mut prepared = Prepared { broker, declarations, rest, _changing: changing };
+        let mut prepared = Prepared {
+            broker: self.clone(),
+            declarations,
+            schedules: None,
+            rest: Vec::new(),
+            _changing: changing,
+        };
         for (key, options) in &mut prepared.declarations.subscriptions {
             let there = self.subscription(key).ok();
             options.paused = there.map_or(options.paused, |there| there.options().paused);
@@ -89,10 +99,11 @@ impl Prepared {
         for (key, options) in &all.subscriptions {
             note("subscription", key, self.check_subscription(key, options, &topics));
         }
-        for (id, target, when, publish) in &all.schedules {
+        for declared in &all.schedules {
+            let (id, target, ..) = declared;
             let checked = self
                 .check_target(id, target, &topics, &queues)
-                .and_then(|()| self.broker.check_schedule(id, target, when, publish));
+                .and_then(|()| schedule::check(declared, self.broker.now_ms()));
             note("schedule", id, checked);
         }
         faults
@@ -181,10 +192,22 @@ impl Prepared {
     /// What the store says. Nothing that is defined is changed then.
     pub async fn stage(&mut self, to: &mut Transaction) -> Result<()> {
         self.sweep().await?;
-        let mut all = self.definitions()?.into_iter();
+        let mut schedules = self.broker.stage_schedules(&self.declarations.schedules).await?;
+        // What is removed is of the first transaction, and what a schedule leads to is before it.
+        let ops = std::mem::take(&mut schedules.removals)
+            .into_iter()
+            .chain(self.definitions()?)
+            .chain(std::mem::take(&mut schedules.changes));
+        let mut all = transactions(ops).into_iter();
+        self.schedules = Some(schedules);
         to.ops.extend(all.next().into_iter().flat_map(|first| first.ops));
         self.rest = all.collect();
         Ok(())
+    }
+
+    /// The schedules that are removed, once it is staged, since they are declared no more.
+    pub fn removed_schedules(&self) -> &[Key] {
+        self.schedules.as_ref().map_or(&[], |schedules| &schedules.removed)
     }
 
     /// Puts the declarations in force by themselves, in a transaction of their own.
@@ -203,6 +226,14 @@ impl Prepared {
     /// Lets everything follow the definitions. Gives what could not: it is declared, and follows when the
     /// same is prepared and enforced again, or at the next opening.
     pub async fn enforce(mut self) -> Vec<Error> {
+        let missing = self.follow().await;
+        if let Some(schedules) = self.schedules.take() {
+            self.broker.enter_schedules(schedules);
+        }
+        missing
+    }
+
+    async fn follow(&mut self) -> Vec<Error> {
         let mut missing = Vec::new();
         for some in std::mem::take(&mut self.rest) {
             // What is not defined must not be there.
@@ -221,10 +252,6 @@ impl Prepared {
         }
         for (key, options) in &self.declarations.subscriptions {
             note("subscription", key, self.enforce_subscription(key, options).await);
-        }
-        for (id, target, when, publish) in &self.declarations.schedules {
-            let made = self.broker.schedule(id, target.clone(), when.clone(), publish).await;
-            note("schedule", id, made.map(|_| ()));
         }
         missing
     }
@@ -258,9 +285,8 @@ impl Prepared {
         Ok(())
     }
 
-    /// The transactions that write what is new or otherwise than it was: one, if it is not beyond all
-    /// measure.
-    fn definitions(&self) -> Result<Vec<Transaction>> {
+    /// What writes the definitions that are new or otherwise than they were.
+    fn definitions(&self) -> Result<Vec<Op>> {
         let all = &self.declarations;
         let topics = all.topics.iter().filter(|(key, options)| {
             self.topic(key).is_none_or(|there| *there.settings() != *options)
@@ -281,24 +307,12 @@ impl Prepared {
                 (name, Definition::of_subscription(key, options.clone()))
             }));
         let map = self.broker.inner().maps.definitions;
-        let mut transactions = Vec::new();
-        let mut put = Transaction::new(Durability::Fsync);
-        let (mut count, mut bytes) = (0, 0);
-        for (name, definition) in definitions {
-            let value = encode(&definition)?;
-            let more = name.len() + value.len();
-            if count == DEFINITIONS_MAX || (count > 0 && bytes + more > DEFINITION_BYTES_MAX) {
-                transactions.push(put);
-                put = Transaction::new(Durability::Fsync);
-                (count, bytes) = (0, 0);
-            }
-            (count, bytes) = (count + 1, bytes + more);
-            put = put.put(map, name, value, ExpectValue::Any);
-        }
-        if count > 0 {
-            transactions.push(put);
-        }
-        Ok(transactions)
+        definitions
+            .map(|(name, definition)| {
+                let (key, value) = (name.into(), encode(&definition)?);
+                Ok(Op::Put { map, key, value, expires_ms: 0, expect: ExpectValue::Any })
+            })
+            .collect()
     }
 
     async fn enforce_topic(&self, key: &Key, options: &TopicOptions) -> Result<()> {
@@ -346,4 +360,32 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// The transactions of operations: one, if it is not beyond all measure.
+fn transactions(ops: impl Iterator<Item = Op>) -> Vec<Transaction> {
+    let mut transactions: Vec<Transaction> = Vec::new();
+    let mut bytes = 0;
+    for op in ops {
+        let more = match &op {
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Delete { key, .. } => key.len(),
+            _ => 0,
+        };
+        match transactions.last_mut() {
+            Some(last)
+                if last.ops.len() < DEFINITIONS_MAX && bytes + more <= DEFINITION_BYTES_MAX =>
+            {
+                bytes += more;
+                last.ops.push(op);
+            }
+            _ => {
+                let mut next = Transaction::new(Durability::Fsync);
+                next.ops.push(op);
+                transactions.push(next);
+                bytes = more;
+            }
+        }
+    }
+    transactions
 }

@@ -204,6 +204,11 @@ impl PreparedAnywhere {
         Ok(())
     }
 
+    /// The schedules that are removed, once it is staged, since they are declared no more.
+    pub fn removed_schedules(&self) -> &[Key] {
+        self.here.removed_schedules()
+    }
+
     /// Puts the declarations in force by themselves, in a transaction of their own.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 mod conformance;
 mod consuming;
 mod dead;
+mod declared;
 mod defining;
 mod engines;
 mod limits;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use weft_broker::{
-    Declarations, Missed, OnFailure, Order, Publish, PublishTarget, QueueOptions, Retention,
-    ScheduleTarget, Start, SubscriptionKey, SubscriptionOptions, TopicOptions, When,
+    Declarations, DeclaredSchedule, Missed, OnFailure, Order, Publish, PublishTarget, QueueOptions,
+    Retention, ScheduleTarget, Start, SubscriptionKey, SubscriptionOptions, TopicOptions, When,
 };
 use weft_kernel::{Reason, Rng};
 
@@ -26,15 +26,14 @@ fn old() -> Declarations {
             (name("a", "s"), SubscriptionOptions::default()),
             (name(">", "all"), SubscriptionOptions::default()),
         ],
-        schedules: Vec::new(),
+        schedules: vec![
+            schedule("gone", ScheduleTarget::Queue("b".into()), "0 0 1 1 *"),
+            schedule("moved", ScheduleTarget::Queue("b".into()), "0 0 1 1 *"),
+        ],
     }
 }
 
-fn schedule(
-    id: &str,
-    target: ScheduleTarget,
-    cron: &str,
-) -> (weft_broker::Key, ScheduleTarget, When, Publish) {
+pub(crate) fn schedule(id: &str, target: ScheduleTarget, cron: &str) -> DeclaredSchedule {
     let when = When::Recurring {
         cron: cron.into(),
         zone: String::new(),
@@ -55,12 +54,16 @@ fn new() -> Declarations {
     new.topics.push((key("c"), TopicOptions::default()));
     new.queues.push((key("d"), QueueOptions::default()));
     new.subscriptions.push((name("c", "t"), SubscriptionOptions::default()));
-    let queue = ScheduleTarget::Queue("d".into());
-    new.schedules.push(schedule("j", queue, "0 0 1 1 *"));
+    let queue = || ScheduleTarget::Queue("d".into());
+    new.schedules = vec![
+        schedule("j", queue(), "0 0 1 1 *"),
+        schedule("k", ScheduleTarget::Topic("c".into()), "@every 1h"),
+        schedule("moved", queue(), "0 0 2 1 *"),
+    ];
     new
 }
 
-fn commit(node: &Node, declarations: Declarations) {
+pub(crate) fn commit(node: &Node, declarations: Declarations) {
     node.run(async {
         let prepared =
             node.broker.prepare(declarations).await.map_err(|faults| format!("{faults:?}"));
@@ -77,7 +80,13 @@ fn state(node: &Node) -> String {
         broker.queues().iter().map(|queue| (queue.key().clone(), queue.options())).collect();
     let subscriptions: Vec<_> =
         broker.subscriptions().iter().map(|one| (one.key().clone(), one.options())).collect();
-    format!("{topics:?} {queues:?} {subscriptions:?}")
+    let schedules: Vec<_> = node
+        .run(broker.schedules("", None, 10))
+        .unwrap()
+        .into_iter()
+        .map(|one| (one.id, one.target, one.when))
+        .collect();
+    format!("{topics:?} {queues:?} {subscriptions:?} {schedules:?}")
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn everything_that_is_wrong_is_told_and_nothing_is_changed() {
         SubscriptionOptions { start: Start::Position(9), ..SubscriptionOptions::default() };
     wrong.subscriptions.push((name("a", "v"), beyond.clone()));
     wrong.subscriptions.push((name("c", "w"), beyond));
-    wrong.schedules.push(schedule("k", ScheduleTarget::Topic("nowhere".into()), "0 0 * * *"));
+    wrong.schedules.push(schedule("n", ScheduleTarget::Topic("nowhere".into()), "0 0 * * *"));
     wrong.schedules.push(schedule("l", ScheduleTarget::Topic("a".into()), "0 0 30 2 *"));
     let faults = node.run(node.broker.prepare(wrong)).unwrap_err();
     let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -113,15 +122,14 @@ fn everything_that_is_wrong_is_told_and_nothing_is_changed() {
         ("subscription v of a", "beyond"),
         ("subscription w of c", "is new"),
         ("subscription s of c", "stays with its topic"),
-        ("schedule k", "no topic nowhere"),
-        ("schedule l", ""),
+        ("schedule n", "no topic nowhere"),
+        ("schedule l", "never fires"),
     ] {
         let found = told.iter().any(|told| told.starts_with(object) && told.contains(why));
         assert!(found, "{object}: {why} is missing in {told:#?}");
     }
     assert_eq!(told.len(), 10, "{told:#?}");
     assert_eq!(state(&node), before);
-    assert!(node.run(node.broker.schedules("", None, 10)).unwrap().is_empty());
     // Nor is anything held up by it.
     commit(&node, new());
     assert_ne!(state(&node), before);
@@ -182,7 +190,6 @@ fn a_crash_amid_a_commit_leaves_all_of_it_or_nothing() {
         // What is there works, and the same again completes it.
         commit(node, new());
         assert_eq!(state(node), after);
-        assert_eq!(node.run(node.broker.schedules("", None, 10)).unwrap().len(), 1);
         for target in [
             PublishTarget::Topic(node.broker.topic(&key("c")).unwrap()),
             PublishTarget::Queue(node.broker.queue(&key("d")).unwrap()),

@@ -42,6 +42,9 @@ use super::storage::described;
 /// How long what the store refused waits until it is tried again.
 const LATER: Duration = Duration::from_secs(5);
 
+/// How many names of what is removed are logged.
+const TOLD: usize = 20;
+
 /// The broker and its front-ends of a node.
 pub struct Messages {
     /// Topics, queues and subscriptions.
@@ -147,6 +150,12 @@ impl Component for Messages {
         if let Some(prepared) = ready.prepared {
             // Before anybody else can declare: what was declared before is not tried again over this.
             *self.missing.lock() = None;
+            let removed = prepared.removed_schedules();
+            if !removed.is_empty() {
+                let names: Vec<_> = removed.iter().take(TOLD).map(ToString::to_string).collect();
+                let (removed, names) = (removed.len(), names.join(", "));
+                tracing::info!(removed, "schedules removed that are declared no more: {names}");
+            }
             let missing = prepared.enforce().await;
             *self.missing.lock() = (!missing.is_empty()).then(|| Arc::new(ready.declarations));
             for missing in missing {
@@ -285,7 +294,6 @@ impl Ready {
             to.subscriptions.push((key, subscription.options.clone()));
         }
         for (id, schedule) in &plan.schedules {
-            self.declared.schedules.insert(id.to_string());
             let (target, when) = (schedule.target.clone(), schedule.when.clone());
             to.schedules.push((key(id.as_str())?, target, when, schedule.publish.clone()));
         }

@@ -282,3 +282,37 @@ listeners: { web: { address: '@web' } }
     assert!(refused.contains("has this ledger open"), "{refused}");
     assert_eq!(weft.find("waiting for the ledger"), None);
 }
+
+/// A schedule that is declared no more ends with the reload that takes it away, or with the start.
+#[test]
+fn a_schedule_that_is_declared_no_more_is_removed_and_none_that_the_api_has_made() {
+    let ids = |weft: &Weft| -> Vec<(String, String)> {
+        let listed = get(weft, "/v1/schedules?max=1000");
+        let listed = listed["schedules"].as_array().unwrap().clone();
+        let text = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
+        listed.iter().map(|one| (text(one, "id"), text(one, "origin"))).collect()
+    };
+    let bare = "admin: { listen: '@admin' }\nledger: { path: '@@/data' }\nqueues: { q: {} }\n";
+    let with = |lines: &str| format!("{bare}schedules:\n{lines}");
+    let line =
+        |id: &str, every: &str| format!("  {id}: {{ every: {every}, to: {{ queue: q }} }}\n");
+    let both = with(&(line("often", "1s") + &line("seldom", "1h")));
+    let weft = Weft::start(BIN, &both);
+    let mine = json!({ "every": "1h", "to": { "queue": "q" } });
+    assert_eq!(ask(&weft, "PUT", "/v1/schedules/mine", &mine).status(), 201);
+    let of = |origins: &[(&str, &str)]| -> Vec<(String, String)> {
+        origins.iter().map(|(id, of)| ((*id).to_owned(), (*of).to_owned())).collect()
+    };
+    let (declared, made) = ("configuration", "api");
+    assert_eq!(ids(&weft), of(&[("mine", made), ("often", declared), ("seldom", declared)]));
+    let refused = ask(&weft, "DELETE", "/v1/schedules/often", &Value::Null);
+    assert_eq!(refused.status(), 409, "{}", refused.text());
+    weft.reload(&with(&line("seldom", "1h"))).unwrap();
+    weft.wait_line("declared no more: often");
+    assert_eq!(ids(&weft), of(&[("mine", made), ("seldom", declared)]));
+    // It is taken away while the node is down.
+    weft.kill();
+    let weft = weft.again(bare);
+    weft.wait_line("declared no more: seldom");
+    assert_eq!(ids(&weft), of(&[("mine", made)]));
+}

@@ -6,15 +6,16 @@ mod engines;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use weft_api::time;
 use weft_broker::{
-    MessageBuilder, Publish, ScheduleTarget, SubscriptionOptions, SubscriptionTarget,
+    Key, MessageBuilder, Publish, ScheduleTarget, SubscriptionOptions, SubscriptionTarget,
     message::Value,
 };
 use weft_broker_http::{
     MESSAGES, PUBLISH, RESPOND_ASYNC, To,
     settings::{MESSAGE_MAX, schedule::Destination},
 };
-use weft_kernel::{ByteSize, Name};
+use weft_kernel::{ByteSize, Name, Reason};
 use weft_proxy::plan as proxy;
 use weft_resilience::timeout;
 
@@ -260,8 +261,29 @@ fn schedule(
         .map_err(|error| cx.report(Problem::error(name.place, error.said().to_owned())))
         .ok()?;
     let key = Bytes::copy_from_slice(settings.key().as_bytes());
-    let when = settings.when().ok()?;
-    Some(plan::Schedule { when, target, publish: Publish { key, ..Publish::new(message) } })
+    let publish = Publish { key, ..Publish::new(message) };
+    let declared = match Key::plain(name.as_str()) {
+        Ok(id) => Ok((id, target, settings.when().ok()?, publish)),
+        Err(error) => Err(error),
+    };
+    // What the broker would refuse once it is declared.
+    let checked = declared.and_then(|declared| {
+        weft_broker::schedule::check(&declared, time::now_ms()).map(|()| declared)
+    });
+    match checked {
+        Ok((_, target, when, publish)) => Some(plan::Schedule { when, target, publish }),
+        Err(error) => {
+            let problem = match error.reason() {
+                Reason::MessageTooLarge => {
+                    Problem::error(section.place(&["data"]), error.said().to_owned())
+                        .help("keep what is larger elsewhere, and publish where it is")
+                }
+                _ => Problem::error(name.place, error.said().to_owned()),
+            };
+            cx.report(problem);
+            None
+        }
+    }
 }
 
 /// An internal route by which messages are pushed to a service. The broker retries, so that the route does

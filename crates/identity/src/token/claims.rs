@@ -1,0 +1,78 @@
+//! Claims of a token (RFC 7519 section 4).
+
+use serde_json::{Map, Value};
+
+use super::TokenFault;
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims {
+    all: Map<String, Value>,
+    expires: Option<f64>,
+    begins: Option<f64>,
+}
+
+impl Claims {
+    pub(super) fn new(all: Map<String, Value>) -> Result<Self, TokenFault> {
+        let time = |name: &str| match all.get(name) {
+            None => Ok(None),
+            Some(Value::Number(at)) => Ok(at.as_f64()),
+            Some(_) => Err(TokenFault::Malformed("one of its times is no number")),
+        };
+        let (expires, begins) = (time("exp")?, time("nbf")?);
+        Ok(Self { all, expires, begins })
+    }
+
+    /// A claim: of this name, or, with dots, within others.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        if let Some(found) = self.all.get(name) {
+            return Some(found);
+        }
+        let (first, rest) = name.split_once('.')?;
+        let mut found = self.all.get(first)?;
+        for part in rest.split('.') {
+            found = found.get(part)?;
+        }
+        Some(found)
+    }
+
+    /// A claim that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    /// The texts of a claim that is one, or a list of them.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.get(name);
+        let list = found.and_then(Value::as_array).into_iter().flatten();
+        found.and_then(Value::as_str).into_iter().chain(list.filter_map(Value::as_str))
+    }
+
+    /// Whether it is meant for an audience.
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.texts("aud").any(|one| one == audience)
+    }
+
+    /// Whether it has a scope: in `scope`, with spaces between them (RFC 8693 section 4.2), or in `scp`, which
+    /// others write.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        ["scope", "scp"]
+            .iter()
+            .any(|name| self.texts(name).any(|texts| texts.split(' ').any(|one| one == scope)))
+    }
+
+    /// When it ends, in seconds since 1970.
+    pub const fn expires(&self) -> Option<f64> {
+        self.expires
+    }
+
+    /// When it begins, in seconds since 1970.
+    pub const fn begins(&self) -> Option<f64> {
+        self.begins
+    }
+
+    /// All of them.
+    pub const fn all(&self) -> &Map<String, Value> {
+        &self.all
+    }
+}

@@ -115,7 +115,7 @@ impl Broker {
     }
 
     fn looks_at_the_wall(&self) -> bool {
-        self.next_schedule().is_some()
+        self.next_schedule().is_some() || self.store().waits_for_wall_now()
     }
 
     /// Decides leases that ran out and messages that expired. Those of a group that cannot be decided are

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_broker::{Missed, QueueOptions, ScheduleTarget, Verdict, When};
+use weft_broker::{Missed, Publish, QueueOptions, ScheduleTarget, Verdict, When};
 use weft_kernel::{Reason, Rng};
 
 use crate::node::{Node, ids, key, publish};
@@ -188,4 +188,33 @@ fn a_schedule_that_is_made_again_as_it_is_goes_on() {
     assert_eq!((other.fired, other.due_ms, other.made_ms), (1, before.due_ms, before.made_ms));
     let faster = make(&every("@every 5m", Missed::Once), publish("2"));
     assert_eq!(faster.due_ms, START_MS + 901_000 + 300_000);
+}
+
+#[test]
+fn what_a_set_back_clock_held_is_looked_at_once_it_is_right_again() {
+    let node = Node::new();
+    node.clock.advance(Duration::from_secs(86_400));
+    let queue = node.run(node.broker.declare_queue(&key("q"), QueueOptions::default())).unwrap();
+    let to = ScheduleTarget::Queue("q".into());
+    node.run(node.broker.schedule(&key("s"), to, every("@every 1h", Missed::Once), &publish("s")))
+        .unwrap();
+    let now_ms = START_MS + 86_400_000;
+    let ttl = Publish { ttl: Some(Duration::from_secs(6)), ..publish("ttl") };
+    let delayed = Publish { due_ms: now_ms + 6_000, ..publish("delayed") };
+    node.publish(queue.clone(), &[ttl, delayed]);
+    node.pass(Duration::ZERO);
+    node.clock.set_wall_by(-7_200_000);
+    for _ in 0..6 {
+        node.pass(Duration::from_secs(3));
+    }
+    let view = node.broker.queue_view(&queue);
+    assert_eq!((view.ready, view.waiting), (1, 1), "times are those of the wall clock");
+    node.clock.set_wall_by(7_200_000);
+    // The first look is within a second.
+    node.pass(Duration::ZERO);
+    let mut consumer = node.consumer(queue.clone());
+    let ids = ids(&node.take(&mut consumer));
+    let (fired, rest): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id.starts_with("s-"));
+    assert_eq!((fired.len(), rest), (1, vec!["delayed".to_owned()]));
+    assert_eq!(node.broker.queue_view(&queue).ready, 0);
 }

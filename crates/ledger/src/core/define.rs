@@ -304,6 +304,7 @@ impl Core {
     pub(super) fn dropped_group(&mut self, id: GroupId, wakes: &mut Wakes) {
         let Some(mut queue) = self.queues.remove(&id.0) else { return };
         self.group_names.remove(&queue.name);
+        self.spaces.get(queue.space).on_wall.remove(&id.0);
         if let Some(log) = self.logs.get_mut(&queue.group.options.log.0) {
             log.groups.retain(|other| *other != id);
             if queue.group.options.owner {

@@ -12,6 +12,8 @@ use crate::record::GroupId;
 const AGAIN_MS: u64 = 1000;
 /// And after so many one that is about to be seen, or to be taken.
 const SOON_MS: u64 = 20;
+/// A clock that differs by so many milliseconds from what was reckoned with was set.
+const SET_MS: u64 = 500;
 /// About so many bytes are leased to the system at once, because it reads them all.
 const OVERDUE_BYTES: u64 = 8 << 20;
 
@@ -45,17 +47,28 @@ impl Core {
     pub(super) fn arm_group(&mut self, id: u32, now: Now, wakes: &mut Wakes) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let mut at = queue.group.next_due(now);
+        let mut on_wall = queue.group.is_for_wall();
         if queue.group.options.owner
             && let Some(log) = self.logs.get(&queue.group.options.log.0)
             && let Some(expires_ms) = log.expiring.as_ref().and_then(|expiring| expiring.next())
         {
             at = at.min(now.tick_at(expires_ms));
+            on_wall = true;
+        }
+        let space = self.spaces.get(queue.space);
+        if on_wall != queue.group.on_wall {
+            queue.group.on_wall = on_wall;
+            if on_wall {
+                space.on_wall.insert(id);
+                space.ahead_ms.get_or_insert(now.ahead_ms());
+            } else {
+                space.on_wall.remove(&id);
+            }
         }
         if at >= queue.group.timer {
             return;
         }
         queue.group.timer = at;
-        let space = self.spaces.get(queue.space);
         space.looks.push(Timer { at, group: id });
         wakes.push(space.tell(at));
     }
@@ -67,6 +80,28 @@ impl Core {
         let next = space.looks.peek().map(|timer| timer.at).into_iter().chain(timer).min();
         space.told(next);
         next
+    }
+
+    /// Whether a group of a namespace waits for a time of the wall clock.
+    pub(crate) fn waits_for_wall(&mut self, space: SpaceId) -> bool {
+        !self.spaces.get(space).on_wall.is_empty()
+    }
+
+    /// Reckons anew when groups have to be looked at that wait for a time of the wall clock, if that was set.
+    fn look_at_wall(&mut self, space: SpaceId, now: Now, wakes: &mut Wakes) {
+        let of = self.spaces.get(space);
+        let (ahead_ms, before) = (now.ahead_ms(), of.ahead_ms);
+        if of.on_wall.is_empty() || before.is_none_or(|before| ahead_ms.abs_diff(before) < SET_MS) {
+            return;
+        }
+        of.ahead_ms = Some(ahead_ms);
+        let groups: Vec<u32> = of.on_wall.iter().copied().collect();
+        for id in groups {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.group.timer = Tick::NEVER;
+                self.arm_group(id, now, wakes);
+            }
+        }
     }
 
     /// Whether something is due earlier than was told; else wakes the task when it is.
@@ -85,6 +120,7 @@ impl Core {
         let mut wakes = Wakes::default();
         let mut items = Vec::new();
         let mut left = Left { records: limit, bytes: OVERDUE_BYTES };
+        self.look_at_wall(space, now, &mut wakes);
         while let Some(timer) = self.spaces.get(space).looks.peek().copied()
             && timer.at <= now.tick
             && left.records > 0

@@ -28,7 +28,7 @@ pub(crate) use self::{
     consumers::Consumers,
     cursor::{Found, Sight},
     lease::{Lease, Picked, Tokens, Wanted},
-    retry::{Retry, WALL_CHECK},
+    retry::Retry,
 };
 use self::{keys::Keys, leases::Leases, offer::Offers, priority::Levels, retry::Waiting};
 use super::{now::Now, runs::Runs};
@@ -74,6 +74,8 @@ pub(crate) struct Group {
     kept: bool,
     /// The entry for this group in the order of timers, so that it is not entered twice.
     pub(crate) timer: Tick,
+    /// Whether it is among those that wait for a time of the wall clock.
+    pub(crate) on_wall: bool,
     /// The last transaction that was checked and moves this group, so that a lease is not settled
     /// behind it in the same transaction.
     pub(crate) moved_by: u64,
@@ -104,6 +106,7 @@ impl Group {
             dirty_retries: BTreeSet::new(),
             kept,
             timer: Tick::NEVER,
+            on_wall: false,
             moved_by: 0,
         }
     }
@@ -418,6 +421,11 @@ impl Group {
             return now.tick;
         }
         self.earliest.min(self.waiting.next(now)).min(self.unlooked.next(now))
+    }
+
+    /// Whether something waits for a time of the wall clock.
+    pub(crate) fn is_for_wall(&self) -> bool {
+        self.waiting.is_for_wall() || self.unlooked.is_for_wall()
     }
 
     /// Notes kept and counts of a position, for a delivery.

@@ -20,6 +20,13 @@ impl Now {
         Self { tick: clock.now(), wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
     }
 
+    /// By how many milliseconds the wall clock is ahead of the monotonic one.
+    pub(crate) fn ahead_ms(self) -> i64 {
+        let of_tick = self.tick.nanos() / 1_000_000;
+        let ms = |of: u64| i64::try_from(of).unwrap_or(i64::MAX);
+        ms(self.wall_ms).saturating_sub(ms(of_tick))
+    }
+
     /// The tick at which the wall clock will show `wall_ms`, if nobody sets it.
     pub(crate) const fn tick_at(self, wall_ms: u64) -> Tick {
         self.tick.plus(Duration::from_millis(wall_ms.saturating_sub(self.wall_ms)))

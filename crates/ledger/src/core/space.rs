@@ -5,7 +5,12 @@
 //! transaction may span namespaces. In memory each has its own order of what is due, so that one that
 //! nobody asks for keeps nothing from the others.
 
-use std::{borrow::Cow, collections::BinaryHeap, sync::Arc, task::Waker};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, BinaryHeap},
+    sync::Arc,
+    task::Waker,
+};
 
 use weft_kernel::{Error, Reason, Result, Tick};
 
@@ -72,6 +77,11 @@ pub(super) struct Space {
     name: Arc<str>,
     /// When which group has to be looked at.
     pub(super) looks: BinaryHeap<Timer>,
+    /// The groups that wait for a time of the wall clock.
+    pub(super) on_wall: BTreeSet<u32>,
+    /// By how many milliseconds the wall clock is ahead of the monotonic one, as far as `looks` reckons
+    /// with it.
+    pub(super) ahead_ms: Option<i64>,
     /// Its maps of timers.
     pub(super) timer_maps: Vec<u32>,
     /// What was told when it was last asked.
@@ -86,6 +96,8 @@ impl Space {
         Self {
             name: name.into(),
             looks: BinaryHeap::new(),
+            on_wall: BTreeSet::new(),
+            ahead_ms: None,
             timer_maps: Vec::new(),
             asked: Tick::NEVER,
             sooner: Tick::NEVER,

@@ -12,9 +12,11 @@ use std::{
 use bytes::Bytes;
 use weft_kernel::Tick;
 
-use super::{Core, Look, Missing, Now, Refill, group::WALL_CHECK, map::Map, space::SpaceId};
+use super::{Core, Look, Missing, Now, Refill, map::Map, space::SpaceId};
 use crate::record::{MapId, Timer};
 
+/// Longest that a timer is waited for before the wall clock, which may have been set, is looked at again.
+const WALL_CHECK: Duration = Duration::from_secs(1);
 /// So many timers at most are read from the checkpoint at once.
 const READ_MAX: usize = 64;
 

@@ -358,6 +358,10 @@ impl EmbeddedStore for Ledger {
         self.shared.core.lock().next_due(self.space, now)
     }
 
+    fn waits_for_wall_now(&self) -> bool {
+        self.shared.core.lock().waits_for_wall(self.space)
+    }
+
     fn poll_due(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.shared.core.lock().poll_due(self.space, context.waker()) {
             Poll::Ready(())

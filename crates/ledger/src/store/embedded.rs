@@ -130,6 +130,9 @@ pub trait EmbeddedStore: Store {
     ) -> Poll<()>;
     /// Gives up waiting; if the consumer had been woken, another one is.
     fn pass_turn(&self, group: GroupId, consumer: ConsumerId);
+    /// Whether a record of the namespace waits for a time of the wall clock, which somebody may set: then
+    /// [`Store::overdue`](crate::Store::overdue), which looks at that clock, has to be called now and then.
+    fn waits_for_wall_now(&self) -> bool;
     /// Ready once [`EmbeddedStore::next_due_now`] has become earlier than it was when it was last asked; wakes the
     /// task otherwise. For one task: the one that serves the namespace.
     fn poll_due(&self, context: &mut Context<'_>) -> Poll<()>;

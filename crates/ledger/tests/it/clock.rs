@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weft_kernel::ManualClock;
+use weft_kernel::{Clock, ManualClock};
 use weft_ledger::{
     ConsumerId, Due, Durability, EmbeddedStore, GroupId, GroupOptions, LeaseLimits, LeasedRecord,
-    Ledger, LogId, LogOptions, NewRecord, Op, Options, Settle, Store, Transaction,
+    Ledger, LogId, LogOptions, NewRecord, Op, Options, Settle, Store, Transaction, Why,
     disk::SimulatedDisk,
 };
 
@@ -103,4 +103,45 @@ fn a_retry_waits_as_long_as_it_was_told() {
         queue.overdue();
         assert_eq!(queue.lease().len(), 1, "set by {by}");
     }
+}
+
+#[test]
+fn a_clock_that_is_set_right_again_frees_at_once_what_it_held() {
+    for hour in [-3_600_000, 3_600_000] {
+        let queue = queue();
+        assert!(!queue.ledger.waits_for_wall_now(), "nothing is looked for at rest");
+        let now = wall_ms(&queue.clock);
+        let expires = NewRecord { expires_ms: now + 60_000, ..NewRecord::new("expires") };
+        let due = NewRecord { due_ms: now + 60_000, ..NewRecord::new("due") };
+        queue.commit(Transaction::new(Durability::Fsync).append(queue.log, expires));
+        queue.commit(Transaction::new(Durability::Fsync).append(queue.log, due));
+        assert!(queue.ledger.waits_for_wall_now());
+        // Whoever looks while the clock is wrong reckons with it.
+        queue.clock.set_wall_by(hour);
+        queue.clock.advance(Duration::from_secs(61));
+        let early = queue.overdue();
+        assert_eq!(early.is_empty(), hour < 0, "set by {hour}");
+        queue.clock.set_wall_by(-hour);
+        let over: Vec<_> = early.into_iter().chain(queue.overdue()).collect();
+        assert_eq!(over.len(), 1, "set by {hour}");
+        assert_eq!(over[0].why, Why::Expired);
+        assert_eq!(queue.lease().len(), 1, "the other is due");
+        assert!(!queue.ledger.waits_for_wall_now(), "and nothing is looked for any more");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_forward_ends_at_once_what_is_over_by_it() {
+    let queue = queue();
+    let expires_ms = wall_ms(&queue.clock) + 60_000;
+    let record = NewRecord { expires_ms, ..NewRecord::new("expires") };
+    queue.commit(Transaction::new(Durability::Fsync).append(queue.log, record));
+    assert!(queue.overdue().is_empty());
+    queue.clock.set_wall_by(3_600_000);
+    assert_eq!(queue.overdue().len(), 1);
+}
+
+fn wall_ms(clock: &ManualClock) -> u64 {
+    let since = clock.wall().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }

@@ -20,9 +20,6 @@ pub(crate) struct Retry {
     pub(crate) size: u32,
 }
 
-/// Longest that a time on the wall clock is waited for before that clock is looked at again.
-pub(crate) const WALL_CHECK: std::time::Duration = std::time::Duration::from_secs(10);
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     Tick(Tick),
@@ -98,14 +95,16 @@ impl Waiting {
         })
     }
 
-    /// When the next of them is due, or the wall clock is to be looked at again.
+    /// When the next of them is due, if nobody sets the wall clock.
     pub(super) fn next(&self, now: Now) -> Tick {
         let tick = self.ticks.first().map_or(Tick::NEVER, |&(due, _)| due);
-        let wall = self
-            .walls
-            .first()
-            .map_or(Tick::NEVER, |&(due_ms, _)| now.tick_at(due_ms).min(now.tick.plus(WALL_CHECK)));
+        let wall = self.walls.first().map_or(Tick::NEVER, |&(due_ms, _)| now.tick_at(due_ms));
         tick.min(wall)
+    }
+
+    /// Whether any of them waits for a time of the wall clock.
+    pub(super) fn is_for_wall(&self) -> bool {
+        !self.walls.is_empty()
     }
 
     /// Takes out one that is due.

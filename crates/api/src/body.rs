@@ -24,7 +24,7 @@ pub trait Body: DeserializeOwned {
 }
 
 /// The settings of a thing that is declared.
-pub trait Settings: DeserializeOwned + Serialize + Clone + Send + Sync + 'static {
+pub trait Settings: Body + Serialize + Clone + Send + Sync + 'static {
     /// Their definition.
     const SECTION: &'static Section;
 
@@ -36,13 +36,22 @@ pub trait Settings: DeserializeOwned + Serialize + Clone + Send + Sync + 'static
     /// # Errors
     /// Everything that is wrong, each with its place.
     fn read(value: Value) -> Result<Self, Vec<Fault>> {
+        Self::read_text(value, b"{}")
+    }
+
+    /// As [`Settings::read`], with the text of what a value does not keep of it ([`Body::with_text`]).
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place.
+    fn read_text(value: Value, text: &[u8]) -> Result<Self, Vec<Fault>> {
         let shape = const { &Shape::Section(Self::SECTION) };
         let faults = schema::faults(shape, &value);
         if !faults.is_empty() {
             return Err(faults);
         }
-        let whole: Self = serde_json::from_value(schema::complete(shape, value))
+        let mut whole: Self = serde_json::from_value(schema::complete(shape, value))
             .map_err(|error| vec![Fault::said(&[], error.to_string())])?;
+        whole.with_text(text);
         let faults = whole.faults();
         if faults.is_empty() { Ok(whole) } else { Err(faults) }
     }

@@ -163,7 +163,7 @@ pub struct ScheduleSettings {
     missed: Option<MissedWord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jitter: Option<Span>,
-    /// The very text of `data` in a body of the API, in which a text is a JSON text too.
+    /// The very text of `data` as JSON.
     #[serde(skip)]
     text: Option<Box<RawValue>>,
 }
@@ -312,8 +312,8 @@ impl ScheduleSettings {
         self.content_type.as_deref().unwrap_or("application/json")
     }
 
-    /// The body. A text of the API is JSON where the media type is; a text of the configuration is the
-    /// body itself.
+    /// The body: where the media type is JSON, `data` as JSON, so that a text is a JSON text; else the very
+    /// text that `data` is.
     ///
     /// # Errors
     /// [`Reason::MalformedRequest`] if the media type is not JSON and `data` is no text.
@@ -323,8 +323,8 @@ impl ScheduleSettings {
             == weft_wire::cloudevents::Shape::Json;
         match (data, &self.text) {
             (_, Some(text)) if is_json => Ok(Some(text.get().as_bytes().to_vec())),
+            (data, None) if is_json => Ok(Some(data.to_string().into_bytes())),
             (Value::String(text), _) => Ok(Some(text.clone().into_bytes())),
-            (data, _) if is_json => Ok(Some(data.to_string().into_bytes())),
             _ => Err(Error::new(
                 Reason::MalformedRequest,
                 "`data` is a text where `content_type` is not JSON",

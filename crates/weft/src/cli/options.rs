@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use weft_api::schema::{self, Section, Shape, typed};
 
 use super::verbs::Also;
-use crate::config::options::body_of;
+use crate::config::options::{body_of, free_value};
 
 /// The options of a thing to create.
 #[derive(Clone, Debug)]
@@ -164,10 +164,14 @@ impl Options {
                     }
                     members.into()
                 }
-                // What is JSON is meant as such.
-                Shape::Any => values.next_back().map_or(Value::Null, |text| {
-                    serde_json::from_str(text).unwrap_or_else(|_text| text.as_str().into())
-                }),
+                Shape::Any => match values.next_back().map(|text| free_value(text)) {
+                    Some(Ok(value)) => value,
+                    Some(Err(why)) => {
+                        let say = format!("--{}: {why}\n", flag.name());
+                        return Err(clap::Error::raw(clap::error::ErrorKind::InvalidValue, say));
+                    }
+                    None => Value::Null,
+                },
                 _ => values.next_back().map_or(Value::Null, |text| typed(flag.shape, text)),
             };
             given.push((flag.path, value));
@@ -323,6 +327,25 @@ mod tests {
         check::<Queues, QueueSettings>();
         check::<Subscriptions, SubscriptionSettings>();
         check::<Schedules, ScheduleSettings>();
+    }
+
+    #[test]
+    fn no_digit_of_a_number_is_lost() {
+        let long = "123456789012345678901234567890";
+        let command = augment(Command::new("create"), ScheduleSettings::SECTION, Schedules::ALSO);
+        for (data, fits) in [(long, false), ("{\"a\": [-1, 2.50]}", true), ("\"5\"", true)] {
+            let flags = ["create", "--every", "1h", "--queue", "q", "--data", data];
+            let matches = command.clone().try_get_matches_from(flags).unwrap();
+            let given = Options::given(ScheduleSettings::SECTION, &matches);
+            assert_eq!(given.is_ok(), fits, "{data}: {given:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("schedule.yaml");
+        for data in [long, "[.nan]"] {
+            std::fs::write(&file, format!("every: 1h\nto: t\ndata: {data}\n")).unwrap();
+            let told = body_of(&file, ScheduleSettings::SECTION).unwrap_err();
+            assert!(told.contains("in quotes"), "{told}");
+        }
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl<T: Settings> Setting for Options<T> {
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
         let value = value(node, &schema::Shape::Section(T::SECTION))?;
-        match T::read(value) {
+        let text = free_text(node, T::SECTION, cx)?;
+        match T::read_text(value, text.as_bytes()) {
             Ok(settings) if said_in_vain(node, T::SECTION, cx) => {
                 Some(Self { settings, node: node.clone() })
             }
@@ -92,10 +93,55 @@ pub fn body_of(path: &Path, section: &'static Section) -> Result<Value, String> 
     let text = std::str::from_utf8(&text).map_err(|_error| "this file is not UTF-8")?;
     let node = parse_alone(text).ok_or("this file is not YAML")?;
     let node = node.get("options").unwrap_or(&node);
+    let free = section.settings.iter().filter(|of| matches!(of.shape, schema::Shape::Any));
+    for (name, free) in free.filter_map(|of| Some((of.name, node.get(of.name)?))) {
+        check_free(free).map_err(|why| format!("`{name}`: {why}"))?;
+    }
     match value(node, &schema::Shape::Section(section)) {
         Some(value @ Value::Object(_)) => Ok(value),
         Some(Value::Null) => Ok(Value::Object(serde_json::Map::new())),
         _ => Err(format!("expected a map of {} settings, found {}", section.name, node.about())),
+    }
+}
+
+/// The JSON text of those options that may be any value, whose every digit counts; `None` if JSON does not
+/// have what stands there, which is reported.
+fn free_text(node: &Node, section: &'static Section, cx: &mut Cx) -> Option<String> {
+    let mut members = Vec::new();
+    let free = section.settings.iter().filter(|of| matches!(of.shape, schema::Shape::Any));
+    for (name, value) in free.filter_map(|of| Some((of.name, node.get(of.name)?))) {
+        match value.json() {
+            Ok(json) => members.push(format!("\"{name}\":{json}")),
+            Err(problem) => {
+                problem.into_iter().for_each(|problem| cx.report(problem));
+                return None;
+            }
+        }
+    }
+    Some(format!("{{{}}}", members.join(",")))
+}
+
+/// Checks that a value of a body is one that JSON has and that keeps its digits.
+fn check_free(node: &Node) -> Result<(), String> {
+    let why = match (node.json(), node.too_long()) {
+        (Err(problem), _) => problem.map_or_else(|| "unreadable".to_owned(), |of| of.message),
+        (Ok(_), Some(number)) => format!("`{number}`: a whole number of more than 64 bits"),
+        (Ok(_), None) => return Ok(()),
+    };
+    Err(format!("{why}; write it in quotes, and it is a text"))
+}
+
+/// A value that a flag gives where any may be: what is JSON is meant as such, and else it is a text.
+///
+/// # Errors
+/// That digits of a number would be lost.
+pub fn free_value(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value) => {
+            parse_alone(text).map_or(Ok(()), |node| check_free(&node))?;
+            Ok(value)
+        }
+        Err(_text) => Ok(text.into()),
     }
 }
 

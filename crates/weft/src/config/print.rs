@@ -12,7 +12,7 @@ use super::{
     sections::Route,
     setting::{Field, Shape, Table, unfold},
     source::{Place, Sources},
-    tree::{Kind, Node, parse_built_in},
+    tree::{Kind, Node, Text, is_plain_text, parse_built_in},
     vars::Variables,
 };
 
@@ -186,10 +186,10 @@ impl Printer<'_> {
     fn plain(&self, node: &Node, shape: &Shape) -> Shown {
         let what = match (&node.kind, shape) {
             (Kind::Text(text), _) if text.text.contains("PRIVATE KEY") => What::Text("***".into()),
-            (Kind::Text(text), Shape::Any) => match text.value() {
-                Value::String(text) => What::Text(text),
-                value => What::Plain(value.to_string()),
-            },
+            // As it is written: what is no JSON is the very text.
+            (Kind::Text(text), Shape::Any) if text.plain && !is_plain_text(&text.text) => {
+                What::Plain(text.text.to_string())
+            }
             (Kind::Text(text), Shape::Bool | Shape::Int { .. }) => {
                 What::Plain(text.text.replace('_', ""))
             }
@@ -259,7 +259,7 @@ fn scalar(text: &str) -> String {
         && text.as_bytes()[0].is_ascii_alphanumeric()
         && !["null", "true", "false", "yes", "no", "on", "y", "n"]
             .contains(&text.to_ascii_lowercase().as_str())
-        && text.parse::<f64>().is_err();
+        && is_plain_text(text);
     // `${` would be read as a variable when the output is read again.
     let text = text.replace("${", "$${");
     if plain { text } else { Value::String(text).to_string() }
@@ -287,7 +287,7 @@ fn write_json(shown: &Shown, pointer: &str, origins: &mut Map<String, Value>) ->
         }
         What::Plain(text) => {
             origins.insert(pointer.into(), Value::String(shown.origin.clone()));
-            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+            serde_json::from_str(text).unwrap_or_else(|_| Text::plain(&**text).value())
         }
     }
 }

@@ -2,19 +2,21 @@
 //!
 //! Scalars stay text: the setting that reads one decides what it is, so `port: "80"` and `port: 80`
 //! mean the same and `version: 1.10` never becomes 1.1. Only what takes any value at all, such as the body
-//! of a message, asks whether a scalar stands in quotes ([`Text::value`]). Aliases are expanded here, under a budget
+//! of a message, asks whether a scalar stands in quotes ([`Node::json`]). Aliases are expanded here, under a budget
 //! that an alias bomb hits long before memory does.
 
 mod parse;
+mod scalar;
 
 use std::sync::Arc;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 pub use self::parse::parse;
 pub(crate) use self::parse::parse_alone;
 pub(super) use self::parse::{parse_built_in, parse_cut};
-use super::source::Place;
+use self::scalar::Scalar;
+use super::{problem::Problem, source::Place};
 
 /// The deepest nesting.
 pub const DEPTH_MAX: usize = 64;
@@ -64,22 +66,35 @@ impl Text {
         Self { text: text.into(), variable: None, plain: false }
     }
 
-    /// What it is where any value may be: a number or a truth value if it stands without quotes and reads as
-    /// one in JSON. A whole number beyond 64 bits, of which digits would be lost, stays text.
-    pub fn value(&self) -> Value {
-        let read = match &*self.text {
-            _ if !self.plain => None,
-            "True" | "TRUE" => Some(true.into()),
-            "False" | "FALSE" => Some(false.into()),
-            text => serde_json::from_str(text).ok(),
-        };
-        let rounded = |number: &Number| number.is_f64() && !self.text.contains(['.', 'e', 'E']);
-        match read {
-            Some(Value::Number(number)) if !rounded(&number) => number.into(),
-            Some(Value::Bool(truth)) => truth.into(),
-            _ => Value::String(self.text.to_string()),
+    /// A text that stands without quotes.
+    pub fn plain(text: impl Into<Arc<str>>) -> Self {
+        Self { plain: true, ..Self::new(text) }
+    }
+
+    /// What it is where any value may be, as JSON: a number or a truth value if it stands without quotes and
+    /// is one by the core schema of YAML, else a text.
+    ///
+    /// # Errors
+    /// Why JSON has no such number.
+    pub fn json(&self) -> Result<String, &'static str> {
+        match scalar::read(&self.text) {
+            Scalar::Bool(truth) if self.plain => Ok(truth.to_string()),
+            Scalar::Number(number) if self.plain => Ok(number),
+            Scalar::Beyond(why) if self.plain => Err(why),
+            _ => Ok(Value::from(&*self.text).to_string()),
         }
     }
+
+    /// The same as a value, for what is asked of its kind alone: digits may be rounded.
+    pub fn value(&self) -> Value {
+        let read = self.json().ok().and_then(|json| serde_json::from_str(&json).ok());
+        read.unwrap_or_else(|| Value::from(&*self.text))
+    }
+}
+
+/// Whether a scalar without quotes would be read as a text that is no number.
+pub fn is_plain_text(text: &str) -> bool {
+    text.parse::<f64>().is_err() && scalar::read(text) == Scalar::Text
 }
 
 /// A key of a map.
@@ -118,6 +133,47 @@ impl Node {
         match &self.kind {
             Kind::Map(entries) => entries,
             _ => &[],
+        }
+    }
+
+    /// What it is where any value may be, as JSON, digit for digit.
+    ///
+    /// # Errors
+    /// The number that JSON does not have, with its place; `None` if something in it was reported before.
+    pub fn json(&self) -> Result<String, Option<Problem>> {
+        let listed = |items: Vec<String>, open, close| format!("{open}{}{close}", items.join(","));
+        Ok(match &self.kind {
+            Kind::Bad => return Err(None),
+            Kind::Null => "null".to_owned(),
+            Kind::Text(text) => text.json().map_err(|why| {
+                let problem = Problem::error(self.place, format!("`{}`: {why}", text.text));
+                Some(problem.help("write it in quotes, and it is a text"))
+            })?,
+            Kind::List(items) => {
+                let items = items.iter().map(Self::json).collect::<Result<_, _>>()?;
+                listed(items, '[', ']')
+            }
+            Kind::Map(entries) => {
+                let entry = |(key, node): &(Key, Self)| {
+                    Ok(format!("{}:{}", Value::from(&*key.text), node.json()?))
+                };
+                listed(entries.iter().map(entry).collect::<Result<_, Option<Problem>>>()?, '{', '}')
+            }
+        })
+    }
+
+    /// The first whole number in it of which a [`Value`] keeps not every digit.
+    pub fn too_long(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) => {
+                let json = text.json().ok()?;
+                let is_whole = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+                let fits = json.parse::<i64>().is_ok() || json.parse::<u64>().is_ok();
+                (is_whole && !fits).then_some(&*text.text)
+            }
+            Kind::List(items) => items.iter().find_map(Self::too_long),
+            Kind::Map(entries) => entries.iter().find_map(|(_, node)| node.too_long()),
+            Kind::Null | Kind::Bad => None,
         }
     }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use weft::components::{catalogue, messages::plan::Messages};
+use weft::{
+    components::{catalogue, messages::plan::Messages},
+    config::report,
+};
 use weft_api::{
     Settings,
     schema::{self, Absent, Fault, Section, Shape, published},
@@ -18,7 +21,7 @@ use weft_broker_http::settings::{
 };
 use weft_testkit::{HttpMessage, Upstream, Weft, until};
 
-use crate::config::{good, load, variables};
+use crate::config::{good, load, refused, variables};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -97,11 +100,12 @@ fn samples(shape: &'static Shape) -> (Vec<Value>, Vec<Value>) {
             let texts = |texts: &[&str]| texts.iter().map(|text| json!(text)).collect::<Vec<_>>();
             (texts(good), [texts(bad), vec![json!([[]]), json!({"a": 1})]].concat())
         }
-        // A text is the body itself in a file, and JSON over the API.
         Shape::Any => {
             let deep =
                 json!({"n": 5, "f": -1.5, "ok": true, "s": "5", "no": "false", "none": null});
-            (vec![json!({"a": 1}), json!([1, 2]), json!([deep, ["1", {}]]), deep], vec![])
+            let alone = [json!("text"), json!(""), json!("5"), json!(5), json!(-1.5), json!(true)];
+            let nested = [json!({"a": 1}), json!([1, 2]), json!([deep, ["1", {}]]), deep];
+            ([&alone[..], &nested].concat(), vec![])
         }
         Shape::Section(section) => {
             let short = section.short_setting().map(|short| samples(&short.shape));
@@ -261,21 +265,33 @@ fn scheduled(text: &str) -> String {
 fn values_in_a_message_of_a_file_are_those_that_yaml_has() {
     for (data, body) in [
         ("{n: 5, ok: true, s: \"5\"}", r#"{"n":5,"ok":true,"s":"5"}"#),
-        ("{a: [-1, 1.5, 1e3, 'true', False, ~]}", r#"{"a":[-1,1.5,1000.0,"true",false,null]}"#),
-        ("{a: yes, b: 0x1F, c: 007, d: 1_000}", r#"{"a":"yes","b":"0x1F","c":"007","d":"1_000"}"#),
+        ("{a: [-1, 1.5, 1e3, 'true', False, ~]}", r#"{"a":[-1,1.5,1e3,"true",false,null]}"#),
+        // What the core schema of YAML calls a number is that number, and nothing else is one.
+        (
+            "{a: yes, b: 0x1F, c: 007, d: 1_000, e: 0o17, f: .5, g: -0, h: '0x1F', i: 2026-01-01}",
+            r#"{"a":"yes","b":31,"c":7,"d":"1_000","e":15,"f":0.5,"g":-0,"h":"0x1F","i":"2026-01-01"}"#,
+        ),
         // Digits are never lost.
         (
-            "[18446744073709551616, 18446744073709551615]",
-            r#"["18446744073709551616",18446744073709551615]"#,
+            "[12345678901234567890123, 18446744073709551615, 0.12345678901234567890]",
+            "[12345678901234567890123,18446744073709551615,0.12345678901234567890]",
         ),
         (
             "\n      a: ${PORT}\n      b: '${PORT}'\n      c: \"${EMPTY}\"",
             r#"{"a":8080,"b":"8080","c":""}"#,
         ),
         ("\n      a: !!str 5\n      b: |-\n        5", r#"{"a":"5","b":"5"}"#),
-        // A scalar alone is the very text.
+        // So is a scalar alone: the body is JSON.
         ("5", "5"),
-        ("'{\"a\": \"5\"}'", r#"{"a": "5"}"#),
+        ("'5'", r#""5""#),
+        ("0x1F", "31"),
+        ("hello", r#""hello""#),
+        ("''", r#""""#),
+        ("'{bad json'", r#""{bad json""#),
+        ("~", ""),
+        // Where the media type is not JSON, it is the very text.
+        ("0x1F\n    content_type: text/plain", "0x1F"),
+        ("hello\n    content_type: text/plain", "hello"),
     ] {
         let text = format!(
             "admin: off\nlisteners: {{ web: {{ address: '127.0.0.1:80' }} }}\ntopics: {{ t: {{}} }}\n\
@@ -286,6 +302,30 @@ fn values_in_a_message_of_a_file_are_those_that_yaml_has() {
         // What is shown means the same.
         let shown = weft::config::print::yaml(&good(&text), &variables);
         assert_eq!(scheduled(&shown), body, "{shown}");
+    }
+}
+
+#[test]
+fn what_no_node_could_schedule_is_refused_where_it_stands() {
+    let schedule = |rest: &str| {
+        let text = format!(
+            "admin: off\nqueues: {{ q: {{}} }}\nschedules:\n  s:\n    every: 1h\n    to: {{ queue: q }}\n    {rest}\n"
+        );
+        refused(&text)
+    };
+    let large = format!("data: {}", "x".repeat(1 << 20));
+    for (rest, told) in [
+        (large.as_str(), "at most 1 MiB together"),
+        ("data: .nan", "`.nan`: JSON has no number"),
+        ("data: { a: [1, -.inf] }", "`-.inf`: JSON has no infinite"),
+        ("data: [1e999]", "`1e999`: a number beyond"),
+    ] {
+        let refused = schedule(rest);
+        let [problem] = &*refused.problems else { panic!("{:?}", refused.problems) };
+        assert!(problem.message.contains(told), "{problem:?}");
+        assert!(problem.help.is_some());
+        let places = report::json(&refused.problems, &refused.sources);
+        assert_eq!(places[0]["line"], 7, "{places:?}");
     }
 }
 

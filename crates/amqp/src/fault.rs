@@ -138,6 +138,7 @@ impl From<Error> for Fault {
         let code = match (error.reason(), error.code()) {
             (Reason::NoQueue | Reason::NoTopic, _) => ReplyCode::NotFound,
             (Reason::QueueLocked, _) => ReplyCode::ResourceLocked,
+            (Reason::Draining, _) => ReplyCode::ConnectionForced,
             (_, Code::Denied | Code::Unauthenticated) => ReplyCode::AccessRefused,
             (_, Code::NotFound) => ReplyCode::NotFound,
             (_, Code::Conflict | Code::Invalid | Code::TooLarge | Code::Overloaded) => {
@@ -178,5 +179,6 @@ mod tests {
         check(Reason::QueueLocked, ReplyCode::ResourceLocked);
         check(Reason::StoragePoisoned, ReplyCode::InternalError);
         check(Reason::StorageUnavailable, ReplyCode::InternalError);
+        check(Reason::Draining, ReplyCode::ConnectionForced);
     }
 }

@@ -377,9 +377,8 @@ impl Broker {
             if beyond {
                 return Ok(());
             }
-            if self.store().poisoned_now().is_some() {
-                let say = "nothing can be published any more, so nothing will come";
-                return Err(Error::new(Reason::StoragePoisoned, say));
+            if let Some(ended) = self.store().ended_now() {
+                return Err(ended.note("nothing can be published any more, so nothing will come"));
             }
             let _late = tokio::time::timeout(LOOK, told).await;
         }

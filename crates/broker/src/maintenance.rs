@@ -11,7 +11,7 @@ use std::{
 };
 
 use weft_kernel::{Code, Reason, Result, Tick};
-use weft_ledger::{Due, Durability, Settle, Transaction, Why, due_changed};
+use weft_ledger::{Due, Durability, Settle, Transaction, Why, due_changed, has_ended};
 
 use crate::{
     broker::Broker,
@@ -67,13 +67,13 @@ impl Broker {
     /// Does what is due until the future is dropped. One at a time.
     ///
     /// # Errors
-    /// [`Reason::StoragePoisoned`] once nothing can be kept any more. Other failures are tried again.
+    /// [`Reason::StoragePoisoned`] or [`Reason::Draining`] once nothing can be kept any more. Other failures are tried again.
     pub async fn maintain(&self) -> Result<()> {
         loop {
             let stirred = self.inner().stir.notified();
             let next = match self.maintain_once().await {
                 Ok(next) => next,
-                Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
+                Err(error) if has_ended(&error) => return Err(error),
                 // What could not be done is still due, and nothing is gained by hurrying.
                 Err(error) => {
                     tracing::warn!(error = %error.detail(), "maintenance of the broker failed, and is tried again");

@@ -233,6 +233,7 @@ impl Broker {
                     | Reason::StorageFull
                     | Reason::StorageUnavailable
                     | Reason::StoragePoisoned
+                    | Reason::Draining
             );
             let (Some(op), false) = (error.op, global) else {
                 return Err(error.into());

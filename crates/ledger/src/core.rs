@@ -51,7 +51,7 @@ pub(crate) use self::{
     map::{Changes, KeyRange, Time, WINDOW as TIMES_AT_ONCE},
     now::Now,
     plan::{Compactable, Live, LiveRuns},
-    progress::{WriteGroup, poisoned},
+    progress::{Ended, WriteGroup},
     space::{SpaceId, check_namespace, prefixed, scoped, shown, split},
 };
 use self::{
@@ -141,7 +141,7 @@ pub(crate) struct Core {
     /// Runs of records in segments of which it is not known when they expire.
     unseen: Vec<(LogId, u64, u64)>,
     room: Vec<Waker>,
-    poisoned: Option<String>,
+    ended: Option<Ended>,
     /// Whether nothing more is submitted, for the ledger is being closed.
     closed: bool,
     check: Check,
@@ -189,7 +189,7 @@ impl Core {
             expiring: std::collections::BTreeSet::new(),
             unseen: Vec::new(),
             room: Vec::new(),
-            poisoned: None,
+            ended: None,
             closed: false,
             check: Check::default(),
             stats: Stats::default(),
@@ -227,8 +227,8 @@ impl Core {
     }
 
     /// Why nothing more is taken.
-    pub(crate) fn poisoned(&self) -> Option<&str> {
-        self.poisoned.as_deref()
+    pub(crate) const fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
     }
 
     /// The last transaction of which it is known that it is safe.

@@ -19,7 +19,7 @@ use weft_kernel::{Clock, Error, Reason, Result};
 
 use self::waiters::Waiters;
 use crate::{
-    core::{Cold, Core, Now, SpaceId, check_namespace, poisoned, prefixed, scoped, split},
+    core::{Cold, Core, Ended, Now, SpaceId, check_namespace, prefixed, scoped, split},
     disk::{self, Disk, RealDisk},
     format::payload_crc,
     options::{Durability, GroupOptions, GroupStart, LogOptions, MapOptions, Options},
@@ -78,8 +78,10 @@ impl Shared {
     }
 
     /// Nothing more is taken: wakes everybody.
-    pub(crate) fn poisoned(&self) {
-        self.health.poison();
+    pub(crate) fn end(&self, why: Ended) {
+        self.health.end(&why);
+        let wakes = self.core.lock().end(why);
+        wakes.wake();
         self.waiters.poison();
     }
 
@@ -124,8 +126,8 @@ impl Shared {
             Poll::Pending => Poll::Pending,
             Poll::Ready(true) => Poll::Ready(Ok(())),
             Poll::Ready(false) => {
-                let why = self.core.lock().poisoned().unwrap_or_default().to_owned();
-                Poll::Ready(Err(poisoned(&why)))
+                let why = self.core.lock().ended().cloned().unwrap_or(Ended::Closed);
+                Poll::Ready(Err(why.error()))
             }
         }
     }
@@ -308,17 +310,14 @@ impl Ledger {
         self.service.stop()
     }
 
-    /// Whether the ledger works, or why not: `storage_poisoned`, or `storage_stalled` while a thread of
-    /// it hangs. Waits for no lock that such a thread may hold.
+    /// Whether the ledger works, or why not: `storage_poisoned`, `draining` once it is closed, or
+    /// `storage_stalled` while a thread of it hangs. Waits for no lock that such a thread may hold.
     ///
     /// # Errors
     ///
     /// The reason for which nothing is acknowledged.
     pub fn health(&self) -> Result<()> {
-        if self.shared.health.poisoned() {
-            let text = "a write to the disk has failed, and nothing more is taken";
-            return Err(Error::new(Reason::StoragePoisoned, text));
-        }
+        self.shared.health.ended()?;
         match self.shared.health.stalled() {
             None => Ok(()),
             Some(what) => {

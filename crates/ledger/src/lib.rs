@@ -64,8 +64,8 @@ pub use record::{
 pub use recover::Recovered;
 pub use store::{
     EmbeddedStore, Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats,
-    Pending, Standing, Stats, Store, StoreAnswer, WaitReady, due_changed, room, until_durable,
-    until_seen, wait_ready,
+    Pending, Standing, Stats, Store, StoreAnswer, WaitReady, due_changed, has_ended, room,
+    until_durable, until_seen, wait_ready,
 };
 pub use transaction::{
     Appended, Due, Expect, ExpectValue, NewRecord, Op, Receipt, Refused, Seen, Settle, Transaction,

@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use weft_kernel::{Clock, Error, Reason, Result};
 
 use crate::{
-    core::{Now, WriteGroup},
+    core::{Ended, Now, WriteGroup},
     disk::Disk,
     flush::Flusher,
     ledger::Shared,
@@ -193,12 +193,15 @@ impl Service {
         }
     }
 
-    /// Ends the threads once all that was submitted is written, and stores a checkpoint, so that the next opening has little to do.
+    /// Ends the threads once all that was submitted is written, and stores a checkpoint, so that the next opening
+    /// has little to do. A second time does nothing.
     ///
     /// # Errors
     /// What failed of it; the threads have ended in any case.
     pub(crate) fn stop(&self) -> Result<()> {
-        self.stopping.store(true, Ordering::Release);
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
         self.work.set();
         self.house.set();
         self.watch.set();
@@ -213,9 +216,7 @@ impl Service {
             .and_then(|_| self.checkpoint())
             .and_then(|()| self.mark_end());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
-        let wakes = self.shared.core.lock().poison("the ledger was closed");
-        wakes.wake();
-        self.shared.poisoned();
+        self.shared.end(Ended::Closed);
         // The tables write a last time when they are let go, which clones of the handle must not put off.
         self.files.checkpoint.close();
         self.lock.lock().take();
@@ -274,7 +275,7 @@ impl Service {
         let mut core = self.shared.core.lock();
         stats.full = core.cursor().is_full();
         stats.unavailable = self.unread.load(Ordering::Relaxed);
-        stats.poisoned = core.poisoned().is_some();
+        stats.poisoned = matches!(core.ended(), Some(Ended::Failed(_)));
     }
 
     /// The files, for those who look at them.
@@ -285,8 +286,6 @@ impl Service {
     /// Nothing more is taken: tells everybody who waits.
     fn poison(&self, error: &Error) {
         tracing::error!(error = %error.detail(), "the ledger takes nothing more: a write has failed");
-        let wakes = self.shared.core.lock().poison(error.detail());
-        wakes.wake();
-        self.shared.poisoned();
+        self.shared.end(Ended::Failed(error.detail()));
     }
 }

@@ -9,7 +9,7 @@ mod stats;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use weft_kernel::{Result, Tick};
+use weft_kernel::{Error, Reason, Result, Tick};
 
 pub use self::{
     answer::{Pending, StoreAnswer},
@@ -324,4 +324,9 @@ pub trait Store: Send + Sync {
     ///
     /// What the way to the store says.
     fn stats(&self) -> StoreAnswer<'_, Result<Stats>>;
+}
+
+/// Whether a store that says this takes nothing more, now or later: a write has failed, or it was closed.
+pub fn has_ended(error: &Error) -> bool {
+    matches!(error.reason(), Reason::StoragePoisoned | Reason::Draining)
 }

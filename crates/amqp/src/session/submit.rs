@@ -174,7 +174,10 @@ impl Session {
                 Ok(submitted) => taken.add(some.len(), submitted, refused),
                 Err(error) => match error.reason() {
                     Reason::StorageBusy => broker.room().await,
-                    Reason::StorageFull | Reason::StorageUnavailable | Reason::StoragePoisoned => {
+                    Reason::StorageFull
+                    | Reason::StorageUnavailable
+                    | Reason::StoragePoisoned
+                    | Reason::Draining => {
                         return (taken, Some(error));
                     }
                     _ if some.len() > 1 => together = some.len() / 2,

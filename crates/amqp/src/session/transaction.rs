@@ -169,7 +169,7 @@ impl Session {
                     channel.transaction = Some(open);
                 }
                 let fault = match error.reason() {
-                    Reason::StoragePoisoned => Fault::from(error),
+                    Reason::StoragePoisoned | Reason::Draining => Fault::from(error),
                     _ => Fault::precondition(format_args!(
                         "the transaction was refused, and nothing of it was done: {error}"
                     )),

@@ -35,6 +35,7 @@ macro_rules! reasons {
             Reason::StorageFull,
             Reason::StorageUnavailable,
             Reason::StoragePoisoned,
+            Reason::Draining,
             Reason::StorageStalled,
             Reason::StorageCorrupt,
         ]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use weft_kernel::{Error, Name, Reason, Result, Rng};
+use weft_ledger::has_ended;
 use weft_net::Stop;
 use weft_proxy::{Answered, BodyEnd, Reading};
 use weft_wire::{Known, RequestHead, Version};
@@ -75,7 +76,7 @@ async fn finish(
     loop {
         match handle.deferred().finish(id, outcome.clone(), body).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.reason() == Reason::StoragePoisoned || stop.is_draining() => {
+            Err(error) if has_ended(&error) || stop.is_draining() => {
                 return Err(error);
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use weft_kernel::{Reason, Result, Tick};
-use weft_ledger::{Durability, ExpectValue, Op, Transaction, until_durable};
+use weft_ledger::{Durability, ExpectValue, Op, Transaction, has_ended, until_durable};
 
 use super::{Missed, When, stored::Stored};
 use crate::{
@@ -79,7 +79,7 @@ impl Broker {
                 Err(error) if error.reason() == Reason::VersionConflict => {
                     tokio::task::yield_now().await;
                 }
-                Err(error) if error.reason() == Reason::StoragePoisoned => return Err(error),
+                Err(error) if has_ended(&error) => return Err(error),
                 Err(error) => {
                     tracing::debug!(error = %error.detail(), "a schedule could not fire, and is put off");
                     let later = now_ms.saturating_add(PUT_OFF.as_millis() as u64);

@@ -74,7 +74,7 @@ impl Core {
         crcs: &[u32],
         now: Now,
     ) -> Result<(Receipt, Wakes), Refused> {
-        self.refuse_if_poisoned()?;
+        self.refuse_if_ended()?;
         let checked = self.check(&transaction, now).inspect_err(|_| self.stats.refused += 1)?;
         let at = if checked.writes { self.reserve(&checked)? } else { None };
         // What is only in memory is done at once.

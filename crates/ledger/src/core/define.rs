@@ -55,7 +55,7 @@ impl Core {
         &mut self,
         fill: impl FnOnce(&mut FrameWriter<'_>),
     ) -> Result<u64> {
-        self.refuse_if_poisoned()?;
+        self.refuse_if_ended()?;
         let checked =
             Checked { bytes: 3 * NAME_BYTES_MAX, appends: false, writes: true, puts: false };
         let Some((_, upper)) = self.reserve(&checked).map_err(Error::from)? else {

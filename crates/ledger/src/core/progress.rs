@@ -139,7 +139,7 @@ impl Core {
         let room = !self.busy
             && self.pending_bytes <= self.options.pending_bytes_max.as_usize()
             && !self.maps_full();
-        if room || self.poisoned.is_some() {
+        if room || self.ended.is_some() {
             return false;
         }
         if !self.room.iter().any(|other| other.will_wake(waker)) {
@@ -198,11 +198,9 @@ impl Core {
         }
     }
 
-    /// A write has failed: nothing more is taken, and nothing that waits will ever be durable.
-    pub(crate) fn poison(&mut self, why: impl Into<String>) -> Wakes {
-        if self.poisoned.is_none() {
-            self.poisoned = Some(why.into());
-        }
+    /// Nothing more is taken, and nothing that waits will ever be durable. The first end counts.
+    pub(crate) fn end(&mut self, why: Ended) -> Wakes {
+        self.ended.get_or_insert(why);
         Wakes(std::mem::take(&mut self.room))
     }
 
@@ -211,17 +209,33 @@ impl Core {
         self.closed = true;
     }
 
-    pub(super) fn refuse_if_poisoned(&self) -> Result<()> {
-        match &self.poisoned {
-            None if self.closed => Err(poisoned("the ledger was closed")),
+    pub(super) fn refuse_if_ended(&self) -> Result<()> {
+        match &self.ended {
+            None if self.closed => Err(Ended::Closed.error()),
             None => Ok(()),
-            Some(why) => Err(poisoned(why)),
+            Some(why) => Err(why.error()),
         }
     }
 }
 
-/// The error of a ledger that takes nothing more.
-pub(crate) fn poisoned(why: &str) -> Error {
-    Error::new(Reason::StoragePoisoned, "a write to the disk has failed, and nothing more is taken")
-        .note(why)
+/// Why a ledger takes nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was closed: somebody else may have it, with all that was kept.
+    Closed,
+    /// A write has failed; how.
+    Failed(String),
+}
+
+impl Ended {
+    /// What whoever asks is told.
+    pub(crate) fn error(&self) -> Error {
+        match self {
+            Self::Closed => Error::new(Reason::Draining, "the ledger was closed"),
+            Self::Failed(how) => {
+                let text = "a write to the disk has failed, and nothing more is taken";
+                Error::new(Reason::StoragePoisoned, text).note(how)
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use weft_kernel::{Error, Result, Tick};
 
 use super::{Ledger, consume::Begun};
 use crate::{
+    core::Ended,
     options::{Durability, GroupOptions, LogOptions, MapOptions},
     record::{
         ConsumerId, GroupId, LeasedRecord, Limits, LogId, MapId, ReadItem, Timer, Token, Value,
@@ -374,8 +375,8 @@ impl EmbeddedStore for Ledger {
         self.shared.damages.sentences()
     }
 
-    fn poisoned_now(&self) -> Option<String> {
-        self.shared.core.lock().poisoned().map(str::to_owned)
+    fn ended_now(&self) -> Option<Error> {
+        self.shared.core.lock().ended().map(Ended::error)
     }
 
     fn full_now(&self) -> bool {

@@ -30,7 +30,7 @@ impl Service {
     /// One round; whether there was anything to do. A full disk, one that cannot be read, and a system
     /// that has nothing left to open a file with are waited out; anything else that fails ends the taking.
     pub(super) fn maintenance_step(&self) -> bool {
-        if self.shared.core.lock().poisoned().is_some() {
+        if self.shared.core.lock().ended().is_some() {
             return false;
         }
         self.wake_held();

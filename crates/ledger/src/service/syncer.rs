@@ -72,7 +72,7 @@ impl Service {
             None => {
                 let taken = {
                     let mut core = self.shared.core.lock();
-                    if core.poisoned().is_some() { None } else { core.take_group() }
+                    if core.ended().is_some() { None } else { core.take_group() }
                 };
                 let Some((group, wakes)) = taken else { return false };
                 wakes.wake();
@@ -157,7 +157,7 @@ impl Service {
     pub(super) fn prove(&self) -> Result<bool> {
         let mut writing = self.writing.lock();
         // What waits for room lies where a marker would go.
-        if writing.held.is_some() || self.shared.core.lock().poisoned().is_some() {
+        if writing.held.is_some() || self.shared.core.lock().ended().is_some() {
             return Ok(false);
         }
         let mut did = false;
@@ -233,8 +233,8 @@ impl Service {
         if self.holds_back() {
             return Err(Error::new(Reason::StorageFull, "the disk has no room to write the log"));
         }
-        match self.shared.core.lock().poisoned() {
-            Some(why) => Err(crate::core::poisoned(why)),
+        match self.shared.core.lock().ended() {
+            Some(why) => Err(why.error()),
             None => Ok(()),
         }
     }
@@ -243,7 +243,7 @@ impl Service {
     fn sync_rest(&self) {
         let mut writing = self.writing.lock();
         if writing.writer.unsynced()
-            && self.shared.core.lock().poisoned().is_none()
+            && self.shared.core.lock().ended().is_none()
             && let Err(error) = self.sync(&mut writing)
         {
             drop(writing);

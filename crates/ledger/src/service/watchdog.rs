@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 
+use weft_kernel::{Error, Reason, Result};
+
 use super::Service;
+use crate::core::Ended;
 
 /// How often it looks in the time after which a piece of work counts as hanging.
 const LOOKS: u32 = 10;
@@ -62,19 +65,25 @@ pub(super) struct Pulses {
 /// How the ledger is, for those who must not wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    poisoned: AtomicBool,
+    failed: AtomicBool,
+    closed: AtomicBool,
     stalled: Mutex<Option<&'static str>>,
 }
 
 impl Health {
     /// Nothing more is taken.
-    pub(crate) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+    pub(crate) fn end(&self, why: &Ended) {
+        let end = if *why == Ended::Closed { &self.closed } else { &self.failed };
+        end.store(true, Ordering::Release);
     }
 
-    /// Whether nothing more is taken.
-    pub(crate) fn poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Acquire)
+    /// Why nothing more is taken, if that is so.
+    pub(crate) fn ended(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            let text = "a write to the disk has failed, and nothing more is taken";
+            return Err(Error::new(Reason::StoragePoisoned, text));
+        }
+        if self.closed.load(Ordering::Acquire) { Err(Ended::Closed.error()) } else { Ok(()) }
     }
 
     /// What hangs.

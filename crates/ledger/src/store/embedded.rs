@@ -93,8 +93,8 @@ pub trait EmbeddedStore: Store {
     /// When [`Store::overdue`] and [`Store::take_timers`] are to be called next; `None` while nothing waits
     /// for its time.
     fn next_due_now(&self) -> Option<Tick>;
-    /// Why nothing more is taken, if a write has failed.
-    fn poisoned_now(&self) -> Option<String>;
+    /// Why nothing more is taken, once that is so: see [`has_ended`](crate::has_ended).
+    fn ended_now(&self) -> Option<Error>;
     /// Whether the disk has no room for appends.
     fn full_now(&self) -> bool;
     /// The newest damage that was found since the store was opened, a sentence each.

@@ -209,7 +209,7 @@ fn a_write_in_place_that_finds_no_room_is_tried_again() {
     let publish = Transaction::new(Durability::Fsync).append(log, NewRecord::new(&b"hello"[..]));
     let receipt = ledger.submit_now(publish).unwrap();
     wait("a full disk is not seen", || ledger.stats().full);
-    assert!(ledger.poisoned_now().is_none(), "a full disk is no disk that fails");
+    assert!(ledger.ended_now().is_none(), "a full disk is no disk that fails");
     assert!(ledger.durable_now(Durability::Fsync) < receipt.seq);
     faults.full.store(false, Ordering::Release);
     wait("it does not go on", || ledger.durable_now(Durability::Fsync) >= receipt.seq);
@@ -238,9 +238,7 @@ fn files_that_cannot_be_opened_for_now_are_waited_for_and_poison_nothing() {
             }
         });
         assert_eq!(refused, Some(Reason::StorageUnavailable), "{number}");
-        assert!(
-            ledger.poisoned_now().is_none() && ledger.stats().unavailable && !ledger.stats().full
-        );
+        assert!(ledger.ended_now().is_none() && ledger.stats().unavailable && !ledger.stats().full);
         assert!(ledger.health().is_ok(), "{number}");
         assert_eq!(ledger.stats().damaged, 0, "what cannot be opened is not damaged");
         faults.shut.store(0, Ordering::Release);

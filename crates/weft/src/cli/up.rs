@@ -19,6 +19,8 @@ use crate::{
 
 /// How often it is looked for what no request needs any more.
 const TIDY: Duration = Duration::from_secs(1);
+/// Time for what is under way to be done with the ledger, before a successor gets it.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// Run a node.
 ///
@@ -172,6 +174,7 @@ async fn run(
         workers = node.workers.count(),
         "weft is up"
     );
+    let mut is_replaced = false;
     let mut offer = std::pin::pin!(node.offer(admin_socket.as_ref()));
     let mut tidy = tokio::time::interval(TIDY);
     loop {
@@ -182,8 +185,7 @@ async fn run(
                 taken?;
                 tracing::info!("a successor has taken over the listening sockets");
                 admin_stop.close();
-                // The successor waits for what is kept.
-                node.components.let_go();
+                is_replaced = true;
                 break;
             }
             // A refusal is told by the node itself.
@@ -194,7 +196,17 @@ async fn run(
         }
     }
     tracing::info!(within = ?node.options.drain, "draining");
-    let cut = node.drain().await;
+    let mut drain = std::pin::pin!(node.drain());
+    let mut drained = None;
+    if is_replaced {
+        // The successor waits for what is kept; what uses it here is nearly done.
+        drained = tokio::time::timeout(LET_GO, &mut drain).await.ok();
+        node.components.let_go();
+    }
+    let cut = match drained {
+        Some(cut) => cut,
+        None => drain.as_mut().await,
+    };
     node.components.end().await;
     stop.close();
     if cut > 0 {

@@ -20,7 +20,7 @@ use weft_broker::{
     engine::{Engines, PreparedAnywhere},
 };
 use weft_broker_http::{Declared, Handle, Hooks, OPERATIONS, PushSubscription, nouns};
-use weft_kernel::{Error, Name, Result, Rng, SystemClock};
+use weft_kernel::{Error, Name, Reason, Result, Rng, SystemClock};
 use weft_ledger::Transaction;
 use weft_net::Stop;
 use weft_proxy::{Handlers, Local};
@@ -173,7 +173,10 @@ impl Component for Messages {
     /// Does what is due until the store takes nothing more.
     async fn run(self: Arc<Self>, stop: Stop) {
         let keep = async {
-            if let Err(error) = self.broker.maintain().await {
+            // What was closed in order has a successor.
+            if let Err(error) = self.broker.maintain().await
+                && error.reason() != Reason::Draining
+            {
                 tracing::error!("nothing is kept any more: {}", error.detail());
             }
         };

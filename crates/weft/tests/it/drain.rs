@@ -173,6 +173,54 @@ fn a_successor_takes_over_without_a_refused_connection() {
 }
 
 #[test]
+fn a_successor_takes_over_what_is_kept_without_a_refused_message() {
+    let config = "admin: { listen: '@admin' }
+ledger: data
+listeners: { web: { address: '@web' } }
+queues: { q: {} }
+routes: [{ name: m, match: '/m/*', messages: /m }]
+";
+    let mut weft = Weft::with(BIN, config, &["--handover", "@@/handover.sock"]);
+    let (taken, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let address = weft.address("web");
+    let publishers: Vec<_> = (0..3)
+        .map(|publisher| {
+            let (taken, stop) = (taken.clone(), stop.clone());
+            thread::spawn(move || {
+                for message in 0.. {
+                    if stop.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let answer = Conn::of(TcpStream::connect(address).unwrap()).ask(format!(
+                        "POST /m/v1/queues/q/messages HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\
+                         ce-specversion: 1.0\r\nce-id: {publisher}-{message}\r\nce-source: /t\r\nce-type: t\r\n\
+                         content-length: 1\r\n\r\nx"
+                    ));
+                    assert_eq!(answer.status(), 200, "{}", answer.text());
+                    taken.fetch_add(1, Ordering::AcqRel);
+                }
+            })
+        })
+        .collect();
+    let more = |count: usize| {
+        let goal = taken.load(Ordering::Acquire) + count;
+        until("messages", || (taken.load(Ordering::Acquire) >= goal).then_some(()));
+    };
+    more(20);
+    for _ in 0..3 {
+        let next = weft.successor();
+        assert!(weft.wait().success(), "the former one has drained and ended");
+        assert!(weft.find(" ERROR ").is_none(), "{}", weft.output());
+        weft = next;
+        more(20);
+    }
+    stop.store(true, Ordering::Release);
+    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+    let ready = weft.metric("weft_queue_messages", &["state=\"ready\""]);
+    assert_eq!(ready as usize, taken.load(Ordering::Acquire));
+}
+
+#[test]
 fn a_node_that_is_told_to_end_while_it_starts_ends() {
     let service = Upstream::saying("ok");
     let text = config(&service).replace("'@web'", "'127.0.0.1:0'") + "topics: { t: {} }\n";

@@ -21,6 +21,7 @@ const STORE: &[Reason] = &[
     Reason::StorageFull,
     Reason::StorageUnavailable,
     Reason::StoragePoisoned,
+    Reason::Draining,
     Reason::StorageStalled,
     Reason::StorageCorrupt,
 ];
@@ -92,7 +93,10 @@ async fn show(ask: Ask<'_, Ledger>) -> Result<Response> {
     Response::json(
         200,
         &LedgerView {
-            poisoned: ledger.poisoned_now(),
+            poisoned: ledger
+                .ended_now()
+                .filter(|ended| ended.reason() == Reason::StoragePoisoned)
+                .map(|ended| ended.detail()),
             full: ledger.full_now(),
             damaged: stats.damaged,
             damage: ledger.damage_now(),

@@ -39,7 +39,10 @@ pub(super) fn judge(answer: &Result<Answered>) -> (Verdict, Ended) {
         (408 | 425 | 429 | 500.., _) => {
             let reason = Cow::Owned(format!("status {status}"));
             let delay = answer.fields.get_str(Known::RetryAfter).and_then(retry_after);
-            (Verdict::Fail { reason, delay }, Ended::Strained)
+            // Some say that it is too much; the others may be for this message alone.
+            let is_strain = delay.is_some() || matches!(status, 408 | 425 | 429 | 502..=504);
+            let ended = if is_strain { Ended::Strained } else { Ended::Failed };
+            (Verdict::Fail { reason, delay }, ended)
         }
         _ => {
             let reason = Cow::Owned(format!("status {status}"));
@@ -108,7 +111,10 @@ mod tests {
             (404, Some("5"), rejected("status 404"), Ended::Answered),
             (408, None, failed("status 408", None), Ended::Strained),
             (429, Some("7"), failed("status 429", Some(7)), Ended::Strained),
-            (500, None, failed("status 500", None), Ended::Strained),
+            (500, None, failed("status 500", None), Ended::Failed),
+            (500, Some("7"), failed("status 500", Some(7)), Ended::Strained),
+            (501, None, failed("status 501", None), Ended::Failed),
+            (502, None, failed("status 502", None), Ended::Strained),
             (503, Some("99999"), failed("status 503", Some(3600)), Ended::Strained),
             (
                 503,

@@ -1,8 +1,8 @@
 //! How many deliveries are under way to one subscriber: what it can take, found out as TCP does.
 //!
 //! The window doubles each round while nothing is known, grows by one a round once something failed,
-//! and is halved by a failure, once for all that were under way together. While no endpoint can be
-//! reached nothing is sent but one probe at a time, with growing pauses: a subscriber that is down
+//! and is halved by a strain, once for all that were under way together. A failure is a strain where it is one
+//! of many; a few among what goes well are those messages' own. While no endpoint can be reached nothing is sent but one probe at a time, with growing pauses: a subscriber that is down
 //! costs next to nothing, and is found again within half a minute of coming back.
 //!
 //! Pure: time and chance are arguments.
@@ -17,13 +17,19 @@ const PROBE_FIRST: Duration = Duration::from_millis(250);
 const PROBE_MAX: Duration = Duration::from_secs(30);
 /// By which share a pause is moved.
 const JITTER: f64 = 0.2;
+/// The share of failures from which on they count as strain.
+const FAILURES_MANY: f64 = 0.25;
+/// By how much one answer moves the share of failures: that of the last forty, or so.
+const FAILURES_STEP: f64 = 1.0 / 40.0;
 
 /// How a delivery ended, as far as the pace is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The subscriber answered, whatever it said of the message.
     Answered,
-    /// It could not, or not in time.
+    /// It failed, which the message may be the reason for, or the subscriber.
+    Failed,
+    /// It could not, or not in time, and said so.
     Strained,
     /// It could not be reached, and nothing has reached it.
     Unreachable,
@@ -60,6 +66,8 @@ pub(crate) struct Pace {
     /// Below it the window doubles each round.
     threshold: f64,
     under_way: u32,
+    /// The share of failures among the last answers.
+    failures: f64,
     /// Goes up whenever the window is cut: what began before does not cut it again.
     round: u64,
     down: Option<Down>,
@@ -70,7 +78,15 @@ impl Pace {
     pub(crate) fn new(max: u32) -> Self {
         let max = max.max(1);
         let window = f64::from(max.min(4));
-        Self { max, window, threshold: f64::from(max), under_way: 0, round: 0, down: None }
+        Self {
+            max,
+            window,
+            threshold: f64::from(max),
+            under_way: 0,
+            failures: 0.0,
+            round: 0,
+            down: None,
+        }
     }
 
     /// What may begin now.
@@ -101,13 +117,23 @@ impl Pace {
     pub(crate) fn end(&mut self, begun: Begun, how: Ended, now: Tick, rng: &mut Rng) {
         self.under_way = self.under_way.saturating_sub(1);
         let current = begun.round == self.round;
+        let failed = match how {
+            Ended::Answered => Some(0.0),
+            Ended::Failed | Ended::Strained => Some(1.0),
+            Ended::Unreachable => None,
+        };
+        if let Some(failed) = failed {
+            self.failures += (failed - self.failures) * FAILURES_STEP;
+        }
         match how {
+            // One of few: it says nothing of what the subscriber can take.
+            Ended::Failed if self.failures < FAILURES_MANY => self.down = None,
             Ended::Answered => {
                 self.down = None;
                 let step = if self.window < self.threshold { 1.0 } else { 1.0 / self.window };
                 self.window = (self.window + step).min(f64::from(self.max));
             }
-            Ended::Strained => {
+            Ended::Failed | Ended::Strained => {
                 // An answer that tells of trouble is an answer all the same.
                 self.down = None;
                 if current {
@@ -184,6 +210,28 @@ mod tests {
     }
 
     #[test]
+    fn a_few_messages_that_always_fail_slow_nobody_down_and_many_do() {
+        let (mut pace, mut rng) = (Pace::new(64), Rng::seeded(1));
+        let mut answers = 0;
+        let mut rounds = |pace: &mut Pace, every: usize| {
+            let mut least = 64;
+            for round in 0..200 {
+                let begun = fill(pace, at(0));
+                least = if round < 150 { 64 } else { least.min(begun.len()) };
+                for begun in begun {
+                    answers += 1;
+                    let how = if answers % every == 0 { Ended::Failed } else { Ended::Answered };
+                    pace.end(begun, how, at(0), &mut rng);
+                }
+            }
+            least
+        };
+        assert_eq!(rounds(&mut pace, 10), 64, "a tenth fails");
+        assert!(rounds(&mut pace, 1) < 4, "all fail");
+        assert_eq!(rounds(&mut pace, 10), 64, "and it is as before");
+    }
+
+    #[test]
     fn a_subscriber_that_is_down_is_probed_one_at_a_time() {
         let (mut pace, mut rng) = (Pace::new(64), Rng::seeded(7));
         for begun in fill(&mut pace, at(0)) {
@@ -212,7 +260,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_more_than_allowed_and_never_stuck(
-            max in 1u32..100, seed in any::<u64>(), ends in proptest::collection::vec(0u8..3, 1..300),
+            max in 1u32..100, seed in any::<u64>(), ends in proptest::collection::vec(0u8..4, 1..300),
         ) {
             let (mut pace, mut rng) = (Pace::new(max), Rng::seeded(seed));
             let mut now = at(0);
@@ -229,7 +277,8 @@ mod tests {
                 prop_assert_eq!(pace.under_way as usize, flying.len());
                 let which = rng.below(flying.len() as u64) as usize;
                 let begun = flying.swap_remove(which);
-                let how = [Ended::Answered, Ended::Strained, Ended::Unreachable][end as usize];
+                let how = [Ended::Answered, Ended::Failed, Ended::Strained, Ended::Unreachable];
+                let how = how[end as usize];
                 pace.end(begun, how, now, &mut rng);
             }
         }

@@ -15,6 +15,7 @@ use weft_ledger::{
 };
 
 pub use batch::Batch;
+pub(crate) use batch::check as check_publish;
 
 use crate::{
     broker::Broker,
@@ -79,6 +80,14 @@ impl PublishTarget {
         match self {
             Self::Queue(queue) => queue.log,
             Self::Topic(topic) => topic.log,
+        }
+    }
+
+    /// The largest message that it takes, in bytes.
+    pub(crate) fn message_bytes_max(&self) -> u64 {
+        match self {
+            Self::Queue(queue) => queue.options().message_bytes_max,
+            Self::Topic(topic) => topic.settings().message_bytes_max,
         }
     }
 

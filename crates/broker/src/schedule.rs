@@ -123,12 +123,15 @@ impl When {
     }
 }
 
-/// Checks all of a schedule but for whether its target is there.
+/// Checks all of a schedule but for whether its target is there; `bytes_max` is the largest message that
+/// the target takes.
 ///
 /// # Errors
 /// As [`Broker::schedule`].
-pub fn check((id, target, when, publish): &DeclaredSchedule, now_ms: u64) -> Result<()> {
+pub fn check(of: &DeclaredSchedule, bytes_max: u64, now_ms: u64) -> Result<()> {
+    let (id, target, when, publish) = of;
     let made = Stored::new(id, target, when, publish, now_ms, &mut Rng::seeded(0))?;
+    made.check(publish, bytes_max)?;
     made.encode(&publish.message).map(|_| ())
 }
 
@@ -146,8 +149,9 @@ impl Broker {
         when: When,
         publish: &Publish,
     ) -> Result<Schedule> {
-        self.schedule_target(&id.space, &target)?;
+        let bytes_max = self.schedule_target(&id.space, &target)?.message_bytes_max();
         let fresh = Stored::new(id, &target, &when, publish, self.now_ms(), &mut self.rng())?;
+        fresh.check(publish, bytes_max)?;
         let (map, entry) = (self.inner().maps.schedules, Bytes::from(names::schedule(id)));
         loop {
             let changing = self.inner().scheduling.read().await;

@@ -62,6 +62,7 @@ pub(super) const SCHEDULES: Verb = Verb::List {
     member: "schedules",
     columns: &[
         ("schedule", "id"),
+        ("origin", "origin"),
         ("when", "cron"),
         ("zone", "time_zone"),
         ("next", "next"),

@@ -11,7 +11,10 @@
 //! Nothing that holds messages is deleted because it is declared no more. A schedule holds none, and would go
 //! on publishing: one that was declared and is not in the set any more is removed by the same transaction.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::sync::OwnedMutexGuard;
 use weft_kernel::{Error, Reason, Result};
@@ -57,6 +60,12 @@ pub struct Prepared {
     _changing: OwnedMutexGuard<()>,
 }
 
+/// The largest messages of what is declared, in bytes.
+struct Bounds<'a> {
+    topics: HashMap<&'a Key, u64>,
+    queues: HashMap<&'a Key, u64>,
+}
+
 impl Broker {
     /// Checks declarations against each other and against what is there. Nothing is changed by it.
     ///
@@ -95,15 +104,18 @@ impl Prepared {
             note("queue", key, self.check_queue(key, options));
         }
         let topics: HashSet<&Key> = all.topics.iter().map(|(key, _)| key).collect();
-        let queues: HashSet<&Key> = all.queues.iter().map(|(key, _)| key).collect();
+        let bounds = Bounds {
+            topics: all.topics.iter().map(|(key, of)| (key, of.message_bytes_max)).collect(),
+            queues: all.queues.iter().map(|(key, of)| (key, of.message_bytes_max)).collect(),
+        };
         for (key, options) in &all.subscriptions {
             note("subscription", key, self.check_subscription(key, options, &topics));
         }
         for declared in &all.schedules {
             let (id, target, ..) = declared;
             let checked = self
-                .check_target(id, target, &topics, &queues)
-                .and_then(|()| schedule::check(declared, self.broker.now_ms()));
+                .largest(id, target, &bounds)
+                .and_then(|most| schedule::check(declared, most, self.broker.now_ms()));
             note("schedule", id, checked);
         }
         faults
@@ -167,21 +179,18 @@ impl Prepared {
         }
     }
 
-    fn check_target(
-        &self,
-        id: &Key,
-        target: &ScheduleTarget,
-        topics: &HashSet<&Key>,
-        queues: &HashSet<&Key>,
-    ) -> Result<()> {
+    /// The largest message that the target of a schedule takes, if it is there or declared.
+    fn largest(&self, id: &Key, target: &ScheduleTarget, bounds: &Bounds<'_>) -> Result<u64> {
         match target {
             ScheduleTarget::Topic(name) => {
                 let key = id.sibling(name)?;
-                if topics.contains(&key) { Ok(()) } else { self.broker.topic(&key).map(|_| ()) }
+                let there = || Ok(self.broker.topic(&key)?.settings().message_bytes_max);
+                bounds.topics.get(&key).copied().map_or_else(there, Ok)
             }
             ScheduleTarget::Queue(name) => {
                 let key = id.sibling(name)?;
-                if queues.contains(&key) { Ok(()) } else { self.broker.queue(&key).map(|_| ()) }
+                let there = || Ok(self.broker.queue(&key)?.options().message_bytes_max);
+                bounds.queues.get(&key).copied().map_or_else(there, Ok)
             }
         }
     }

@@ -293,7 +293,8 @@ impl Batch {
     }
 }
 
-fn check(publish: &Publish, bytes_max: u64) -> Result<()> {
+/// Checks what a queue or topic with this bound would refuse of a message, whenever it came.
+pub(crate) fn check(publish: &Publish, bytes_max: u64) -> Result<()> {
     if publish.message.len() as u64 > bytes_max {
         return Err(Error::new(
             Reason::MessageTooLarge,

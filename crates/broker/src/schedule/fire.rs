@@ -153,7 +153,7 @@ enum Fired {
 }
 
 /// The message of one firing: an event gets an id and a time of its own, the same if it is tried again.
-fn firing(message: &Message, rule_ms: u64) -> Result<Message> {
+pub(super) fn firing(message: &Message, rule_ms: u64) -> Result<Message> {
     let Some(event) = message.event() else { return Ok(message.clone()) };
     let id = format!("{}-{rule_ms}", event.id());
     let time = i64::try_from(rule_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());

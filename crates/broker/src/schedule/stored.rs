@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use weft_kernel::{Error, Reason, Result, Rng};
 use weft_ledger::transaction::MAP_VALUE_BYTES_MAX;
 
-use super::{MISSED_AFTER_MS, Schedule, ScheduleTarget, When};
+use super::{MISSED_AFTER_MS, Schedule, ScheduleTarget, When, fire::firing};
 use crate::{
     cron::Cron,
     declare::decode,
     message::{Item, Message},
     name::Key,
-    publish::Publish,
+    publish::{Publish, check_publish},
     varint,
 };
 
@@ -69,6 +69,15 @@ impl Stored {
         };
         schedule.shake(rng);
         Ok(schedule)
+    }
+
+    /// Checks that a target that takes messages up to this size takes what it fires.
+    pub(super) fn check(&self, publish: &Publish, bytes_max: u64) -> Result<()> {
+        let message = match &self.when {
+            When::At(_) => publish.message.clone(),
+            When::Recurring { .. } => firing(&publish.message, self.rule_ms)?,
+        };
+        check_publish(&Publish { message, ..publish.clone() }, bytes_max)
     }
 
     /// Its id within its space.

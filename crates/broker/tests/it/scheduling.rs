@@ -89,6 +89,14 @@ fn what_never_fires_or_leads_nowhere_is_refused_and_a_lost_target_is_waited_for(
         let never = node.broker.schedule(&a, to.clone(), when, &message);
         assert_eq!(node.run(never).unwrap_err().reason(), Reason::MalformedRequest, "{cron}");
     }
+    // It would be put off for ever.
+    let (b, options) =
+        (key("b"), QueueOptions { message_bytes_max: 10, ..QueueOptions::default() });
+    node.run(node.broker.declare_queue(&b, options)).unwrap();
+    for when in [When::At(START_MS + 1_000), every("@daily", Missed::Once)] {
+        let large = node.broker.schedule(&a, ScheduleTarget::Queue("b".into()), when, &message);
+        assert_eq!(node.run(large).unwrap_err().reason(), Reason::MessageTooLarge);
+    }
     let at = When::At(START_MS + 1_000);
     node.run(node.broker.schedule(&key("a"), to, at, &publish("1"))).unwrap();
     node.run(node.broker.delete_queue(&key("q"), None)).unwrap();

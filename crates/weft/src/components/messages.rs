@@ -153,7 +153,8 @@ impl Component for Messages {
             let removed = prepared.removed_schedules();
             if !removed.is_empty() {
                 let names: Vec<_> = removed.iter().take(TOLD).map(ToString::to_string).collect();
-                let (removed, names) = (removed.len(), names.join(", "));
+                let more = if removed.len() > TOLD { ", …" } else { "" };
+                let (removed, names) = (removed.len(), names.join(", ") + more);
                 tracing::info!(removed, "schedules removed that are declared no more: {names}");
             }
             let missing = prepared.enforce().await;

@@ -308,14 +308,17 @@ fn values_in_a_message_of_a_file_are_those_that_yaml_has() {
 #[test]
 fn what_no_node_could_schedule_is_refused_where_it_stands() {
     let schedule = |rest: &str| {
+        let max = if rest.len() > 1 << 20 { "off" } else { "1KiB" };
         let text = format!(
-            "admin: off\nqueues: {{ q: {{}} }}\nschedules:\n  s:\n    every: 1h\n    to: {{ queue: q }}\n    {rest}\n"
+            "admin: off\nqueues: {{ q: {{ message_max: {max} }} }}\nschedules:\n  s:\n    every: 1h\n    to: {{ queue: q }}\n    {rest}\n"
         );
         refused(&text)
     };
     let large = format!("data: {}", "x".repeat(1 << 20));
+    let above = format!("data: {}", "x".repeat(2 << 10));
     for (rest, told) in [
         (large.as_str(), "at most 1 MiB together"),
+        (above.as_str(), "at most 1024 are taken"),
         ("data: .nan", "`.nan`: JSON has no number"),
         ("data: { a: [1, -.inf] }", "`-.inf`: JSON has no infinite"),
         ("data: [1e999]", "`1e999`: a number beyond"),

@@ -110,7 +110,18 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Messages> {
     }
     for (name, section) in &schedules {
         engines.check_schedule(section, cx);
-        if let Some(schedule) = schedule(name, section, &known, cx) {
+        // One that is not there is reported, and has no bound.
+        let bytes_max = match section.settings.to() {
+            Destination::Topic(to) => {
+                let found = messages.topics.iter().find(|(name, _)| name.as_str() == to);
+                found.map_or(u64::MAX, |(_, options)| options.message_bytes_max)
+            }
+            Destination::Queue(to) => {
+                let found = messages.queues.iter().find(|(name, _)| name.as_str() == to);
+                found.map_or(u64::MAX, |(_, options)| options.message_bytes_max)
+            }
+        };
+        if let Some(schedule) = schedule(name, section, &known, bytes_max, cx) {
             messages.schedules.push((name.value.clone(), schedule));
         }
     }
@@ -230,11 +241,12 @@ fn subscription(section: &Subscription, known: &Known, cx: &mut Cx) -> Option<Su
     Some(options)
 }
 
-/// A message and the times at which it is published.
+/// A message and the times at which it is published to what takes at most so many bytes.
 fn schedule(
     name: &At<Name>,
     section: &Schedule,
     known: &Known,
+    bytes_max: u64,
     cx: &mut Cx,
 ) -> Option<plan::Schedule> {
     let settings = &section.settings;
@@ -268,15 +280,17 @@ fn schedule(
     };
     // What the broker would refuse once it is declared.
     let checked = declared.and_then(|declared| {
-        weft_broker::schedule::check(&declared, time::now_ms()).map(|()| declared)
+        weft_broker::schedule::check(&declared, bytes_max, time::now_ms()).map(|()| declared)
     });
     match checked {
         Ok((_, target, when, publish)) => Some(plan::Schedule { when, target, publish }),
         Err(error) => {
             let problem = match error.reason() {
                 Reason::MessageTooLarge => {
-                    Problem::error(section.place(&["data"]), error.said().to_owned())
-                        .help("keep what is larger elsewhere, and publish where it is")
+                    Problem::error(section.place(&["data"]), error.said().to_owned()).help(
+                        "keep what is larger elsewhere and publish where it is, or raise \
+                             `message_max` of what it is published to",
+                    )
                 }
                 _ => Problem::error(name.place, error.said().to_owned()),
             };

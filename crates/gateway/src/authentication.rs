@@ -1,6 +1,6 @@
 //! The policy that finds out which consumer a request comes from.
 //!
-//! Its request side asks its methods in turn and leaves a [`Consumer`], or refuses; its outgoing side takes the
+//! Its request side asks its methods in turn and leaves a [`Consumer`], an [`AccessToken`], or both, or refuses; its outgoing side takes the
 //! credentials off and tells the service ([`forward`]); its response side says which credentials would do
 //! (RFC 9110 section 11.6.1).
 //!
@@ -8,24 +8,35 @@
 //! when it came, and carries the consumer it came from, without whom it is refused when its turn comes;
 //! deliveries and the like have no consumer.
 
+mod bearer;
 mod extract;
 mod forward;
 
-use std::{fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
+use futures_util::future::{Either, select};
 use weft_kernel::{Error, Name, Reason};
+use weft_net::clock;
 use weft_proxy::{
-    Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage,
-    plan::Binding,
+    Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides,
+    Stage, plan::Binding,
 };
 use weft_wire::{Known, Method, RequestHead};
 
-use self::forward::KEPT;
+pub use self::bearer::{AccessToken, Jwt};
+use self::{bearer::Moment, forward::KEPT};
 use crate::{
     consumer::Consumer,
     credential::{Digest, KEY_BYTES_MAX},
     directory::Directory,
+    jwks,
+    roster::{Generation, Roster},
 };
 
 /// The name under which the policy is made.
@@ -47,6 +58,8 @@ pub enum Scheme {
     ApiKey(Vec<KeyPlace>),
     /// User name and password (RFC 7617).
     Basic,
+    /// A token of an issuer (RFC 6750, RFC 7519).
+    Jwt(Jwt),
 }
 
 /// Where a key may stand.
@@ -88,6 +101,7 @@ impl fmt::Display for Authentication {
             f.write_str(match method {
                 Scheme::ApiKey(_) => "API key",
                 Scheme::Basic => "user name and password",
+                Scheme::Jwt(_) => "token",
             })?;
         }
         Ok(())
@@ -98,20 +112,75 @@ impl fmt::Display for Authentication {
 enum Shown {
     /// There are none.
     Nothing,
-    /// They are not good, for this cause, which is for the log alone.
-    Wrong(&'static str),
-    /// They are those of a consumer.
-    By(Consumer),
+    /// They are not good.
+    Wrong(Wrong),
+    /// They are a token that is good, and lacks what is needed here.
+    Lacks,
+    /// It cannot be said, since the keys of the issuer are not there.
+    Closed,
+    /// It can be said after this, or at least once more.
+    Later(Pin<Box<dyn Future<Output = ()>>>),
+    /// They are good: those of a consumer, or a token.
+    By(Option<Consumer>, Option<AccessToken>),
 }
 
-/// Makes policies of settings; they share a directory.
+/// Why credentials are not good, which is for the log alone.
+#[derive(Debug, PartialEq, Eq)]
+struct Wrong {
+    why: Cow<'static, str>,
+    is_token: bool,
+}
+
+impl Wrong {
+    const fn of(why: &'static str) -> Self {
+        Self { why: Cow::Borrowed(why), is_token: false }
+    }
+
+    const fn token(why: &'static str) -> Self {
+        Self { why: Cow::Borrowed(why), is_token: true }
+    }
+}
+
+impl From<&'static str> for Shown {
+    fn from(why: &'static str) -> Self {
+        Self::Wrong(Wrong::of(why))
+    }
+}
+
+/// That a token was refused, for the challenge (RFC 6750 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Token,
+    Scope,
+}
+
+impl Fact for Refused {}
+
+/// Makes policies of settings; they share a roster.
 #[derive(Clone, Debug, Default)]
-pub struct Maker(Arc<ArcSwap<Directory>>);
+pub struct Maker(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    roster: ArcSwap<Roster>,
+    generation: Generation,
+}
 
 impl Maker {
-    /// Puts another directory in force, for all policies.
-    pub fn replace(&self, directory: Arc<Directory>) {
-        self.0.store(directory);
+    /// Puts another roster in force, for all policies.
+    pub fn replace(&self, roster: Roster) {
+        self.0.roster.store(Arc::new(roster));
+        self.0.generation.advance();
+    }
+
+    /// The roster that is in force.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.0.roster.load_full()
+    }
+
+    /// What is to be advanced by whatever changes a decision.
+    pub fn generation(&self) -> Generation {
+        self.0.generation.clone()
     }
 }
 
@@ -123,51 +192,108 @@ impl PolicyMaker for Maker {
 
 /// The policy of a route.
 struct Guard {
-    directory: Arc<ArcSwap<Directory>>,
+    shared: Arc<Shared>,
     settings: Authentication,
     /// Whether credentials may stand in the query.
     in_query: bool,
     /// What a client without good credentials is told of those that would do.
     challenges: Box<[Box<str>]>,
+    /// What of them is for tokens, and the scopes that are needed.
+    bearer: Option<(Box<str>, String)>,
 }
 
 impl Guard {
-    fn new(directory: Arc<ArcSwap<Directory>>, settings: Authentication) -> Self {
+    fn new(shared: Arc<Shared>, settings: Authentication) -> Self {
         let realm = &settings.realm;
-        let challenges = settings.methods.iter().map(|method| match method {
-            // No registered scheme is one for API keys; a challenge there must be (RFC 9110 section 15.5.2).
-            Scheme::ApiKey(_) => format!("ApiKey realm=\"{realm}\"").into(),
-            Scheme::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into(),
-        });
-        let in_query = settings.key_places().any(|place| matches!(place, KeyPlace::Query(_)));
-        Self { challenges: challenges.collect(), in_query, directory, settings }
-    }
-
-    /// The consumer of a request; `None` if nothing was shown.
-    fn judge(
-        &self,
-        directory: &Directory,
-        head: &RequestHead,
-    ) -> Result<Option<Consumer>, &'static str> {
-        let mut found: Option<Consumer> = None;
-        let (mut wrong, mut missing) = (None, false);
-        for method in &self.settings.methods {
-            match (method.look(directory, head), self.settings.combine) {
-                (Shown::By(consumer), Combine::Any) => return Ok(Some(consumer)),
-                (Shown::By(consumer), Combine::All) => match &found {
-                    Some(other) if *other.known != *consumer.known => {
-                        return Err("the credentials belong to different consumers");
-                    }
-                    _ => found = Some(consumer),
-                },
-                (Shown::Wrong(why), _) => wrong = wrong.or(Some(why)),
-                (Shown::Nothing, _) => missing = true,
+        let mut challenges = Vec::with_capacity(settings.methods.len());
+        let mut bearer = None;
+        for method in &settings.methods {
+            let challenge: Box<str> = match method {
+                // No registered scheme is one for API keys; a challenge there must be (RFC 9110 section 15.5.2).
+                Scheme::ApiKey(_) => format!("ApiKey realm=\"{realm}\"").into(),
+                Scheme::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into(),
+                Scheme::Jwt(method) => {
+                    let challenge: Box<str> = format!("Bearer realm=\"{realm}\"").into();
+                    bearer.get_or_insert((challenge.clone(), method.scopes.join(" ")));
+                    challenge
+                }
+            };
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
             }
         }
-        match (wrong, found) {
-            (Some(why), _) => Err(why),
-            (None, Some(_)) if missing => Err("one of several credentials is missing"),
-            (None, found) => Ok(found),
+        let in_query = settings.key_places().any(|place| matches!(place, KeyPlace::Query(_)));
+        Self { challenges: challenges.into(), bearer, in_query, shared, settings }
+    }
+
+    /// What all methods together make of a request.
+    fn judge(&self, (roster, generation): (&Roster, u64), head: &RequestHead, at: Moment) -> Shown {
+        let mut found: Option<(Option<Consumer>, Option<AccessToken>)> = None;
+        let mut missing = false;
+        // The one that says most of why not, if none is good.
+        let mut best = Shown::Nothing;
+        for method in &self.settings.methods {
+            match (method.look((roster, generation), head, at), self.settings.combine) {
+                (shown @ Shown::By(..), Combine::Any) => return shown,
+                (Shown::By(consumer, token), Combine::All) => {
+                    let (former, shown) = found.take().unwrap_or_default();
+                    if let (Some(one), Some(other)) = (&former, &consumer)
+                        && one.known != other.known
+                    {
+                        return "the credentials belong to different consumers".into();
+                    }
+                    found = Some((former.or(consumer), shown.or(token)));
+                }
+                (Shown::Nothing, _) => missing = true,
+                (shown, _) if shown.weight() > best.weight() => best = shown,
+                _ => {}
+            }
+        }
+        match (best, found) {
+            (Shown::Nothing, Some(_)) if missing => "one of several credentials is missing".into(),
+            (Shown::Nothing, Some((consumer, token))) => Shown::By(consumer, token),
+            (best, _) => best,
+        }
+    }
+
+    /// Ends the request, or lets it on.
+    fn settle<'a>(&self, shown: Shown, roster: &Roster, cx: &mut RequestContext<'_>) -> Flow<'a> {
+        match shown {
+            Shown::By(consumer, token) => {
+                if let Some(token) = token {
+                    cx.leave(token);
+                }
+                if let Some(consumer) = consumer {
+                    cx.leave(consumer);
+                }
+                Flow::Next
+            }
+            Shown::Nothing if self.settings.preflight && is_preflight(cx.head()) => Flow::Next,
+            Shown::Nothing => {
+                let anonymous = self.settings.anonymous.as_ref();
+                match anonymous.and_then(|name| roster.consumers.anonymous(name.as_str())) {
+                    Some(consumer) => {
+                        cx.leave(consumer);
+                        Flow::Next
+                    }
+                    None => refuse("no credentials were shown".into()),
+                }
+            }
+            Shown::Wrong(wrong) => {
+                if wrong.is_token {
+                    cx.leave(Refused::Token);
+                }
+                refuse(wrong.why)
+            }
+            Shown::Lacks => {
+                cx.leave(Refused::Scope);
+                let say = "the token lacks a scope or a claim that is needed here";
+                Flow::Refuse(Error::new(Reason::InsufficientScope, say))
+            }
+            Shown::Closed | Shown::Later(_) => {
+                let say = "tokens cannot be verified at the moment";
+                Flow::Refuse(Error::new(Reason::IssuerUnavailable, say))
+            }
         }
     }
 
@@ -184,20 +310,42 @@ impl Guard {
                 cx.leave(Consumer { is_anonymous, ..consumer });
                 Flow::Next
             }
-            None => refuse("the consumer that the request came from is gone"),
+            None => refuse("the consumer that the request came from is gone".into()),
         }
     }
 }
 
 #[cold]
-fn refuse<'a>(why: &'static str) -> Flow<'a> {
+fn refuse<'a>(why: Cow<'static, str>) -> Flow<'a> {
     let say = "credentials that are good here are needed";
     Flow::Refuse(Error::new(Reason::Unauthenticated, say).note(why))
 }
 
-impl Scheme {
-    fn look(&self, directory: &Directory, head: &RequestHead) -> Shown {
+impl Shown {
+    /// How much it says of why a request is not let on.
+    const fn weight(&self) -> u8 {
         match self {
+            Self::Nothing | Self::By(..) => 0,
+            Self::Wrong(_) => 1,
+            Self::Lacks => 2,
+            Self::Closed => 3,
+            Self::Later(_) => 4,
+        }
+    }
+
+    fn of(holder: Option<Consumer>, otherwise: &'static str) -> Self {
+        match holder {
+            Some(consumer) => Self::By(Some(consumer), None),
+            None => otherwise.into(),
+        }
+    }
+}
+
+impl Scheme {
+    fn look(&self, (roster, generation): (&Roster, u64), head: &RequestHead, at: Moment) -> Shown {
+        let consumers = &roster.consumers;
+        match self {
+            Self::Jwt(method) => method.look((roster, generation), head, at),
             Self::ApiKey(places) => {
                 let found = places.iter().map(|place| extract::key(place, head));
                 let digest = match found.into_iter().find(|found| !found.is_nothing()) {
@@ -205,25 +353,19 @@ impl Scheme {
                     Some(extract::Found::One(key)) if key.len() <= KEY_BYTES_MAX => {
                         Digest::of_api_key(&key)
                     }
-                    Some(extract::Found::One(_)) => return Shown::Wrong("the API key is too long"),
-                    Some(_) => return Shown::Wrong("there is more than one API key"),
+                    Some(extract::Found::One(_)) => return "the API key is too long".into(),
+                    Some(_) => return "there is more than one API key".into(),
                 };
-                match directory.holder(&digest) {
-                    Some(consumer) => Shown::By(consumer),
-                    None => Shown::Wrong("nobody has this API key"),
-                }
+                Shown::of(consumers.holder(&digest), "nobody has this API key")
             }
             Self::Basic => match extract::authorization(&head.fields, "basic") {
                 extract::Found::Nothing => Shown::Nothing,
-                extract::Found::Several => {
-                    Shown::Wrong("there is more than one field `Authorization`")
-                }
+                extract::Found::Several => "there is more than one field `Authorization`".into(),
                 extract::Found::One(token) => match extract::basic(&token) {
-                    None => Shown::Wrong("the user name and password cannot be read"),
-                    Some(digest) => match directory.holder(&digest) {
-                        Some(consumer) => Shown::By(consumer),
-                        None => Shown::Wrong("the user name or password is wrong"),
-                    },
+                    None => "the user name and password cannot be read".into(),
+                    Some(digest) => {
+                        Shown::of(consumers.holder(&digest), "the user name or password is wrong")
+                    }
                 },
             },
         }
@@ -247,35 +389,40 @@ impl Policy for Guard {
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
-        let directory = self.directory.load();
+        // Read first: what is remembered is never newer than the number that it is remembered under.
+        let generation = self.shared.generation.number();
+        let roster = self.shared.roster.load();
         if cx.is_internal() {
-            return self.inside(&directory, cx);
+            return self.inside(&roster.consumers, cx);
         }
         if self.in_query && cx.head().query().is_some() {
             // Whatever becomes of it.
             cx.redact(|target| forward::without_parameters(&self.settings, target));
         }
-        let found = match self.judge(&directory, cx.head()) {
-            Ok(Some(consumer)) => Some(consumer),
-            Ok(None) if self.settings.preflight && is_preflight(cx.head()) => return Flow::Next,
-            Ok(None) => {
-                let anonymous = self.settings.anonymous.as_ref();
-                anonymous.and_then(|name| directory.anonymous(name.as_str()))
-            }
-            Err(why) => return refuse(why),
-        };
-        match found {
-            Some(consumer) => {
-                cx.leave(consumer);
-                Flow::Next
-            }
-            None => refuse("no credentials were shown"),
+        let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
+        match self.judge((&roster, generation), cx.head(), at) {
+            Shown::Later(fetched) => Flow::wait(async move {
+                let until = cx.now().plus(jwks::WAIT_MAX);
+                if let Either::Right((Err(late), _)) = select(fetched, pin!(cx.wait(until))).await {
+                    return Err(late);
+                }
+                let generation = self.shared.generation.number();
+                let roster = self.shared.roster.load_full();
+                let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+                let shown = self.judge((&roster, generation), cx.head(), at);
+                match self.settle(shown, &roster, cx) {
+                    Flow::Refuse(error) => Err(error),
+                    _ => Ok(None),
+                }
+            }),
+            shown => self.settle(shown, &roster, cx),
         }
     }
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        forward::tell(&self.settings, consumer.as_ref(), cx.head_mut());
+        let token = cx.fact::<AccessToken>().filter(|_| self.bearer.is_some()).cloned();
+        forward::tell(&self.settings, consumer.as_ref(), token.as_ref(), cx.head_mut());
     }
 
     fn keep(&self, cx: &mut OutgoingContext<'_>) {
@@ -284,10 +431,28 @@ impl Policy for Guard {
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
-        if cx.reason() == Some(Reason::Unauthenticated) && cx.fact::<Consumer>().is_none() {
-            for challenge in &self.challenges {
-                cx.head_mut().fields.append("www-authenticate", challenge.as_bytes());
+        let refused = cx.fact::<Refused>().copied();
+        match (cx.reason(), &self.bearer) {
+            (Some(Reason::Unauthenticated), bearer) if cx.fact::<Consumer>().is_none() => {
+                for challenge in &self.challenges {
+                    let text = match (bearer, refused) {
+                        (Some((of_token, _)), Some(Refused::Token)) if of_token == challenge => {
+                            format!("{challenge}, error=\"invalid_token\"").into()
+                        }
+                        _ => Cow::Borrowed(&**challenge),
+                    };
+                    cx.head_mut().fields.append("www-authenticate", text.as_bytes());
+                }
             }
+            (Some(Reason::InsufficientScope), Some((challenge, scopes)))
+                if refused == Some(Refused::Scope) =>
+            {
+                let scope = if scopes.is_empty() { "" } else { ", scope=\"" };
+                let end = if scopes.is_empty() { "" } else { "\"" };
+                let text = format!("{challenge}, error=\"insufficient_scope\"{scope}{scopes}{end}");
+                cx.head_mut().fields.append("www-authenticate", text.as_bytes());
+            }
+            _ => {}
         }
         Flow::Next
     }

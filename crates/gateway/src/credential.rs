@@ -27,6 +27,17 @@ impl Digest {
         Self::of(2, &[username, b":", password])
     }
 
+    /// Of the subject of an issuer's tokens.
+    pub fn of_subject(issuer: &str, subject: &str) -> Self {
+        // A name holds no zero.
+        Self::of(3, &[issuer.as_bytes(), &[0], subject.as_bytes()])
+    }
+
+    /// Of a token.
+    pub fn of_token(token: &[u8]) -> Self {
+        Self::of(4, &[token])
+    }
+
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&[kind]);

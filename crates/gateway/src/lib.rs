@@ -1,21 +1,28 @@
 //! The edge: who calls.
 //!
-//! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials. [`Directory`] holds all of them and is
-//! swapped as a whole; [`Authentication`] is the policy that finds out which of them a request comes from,
-//! leaves the consumer as a fact for whatever stands behind, and tells the service in fields that a client
-//! cannot forge.
+//! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials; an [`Issuer`] is somebody
+//! whose tokens it believes. [`Roster`] holds all of them and is swapped as a whole. [`Authentication`] is the
+//! policy that finds out who a request comes from, leaves that as facts for whatever stands behind, and tells the
+//! service in fields that a client cannot forge.
 //!
 //! Invariants: of a credential nothing but a digest is kept; whoever is refused learns neither which consumers
 //! there are nor whether a credential was wrong or missing; what cannot be decided is refused; credentials
 //! go no further than this, unless a policy says so.
 //!
-//! Reading order: [`consumer`], [`credential`], [`directory`], [`authentication`].
+//! Reading order: [`consumer`], [`credential`], [`directory`], [`issuer`], [`jwks`], [`roster`], `decision`,
+//! [`authentication`].
 
 pub mod authentication;
 pub mod consumer;
 pub mod credential;
+mod decision;
 pub mod directory;
+pub mod issuer;
+pub mod jwks;
+pub mod roster;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
 pub use credential::Digest;
 pub use directory::Directory;
+pub use issuer::Issuer;
+pub use roster::Roster;

@@ -74,7 +74,7 @@ pub enum TokenFault {
 }
 
 /// What a token must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The issuer, as `iss` has it.
     pub issuer: String,
@@ -205,15 +205,7 @@ impl<'a> Unverified<'a> {
         if let Some(missing) = rules.required.iter().find(|name| self.claims.get(name).is_none()) {
             return Err(TokenFault::Missing(missing.clone()));
         }
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let skew = rules.skew.as_secs_f64();
-        if self.claims.expires().is_some_and(|at| now >= at + skew) {
-            return Err(TokenFault::Expired);
-        }
-        if self.claims.begins().is_some_and(|at| now < at - skew) {
-            return Err(TokenFault::NotYet);
-        }
-        Ok(())
+        self.claims.is_time(now, rules.skew)
     }
 }
 

@@ -70,6 +70,10 @@ reasons! {
     Unauthenticated = "unauthenticated", Unauthenticated, Caller, No, "http_request_denied";
     /// The token does not have the permission that the operation needs.
     PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";
+    /// The token lacks a scope or a claim that the route needs.
+    InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
+    /// The keys of a token's issuer cannot be fetched.
+    IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// A web page, or a request for a host name, may not use an API that has no token.
     OriginDenied = "origin_denied", Denied, Caller, No, "http_request_denied";
     /// Nothing has this name.

@@ -63,6 +63,21 @@ pub(super) fn key<'a>(place: &'a KeyPlace, head: &'a RequestHead) -> Found<'a> {
     }
 }
 
+/// A token (RFC 6750 section 2); in a field of another name the scheme may be left out.
+pub(super) fn token<'a>(place: &'a KeyPlace, head: &'a RequestHead) -> Found<'a> {
+    match place {
+        KeyPlace::Header(name) if &**name == Known::Authorization.text() => {
+            authorization(&head.fields, "bearer")
+        }
+        place => match key(place, head) {
+            Found::One(Cow::Borrowed(value)) => {
+                Found::One(Cow::Borrowed(credentials(value, "bearer").unwrap_or(value)))
+            }
+            found => found,
+        },
+    }
+}
+
 /// The credentials of `Authorization` for a scheme, in lower case (RFC 9110 section 11.4).
 pub(super) fn authorization<'a>(fields: &'a Fields, scheme: &str) -> Found<'a> {
     let mut all = fields.all(Known::Authorization);

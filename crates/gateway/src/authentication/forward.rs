@@ -7,7 +7,7 @@
 use weft_proxy::{cookie, policy::KEPT_PREFIX, query};
 use weft_wire::{Fields, Known, RequestHead};
 
-use super::{Authentication, KeyPlace, Scheme, extract::credentials};
+use super::{AccessToken, Authentication, Jwt, KeyPlace, Scheme, extract::credentials};
 use crate::consumer::Consumer;
 
 const USERNAME: &str = "x-consumer-username";
@@ -20,8 +20,19 @@ const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
 pub(super) const KEPT: &str = "weft-kept-consumer";
 
 /// Takes off what the service is not to see, and tells it the consumer.
-pub(super) fn tell(settings: &Authentication, consumer: Option<&Consumer>, head: &mut RequestHead) {
+pub(super) fn tell(
+    settings: &Authentication,
+    consumer: Option<&Consumer>,
+    token: Option<&AccessToken>,
+    head: &mut RequestHead,
+) {
     strip(settings, settings.forward, head);
+    if let Some(token) = token {
+        for (name, value) in settings.tokens().flat_map(|method| method.told(token)) {
+            // What cannot stand in a field is not told.
+            head.fields.append(name, value.as_bytes());
+        }
+    }
     let Some(consumer) = consumer else { return };
     head.fields.append(USERNAME, consumer.name().as_str().as_bytes());
     let groups = &consumer.known.groups_line;
@@ -45,8 +56,11 @@ pub(super) fn keep(settings: &Authentication, consumer: Option<&Consumer>, head:
 
 /// Takes off what only Weft may say, and the credentials unless they are shown.
 fn strip(settings: &Authentication, shown: bool, head: &mut RequestHead) {
-    head.fields
-        .retain(|name, value| !is_ours(name) && (shown || !settings.is_credential(name, value)));
+    head.fields.retain(|name, value| {
+        !is_ours(name)
+            && !settings.tokens().any(|method| method.tell.iter().any(|(told, _)| told == name))
+            && (shown || !settings.is_credential(name, value))
+    });
     if shown {
         return;
     }
@@ -78,29 +92,38 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Authentication {
-    /// Where API keys may stand.
+    /// Where API keys and tokens may stand.
     pub(super) fn key_places(&self) -> impl Iterator<Item = &KeyPlace> {
         self.methods.iter().flat_map(|method| match method {
             Scheme::ApiKey(places) => &places[..],
+            Scheme::Jwt(method) => &method.places,
             Scheme::Basic => &[],
+        })
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = &Jwt> {
+        self.methods.iter().filter_map(|method| match method {
+            Scheme::Jwt(method) => Some(method),
+            _ => None,
         })
     }
 
     /// Whether a field holds credentials of one of the methods, good or not.
     fn is_credential(&self, name: &str, value: &[u8]) -> bool {
         let is_authorization = name == Known::Authorization.text();
+        let stands = |places: &[KeyPlace], schemes: &[&str]| {
+            places.iter().any(|place| match place {
+                KeyPlace::Header(of) if **of == *name => {
+                    !is_authorization
+                        || schemes.iter().any(|scheme| credentials(value, scheme).is_some())
+                }
+                _ => false,
+            })
+        };
         self.methods.iter().any(|method| match method {
             Scheme::Basic => is_authorization && credentials(value, "basic").is_some(),
-            Scheme::ApiKey(places) => places.iter().any(|place| match place {
-                KeyPlace::Header(of) if is_authorization => {
-                    **of == *name
-                        && ["apikey", "bearer"]
-                            .iter()
-                            .any(|scheme| credentials(value, scheme).is_some())
-                }
-                KeyPlace::Header(of) => **of == *name,
-                _ => false,
-            }),
+            Scheme::ApiKey(places) => stands(places, &["apikey", "bearer"]),
+            Scheme::Jwt(method) => stands(&method.places, &["bearer"]),
         })
     }
 }

@@ -68,10 +68,15 @@ fn everywhere() -> Scheme {
 /// The name of the consumer, nobody, or why not.
 fn judge(settings: &Authentication, head: &RequestHead) -> Result<String, String> {
     let guard = Guard::new(Arc::default(), settings.clone());
-    let found = guard.judge(&directory(), head);
-    found
-        .map(|found| found.map_or("nobody".to_owned(), |consumer| consumer.name().to_string()))
-        .map_err(ToOwned::to_owned)
+    let roster = Roster { consumers: Arc::new(directory()), ..Roster::default() };
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    match guard.judge((&roster, 0), head, at) {
+        Shown::Nothing => Ok("nobody".to_owned()),
+        Shown::By(consumer, _) => Ok(consumer.map_or_else(String::new, |it| it.name().to_string())),
+        Shown::Wrong(wrong) => Err(wrong.why.into_owned()),
+        Shown::Lacks => Err("lacks".to_owned()),
+        Shown::Closed | Shown::Later(_) => Err("closed".to_owned()),
+    }
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn any_of_several_or_all() {
 
 /// What the service sees of a request: its target, and its fields in order.
 fn seen(settings: &Authentication, consumer: Option<&Consumer>, mut head: RequestHead) -> String {
-    forward::tell(settings, consumer, &mut head);
+    forward::tell(settings, consumer, None, &mut head);
     let fields = head.fields.iter();
     let lines: Vec<_> =
         fields.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();

@@ -1,11 +1,13 @@
 //! Claims of a token (RFC 7519 section 4).
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Map, Value};
 
 use super::TokenFault;
 
 /// What a token says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
     all: Map<String, Value>,
     expires: Option<f64>,
@@ -61,14 +63,25 @@ impl Claims {
             .any(|name| self.texts(name).any(|texts| texts.split(' ').any(|one| one == scope)))
     }
 
+    /// Whether it is its time, by clocks that may differ by `skew`.
+    ///
+    /// # Errors
+    /// [`TokenFault::Expired`] and [`TokenFault::NotYet`].
+    pub fn is_time(&self, now: SystemTime, skew: Duration) -> Result<(), TokenFault> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let skew = skew.as_secs_f64();
+        if self.expires.is_some_and(|at| now >= at + skew) {
+            return Err(TokenFault::Expired);
+        }
+        if self.begins.is_some_and(|at| now < at - skew) {
+            return Err(TokenFault::NotYet);
+        }
+        Ok(())
+    }
+
     /// When it ends, in seconds since 1970.
     pub const fn expires(&self) -> Option<f64> {
         self.expires
-    }
-
-    /// When it begins, in seconds since 1970.
-    pub const fn begins(&self) -> Option<f64> {
-        self.begins
     }
 
     /// All of them.

@@ -1,16 +1,30 @@
-//! The edge as a component: the consumers of a node, and the policies of routes that ask for them.
+//! The edge as a component: the consumers of a node and the issuers that it believes, and the policies of routes
+//! that ask for them.
 
 mod build;
+mod fetch;
 pub mod plan;
 pub mod policies;
 pub mod sections;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use tokio::sync::Notify;
 use weft_api::Row;
-use weft_gateway::{AUTHENTICATION, Authentication, Directory, Maker};
+use weft_discovery::resolve::Hickory;
+use weft_gateway::{
+    AUTHENTICATION, Authentication, Issuer, Maker, Roster,
+    authentication::Scheme,
+    issuer::Keys,
+    jwks::{self, Remote},
+};
+use weft_kernel::SystemClock;
+use weft_net::Stop;
 use weft_proxy::Handlers;
+use weft_telemetry::metrics::{Def, Kind, Writer};
 
+use self::fetch::Fetcher;
 use crate::{
     cli::verbs::OfTable,
     component::{Component, Host},
@@ -22,14 +36,71 @@ use crate::{
     node::Node,
 };
 
-/// The consumers of a node.
+/// The consumers and issuers of a node.
 pub struct Gateway {
     authentication: Maker,
+    dns: Hickory,
+    /// Rings when other sets of keys are to be kept fresh.
+    changed: Notify,
+}
+
+static METRICS: [Def; 2] = [
+    Def {
+        name: "weft_issuer_fetches_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["issuer", "outcome"],
+        help: "Fetches of the keys of an issuer, by outcome: `ok` or `failed`.",
+    },
+    Def {
+        name: "weft_issuer_keys_age_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        labels: &["issuer"],
+        help: "Time since the keys of an issuer were fetched; absent while there are none.",
+    },
+];
+
+impl Gateway {
+    /// An issuer as it can be put in force: a set of keys that is there already stays.
+    fn issuer(&self, plan: &plan::Issuer, now: &Roster) -> Result<Issuer, String> {
+        let keys = match &plan.keys {
+            plan::Keys::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
+            plan::Keys::Url { url, ca_file, cache, stale } => {
+                let options = jwks::Options {
+                    issuer: plan.name.clone(),
+                    url: url.clone(),
+                    ca_file: ca_file.clone(),
+                    algorithms: plan.rules.algorithms.clone(),
+                    cache: *cache,
+                    stale: *stale,
+                };
+                let there = now.remotes().find(|remote| *remote.options() == options);
+                let remote = match there {
+                    Some(remote) => Arc::clone(remote),
+                    None => {
+                        let fetcher = Fetcher::new(self.dns.clone(), ca_file.clone())
+                            .map_err(|error| format!("issuer {}: {error:#}", plan.name))?;
+                        let generation = self.authentication.generation();
+                        Arc::new(Remote::new(options, fetcher, generation))
+                    }
+                };
+                Keys::Remote(remote)
+            }
+        };
+        Ok(Issuer {
+            name: plan.name.clone(),
+            rules: plan.rules.clone(),
+            audiences: plan.audiences.clone().map(Into::into),
+            keys,
+            consumer_claim: plan.consumer_claim.as_deref().map(Into::into),
+        })
+    }
 }
 
 impl Component for Gateway {
     type Plan = plan::Gateway;
-    type Ready = Arc<Directory>;
+    type Ready = Roster;
     type Fixed = ();
     type Locals = Maker;
     type Api = ();
@@ -49,29 +120,36 @@ impl Component for Gateway {
 
     fn check(whole: &Checked<'_>, cx: &mut Cx) {
         let consumers = whole.names(&sections::CONSUMERS);
+        let issuers = whole.names(&sections::ISSUERS);
         for (route, place) in whole.routes() {
-            let bindings = route.policy.policies.iter();
-            let settings = bindings.filter(|binding| binding.handler == AUTHENTICATION);
-            for settings in settings.filter_map(|binding| binding.settings::<Authentication>().ok())
-            {
-                let Some(name) =
-                    settings.anonymous.filter(|name| !consumers.contains(name.as_str()))
-                else {
-                    continue;
-                };
-                let names: Vec<&str> = consumers.iter().map(|(name, _)| name).collect();
+            let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
                 let say = format!(
-                    "route `{}` lets requests without credentials in as consumer `{name}`, whom \
-                     nobody declares",
+                    "the authentication of route `{}` names {noun} `{name}`, which is not there",
                     route.name
                 );
-                cx.report(Problem::error(place, say).near(name.as_str(), names));
+                cx.report(Problem::error(place, say).near(name, there));
+            };
+            let bindings = route.policy.policies.iter();
+            let settings = bindings.filter(|binding| binding.handler == AUTHENTICATION);
+            for of in settings.filter_map(|binding| binding.settings::<Authentication>().ok()) {
+                let anonymous = of.anonymous.iter().map(weft_kernel::Name::as_str);
+                for name in anonymous.filter(|name| !consumers.contains(name)) {
+                    misses("consumer", name, consumers.iter().map(|(name, _)| name).collect());
+                }
+                for method in &of.methods {
+                    let Scheme::Jwt(method) = method else { continue };
+                    let named = method.issuers.iter().map(weft_kernel::Name::as_str);
+                    for name in named.filter(|name| !issuers.contains(name)) {
+                        misses("issuer", name, issuers.iter().map(|(name, _)| name).collect());
+                    }
+                }
             }
         }
     }
 
-    async fn open(_plan: &plan::Gateway, _host: &Host, locals: &Maker) -> anyhow::Result<Self> {
-        Ok(Self { authentication: locals.clone() })
+    async fn open(_plan: &plan::Gateway, host: &Host, locals: &Maker) -> anyhow::Result<Self> {
+        let dns = host.dns.clone();
+        Ok(Self { authentication: locals.clone(), dns, changed: Notify::new() })
     }
 
     fn register(locals: &Maker, handlers: Handlers) -> Handlers {
@@ -84,12 +162,61 @@ impl Component for Gateway {
         Vec::new()
     }
 
-    async fn prepare(&self, plan: Option<&plan::Gateway>) -> Result<Arc<Directory>, Vec<String>> {
-        Ok(plan.map(|plan| Arc::clone(&plan.directory)).unwrap_or_default())
+    async fn prepare(&self, plan: Option<&plan::Gateway>) -> Result<Roster, Vec<String>> {
+        let Some(plan) = plan else { return Ok(Roster::default()) };
+        let now = self.authentication.roster();
+        let mut roster = Roster { consumers: Arc::clone(&plan.consumers), ..Roster::default() };
+        let mut wrong = Vec::new();
+        for issuer in &plan.issuers {
+            match self.issuer(issuer, &now) {
+                Ok(made) => {
+                    roster.issuers.insert(issuer.name.clone(), Arc::new(made));
+                }
+                Err(why) => wrong.push(why),
+            }
+        }
+        if wrong.is_empty() { Ok(roster) } else { Err(wrong) }
     }
 
-    async fn commit(&self, directory: Arc<Directory>) {
-        self.authentication.replace(directory);
+    async fn commit(&self, roster: Roster) {
+        self.authentication.replace(roster);
+        self.changed.notify_one();
+    }
+
+    /// Keeps the keys of all issuers fresh.
+    async fn run(self: Arc<Self>, stop: Stop) {
+        let refresh = async {
+            loop {
+                let roster = self.authentication.roster();
+                let all = join_all(roster.remotes().map(|remote| remote.refresh()));
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = async { all.await; std::future::pending().await } => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = refresh => {}
+            () = stop.closed() => {}
+        }
+    }
+
+    fn metrics() -> &'static [Def] {
+        &METRICS
+    }
+
+    fn measure(&self, to: &mut Writer) {
+        let now = SystemClock::tick();
+        for remote in self.authentication.roster().remotes() {
+            let (fetched, failed, age) = remote.counts(now);
+            let issuer = remote.options().issuer.as_str();
+            for (outcome, count) in [("ok", fetched), ("failed", failed)] {
+                to.counter(&METRICS[0], &[("issuer", issuer), ("outcome", outcome)], count);
+            }
+            if let Some(age) = age {
+                to.gauge(&METRICS[1], &[("issuer", issuer)], age.as_secs_f64());
+            }
+        }
     }
 
     fn operations() -> &'static [Row<()>] {

@@ -208,7 +208,7 @@ pub(super) fn configuration_files(folder: &Path) -> std::io::Result<Vec<PathBuf>
 }
 
 /// Reads a regular file of at most `bytes_max` bytes; the error is a sentence.
-pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let meta = fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         _ => format!("cannot read this file: {error}"),

@@ -27,6 +27,7 @@ mod http1;
 mod http2;
 mod idle;
 mod internal_client;
+mod jwt;
 mod leaving;
 mod ledger;
 mod message_sockets;

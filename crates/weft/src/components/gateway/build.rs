@@ -1,5 +1,7 @@
 //! From the sections of the edge to its plan.
 
+mod issuers;
+
 use std::{collections::HashMap, sync::Arc};
 
 use weft_gateway::{Digest, Directory, credential::KEY_BYTES_MAX};
@@ -7,11 +9,11 @@ use weft_kernel::Name;
 
 use super::{
     plan,
-    sections::{self, Basic, CONSUMERS},
+    sections::{self, Basic, CONSUMERS, ISSUERS},
 };
 use crate::config::{
     catalogue::Sections,
-    leaf::Secret,
+    merge::NameSet,
     problem::Problem,
     setting::{At, Cx},
     source::Place,
@@ -26,14 +28,18 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     let asks = |route: &weft_proxy::plan::Route| {
         route.policy.policies.iter().any(|of| of.handler == weft_gateway::AUTHENTICATION)
     };
-    if said.place(&CONSUMERS).is_none() && !said.proxy.routes.iter().any(|route| asks(route)) {
+    let issuers = said.entries(&ISSUERS, cx);
+    let is_said = said.place(&CONSUMERS).is_some() || said.place(&ISSUERS).is_some();
+    if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
     let mut gathered = Gathered::default();
+    let names = said.names(&ISSUERS);
     for (name, consumer) in &consumers {
-        gathered.consumer(name, consumer, cx);
+        gathered.consumer(name, consumer, &names, cx);
     }
-    Some(plan::Gateway { directory: Arc::new(gathered.directory) })
+    let issuers = issuers::build(&issuers, cx);
+    Some(plan::Gateway { consumers: Arc::new(gathered.directory), issuers })
 }
 
 /// Consumers so far, and where each of their credentials stands.
@@ -45,7 +51,13 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn consumer(&mut self, name: &At<Name>, consumer: &sections::Consumer, cx: &mut Cx) {
+    fn consumer(
+        &mut self,
+        name: &At<Name>,
+        consumer: &sections::Consumer,
+        issuers: &NameSet,
+        cx: &mut Cx,
+    ) {
         let groups = consumer.groups.iter().cloned().collect();
         self.directory.add(name.value.clone(), groups);
         for key in consumer.api_keys.iter() {
@@ -61,10 +73,16 @@ impl Gathered {
                 cx.report(Problem::warning(key.place, say).help(help));
             }
             let digest = Digest::of_api_key(key.reveal().as_bytes());
-            self.give(name, digest, "API key", key, cx);
+            key.discourage(cx);
+            self.give(name, digest, "API key", key.place, cx);
         }
         if let Some(basic) = &consumer.basic {
             self.basic(name, basic, cx);
+        }
+        for (issuer, subject) in &consumer.subjects.0 {
+            issuers.require("issuer", &issuer.value, issuer.place, cx);
+            let digest = Digest::of_subject(&issuer.value, &subject.value);
+            self.give(name, digest, "subject", subject.place, cx);
         }
     }
 
@@ -87,31 +105,24 @@ impl Gathered {
         self.usernames.insert(username.to_owned(), (name.value.clone(), place));
         for password in basic.passwords.iter() {
             let digest = Digest::of_basic(username.as_bytes(), password.reveal().as_bytes());
-            self.give(name, digest, "password", password, cx);
+            password.discourage(cx);
+            self.give(name, digest, "password", password.place, cx);
         }
     }
 
-    fn give(
-        &mut self,
-        name: &At<Name>,
-        digest: Digest,
-        what: &str,
-        secret: &At<Secret>,
-        cx: &mut Cx,
-    ) {
-        secret.discourage(cx);
+    fn give(&mut self, name: &At<Name>, digest: Digest, what: &str, place: Place, cx: &mut Cx) {
         match self.directory.give(digest, &name.value) {
             Ok(()) => {
-                self.credentials.insert(digest, secret.place);
+                self.credentials.insert(digest, place);
             }
             Err(holder) => {
                 let say = match holder == name.value {
                     true => format!("this {what} stands here twice"),
                     false => format!("consumer `{holder}` has this {what} already"),
                 };
-                let first = self.credentials.get(&digest).copied().unwrap_or(secret.place);
+                let first = self.credentials.get(&digest).copied().unwrap_or(place);
                 let help = "give each its own, so that it is known who calls";
-                cx.report(Problem::error(secret.place, say).and(first, "first here").help(help));
+                cx.report(Problem::error(place, say).and(first, "first here").help(help));
             }
         }
     }

@@ -1,12 +1,49 @@
 //! What the sections of the edge come to.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use weft_gateway::Directory;
+use weft_identity::token::{KeySet, Rules};
+use weft_kernel::Name;
 
 /// The edge of a node.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// The consumers of the configuration.
-    pub directory: Arc<Directory>,
+    pub consumers: Arc<Directory>,
+    /// The issuers whose tokens are believed.
+    pub issuers: Vec<Issuer>,
+}
+
+/// Issuer of tokens.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Its name.
+    pub name: Name,
+    /// What its tokens must be.
+    pub rules: Rules,
+    /// Audiences of which a token must name one where a policy names none.
+    pub audiences: Option<Vec<String>>,
+    /// Its keys.
+    pub keys: Keys,
+    /// The claim that names the consumer.
+    pub consumer_claim: Option<String>,
+}
+
+/// Where keys come from.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// They are here.
+    Fixed(Arc<KeySet>),
+    /// They are fetched.
+    Url {
+        /// From there.
+        url: String,
+        /// The authority of its certificate, if it is not one of the system's.
+        ca_file: Option<PathBuf>,
+        /// For how long they are fresh.
+        cache: Duration,
+        /// For how much longer they are used while they cannot be fetched.
+        stale: Duration,
+    },
 }

@@ -2,17 +2,17 @@
 
 use weft_gateway::{
     AUTHENTICATION, Authentication,
-    authentication::{Combine, KeyPlace, Scheme},
+    authentication::{Combine, Jwt, KeyPlace, Scheme},
 };
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
-    leaf::{Many, Switch, Whole},
+    leaf::{Many, Pairs, Some1, Switch, Whole},
     problem::Problem,
     setting::{At, Cx, Setting, Shape, settings},
-    text::{CookieName, HeaderName},
+    text::{CookieName, FieldName, HeaderName},
     tree::{Kind, Node},
 };
 
@@ -112,7 +112,30 @@ settings! {
     /// Method of authentication with settings of its own.
     pub struct MethodSection = "method" {
         /// API key.
-        api_key: ApiKeySection,
+        api_key: Option<ApiKeySection>,
+        /// Token.
+        jwt: Option<JwtSection>,
+    }
+
+    /// JSON Web Token, in the first of these places that has one. Without any, in `authorization` behind `Bearer`.
+    pub struct JwtSection = "token", short "issuers" {
+        /// Issuers whose tokens are taken.
+        issuers: Some1<Name>,
+        /// Headers that it may stand in.
+        header: Many<HeaderName>,
+        /// Query parameters that it may stand in.
+        query: Many<String>,
+        /// Cookies that it may stand in.
+        cookie: Many<CookieName>,
+        /// Audiences of which it must name one; those of the issuer if none is named.
+        audiences: Many<String>,
+        /// Scopes that it must have.
+        scopes: Many<String>,
+        /// Claims that it must have, each with one of these values; those within others are named with dots.
+        claims: Pairs<String, Many<String>>,
+        /// Headers that tell the service a claim: name of the header, and of the claim. What a client sends
+        /// under these names is taken off.
+        claim_headers: Pairs<FieldName, String>,
     }
 }
 
@@ -124,15 +147,24 @@ impl Setting for Method {
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        const EXPECTED: &str = "a method: `api_key`, `basic` or `jwt: ISSUER`";
         // A word stands for the method without settings.
         let scheme = match (&node.kind, node.text()) {
             (_, Some("api_key")) => api_key(&ApiKeySection::absent()?),
             (_, Some("basic")) => Scheme::Basic,
-            (Kind::Map(entries), _) if !entries.is_empty() => {
-                api_key(&MethodSection::read(node, cx)?.api_key)
+            (Kind::Map(entries), _) => {
+                let section = MethodSection::read(node, cx)?;
+                match (entries.len(), section.api_key, section.jwt) {
+                    (1, Some(key), None) => api_key(&key),
+                    (1, None, Some(token)) => jwt(token),
+                    _ => {
+                        cx.report(Problem::error(node.place, format!("expected {EXPECTED}")));
+                        return None;
+                    }
+                }
             }
             _ => {
-                cx.expected(node, "a method: `api_key` or `basic`");
+                cx.expected(node, EXPECTED);
                 return None;
             }
         };
@@ -140,13 +172,36 @@ impl Setting for Method {
     }
 }
 
-fn api_key(section: &ApiKeySection) -> Scheme {
-    let headers = section.header.iter().map(|name| KeyPlace::Header(name.0.as_str().into()));
-    let queries = section.query.iter().map(|name| KeyPlace::Query(name.as_str().into()));
-    let cookies = section.cookie.iter().map(|name| KeyPlace::Cookie(name.0.as_str().into()));
+/// Where credentials may stand; in a header if none of these is named.
+fn places(
+    headers: &[HeaderName],
+    queries: &[String],
+    cookies: &[CookieName],
+    otherwise: &str,
+) -> Vec<KeyPlace> {
+    let headers = headers.iter().map(|name| KeyPlace::Header(name.0.as_str().into()));
+    let queries = queries.iter().map(|name| KeyPlace::Query(name.as_str().into()));
+    let cookies = cookies.iter().map(|name| KeyPlace::Cookie(name.0.as_str().into()));
     let mut places: Vec<_> = headers.chain(queries).chain(cookies).collect();
     if places.is_empty() {
-        places.push(KeyPlace::Header("x-api-key".into()));
+        places.push(KeyPlace::Header(otherwise.into()));
     }
-    Scheme::ApiKey(places)
+    places
+}
+
+fn api_key(section: &ApiKeySection) -> Scheme {
+    Scheme::ApiKey(places(&section.header, &section.query, &section.cookie, "x-api-key"))
+}
+
+fn jwt(section: JwtSection) -> Scheme {
+    let claims = section.claims.0.into_iter().map(|(claim, values)| (claim, values.0));
+    let tell = section.claim_headers.0.into_iter().map(|(name, claim)| (name.0, claim));
+    Scheme::Jwt(Jwt {
+        places: places(&section.header, &section.query, &section.cookie, "authorization"),
+        issuers: section.issuers.0,
+        audiences: section.audiences.0,
+        scopes: section.scopes.0,
+        claims: claims.collect(),
+        tell: tell.collect(),
+    })
 }

@@ -1,19 +1,57 @@
-//! What is said about consumers.
+//! What is said about consumers, and about the issuers of their tokens.
 
 use weft_kernel::Name;
 
 use crate::config::{
     catalogue::KeyOf,
-    leaf::{Many, Named, Secret, Some1},
-    setting::{At, Field, settings},
+    leaf::{InputFile, Many, Named, Pairs, Secret, Some1, Span, Switch},
+    setting::{At, Field, settings, words},
 };
 
 /// Consumers.
 pub const CONSUMERS: KeyOf<Named<Consumer>> =
     KeyOf::new("consumers", "Consumers by name: clients that the node knows by their credentials.");
 
+/// Issuers.
+pub const ISSUERS: KeyOf<Named<Issuer>> = KeyOf::new(
+    "issuers",
+    "Issuers of tokens by name: those whose JSON Web Tokens routes may take.",
+);
+
 /// All of them.
-pub const ALL: &[Field] = &[CONSUMERS.field()];
+pub const ALL: &[Field] = &[CONSUMERS.field(), ISSUERS.field()];
+
+words! {
+    /// Algorithm of a token's signature (RFC 7518 section 3.1).
+    pub enum Signing {
+        /// RSA with SHA-256
+        Rs256 = "RS256",
+        /// RSA with SHA-384
+        Rs384 = "RS384",
+        /// RSA with SHA-512
+        Rs512 = "RS512",
+        /// RSA PSS with SHA-256
+        Ps256 = "PS256",
+        /// RSA PSS with SHA-384
+        Ps384 = "PS384",
+        /// RSA PSS with SHA-512
+        Ps512 = "PS512",
+        /// ECDSA on P-256
+        Es256 = "ES256",
+        /// ECDSA on P-384
+        Es384 = "ES384",
+        /// ECDSA on P-521
+        Es512 = "ES512",
+        /// Ed25519
+        EdDsa = "EdDSA",
+        /// a secret, with SHA-256
+        Hs256 = "HS256",
+        /// a secret, with SHA-384
+        Hs384 = "HS384",
+        /// a secret, with SHA-512
+        Hs512 = "HS512",
+    }
+}
 
 settings! {
     /// Consumer: a client that the node knows.
@@ -24,6 +62,45 @@ settings! {
         api_keys: Many<At<Secret>>,
         /// User name and password.
         basic: Option<Basic>,
+        /// Subjects (`sub`) of its tokens, by issuer.
+        subjects: Pairs<At<String>, At<String>>,
+    }
+
+    /// Issuer of JSON Web Tokens (RFC 7519).
+    pub struct Issuer = "issuer" {
+        /// Its name for itself, as `iss` of its tokens has it.
+        issuer: At<String>,
+        /// Audiences of which `aud` of a token must name one, unless a policy names others; `off` takes tokens
+        /// that are meant for anybody.
+        audiences: Switch<Some1<String>>,
+        /// Keys by which its tokens are verified.
+        keys: Keys,
+        /// Algorithms that it may use. RS256, PS256, ES256 and EdDSA if none is named; HS256 with a secret.
+        algorithms: Many<At<Signing>>,
+        /// Time by which its clock may differ from that of the node.
+        skew: Span = "60s",
+        /// Claims that a token must have; those within others are named with dots.
+        require: Many<String> = "exp",
+        /// Type (`typ`) that a token must have, such as `at+jwt`. Without it, none, `JWT` and `at+jwt` are taken.
+        kind("type"): Option<String>,
+        /// Claim that names the consumer; a token that names none is refused. Subjects of consumers come first.
+        consumer: Option<String>,
+    }
+
+    /// Keys of an issuer: a URL, a file or a secret.
+    pub struct Keys = "keys", short "url" {
+        /// URL of its JWK set (RFC 7517).
+        url: Option<At<String>>,
+        /// File with a JWK set, or with public keys or certificates in PEM.
+        file: Option<At<InputFile>>,
+        /// Secret for HS256, HS384 and HS512; `file:PATH` reads it from a file.
+        secret: Option<At<Secret>>,
+        /// Authority of the certificate at the URL, in PEM; those of the system if it is left out.
+        ca_file: Option<At<InputFile>>,
+        /// Time for which a set is fresh; it is fetched again before that is over.
+        cache: Span = "10m",
+        /// Time for which a set is used beyond that while it cannot be fetched.
+        stale: Span = "1h",
     }
 
     /// User name and password.

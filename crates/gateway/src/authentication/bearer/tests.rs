@@ -1,0 +1,208 @@
+//! Tokens as credentials: which are believed, for what, and whose they are.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use weft_identity::token::{Algorithm, KeySet, Rules};
+use weft_net::clock;
+use weft_wire::{Fields, Method, Version};
+
+use super::*;
+use crate::directory::Directory;
+
+const SECRET: &[u8; 32] = b"a secret of thirty-two bytes....";
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn issuer(of: &str, consumer_claim: Option<&str>) -> Arc<Issuer> {
+    let algorithms = vec![Algorithm::Hs256];
+    let keys = KeySet::of_secret(SECRET, &algorithms).unwrap_or_else(|why| panic!("{why}"));
+    let rules = Rules {
+        issuer: format!("https://{of}.example"),
+        algorithms,
+        skew: Duration::from_secs(60),
+        required: vec!["exp".to_owned()],
+        ..Rules::default()
+    };
+    Arc::new(Issuer {
+        name: name(of),
+        rules,
+        audiences: Some(["orders".to_owned()].into()),
+        keys: Keys::Fixed(Arc::new(keys)),
+        consumer_claim: consumer_claim.map(Into::into),
+    })
+}
+
+fn roster() -> Roster {
+    let mut consumers = Directory::default();
+    consumers.add(name("mobile"), vec![]);
+    consumers.add(name("web"), vec![]);
+    assert_eq!(consumers.give(Digest::of_subject("corp", "ada"), &name("mobile")), Ok(()));
+    let issuers = [("corp", None), ("apps", Some("azp")), ("other", None)];
+    let issuers = issuers.map(|(of, claim)| (name(of), issuer(of, claim)));
+    Roster { consumers: Arc::new(consumers), issuers: issuers.into() }
+}
+
+fn method() -> Jwt {
+    Jwt {
+        issuers: vec![name("corp"), name("apps")],
+        places: vec![KeyPlace::Header("authorization".into()), KeyPlace::Cookie("token".into())],
+        audiences: vec![],
+        scopes: vec![],
+        claims: vec![],
+        tell: vec![],
+    }
+}
+
+/// A token of corp, with other claims in place of some; `null` takes one off.
+fn token(claims: &Value) -> String {
+    let now = clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut all =
+        json!({"iss": "https://corp.example", "exp": now + 300, "aud": "orders", "sub": "bob"});
+    for (name, value) in claims.as_object().into_iter().flatten() {
+        all[name] = value.clone();
+    }
+    let part = |of: String| URL_SAFE_NO_PAD.encode(of);
+    let text = format!("{}.{}", part(json!({"alg": "HS256"}).to_string()), part(all.to_string()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes())))
+}
+
+fn head(fields: &[(&str, String)]) -> RequestHead {
+    let mut all = Fields::new();
+    for (name, value) in fields {
+        assert!(all.append(name, value.as_bytes()), "{name}");
+    }
+    let target = "/".to_owned();
+    RequestHead {
+        method: Method::Get,
+        target,
+        version: Version::Http11,
+        fields: all,
+        upgrade: None,
+    }
+}
+
+/// The consumer, `-` for none, or why not; asked twice, since the second time it is remembered.
+fn judged(method: &Jwt, head: &RequestHead) -> String {
+    let roster = roster();
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    let once = || match method.look((&roster, 3), head, at) {
+        Shown::Nothing => "nothing".to_owned(),
+        Shown::Wrong(wrong) => wrong.why.into_owned(),
+        Shown::Lacks => "lacks".to_owned(),
+        Shown::Closed | Shown::Later(_) => "closed".to_owned(),
+        Shown::By(consumer, token) => {
+            assert!(token.is_some());
+            consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
+        }
+    };
+    let first = once();
+    assert_eq!(once(), first, "remembered");
+    first
+}
+
+fn bearer(claims: &Value) -> RequestHead {
+    head(&[("authorization", format!("Bearer {}", token(claims)))])
+}
+
+#[test]
+fn whose_a_token_is() {
+    let apps = |azp: &str| json!({"iss": "https://apps.example", "azp": azp});
+    for (claims, expected) in [
+        (json!({}), "-"),
+        (json!({"sub": "ada"}), "mobile"),
+        (apps("web"), "web"),
+        (apps("nobody"), "the token leads to no consumer"),
+        (json!({"iss": "https://apps.example"}), "the token leads to no consumer"),
+        (json!({"iss": "https://other.example"}), "the token is of another issuer"),
+        (json!({"iss": "https://evil.example"}), "the token is of another issuer"),
+        (json!({"iss": null}), "the token is of another issuer"),
+        (json!({"exp": 1}), "the token has expired"),
+        (json!({"aud": "payments"}), "the token is for another audience"),
+    ] {
+        assert_eq!(judged(&method(), &bearer(&claims)), expected, "{claims}");
+    }
+    // What is remembered of an issuer counts only where that issuer is asked for.
+    let of_other = bearer(&json!({"iss": "https://other.example"}));
+    let others = Jwt { issuers: vec![name("other")], ..method() };
+    assert_eq!(judged(&others, &of_other), "-");
+    assert_eq!(judged(&method(), &of_other), "the token is of another issuer");
+}
+
+#[test]
+fn where_a_token_stands() {
+    let (good, method) = (token(&json!({"sub": "ada"})), method());
+    let field = Jwt { places: vec![KeyPlace::Header("x-token".into())], ..method.clone() };
+    for (method, fields, expected) in [
+        (&method, vec![], "nothing"),
+        (&method, vec![("authorization", format!("bearer {good}"))], "mobile"),
+        (&method, vec![("authorization", format!("Basic {good}"))], "nothing"),
+        (&method, vec![("cookie", format!("a=1; token={good}"))], "mobile"),
+        (&field, vec![("x-token", good.clone())], "mobile"),
+        (&field, vec![("x-token", format!("Bearer {good}"))], "mobile"),
+        (
+            &field,
+            vec![("x-token", good.clone()), ("x-token", good.clone())],
+            "there is more than one token",
+        ),
+        (&field, vec![("x-token", "a".repeat(20_000))], "the token is longer than 16384 bytes"),
+        (
+            &field,
+            vec![("x-token", "junk".to_owned())],
+            "the token is malformed: it has not three parts",
+        ),
+    ] {
+        assert_eq!(judged(method, &head(&fields)), expected);
+    }
+}
+
+#[test]
+fn what_a_token_may_do() {
+    let asks = Jwt {
+        audiences: vec!["payments".into(), "orders".into()],
+        scopes: vec!["read".into(), "write".into()],
+        claims: vec![("tenant.id".into(), vec!["a".into(), "b".into()])],
+        ..method()
+    };
+    let tenant = |id: &str| json!({"id": id});
+    for (claims, expected) in [
+        (json!({"scope": "read write", "tenant": tenant("b")}), "-"),
+        (json!({"scp": ["write", "read"], "tenant": tenant("a"), "aud": ["payments"]}), "-"),
+        (json!({"scope": "read", "tenant": tenant("a")}), "lacks"),
+        (json!({"scope": "read writer", "tenant": tenant("a")}), "lacks"),
+        (json!({"scope": "read write", "tenant": tenant("c")}), "lacks"),
+        (json!({"scope": "read write"}), "lacks"),
+        (
+            json!({"scope": "read write", "tenant": tenant("a"), "aud": "x"}),
+            "the token is for another audience",
+        ),
+    ] {
+        assert_eq!(judged(&asks, &bearer(&claims)), expected, "{claims}");
+    }
+}
+
+#[test]
+fn what_the_service_is_told_of_claims() {
+    let tell = [
+        ("x-user", "sub"),
+        ("x-roles", "roles"),
+        ("x-age", "age"),
+        ("x-none", "none"),
+        ("x-deep", "a.b"),
+    ];
+    let tell = tell.map(|(name, claim)| (name.to_owned(), claim.to_owned())).to_vec();
+    let method = Jwt { tell, ..method() };
+    let head = bearer(&json!({"roles": ["a", "b"], "age": 7, "none": {}, "a": {"b": true}}));
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    let Shown::By(_, Some(token)) = method.look((&roster(), 4), &head, at) else {
+        panic!("it is good")
+    };
+    let told: Vec<_> = method.told(&token).map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(told, ["x-user=bob", "x-roles=a,b", "x-age=7", "x-deep=true"]);
+    assert_eq!(token.issuer(), &name("corp"));
+}

@@ -1,0 +1,55 @@
+//! Roster: everybody who is believed, swapped as a whole: consumers with their credentials, and issuers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use weft_kernel::Name;
+
+use crate::{
+    directory::Directory,
+    issuer::{Issuer, Keys},
+    jwks::Remote,
+};
+
+/// Number that changes whenever something that was decided may be decided otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Generation(Arc<AtomicU64>);
+
+/// The next number, of all generations of the process: what a worker remembers is of one of them.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Generation {
+    /// The number.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Changes it.
+    pub(crate) fn advance(&self) {
+        self.0.store(NEXT.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+    }
+}
+
+/// Everybody who is believed.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    /// The consumers.
+    pub consumers: Arc<Directory>,
+    /// The issuers, by their names in the configuration.
+    pub issuers: HashMap<Name, Arc<Issuer>>,
+}
+
+impl Roster {
+    /// The sets of keys that are fetched.
+    pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.issuers.values().filter_map(|issuer| match &issuer.keys {
+            Keys::Remote(remote) => Some(remote),
+            Keys::Fixed(_) => None,
+        })
+    }
+}

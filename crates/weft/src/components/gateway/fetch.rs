@@ -1,0 +1,53 @@
+//! Fetches the keys of issuers, by the node's HTTP client.
+
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use weft_discovery::resolve::Hickory;
+use weft_gateway::jwks::{Fetch, SET_BYTES_MAX};
+use weft_identity::{
+    Pem,
+    client::{Authorities, ClientIdentity, ClientOptions},
+};
+use weft_kernel::{Error, Reason, Result, SystemClock};
+use weft_net::client::{Client, Options, Tls, Version};
+
+/// The time for one fetch.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Gets what is at a URL. Redirects are not followed.
+pub(super) struct Fetcher(Client);
+
+impl Fetcher {
+    /// Believes certificates of an authority, or of those of the system.
+    pub(super) fn new(dns: Hickory, ca_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let authorities = match ca_file {
+            Some(path) => Authorities::Files(vec![Pem::File(path)]),
+            None => Authorities::System,
+        };
+        let options = ClientOptions { authorities, ..ClientOptions::default() };
+        let trust = ClientIdentity::new(options, Arc::new(SystemClock))?;
+        let tls: Tls = Box::new(move || trust.config());
+        Ok(Self(Client::new(Options::default(), Arc::new(dns), Some(tls))))
+    }
+
+    async fn get(&self, url: &str) -> Result<Bytes> {
+        let wrong = || Error::new(Reason::Misconfigured, "this is no URL");
+        let url: Uri = url.parse().map_err(|error| wrong().because(error))?;
+        let request = Request::get(url).header(header::ACCEPT, "application/json");
+        let request = request.body(Bytes::new()).map_err(|error| wrong().because(error))?;
+        let answer = self.0.request(Version::Http1, request, SET_BYTES_MAX, LIMIT).await?;
+        if answer.status != http::StatusCode::OK {
+            let say = format!("the answer has status {}", answer.status.as_u16());
+            return Err(Error::new(Reason::UpstreamMalformed, say));
+        }
+        Ok(answer.body)
+    }
+}
+
+impl Fetch for Fetcher {
+    fn get<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Bytes>> + Send + 'a>> {
+        Box::pin(self.get(url))
+    }
+}

@@ -33,6 +33,18 @@ use crate::{
 };
 use waiting::Waiting;
 
+/// How many messages [`Consumer::try_batch`] looks at to find what a filter takes.
+const LOOKED_MAX: u64 = 100_000;
+
+/// How much is taken of what is ready.
+#[derive(Clone, Copy)]
+enum Take {
+    /// All that is asked for, wherever it is.
+    Fully,
+    /// What is at hand: who finds nothing since another one reads has its turn when that is read.
+    AtHand,
+}
+
 /// How a consumer consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
@@ -79,6 +91,8 @@ pub struct Consumer {
     held: Arc<Held>,
     /// Which group is asked first the next time.
     turn: usize,
+    /// How many messages it was handed, those among them that a filter does not take.
+    looked: u64,
     /// Leased and not taken by the filter: still to be settled.
     passed: Vec<Lease>,
     /// What was taken by a call that was given up before it could answer.
@@ -120,6 +134,7 @@ impl Broker {
             options,
             held: Arc::clone(&held),
             turn: 0,
+            looked: 0,
             passed: Vec::new(),
             stash: Vec::new(),
             parked: Vec::new(),
@@ -220,25 +235,34 @@ impl Consumer {
         shares.min().unwrap_or(u32::MAX)
     }
 
-    /// Takes up to `max` messages that are ready now, as far as the prefetch allows; empty if none is.
+    /// Takes up to `max` messages that are ready now, as far as the prefetch allows, and waits for those
+    /// that must be read from the disk. Empty if none is ready, or if a filter has passed over
+    /// 100,000 messages.
     ///
     /// Dropped while it waits for the disk, it gives back what it had leased.
     ///
     /// # Errors
     /// [`Reason::NoQueue`] or [`Reason::NoSubscription`] once the source is deleted.
     pub async fn try_batch(&mut self, max: u32) -> Result<Vec<Delivery>> {
-        self.try_batch_within(max, u64::MAX).await
+        let looked_max = self.looked + LOOKED_MAX;
+        loop {
+            let (taken, looked) = self.take(max, u64::MAX, Take::Fully).await?;
+            if !taken.is_empty() || !looked || self.looked >= looked_max {
+                return Ok(taken);
+            }
+        }
     }
 
-    /// As [`Consumer::try_batch`], but at most `bytes` of them, and always one if any is ready.
+    /// Takes up to `max` messages of at most `bytes`, but always one, that are ready and at hand; for who
+    /// was told by [`Consumer::poll_ready`] and comes again.
     ///
     /// # Errors
     /// As [`Consumer::try_batch`].
     pub async fn try_batch_within(&mut self, max: u32, bytes: u64) -> Result<Vec<Delivery>> {
-        let (mut taken, _) = self.take(max, bytes).await?;
+        let (mut taken, _) = self.take(max, bytes, Take::AtHand).await?;
         // What a filter passes over leaves room to look further, once; the rest waits its turn.
         if taken.is_empty() {
-            taken = self.take(max, bytes).await?.0;
+            taken = self.take(max, bytes, Take::AtHand).await?.0;
         }
         Ok(taken)
     }
@@ -257,7 +281,7 @@ impl Consumer {
                 freed.await;
                 continue;
             }
-            let (taken, looked) = self.take(max, u64::MAX).await?;
+            let (taken, looked) = self.take(max, u64::MAX, Take::AtHand).await?;
             if !taken.is_empty() {
                 return Ok(taken);
             }
@@ -299,7 +323,7 @@ impl Consumer {
     }
 
     /// Takes what is ready: what is to be handed out, and whether anything was looked at at all.
-    async fn take(&mut self, max: u32, bytes_max: u64) -> Result<(Vec<Delivery>, bool)> {
+    async fn take(&mut self, max: u32, bytes_max: u64, how: Take) -> Result<(Vec<Delivery>, bool)> {
         if !self.stash.is_empty() {
             self.clear_aside().await?;
             return Ok((std::mem::take(&mut self.stash), true));
@@ -319,15 +343,19 @@ impl Consumer {
             let Some(&group) = self.groups.get(at) else { break };
             let ask = LeaseLimits { consumer: self.id, records, bytes, lease: self.options.lease };
             let broker = self.broker.clone();
-            let leased = match broker.store().lease_now(group, ask) {
-                Ok(leased) => leased.wait().await,
-                Err(error) => Err(error),
+            let leased = match how {
+                Take::Fully => broker.store().lease_fully(group, ask).await,
+                Take::AtHand => match broker.store().lease_now(group, ask) {
+                    Ok(leased) => leased.wait().await,
+                    Err(error) => Err(error),
+                },
             };
             let leased = leased.map_err(|error| self.explain(error))?;
             if leased.is_empty() {
                 continue;
             }
             looked = true;
+            self.looked += leased.len() as u64;
             self.stash = self.sort_out(group, leased);
             self.broker.note_taken(group).await;
             // At once, and not when more is asked for: who asked may take its time, or not come again,

@@ -45,7 +45,7 @@ use weft_kernel::{Error, Reason, Result};
 pub(crate) use self::{
     apply::is_instant,
     cold::{Cold, ReadJob, Want},
-    consume::{Item, Source, Unfit},
+    consume::{Ahead, Item, Source, Unfit},
     entries::{Fetched, Look, Missing, Refill, expect_entries},
     loading::{Load, Whereabouts},
     map::{Changes, KeyRange, Time, WINDOW as TIMES_AT_ONCE},
@@ -98,6 +98,8 @@ struct Queue {
     memory: bool,
     loaded: Option<Box<Loaded>>,
     loading: bool,
+    /// Who waits until it is loaded.
+    awaiting: Vec<Waker>,
 }
 
 /// The state.

@@ -69,12 +69,10 @@ impl Broker {
             bytes: u64::MAX,
             lease: None,
         };
-        let leased = match self.store().lease_now(queue.group, ask) {
-            Ok(leased) => leased.wait().await,
-            Err(error) => Err(error),
-        };
-        let leased = leased
-            .map_err(|error| if error.code() == Code::NotFound { source.gone() } else { error })?;
+        let leased =
+            self.store().lease_fully(queue.group, ask).await.map_err(|error| {
+                if error.code() == Code::NotFound { source.gone() } else { error }
+            })?;
         // Given back if nobody waits for the answer any more.
         let mut leased = Taken { broker: self, deliveries: leased };
         if !leased.deliveries.is_empty() {

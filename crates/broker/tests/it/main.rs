@@ -12,6 +12,7 @@ mod limits;
 mod lost;
 mod node;
 mod parked;
+mod ready;
 mod scheduling;
 mod simulation;
 mod together;

@@ -52,6 +52,17 @@ pub(crate) enum Unfit {
     Returned,
 }
 
+/// Why no more was picked.
+#[derive(Debug)]
+pub(crate) enum Ahead {
+    /// There is no more, or it is enough.
+    Nothing,
+    /// This must be read first, and nothing was picked.
+    Load(Load),
+    /// Another consumer reads what comes next, and nothing was picked.
+    Busy,
+}
+
 struct LogSight<'a> {
     log: &'a Log,
     loaded: Option<&'a Loaded>,
@@ -203,27 +214,41 @@ impl Core {
         wakes
     }
 
-    /// Hands out what is ready; what must be read first if that is all there is.
+    /// Ready when nothing is being read for a group; wakes the task otherwise.
+    pub(crate) fn poll_loaded(&mut self, id: GroupId, context: &Context<'_>) -> Poll<()> {
+        let Some(queue) = self.queues.get_mut(&id.0).filter(|queue| queue.loading) else {
+            return Poll::Ready(());
+        };
+        if !queue.awaiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            queue.awaiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Hands out what is ready, with `one` at least one record whatever its size; says what must be read
+    /// first if that is all there is.
     pub(crate) fn pick(
         &mut self,
         id: GroupId,
         ask: &LeaseLimits,
+        one: bool,
         now: Now,
         items: &mut Vec<Item>,
-    ) -> Result<(Option<Load>, Wakes)> {
+    ) -> Result<(Ahead, Wakes)> {
         let queue = self.queues.get_mut(&id.0).ok_or_else(|| missing(id))?;
         let mut wakes = Wakes::default();
         if !queue.group.consumers.has(ask.consumer) {
             return Err(missing(format_args!("consumer {} in {id}", ask.consumer.0)));
         }
         if !queue.group.consumers.served(ask.consumer) || ask.records == 0 {
-            return Ok((None, wakes));
+            return Ok((Ahead::Nothing, wakes));
         }
         let log = self.logs.get(&queue.group.options.log.0).ok_or_else(|| missing(id))?;
         let wanted = Wanted {
             consumer: ask.consumer,
             records: ask.records,
             bytes: ask.bytes,
+            one,
             lease: ask.lease.unwrap_or(queue.group.options.lease),
         };
         let sight = LogSight { log, loaded: queue.loaded.as_deref(), recent: &self.recent };
@@ -236,18 +261,18 @@ impl Core {
         if queue.loaded.as_ref().is_some_and(|loaded| queue.group.cursor() >= loaded.to) {
             queue.loaded = None;
         }
-        let mut wanted = None;
+        let mut ahead = Ahead::Nothing;
         if let Some(position) = load {
             if queue.loading {
-                return Ok((None, wakes));
+                return Ok((Ahead::Busy, wakes));
             }
             queue.loading = true;
-            wanted = Some(wants(log, position));
+            ahead = Ahead::Load(wants(log, position));
         } else {
             queue.group.consumers.took(ask.consumer);
         }
         self.rouse(id.0, now, &mut wakes);
-        Ok((wanted, wakes))
+        Ok((ahead, wakes))
     }
 
     /// Records that were picked and are not delivered.

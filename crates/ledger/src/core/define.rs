@@ -247,7 +247,15 @@ impl Core {
         let group = Group::new(options, low, !memory);
         self.queues.insert(
             id.0,
-            Box::new(Queue { name, space, group, memory, loaded: None, loading: false }),
+            Box::new(Queue {
+                name,
+                space,
+                group,
+                memory,
+                loaded: None,
+                loading: false,
+                awaiting: Vec::new(),
+            }),
         );
     }
 
@@ -317,6 +325,7 @@ impl Core {
             }
         }
         wakes.0.extend(queue.group.consumers.dismiss());
+        wakes.0.append(&mut queue.awaiting);
         if !queue.memory {
             self.gone.group(id.0, queue.group.retried());
         }

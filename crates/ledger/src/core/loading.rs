@@ -77,6 +77,7 @@ impl Core {
         let mut lost = Vec::new();
         let Some(queue) = self.queues.get_mut(&id.0) else { return (Ok(()), wakes, lost) };
         queue.loading = false;
+        wakes.0.append(&mut queue.awaiting);
         let mut loaded = Loaded { from: load.from, to: load.from, records: VecDeque::new() };
         let mut failed = Ok(());
         let all = answers.len() == load.wants.len();

@@ -1,6 +1,6 @@
 //! Leasing: what is answered at once, and what is read first.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use weft_kernel::Result;
 
@@ -9,7 +9,7 @@ use super::{
     deliver::{Returning, Sorted},
 };
 use crate::{
-    core::{Fetched, Item, Load, SpaceId, Unfit},
+    core::{Ahead, Fetched, Item, Load, SpaceId, Unfit},
     options::Durability,
     record::{ConsumerId, GroupId, LeasedRecord, Timer, Told},
     store::LeaseLimits,
@@ -22,6 +22,8 @@ pub(super) enum Begun<'a> {
     Read(Sorted, Returning<'a>),
     /// This must be read before anything can be leased.
     Load(Loading<'a>),
+    /// Another consumer reads what comes next.
+    Busy,
 }
 
 /// Clears a group's mark of being loaded when who loads goes away.
@@ -53,16 +55,20 @@ impl Drop for Loading<'_> {
 }
 
 impl Shared {
-    /// Leases as far as memory goes.
-    pub(super) fn begin(&self, group: GroupId, ask: &LeaseLimits) -> Result<Begun<'_>> {
+    /// Leases as far as memory goes, with `one` at least one record whatever its size.
+    pub(super) fn begin(&self, group: GroupId, ask: &LeaseLimits, one: bool) -> Result<Begun<'_>> {
         loop {
             let now = self.now();
             let mut items = Vec::new();
-            let (load, wakes) = self.core.lock().pick(group, ask, now, &mut items)?;
+            let (ahead, wakes) = self.core.lock().pick(group, ask, one, now, &mut items)?;
             wakes.wake();
-            if let Some(load) = load {
-                let (consumer, load) = (ask.consumer, Some(load));
-                return Ok(Begun::Load(Loading { shared: self, group, consumer, load }));
+            match ahead {
+                Ahead::Nothing => {}
+                Ahead::Load(load) => {
+                    let (consumer, load) = (ask.consumer, Some(load));
+                    return Ok(Begun::Load(Loading { shared: self, group, consumer, load }));
+                }
+                Ahead::Busy => return Ok(Begun::Busy),
             }
             if items.is_empty() {
                 return Ok(Begun::Done(Vec::new()));
@@ -134,21 +140,68 @@ impl Shared {
         loop {
             match begun {
                 Begun::Done(deliveries) => return Ok(deliveries),
+                // Its turn comes when that is read.
+                Begun::Busy => return Ok(Vec::new()),
                 Begun::Read(sorted, returning) => {
                     let deliveries = self.thaw(group, sorted, returning).await?;
                     if !deliveries.is_empty() {
                         return Ok(deliveries);
                     }
                 }
-                Begun::Load(mut loading) => {
-                    let wants = loading.load.as_ref().map(|load| load.wants.clone());
-                    let wants = wants.unwrap_or_default();
-                    let answers = self.cold(wants).await;
-                    loading.end(answers)?;
-                }
+                Begun::Load(loading) => self.load(loading).await?,
             }
-            begun = self.begin(group, &ask)?;
+            begun = self.begin(group, &ask, true)?;
         }
+    }
+
+    async fn load(&self, mut loading: Loading<'_>) -> Result<()> {
+        let wants = loading.load.as_ref().map(|load| load.wants.clone()).unwrap_or_default();
+        let answers = self.cold(wants).await;
+        loading.end(answers)
+    }
+
+    /// Leases what is ready, as far as the limits go and wherever it is. What another consumer reads is
+    /// waited for while there is nothing yet. Given up, it gives everything back.
+    ///
+    /// # Errors
+    /// What the disk says, if nothing could be read.
+    pub(super) async fn lease_fully(
+        &self,
+        group: GroupId,
+        ask: LeaseLimits,
+    ) -> Result<Vec<LeasedRecord>> {
+        let mut taken = Vec::new();
+        let mut returning = Returning { shared: self, group, leases: Vec::new() };
+        let mut left = ask;
+        while left.records > 0 {
+            let more = match self.begin(group, &left, taken.is_empty()) {
+                Ok(Begun::Done(deliveries)) if deliveries.is_empty() => break,
+                Ok(Begun::Done(deliveries)) => Ok(deliveries),
+                Ok(Begun::Busy) if taken.is_empty() => {
+                    poll_fn(|context| self.core.lock().poll_loaded(group, context)).await;
+                    continue;
+                }
+                Ok(Begun::Busy) => break,
+                Ok(Begun::Read(sorted, returning)) => self.thaw(group, sorted, returning).await,
+                Ok(Begun::Load(loading)) => self.load(loading).await.map(|()| Vec::new()),
+                Err(error) => Err(error),
+            };
+            let more = match more {
+                Ok(more) => more,
+                // What was read before is handed out, and who comes for the rest is told why.
+                Err(_) if !taken.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            for delivery in more {
+                let bytes = delivery.record.key.len() + delivery.record.data.len();
+                left.records -= 1;
+                left.bytes = left.bytes.saturating_sub(bytes as u64);
+                returning.leases.push((delivery.position, delivery.token, Unfit::Returned));
+                taken.push(delivery);
+            }
+        }
+        returning.leases.clear();
+        Ok(taken)
     }
 
     pub(super) async fn take_timers(

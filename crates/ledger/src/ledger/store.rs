@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         EmbeddedStore, Exception, GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats,
-        Stats, Store, StoreAnswer, due_changed, wait_ready,
+        Pending, Stats, Store, StoreAnswer, due_changed, wait_ready,
     },
     transaction::{Op, Receipt, Refused, Transaction},
 };
@@ -304,10 +304,19 @@ impl EmbeddedStore for Ledger {
     }
 
     fn lease_now(&self, group: GroupId, ask: LeaseLimits) -> Result<Leased<'_>> {
-        Ok(match self.shared.begin(group, &ask)? {
+        Ok(match self.shared.begin(group, &ask, true)? {
             Begun::Done(deliveries) => Leased::Now(deliveries),
+            Begun::Busy => Leased::Now(Vec::new()),
             begun => Leased::Later(Box::pin(self.shared.lease_slowly(group, ask, begun))),
         })
+    }
+
+    fn lease_fully(
+        &self,
+        group: GroupId,
+        ask: LeaseLimits,
+    ) -> Pending<'_, Result<Vec<LeasedRecord>>> {
+        Box::pin(self.shared.lease_fully(group, ask))
     }
 
     fn poll_ready(

@@ -14,10 +14,12 @@ use std::{
 
 use weft_kernel::{Error, Result, Tick};
 
-use super::{GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats, Stats, Store};
+use super::{
+    GroupConsumer, GroupStats, Joined, LeaseLimits, Leased, LogStats, Pending, Stats, Store,
+};
 use crate::{
     options::Durability,
-    record::{ConsumerId, GroupId, LogId, Token},
+    record::{ConsumerId, GroupId, LeasedRecord, LogId, Token},
     transaction::{Op, Receipt, Refused, Seen, Transaction},
 };
 
@@ -66,6 +68,14 @@ pub trait EmbeddedStore: Store {
     ///
     /// `no_message` without the group, or if the consumer has not joined.
     fn lease_now(&self, group: GroupId, ask: LeaseLimits) -> Result<Leased<'_>>;
+    /// As [`EmbeddedStore::lease_now`], but as far as the limits go wherever the records are: waits for the
+    /// disk, also while another consumer reads from it, rather than give less. So it is empty only if
+    /// nothing is ready. Dropped before it is done, it gives back what it had leased.
+    fn lease_fully(
+        &self,
+        group: GroupId,
+        ask: LeaseLimits,
+    ) -> Pending<'_, Result<Vec<LeasedRecord>>>;
     /// How many records a consumer should lease at a time, so that all that wait have their part: one by
     /// one while little is ready, more of much; without a bound while no other waits.
     fn share_now(&self, group: GroupId, consumer: ConsumerId) -> u32;

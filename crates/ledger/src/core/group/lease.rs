@@ -56,6 +56,8 @@ pub(crate) struct Wanted {
     pub(crate) consumer: ConsumerId,
     pub(crate) records: u32,
     pub(crate) bytes: u64,
+    /// Whether one is handed out even if it has more bytes.
+    pub(crate) one: bool,
     pub(crate) lease: Duration,
 }
 
@@ -79,15 +81,15 @@ impl Group {
         self.wake_due(now, sight.end());
         let until = now.tick.plus(wanted.lease);
         let mut bytes = 0;
-        while picked.len() < wanted.records as usize && (bytes < wanted.bytes || picked.is_empty())
-        {
+        let one = |picked: &[Picked]| wanted.one && picked.is_empty();
+        while picked.len() < wanted.records as usize && (bytes < wanted.bytes || one(picked)) {
             let (position, level) = match self.next(sight, now) {
                 Next::Take(position, level) => (position, level),
                 Next::Load(position) => return picked.is_empty().then_some(position),
                 Next::None => break,
             };
             let size = self.measured(position, || sight.size(position));
-            if !picked.is_empty() && bytes + u64::from(size) > wanted.bytes {
+            if !one(picked) && bytes + u64::from(size) > wanted.bytes {
                 self.give_back(position, level);
                 break;
             }

@@ -292,8 +292,13 @@ impl World {
 
     fn lease(&mut self, records: u32) {
         let now = self.now();
-        let wanted =
-            Wanted { consumer: WHO, records, bytes: u64::MAX, lease: Duration::from_secs(LEASE) };
+        let wanted = Wanted {
+            consumer: WHO,
+            records,
+            bytes: u64::MAX,
+            one: true,
+            lease: Duration::from_secs(LEASE),
+        };
         let ready = self.ready();
         let mut picked = Vec::new();
         let load = self.group.pick(&self.seen, &wanted, now, &mut self.tokens, &mut picked);
@@ -453,6 +458,7 @@ impl World {
             consumer: WHO,
             records: 5,
             bytes: u64::MAX,
+            one: true,
             lease: Duration::from_secs(LEASE),
         };
         let now = self.now();

@@ -8,6 +8,7 @@ mod amqp;
 mod front;
 mod messages;
 mod openapi;
+mod tokens;
 
 use anyhow::{Context, Result, bail};
 
@@ -89,6 +90,7 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
     Suite { name: "OpenAPI", needs: openapi::NEEDS, run: openapi::weft },
+    Suite { name: "tokens", needs: tokens::NEEDS, run: tokens::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
 ];

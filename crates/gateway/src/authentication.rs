@@ -29,8 +29,11 @@ use weft_proxy::{
 };
 use weft_wire::{Known, Method, RequestHead};
 
-pub use self::bearer::{AccessToken, Jwt};
 use self::{bearer::Moment, forward::KEPT};
+pub use self::{
+    bearer::{AccessToken, Jwt},
+    forward::is_ours,
+};
 use crate::{
     consumer::Consumer,
     credential::{Digest, KEY_BYTES_MAX},

@@ -81,8 +81,8 @@ pub(super) fn without_parameters(settings: &Authentication, target: &mut String)
     }
 }
 
-/// Whether a name, in lower case, is one by which a service is told of a consumer.
-fn is_ours(name: &str) -> bool {
+/// Whether a name, in lower case, is one by which a service is told of a consumer, and nothing else may be.
+pub fn is_ours(name: &str) -> bool {
     let begins = |with: &str| {
         let mut bytes = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
         with.bytes().all(|byte| bytes.next() == Some(byte))

@@ -247,8 +247,9 @@ fn what_is_deferred_keeps_its_consumer_and_no_credentials() {
                 folders.push(path);
                 continue;
             }
+            // The ledger takes files away that it needs no more.
+            let Ok(bytes) = std::fs::read(&path) else { continue };
             files += 1;
-            let bytes = std::fs::read(&path).unwrap();
             let found = bytes.windows(18).any(|part| part == b"a-key-of-the-mobil");
             assert!(!found, "{}", path.display());
         }

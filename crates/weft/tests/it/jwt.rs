@@ -15,7 +15,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use weft_testkit::{HttpMessage, Upstream, Weft, until, upstream::ok};
+use weft_testkit::{Authority, HttpMessage, Upstream, Weft, until, upstream::ok};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -277,4 +277,28 @@ fn keys_from_a_file_or_a_secret() {
     let unknown = unknown.unwrap_err();
     assert!(unknown.contains("names issuer `crop`, which is not there"), "{unknown}");
     assert_eq!(ask(&weft, "/known/1", &key.token(&json!({}))).status(), 200);
+}
+
+#[test]
+fn keys_over_tls_by_an_authority_of_ones_own() {
+    let service = Upstream::answering(|_| ok("x"));
+    let key = Key::new("one");
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (jwks, issued) = (key.jwks(), ours.issue(&["127.0.0.1"]));
+    let host = Upstream::secure(issued.server(&["http/1.1"], None), move |_| ok(&jwks));
+    other.write(folder.path(), "ca");
+    let keys = format!(
+        "{{ url: 'https://{}/keys', ca_file: {} }}",
+        host.address(),
+        folder.path().join("ca.crt").display()
+    );
+    let weft = Weft::start(BIN, &config(&service, &keys));
+    let token = key.token(&json!({}));
+    let refused = ask(&weft, "/known/1", &token);
+    assert_eq!((refused.status(), &*reason(&refused)), (503, "issuer_unavailable"));
+    assert!(host.seen().is_empty(), "nobody is believed whom another authority has named");
+    // The file is read again with the next try.
+    ours.write(folder.path(), "ca");
+    until("the keys are there", || (ask(&weft, "/known/1", &token).status() == 200).then_some(()));
 }

@@ -17,27 +17,37 @@ use weft_net::client::{Client, Options, Tls, Version};
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Gets what is at a URL. Redirects are not followed.
-pub(super) struct Fetcher(Client);
+pub(super) struct Fetcher {
+    client: Client,
+    /// Whom it believes, if that is read from a file, which may be another by the next time.
+    trust: Option<Arc<ClientIdentity>>,
+}
 
 impl Fetcher {
     /// Believes certificates of an authority, or of those of the system.
     pub(super) fn new(dns: Hickory, ca_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let is_own = ca_file.is_some();
         let authorities = match ca_file {
             Some(path) => Authorities::Files(vec![Pem::File(path)]),
             None => Authorities::System,
         };
         let options = ClientOptions { authorities, ..ClientOptions::default() };
-        let trust = ClientIdentity::new(options, Arc::new(SystemClock))?;
-        let tls: Tls = Box::new(move || trust.config());
-        Ok(Self(Client::new(Options::default(), Arc::new(dns), Some(tls))))
+        let trust = Arc::new(ClientIdentity::new(options, Arc::new(SystemClock))?);
+        let shown = Arc::clone(&trust);
+        let tls: Tls = Box::new(move || shown.config());
+        let client = Client::new(Options::default(), Arc::new(dns), Some(tls));
+        Ok(Self { client, trust: is_own.then_some(trust) })
     }
 
     async fn get(&self, url: &str) -> Result<Bytes> {
+        if let Some(Err(faults)) = self.trust.as_ref().map(|trust| trust.reload()) {
+            tracing::warn!("the authority in use for {url} stays: {faults}");
+        }
         let wrong = || Error::new(Reason::Misconfigured, "this is no URL");
         let url: Uri = url.parse().map_err(|error| wrong().because(error))?;
         let request = Request::get(url).header(header::ACCEPT, "application/json");
         let request = request.body(Bytes::new()).map_err(|error| wrong().because(error))?;
-        let answer = self.0.request(Version::Http1, request, SET_BYTES_MAX, LIMIT).await?;
+        let answer = self.client.request(Version::Http1, request, SET_BYTES_MAX, LIMIT).await?;
         if answer.status != http::StatusCode::OK {
             let say = format!("the answer has status {}", answer.status.as_u16());
             return Err(Error::new(Reason::UpstreamMalformed, say));

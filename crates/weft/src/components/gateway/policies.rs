@@ -2,7 +2,7 @@
 
 use weft_gateway::{
     AUTHENTICATION, Authentication,
-    authentication::{Combine, Jwt, KeyPlace, Scheme},
+    authentication::{Combine, Jwt, KeyPlace, Scheme, is_ours},
 };
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
@@ -156,7 +156,15 @@ impl Setting for Method {
                 let section = MethodSection::read(node, cx)?;
                 match (entries.len(), section.api_key, section.jwt) {
                     (1, Some(key), None) => api_key(&key),
-                    (1, None, Some(token)) => jwt(token),
+                    (1, None, Some(token)) => {
+                        let names = token.claim_headers.0.iter().map(|(name, _)| &*name.0);
+                        if let Some(name) = names.into_iter().find(|name| is_ours(name)) {
+                            let say = format!("`{name}` tells the consumer, and no claim may");
+                            cx.report(Problem::error(node.place, say));
+                            return None;
+                        }
+                        jwt(token)
+                    }
                     _ => {
                         cx.report(Problem::error(node.place, format!("expected {EXPECTED}")));
                         return None;

@@ -1,8 +1,8 @@
 //! The policy that finds out which consumer a request comes from.
 //!
-//! Its request side asks its methods in turn and leaves a [`Consumer`], an [`AccessToken`], or both, or refuses; its outgoing side takes the
-//! credentials off and tells the service ([`forward`]); its response side says which credentials would do
-//! (RFC 9110 section 11.6.1).
+//! Its request side asks its methods in turn and leaves a [`Consumer`], an [`AccessToken`], or both, or refuses;
+//! its outgoing side takes the credentials off and tells the service (`forward`); its response side says which
+//! credentials would do (RFC 9110 section 11.6.1).
 //!
 //! Requests that begin inside Weft show no credentials and are asked for none: what is deferred was let through
 //! when it came, and carries the consumer it came from, without whom it is refused when its turn comes;

@@ -4,7 +4,7 @@
 //! is the node's own rows (`operations`) and those of the components, in one [`weft_api::Table`].
 //!
 //! Invariants: a body is as large as its operation says and ends in time; so many requests
-//! are answered at once as [`places`](seats::places) says, on a few more connections, and neither connections
+//! are answered at once as `seats::places` says, on a few more connections, and neither connections
 //! without a request nor consumers that wait keep out who operates the node; with a
 //! token, everything but liveness and readiness needs one that has the permission of the operation; without
 //! one, what only a browser sends is refused; no secret is ever shown.

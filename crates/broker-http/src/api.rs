@@ -27,7 +27,7 @@ use weft_kernel::Result;
 use weft_wire::Method;
 
 pub(crate) use self::ask::Ask;
-pub use self::offer::OPERATIONS;
+pub use self::{offer::OPERATIONS, publish::BODY_BYTES_MAX as PUBLISH_BYTES_MAX};
 use crate::{handle::Handle, response::Response};
 
 /// Where a request comes from.

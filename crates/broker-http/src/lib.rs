@@ -26,7 +26,7 @@ mod target;
 
 use weft_api::{body, query, request, response, schema, time};
 
-pub use api::{OPERATIONS, Surface, nouns};
+pub use api::{OPERATIONS, PUBLISH_BYTES_MAX, Surface, nouns};
 pub use deferred::{Outside, is_callback_prefix};
 pub use handle::{Declared, Handle, Hooks};
 pub use push_delivery::{PushSubscription, Sender};

@@ -18,11 +18,10 @@ pub(crate) const UNREADABLE: &str = "weft.unreadable";
 /// The type of the event that tells of messages that are no longer kept.
 const GAP: &str = "weft.gap";
 
-/// The event that tells a client that what it has not seen yet begins at `next`, and what is still kept
-/// only at `first`.
-pub(crate) fn gap(next: u64, first: u64) -> Bytes {
+/// The event that tells a client which messages it will not see, in JSON.
+pub(crate) fn gap(data: &str) -> Bytes {
     let mut out = Vec::with_capacity(80);
-    write(&mut out, "", GAP, format!("{{\"from\":{next},\"first\":{first}}}").as_bytes());
+    write(&mut out, "", GAP, data.as_bytes());
     out.into()
 }
 

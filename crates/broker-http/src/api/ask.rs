@@ -74,11 +74,14 @@ impl<'a> Ask<'a> {
             return Ok(());
         }
         let differences = settings::differences(is, asked);
+        // No message goes from one engine to another, and so no change of options does that.
+        let how = match differences.contains("`engine` is ") {
+            true => "what another engine is to keep is deleted first",
+            false => "`?change=true` changes them",
+        };
         Err(Error::new(
             Reason::DefinitionConflict,
-            format!(
-                "{what} is there with other options: {differences}; `?change=true` changes them"
-            ),
+            format!("{what} is there with other options: {differences}; {how}"),
         ))
     }
 

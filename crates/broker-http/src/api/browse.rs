@@ -31,24 +31,71 @@ const READ_BYTES: u64 = 1 << 20;
 /// How many messages one page looks at to find what its filter takes.
 const LOOKED_MAX: u64 = if cfg!(test) { 4_000 } else { 100_000 };
 
+/// Messages that are no longer there: from a position up to the first that is kept behind it.
+#[derive(Clone, Copy)]
+struct Gap {
+    from: u64,
+    first: u64,
+}
+
+impl Gap {
+    /// As the data of an event, the member of a page, or a line.
+    fn to_json(self) -> String {
+        format!("{{\"from\":{},\"first\":{}}}", self.from, self.first)
+    }
+}
+
+/// What was read.
+enum Read {
+    /// Some messages, with the ones that the filter does not take left out.
+    Messages(Vec<Browsed>),
+    /// Nothing: what would come next has gone.
+    Gap(Gap),
+    /// Nothing: the present end.
+    End,
+}
+
 /// What of a topic is read.
 struct Reader {
     engines: Engines,
     topic: AnyTopic,
     /// The next position to be read.
     next: u64,
+    /// Whether somebody counts on what stands there: it was named, or what is before it was read.
+    is_named: bool,
+    /// What was read of it already, behind a gap.
+    ahead: Vec<Browsed>,
     /// How many messages were looked at.
     looked: u64,
     filter: Option<Arc<Filter>>,
 }
 
 impl Reader {
-    /// Some messages from the next position on; with the ones that the filter does not take left out.
-    /// `None` at the present end.
-    async fn read(&mut self, records: u32, bytes: u64) -> Result<Option<Vec<Browsed>>> {
-        let mut stored =
-            self.engines.browse(&self.topic, self.next, Limits { records, bytes }).await?;
-        let Some(last) = stored.last() else { return Ok(None) };
+    /// Some messages from the next position on. Retention may pass whoever reads, at any time: what has
+    /// gone is told before what comes behind it.
+    async fn read(&mut self, records: u32, bytes: u64) -> Result<Read> {
+        let mut stored = std::mem::take(&mut self.ahead);
+        if stored.is_empty() {
+            let limits = Limits { records, bytes };
+            stored = self.engines.browse(&self.topic, self.next, limits).await?;
+        }
+        let begins = stored.first().map(|stored| stored.position);
+        if begins != Some(self.next)
+            && let Some(gap) = self.gap(begins).await?
+        {
+            self.next = gap.first;
+            if std::mem::replace(&mut self.is_named, true) {
+                self.ahead = stored;
+                return Ok(Read::Gap(gap));
+            }
+        }
+        if let Some(begins) = begins.filter(|_| !self.topic.options().compact) {
+            let follows = |(stored, at): &(&Browsed, u64)| stored.position == *at;
+            let whole = stored.iter().zip(begins..).take_while(follows).count();
+            self.ahead = stored.split_off(whole);
+        }
+        let Some(last) = stored.last() else { return Ok(Read::End) };
+        self.is_named = true;
         self.next = last.position + 1;
         self.looked += stored.len() as u64;
         if let Some(filter) = &self.filter {
@@ -61,7 +108,19 @@ impl Reader {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Some(stored))
+        Ok(Read::Messages(stored))
+    }
+
+    /// What has gone between the next position and the first message behind it. What a compacted topic
+    /// does not keep between its messages was replaced, and is no gap.
+    async fn gap(&self, first: Option<u64>) -> Result<Option<Gap>> {
+        let from = self.next;
+        if let Some(first) = first.filter(|first| *first <= from || !self.topic.options().compact) {
+            return Ok((first > from).then_some(Gap { from, first }));
+        }
+        let kept = self.engines.topic_view(&self.topic).await?.first;
+        let first = first.map_or(kept, |first| first.min(kept));
+        Ok((first > from).then_some(Gap { from, first }))
     }
 }
 
@@ -85,17 +144,14 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
     // A client that comes again knows best where it was.
     let resumed = if tails { ask.request.text("last-event-id") } else { None };
     let engines = ask.handle.engines().clone();
-    let mut gap = None;
-    let next = match resumed.map(str::parse::<u64>) {
+    let (next, is_named) = match resumed.map(str::parse::<u64>) {
         Some(Ok(last)) => {
             let next = last.saturating_add(1);
             let view = engines.topic_view(&topic).await?;
             if next > view.end {
                 return Err(ahead(&topic, view.end, last));
             }
-            let first = view.first;
-            gap = (next < first).then(|| sse::gap(next, first));
-            next
+            (next, true)
         }
         Some(Err(_)) => {
             let say = "Last-Event-ID is the position of the last message that came";
@@ -107,13 +163,13 @@ pub(super) async fn browse(ask: Ask<'_>) -> Result<Response> {
                 None => Start::First,
                 Some(text) => start("from", text)?,
             };
-            engines.position(&topic, from).await?
+            let is_named = matches!(from, Start::Position(_));
+            (engines.position(&topic, from).await?, is_named)
         }
     };
-    let reader = Reader { engines, topic, next, looked: 0, filter };
+    let reader = Reader { engines, topic, next, is_named, ahead: Vec::new(), looked: 0, filter };
     if tails {
-        let mut ready = VecDeque::from([sse::HELLO]);
-        ready.extend(gap);
+        let ready = VecDeque::from([sse::HELLO]);
         let tail = Tail { reader, ready, stop: ask.handle.stop().clone() };
         let chunks = stream::unfold(Some(tail), |tail| async {
             let mut tail = tail?;
@@ -143,11 +199,18 @@ fn ahead(topic: &AnyTopic, end: u64, last: u64) -> Error {
 async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Result<Response> {
     let mut out = b"{\"messages\":[".to_vec();
     let mut left = max;
+    let (begins, mut gap) = (reader.next, None);
     let until = tokio::time::Instant::now() + wait;
     loop {
         let records = u32::try_from(left).unwrap_or(READ_RECORDS).min(READ_RECORDS);
         match reader.read(records, READ_BYTES).await? {
-            Some(messages) => {
+            Read::Gap(found) if found.from == begins => gap = Some(found),
+            // A page tells of one gap, and that is before its messages: the next one begins there.
+            Read::Gap(found) => {
+                reader.next = found.from;
+                break;
+            }
+            Read::Messages(messages) => {
                 for stored in &messages {
                     if left < max {
                         out.push(b',');
@@ -165,8 +228,8 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
                     break;
                 }
             }
-            None if left < max || wait.is_zero() => break,
-            None => {
+            Read::End if left < max || wait.is_zero() || gap.is_some() => break,
+            Read::End => {
                 let more = tokio::select! {
                     biased;
                     () = ask.handle.stop().draining() => false,
@@ -188,6 +251,10 @@ async fn page(ask: &Ask<'_>, mut reader: Reader, max: u64, wait: Duration) -> Re
     }
     out.extend_from_slice(b"],\"next\":");
     out.extend_from_slice(reader.next.to_string().as_bytes());
+    if let Some(gap) = gap {
+        out.extend_from_slice(b",\"gap\":");
+        out.extend_from_slice(gap.to_json().as_bytes());
+    }
     out.push(b'}');
     Ok(Response::of(200, JSON, out).with("cache-control", "no-store"))
 }
@@ -212,7 +279,12 @@ fn replay(reader: Reader, max: u64) -> impl stream::Stream<Item = Result<Bytes>>
         while left > 0 {
             let records = u32::try_from(left).unwrap_or(READ_RECORDS).min(READ_RECORDS);
             let messages = match reader.read(records, READ_BYTES).await {
-                Ok(messages) => messages?,
+                Ok(Read::Messages(messages)) => messages,
+                Ok(Read::Gap(gap)) => {
+                    let line = format!("{{\"gap\":{}}}\n", gap.to_json());
+                    return Some((Ok(line.into()), Some((reader, left))));
+                }
+                Ok(Read::End) => return None,
                 Err(error) => return Some((Err(error), None)),
             };
             let mut out = Vec::with_capacity(messages.len() * 256);
@@ -250,9 +322,10 @@ impl Tail {
                 return Ok(Some(sse::ALIVE));
             }
             match self.reader.read(READ_RECORDS, READ_BYTES).await? {
-                Some(messages) if messages.is_empty() => {}
-                Some(messages) => return Ok(Some(events(&messages))),
-                None => {
+                Read::Messages(messages) if messages.is_empty() => {}
+                Read::Messages(messages) => return Ok(Some(events(&messages))),
+                Read::Gap(gap) => return Ok(Some(sse::gap(&gap.to_json()))),
+                Read::End => {
                     let more =
                         self.reader.engines.until_beyond(&self.reader.topic, self.reader.next);
                     tokio::select! {

@@ -127,7 +127,7 @@ pub static OPERATIONS: &[Row<Handle>] = &[
     .query(DECLARED)
     .takes::<TopicSettings>()
     .gives(&[Gives::json::<view::TopicView>(200), Gives::json::<view::TopicView>(201)])
-    .refuses(reasons!(DefinitionConflict; kept))
+    .refuses(reasons!(NotFound, DefinitionConflict; kept))
     .verb(&nouns::TOPIC, Verb::Create),
     deletes(
         "delete_topic",
@@ -322,7 +322,7 @@ pub static OPERATIONS: &[Row<Handle>] = &[
     .query(DECLARED)
     .takes::<QueueSettings>()
     .gives(&[Gives::json::<view::QueueView>(200), Gives::json::<view::QueueView>(201)])
-    .refuses(reasons!(DefinitionConflict; kept))
+    .refuses(reasons!(NotFound, DefinitionConflict; kept))
     .verb(&nouns::QUEUE, Verb::Create),
     deletes(
         "delete_queue",

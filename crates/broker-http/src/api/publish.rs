@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The largest body: more would not fit into one transaction.
-pub(crate) const BODY_BYTES_MAX: usize = 16 << 20;
+pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// The most events of a batch: what one transaction may hold.
 const EVENTS_MAX: usize = 5_000;
 /// The longest delay and the longest time to live.

@@ -260,6 +260,19 @@ pub(super) struct Browsed {
     messages: Vec<Stored>,
     /// The position to go on from.
     next: u64,
+    /// What is no longer kept where the page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+}
+
+/// Messages of a topic that are no longer kept.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "it is written by hand")]
+struct Gap {
+    /// The position of the first of them.
+    from: u64,
+    /// The position where what is kept begins.
+    first: u64,
 }
 
 /// A page of a queue.

@@ -73,6 +73,9 @@ async fn a_definition_is_of_one_engine_and_what_is_shown_can_be_said_again() {
     node.put("/v1/queues/work", &shown.to_string()).await.expect(200);
     let other = node.put("/v1/queues/work?change=true", "{}").await;
     other.refused(409, "definition_conflict");
+    // What is advised is what helps.
+    let why = node.put("/v1/queues/work", "{}").await.refused(409, "definition_conflict");
+    assert!(why.contains("deleted first") && !why.contains("?change=true"), "{why}");
     let larger = r#"{"engine": "far", "message_max": "2MiB"}"#;
     let altered = node.put("/v1/queues/work?change=true", larger).await.expect(200);
     assert_eq!(altered["options"]["message_max"], "2MiB");

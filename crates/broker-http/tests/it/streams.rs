@@ -114,6 +114,57 @@ async fn a_reader_that_comes_back_too_late_is_told_what_is_gone() {
     assert_eq!(events(&tail.next().await.unwrap().unwrap())[0].0, first.to_string());
 }
 
+#[tokio::test]
+async fn a_reader_is_told_of_what_retention_takes_wherever_it_is() {
+    let node = Node::new().await;
+    node.put("/v1/topics/t", "{}").await.expect(201);
+    let store = node.broker.shared_store();
+    let (log, _) = store.find_log("t//t").await.unwrap().unwrap();
+    let trim = async |before| {
+        let trim = Transaction::new(Durability::Fsync).with(Op::Trim { log, before });
+        store.commit(trim).await.unwrap();
+    };
+    let ids = |chunk: Bytes| -> Vec<String> { events(&chunk).into_iter().map(|e| e.0).collect() };
+    let gap = |from: u64, first: u64| {
+        vec![(String::new(), "weft.gap".to_owned(), json!({"from": from, "first": first}))]
+    };
+    node.publish("/v1/topics/t", 0..2).await;
+    let mut tail = open(&node, "/v1/topics/t/messages?from=first", None).await;
+    assert_eq!(ids(tail.next().await.unwrap().unwrap()), ["0", "1"]);
+    // It is slow, and comes back when some of what it has not seen is gone.
+    node.publish("/v1/topics/t", 2..6).await;
+    trim(4).await;
+    assert_eq!(events(&tail.next().await.unwrap().unwrap()), gap(2, 4));
+    assert_eq!(ids(tail.next().await.unwrap().unwrap()), ["4", "5"]);
+    // Who begins at a position that is gone is told; who wants the first that there is, is not.
+    let mut named = open(&node, "/v1/topics/t/messages?from=1", None).await;
+    assert_eq!(events(&named.next().await.unwrap().unwrap()), gap(1, 4));
+    assert_eq!(ids(named.next().await.unwrap().unwrap()), ["4", "5"]);
+    let mut first = open(&node, "/v1/topics/t/messages?from=first", None).await;
+    assert_eq!(ids(first.next().await.unwrap().unwrap()), ["4", "5"]);
+    let page = node.get("/v1/topics/t/messages?from=1&max=1").await.expect(200);
+    assert_eq!((&page["gap"], &page["next"]), (&json!({"from": 1, "first": 4}), &json!(5)));
+    assert_eq!(page["messages"][0]["position"], 4);
+    for target in ["/v1/topics/t/messages", "/v1/topics/t/messages?from=4"] {
+        let page = node.get(target).await.expect(200);
+        assert_eq!((&page["gap"], page["messages"].as_array().unwrap().len()), (&Value::Null, 2));
+    }
+    let lines = Request::new(Method::Get, "/v1/topics/t/messages?from=1")
+        .with_field("accept", "application/x-ndjson");
+    let lines = node.send(lines).await.collect().await.unwrap();
+    let mut lines = lines
+        .split(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap());
+    assert_eq!(lines.next().unwrap(), json!({"gap": {"from": 1, "first": 4}}));
+    assert_eq!(lines.next().unwrap()["position"], 4);
+    // Nothing is kept: that is told at once, and not with the next message.
+    node.publish("/v1/topics/t", 6..8).await;
+    trim(8).await;
+    assert_eq!(events(&tail.next().await.unwrap().unwrap()), gap(6, 8));
+    let page = node.get("/v1/topics/t/messages?from=6&wait=20s").await.expect(200);
+    assert_eq!((&page["gap"], &page["next"]), (&json!({"from": 6, "first": 8}), &json!(8)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tail_with_nothing_to_say_shows_that_it_is_alive() {
     let node = Node::new().await;

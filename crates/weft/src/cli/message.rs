@@ -1,11 +1,12 @@
 //! `weft message`: publishing messages, following them and looking at one.
 
-use std::{io::Read as _, process::ExitCode};
+use std::{io::Read, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use weft_broker_http::PUBLISH_BYTES_MAX;
 
 use super::{
     Reader,
@@ -130,11 +131,7 @@ impl Publish {
     /// Publishes to the topic or queue at a path of the API.
     pub(super) fn run(self, admin: &Admin, path: &str) -> anyhow::Result<ExitCode> {
         let data = match self.data.as_str() {
-            "-" => {
-                let mut data = String::new();
-                std::io::stdin().read_to_string(&mut data).context("cannot read the body")?;
-                data
-            }
+            "-" => body(std::io::stdin().lock())?,
             _ => self.data,
         };
         let is_json =
@@ -173,6 +170,20 @@ impl Publish {
     }
 }
 
+/// A body, read as far as the API would take it.
+fn body(from: impl Read) -> anyhow::Result<String> {
+    let mut data = Vec::new();
+    from.take(PUBLISH_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut data)
+        .context("cannot read the body")?;
+    anyhow::ensure!(
+        data.len() <= PUBLISH_BYTES_MAX,
+        "the body is larger than {} MiB, the most that is taken",
+        PUBLISH_BYTES_MAX >> 20
+    );
+    String::from_utf8(data).context("the body is not UTF-8")
+}
+
 /// An id that no other message has.
 fn made_id() -> String {
     let mut rng = weft_kernel::Rng::from_entropy();
@@ -209,6 +220,12 @@ impl Tail {
                 Said::Yes(answer) => answer,
                 Said::No(why) => return admin.refused(&why),
             };
+            if answer["gap"].is_object() {
+                let gap = json!({"gap": answer["gap"]});
+                if print_to_reader(&format!("{gap}\n"))? == Reader::Gone {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
             let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
             for message in messages {
                 if print_to_reader(&format!("{message}\n"))? == Reader::Gone {
@@ -226,5 +243,17 @@ impl Tail {
             }
             from = next;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_without_an_end_is_read_no_further_than_it_could_be_sent() {
+        let error = body(std::io::repeat(b'x')).unwrap_err();
+        assert!(error.to_string().contains("larger than 16 MiB"), "{error}");
+        assert_eq!(body(&b"{}"[..]).unwrap(), "{}");
     }
 }

@@ -154,6 +154,12 @@ fn of_group(group: Group) -> Result<Vec<Instance>, String> {
 /// An address, or a host with its port.
 fn location(text: &str) -> Result<Location, String> {
     match text.parse() {
+        Ok(Location::Address(Address::Tcp(address))) if address.port() == 0 => {
+            Err(format!("`{}` has port 0, which nobody can be reached at", short(text)))
+        }
+        Ok(Location::Host { port: 0, .. }) => {
+            Err(format!("`{}` has port 0, which nobody can be reached at", short(text)))
+        }
         Ok(location @ (Location::Address(_) | Location::Host { .. })) => Ok(location),
         _ => Err(format!("`{}` is neither an address nor a host with its port", short(text))),
     }
@@ -384,6 +390,8 @@ resources:
             ("- targets: [a:1]\n- targets: [orders]", "entry 2: `orders` is neither"),
             ("- targets: ['srv:_a._tcp.b']", "entry 1: `srv:_a._tcp.b` is neither"),
             ("- targets: ['http://a:80']", "entry 1: `http://a:80` is neither"),
+            ("- targets: ['127.0.0.1:0']", "entry 1: `127.0.0.1:0` has port 0"),
+            ("- targets: ['a:0']", "entry 1: `a:0`"),
             ("- targets: [a:1]\n  labels: {__weight__: 0}", "the weight `0` is no number from 1"),
             ("- targets: [a:1]\n  labels: {__priority__: x}", "the priority `x` is no number"),
             ("- targets: [a:1]\n  targets: [b:1]", "line 2: `targets` stands twice"),

@@ -215,6 +215,8 @@ fn credentials_change_with_the_configuration() {
     // A file that is written anew is read anew.
     weft.write("key", "a-third-key-for-the-client\n");
     until("the new key is taken", || (status("a-third-key-for-the-client") == 200).then_some(()));
+    // Told after it is in force: the next reload must not take it for its own.
+    weft.wait_line("configuration applied generation=4");
     assert_eq!(status("the-second-of-two-keys"), 401);
     let shared =
         yaml("'${A:-a-key-for-two-of-them}' }, app: { api_keys: '${A:-a-key-for-two-of-them}'");

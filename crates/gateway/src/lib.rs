@@ -1,4 +1,4 @@
-//! The edge: who calls.
+//! The edge: who calls, and how often.
 //!
 //! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials; an [`Issuer`] is somebody
 //! whose tokens it believes. [`Roster`] holds all of them and is swapped as a whole. [`Authentication`] is the
@@ -19,10 +19,12 @@ mod decision;
 pub mod directory;
 pub mod issuer;
 pub mod jwks;
+pub mod rate_limit;
 pub mod roster;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
 pub use credential::Digest;
 pub use directory::Directory;
 pub use issuer::Issuer;
+pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;

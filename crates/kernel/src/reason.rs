@@ -74,6 +74,8 @@ reasons! {
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
     /// The keys of a token's issuer cannot be fetched.
     IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// A rate limit of the route is reached.
+    RateLimited = "rate_limited", RateLimited, Caller, Safe, "http_request_denied";
     /// A web page, or a request for a host name, may not use an API that has no token.
     OriginDenied = "origin_denied", Denied, Caller, No, "http_request_denied";
     /// Nothing has this name.

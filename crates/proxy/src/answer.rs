@@ -145,7 +145,9 @@ pub(crate) fn problem(exchange: &mut Exchange, error: &Error, allow: Option<&str
     fields.add(Known::ProxyStatus, &text);
     text.clear();
     if let Retry::After(span) = error.retryable() {
-        h1::push_decimal(&mut text, span.as_secs().max(1));
+        // Rounded up: a second before its time it is refused again.
+        let seconds = span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0));
+        h1::push_decimal(&mut text, seconds.max(1));
         fields.add(Known::RetryAfter, &text);
         text.clear();
     }

@@ -94,6 +94,18 @@ impl Rate {
         }
     }
 
+    /// What is remembered when a cost is given back that was granted right before.
+    #[must_use]
+    pub fn give_back(&self, state: State, cost: u64, now: Tick) -> State {
+        match self.algorithm {
+            Algorithm::Gcra => State(state.0.saturating_sub(self.time_of(cost))),
+            Algorithm::SlidingWindow => {
+                let window = Window::of(state, self.index(now));
+                Window { current: window.current.saturating_sub(cost), ..window }.state()
+            }
+        }
+    }
+
     /// Time until nothing of a key is remembered; zero if nothing is.
     pub fn reset(&self, state: State, now: Tick) -> Duration {
         match self.algorithm {

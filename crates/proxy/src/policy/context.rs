@@ -42,6 +42,11 @@ impl RequestContext<'_> {
         &self.exchange.received.head
     }
 
+    /// The host that is asked for, in lower case and without its port.
+    pub fn host(&self) -> &str {
+        self.exchange.received.host()
+    }
+
     /// The name of the route.
     pub fn route(&self) -> &Name {
         &self.route.name

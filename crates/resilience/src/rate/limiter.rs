@@ -88,6 +88,11 @@ impl Limiter {
         self.with(key, now, |rate, state| ((), rate.charge(state, cost, now)));
     }
 
+    /// Gives back what a key was granted right before, and has not had after all.
+    pub fn give_back(&self, key: impl Hash, cost: u64, now: Tick) {
+        self.with(key, now, |rate, state| ((), rate.give_back(state, cost, now)));
+    }
+
     /// What would be said, without anything being counted.
     pub fn peek(&self, key: impl Hash, cost: u64, now: Tick) -> Verdict {
         self.with(key, now, |rate, state| (rate.take(state, cost, now).0, state))

@@ -53,6 +53,19 @@ fn a_cost_that_is_charged_later_is_a_debt() {
 }
 
 #[test]
+fn what_is_given_back_can_be_had_again() {
+    for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow] {
+        let rate = rate(10, seconds(1.0), 10, algorithm);
+        let (_, state) = rate.take(State::default(), 4, START);
+        let (verdict, full) = rate.take(state, 6, START);
+        assert!(verdict.granted && !rate.take(full, 1, START).0.granted, "{algorithm:?}");
+        assert_eq!(rate.give_back(full, 6, START), state, "{algorithm:?}");
+        let none = rate.give_back(State::default(), 6, START);
+        assert_eq!(rate.take(none, 10, START).0.remaining, 0, "{algorithm:?}");
+    }
+}
+
+#[test]
 fn a_rate_that_divides_no_second_loses_nothing_over_time() {
     let rate = rate(700_001, seconds(1.0), 1, Algorithm::Gcra);
     let (mut state, mut granted, mut now) = (State::default(), 0_u32, START);

@@ -3,21 +3,23 @@
 
 mod build;
 mod fetch;
+pub mod limits;
 pub mod plan;
 pub mod policies;
 pub mod sections;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
-    AUTHENTICATION, Authentication, Issuer, Maker, Roster,
+    AUTHENTICATION, Authentication, Issuer, Maker, RATE_LIMITS, Roster,
     authentication::Scheme,
     issuer::Keys,
     jwks::{self, Remote},
+    rate_limit,
 };
 use weft_kernel::SystemClock;
 use weft_net::Stop;
@@ -36,9 +38,20 @@ use crate::{
     node::Node,
 };
 
-/// The consumers and issuers of a node.
+/// How often the limiters give back what floods of keys have left behind.
+const TRIM: Duration = Duration::from_secs(30);
+
+/// The makers of the policies of routes.
+#[derive(Clone, Default)]
+pub struct Locals {
+    authentication: Maker,
+    limits: rate_limit::Limiters,
+}
+
+/// The consumers and issuers of a node, and the limits of its routes.
 pub struct Gateway {
     authentication: Maker,
+    limits: rate_limit::Limiters,
     dns: Hickory,
     /// Rings when other sets of keys are to be kept fresh.
     changed: Notify,
@@ -102,7 +115,7 @@ impl Component for Gateway {
     type Plan = plan::Gateway;
     type Ready = Roster;
     type Fixed = ();
-    type Locals = Maker;
+    type Locals = Locals;
     type Api = ();
     type Noun = OfTable<Self>;
 
@@ -147,13 +160,15 @@ impl Component for Gateway {
         }
     }
 
-    async fn open(_plan: &plan::Gateway, host: &Host, locals: &Maker) -> anyhow::Result<Self> {
-        let dns = host.dns.clone();
-        Ok(Self { authentication: locals.clone(), dns, changed: Notify::new() })
+    async fn open(_plan: &plan::Gateway, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
+        let Locals { authentication, limits } = locals.clone();
+        Ok(Self { authentication, limits, dns: host.dns.clone(), changed: Notify::new() })
     }
 
-    fn register(locals: &Maker, handlers: Handlers) -> Handlers {
-        handlers.with_policy(AUTHENTICATION, locals.clone())
+    fn register(locals: &Locals, handlers: Handlers) -> Handlers {
+        handlers
+            .with_policy(AUTHENTICATION, locals.authentication.clone())
+            .with_policy(RATE_LIMITS, locals.limits.clone())
     }
 
     fn fixed(_plan: Option<&plan::Gateway>) {}
@@ -183,7 +198,7 @@ impl Component for Gateway {
         self.changed.notify_one();
     }
 
-    /// Keeps the keys of all issuers fresh.
+    /// Keeps the keys of all issuers fresh, and the limiters small.
     async fn run(self: Arc<Self>, stop: Stop) {
         let refresh = async {
             loop {
@@ -195,8 +210,15 @@ impl Component for Gateway {
                 }
             }
         };
+        let trim = async {
+            loop {
+                tokio::time::sleep(TRIM).await;
+                self.limits.trim(SystemClock::tick());
+            }
+        };
         tokio::select! {
             () = refresh => {}
+            () = trim => {}
             () = stop.closed() => {}
         }
     }

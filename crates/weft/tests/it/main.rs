@@ -39,6 +39,7 @@ mod otlp;
 mod plain;
 mod proxy_protocol;
 mod push_delivery;
+mod rate_limits;
 mod reload;
 mod resilience;
 mod resumption;

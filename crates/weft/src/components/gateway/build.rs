@@ -22,11 +22,12 @@ use crate::config::{
 /// A key of fewer bytes is told of: keys are to be drawn by a machine, not thought of.
 const KEY_BYTES_MIN: usize = 16;
 
-/// The consumers; `None` if nobody asks who calls.
+/// The consumers; `None` if nobody asks who calls, or how often.
 pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gateway> {
     let consumers = said.entries(&CONSUMERS, cx);
     let asks = |route: &weft_proxy::plan::Route| {
-        route.policy.policies.iter().any(|of| of.handler == weft_gateway::AUTHENTICATION)
+        let ours = [weft_gateway::AUTHENTICATION, weft_gateway::RATE_LIMITS];
+        route.policy.policies.iter().any(|of| ours.contains(&of.handler))
     };
     let issuers = said.entries(&ISSUERS, cx);
     let is_said = said.place(&CONSUMERS).is_some() || said.place(&ISSUERS).is_some();

@@ -7,6 +7,7 @@ use weft_gateway::{
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
+use super::limits::RATE_LIMITS_KEY;
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
     leaf::{Many, Pairs, Some1, Switch, Whole},
@@ -23,15 +24,18 @@ const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
 .or("off");
 
 /// Their keys in a policy.
-pub(super) static ALL: [PolicyKey; 1] = [PolicyKey {
-    field: KEY.field(),
-    build: |policy, cx| match KEY.read(policy, cx)? {
-        Switch::On(Whole(section)) => {
-            section.build(cx).map(|settings| Binding::new(AUTHENTICATION, settings))
-        }
-        Switch::Off => None,
+pub(super) static ALL: [PolicyKey; 2] = [
+    PolicyKey {
+        field: KEY.field(),
+        build: |policy, cx| match KEY.read(policy, cx)? {
+            Switch::On(Whole(section)) => {
+                section.build(cx).map(|settings| Binding::new(AUTHENTICATION, settings))
+            }
+            Switch::Off => None,
+        },
     },
-}];
+    RATE_LIMITS_KEY,
+];
 
 settings! {
     /// Authentication: which credentials are asked for, and what becomes of them.

@@ -1,0 +1,44 @@
+//! What a client is told of limits: structured fields (RFC 9651) of draft-ietf-httpapi-ratelimit-headers.
+
+use std::{fmt::Write as _, time::Duration};
+
+use weft_resilience::rate::Verdict;
+
+use super::Limit;
+
+/// What `RateLimit-Policy` says: the quota `q` of each limit, and its window `w` in seconds.
+pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Limit>) -> String {
+    let mut text = String::new();
+    for limit in limits {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let (quota, window) = (bounded(limit.rate.units.get()), seconds(limit.rate.per).max(1));
+        let _ = write!(text, "{separator}\"{}\";q={quota};w={window}", limit.name);
+    }
+    text
+}
+
+/// What `RateLimit` says: the units `r` that are left of each limit, and the seconds `t` until all are back.
+pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> String {
+    let mut text = String::new();
+    for (limit, verdict) in said {
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Who is refused is told when to come again, as `Retry-After` says it.
+        let time = match (verdict.granted, verdict.retry_after) {
+            (false, Some(wait)) => wait,
+            _ => verdict.reset,
+        };
+        let (left, time) = (bounded(verdict.remaining), seconds(time));
+        let _ = write!(text, "{separator}\"{}\";r={left};t={time}", limit.name);
+    }
+    text
+}
+
+/// Seconds, rounded up.
+fn seconds(of: Duration) -> u64 {
+    bounded(of.as_secs() + u64::from(of.subsec_nanos() > 0))
+}
+
+/// As much as an integer of a structured field holds.
+fn bounded(number: u64) -> u64 {
+    number.min(999_999_999_999_999)
+}

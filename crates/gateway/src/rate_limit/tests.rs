@@ -1,0 +1,53 @@
+//! What clients are told of limits.
+
+use std::num::NonZeroU64;
+
+use super::*;
+
+fn limit(name: &str, units: u64, per: Duration) -> Limit {
+    Limit {
+        name: name.into(),
+        rate: Rate::new(NonZeroU64::new(units).unwrap(), per),
+        by: vec![Part::Consumer, Part::Header("x-tenant".into())],
+        cost: 1,
+        shadow: false,
+        tells: true,
+        keys_max: 100,
+    }
+}
+
+#[test]
+fn fields_are_those_of_the_draft() {
+    let (burst, day) = (
+        limit("burst", 10, Duration::from_millis(1_500)),
+        limit("day", u64::MAX, Duration::from_secs(86_400)),
+    );
+    let both = [&burst, &day];
+    let policy = "\"burst\";q=10;w=2, \"day\";q=999999999999999;w=86400";
+    assert_eq!(fields::policy(both.into_iter()), policy);
+    let granted = Verdict {
+        granted: true,
+        remaining: 9,
+        reset: Duration::from_millis(150),
+        retry_after: Some(Duration::ZERO),
+    };
+    let refused = Verdict {
+        granted: false,
+        remaining: 0,
+        reset: Duration::from_secs(60),
+        retry_after: Some(Duration::from_millis(2_001)),
+    };
+    let said = fields::left([(&burst, &granted), (&day, &refused)].into_iter());
+    assert_eq!(said, "\"burst\";r=9;t=1, \"day\";r=0;t=3");
+    let shown = RateLimits(vec![burst]).to_string();
+    assert_eq!(shown, "burst: 10 in 1.5s by consumer by header x-tenant");
+}
+
+#[test]
+fn a_refusal_says_when_to_come_again_if_ever() {
+    let limit = limit("burst", 10, Duration::from_secs(1));
+    let error = refusal(&limit, Some(Duration::from_secs(3)));
+    assert_eq!(error.retryable(), Retry::After(Duration::from_secs(3)));
+    assert_eq!((error.reason().http(), error.said()), (429, "the limit `burst` is reached"));
+    assert_eq!(refusal(&limit, None).retryable(), Retry::No);
+}

@@ -11,7 +11,7 @@ use super::{Missed, When, stored::Stored};
 use crate::{
     broker::Broker,
     message::{Item, Message, MessageBuilder, Value},
-    publish::{Publish, PublishTarget},
+    publish::{BatchReceipt, Publish, PublishTarget},
 };
 
 /// How long a schedule waits whose target is not there or takes nothing.
@@ -58,22 +58,36 @@ impl Broker {
         Some(self.clock().now().plus(left))
     }
 
-    /// Fires what is due.
+    /// Fires what is due. What is taken waits for the disk together.
     pub(crate) async fn fire_schedules(&self) -> Result<()> {
         let began_ms = self.now_ms();
         let set_back = self.inner().schedules.lock().set_back(began_ms);
         if set_back {
             self.begin_anew(began_ms).await?;
         }
+        let mut taken = Vec::new();
+        let fired = self.fire_due(&mut taken).await;
+        for receipt in &taken {
+            self.until_durable(receipt).await?;
+        }
+        fired
+    }
+
+    async fn fire_due(&self, taken: &mut Vec<BatchReceipt>) -> Result<()> {
         // What keeps coming while this goes on has its turn after the others have had theirs.
         for _ in 0..FIRED_AT_ONCE {
             let now_ms = self.now_ms();
-            let first = self.inner().schedules.lock().first();
-            let Some((entry, due)) = first.filter(|(_, due)| due.ms <= now_ms) else {
+            let Some((entry, due, since_ms)) = self.inner().schedules.lock().due(now_ms) else {
                 return Ok(());
             };
-            match self.fire(&entry, now_ms).await {
-                Ok(Fired::Now) => {}
+            let fired = self.fire(&entry, now_ms, since_ms).await;
+            match fired {
+                Ok(Fired::Now(receipt)) => {
+                    taken.push(receipt);
+                    if self.inner().schedules.lock().no_longer_put_off(&entry) {
+                        tracing::info!(schedule = %shown(&entry), "a schedule that was put off fires again");
+                    }
+                }
                 Ok(Fired::NotDue(due_ms)) => self.note_schedule(&entry, due_ms, due.seq),
                 // Changed by somebody else meanwhile, who notes it.
                 Err(error) if error.reason() == Reason::VersionConflict => {
@@ -81,7 +95,14 @@ impl Broker {
                 }
                 Err(error) if has_ended(&error) => return Err(error),
                 Err(error) => {
-                    tracing::debug!(error = %error.detail(), "a schedule could not fire, and is put off");
+                    // Said once, and again when it fires: it may be put off for days.
+                    if self.inner().schedules.lock().put_off(&entry) {
+                        tracing::warn!(
+                            schedule = %shown(&entry),
+                            error = %error.detail(),
+                            "a schedule cannot fire, and is tried every 10 s"
+                        );
+                    }
                     let later = now_ms.saturating_add(PUT_OFF.as_millis() as u64);
                     self.note_schedule(&entry, Some(later), due.seq);
                 }
@@ -90,8 +111,9 @@ impl Broker {
         Ok(())
     }
 
-    /// Publishes one schedule's message and moves or removes it.
-    async fn fire(&self, entry: &Bytes, now_ms: u64) -> Result<Fired> {
+    /// Publishes one schedule's message and moves or removes it. Since `since_ms` some schedule or other has
+    /// been due: what became due after that was not missed, whenever its turn comes.
+    async fn fire(&self, entry: &Bytes, now_ms: u64, since_ms: u64) -> Result<Fired> {
         let map = self.inner().maps.schedules;
         let changing = self.inner().scheduling.read().await;
         let Some(value) = self.store().get(map, entry).await? else {
@@ -106,7 +128,7 @@ impl Broker {
             When::At(_) => None,
             When::Recurring { missed, .. } => Some(*missed),
         };
-        let fires = missed != Some(Missed::Skip) || schedule.skip_missed(now_ms)?;
+        let fires = missed != Some(Missed::Skip) || schedule.skip_missed(since_ms)?;
         let mut batch = self.batch();
         if fires {
             let message = match missed {
@@ -139,17 +161,21 @@ impl Broker {
         // What is taken is noted, also if it never gets to the disk.
         self.note_schedule(entry, again.then_some(schedule.due_ms), receipt.seq);
         drop(changing);
-        self.until_durable(&receipt).await?;
-        Ok(Fired::Now)
+        Ok(Fired::Now(receipt))
     }
 }
 
 /// What became of a schedule that seemed to be due.
 enum Fired {
-    /// It fired, or passed its turn over, by a transaction that is noted.
-    Now,
+    /// It fired, or passed its turn over, by a transaction that is noted and may not be durable yet.
+    Now(BatchReceipt),
     /// It is due later, or gone.
     NotDue(Option<u64>),
+}
+
+/// The id of a schedule, for people.
+fn shown(entry: &Bytes) -> String {
+    String::from_utf8_lossy(entry).replace('\0', "/")
 }
 
 /// The message of one firing: an event gets an id and a time of its own, the same if it is tried again.

@@ -1,6 +1,6 @@
 //! Which schedules there are, in memory: when each is due, and which of them the configuration declares.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -17,6 +17,10 @@ pub(crate) struct Schedules {
     seq: u64,
     /// The latest time that the wall clock has shown.
     seen_ms: u64,
+    /// Since when there has always been one that is due.
+    late_since_ms: Option<u64>,
+    /// Those that could not fire when they were tried last.
+    put_off: HashSet<Bytes>,
 }
 
 /// When a schedule is due, and the transaction that said so: a later one is never undone by who comes to
@@ -44,6 +48,7 @@ impl Schedules {
         if self.due_of.get(entry).is_none_or(|known| known.seq <= seq) {
             self.remove(entry);
             self.declared.remove(entry);
+            self.put_off.remove(entry);
         }
     }
 
@@ -80,6 +85,26 @@ impl Schedules {
     pub(super) fn first(&self) -> Option<(Bytes, Due)> {
         let (_, entry) = self.by_due.first()?;
         Some((entry.clone(), *self.due_of.get(entry)?))
+    }
+
+    /// The first that is due now, and since when there has always been one.
+    pub(super) fn due(&mut self, now_ms: u64) -> Option<(Bytes, Due, u64)> {
+        let Some((entry, due)) = self.first().filter(|(_, due)| due.ms <= now_ms) else {
+            self.late_since_ms = None;
+            return None;
+        };
+        let since_ms = *self.late_since_ms.get_or_insert(now_ms);
+        Some((entry, due, since_ms.min(now_ms)))
+    }
+
+    /// Notes that one could not fire; whether that is new.
+    pub(super) fn put_off(&mut self, entry: &Bytes) -> bool {
+        self.put_off.insert(entry.clone())
+    }
+
+    /// Notes that one has fired; whether it was put off before.
+    pub(super) fn no_longer_put_off(&mut self, entry: &Bytes) -> bool {
+        self.put_off.remove(entry)
     }
 
     fn remove(&mut self, entry: &Bytes) {

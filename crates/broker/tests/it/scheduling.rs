@@ -77,6 +77,27 @@ fn a_recurring_schedule_gives_each_firing_an_id_and_catches_up_as_it_says() {
 }
 
 #[test]
+fn what_the_node_comes_to_late_was_not_missed() {
+    let node = Node::new();
+    let queue = node.run(node.broker.declare_queue(&key("q"), QueueOptions::default())).unwrap();
+    let to = ScheduleTarget::Queue("q".into());
+    // More than fire in one turn of maintenance.
+    for nth in 0..1_200 {
+        let (id, when) = (key(&format!("s{nth}")), every("*/10 * * * *", Missed::Skip));
+        node.run(node.broker.schedule(&id, to.clone(), when, &publish("s"))).unwrap();
+    }
+    node.pass(Duration::from_secs(600));
+    assert_eq!(node.broker.queue_view(&queue).ready, 1_000);
+    // As long as that turn took, or others after it.
+    node.pass(Duration::from_secs(90));
+    assert_eq!(node.broker.queue_view(&queue).ready, 1_200);
+    // At rest again, and then away for as long: that is missed.
+    node.pass(Duration::ZERO);
+    node.pass(Duration::from_secs(600));
+    assert_eq!(node.broker.queue_view(&queue).ready, 1_200);
+}
+
+#[test]
 fn what_never_fires_or_leads_nowhere_is_refused_and_a_lost_target_is_waited_for() {
     let node = Node::new();
     let to = ScheduleTarget::Queue("q".into());

@@ -27,7 +27,7 @@ use weft_proxy::{
     Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides,
     Stage, plan::Binding,
 };
-use weft_wire::{Known, Method, RequestHead};
+use weft_wire::RequestHead;
 
 use self::{bearer::Moment, forward::KEPT};
 pub use self::{
@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     consumer::Consumer,
+    cors::is_preflight,
     credential::{Digest, KEY_BYTES_MAX},
     directory::Directory,
     jwks,
@@ -373,13 +374,6 @@ impl Scheme {
             },
         }
     }
-}
-
-/// Whether a browser asks what it may ask (Fetch standard, CORS-preflight request).
-fn is_preflight(head: &RequestHead) -> bool {
-    head.method == Method::Options
-        && head.fields.has(Known::Origin)
-        && head.fields.named("access-control-request-method").is_some()
 }
 
 impl Policy for Guard {

@@ -14,6 +14,7 @@
 
 pub mod authentication;
 pub mod consumer;
+pub mod cors;
 pub mod credential;
 mod decision;
 pub mod directory;
@@ -23,6 +24,7 @@ pub mod rate_limit;
 pub mod roster;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
+pub use cors::{CORS, Cors, CorsMaker};
 pub use credential::Digest;
 pub use directory::Directory;
 pub use issuer::Issuer;

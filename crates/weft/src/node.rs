@@ -20,7 +20,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use weft_discovery::{Services, resolve::Hickory};
-use weft_kernel::SystemClock;
+use weft_kernel::{SystemClock, Tick};
 use weft_net::{
     Stop, Workers,
     handover::{self, Offer},
@@ -83,6 +83,8 @@ pub struct Node {
     pub stop: Stop,
     /// When it was started.
     pub started: SystemTime,
+    /// The same on the clock that nobody sets.
+    pub started_tick: Tick,
     state: Mutex<State>,
     /// Tells when the files of the configuration have changed.
     pub watcher: Watcher,
@@ -233,6 +235,7 @@ impl Node {
             workers,
             stop,
             started: wall,
+            started_tick: SystemClock::tick(),
             watcher,
             reloading: tokio::sync::Mutex::default(),
             state: Mutex::new(State {

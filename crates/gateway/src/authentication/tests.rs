@@ -2,7 +2,7 @@
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
-use weft_wire::{Fields, Version};
+use weft_wire::{Fields, Method, Version};
 
 use super::*;
 
@@ -239,21 +239,6 @@ fn what_is_kept_holds_the_consumer_and_no_credentials() {
         forward::keep(&settings, consumer.as_ref(), &mut head);
         assert_eq!((&*head.target, head.fields.only_named(KEPT)), ("/", expected));
         assert!(head.fields.named("x-api-key").is_none());
-    }
-}
-
-#[test]
-fn preflights_are_what_the_fetch_standard_says() {
-    let ask = ("access-control-request-method", "PUT");
-    let origin = ("origin", "https://shop.example");
-    for (method, fields, expected) in [
-        (Method::Options, &[origin, ask][..], true),
-        (Method::Options, &[origin], false),
-        (Method::Options, &[ask], false),
-        (Method::Get, &[origin, ask], false),
-    ] {
-        let head = RequestHead { method, ..head("/", fields) };
-        assert_eq!(is_preflight(&head), expected, "{fields:?}");
     }
 }
 

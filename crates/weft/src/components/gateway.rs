@@ -2,6 +2,7 @@
 //! that ask for them.
 
 mod build;
+pub mod cors;
 mod fetch;
 pub mod limits;
 pub mod plan;
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
-    AUTHENTICATION, Authentication, Issuer, Maker, RATE_LIMITS, Roster,
+    AUTHENTICATION, Authentication, CORS, CorsMaker, Issuer, Maker, RATE_LIMITS, Roster,
     authentication::Scheme,
     issuer::Keys,
     jwks::{self, Remote},
@@ -169,6 +170,7 @@ impl Component for Gateway {
         handlers
             .with_policy(AUTHENTICATION, locals.authentication.clone())
             .with_policy(RATE_LIMITS, locals.limits.clone())
+            .with_policy(CORS, CorsMaker)
     }
 
     fn fixed(_plan: Option<&plan::Gateway>) {}

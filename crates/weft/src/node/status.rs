@@ -218,7 +218,7 @@ impl Node {
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             started: stamp(self.started),
-            uptime_seconds: age(self.started),
+            uptime_seconds: SystemClock::tick().since(self.started_tick).as_secs(),
             draining: self.is_draining(),
             generation: snapshot.generation,
             config,

@@ -9,6 +9,7 @@ mod blame;
 mod change;
 mod client_closed;
 mod config;
+mod cors;
 mod declared;
 mod dns;
 mod docs;

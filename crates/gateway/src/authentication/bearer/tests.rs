@@ -1,8 +1,11 @@
 //! Tokens as credentials: which are believed, for what, and whose they are.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{
+    hmac,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use weft_identity::token::{Algorithm, KeySet, Rules};
@@ -10,7 +13,11 @@ use weft_net::clock;
 use weft_wire::{Fields, Method, Version};
 
 use super::*;
-use crate::directory::Directory;
+use crate::{
+    directory::Directory,
+    jwks::{self, Fetch, Remote},
+    roster::Generation,
+};
 
 const SECRET: &[u8; 32] = b"a secret of thirty-two bytes....";
 
@@ -205,4 +212,52 @@ fn what_the_service_is_told_of_claims() {
     let told: Vec<_> = method.told(&token).map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(told, ["x-user=bob", "x-roles=a,b", "x-age=7", "x-deep=true"]);
     assert_eq!(token.issuer(), &name("corp"));
+}
+
+/// A host that answers with one set.
+struct Host(bytes::Bytes);
+
+impl Fetch for Host {
+    fn get<'a>(
+        &'a self,
+        _url: &'a str,
+    ) -> Pin<Box<dyn Future<Output = weft_kernel::Result<bytes::Bytes>> + Send + 'a>> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_is_believed_no_longer_than_the_keys_it_was_signed_by() {
+    let key = Ed25519KeyPair::generate().unwrap_or_else(|error| panic!("{error}"));
+    let set = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(key.public_key().as_ref())
+    }]});
+    let options = jwks::Options {
+        issuer: name("corp"),
+        url: "https://corp.example/keys".into(),
+        ca_file: None,
+        algorithms: vec![Algorithm::EdDsa],
+        cache: Duration::from_secs(600),
+        stale: Duration::from_secs(3_600),
+    };
+    let host = Host(set.to_string().into());
+    let remote = Arc::new(Remote::new(options, host, Generation::default()));
+    let _ = tokio::time::timeout(Duration::from_secs(1), remote.refresh()).await;
+    let mut corp = Issuer::clone(&issuer("corp", None));
+    corp.rules.algorithms = vec![Algorithm::EdDsa];
+    corp.keys = Keys::Remote(remote);
+    let roster = Roster { issuers: [(name("corp"), Arc::new(corp))].into(), ..Roster::default() };
+    let part = |of: Value| URL_SAFE_NO_PAD.encode(of.to_string());
+    let claims = json!({"iss": "https://corp.example", "exp": 1e12, "aud": "orders"});
+    let text = format!("{}.{}", part(json!({"alg": "EdDSA"})), part(claims));
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(text.as_bytes()));
+    let head = head(&[("authorization", format!("Bearer {text}.{signature}"))]);
+    let fetched = clock::now();
+    for (after, is_believed) in [(0, true), (4_190, true), (4_210, false)] {
+        let now = fetched.plus(Duration::from_secs(after));
+        let at = Moment { now, wall: clock::wall(), may_wait: false };
+        let shown = method().look((&roster, 11), &head, at);
+        assert_eq!(matches!(shown, Shown::By(..)), is_believed, "{after}");
+        assert_eq!(matches!(shown, Shown::Closed), !is_believed, "{after}");
+    }
 }

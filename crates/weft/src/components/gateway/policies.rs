@@ -7,7 +7,7 @@ use weft_gateway::{
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
-use super::limits::RATE_LIMITS_KEY;
+use super::{cors::CORS_KEY, limits::RATE_LIMITS_KEY};
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
     leaf::{Many, Pairs, Some1, Switch, Whole},
@@ -24,7 +24,8 @@ const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
 .or("off");
 
 /// Their keys in a policy.
-pub(super) static ALL: [PolicyKey; 2] = [
+pub(super) static ALL: [PolicyKey; 3] = [
+    CORS_KEY,
     PolicyKey {
         field: KEY.field(),
         build: |policy, cx| match KEY.read(policy, cx)? {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Appended, Durability, LogId, Refused, Seen, Storage, room, until_durable, until_seen,
+    Appended, Durability, LogId, Refused, Seen, Storage, has_ended, room, until_durable, until_seen,
 };
 
 pub use batch::Batch;
@@ -236,14 +236,11 @@ impl Broker {
                 }
                 Err(error) => error,
             };
-            let global = matches!(
-                error.error.reason(),
-                Reason::StorageBusy
-                    | Reason::StorageFull
-                    | Reason::StorageUnavailable
-                    | Reason::StoragePoisoned
-                    | Reason::Draining
-            );
+            let global = has_ended(&error.error)
+                || matches!(
+                    error.error.reason(),
+                    Reason::StorageBusy | Reason::StorageFull | Reason::StorageUnavailable
+                );
             let (Some(op), false) = (error.op, global) else {
                 return Err(error.into());
             };

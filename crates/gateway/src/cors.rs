@@ -218,9 +218,8 @@ impl Policy for Shared {
 
 #[cfg(test)]
 mod tests {
-    use weft_wire::Version;
-
     use super::*;
+    use crate::fixture;
 
     fn cors(origins: Vec<Origin>) -> Cors {
         Cors {
@@ -235,12 +234,7 @@ mod tests {
     }
 
     fn head(method: Method, of: &[(&str, &str)]) -> RequestHead {
-        let mut fields = Fields::new();
-        for (name, value) in of {
-            assert!(fields.append(name, value.as_bytes()), "{name}");
-        }
-        let target = "/".to_owned();
-        RequestHead { method, target, version: Version::Http11, fields, upgrade: None }
+        fixture::head(method, "/", of)
     }
 
     #[test]

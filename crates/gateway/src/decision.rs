@@ -79,15 +79,13 @@ pub(crate) fn put(generation: u64, digest: Digest, verified: Arc<Verified>) {
 #[cfg(test)]
 mod tests {
     use weft_identity::token::{KeySet, Rules};
-    use weft_kernel::Name;
 
     use super::*;
-    use crate::issuer::Keys;
+    use crate::{fixture::name, issuer::Keys};
 
     fn verified() -> Arc<Verified> {
-        let name = Name::new("corp").unwrap_or_else(|error| panic!("{error}"));
         let issuer = Issuer {
-            name,
+            name: name("corp"),
             rules: Rules::default(),
             audiences: None,
             keys: Keys::Fixed(Arc::new(KeySet::default())),

@@ -77,10 +77,7 @@ impl fmt::Debug for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(text: &str) -> Name {
-        Name::new(text).unwrap_or_else(|error| panic!("{error}"))
-    }
+    use crate::fixture::name;
 
     #[test]
     fn a_credential_leads_to_one_consumer() {

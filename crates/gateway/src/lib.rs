@@ -18,6 +18,8 @@ pub mod cors;
 pub mod credential;
 mod decision;
 pub mod directory;
+#[cfg(test)]
+mod fixture;
 pub mod issuer;
 pub mod jwks;
 pub mod rate_limit;

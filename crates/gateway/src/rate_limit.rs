@@ -53,6 +53,13 @@ pub struct Limit {
     pub keys_max: usize,
 }
 
+impl Limit {
+    /// Whether clients are told of it.
+    const fn is_told(&self) -> bool {
+        self.tells && !self.shadow
+    }
+}
+
 impl fmt::Display for RateLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, limit) in self.0.iter().enumerate() {
@@ -87,8 +94,8 @@ impl PolicyMaker for Limiters {
         let RateLimits(limits) = binding.settings()?;
         let limits: Box<[Counted]> = limits.into_iter().map(Counted::new).collect();
         self.0.lock().extend(limits.iter().map(|limit| Arc::downgrade(&limit.limiter)));
-        let told = || limits.iter().filter(|limit| limit.settings.tells && !limit.settings.shadow);
-        let policy_field = fields::policy(told().map(|limit| &limit.settings)).into();
+        let told = limits.iter().map(|limit| &limit.settings).filter(|limit| limit.is_told());
+        let policy_field = fields::policy(told).into();
         Ok(Arc::new(Limits { policy_field, limits }))
     }
 }
@@ -199,7 +206,7 @@ impl Policy for Limits {
         let Some(Said(said)) = cx.fact::<Said>() else { return Flow::Next };
         let told = said.iter().filter_map(|(at, verdict)| {
             let limit = &self.limits[*at].settings;
-            (limit.tells && !limit.shadow).then_some((limit, verdict))
+            limit.is_told().then_some((limit, verdict))
         });
         let left = fields::left(told);
         let fields = &mut cx.head_mut().fields;

@@ -80,6 +80,22 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+impl Host {
+    /// What a node lends that has done nothing yet.
+    pub(crate) fn idle() -> anyhow::Result<Self> {
+        Ok(Self {
+            workers: 1,
+            metrics: metrics::Registry::new(metrics::Shards::new(1), "test"),
+            stop: Stop::new(),
+            internal: InternalClient::new(weft_proxy::internal::Options::default()),
+            dns: Hickory::system()?,
+            takeover_timeout: Duration::ZERO,
+            ledger: OnceLock::new(),
+        })
+    }
+}
+
 /// One capability of the node.
 ///
 /// What has a body here is what a component need not have.

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod messages;
 pub mod storage;
 pub mod telemetry;
+mod trust;
 
 use std::{
     process::ExitCode,

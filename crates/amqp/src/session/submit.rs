@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use weft_broker::{BatchReceipt, Publish, Refusal, Submitted};
 use weft_kernel::{Error, Reason};
+use weft_ledger::has_ended;
 use weft_wire::amqp::Method;
 
 use super::{Phase, Session};
@@ -172,12 +173,10 @@ impl Session {
             }
             match broker.submit_each(batch) {
                 Ok(submitted) => taken.add(some.len(), submitted, refused),
+                Err(error) if has_ended(&error) => return (taken, Some(error)),
                 Err(error) => match error.reason() {
                     Reason::StorageBusy => broker.room().await,
-                    Reason::StorageFull
-                    | Reason::StorageUnavailable
-                    | Reason::StoragePoisoned
-                    | Reason::Draining => {
+                    Reason::StorageFull | Reason::StorageUnavailable => {
                         return (taken, Some(error));
                     }
                     _ if some.len() > 1 => together = some.len() / 2,

@@ -13,7 +13,7 @@
 use std::{borrow::Cow, rc::Rc};
 
 use weft_broker::{Lease, Message, Settler, Verdict};
-use weft_kernel::Reason;
+use weft_ledger::has_ended;
 use weft_wire::amqp::Method;
 
 use super::{
@@ -168,9 +168,9 @@ impl Session {
                 if let Some(channel) = self.channels.get_mut(&number) {
                     channel.transaction = Some(open);
                 }
-                let fault = match error.reason() {
-                    Reason::StoragePoisoned | Reason::Draining => Fault::from(error),
-                    _ => Fault::precondition(format_args!(
+                let fault = match has_ended(&error) {
+                    true => Fault::from(error),
+                    false => Fault::precondition(format_args!(
                         "the transaction was refused, and nothing of it was done: {error}"
                     )),
                 };

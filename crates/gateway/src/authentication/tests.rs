@@ -2,27 +2,13 @@
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
-use weft_wire::{Fields, Method, Version};
+use weft_wire::Method;
 
 use super::*;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::fixture::{self, name};
 
 fn head(target: &str, fields: &[(&str, &str)]) -> RequestHead {
-    let mut all = Fields::new();
-    for (name, value) in fields {
-        assert!(all.append(name, value.as_bytes()), "{name}: {value}");
-    }
-    let target = target.to_owned();
-    RequestHead {
-        method: Method::Get,
-        target,
-        version: Version::Http11,
-        fields: all,
-        upgrade: None,
-    }
+    fixture::head(Method::Get, target, fields)
 }
 
 fn basic(username: &str, password: &str) -> String {

@@ -6,6 +6,7 @@ use futures_util::{FutureExt as _, future::join};
 use weft_kernel::{Error, Reason};
 
 use super::*;
+use crate::fixture::name;
 
 const ONE: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 const TWO: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"two","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -48,7 +49,7 @@ impl Fetch for Script {
 
 fn remote(script: &Script) -> Remote {
     let options = Options {
-        issuer: Name::new("corp").unwrap_or_else(|error| panic!("{error}")),
+        issuer: name("corp"),
         url: "https://issuer.example/keys".into(),
         ca_file: None,
         algorithms: vec![Algorithm::EdDsa],

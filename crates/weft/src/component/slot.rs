@@ -203,10 +203,6 @@ mod tests {
         sync::atomic::{AtomicU32, Ordering},
     };
 
-    use weft_discovery::resolve::Hickory;
-    use weft_proxy::InternalClient;
-    use weft_telemetry::metrics::{self, Shards};
-
     use super::*;
     use crate::config::{Loader, plan::Admin};
 
@@ -265,18 +261,7 @@ mod tests {
     }
 
     fn host() -> Host {
-        let metrics = metrics::Registry::new(Shards::new(1), "test");
-        let internal = InternalClient::new(weft_proxy::internal::Options::default());
-        let (stop, dns) = (Stop::new(), Hickory::system().unwrap());
-        Host {
-            workers: 1,
-            metrics,
-            stop,
-            internal,
-            dns,
-            takeover_timeout: std::time::Duration::ZERO,
-            ledger: OnceLock::new(),
-        }
+        Host::idle().unwrap()
     }
 
     #[tokio::test]

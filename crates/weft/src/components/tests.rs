@@ -7,17 +7,15 @@ mod together;
 use std::{
     path::Path,
     process::ExitCode,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock},
 };
 
 use anyhow::Context as _;
 use clap::Subcommand as _;
 use weft_api::{Operation, Request, Table};
-use weft_discovery::resolve::Hickory;
 use weft_ledger::{Durability, Transaction};
-use weft_net::Stop;
-use weft_proxy::{InternalClient, plan::Target};
-use weft_telemetry::metrics::{self, Def, Registry, Shards, TABLE};
+use weft_proxy::plan::Target;
+use weft_telemetry::metrics::{self, Def, TABLE};
 use weft_wire::Method;
 
 use self::notes::Notes;
@@ -193,16 +191,8 @@ async fn a_component_is_prepared_asked_and_measured_with_all_others() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!("{NODE}\nledger: {}", folder.path().join("data").display());
     let plan = load(&text).unwrap().plan;
-    let metrics = Registry::new(Shards::new(1), "test");
-    let host = Host {
-        workers: 1,
-        metrics: metrics.clone(),
-        stop: Stop::new(),
-        internal: InternalClient::new(weft_proxy::internal::Options::default()),
-        dns: Hickory::system().unwrap(),
-        takeover_timeout: std::time::Duration::ZERO,
-        ledger: OnceLock::new(),
-    };
+    let host = Host::idle().unwrap();
+    let metrics = host.metrics.clone();
     let components = Arc::new(Components::new(&plan));
     for exclusive in [false, true] {
         components.open(&plan, &host, exclusive).await.unwrap();

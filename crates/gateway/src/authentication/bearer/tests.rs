@@ -10,20 +10,17 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use weft_identity::token::{Algorithm, KeySet, Rules};
 use weft_net::clock;
-use weft_wire::{Fields, Method, Version};
+use weft_wire::Method;
 
 use super::*;
 use crate::{
     directory::Directory,
+    fixture::{self, name},
     jwks::{self, Fetch, Remote},
     roster::Generation,
 };
 
 const SECRET: &[u8; 32] = b"a secret of thirty-two bytes....";
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap_or_else(|error| panic!("{error}"))
-}
 
 fn issuer(of: &str, consumer_claim: Option<&str>) -> Arc<Issuer> {
     let algorithms = vec![Algorithm::Hs256];
@@ -80,18 +77,8 @@ fn token(claims: &Value) -> String {
 }
 
 fn head(fields: &[(&str, String)]) -> RequestHead {
-    let mut all = Fields::new();
-    for (name, value) in fields {
-        assert!(all.append(name, value.as_bytes()), "{name}");
-    }
-    let target = "/".to_owned();
-    RequestHead {
-        method: Method::Get,
-        target,
-        version: Version::Http11,
-        fields: all,
-        upgrade: None,
-    }
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    fixture::head(Method::Get, "/", &fields)
 }
 
 /// The consumer, `-` for none, or why not; asked twice, since the second time it is remembered.

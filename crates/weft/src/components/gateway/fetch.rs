@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::{Request, Uri, header};
 use weft_discovery::resolve::Hickory;
 use weft_gateway::jwks::{Fetch, SET_BYTES_MAX};
-use weft_identity::{
-    Pem,
-    client::{Authorities, ClientIdentity, ClientOptions},
-};
-use weft_kernel::{Error, Reason, Result, SystemClock};
-use weft_net::client::{Client, Options, Tls, Version};
+use weft_identity::client::ClientIdentity;
+use weft_kernel::{Error, Reason, Result};
+use weft_net::client::{Client, Options, Version};
+
+use crate::components::trust::trust;
 
 /// The time for one fetch.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -27,16 +26,9 @@ impl Fetcher {
     /// Believes certificates of an authority, or of those of the system.
     pub(super) fn new(dns: Hickory, ca_file: Option<PathBuf>) -> anyhow::Result<Self> {
         let is_own = ca_file.is_some();
-        let authorities = match ca_file {
-            Some(path) => Authorities::Files(vec![Pem::File(path)]),
-            None => Authorities::System,
-        };
-        let options = ClientOptions { authorities, ..ClientOptions::default() };
-        let trust = Arc::new(ClientIdentity::new(options, Arc::new(SystemClock))?);
-        let shown = Arc::clone(&trust);
-        let tls: Tls = Box::new(move || shown.config());
+        let (identity, tls) = trust(ca_file)?;
         let client = Client::new(Options::default(), Arc::new(dns), Some(tls));
-        Ok(Self { client, trust: is_own.then_some(trust) })
+        Ok(Self { client, trust: is_own.then_some(identity) })
     }
 
     async fn get(&self, url: &str) -> Result<Bytes> {

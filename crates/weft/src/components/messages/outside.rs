@@ -5,10 +5,11 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use weft_discovery::resolve::Hickory;
-use weft_identity::client::ClientOptions;
-use weft_kernel::{Error, Reason, Result, SystemClock};
-use weft_net::client::{Client, Options, Tls, Version};
+use weft_kernel::{Error, Reason, Result};
+use weft_net::client::{Client, Options, Version};
 use weft_wire::Fields;
+
+use crate::components::trust::trust;
 
 /// The time for one callback.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -20,9 +21,7 @@ pub(super) struct Callbacks(Client);
 
 impl Callbacks {
     pub(super) fn new(dns: Hickory) -> anyhow::Result<Self> {
-        let options = ClientOptions::default();
-        let trust = weft_identity::client::ClientIdentity::new(options, Arc::new(SystemClock))?;
-        let tls: Tls = Box::new(move || trust.config());
+        let (_, tls) = trust(None)?;
         Ok(Self(Client::new(Options::default(), Arc::new(dns), Some(tls))))
     }
 

@@ -4,13 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
-use weft_identity::{
-    Pem,
-    client::{Authorities, ClientOptions},
-};
-use weft_kernel::SystemClock;
-use weft_net::client::{Client, Options, Resolver, Tls, Version};
+use weft_net::client::{Client, Options, Resolver, Version};
 use weft_telemetry::otlp::{self, Answering, Protocol};
+
+use crate::components::trust::trust;
 
 /// The transport of one exporter.
 #[derive(Debug)]
@@ -23,13 +20,7 @@ impl Collector {
     /// What is wrong with them.
     pub fn new(options: &otlp::Options, resolver: Arc<dyn Resolver>) -> anyhow::Result<Self> {
         let tls = if options.endpoint.starts_with("https://") {
-            let authorities = match &options.ca_file {
-                Some(path) => Authorities::Files(vec![Pem::File(path.clone())]),
-                None => Authorities::System,
-            };
-            let trust = ClientOptions { authorities, ..ClientOptions::default() };
-            let trust = weft_identity::client::ClientIdentity::new(trust, Arc::new(SystemClock))?;
-            Some(Box::new(move || trust.config()) as Tls)
+            Some(trust(options.ca_file.clone())?.1)
         } else {
             None
         };

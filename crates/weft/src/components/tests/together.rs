@@ -4,17 +4,10 @@
 #![allow(dead_code, unreachable_pub, reason = "the list makes more than is tried here")]
 
 use std::path::Path;
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use weft_discovery::resolve::Hickory;
 use weft_ledger::{ExpectValue, MapId, MapOptions, Store};
-use weft_net::Stop;
-use weft_proxy::InternalClient;
-use weft_telemetry::metrics::{Registry, Shards};
 
 use super::super::*;
 use crate::config::{Loader, plan};
@@ -100,18 +93,7 @@ fn plan(folder: &Path, port: u16, topics: &str) -> Plan {
 }
 
 async fn opened(plan: &Plan) -> Components {
-    let metrics = Registry::new(Shards::new(1), "test");
-    let internal = InternalClient::new(weft_proxy::internal::Options::default());
-    let (stop, dns) = (Stop::new(), Hickory::system().unwrap());
-    let host = Host {
-        workers: 1,
-        metrics,
-        stop,
-        internal,
-        dns,
-        takeover_timeout: std::time::Duration::ZERO,
-        ledger: OnceLock::new(),
-    };
+    let host = Host::idle().unwrap();
     let components = Components::new(plan);
     for exclusive in [false, true] {
         components.open(plan, &host, exclusive).await.unwrap();

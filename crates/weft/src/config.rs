@@ -10,7 +10,7 @@
 //! Invariants: nothing here panics or hangs on a file, whatever is in it; a secret is never printed; a
 //! plan is handed out only when nothing at all is wrong.
 //!
-//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`merge`], [`setting`], [`catalogue`], [`sections`], [`options`],
+//! Reading order: [`load`](mod@load), [`source`], [`tree`], [`vars`], [`secrets`], [`merge`], [`setting`], [`catalogue`], [`sections`], [`options`],
 //! `routes`, [`plan`], `kept`, [`watch`].
 
 mod build;
@@ -29,6 +29,7 @@ pub mod reference;
 pub mod report;
 mod routes;
 pub mod schema;
+pub mod secrets;
 pub mod sections;
 pub mod setting;
 pub mod source;
@@ -39,3 +40,4 @@ pub mod watch;
 
 pub use load::{Loaded, Loader, Refused, load};
 pub use plan::Plan;
+pub use secrets::Commands;

@@ -34,7 +34,7 @@ use crate::{
     admin,
     component::Host,
     components::{self, Components, List as _},
-    config::{Loaded, Loader, Plan, plan, watch::Watcher},
+    config::{Commands, Loaded, Loader, Plan, plan, watch::Watcher},
 };
 
 /// How long work may go on once the node drains.
@@ -88,6 +88,8 @@ pub struct Node {
     state: Mutex<State>,
     /// Tells when the files of the configuration have changed.
     pub watcher: Watcher,
+    /// The commands of secrets, which tell when one prints another.
+    pub commands: Arc<Commands>,
     /// Held through a reload, whoever asked for it.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -224,6 +226,8 @@ impl Node {
         let wall = SystemTime::now();
         metrics.config().applied(wall);
         watcher.files(&loaded.files);
+        let commands = Arc::clone(loader.commands());
+        commands.keep();
         let node = Arc::new(Self {
             options,
             current,
@@ -237,6 +241,7 @@ impl Node {
             started: wall,
             started_tick: SystemClock::tick(),
             watcher,
+            commands,
             reloading: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 loader,

@@ -191,6 +191,7 @@ async fn run(
             // A refusal is told by the node itself.
             _ = signals.hangup.recv() => { let _ = node.reload().await; }
             () = node.watcher.changed() => { let _ = node.reload().await; }
+            () = node.commands.changed() => { let _ = node.reload().await; }
             _ = signals.reopen.recv() => node.reopen(),
             _ = tidy.tick() => node.tidy(),
         }

@@ -52,6 +52,11 @@ impl<T: Setting> KeyOf<T> {
         Self { default: Some(default), ..self }
     }
 
+    /// The key.
+    pub(super) const fn key(&self) -> &'static str {
+        self.key
+    }
+
     /// Its row in the table of the top level.
     pub const fn field(&self) -> Field {
         Field {

@@ -13,10 +13,12 @@ use super::{
     merge::{self, Read},
     plan::Plan,
     problem::{Problem, Severity},
+    secrets::{self, Commands, Secrets},
+    sections::root,
     setting::Cx,
     source::{Place, Sources},
     tree::{self, Node},
-    vars::{self, Variables},
+    vars::{self, SECRET, Values, Variables},
 };
 
 /// A configuration that may run.
@@ -41,8 +43,14 @@ impl Loaded {
     /// since keeping it would cost as much as the plan.
     pub fn tree(&self, variables: Variables<'_>) -> Node {
         let mut cx = Cx::default();
-        let roots = roots(&self.texts, &whole(&self.texts), variables, &mut cx.problems);
-        merge::merge(roots.unwrap_or_default(), self.catalogue, &mut cx)
+        // No secret is needed to show how it is written.
+        let values = Values { variables, secrets: &|_name| Ok("".into()) };
+        let mut roots =
+            parse(&self.texts, &whole(&self.texts), &mut cx.problems).unwrap_or_default();
+        for root in &mut roots {
+            vars::substitute(root, &self.texts, values, &mut cx.problems);
+        }
+        merge::merge(roots, self.catalogue, &mut cx)
     }
 }
 
@@ -89,13 +97,14 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Refused>> {
 }
 
 /// Loads configurations one after the other, and keeps what outlives a change: a service whose TLS
-/// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections, and a route
-/// whose text stays is not read again.
+/// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections, a route
+/// whose text stays is not read again, and what commands of secrets have printed is kept.
 #[derive(Debug)]
 pub struct Loader {
     catalogue: &'static Catalogue,
     tls: build::Tls,
     kept: Kept,
+    commands: Arc<Commands>,
 }
 
 impl Default for Loader {
@@ -108,7 +117,13 @@ impl Default for Loader {
 impl Loader {
     /// A loader of configurations with these sections.
     pub fn new(catalogue: &'static Catalogue) -> Self {
-        Self { catalogue, tls: build::Tls::default(), kept: Kept::default() }
+        let (tls, kept, commands) = Default::default();
+        Self { catalogue, tls, kept, commands }
+    }
+
+    /// The commands of secrets.
+    pub const fn commands(&self) -> &Arc<Commands> {
+        &self.commands
     }
 
     /// Loads a file, or a folder of files, with these variables.
@@ -131,6 +146,17 @@ impl Loader {
     }
 
     fn load_sources(
+        &mut self,
+        sources: Sources,
+        problems: Vec<Problem>,
+        variables: Variables<'_>,
+    ) -> Result<Loaded, Box<Refused>> {
+        let loaded = self.load_all(sources, problems, variables);
+        self.commands.loaded(loaded.is_ok());
+        loaded
+    }
+
+    fn load_all(
         &mut self,
         sources: Sources,
         problems: Vec<Problem>,
@@ -175,9 +201,8 @@ impl Loader {
         variables: Variables<'_>,
     ) -> Result<Loaded, Cx> {
         let mut cx = Cx { sources: Arc::clone(sources), problems, ..Cx::default() };
-        let Some(roots) = roots(sources, &cuts, variables, &mut cx.problems) else {
-            return Err(cx);
-        };
+        let Some(mut roots) = parse(sources, &cuts, &mut cx.problems) else { return Err(cx) };
+        let (has_secrets, unused) = self.replace(&mut roots, variables, &mut cx);
         if roots.is_empty() {
             return Err(cx);
         }
@@ -190,7 +215,11 @@ impl Loader {
         let read: Read = merge::read(&tree, self.catalogue, &mut cx);
         self.tls.begin();
         let built = build::plan(&tree, &read, self.catalogue, kept, &mut self.tls, &mut cx);
+        if has_secrets {
+            secrets::check(&tree, &mut cx);
+        }
         let wrong = cx.problems.iter().any(|problem| problem.severity == Severity::Error);
+        cx.problems.extend(unused.into_iter().filter(|_| !wrong));
         let Some((plan, routes)) = built.filter(|_| !wrong) else { return Err(cx) };
         self.tls.end();
         let items = routes.into_iter().map(|route| (route.place, route.keep.then_some(route.item)));
@@ -204,6 +233,39 @@ impl Loader {
             texts: Arc::clone(sources),
         })
     }
+
+    /// Replaces variables and secrets, and tells whether there were any of the latter, and of which there were
+    /// none.
+    fn replace(
+        &self,
+        roots: &mut [Node],
+        variables: Variables<'_>,
+        cx: &mut Cx,
+    ) -> (bool, Vec<Problem>) {
+        let (sources, problems) = (&cx.sources, &mut cx.problems);
+        let none = |_: &str| {
+            let say = "a secret cannot be part of where secrets are read from";
+            Err(Some(Box::new(Problem::error(Place::BUILT_IN, say))))
+        };
+        for node in roots.iter_mut().filter_map(|root| root.get_mut(root::SECRETS.key())) {
+            let values = Values { variables, secrets: &none };
+            vars::substitute(node, sources, values, problems);
+        }
+        let secrets = Secrets::new(roots, sources, variables, &self.commands);
+        if sources.files().iter().any(|file| file.text.contains(SECRET)) {
+            let mut names = Vec::new();
+            roots.iter().for_each(|root| vars::secrets_in(root, &mut names));
+            secrets.prefetch(&names);
+        }
+        let values = Values { variables, secrets: &|name| secrets.get(name) };
+        let sections = roots.iter_mut().flat_map(Node::entries_mut);
+        for (_, node) in sections.filter(|(key, _)| *key.text != *root::SECRETS.key()) {
+            vars::substitute(node, sources, values, problems);
+        }
+        let (files, is_asked, unused) = secrets.end();
+        cx.files.extend(files);
+        (is_asked, unused)
+    }
 }
 
 fn whole(sources: &Sources) -> Vec<Cut<'_>> {
@@ -211,22 +273,14 @@ fn whole(sources: &Sources) -> Vec<Cut<'_>> {
 }
 
 /// Parses what was not cut out of each file. `None` if it shows that it should not have been cut out.
-fn roots(
-    sources: &Sources,
-    cuts: &[Cut<'_>],
-    variables: Variables<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<Vec<Node>> {
+fn parse(sources: &Sources, cuts: &[Cut<'_>], problems: &mut Vec<Problem>) -> Option<Vec<Node>> {
     let mut roots = Vec::with_capacity(cuts.len());
     for ((number, file), cut) in (0..).zip(sources.files()).zip(cuts) {
         let root = tree::parse_cut(sources, number, cut, problems);
         if root.as_ref().map_or(!cut.items.is_empty(), |root| !cut.fits(root, &file.text)) {
             return None;
         }
-        roots.extend(root.map(|mut root| {
-            vars::substitute(&mut root, sources, variables, problems);
-            root
-        }));
+        roots.extend(root);
     }
     Some(roots)
 }

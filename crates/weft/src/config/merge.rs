@@ -15,6 +15,7 @@ use super::{
     leaf::{Named, Switch},
     overlay::overlay,
     problem::Problem,
+    secrets,
     sections::{Admin, Listener, Policy, Service, root},
     setting::{At, Cx, Table},
     source::Place,
@@ -170,6 +171,7 @@ pub fn read(root: &Node, catalogue: &'static Catalogue, cx: &mut Cx) -> Read {
             Policy::fields_of(section, cx)
         });
     }
+    secrets::read(root, cx);
     let place = root::ADMIN.place(root).unwrap_or(Place::BUILT_IN);
     let admin = root::ADMIN.read(root, cx).map(|admin| (admin, place));
     Read { listeners, services, admin, names }

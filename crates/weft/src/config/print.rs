@@ -24,6 +24,8 @@ struct Shown {
 
 enum What {
     Text(String),
+    /// A text with `${secret:NAME}` in it, as it is written.
+    Written(String),
     /// A number or a truth value.
     Plain(String),
     List(Vec<Shown>),
@@ -132,6 +134,9 @@ impl Printer<'_> {
     }
 
     fn shape(&self, node: &Node, shape: &Shape) -> Shown {
+        if let Some(written) = node.written() {
+            return Shown { what: What::Written(written.to_string()), origin: self.origin(node) };
+        }
         match (shape, &node.kind) {
             (Shape::Secret, Kind::Text(text)) => {
                 let shown = if text.text.starts_with("file:") {
@@ -185,6 +190,9 @@ impl Printer<'_> {
 
     fn plain(&self, node: &Node, shape: &Shape) -> Shown {
         let what = match (&node.kind, shape) {
+            (Kind::Text(Text { written: Some(written), .. }), _) => {
+                What::Written(written.to_string())
+            }
             (Kind::Text(text), _) if text.text.contains("PRIVATE KEY") => What::Text("***".into()),
             // As it is written: what is no JSON is the very text.
             (Kind::Text(text), Shape::Any) if text.plain && !is_plain_text(&text.text) => {
@@ -233,7 +241,7 @@ fn write_yaml(shown: &Shown, depth: usize, out: &mut String) {
                 }
             }
         }
-        What::Text(_) | What::Plain(_) => write_value(shown, depth, out),
+        What::Text(_) | What::Written(_) | What::Plain(_) => write_value(shown, depth, out),
     }
 }
 
@@ -241,6 +249,7 @@ fn write_value(shown: &Shown, depth: usize, out: &mut String) {
     let origin = &shown.origin;
     let _ = match &shown.what {
         What::Text(text) => writeln!(out, " {} # {origin}", scalar(text)),
+        What::Written(text) => writeln!(out, " {} # {origin}", Value::from(&**text)),
         What::Plain(text) => writeln!(out, " {text} # {origin}"),
         What::List(items) if items.is_empty() => writeln!(out, " [] # {origin}"),
         What::Map(entries) if entries.is_empty() => writeln!(out, " {{}} # {origin}"),
@@ -281,7 +290,7 @@ fn write_json(shown: &Shown, pointer: &str, origins: &mut Map<String, Value>) ->
             .enumerate()
             .map(|(at, item)| write_json(item, &format!("{pointer}/{at}"), origins))
             .collect(),
-        What::Text(text) => {
+        What::Text(text) | What::Written(text) => {
             origins.insert(pointer.into(), Value::String(shown.origin.clone()));
             Value::String(text.clone())
         }

@@ -6,6 +6,7 @@ pub mod listener;
 pub mod policy;
 pub mod root;
 pub mod route;
+pub mod secret;
 pub mod service;
 pub mod target;
 
@@ -13,4 +14,5 @@ pub use admin::{Admin, AdminToken, Permission};
 pub use listener::Listener;
 pub use policy::Policy;
 pub use route::Route;
+pub use secret::SecretSource;
 pub use service::Service;

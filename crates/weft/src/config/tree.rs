@@ -56,6 +56,8 @@ pub struct Text {
     pub text: Arc<str>,
     /// The variable that it was taken from, if it was.
     pub variable: Option<Arc<str>>,
+    /// It as it is written, if a secret was put into it: what is shown in its place.
+    pub written: Option<Arc<str>>,
     /// Whether it stands without quotes: what takes any value tells `5` from `"5"` by it.
     pub plain: bool,
 }
@@ -63,7 +65,7 @@ pub struct Text {
 impl Text {
     /// A text that is one whatever it holds.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self { text: text.into(), variable: None, plain: false }
+        Self { text: text.into(), variable: None, written: None, plain: false }
     }
 
     /// A text that stands without quotes.
@@ -128,11 +130,32 @@ impl Node {
         }
     }
 
+    /// A scalar as it is written, if a secret was put into it.
+    pub fn written(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            Kind::Text(text) => text.written.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The entries of a map.
     pub fn entries(&self) -> &[(Key, Self)] {
         match &self.kind {
             Kind::Map(entries) => entries,
             _ => &[],
+        }
+    }
+
+    /// The value of a key, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        self.entries_mut().iter_mut().find(|(k, _)| *k.text == *key).map(|(_, value)| value)
+    }
+
+    /// The entries of a map, to be changed.
+    pub fn entries_mut(&mut self) -> &mut [(Key, Self)] {
+        match &mut self.kind {
+            Kind::Map(entries) => entries,
+            _ => &mut [],
         }
     }
 
@@ -182,8 +205,9 @@ impl Node {
         match &self.kind {
             Kind::Null => "nothing".into(),
             Kind::Text(text) => {
-                let short: String = text.text.chars().take(60).collect();
-                let more = if short.len() < text.text.len() { "…" } else { "" };
+                let text = text.written.as_ref().unwrap_or(&text.text);
+                let short: String = text.chars().take(60).collect();
+                let more = if short.len() < text.len() { "…" } else { "" };
                 format!("`{short}{more}`")
             }
             Kind::List(_) => "a list".into(),

@@ -1,7 +1,9 @@
-//! `${NAME}` and `${NAME:-default}` in values, replaced before a setting reads them.
+//! `${NAME}`, `${NAME:-default}` and `${secret:NAME}` in values, replaced before a setting reads them.
 //!
-//! `$${` writes `${`. A dollar sign that no brace follows stays as it is, so regular expressions need
-//! no escapes. What a variable holds is never read for further variables.
+//! A text with a secret in it remembers how it was written, which is what is shown in its place. `$${` writes `${`. A dollar sign that no brace follows stays as it is, so regular expressions need
+//! no escapes. What a variable or a secret holds is never read for further ones.
+
+use std::sync::Arc;
 
 use super::{
     problem::Problem,
@@ -12,45 +14,85 @@ use super::{
 /// Where variables come from.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Replaces the variables in all values below a node.
+/// What a secret begins with.
+pub const SECRET: &str = "${secret:";
+
+/// A secret, or why there is none; `None` if that was told elsewhere.
+pub type Secret = Result<Arc<str>, Option<Box<Problem>>>;
+
+/// What is put in the place of variables and secrets.
+#[derive(Clone, Copy)]
+pub struct Values<'a> {
+    /// Variables by name.
+    pub variables: Variables<'a>,
+    /// Secrets by name.
+    pub secrets: &'a dyn Fn(&str) -> Secret,
+}
+
+/// Replaces the variables and secrets in all values below a node.
 pub fn substitute(
     node: &mut Node,
     sources: &Sources,
-    variables: Variables<'_>,
+    values: Values<'_>,
     problems: &mut Vec<Problem>,
 ) {
     match &mut node.kind {
-        Kind::Text(text) if text.text.contains("${") => match expand(&text.text, variables) {
-            Ok((expanded, variable)) => {
-                text.text = expanded.into();
-                text.variable = variable.map(Into::into);
+        Kind::Text(text) if text.text.contains("${") => match expand(&text.text, values) {
+            Ok(expanded) => {
+                text.written = expanded.is_secret.then(|| Arc::clone(&text.text));
+                text.text = expanded.text.into();
+                text.variable = expanded.variable.map(Into::into);
             }
             Err((at, what)) => {
                 let place = within(node.place, &text.text, at, sources);
-                problems.push(match what {
-                    Fault::Missing(name) => Problem::error(
-                        place,
-                        format!("the variable `{name}` is not set"),
-                    )
-                    .help(format!(
-                        "set it, or write `${{{name}:-default}}`, or `$${{` for the text itself"
+                problems.extend(match what {
+                    Fault::Missing(name) => Some(
+                        Problem::error(place, format!("the variable `{name}` is not set")).help(
+                            format!(
+                                "set it, or write `${{{name}:-default}}`, or `$${{` for the text itself"
+                            ),
+                        ),
+                    ),
+                    Fault::Secret(problem) => {
+                        problem.map(|problem| Problem { place: Some(place), ..*problem })
+                    }
+                    Fault::Syntax(message) => Some(Problem::error(place, message).help(
+                        "write `${NAME}`, `${NAME:-default}`, `${secret:NAME}`, or `$${` for the text itself",
                     )),
-                    Fault::Syntax(message) => Problem::error(place, message)
-                        .help("write `${NAME}`, `${NAME:-default}`, or `$${` for the text itself"),
                 });
                 node.kind = Kind::Bad;
             }
         },
         Kind::List(items) => {
             for item in items {
-                substitute(item, sources, variables, problems);
+                substitute(item, sources, values, problems);
             }
         }
         Kind::Map(entries) => {
             for (_, value) in entries {
-                substitute(value, sources, variables, problems);
+                substitute(value, sources, values, problems);
             }
         }
+        _ => {}
+    }
+}
+
+/// The names of the secrets that values below a node ask for, as far as they can be read.
+pub fn secrets_in(node: &Node, names: &mut Vec<Arc<str>>) {
+    match &node.kind {
+        Kind::Text(text) if text.text.contains("${") => {
+            let found = std::cell::RefCell::new(Vec::new());
+            let secrets = |name: &str| {
+                found.borrow_mut().push(Arc::from(name));
+                Ok(Arc::from(""))
+            };
+            // What is wrong with the text is told when it is replaced.
+            let variables = |_: &str| Some(String::new());
+            let _ = expand(&text.text, Values { variables: &variables, secrets: &secrets });
+            names.append(&mut found.into_inner());
+        }
+        Kind::List(items) => items.iter().for_each(|item| secrets_in(item, names)),
+        Kind::Map(entries) => entries.iter().for_each(|(_, value)| secrets_in(value, names)),
         _ => {}
     }
 }
@@ -73,17 +115,21 @@ fn within(place: Place, text: &str, part: std::ops::Range<usize>, sources: &Sour
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     Missing(String),
+    Secret(Option<Box<Problem>>),
     Syntax(&'static str),
 }
 
-type Expanded = (String, Option<String>);
+struct Expanded {
+    text: String,
+    /// The last variable or secret of it.
+    variable: Option<String>,
+    is_secret: bool,
+}
 
-fn expand(
-    text: &str,
-    variables: Variables<'_>,
-) -> Result<Expanded, (std::ops::Range<usize>, Fault)> {
+fn expand(text: &str, values: Values<'_>) -> Result<Expanded, (std::ops::Range<usize>, Fault)> {
     let mut out = String::with_capacity(text.len());
     let mut variable = None;
+    let mut is_secret = false;
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let offset = text.len() - rest.len() + at;
@@ -99,6 +145,23 @@ fn expand(
             return Err((offset..text.len(), Fault::Syntax("this variable has no closing brace")));
         };
         let whole = offset..offset + end + 3;
+        if let Some(name) = inner[..end].strip_prefix(&SECRET[2..]) {
+            let is_name = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
+            if name.is_empty() || !name.bytes().all(is_name) {
+                return Err((
+                    whole,
+                    Fault::Syntax("a secret's name is letters, digits, `.`, `_`, `-` and `/`"),
+                ));
+            }
+            match (values.secrets)(name) {
+                Ok(secret) => out.push_str(&secret),
+                Err(problem) => return Err((whole, Fault::Secret(problem))),
+            }
+            variable = Some(inner[..end].to_owned());
+            is_secret = true;
+            rest = &inner[end + 1..];
+            continue;
+        }
         let (name, default) = match inner[..end].split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (&inner[..end], None),
@@ -115,7 +178,7 @@ fn expand(
             ));
         }
         // As in a shell, `:-` also stands in for a variable that is set to nothing.
-        let value = variables(name).filter(|value| default.is_none() || !value.is_empty());
+        let value = (values.variables)(name).filter(|value| default.is_none() || !value.is_empty());
         match (value, default) {
             (Some(value), _) => {
                 out.push_str(&value);
@@ -127,7 +190,7 @@ fn expand(
         rest = &inner[end + 1..];
     }
     out.push_str(rest);
-    Ok((out, variable))
+    Ok(Expanded { text: out, variable, is_secret })
 }
 
 #[cfg(test)]
@@ -141,7 +204,12 @@ mod tests {
             "LOOP" => Some("${LOOP}".to_owned()),
             _ => None,
         };
-        expand(text, &variables).map(|(text, _)| text).map_err(|(_, fault)| fault)
+        let secrets = |name: &str| match name {
+            "key" | "vault/db.password" => Ok(format!("<{name} ${{PORT}}>").into()),
+            _ => Err(None),
+        };
+        let values = Values { variables: &variables, secrets: &secrets };
+        expand(text, values).map(|expanded| expanded.text).map_err(|(_, fault)| fault)
     }
 
     #[test]
@@ -157,11 +225,24 @@ mod tests {
             ("a$", "a$"),
             ("^a$|b", "^a$|b"),
             ("${LOOP}", "${LOOP}"),
+            ("Bearer ${secret:key}", "Bearer <key ${PORT}>"),
+            ("${PORT}${secret:vault/db.password}", "8080<vault/db.password ${PORT}>"),
+            ("$${secret:key}", "${secret:key}"),
         ] {
             assert_eq!(check(text).as_deref(), Ok(expect), "{text}");
         }
         assert_eq!(check("${NONE}"), Err(Fault::Missing("NONE".into())));
-        for text in ["${", "${}", "${A B}", "${1}", "${PORT"] {
+        assert_eq!(check("${secret:other}"), Err(Fault::Secret(None)));
+        for text in [
+            "${",
+            "${}",
+            "${A B}",
+            "${1}",
+            "${PORT",
+            "${secret:}",
+            "${secret:a b}",
+            "${secret:a:-b}",
+        ] {
             assert!(matches!(check(text), Err(Fault::Syntax(_))), "{text}");
         }
     }

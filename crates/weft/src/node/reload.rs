@@ -61,7 +61,7 @@ impl Node {
     }
 
     async fn try_reload(&self) -> Result<(), String> {
-        let loaded = self.load()?;
+        let loaded = self.load().await?;
         let plan = &loaded.plan;
         let now = SystemClock::tick();
         let before = self.current.load_full();
@@ -130,11 +130,18 @@ impl Node {
         if faults.is_empty() { Ok(()) } else { Err(refused(faults)) }
     }
 
-    /// Loads the configuration; nothing in force is changed by it.
-    fn load(&self) -> Result<Loaded, String> {
+    /// Loads the configuration; nothing in force is changed by it. Commands of secrets may take their time, so
+    /// it is done on a thread of its own.
+    async fn load(&self) -> Result<Loaded, String> {
+        let mut loader = std::mem::take(&mut self.state().loader);
+        let path = self.options.config.clone();
+        let load = tokio::task::spawn_blocking(move || {
+            let loaded = loader.load(&path, &|name| std::env::var(name).ok());
+            (loader, loaded)
+        });
+        let (loader, loaded) = load.await.map_err(|error| format!("the load ended: {error}"))?;
         let mut state = self.state();
-        let path = &self.options.config;
-        let loaded = state.loader.load(path, &|name| std::env::var(name).ok());
+        state.loader = loader;
         let loaded = loaded.map_err(|refused: Box<Refused>| {
             state.watched.extend(refused.files.iter().cloned());
             refused.to_string()

@@ -6,6 +6,7 @@ mod files;
 mod fuzz;
 mod golden;
 mod kept;
+mod secrets;
 mod views;
 mod watch;
 

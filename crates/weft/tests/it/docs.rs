@@ -52,6 +52,8 @@ fn files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let tls = folder.path().join("tls");
     fs::create_dir(&tls).unwrap();
+    fs::create_dir(folder.path().join("mounted")).unwrap();
+    fs::write(folder.path().join("mounted/admin.token"), "a-token-that-is-mounted").unwrap();
     for name in ["clients-ca", "services-ca"] {
         Authority::new(name).write(&tls, name);
     }
@@ -67,6 +69,7 @@ fn files() -> tempfile::TempDir {
         "mobile.key",
         "mobile-next.key",
         "billing.password",
+        "warehouse.token",
     ] {
         let text = format!("{name}-that-is-long-enough-for-anybody");
         fs::write(folder.path().join(name), text).unwrap();

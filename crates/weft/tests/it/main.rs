@@ -45,6 +45,7 @@ mod reload;
 mod resilience;
 mod resumption;
 mod routing;
+mod secrets;
 mod sockets;
 mod start_failures;
 mod strict;

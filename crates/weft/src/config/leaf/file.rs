@@ -4,8 +4,8 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::config::{
     problem::Problem,
+    secrets,
     setting::{At, Cx, Setting, Shape},
-    source::read_bounded,
     tree::{Kind, Node},
 };
 
@@ -47,9 +47,6 @@ impl Setting for InputFile {
         None
     }
 }
-
-/// The largest file that a secret is read from.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// A secret: the text itself, or `file:PATH`; it never shows itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,7 +95,9 @@ impl Setting for Secret {
             }
             return None;
         };
-        let (value, file) = match text.strip_prefix("file:") {
+        // What a secret holds is the secret, whatever that begins with.
+        let path = text.strip_prefix("file:").filter(|_| node.written().is_none());
+        let (value, file) = match path {
             None => {
                 cx.secrets.push(node.place);
                 (text.to_owned(), None)
@@ -106,17 +105,13 @@ impl Setting for Secret {
             Some(path) => {
                 let path = cx.path(node, path);
                 cx.files.insert(path.clone());
-                let read = read_bounded(&path, SECRET_BYTES_MAX)
-                    .and_then(|bytes| {
-                        String::from_utf8(bytes)
-                            .map_err(|_error| "this is not UTF-8 text".to_owned())
-                    })
+                let read = secrets::read_file(&path)
                     .map_err(|what| {
                         let message = format!("cannot use {}: {what}", path.display());
                         cx.report(Problem::error(node.place, message));
                     })
                     .ok()?;
-                (read.trim_end_matches(['\r', '\n']).to_owned(), Some(path))
+                (read, Some(path))
             }
         };
         if value.is_empty() {

@@ -73,6 +73,19 @@ impl Setting for HeaderValue {
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
         let text = cx.text(node, "a header value")?;
+        if let Some(written) = node.written() {
+            cx.secrets.push(node.place);
+            if http::HeaderValue::from_str(text).is_err() || text.trim() != text {
+                let what = format!(
+                    "`{}` cannot be a header value: only visible ASCII characters, spaces and tabs can, \
+                     and no space at its ends",
+                    shown(written)
+                );
+                cx.report(Problem::error(node.place, what));
+                return None;
+            }
+            return Some(Self(text.to_owned()));
+        }
         match http::HeaderValue::from_str(text) {
             Ok(_) if text.trim() == text => {}
             Ok(_) => {

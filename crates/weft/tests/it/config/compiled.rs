@@ -110,7 +110,7 @@ fn the_later_policy_wins_key_by_key_and_the_route_over_all() {
     assert_eq!(policy.timeout.per_try, Some(Duration::from_secs(2)), "the earlier policy");
     let retry = policy.retry.as_ref().unwrap();
     assert_eq!((retry.retries, retry.statuses.as_slice()), (2, &[429][..]));
-    assert_eq!(policy.request_headers.set, [("x-from".to_owned(), "weft".to_owned())]);
+    assert_eq!(policy.request_headers.set[0], ("x-from".to_owned(), "weft".to_owned()));
     assert!(policy.hedge.is_some() && policy.mirror.is_some());
     // What the next route does not say, it does not inherit.
     assert_eq!(plan.proxy.routes[1].policy.timeout, timeout::Options::default());

@@ -7,12 +7,9 @@
 //! a message (a field that is not there, types that do not compare) does not take it, and that is told
 //! apart ([`Judged::Failed`]); one that would fail on every message is refused when it is declared.
 //!
-//! Bounds: expressions have at most [`EXPRESSION_BYTES_MAX`] bytes and a nesting of 32; a comprehension
-//! may not stand within another, so that work grows with the body and not with its square; a body that
-//! is parsed has at most 1 MiB.
+//! Bounds are those of `weft_expression`, beside a body that is parsed, which has at most 1 MiB.
 
 mod expression;
-mod types;
 
 use serde::{Deserialize, Serialize};
 use weft_kernel::{Error, Reason, Result};
@@ -20,8 +17,6 @@ use weft_kernel::{Error, Reason, Result};
 use crate::message::{Form, Message};
 use expression::Expression;
 
-/// The longest expression in bytes.
-pub const EXPRESSION_BYTES_MAX: usize = 4096;
 /// The most types and attribute conditions of one filter.
 pub const CONDITIONS_MAX: usize = 256;
 

@@ -7,6 +7,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("kernel", 0),
     ("wire", 1),
     ("telemetry", 1),
+    ("expression", 1),
     ("resilience", 2),
     ("identity", 2),
     ("net", 2),

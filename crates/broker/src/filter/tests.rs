@@ -111,6 +111,8 @@ fn what_can_only_fail_is_refused() {
         ("matches(event.type, '[a')", "not a regular expression"),
         ("data.name.matches('a' + '{2')", "not a regular expression"),
         ("data.list.all(x, x.matches('*'))", "not a regular expression"),
+        ("event.type.matches(data.pattern)", "must be written out"),
+        ("data.total.matches(event.id)", "must be written out"),
         ("event.type", "this one is a string"),
         ("1", "this one is a int"),
         ("'true'", "this one is a string"),
@@ -161,7 +163,6 @@ fn what_can_only_fail_is_refused() {
         "double(data.total) > 1.5 && uint(data.total) > 1u",
         "type(data.total) == type(1)",
         "data.a.?b.orValue(false)",
-        "event.type.matches(data.pattern)",
         "(has(data.a) ? data.a : 1) == 1",
         "data.when > event.time",
         "bytes(event.id) == b'1' && bool('true') && dyn(1) == 1",
@@ -181,8 +182,8 @@ fn an_expression_that_fails_on_a_message_is_told_apart() {
         ("data.total == 121", Judged::Passes),
         ("data.absent == 120", Judged::Failed),
         ("data.total", Judged::Failed),
-        ("data.total.matches(event.id)", Judged::Failed),
-        ("event.type.matches(event.nosuch)", Judged::Failed),
+        ("data.total.matches('1')", Judged::Failed),
+        ("event.nosuch.matches('1')", Judged::Failed),
     ] {
         assert_eq!(expression(text).unwrap().judge(&message), judged, "{text}");
     }

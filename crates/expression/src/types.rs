@@ -1,82 +1,38 @@
-//! What types the parts of an expression have, as far as that can be known before there is a message.
+//! What types the parts of an expression have, as far as that can be known before there are values.
 //!
-//! An expression that can only fail is refused when it is declared: it would take nothing, and nobody
-//! would be told. What depends on the message (fields of `data`, attributes that are extensions) is of
-//! any type, and goes with everything. A part without names is worked out at once, which finds regular
-//! expressions that are none, numbers out of range and the like.
+//! An expression that can only fail is refused when it is compiled: it would be true of nothing, and nobody
+//! would be told. What depends on what comes (claims, fields of JSON) is of any type, and goes with everything. A
+//! part without names is worked out at once, which finds numbers out of range, networks that are none and the like.
 
 use cel::{
-    Context, Program, Value,
-    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue},
+    Context, Value,
+    common::{
+        ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue},
+        types::CelString,
+        value::CowVal,
+    },
 };
 
-/// A type, or any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
-    Any,
-    Bool,
-    Int,
-    Uint,
-    Double,
-    Text,
-    Bytes,
-    Null,
-    List,
-    Map,
-    Kind,
-    Optional,
-    /// The attributes of the event.
-    Event,
-    /// Its headers.
-    Headers,
-}
-
-use Type::{Any, Bool, Bytes, Double, Event, Headers, Int, List, Map, Null, Optional, Text, Uint};
-
-impl Type {
-    const fn word(self) -> &'static str {
-        match self {
-            Any => "any",
-            Bool => "bool",
-            Int => "int",
-            Uint => "uint",
-            Double => "double",
-            Text => "string",
-            Bytes => "bytes",
-            Null => "null",
-            List => "list",
-            Map | Event | Headers => "map",
-            Self::Kind => "type",
-            Optional => "optional",
-        }
-    }
-
-    const fn is_number(self) -> bool {
-        matches!(self, Int | Uint | Double)
-    }
-
-    const fn is_map(self) -> bool {
-        matches!(self, Map | Event | Headers)
-    }
-
-    /// Whether a value of one type may be a value of the other.
-    fn fits(self, other: Self) -> bool {
-        self == other || self == Any || other == Any || (self.is_map() && other.is_map())
-    }
-}
-
-/// Attributes that every event may have, all of them texts.
-const ATTRIBUTES: [&str; 8] =
-    ["id", "source", "type", "specversion", "subject", "time", "datacontenttype", "dataschema"];
+use crate::{
+    bounds::is_constant,
+    functions,
+    scope::{
+        Kind::{
+            self, Any, Bool, Bytes, Double, Int, List, Map, Network, Null, Object, Optional, Text,
+            Uint,
+        },
+        Result, Scope, Wanted,
+    },
+};
 
 /// A function: its name, whether it is called on its first argument, what it takes, and what it gives.
-struct Function(&'static str, bool, &'static [&'static [Type]], Type);
+struct Function(&'static str, bool, &'static [&'static [Kind]], Kind);
 
-const SIZED: &[Type] = &[Text, Bytes, List, Map, Event, Headers];
-const NUMBERS: &[Type] = &[Int, Uint, Double, Text];
-const ONE_TEXT: &[Type] = &[Text];
+const SIZED: &[Kind] = &[Text, Bytes, List, Map];
+const NUMBERS: &[Kind] = &[Int, Uint, Double, Text];
+const ONE_TEXT: &[Kind] = &[Text];
 
-const FUNCTIONS: [Function; 22] = [
+const FUNCTIONS: [Function; 24] = [
     Function("size", false, &[SIZED], Int),
     Function("size", true, &[SIZED], Int),
     Function("contains", true, &[ONE_TEXT, ONE_TEXT], Bool),
@@ -91,11 +47,13 @@ const FUNCTIONS: [Function; 22] = [
     Function("double", false, &[NUMBERS], Double),
     Function("bool", false, &[&[Bool, Text]], Bool),
     Function("dyn", false, &[&[]], Any),
-    Function("type", false, &[&[]], Type::Kind),
+    Function("type", false, &[&[]], Kind::Type),
     Function("hasValue", true, &[&[Optional]], Bool),
     Function("value", true, &[&[Optional]], Any),
     Function("or", true, &[&[Optional], &[Optional]], Optional),
     Function("orValue", true, &[&[Optional], &[]], Any),
+    Function("cidr", false, &[ONE_TEXT], Network),
+    Function("containsIP", true, &[&[Network], ONE_TEXT], Bool),
     Function("optional.none", false, &[], Optional),
     Function("optional.of", false, &[&[]], Optional),
     Function("optional.ofNonZeroValue", false, &[&[]], Optional),
@@ -105,23 +63,33 @@ const FUNCTIONS: [Function; 22] = [
 ///
 /// # Errors
 /// What is wrong with it, in a sentence.
-pub(super) fn check(expression: &IdedExpr, constants: &Context<'_, '_>) -> Result<(), String> {
-    match (Checker { constants, scope: Vec::new() }).of(expression)? {
-        Bool | Any => Ok(()),
-        other => {
-            Err(format!("the expression is true or false, and this one is a {}", other.word()))
+pub(crate) fn check(
+    expression: &IdedExpr,
+    scope: &Scope,
+    wanted: Wanted,
+    constants: &Context<'_, 'static>,
+) -> Result<()> {
+    let found = Checker { variables: scope, constants, bound: Vec::new() }.of(expression)?;
+    match wanted {
+        Wanted::Bool if !matches!(found, Bool | Any) => {
+            Err(format!("the expression is true or false, and this one is a {}", found.word()))
         }
+        Wanted::Number if !(found.is_number() || found == Any) => {
+            Err(format!("the expression is a number, and this one is a {}", found.word()))
+        }
+        _ => Ok(()),
     }
 }
 
 struct Checker<'a> {
-    constants: &'a Context<'a, 'a>,
-    /// The names that comprehensions bind, the innermost last.
-    scope: Vec<(String, Type)>,
+    variables: &'a Scope,
+    constants: &'a Context<'a, 'static>,
+    /// The names that loops bind, the innermost last.
+    bound: Vec<(String, Kind)>,
 }
 
 impl Checker<'_> {
-    fn of(&mut self, node: &IdedExpr) -> Result<Type, String> {
+    fn of(&mut self, node: &IdedExpr) -> Result<Kind> {
         let found = match &node.expr {
             Expr::Literal(literal) => return Ok(of_literal(literal)),
             Expr::Ident(name) => return Ok(self.of_name(name)),
@@ -151,47 +119,45 @@ impl Checker<'_> {
             Expr::Struct(_) | Expr::Unspecified => Any,
         };
         if is_constant(node)
-            && let Err(error) = Value::resolve(node, self.constants)
+            && let Err(error) = Value::resolve_val(node, self.constants)
         {
             return Err(format!("a part of the expression always fails: {error}"));
         }
         Ok(found)
     }
 
-    fn of_name(&self, name: &str) -> Type {
-        let bound = self.scope.iter().rev().find(|(bound, _)| bound == name);
-        match (bound, name) {
-            (Some((_, bound)), _) => *bound,
-            (None, "event") => Event,
-            (None, "headers") => Headers,
-            (None, _) => Any,
+    fn of_name(&self, name: &str) -> Kind {
+        let bound = self.bound.iter().rev().find(|(bound, _)| bound == name);
+        match bound {
+            Some((_, bound)) => *bound,
+            None => self.variables.kind(name).unwrap_or(Any),
         }
     }
 
-    fn of_comprehension(&mut self, inner: &ComprehensionExpr) -> Result<Type, String> {
+    fn of_comprehension(&mut self, inner: &ComprehensionExpr) -> Result<Kind> {
         let range = self.of(&inner.iter_range)?;
         if !(range.fits(List) || range.is_map()) {
             return Err(format!("a {} has no elements to go through", range.word()));
         }
         let accumulated = self.of(&inner.accu_init)?;
-        let outside = self.scope.len();
-        self.scope.push((inner.accu_var.clone(), accumulated));
+        let outside = self.bound.len();
+        self.bound.push((inner.accu_var.clone(), accumulated));
         for name in std::iter::once(&inner.iter_var).chain(&inner.iter_var2) {
-            self.scope.push((name.clone(), Any));
+            self.bound.push((name.clone(), Any));
         }
         let condition = self.of(&inner.loop_cond)?;
         let step = self.of(&inner.loop_step)?;
-        self.scope.truncate(outside);
+        self.bound.truncate(outside);
         if !condition.fits(Bool) || !step.fits(accumulated) {
             return Err(format!("what is asked of each element is a {}, not a bool", step.word()));
         }
-        self.scope.push((inner.accu_var.clone(), accumulated));
+        self.bound.push((inner.accu_var.clone(), accumulated));
         let result = self.of(&inner.result);
-        self.scope.truncate(outside);
+        self.bound.truncate(outside);
         result
     }
 
-    fn of_call(&mut self, call: &CallExpr) -> Result<Type, String> {
+    fn of_call(&mut self, call: &CallExpr) -> Result<Kind> {
         let name = call.func_name.as_str();
         // `optional.of(x)` is a function with a dot in its name.
         if let Some(target) = &call.target
@@ -207,14 +173,13 @@ impl Checker<'_> {
         }
         given.extend(self.all(&call.args)?);
         if name == "_[_]"
-            && let (Some(of @ (Event | Headers)), Some(key)) = (given.first(), call.args.get(1))
+            && let (Some(of @ Object(_)), Some(key)) = (given.first(), call.args.get(1))
             && let Expr::Literal(LiteralValue::String(key)) = &key.expr
         {
             return of_member(*of, key.inner());
         }
-        // A pattern that is written out is tried, whatever text it will be held against.
         if name == "matches"
-            && let Some(pattern) = call.args.last().filter(|pattern| is_constant(pattern))
+            && let Some(pattern) = call.args.last()
         {
             self.is_pattern(pattern)?;
         }
@@ -226,25 +191,26 @@ impl Checker<'_> {
         of_function(name, call.target.is_some(), &given)
     }
 
-    fn is_pattern(&self, pattern: &IdedExpr) -> Result<(), String> {
-        let Ok(Value::String(text)) = Value::resolve(pattern, self.constants) else {
-            return Ok(());
-        };
-        let tried = Program::compile("''.matches(pattern)").map_err(|error| error.to_string())?;
-        let mut context = self.constants.new_inner_scope();
-        context.add_variable_from_value("pattern", Value::String(text.clone()));
-        match tried.execute(&context) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("`{text}` is not a regular expression: {error}")),
+    /// A pattern must be written out: one that comes with what is looked at could be made to run long, and would be
+    /// compiled each time.
+    fn is_pattern(&self, pattern: &IdedExpr) -> Result<()> {
+        if !is_constant(pattern) {
+            return Err("the pattern of `matches` must be written out".into());
         }
+        let value = Value::resolve_val(pattern, self.constants).map(CowVal::into_owned);
+        let Ok(value) = value else { return Ok(()) };
+        let Some(text) = value.downcast_ref::<CelString<'_>>() else { return Ok(()) };
+        let text = text.inner();
+        let wrong = |error| format!("`{text}` is not a regular expression: {error}");
+        functions::regex(text).map(|_| ()).map_err(wrong)
     }
 
-    fn all(&mut self, nodes: &[IdedExpr]) -> Result<Vec<Type>, String> {
+    fn all(&mut self, nodes: &[IdedExpr]) -> Result<Vec<Kind>> {
         nodes.iter().map(|node| self.of(node)).collect()
     }
 }
 
-const fn of_literal(literal: &LiteralValue) -> Type {
+const fn of_literal(literal: &LiteralValue) -> Kind {
     match literal {
         LiteralValue::Boolean(_) => Bool,
         LiteralValue::Bytes(_) => Bytes,
@@ -257,37 +223,22 @@ const fn of_literal(literal: &LiteralValue) -> Type {
 }
 
 /// What a field of a value is.
-fn of_member(of: Type, field: &str) -> Result<Type, String> {
+fn of_member(of: Kind, field: &str) -> Result<Kind> {
     match of {
-        Event if ATTRIBUTES.contains(&field) => Ok(Text),
-        Event if field == "data" => Err("the body is `data`, not `event.data`".into()),
-        Event
-            if field.is_empty()
-                || !field
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) =>
-        {
-            Err(format!(
-                "no event has an attribute `{field}`: their names are lower-case letters and digits"
-            ))
-        }
-        Headers if field.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-            Err(format!("headers have their names in lower case: `{}`", field.to_ascii_lowercase()))
-        }
-        Headers => Ok(Text),
-        Any | Map | Event | Optional => Ok(Any),
+        Object(object) => object.field(field),
+        Any | Map | Optional => Ok(Any),
         other => Err(format!("a {} has no field `{field}`", other.word())),
     }
 }
 
 /// What an operator gives; `None` if it is none.
-fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
+fn of_operator(name: &str, given: &[Kind]) -> Result<Option<Kind>> {
     let sign = name.trim_matches(['_', '@']);
     let wrong = || {
         let types: Vec<&str> = given.iter().map(|one| one.word()).collect();
         Err(format!("`{sign}` does not go with {}", types.join(" and ")))
     };
-    let all = |wanted: fn(Type) -> bool| given.iter().all(|one| *one == Any || wanted(*one));
+    let all = |wanted: fn(Kind) -> bool| given.iter().all(|one| *one == Any || wanted(*one));
     let found = match (name, given) {
         ("_?_:_", [condition, one, other]) => {
             if !condition.fits(Bool) {
@@ -301,6 +252,9 @@ fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
             }
             Bool
         }
+        ("_==_" | "_!=_", [Object(_), _] | [_, Object(_)]) => {
+            return Err("fields are compared, and not a variable that has fields".into());
+        }
         ("_==_" | "_!=_", [one, other]) => {
             let null = *one == Null || *other == Null;
             if !(one.fits(*other) || null || (one.is_number() && other.is_number())) {
@@ -310,7 +264,7 @@ fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
         }
         ("_<_" | "_<=_" | "_>_" | "_>=_", [one, other]) => {
             let same = one.fits(*other) && all(|one| matches!(one, Text | Bytes | Bool));
-            if !(same || all(Type::is_number)) {
+            if !(same || all(Kind::is_number)) {
                 return wrong();
             }
             Bool
@@ -324,7 +278,7 @@ fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
             if *one == Any { *other } else { *one }
         }
         ("_-_" | "_*_" | "_/_" | "_%_", [one, other]) => {
-            let numbers = all(Type::is_number) && (name != "_%_" || all(|one| one != Double));
+            let numbers = all(Kind::is_number) && (name != "_%_" || all(|one| one != Double));
             if !(one.fits(*other) && numbers) {
                 return wrong();
             }
@@ -340,14 +294,17 @@ fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
             let fits = match of {
                 Any | Optional => true,
                 List => all_of(*index, &[Int, Uint, Double]),
-                Event | Headers => all_of(*index, &[Text]),
+                Object(_) => all_of(*index, &[Text]),
                 Map => all_of(*index, &[Text, Int, Uint, Bool, Double]),
                 _ => false,
             };
             if !fits {
                 return wrong();
             }
-            if *of == Headers { Text } else { Any }
+            match of {
+                Object(object) if object.fields.is_empty() => object.others.unwrap_or(Any),
+                _ => Any,
+            }
         }
         ("_[?_]" | "_?._", [_, _]) => Optional,
         ("@in", [_, within]) => {
@@ -361,12 +318,12 @@ fn of_operator(name: &str, given: &[Type]) -> Result<Option<Type>, String> {
     Ok(Some(found))
 }
 
-fn all_of(given: Type, wanted: &[Type]) -> bool {
-    given == Any || wanted.contains(&given)
+fn all_of(given: Kind, wanted: &[Kind]) -> bool {
+    given == Any || wanted.contains(&given) || (given.is_map() && wanted.contains(&Map))
 }
 
 /// What a function gives.
-fn of_function(name: &str, member: bool, given: &[Type]) -> Result<Type, String> {
+fn of_function(name: &str, member: bool, given: &[Kind]) -> Result<Kind> {
     let named = || FUNCTIONS.iter().filter(|function| function.0 == name);
     if named().next().is_none() {
         return Err(format!("there is no function `{name}`"));
@@ -391,18 +348,5 @@ fn of_function(name: &str, member: bool, given: &[Type]) -> Result<Type, String>
                 _ => format!("there is no function `{name}({})`", types.join(", ")),
             })
         }
-    }
-}
-
-/// Whether a part depends on no name, so that it is the same for every message.
-fn is_constant(node: &IdedExpr) -> bool {
-    match &node.expr {
-        Expr::Literal(_) => true,
-        Expr::Call(call) => {
-            call.target.as_ref().is_none_or(|target| is_constant(target))
-                && call.args.iter().all(is_constant)
-        }
-        Expr::List(list) => list.elements.iter().all(is_constant),
-        _ => false,
     }
 }

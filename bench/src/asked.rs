@@ -50,11 +50,12 @@ impl Asked {
     /// What is asked for, of all scenarios and all others, each of which is part of `--quick` or not.
     pub(crate) fn choose<S: Choice>(
         &self,
-        all: &'static [S],
+        all: impl IntoIterator<Item = &'static S>,
         others: &[(&'static str, bool)],
     ) -> Result<Chosen<S>> {
+        let all: Vec<&'static S> = all.into_iter().collect();
         if self.only.is_empty() {
-            let scenarios = all.iter().filter(|scenario| scenario.quick() || !self.quick);
+            let scenarios = all.iter().copied().filter(|scenario| scenario.quick() || !self.quick);
             let others = others.iter().filter(|(_, quick)| *quick || !self.quick);
             return Ok(Chosen {
                 scenarios: scenarios.collect(),
@@ -63,13 +64,13 @@ impl Asked {
         }
         let mut chosen = Chosen { scenarios: Vec::new(), others: Vec::new() };
         for asked in &self.only {
-            let scenario = all.iter().find(|scenario| scenario.name() == asked);
+            let scenario = all.iter().copied().find(|scenario| scenario.name() == asked);
             let other = others.iter().find(|(name, _)| name == asked);
             match (scenario, other) {
                 (Some(scenario), _) => chosen.scenarios.push(scenario),
                 (None, Some((name, _))) => chosen.others.push(name),
                 (None, None) => {
-                    let names = all.iter().map(Choice::name);
+                    let names = all.iter().map(|scenario| scenario.name());
                     let names: Vec<&str> =
                         names.chain(others.iter().map(|(name, _)| *name)).collect();
                     bail!("{asked} is none of {}", names.join(", "));

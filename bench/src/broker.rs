@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     asked::{Asked, Chosen},
-    gate::{self, Verdict},
+    gate,
     record::Journal,
     spin, stop,
     testbed::raise_descriptors,
@@ -87,18 +87,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         endure(&programs, &targets, &chosen, options.fill, folder.path(), &mut journal)?;
     drop(spinners);
     let gates = gates::all(&records, &endured);
-    println!("\ngates");
-    for line in gate::table(&gates) {
-        println!("{line}");
-    }
+    let held = gate::judge(&gates, options.asked.is_whole() && options.targets.is_empty());
     println!("\nkept in {}", journal.path.display());
-    let missed = gates.iter().any(|gate| gate.verdict() == Verdict::Miss);
-    // Of a whole run, a gate that could not be judged is no success.
-    let whole = options.asked.is_whole() && options.targets.is_empty();
-    let unjudged = whole && gates.iter().any(|gate| gate.verdict() == Verdict::NotRun);
     // Peers that go wrong say that the measurement is.
     let wrong = records.bad(|_| true) > 0;
-    Ok(if missed || unjudged || failed || wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if held && !failed && !wrong { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// All scenarios, on servers that are started once for all of them.

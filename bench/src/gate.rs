@@ -68,7 +68,12 @@ pub(crate) fn all(found: &Found<'_>) -> Vec<Gate> {
     let mut gates = Vec::new();
     for &(scenario, peer, bound) in CPU {
         let what = format!("{scenario}: CPU per request to {}", peer.name());
-        gates.push(Gate { what, found: records.ratio(scenario, peer, cpu), bound, unit: "x" });
+        gates.push(Gate {
+            what,
+            found: records.ratio(scenario, (Peer::Weft.name(), peer.name()), cpu),
+            bound,
+            unit: "x",
+        });
     }
     for (name, figure) in [("p50", (|at| at.p50) as fn(Latency) -> f64), ("p99", |at| at.p99)] {
         let what = format!("{FIXED}: added {name} to haproxy");
@@ -104,7 +109,7 @@ pub(crate) fn all(found: &Found<'_>) -> Vec<Gate> {
     let ran = records.0.iter().any(|record| record.peer == Peer::Weft.name());
     gates.push(Gate {
         what: "wrong responses in all runs".into(),
-        found: ran.then(|| records.bad(Peer::Weft) as f64),
+        found: ran.then(|| records.bad(Peer::Weft.name()) as f64),
         bound: 0.0,
         unit: "",
     });
@@ -113,15 +118,28 @@ pub(crate) fn all(found: &Found<'_>) -> Vec<Gate> {
 
 /// Weft's latency above none at all, as a share of HAProxy's.
 fn added(records: &Records, figure: fn(Latency) -> f64) -> Option<f64> {
-    let of = |peer| records.median(FIXED, peer, |record| record.latency_us.map(figure));
+    let of = |peer| records.median(FIXED, Peer::name(peer), |record| record.latency_us.map(figure));
     let direct = of(Peer::Direct)?;
     let (ours, theirs) = (of(Peer::Weft)? - direct, of(Peer::Haproxy)? - direct);
     // On a noisy machine a proxy may seem to add nothing; below a microsecond all is one.
     Some(ours.max(1.0) / theirs.max(1.0))
 }
 
+/// Prints the table; whether all hold. Of a whole run, one that could not be judged is no success.
+pub(crate) fn judge(gates: &[Gate], whole: bool) -> bool {
+    println!("\ngates");
+    for line in table(gates) {
+        println!("{line}");
+    }
+    gates.iter().all(|gate| match gate.verdict() {
+        Verdict::Ok => true,
+        Verdict::Miss => false,
+        Verdict::NotRun => !whole,
+    })
+}
+
 /// The table, line by line.
-pub(crate) fn table(gates: &[Gate]) -> Vec<String> {
+fn table(gates: &[Gate]) -> Vec<String> {
     let line = |gate: &Gate| {
         let verdict = match gate.verdict() {
             Verdict::Ok => "ok",

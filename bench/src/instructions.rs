@@ -17,7 +17,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use crate::{
-    load::{Driver, Pace},
+    load::{Asked, Driver, Pace},
     peer::{Peer, Programs, install},
     scenario::{self, Scenario},
     stop,
@@ -117,7 +117,7 @@ fn count(testbed: &Testbed, scenario: &Scenario, requests: u64) -> Result<u64> {
     };
     let mut running = testbed.start_with(Peer::Weft, site, under)?;
     let to = running.address(scenario);
-    let mut driver = Driver::connect(scenario, &scenario.path(), to, &testbed.trust)?;
+    let mut driver = Driver::connect(scenario, Asked::path(&scenario.path()), to, &testbed.trust)?;
     let outcome = driver.run(Pace::Count(requests))?;
     drop(driver);
     if outcome.bad > 0 || outcome.good != requests {

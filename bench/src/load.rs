@@ -60,6 +60,28 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<Duration>,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The path.
+    pub(crate) path: &'a str,
+    /// Tokens that are shown, each connection one of them; none without.
+    pub(crate) tokens: &'a [String],
+}
+
+impl<'a> Asked<'a> {
+    /// Of a path, by nobody.
+    pub(crate) fn path(path: &'a str) -> Self {
+        Self { path, tokens: &[] }
+    }
+
+    /// The token of a connection.
+    fn token(&self, connection: usize) -> Option<&'a str> {
+        let at = connection.checked_rem(self.tokens.len())?;
+        self.tokens.get(at).map(String::as_str)
+    }
+}
+
 impl Outcome {
     fn complain(&mut self, what: impl FnOnce() -> String) {
         self.bad += 1;
@@ -76,21 +98,21 @@ pub(crate) enum Driver {
 }
 
 impl Driver {
-    /// Opens the connections of a scenario, to ask for a path.
+    /// Opens the connections of a scenario.
     pub(crate) fn connect(
         scenario: &Scenario,
-        path: &str,
+        asked: Asked<'_>,
         to: SocketAddr,
         trust: &Trust,
     ) -> Result<Self> {
         match scenario.protocol {
             Protocol::Http1 => {
                 let tls = scenario.tls.then(|| trust.http1.clone());
-                Ok(Self::Http1(h1::Driver::connect(scenario, path, to, tls)?))
+                Ok(Self::Http1(h1::Driver::connect(scenario, asked, to, tls)?))
             }
             Protocol::Http2 | Protocol::Grpc => {
                 let tls = scenario.tls.then(|| trust.http2.clone());
-                Ok(Self::Http2(Box::new(h2::Driver::connect(scenario, path, to, tls)?)))
+                Ok(Self::Http2(Box::new(h2::Driver::connect(scenario, asked, to, tls)?)))
             }
         }
     }
@@ -215,7 +237,9 @@ mod tests {
                 Protocol::Http1 => server.ports.http1,
                 Protocol::Http2 | Protocol::Grpc => server.ports.http2,
             };
-            Driver::connect(scenario, path, to, &server.trust).expect("connected").run(pace)
+            Driver::connect(scenario, Asked::path(path), to, &server.trust)
+                .expect("connected")
+                .run(pace)
         };
         for scenario in crate::scenario::ALL {
             let scenario =
@@ -242,7 +266,8 @@ mod tests {
         let scenario = crate::scenario::find("h1_100").expect("a scenario");
         let path = scenario.path();
         let mut driver =
-            Driver::connect(scenario, &path, server.ports.http1, &server.trust).expect("connected");
+            Driver::connect(scenario, Asked::path(&path), server.ports.http1, &server.trust)
+                .expect("connected");
         drop(server);
         assert!(driver.run(Pace::Count(10)).is_err());
     }

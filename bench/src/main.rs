@@ -1,9 +1,10 @@
 //! Benchmarks that measure Weft side by side with its peers, and gate on the ratios.
 //!
 //! Absolute figures on a shared machine mean little, so everything is measured in one go, in turns, and
-//! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench broker` with
-//! RabbitMQ and NATS JetStream; `bench instructions` counts the instructions of Weft alone, which no neighbour can disturb, and compares them with what is
-//! committed.
+//! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench edge` with itself
+//! and with Envoy, both asking who calls and how often; `bench broker` with RabbitMQ and NATS JetStream;
+//! `bench instructions` counts the instructions of Weft alone, which no neighbour can disturb, and compares
+//! them with what is committed.
 
 #![allow(
     clippy::print_stdout,
@@ -15,6 +16,7 @@ mod asked;
 mod broker;
 mod certificates;
 mod child;
+mod edge;
 mod gate;
 mod instructions;
 mod latency;
@@ -24,6 +26,7 @@ mod peer;
 mod poll;
 mod proxy;
 mod record;
+mod report;
 mod rounds;
 mod routes;
 mod scenario;
@@ -47,6 +50,8 @@ struct Cli {
 enum Command {
     /// Weft beside nginx, HAProxy and Envoy.
     Proxy(proxy::Options),
+    /// Weft beside Envoy, both asking who calls and how often.
+    Edge(edge::Options),
     /// Weft beside RabbitMQ and NATS JetStream.
     Broker(broker::Options),
     /// User instructions per request of Weft alone, against those committed.
@@ -63,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match Cli::parse().command {
         Command::Proxy(options) => proxy::run(&options),
+        Command::Edge(options) => edge::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Upstream(options) => upstream::run(&options).map(done),

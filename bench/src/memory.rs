@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::{
-    load::{Driver, Pace},
+    load::{Asked, Driver, Pace},
     peer::Peer,
     record,
     scenario::{self, Scenario},
@@ -51,7 +51,7 @@ fn held(testbed: &Testbed, peer: Peer, name: &str) -> Result<(u64, u64)> {
     let Some(scenario) = scenario::find(name) else { bail!("no scenario {name}") };
     let scenario = Scenario { connections: HELD, ..*scenario };
     let to = running.address(&scenario);
-    let mut driver = Driver::connect(&scenario, &scenario.path(), to, &testbed.trust)?;
+    let mut driver = Driver::connect(&scenario, Asked::path(&scenario.path()), to, &testbed.trust)?;
     // Three requests on each, a few at a time: connections to the upstream stay few.
     let outcome = driver.run(Pace::Open { rate: 3_000, time: Duration::from_secs(1) })?;
     if outcome.bad > 0 {

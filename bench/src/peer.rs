@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use crate::child::Child;
+use crate::{child::Child, edge::Edge};
 
 /// One of them; `Direct` is no proxy at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -71,6 +71,8 @@ pub(crate) struct Site {
     pub(crate) connections: u64,
     /// So many numbered routes on the first listener and none for the rest; without, one for all.
     pub(crate) routes: Option<usize>,
+    /// What is asked of every request, before it is routed on; nothing without.
+    pub(crate) edge: Option<Edge>,
 }
 
 impl Site {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{latency::median, peer::Peer, peer::install};
+use crate::{latency::median, peer::install};
 
 /// What one run of one scenario on one proxy came to.
 #[derive(Clone, Debug, Serialize)]
@@ -78,8 +78,8 @@ pub(crate) struct Records(pub(crate) Vec<Record>);
 
 impl Records {
     /// The runs of a scenario on a proxy that the machine let be, in order.
-    pub(crate) fn of(&self, scenario: &str, peer: Peer) -> Vec<&Record> {
-        let is_asked = |record: &&Record| record.scenario == scenario && record.peer == peer.name();
+    pub(crate) fn of(&self, scenario: &str, peer: &str) -> Vec<&Record> {
+        let is_asked = |record: &&Record| record.scenario == scenario && record.peer == peer;
         let all: Vec<&Record> = self.0.iter().filter(is_asked).collect();
         let usual = median(&all.iter().map(|record| record.upstream_us).collect::<Vec<_>>());
         let calm: Vec<&Record> = all
@@ -95,42 +95,55 @@ impl Records {
     pub(crate) fn median(
         &self,
         scenario: &str,
-        peer: Peer,
+        peer: &str,
         figure: impl Fn(&Record) -> Option<f64>,
     ) -> Option<f64> {
         let figures: Vec<f64> = self.of(scenario, peer).into_iter().filter_map(figure).collect();
         (!figures.is_empty()).then(|| median(&figures))
     }
 
-    /// The median over the rounds of the ratio of Weft's figure to a peer's in the same round.
+    /// The median over the rounds of the ratio of one's figure to another's in the same round.
     pub(crate) fn ratio(
         &self,
         scenario: &str,
-        peer: Peer,
+        (one, other): (&str, &str),
         figure: impl Fn(&Record) -> Option<f64>,
     ) -> Option<f64> {
-        let theirs = self.of(scenario, peer);
-        let ratios: Vec<f64> = self
-            .of(scenario, Peer::Weft)
-            .into_iter()
-            .filter_map(|ours| {
-                let other = theirs.iter().find(|other| other.round == ours.round)?;
-                let (ours, other) = (figure(ours)?, figure(other)?);
-                (other > 0.0).then(|| ours / other)
-            })
-            .collect();
-        (!ratios.is_empty()).then(|| median(&ratios))
+        self.compare(scenario, (one, other), figure, |one, other| {
+            (other > 0.0).then(|| one / other)
+        })
     }
 
-    /// Responses of Weft that were not as they should be.
-    pub(crate) fn bad(&self, peer: Peer) -> u64 {
-        self.0.iter().filter(|record| record.peer == peer.name()).map(|record| record.bad).sum()
+    /// The median over the rounds of what is made of one's figure and another's in the same round.
+    pub(crate) fn compare(
+        &self,
+        scenario: &str,
+        (one, other): (&str, &str),
+        figure: impl Fn(&Record) -> Option<f64>,
+        by: impl Fn(f64, f64) -> Option<f64>,
+    ) -> Option<f64> {
+        let others = self.of(scenario, other);
+        let found: Vec<f64> = self
+            .of(scenario, one)
+            .into_iter()
+            .filter_map(|one| {
+                let other = others.iter().find(|other| other.round == one.round)?;
+                by(figure(one)?, figure(other)?)
+            })
+            .collect();
+        (!found.is_empty()).then(|| median(&found))
+    }
+
+    /// Responses of one that were not as they should be.
+    pub(crate) fn bad(&self, peer: &str) -> u64 {
+        self.0.iter().filter(|record| record.peer == peer).map(|record| record.bad).sum()
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::peer::Peer;
 
     pub(crate) fn record(peer: Peer, round: usize, cpu_us: f64, upstream_us: f64) -> Record {
         Record {
@@ -158,10 +171,14 @@ pub(crate) mod tests {
             records.0.push(record(Peer::Nginx, round, theirs, 5.0));
         }
         let cpu = |record: &Record| Some(record.cpu_us);
-        assert_eq!(records.ratio("h1_100", Peer::Nginx, cpu), Some(0.5));
-        assert_eq!(records.ratio("h1_100", Peer::Envoy, cpu), None);
-        assert_eq!(records.median("h1_100", Peer::Weft, cpu), Some(11.0));
+        assert_eq!(records.ratio("h1_100", ("weft", "nginx"), cpu), Some(0.5));
+        assert_eq!(records.ratio("h1_100", ("weft", "envoy"), cpu), None);
+        assert_eq!(
+            records.compare("h1_100", ("nginx", "weft"), cpu, |a, b| Some(a - b)),
+            Some(10.0)
+        );
+        assert_eq!(records.median("h1_100", "weft", cpu), Some(11.0));
         records.0.push(record(Peer::Weft, 3, 99.0, 9.0));
-        assert_eq!(records.of("h1_100", Peer::Weft).len(), 3);
+        assert_eq!(records.of("h1_100", "weft").len(), 3);
     }
 }

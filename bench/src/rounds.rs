@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     latency::quantile,
-    load::{Driver, Outcome, Pace},
+    load::{Asked, Driver, Outcome, Pace},
     record::{self, Journal, Latency, Record, Records},
     scenario::Scenario,
     stop,
@@ -59,7 +59,8 @@ struct Spent {
 
 fn drive(testbed: &Testbed, proxy: &Running, scenario: &Scenario, time: Duration) -> Result<Spent> {
     let to = proxy.address(scenario);
-    let mut driver = Driver::connect(scenario, &scenario.path(), to, &testbed.trust)?;
+    let asked = Asked { path: &scenario.path(), tokens: &testbed.tokens };
+    let mut driver = Driver::connect(scenario, asked, to, &testbed.trust)?;
     let pace = match scenario.rate {
         None => Pace::Closed(time),
         Some(rate) => Pace::Open { rate, time },
@@ -97,7 +98,7 @@ fn measure(
     Record {
         at: record::now(),
         scenario: scenario.name,
-        peer: proxy.peer.name(),
+        peer: proxy.name(),
         round,
         good: outcome.good,
         bad: outcome.bad,

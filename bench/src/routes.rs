@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::{
+    edge::Edge,
     latency::median,
-    load::{self, Driver, Pace},
+    load::{self, Asked, Driver, Pace},
     peer::{self, Peer},
     record,
     scenario::{self, Scenario},
@@ -44,8 +45,14 @@ pub(crate) struct Routes {
 }
 
 /// Starts one with many routes and adds more, one by one, under traffic.
-pub(crate) fn measure(testbed: &Testbed, peer: Peer, additions: usize) -> Result<Routes> {
+pub(crate) fn measure(
+    testbed: &Testbed,
+    peer: Peer,
+    edge: Option<&Edge>,
+    additions: usize,
+) -> Result<Routes> {
     let mut site = testbed.site(peer, "routes", 2)?;
+    site.edge = edge.cloned();
     site.routes = Some(ROUTES);
     let mut running = testbed.start(peer, site)?;
     let memory_mib = running.settled_memory_kib()? as f64 / 1024.0;
@@ -59,7 +66,7 @@ pub(crate) fn measure(testbed: &Testbed, peer: Peer, additions: usize) -> Result
     }
     let added_ms = median(&times);
     let at = record::now();
-    Ok(Routes { at, routes: peer.name(), memory_mib, added_ms, failed, complaint })
+    Ok(Routes { at, routes: running.name(), memory_mib, added_ms, failed, complaint })
 }
 
 fn add(
@@ -69,17 +76,19 @@ fn add(
 ) -> Result<(Duration, load::Outcome)> {
     let to = running.site.http1;
     let fresh = format!("{}/", peer::route(number));
-    if load::get(to, &fresh, LONGEST)?.0 == 200 {
+    let asked = Asked { path: &fresh, tokens: &testbed.tokens };
+    if load::get(to, asked, LONGEST)?.0 == 200 {
         bail!("{fresh} answers before it is configured");
     }
     let Some(scenario) = scenario::find("h1_100") else { bail!("no scenario h1_100") };
     let scenario = Scenario { connections: 20, ..*scenario };
     let path = format!("{}/100", peer::route(0));
-    let trust = testbed.trust.clone();
+    let (trust, tokens) = (testbed.trust.clone(), testbed.tokens.clone());
     // The traffic ends by itself, some while after the route may be expected.
     let time = BEFORE + Duration::from_secs(3);
     let traffic = thread::spawn(move || {
-        let mut driver = Driver::connect(&scenario, &path, to, &trust)?;
+        let asked = Asked { path: &path, tokens: &tokens };
+        let mut driver = Driver::connect(&scenario, asked, to, &trust)?;
         driver.run(Pace::Open { rate: RATE, time })
     });
     thread::sleep(BEFORE);
@@ -88,7 +97,7 @@ fn add(
     if let Some(child) = &running.child {
         peer::reload(running.peer, child)?;
     }
-    let answered = answers(to, &fresh, began);
+    let answered = answers(to, asked, began);
     let outcome = match traffic.join() {
         Ok(outcome) => outcome.context("the traffic")?,
         Err(_) => bail!("the traffic panicked"),
@@ -97,15 +106,15 @@ fn add(
 }
 
 /// From the beginning until the first of many good answers in a row, each on a connection of its own.
-fn answers(to: std::net::SocketAddr, path: &str, began: Instant) -> Result<Duration> {
+fn answers(to: std::net::SocketAddr, asked: Asked<'_>, began: Instant) -> Result<Duration> {
     let mut first = None;
     let mut in_a_row = 0;
     while in_a_row < IN_A_ROW {
         stop::check()?;
         if began.elapsed() > LONGEST {
-            bail!("{path} did not answer within {LONGEST:?}");
+            bail!("{} did not answer within {LONGEST:?}", asked.path);
         }
-        match load::get(to, path, LONGEST) {
+        match load::get(to, asked, LONGEST) {
             Ok((200, _)) => {
                 first.get_or_insert_with(|| began.elapsed());
                 in_a_row += 1;

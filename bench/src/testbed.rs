@@ -16,7 +16,9 @@ use tempfile::TempDir;
 use crate::{
     certificates::{self, Trust},
     child::Child,
-    load, peer,
+    edge,
+    load::{self, Asked},
+    peer,
     peer::{Peer, Programs, Site},
     poll,
     scenario::{Protocol, Scenario},
@@ -35,6 +37,8 @@ pub(crate) struct Testbed {
     pub(crate) upstream: Child,
     ports: Ports,
     connections: u64,
+    /// Tokens that every load shows.
+    pub(crate) tokens: Vec<String>,
     folder: TempDir,
 }
 
@@ -57,7 +61,7 @@ impl Testbed {
         let (upstream, ports) = upstream::start(folder.path())?;
         // Two sides a connection, and some for the rest.
         let connections = CONNECTIONS.min(files / 2 - 100);
-        Ok(Self { programs, trust, upstream, ports, connections, folder })
+        Ok(Self { programs, trust, upstream, ports, connections, tokens: Vec::new(), folder })
     }
 
     /// A site with free ports and a folder of its own.
@@ -80,6 +84,7 @@ impl Testbed {
             workers,
             connections: self.connections,
             routes: None,
+            edge: None,
         })
     }
 
@@ -102,7 +107,7 @@ impl Testbed {
         };
         let mut running = Running { peer, site, child };
         let folder = running.site.folder.clone();
-        running.ready().with_context(|| {
+        running.ready(&self.tokens).with_context(|| {
             format!(
                 "{} does not answer as it should; it said:\n{}",
                 peer.name(),
@@ -115,7 +120,7 @@ impl Testbed {
 
 impl Running {
     /// Waits for the first good answer, and sees in it that the proxy does what all of them must.
-    fn ready(&mut self) -> Result<()> {
+    fn ready(&mut self, tokens: &[String]) -> Result<()> {
         let path = match self.site.routes {
             None => "/headers".to_owned(),
             Some(_) => format!("{}/", peer::route(0)),
@@ -126,19 +131,29 @@ impl Running {
             if let Some(child) = child {
                 child.check()?;
             }
-            Ok(match load::get(to, &path, Duration::from_secs(5)) {
+            Ok(match load::get(to, Asked { path: &path, tokens }, Duration::from_secs(5)) {
                 Ok((200, text)) => Some(text),
                 Ok(_) | Err(_) => None,
             })
         })?;
         if self.peer != Peer::Direct && self.site.routes.is_none() {
-            for field in ["x-forwarded-for", "x-request-id"] {
+            let consumer = self.site.edge.as_ref().map(|_| edge::CONSUMER);
+            for field in ["x-forwarded-for", "x-request-id"].into_iter().chain(consumer) {
                 if !text.lines().any(|line| line == field) {
                     bail!("no {field} reached the upstream: the work would not be equal");
                 }
             }
         }
         Ok(())
+    }
+
+    /// What it is called: with what asks who calls, otherwise.
+    pub(crate) fn name(&self) -> &'static str {
+        match (self.peer, &self.site.edge) {
+            (Peer::Weft, Some(_)) => "weft edge",
+            (Peer::Envoy, Some(_)) => "envoy edge",
+            (peer, _) => peer.name(),
+        }
     }
 
     /// Where a scenario finds it.

@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -17,7 +18,7 @@ use rustix::event::{Timespec, epoll};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 
 use self::response::Response;
-use super::{Due, LATE, Outcome, Pace, Progress, Schedule, timer::Timer};
+use super::{Asked, Due, LATE, Outcome, Pace, Progress, Schedule, timer::Timer};
 use crate::{certificates::HOST, scenario::Scenario, stop};
 
 /// What marks the timer among the events; connections are marked by their index.
@@ -29,7 +30,6 @@ const LOST_MAX: u32 = 1_000;
 pub(crate) struct Driver {
     to: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    request: Vec<u8>,
     length: usize,
     events: rustix::fd::OwnedFd,
     timer: Timer,
@@ -39,6 +39,8 @@ pub(crate) struct Driver {
 
 struct Connection {
     socket: TcpStream,
+    /// What it sends, each time.
+    request: Rc<[u8]>,
     tls: Option<ClientConnection>,
     response: Response,
     /// When the request in flight was due.
@@ -50,20 +52,16 @@ struct Connection {
 impl Driver {
     pub(super) fn connect(
         scenario: &Scenario,
-        path: &str,
+        asked: Asked<'_>,
         to: SocketAddr,
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<Self> {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: weft-bench\r\nAccept: */*\r\n\r\n"
-        );
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = Timer::new()?;
         epoll::add(&events, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
         let mut driver = Self {
             to,
             tls,
-            request: request.into_bytes(),
             length: scenario.size,
             events,
             timer,
@@ -71,13 +69,13 @@ impl Driver {
             lost: 0,
         };
         for index in 0..scenario.connections {
-            let connection = driver.open(index)?;
+            let connection = driver.open(index, request(asked, index, "").into())?;
             driver.connections.push(connection);
         }
         Ok(driver)
     }
 
-    fn open(&self, index: usize) -> Result<Connection> {
+    fn open(&self, index: usize, request: Rc<[u8]>) -> Result<Connection> {
         let mut socket =
             TcpStream::connect(self.to).with_context(|| format!("connect {}", self.to))?;
         socket.set_nodelay(true)?;
@@ -98,7 +96,7 @@ impl Driver {
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(&self.events, &socket, data, epoll::EventFlags::IN)?;
         let response = Response::new(self.length);
-        Ok(Connection { socket, tls, response, due: None, waiting: VecDeque::new() })
+        Ok(Connection { socket, tls, request, response, due: None, waiting: VecDeque::new() })
     }
 
     pub(super) fn run(&mut self, pace: Pace) -> Result<Outcome> {
@@ -178,7 +176,7 @@ impl Driver {
             && let Some(due) = connection.waiting.pop_front()
         {
             connection.due = Some(due);
-            if let Err(error) = connection.send(&self.request) {
+            if let Err(error) = connection.send() {
                 self.replace(index, outcome, &format!("write: {error}"))?;
             }
         }
@@ -230,7 +228,7 @@ impl Driver {
         if self.lost > LOST_MAX {
             bail!("{LOST_MAX} connections to {} were lost, the last one by {why}", self.to);
         }
-        let mut fresh = self.open(index)?;
+        let mut fresh = self.open(index, self.connections[index].request.clone())?;
         fresh.waiting = std::mem::take(&mut self.connections[index].waiting);
         self.connections[index] = fresh;
         if self.connections[index].waiting.is_empty() {
@@ -243,7 +241,8 @@ impl Driver {
     fn reopen_owing(&mut self) -> Result<()> {
         for index in 0..self.connections.len() {
             if self.connections[index].owed() > 0 {
-                self.connections[index] = self.open(index)?;
+                let request = self.connections[index].request.clone();
+                self.connections[index] = self.open(index, request)?;
             }
         }
         Ok(())
@@ -255,7 +254,8 @@ impl Connection {
         self.waiting.len() + usize::from(self.due.is_some())
     }
 
-    fn send(&mut self, request: &[u8]) -> std::io::Result<()> {
+    fn send(&mut self) -> std::io::Result<()> {
+        let request = &*self.request;
         // The request is far smaller than the socket's buffer, which is empty: a write that would block
         // is a failure like any other.
         let Some(tls) = &mut self.tls else { return self.socket.write_all(request) };
@@ -293,6 +293,17 @@ impl Connection {
             }
         }
     }
+}
+
+/// What a connection sends, with further fields.
+pub(super) fn request(asked: Asked<'_>, connection: usize, fields: &str) -> Vec<u8> {
+    let token = asked.token(connection);
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let path = asked.path;
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: weft-bench\r\nAccept: */*\r\n{fields}{token}\r\n"
+    )
+    .into_bytes()
 }
 
 fn is_transient(error: &std::io::Error) -> bool {

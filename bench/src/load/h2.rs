@@ -23,7 +23,7 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-use super::{Due, LATE, Outcome, Pace, Progress, Schedule};
+use super::{Asked, Due, LATE, Outcome, Pace, Progress, Schedule};
 use crate::{
     certificates::HOST,
     scenario::{Protocol, Scenario},
@@ -38,17 +38,17 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// Open HTTP/2 connections.
 pub(crate) struct Driver {
-    call: Rc<Call>,
-    senders: Vec<SendRequest<Full<Bytes>>>,
+    senders: Vec<(Rc<Call>, SendRequest<Full<Bytes>>)>,
     streams: usize,
     local: LocalSet,
     runtime: Runtime,
 }
 
-/// What every request is.
+/// What every request on a connection is.
 struct Call {
     uri: http::Uri,
     message: Option<Bytes>,
+    token: Option<HeaderValue>,
     length: usize,
 }
 
@@ -66,27 +66,31 @@ struct Shared {
 impl Driver {
     pub(super) fn connect(
         scenario: &Scenario,
-        path: &str,
+        asked: Asked<'_>,
         to: SocketAddr,
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<Self> {
         let scheme = if scenario.tls { "https" } else { "http" };
         let grpc = scenario.protocol == Protocol::Grpc;
-        let call = Call {
-            uri: format!("{scheme}://{HOST}{path}").parse()?,
-            message: grpc.then(|| message(scenario.size)),
-            length: if grpc { scenario.size + 5 } else { scenario.size },
+        let call = |connection| {
+            let token = asked.token(connection).map(|token| format!("Bearer {token}"));
+            anyhow::Ok(Call {
+                uri: format!("{scheme}://{HOST}{}", asked.path).parse()?,
+                message: grpc.then(|| message(scenario.size)),
+                token: token.as_deref().map(HeaderValue::from_str).transpose()?,
+                length: if grpc { scenario.size + 5 } else { scenario.size },
+            })
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = LocalSet::new();
         let senders = local.block_on(&runtime, async {
             let mut senders = Vec::with_capacity(scenario.connections);
-            for _ in 0..scenario.connections {
-                senders.push(open(to, tls.clone()).await?);
+            for connection in 0..scenario.connections {
+                senders.push((Rc::new(call(connection)?), open(to, tls.clone()).await?));
             }
             anyhow::Ok(senders)
         })?;
-        Ok(Self { call: Rc::new(call), senders, streams: scenario.streams, local, runtime })
+        Ok(Self { senders, streams: scenario.streams, local, runtime })
     }
 
     pub(super) fn run(&mut self, pace: Pace) -> Result<Outcome> {
@@ -98,11 +102,11 @@ impl Driver {
             wake: tokio::sync::Notify::new(),
             over: Cell::new(false),
         });
-        let Self { call, senders, streams, local, runtime } = self;
+        let Self { senders, streams, local, runtime } = self;
         local.block_on(runtime, async {
             let mut workers = JoinSet::new();
             for _ in 0..*streams {
-                for sender in senders.iter() {
+                for (call, sender) in senders.iter() {
                     let (call, shared, sender) = (call.clone(), shared.clone(), sender.clone());
                     workers.spawn_local(async move { work(&call, &shared, sender).await });
                 }
@@ -244,6 +248,9 @@ async fn once(call: &Call, sender: &mut SendRequest<Full<Bytes>>) -> Result<()> 
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = call.uri.clone();
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("weft-bench"));
+    if let Some(token) = &call.token {
+        request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+    }
     if let Some(message) = &call.message {
         *request.method_mut() = Method::POST;
         let fields = request.headers_mut();

@@ -8,14 +8,13 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::certificates::HOST;
+use super::{Asked, h1};
 
 /// One request on a connection of its own: the status, the head and the body, as text.
-pub(crate) fn get(to: SocketAddr, path: &str, longest: Duration) -> Result<(u16, String)> {
+pub(crate) fn get(to: SocketAddr, asked: Asked<'_>, longest: Duration) -> Result<(u16, String)> {
     let mut socket = TcpStream::connect_timeout(&to, longest)?;
     socket.set_read_timeout(Some(longest))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes())?;
+    socket.write_all(&h1::request(asked, 0, "Connection: close\r\n"))?;
     let mut bytes = Vec::new();
     // A response of ours is small; a server that goes on for ever is cut.
     socket.take(1024 * 1024).read_to_end(&mut bytes)?;

@@ -6,7 +6,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Site;
-use crate::scenario::GRPC_PREFIX;
+use crate::{
+    edge::{self, AUDIENCE, Edge, ISSUER, RATE},
+    scenario::GRPC_PREFIX,
+};
 
 const TYPES: &str = "type.googleapis.com/envoy";
 
@@ -65,10 +68,7 @@ fn listener(site: &Site, name: &str, at: std::net::SocketAddr, codec: &str, tls:
                 "resource_api_version": "V3",
             },
         },
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": {"@type": format!("{TYPES}.extensions.filters.http.router.v3.Router")},
-        }],
+        "http_filters": filters(site.edge.as_ref()),
     });
     let mut chain = json!({"filters": [{
         "name": "envoy.filters.network.http_connection_manager",
@@ -92,6 +92,51 @@ fn listener(site: &Site, name: &str, at: std::net::SocketAddr, codec: &str, tls:
         });
     }
     json!({"name": name, "address": address(at), "filter_chains": [chain]})
+}
+
+/// The filters of requests, the last of which routes them on.
+fn filters(edge: Option<&Edge>) -> Vec<Value> {
+    let filter = |name: &str, config: Value| json!({"name": name, "typed_config": config});
+    let mut filters = Vec::new();
+    if let Some(edge) = edge {
+        let kind = "extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+        filters.push(filter(
+            "envoy.filters.http.jwt_authn",
+            json!({
+                "@type": format!("{TYPES}.{kind}"),
+                "providers": {"bench": {
+                    "issuer": ISSUER,
+                    "audiences": [AUDIENCE],
+                    "local_jwks": {"inline_string": edge.jwks},
+                    "jwt_cache_config": {"jwt_cache_size": 1000},
+                    "claim_to_headers": [{"header_name": edge::CONSUMER, "claim_name": "sub"}],
+                }},
+                "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}],
+            }),
+        ));
+        let bucket = json!({"max_tokens": RATE, "tokens_per_fill": RATE, "fill_interval": "1s"});
+        let always = json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}});
+        let kind = "extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+        filters.push(filter(
+            "envoy.filters.http.local_ratelimit",
+            json!({
+                "@type": format!("{TYPES}.{kind}"),
+                "stat_prefix": "edge",
+                "token_bucket": bucket,
+                "filter_enabled": always,
+                "filter_enforced": always,
+                "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+                "max_dynamic_descriptors": edge.consumers,
+                "rate_limits": [{"actions": [{"request_headers": {
+                    "header_name": edge::CONSUMER, "descriptor_key": "consumer",
+                }}]}],
+                "descriptors": [{"entries": [{"key": "consumer"}], "token_bucket": bucket}],
+            }),
+        ));
+    }
+    let kind = "extensions.filters.http.router.v3.Router";
+    filters.push(filter("envoy.filters.http.router", json!({"@type": format!("{TYPES}.{kind}")})));
+    filters
 }
 
 fn cluster(name: &str, to: std::net::SocketAddr, http2: bool) -> Value {

@@ -3,7 +3,10 @@
 use std::{fmt::Write, path::Path, process::Command};
 
 use super::Site;
-use crate::scenario::GRPC_PREFIX;
+use crate::{
+    edge::{self, AUDIENCE, Edge, ISSUER, RATE},
+    scenario::GRPC_PREFIX,
+};
 
 pub(super) fn files(site: &Site) -> Vec<(&'static str, String)> {
     let Site { http1, http2, tls, admin, to_http1, to_http2, .. } = site;
@@ -19,18 +22,46 @@ listeners:
 services:
   web: {{ endpoints: [\"{to_http1}\"], protocol: http1 }}
   calls: {{ endpoints: [\"{to_http2}\"], protocol: http2 }}
-routes:
-  - {{ name: calls, match: {GRPC_PREFIX}*, to: calls }}
 "
     );
+    let mut files = Vec::new();
+    if let Some(edge) = &site.edge {
+        text.push_str(&policies(edge));
+        files.push(("jwks.json", edge.jwks.clone()));
+    }
+    let policies = if site.edge.is_some() { ", policies: edge" } else { "" };
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "routes:\n  - {{ name: calls, match: {GRPC_PREFIX}*, to: calls{policies} }}\n"
+    );
     if site.routes.is_none() {
-        text.push_str("  - { name: all, to: web }\n");
+        let _ = writeln!(text, "  - {{ name: all, to: web{policies} }}");
     }
     for (number, prefix) in site.prefixes().iter().enumerate() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "  - {{ name: r{number}, match: {prefix}/*, to: web }}");
+        let _ = writeln!(text, "  - {{ name: r{number}, match: {prefix}/*, to: web{policies} }}");
     }
-    vec![("weft.yaml", text)]
+    files.push(("weft.yaml", text));
+    files
+}
+
+/// A token, and a limit that nobody gets to, for each of the consumers.
+fn policies(edge: &Edge) -> String {
+    let mut text = format!(
+        "issuers:
+  bench: {{ issuer: '{ISSUER}', audiences: '{AUDIENCE}', keys: {{ file: jwks.json }} }}
+policies:
+  edge:
+    authentication: {{ any: [{{ jwt: bench }}] }}
+    rate_limits: {{ rate: {RATE}/s, burst: {RATE}, by: consumer }}
+consumers:
+"
+    );
+    for number in 0..edge.consumers {
+        let name = edge::consumer(number);
+        let _ = writeln!(text, "  {name}: {{ subjects: {{ bench: {name} }} }}");
+    }
+    text
 }
 
 pub(super) fn command(program: &Path, site: &Site) -> Command {

@@ -2,13 +2,12 @@
 
 use crate::{
     memory::Memory,
-    peer::Peer,
     record::{Record, Records},
     routes::Routes,
     scenario::Scenario,
 };
 
-pub(super) fn memory(line: &Memory) -> String {
+pub(crate) fn memory(line: &Memory) -> String {
     format!(
         "  {:<8} {:>7.1} MiB idle {:>7.1} MiB held {:>6.1} KiB a connection {:>6.1} KiB with TLS",
         line.memory,
@@ -19,7 +18,7 @@ pub(super) fn memory(line: &Memory) -> String {
     )
 }
 
-pub(super) fn routes(line: &Routes) -> String {
+pub(crate) fn routes(line: &Routes) -> String {
     let complaint = line.complaint.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
     format!(
         "  {:<8} {:>7.1} MiB {:>8.1} ms until it answers, {} failed{complaint}",
@@ -27,8 +26,16 @@ pub(super) fn routes(line: &Routes) -> String {
     )
 }
 
-/// A head, a line per proxy, and Weft's ratios to each.
-pub(super) fn scenario(scenario: &Scenario, peers: &[Peer], records: &Records) -> Vec<String> {
+/// What no proxy at all is called.
+const DIRECT: &str = "direct";
+
+/// A head, a line per proxy, and the ratios of ours to each.
+pub(crate) fn scenario(
+    scenario: &Scenario,
+    names: &[&str],
+    ours: &str,
+    records: &Records,
+) -> Vec<String> {
     let kind = match scenario.rate {
         None => "closed loop".to_owned(),
         Some(rate) => format!("open loop at {rate}/s"),
@@ -42,13 +49,13 @@ pub(super) fn scenario(scenario: &Scenario, peers: &[Peer], records: &Records) -
         scenario.connections,
         scenario.streams
     )];
-    for &peer in peers {
-        lines.push(proxy(scenario, peer, records));
+    for name in names {
+        lines.push(proxy(scenario, name, ours, records));
     }
     lines
 }
 
-fn proxy(scenario: &Scenario, peer: Peer, records: &Records) -> String {
+fn proxy(scenario: &Scenario, peer: &str, ours: &str, records: &Records) -> String {
     let runs = records.of(scenario.name, peer);
     let figure = |figure: fn(&Record) -> f64| {
         records.median(scenario.name, peer, |record| Some(figure(record))).unwrap_or(f64::NAN)
@@ -56,8 +63,8 @@ fn proxy(scenario: &Scenario, peer: Peer, records: &Records) -> String {
     let fold =
         |by: fn(f64, f64) -> f64| runs.iter().map(|run| run.cpu_us).reduce(by).unwrap_or(f64::NAN);
     let mut line = format!(
-        "  {:<8} {:>9.0}/s {:>8.1} µs CPU ({:.1} to {:.1}) upstream {:>6.1} µs",
-        peer.name(),
+        "  {:<10} {:>9.0}/s {:>8.1} µs CPU ({:.1} to {:.1}) upstream {:>6.1} µs",
+        peer,
         figure(|run| run.per_second),
         figure(|run| run.cpu_us),
         fold(f64::min),
@@ -72,15 +79,16 @@ fn proxy(scenario: &Scenario, peer: Peer, records: &Records) -> String {
     {
         line += &format!("  p50 {p50:.0} p99 {p99:.0} p99.9 {p999:.0} µs");
     }
-    if !matches!(peer, Peer::Direct | Peer::Weft)
+    if peer != DIRECT
+        && peer != ours
         && let Some(ratio) =
-            records.ratio(scenario.name, peer, |run| (run.good > 0).then_some(run.cpu_us))
+            records.ratio(scenario.name, (ours, peer), |run| (run.good > 0).then_some(run.cpu_us))
     {
-        let speed = records.ratio(scenario.name, peer, |run| Some(run.per_second));
-        line += &format!("  weft ×{ratio:.2} CPU, ×{:.2} speed", speed.unwrap_or(f64::NAN));
+        let speed = records.ratio(scenario.name, (ours, peer), |run| Some(run.per_second));
+        line += &format!("  {ours} ×{ratio:.2} CPU, ×{:.2} speed", speed.unwrap_or(f64::NAN));
     }
     // Counted over all runs: what was wrong is never set aside.
-    let of = |record: &&Record| record.scenario == scenario.name && record.peer == peer.name();
+    let of = |record: &&Record| record.scenario == scenario.name && record.peer == peer;
     let bad: u64 = records.0.iter().filter(of).map(|record| record.bad).sum();
     if bad > 0 {
         let why = records.0.iter().filter(of).find_map(|record| record.complaint.as_deref());
@@ -92,7 +100,7 @@ fn proxy(scenario: &Scenario, peer: Peer, records: &Records) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{record::tests::record, scenario};
+    use crate::{peer::Peer, record::tests::record, scenario};
 
     #[test]
     fn shows_ratios_and_what_was_wrong() {
@@ -105,7 +113,7 @@ mod tests {
         };
         records.0.push(wrong);
         let scenario = scenario::find("h1_100").expect("a scenario");
-        let lines = super::scenario(scenario, &[Peer::Weft, Peer::Nginx], &records);
+        let lines = super::scenario(scenario, &["weft", "nginx"], "weft", &records);
         assert_eq!(lines.len(), 3);
         assert!(!lines[1].contains("WRONG"), "{}", lines[1]);
         assert!(lines[2].contains("weft ×0.50 CPU"), "{}", lines[2]);

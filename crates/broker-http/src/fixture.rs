@@ -124,6 +124,7 @@ impl Sender for Script {
                         fields.append(name, value.as_bytes());
                     }
                     Ok(Answered {
+                        trailers: None,
                         status,
                         fields,
                         body: body.into(),
@@ -132,6 +133,7 @@ impl Sender for Script {
                     })
                 }
                 Line::Weft(reason) => Ok(Answered {
+                    trailers: None,
                     status: reason.http(),
                     fields: Fields::new(),
                     body: Bytes::new(),
@@ -140,6 +142,7 @@ impl Sender for Script {
                 }),
                 Line::Nowhere(reason) => Err(Error::new(reason, "it leads nowhere")),
                 Line::Ends(status, end) => Ok(Answered {
+                    trailers: None,
                     status,
                     fields: Fields::new(),
                     body: Bytes::from_static(b"some"),

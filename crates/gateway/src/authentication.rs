@@ -11,6 +11,7 @@
 mod bearer;
 mod extract;
 mod forward;
+mod opaque;
 
 use std::{
     borrow::Cow,
@@ -29,9 +30,10 @@ use weft_proxy::{
 };
 use weft_wire::RequestHead;
 
+pub(crate) use self::forward::introduce;
 use self::{bearer::Moment, forward::KEPT};
 pub use self::{
-    bearer::{AccessToken, Jwt},
+    bearer::{AccessToken, Bearer},
     forward::is_ours,
 };
 use crate::{
@@ -63,7 +65,9 @@ pub enum Scheme {
     /// User name and password (RFC 7617).
     Basic,
     /// A token of an issuer (RFC 6750, RFC 7519).
-    Jwt(Jwt),
+    Jwt(Bearer),
+    /// A token that its issuer, the first one, is asked about (RFC 7662).
+    Introspection(Bearer),
 }
 
 /// Where a key may stand.
@@ -106,6 +110,7 @@ impl fmt::Display for Authentication {
                 Scheme::ApiKey(_) => "API key",
                 Scheme::Basic => "user name and password",
                 Scheme::Jwt(_) => "token",
+                Scheme::Introspection(_) => "introspected token",
             })?;
         }
         Ok(())
@@ -216,7 +221,7 @@ impl Guard {
                 // No registered scheme is one for API keys; a challenge there must be (RFC 9110 section 15.5.2).
                 Scheme::ApiKey(_) => format!("ApiKey realm=\"{realm}\"").into(),
                 Scheme::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into(),
-                Scheme::Jwt(method) => {
+                Scheme::Jwt(method) | Scheme::Introspection(method) => {
                     let challenge: Box<str> = format!("Bearer realm=\"{realm}\"").into();
                     bearer.get_or_insert((challenge.clone(), method.scopes.join(" ")));
                     challenge
@@ -350,6 +355,7 @@ impl Scheme {
         let consumers = &roster.consumers;
         match self {
             Self::Jwt(method) => method.look((roster, generation), head, at),
+            Self::Introspection(method) => method.ask((roster, generation), head, at),
             Self::ApiKey(places) => {
                 let found = places.iter().map(|place| extract::key(place, head));
                 let digest = match found.into_iter().find(|found| !found.is_nothing()) {
@@ -398,15 +404,29 @@ impl Policy for Guard {
         }
         let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
         match self.judge((&roster, generation), cx.head(), at) {
-            Shown::Later(fetched) => Flow::wait(async move {
+            Shown::Later(mut fetched) => Flow::wait(async move {
                 let until = cx.now().plus(jwks::WAIT_MAX);
-                if let Either::Right((Err(late), _)) = select(fetched, pin!(cx.wait(until))).await {
-                    return Err(late);
-                }
-                let generation = self.shared.generation.number();
-                let roster = self.shared.roster.load_full();
-                let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
-                let shown = self.judge((&roster, generation), cx.head(), at);
+                // Each of several methods may have to wait, one after the other.
+                let mut rounds = self.settings.methods.len();
+                let (shown, roster) = loop {
+                    let late = match select(fetched, pin!(cx.wait(until))).await {
+                        Either::Right((Err(late), _)) => Some(late),
+                        _ => None,
+                    };
+                    if let Some(late) = late {
+                        return Err(late);
+                    }
+                    rounds -= 1;
+                    let generation = self.shared.generation.number();
+                    let roster = self.shared.roster.load_full();
+                    let now = clock::now();
+                    let may_wait = rounds > 0 && now < until;
+                    let at = Moment { now, wall: clock::wall(), may_wait };
+                    match self.judge((&roster, generation), cx.head(), at) {
+                        Shown::Later(next) => fetched = next,
+                        shown => break (shown, roster),
+                    }
+                };
                 match self.settle(shown, &roster, cx) {
                     Flow::Refuse(error) => Err(error),
                     _ => Ok(None),

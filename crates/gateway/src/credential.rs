@@ -38,6 +38,11 @@ impl Digest {
         Self::of(4, &[token])
     }
 
+    /// Of a token that an issuer is asked about, which does not say itself whose it is.
+    pub fn of_opaque(issuer: &str, token: &[u8]) -> Self {
+        Self::of(16, &[issuer.as_bytes(), &[0], token])
+    }
+
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&[kind]);

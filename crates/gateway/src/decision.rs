@@ -8,6 +8,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use weft_identity::token::Claims;
+use weft_kernel::Tick;
 
 use crate::{
     consumer::Consumer,
@@ -24,8 +25,10 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub(crate) issuer: Arc<Issuer>,
-    pub(crate) claims: Claims,
+    pub(crate) claims: Arc<Claims>,
     pub(crate) consumer: Option<Consumer>,
+    /// When it must be decided anew.
+    pub(crate) until: Tick,
 }
 
 type Half = HashMap<Digest, Arc<Verified>, ByDigest>;
@@ -88,10 +91,12 @@ mod tests {
             name: name("corp"),
             rules: Rules::default(),
             audiences: None,
-            keys: Keys::Fixed(Arc::new(KeySet::default())),
+            keys: Some(Keys::Fixed(Arc::new(KeySet::default()))),
+            introspection: None,
             consumer_claim: None,
         };
-        Arc::new(Verified { issuer: Arc::new(issuer), claims: Claims::default(), consumer: None })
+        let (issuer, until) = (Arc::new(issuer), Tick::NEVER);
+        Arc::new(Verified { issuer, claims: Arc::default(), consumer: None, until })
     }
 
     #[test]

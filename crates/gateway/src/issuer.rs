@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_identity::token::{KeySet, Rules};
 use weft_kernel::{Name, Tick};
 
-use crate::jwks::Remote;
+use crate::{introspection::Introspection, jwks::Remote};
 
 /// Keys of an issuer.
 #[derive(Clone, Debug)]
@@ -25,8 +25,10 @@ pub struct Issuer {
     pub rules: Rules,
     /// Audiences of which a token must name one where a policy names none; `None` if any will do.
     pub audiences: Option<Box<[String]>>,
-    /// Its keys.
-    pub keys: Keys,
+    /// Its keys, if it signs tokens.
+    pub keys: Option<Keys>,
+    /// What is asked about its tokens, if it can be asked.
+    pub introspection: Option<Arc<Introspection>>,
     /// The claim that names the consumer, who must then be there.
     pub consumer_claim: Option<Box<str>>,
 }
@@ -34,7 +36,7 @@ pub struct Issuer {
 impl Issuer {
     /// Its keys, as far as they are known and not too old.
     pub(crate) fn keys(&self, now: Tick) -> Option<Arc<KeySet>> {
-        match &self.keys {
+        match self.keys.as_ref()? {
             Keys::Fixed(keys) => Some(Arc::clone(keys)),
             Keys::Remote(remote) => remote.keys(now),
         }

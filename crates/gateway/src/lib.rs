@@ -9,8 +9,8 @@
 //! there are nor whether a credential was wrong or missing; what cannot be decided is refused; credentials
 //! go no further than this, unless a policy says so.
 //!
-//! Reading order: [`consumer`], [`credential`], [`directory`], [`issuer`], [`jwks`], [`roster`], `decision`,
-//! [`authentication`].
+//! Reading order: [`consumer`], [`credential`], [`directory`], [`issuer`], [`jwks`], [`oauth`], [`introspection`], [`roster`],
+//! `decision`, [`authentication`], [`external`].
 
 pub mod authentication;
 pub mod consumer;
@@ -18,10 +18,13 @@ pub mod cors;
 pub mod credential;
 mod decision;
 pub mod directory;
+pub mod external;
 #[cfg(test)]
 mod fixture;
+pub mod introspection;
 pub mod issuer;
 pub mod jwks;
+pub mod oauth;
 pub mod rate_limit;
 pub mod roster;
 
@@ -29,6 +32,7 @@ pub use authentication::{AUTHENTICATION, Authentication, Maker};
 pub use cors::{CORS, Cors, CorsMaker};
 pub use credential::Digest;
 pub use directory::Directory;
+pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use issuer::Issuer;
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;

@@ -12,6 +12,7 @@ use weft_kernel::Name;
 
 use crate::{
     directory::Directory,
+    introspection::Introspection,
     issuer::{Issuer, Keys},
     jwks::Remote,
 };
@@ -48,8 +49,13 @@ impl Roster {
     /// The sets of keys that are fetched.
     pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
         self.issuers.values().filter_map(|issuer| match &issuer.keys {
-            Keys::Remote(remote) => Some(remote),
-            Keys::Fixed(_) => None,
+            Some(Keys::Remote(remote)) => Some(remote),
+            Some(Keys::Fixed(_)) | None => None,
         })
+    }
+
+    /// The endpoints of issuers that are asked about tokens.
+    pub fn introspections(&self) -> impl Iterator<Item = &Arc<Introspection>> {
+        self.issuers.values().filter_map(|issuer| issuer.introspection.as_ref())
     }
 }

@@ -72,8 +72,12 @@ reasons! {
     PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";
     /// The token lacks a scope or a claim that the route needs.
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
-    /// The keys of a token's issuer cannot be fetched.
+    /// The keys of a token's issuer cannot be fetched, or it cannot be asked about the token.
     IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// The service that decides about requests has refused this one.
+    AuthorizationDenied = "authorization_denied", Denied, Caller, No, "http_request_denied";
+    /// The service that decides about requests does not answer.
+    AuthorizationUnavailable = "authorization_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// A rate limit of the route is reached.
     RateLimited = "rate_limited", RateLimited, Caller, Safe, "http_request_denied";
     /// A web page, or a request for a host name, may not use an API that has no token.

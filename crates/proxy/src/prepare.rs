@@ -15,12 +15,16 @@ use crate::{
     received::{Received, RequestId},
 };
 
+/// Which gRPC a request speaks, if any.
+pub(crate) fn grpc_of(fields: &Fields) -> Option<grpc::Kind> {
+    let content_type = grpc::ContentType::of(fields.get(Known::ContentType)?)?;
+    Some(content_type.kind)
+}
+
 /// Finds out who sent a request, then checks and normalises it.
 pub(crate) fn check(received: &mut Received, listener: &Listener, local: &Local) -> Result<()> {
     // First of all, so that a refusal too is told in the caller's protocol, and says whom it refused.
-    received.grpc = (received.head.fields.get(Known::ContentType))
-        .and_then(grpc::ContentType::of)
-        .map(|content_type| content_type.kind);
+    received.grpc = grpc_of(&received.head.fields);
     identify(received, listener, local);
     let head = &mut received.head;
     let (mut underscore, mut forwarded, mut settings) = (false, false, false);

@@ -41,6 +41,8 @@ pub struct Answered {
     pub fields: Fields,
     /// The body, as far as it was read.
     pub body: Bytes,
+    /// The trailers, if they came.
+    pub trailers: Option<Fields>,
     /// How the reading of the body ended.
     pub end: BodyEnd,
     /// Why Weft itself answered, if it did.
@@ -129,6 +131,10 @@ impl WorkerClient {
         let head = addressed(head, &found, body.len());
         let listener = Arc::clone(&view.listener);
         let mut exchange = Exchange::begin(self.local.clone(), view, self.peer.clone(), head, now);
+        // A call of gRPC says so, and is handed on as one.
+        if exchange.received.head.fields.has(Known::Te) {
+            exchange.received.grpc = prepare::grpc_of(&exchange.received.head.fields);
+        }
         prepare::identify(&mut exchange.received, &listener, &self.local);
         // What the head says of the client is Weft's own word.
         exchange.received.depth = 1;
@@ -152,10 +158,10 @@ impl WorkerClient {
         let mut response = answer.send(exchange).await;
         let done = response.done.take();
         let until = reading.until(now, clock::now());
-        let mut read = Vec::new();
+        let (mut read, mut trailers) = (Vec::new(), None);
         let end = {
             let bytes_max = reading.bytes_max;
-            let reads = pin!(read_body(response.body, bytes_max, &mut read));
+            let reads = pin!(read_body(response.body, bytes_max, &mut read, &mut trailers));
             // The body goes with the future that reads it, and its connection with the body.
             timer.within(until, reads).await.unwrap_or(BodyEnd::Broken(Reason::RequestTimeout))
         };
@@ -170,6 +176,7 @@ impl WorkerClient {
             status: response.head.status,
             fields: response.head.fields,
             body: read.into(),
+            trailers,
             end,
             reason,
         })
@@ -182,7 +189,12 @@ pub(crate) fn gone() -> Error {
 }
 
 /// Reads a body up to so many bytes.
-async fn read_body(mut body: Body, bytes_max: usize, into: &mut Vec<u8>) -> BodyEnd {
+async fn read_body(
+    mut body: Body,
+    bytes_max: usize,
+    into: &mut Vec<u8>,
+    trailers: &mut Option<Fields>,
+) -> BodyEnd {
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(Frame::Data(bytes)) => {
@@ -192,7 +204,7 @@ async fn read_body(mut body: Body, bytes_max: usize, into: &mut Vec<u8>) -> Body
                     return BodyEnd::Cut;
                 }
             }
-            Ok(Frame::Trailers(_)) => {}
+            Ok(Frame::Trailers(fields)) => *trailers = Some(fields),
             Err(error) => return BodyEnd::Broken(error.reason()),
         }
     }

@@ -23,8 +23,7 @@ const LINES_MAX: usize = 200_000;
 /// A running node. It is killed when this is dropped.
 ///
 /// In its configuration `@name` stands for an address of the loopback interface that is its own, the
-/// same for each name over reloads, and `@@` for the folder of the test. The admin API listens at `@admin`
-/// unless the configuration says where: at its usual port only one node of a machine can.
+/// same for each name over reloads, and `@@` for the folder of the test.
 #[derive(Debug)]
 pub struct Weft {
     child: Child,
@@ -69,7 +68,7 @@ impl Weft {
     ) -> Self {
         let path = folder.path().join("weft.yaml");
         if let Some(yaml) = yaml {
-            fs::write(&path, complete(yaml, folder.path(), &ports)).unwrap();
+            fs::write(&path, fill(yaml, folder.path(), &ports)).unwrap();
         }
         let arguments: Vec<String> =
             arguments.iter().map(|text| fill(text, folder.path(), &ports)).collect();
@@ -135,7 +134,7 @@ impl Weft {
 
     /// Changes the configuration and waits for the verdict: why it was refused, if it was.
     pub fn reload(&self, yaml: &str) -> Result<(), String> {
-        let text = complete(yaml, self.folder.path(), &self.ports);
+        let text = fill(yaml, self.folder.path(), &self.ports);
         let before = self.lines.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.write("weft.yaml", &text);
         until("the configuration is applied or refused", || {
@@ -260,12 +259,6 @@ fn address(name: &str, ports: &Mutex<BTreeMap<String, Port>>) -> SocketAddr {
 }
 
 /// Puts addresses and the folder into a text.
-/// A configuration as it is written.
-fn complete(yaml: &str, folder: &Path, ports: &Mutex<BTreeMap<String, Port>>) -> String {
-    let admin = if yaml.contains("admin:") { "" } else { "\nadmin: { listen: '@admin' }\n" };
-    fill(&format!("{yaml}{admin}"), folder, ports)
-}
-
 fn fill(text: &str, folder: &Path, ports: &Mutex<BTreeMap<String, Port>>) -> String {
     let mut full = String::with_capacity(text.len());
     let mut rest = text;

@@ -21,13 +21,21 @@ struct Source {
     attributes: &'static [(&'static str, &'static str)],
 }
 
-const SOURCES: &[Source] = &[Source {
-    folder: "examples/shop/proto",
-    file: "shop.proto",
-    out: "examples/shop/src/generated",
-    // The shop speaks the same types over REST.
-    attributes: &[(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")],
-}];
+const SOURCES: &[Source] = &[
+    Source {
+        folder: "examples/shop/proto",
+        file: "shop.proto",
+        out: "examples/shop/src/generated",
+        // The shop speaks the same types over REST.
+        attributes: &[(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")],
+    },
+    Source {
+        folder: "crates/gateway/proto",
+        file: "ext_authz.proto",
+        out: "crates/gateway/src/external/check/generated",
+        attributes: &[],
+    },
+];
 
 fn main() -> Result<()> {
     let check = match std::env::args().nth(1).as_deref() {

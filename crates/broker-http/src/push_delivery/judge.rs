@@ -93,7 +93,8 @@ mod tests {
         if let Some(text) = retry_after {
             fields.add(Known::RetryAfter, text.as_bytes());
         }
-        Ok(Answered { status, fields, body: Bytes::new(), end: BodyEnd::Whole, reason })
+        let (body, end) = (Bytes::new(), BodyEnd::Whole);
+        Ok(Answered { status, fields, body, trailers: None, end, reason })
     }
 
     fn failed(reason: &'static str, delay: Option<u64>) -> Verdict {
@@ -157,6 +158,7 @@ mod tests {
     fn an_answer_that_does_not_end_is_a_failure_and_one_that_is_too_long_is_not() {
         let ended = |status, end| {
             judge(&Ok(Answered {
+                trailers: None,
                 status,
                 fields: Fields::new(),
                 body: Bytes::new(),

@@ -22,7 +22,7 @@ use crate::{
 
 /// Tokens as a method of authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jwt {
+pub struct Bearer {
     /// The issuers whose tokens are taken.
     pub issuers: Vec<Name>,
     /// Where a token may stand; in `authorization` behind `Bearer`.
@@ -64,18 +64,16 @@ pub(super) struct Moment {
     pub(super) may_wait: bool,
 }
 
-impl Jwt {
+impl Bearer {
     pub(super) fn look(
         &self,
         (roster, generation): (&Roster, u64),
         head: &RequestHead,
         at: Moment,
     ) -> Shown {
-        let found = self.places.iter().map(|place| extract::token(place, head));
-        let token = match found.into_iter().find(|found| !found.is_nothing()) {
-            None => return Shown::Nothing,
-            Some(Found::One(token)) => token,
-            Some(_) => return Shown::Wrong(Wrong::token("there is more than one token")),
+        let token = match self.token(head) {
+            Ok(token) => token,
+            Err(shown) => return shown,
         };
         let digest = Digest::of_token(&token);
         // By keys that are too old nothing is believed, also not what was before.
@@ -102,6 +100,16 @@ impl Jwt {
         self.permit(verified)
     }
 
+    /// The token that is shown.
+    pub(super) fn token<'a>(&'a self, head: &'a RequestHead) -> Result<Cow<'a, [u8]>, Shown> {
+        let found = self.places.iter().map(|place| extract::token(place, head));
+        match found.into_iter().find(|found| !found.is_nothing()) {
+            None => Err(Shown::Nothing),
+            Some(Found::One(token)) => Ok(token),
+            Some(_) => Err(Shown::Wrong(Wrong::token("there is more than one token"))),
+        }
+    }
+
     /// Believes a token, or says why not.
     fn verify(&self, roster: &Roster, token: &[u8], at: Moment) -> Result<Verified, Shown> {
         let read = Unverified::parse(token)?;
@@ -113,7 +121,8 @@ impl Jwt {
         match read.verify(&keys, &issuer.rules, at.wall) {
             Ok(claims) => {
                 let consumer = consumer_of(roster, issuer, &claims)?;
-                Ok(Verified { issuer: Arc::clone(issuer), claims, consumer })
+                let (issuer, claims) = (Arc::clone(issuer), Arc::new(claims));
+                Ok(Verified { issuer, claims, consumer, until: Tick::NEVER })
             }
             Err(TokenFault::UnknownKey) => Err(ask(issuer, at, TokenFault::UnknownKey.into())),
             Err(fault) => Err(fault.into()),
@@ -121,7 +130,7 @@ impl Jwt {
     }
 
     /// Whether a token that is believed may do for this method.
-    fn permit(&self, verified: Arc<Verified>) -> Shown {
+    pub(super) fn permit(&self, verified: Arc<Verified>) -> Shown {
         if !self.issuers.contains(&verified.issuer.name) {
             return TokenFault::Issuer.into();
         }
@@ -163,7 +172,7 @@ impl Jwt {
 /// Has the keys of an issuer fetched, if they may be; else it is as it is.
 fn ask(issuer: &Issuer, at: Moment, otherwise: Shown) -> Shown {
     match &issuer.keys {
-        Keys::Remote(remote) if at.may_wait => match remote.ask(at.now) {
+        Some(Keys::Remote(remote)) if at.may_wait => match remote.ask(at.now) {
             Some(fetched) => Shown::Later(Box::pin(fetched)),
             None => otherwise,
         },
@@ -172,7 +181,7 @@ fn ask(issuer: &Issuer, at: Moment, otherwise: Shown) -> Shown {
 }
 
 /// The consumer that claims lead to.
-fn consumer_of(
+pub(super) fn consumer_of(
     roster: &Roster,
     issuer: &Issuer,
     claims: &Claims,

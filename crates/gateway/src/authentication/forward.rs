@@ -7,7 +7,7 @@
 use weft_proxy::{cookie, policy::KEPT_PREFIX, query};
 use weft_wire::{Fields, Known, RequestHead};
 
-use super::{AccessToken, Authentication, Jwt, KeyPlace, Scheme, extract::credentials};
+use super::{AccessToken, Authentication, Bearer, KeyPlace, Scheme, extract::credentials};
 use crate::consumer::Consumer;
 
 const USERNAME: &str = "x-consumer-username";
@@ -33,14 +33,20 @@ pub(super) fn tell(
             head.fields.append(name, value.as_bytes());
         }
     }
-    let Some(consumer) = consumer else { return };
-    head.fields.append(USERNAME, consumer.name().as_str().as_bytes());
+    if let Some(consumer) = consumer {
+        introduce(consumer, &mut head.fields);
+    }
+}
+
+/// Writes who a consumer is.
+pub(crate) fn introduce(consumer: &Consumer, fields: &mut Fields) {
+    fields.append(USERNAME, consumer.name().as_str().as_bytes());
     let groups = &consumer.known.groups_line;
     if !groups.is_empty() {
-        head.fields.append(GROUPS, groups.as_bytes());
+        fields.append(GROUPS, groups.as_bytes());
     }
     if consumer.is_anonymous() {
-        head.fields.append(ANONYMOUS, b"true");
+        fields.append(ANONYMOUS, b"true");
     }
 }
 
@@ -96,14 +102,14 @@ impl Authentication {
     pub(super) fn key_places(&self) -> impl Iterator<Item = &KeyPlace> {
         self.methods.iter().flat_map(|method| match method {
             Scheme::ApiKey(places) => &places[..],
-            Scheme::Jwt(method) => &method.places,
+            Scheme::Jwt(method) | Scheme::Introspection(method) => &method.places,
             Scheme::Basic => &[],
         })
     }
 
-    fn tokens(&self) -> impl Iterator<Item = &Jwt> {
+    fn tokens(&self) -> impl Iterator<Item = &Bearer> {
         self.methods.iter().filter_map(|method| match method {
-            Scheme::Jwt(method) => Some(method),
+            Scheme::Jwt(method) | Scheme::Introspection(method) => Some(method),
             _ => None,
         })
     }
@@ -123,7 +129,9 @@ impl Authentication {
         self.methods.iter().any(|method| match method {
             Scheme::Basic => is_authorization && credentials(value, "basic").is_some(),
             Scheme::ApiKey(places) => stands(places, &["apikey", "bearer"]),
-            Scheme::Jwt(method) => stands(&method.places, &["bearer"]),
+            Scheme::Jwt(method) | Scheme::Introspection(method) => {
+                stands(&method.places, &["bearer"])
+            }
         })
     }
 }

@@ -25,6 +25,17 @@ impl Claims {
         Ok(Self { all, expires, begins })
     }
 
+    /// Claims that somebody who is believed tells by themselves, as an introspection endpoint does (RFC 7662).
+    ///
+    /// # Errors
+    /// [`TokenFault::Malformed`].
+    pub fn of_json(text: &[u8]) -> Result<Self, TokenFault> {
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(all)) => Self::new(all),
+            _ => Err(TokenFault::Malformed("it is no JSON object")),
+        }
+    }
+
     /// A claim: of this name, or, with dots, within others.
     pub fn get(&self, name: &str) -> Option<&Value> {
         if let Some(found) = self.all.get(name) {

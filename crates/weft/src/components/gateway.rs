@@ -3,21 +3,24 @@
 
 mod build;
 pub mod cors;
+pub mod external;
 mod fetch;
 pub mod limits;
 pub mod plan;
 pub mod policies;
 pub mod sections;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
-    AUTHENTICATION, Authentication, CORS, CorsMaker, Issuer, Maker, RATE_LIMITS, Roster,
+    AUTHENTICATION, Authentication, CORS, CorsMaker, EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer,
+    Maker, RATE_LIMITS, Roster,
     authentication::Scheme,
+    introspection::Introspection,
     issuer::Keys,
     jwks::{self, Remote},
     rate_limit,
@@ -58,7 +61,21 @@ pub struct Gateway {
     changed: Notify,
 }
 
-static METRICS: [Def; 2] = [
+static METRICS: [Def; 4] = [
+    Def {
+        name: "weft_introspections_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["issuer", "outcome"],
+        help: "Questions to an issuer about a token, by outcome: `active`, `inactive` or `failed`.",
+    },
+    Def {
+        name: "weft_introspections_waiting",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["issuer"],
+        help: "Tokens that an issuer is asked about, or that wait for it.",
+    },
     Def {
         name: "weft_issuer_fetches_total",
         kind: Kind::Counter,
@@ -78,9 +95,14 @@ static METRICS: [Def; 2] = [
 impl Gateway {
     /// An issuer as it can be put in force: a set of keys that is there already stays.
     fn issuer(&self, plan: &plan::Issuer, now: &Roster) -> Result<Issuer, String> {
+        let fetcher = |ca_file: &Option<PathBuf>| {
+            Fetcher::new(self.dns.clone(), ca_file.clone())
+                .map_err(|error| format!("issuer {}: {error:#}", plan.name))
+        };
         let keys = match &plan.keys {
-            plan::Keys::Fixed(keys) => Keys::Fixed(Arc::clone(keys)),
-            plan::Keys::Url { url, ca_file, cache, stale } => {
+            None => None,
+            Some(plan::Keys::Fixed(keys)) => Some(Keys::Fixed(Arc::clone(keys))),
+            Some(plan::Keys::Url { url, ca_file, cache, stale }) => {
                 let options = jwks::Options {
                     issuer: plan.name.clone(),
                     url: url.clone(),
@@ -93,13 +115,24 @@ impl Gateway {
                 let remote = match there {
                     Some(remote) => Arc::clone(remote),
                     None => {
-                        let fetcher = Fetcher::new(self.dns.clone(), ca_file.clone())
-                            .map_err(|error| format!("issuer {}: {error:#}", plan.name))?;
                         let generation = self.authentication.generation();
-                        Arc::new(Remote::new(options, fetcher, generation))
+                        Arc::new(Remote::new(options, fetcher(ca_file)?, generation))
                     }
                 };
-                Keys::Remote(remote)
+                Some(Keys::Remote(remote))
+            }
+        };
+        let introspection = match &plan.introspection {
+            None => None,
+            Some(options) => {
+                let there = now.introspections().find(|there| there.options() == options);
+                Some(match there {
+                    Some(endpoint) => Arc::clone(endpoint),
+                    None => {
+                        let fetcher = fetcher(&options.ca_file)?;
+                        Arc::new(Introspection::new(options.clone(), fetcher))
+                    }
+                })
             }
         };
         Ok(Issuer {
@@ -107,6 +140,7 @@ impl Gateway {
             rules: plan.rules.clone(),
             audiences: plan.audiences.clone().map(Into::into),
             keys,
+            introspection,
             consumer_claim: plan.consumer_claim.as_deref().map(Into::into),
         })
     }
@@ -135,7 +169,10 @@ impl Component for Gateway {
     fn check(whole: &Checked<'_>, cx: &mut Cx) {
         let consumers = whole.names(&sections::CONSUMERS);
         let issuers = whole.names(&sections::ISSUERS);
+        let built = Self::plan(whole.plan);
+        let mut lacking = Vec::new();
         for (route, place) in whole.routes() {
+            external::check(route, place, whole, cx);
             let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
                 let say = format!(
                     "the authentication of route `{}` names {noun} `{name}`, which is not there",
@@ -151,13 +188,29 @@ impl Component for Gateway {
                     misses("consumer", name, consumers.iter().map(|(name, _)| name).collect());
                 }
                 for method in &of.methods {
-                    let Scheme::Jwt(method) = method else { continue };
-                    let named = method.issuers.iter().map(weft_kernel::Name::as_str);
-                    for name in named.filter(|name| !issuers.contains(name)) {
-                        misses("issuer", name, issuers.iter().map(|(name, _)| name).collect());
+                    let (named, has, lacks): (_, fn(&plan::Issuer) -> bool, _) = match method {
+                        Scheme::Jwt(method) => (&method.issuers, |it| it.keys.is_some(), "keys"),
+                        Scheme::Introspection(method) => {
+                            let has = |it: &plan::Issuer| it.introspection.is_some();
+                            (&method.issuers, has, "introspection")
+                        }
+                        _ => continue,
+                    };
+                    for name in named {
+                        if !issuers.contains(name.as_str()) {
+                            let there = issuers.iter().map(|(name, _)| name).collect();
+                            misses("issuer", name.as_str(), there);
+                        } else if built.is_some_and(|all| all.lacks(name, has)) {
+                            lacking.push((place, &route.name, name.clone(), lacks));
+                        }
                     }
                 }
             }
+        }
+        for (place, route, issuer, lacks) in lacking {
+            let say =
+                format!("route `{route}` needs `{lacks}` of issuer `{issuer}`, which has none");
+            cx.report(Problem::error(place, say));
         }
     }
 
@@ -171,6 +224,7 @@ impl Component for Gateway {
             .with_policy(AUTHENTICATION, locals.authentication.clone())
             .with_policy(RATE_LIMITS, locals.limits.clone())
             .with_policy(CORS, CorsMaker)
+            .with_policy(EXTERNAL_AUTHORIZATION, ExternalMaker)
     }
 
     fn fixed(_plan: Option<&plan::Gateway>) {}
@@ -200,15 +254,16 @@ impl Component for Gateway {
         self.changed.notify_one();
     }
 
-    /// Keeps the keys of all issuers fresh, and the limiters small.
+    /// Keeps the keys of all issuers fresh, asks them about tokens, and keeps the limiters small.
     async fn run(self: Arc<Self>, stop: Stop) {
         let refresh = async {
             loop {
                 let roster = self.authentication.roster();
-                let all = join_all(roster.remotes().map(|remote| remote.refresh()));
+                let keys = join_all(roster.remotes().map(|remote| remote.refresh()));
+                let tokens = join_all(roster.introspections().map(|endpoint| endpoint.run()));
                 tokio::select! {
                     () = self.changed.notified() => {}
-                    () = async { all.await; std::future::pending().await } => {}
+                    () = async { join(keys, tokens).await; std::future::pending().await } => {}
                 }
             }
         };
@@ -231,14 +286,26 @@ impl Component for Gateway {
 
     fn measure(&self, to: &mut Writer) {
         let now = SystemClock::tick();
-        for remote in self.authentication.roster().remotes() {
+        let roster = self.authentication.roster();
+        for endpoint in roster.introspections() {
+            let (issuer, counts) = (endpoint.options().issuer.as_str(), endpoint.counts());
+            for (outcome, count) in [
+                ("active", counts.active),
+                ("inactive", counts.inactive),
+                ("failed", counts.failed),
+            ] {
+                to.counter(&METRICS[0], &[("issuer", issuer), ("outcome", outcome)], count);
+            }
+            to.gauge(&METRICS[1], &[("issuer", issuer)], counts.waiting as f64);
+        }
+        for remote in roster.remotes() {
             let (fetched, failed, age) = remote.counts(now);
             let issuer = remote.options().issuer.as_str();
             for (outcome, count) in [("ok", fetched), ("failed", failed)] {
-                to.counter(&METRICS[0], &[("issuer", issuer), ("outcome", outcome)], count);
+                to.counter(&METRICS[2], &[("issuer", issuer), ("outcome", outcome)], count);
             }
             if let Some(age) = age {
-                to.gauge(&METRICS[1], &[("issuer", issuer)], age.as_secs_f64());
+                to.gauge(&METRICS[3], &[("issuer", issuer)], age.as_secs_f64());
             }
         }
     }

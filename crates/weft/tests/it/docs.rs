@@ -70,6 +70,9 @@ fn files() -> tempfile::TempDir {
         "mobile-next.key",
         "billing.password",
         "warehouse.token",
+        "introspection.secret",
+        "login.secret",
+        "session.secret",
     ] {
         let text = format!("{name}-that-is-long-enough-for-anybody");
         fs::write(folder.path().join(name), text).unwrap();

@@ -36,7 +36,8 @@ fn issuer(of: &str, consumer_claim: Option<&str>) -> Arc<Issuer> {
         name: name(of),
         rules,
         audiences: Some(["orders".to_owned()].into()),
-        keys: Keys::Fixed(Arc::new(keys)),
+        keys: Some(Keys::Fixed(Arc::new(keys))),
+        introspection: None,
         consumer_claim: consumer_claim.map(Into::into),
     })
 }
@@ -51,8 +52,8 @@ fn roster() -> Roster {
     Roster { consumers: Arc::new(consumers), issuers: issuers.into() }
 }
 
-fn method() -> Jwt {
-    Jwt {
+fn method() -> Bearer {
+    Bearer {
         issuers: vec![name("corp"), name("apps")],
         places: vec![KeyPlace::Header("authorization".into()), KeyPlace::Cookie("token".into())],
         audiences: vec![],
@@ -82,7 +83,7 @@ fn head(fields: &[(&str, String)]) -> RequestHead {
 }
 
 /// The consumer, `-` for none, or why not; asked twice, since the second time it is remembered.
-fn judged(method: &Jwt, head: &RequestHead) -> String {
+fn judged(method: &Bearer, head: &RequestHead) -> String {
     let roster = roster();
     let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
     let once = || match method.look((&roster, 3), head, at) {
@@ -123,7 +124,7 @@ fn whose_a_token_is() {
     }
     // What is remembered of an issuer counts only where that issuer is asked for.
     let of_other = bearer(&json!({"iss": "https://other.example"}));
-    let others = Jwt { issuers: vec![name("other")], ..method() };
+    let others = Bearer { issuers: vec![name("other")], ..method() };
     assert_eq!(judged(&others, &of_other), "-");
     assert_eq!(judged(&method(), &of_other), "the token is of another issuer");
 }
@@ -131,7 +132,7 @@ fn whose_a_token_is() {
 #[test]
 fn where_a_token_stands() {
     let (good, method) = (token(&json!({"sub": "ada"})), method());
-    let field = Jwt { places: vec![KeyPlace::Header("x-token".into())], ..method.clone() };
+    let field = Bearer { places: vec![KeyPlace::Header("x-token".into())], ..method.clone() };
     for (method, fields, expected) in [
         (&method, vec![], "nothing"),
         (&method, vec![("authorization", format!("bearer {good}"))], "mobile"),
@@ -157,7 +158,7 @@ fn where_a_token_stands() {
 
 #[test]
 fn what_a_token_may_do() {
-    let asks = Jwt {
+    let asks = Bearer {
         audiences: vec!["payments".into(), "orders".into()],
         scopes: vec!["read".into(), "write".into()],
         claims: vec![("tenant.id".into(), vec!["a".into(), "b".into()])],
@@ -190,7 +191,7 @@ fn what_the_service_is_told_of_claims() {
         ("x-deep", "a.b"),
     ];
     let tell = tell.map(|(name, claim)| (name.to_owned(), claim.to_owned())).to_vec();
-    let method = Jwt { tell, ..method() };
+    let method = Bearer { tell, ..method() };
     let head = bearer(&json!({"roles": ["a", "b"], "age": 7, "none": {}, "a": {"b": true}}));
     let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
     let Shown::By(_, Some(token)) = method.look((&roster(), 4), &head, at) else {
@@ -232,7 +233,7 @@ async fn what_is_remembered_is_believed_no_longer_than_the_keys_it_was_signed_by
     let _ = tokio::time::timeout(Duration::from_secs(1), remote.refresh()).await;
     let mut corp = Issuer::clone(&issuer("corp", None));
     corp.rules.algorithms = vec![Algorithm::EdDsa];
-    corp.keys = Keys::Remote(remote);
+    corp.keys = Some(Keys::Remote(remote));
     let roster = Roster { issuers: [(name("corp"), Arc::new(corp))].into(), ..Roster::default() };
     let part = |of: Value| URL_SAFE_NO_PAD.encode(of.to_string());
     let claims = json!({"iss": "https://corp.example", "exp": 1e12, "aud": "orders"});

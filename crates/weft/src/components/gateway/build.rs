@@ -8,7 +8,7 @@ use weft_gateway::{Digest, Directory, credential::KEY_BYTES_MAX};
 use weft_kernel::Name;
 
 use super::{
-    plan,
+    external, plan,
     sections::{self, Basic, CONSUMERS, ISSUERS},
 };
 use crate::config::{
@@ -29,6 +29,7 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
         let ours = [weft_gateway::AUTHENTICATION, weft_gateway::RATE_LIMITS];
         route.policy.policies.iter().any(|of| ours.contains(&of.handler))
     };
+    external::lead(said);
     let issuers = said.entries(&ISSUERS, cx);
     let is_said = said.place(&CONSUMERS).is_some() || said.place(&ISSUERS).is_some();
     if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use weft_gateway::Directory;
+use weft_gateway::{Directory, introspection};
 use weft_identity::token::{KeySet, Rules};
 use weft_kernel::Name;
 
@@ -15,6 +15,13 @@ pub struct Gateway {
     pub issuers: Vec<Issuer>,
 }
 
+impl Gateway {
+    /// Whether an issuer that is there does not have something.
+    pub fn lacks(&self, name: &Name, has: fn(&Issuer) -> bool) -> bool {
+        self.issuers.iter().any(|issuer| issuer.name == *name && !has(issuer))
+    }
+}
+
 /// Issuer of tokens.
 #[derive(Clone, Debug)]
 pub struct Issuer {
@@ -24,8 +31,10 @@ pub struct Issuer {
     pub rules: Rules,
     /// Audiences of which a token must name one where a policy names none.
     pub audiences: Option<Vec<String>>,
-    /// Its keys.
-    pub keys: Keys,
+    /// Its keys, if it signs tokens.
+    pub keys: Option<Keys>,
+    /// What is asked about its tokens, if it can be asked.
+    pub introspection: Option<introspection::Options>,
     /// The claim that names the consumer.
     pub consumer_claim: Option<String>,
 }

@@ -2,12 +2,12 @@
 
 use weft_gateway::{
     AUTHENTICATION, Authentication,
-    authentication::{Combine, Jwt, KeyPlace, Scheme, is_ours},
+    authentication::{Bearer, Combine, KeyPlace, Scheme, is_ours},
 };
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
-use super::{cors::CORS_KEY, limits::RATE_LIMITS_KEY};
+use super::{cors::CORS_KEY, external::EXTERNAL_AUTHORIZATION_KEY, limits::RATE_LIMITS_KEY};
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
     leaf::{Many, Pairs, Some1, Switch, Whole},
@@ -24,8 +24,9 @@ const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
 .or("off");
 
 /// Their keys in a policy.
-pub(super) static ALL: [PolicyKey; 3] = [
+pub(super) static ALL: [PolicyKey; 4] = [
     CORS_KEY,
+    EXTERNAL_AUTHORIZATION_KEY,
     PolicyKey {
         field: KEY.field(),
         build: |policy, cx| match KEY.read(policy, cx)? {
@@ -118,8 +119,10 @@ settings! {
     pub struct MethodSection = "method" {
         /// API key.
         api_key: Option<ApiKeySection>,
-        /// Token.
+        /// Token that its issuer has signed.
         jwt: Option<JwtSection>,
+        /// Token that its issuer is asked about (RFC 7662).
+        introspection: Option<IntrospectionSection>,
     }
 
     /// JSON Web Token, in the first of these places that has one. Without any, in `authorization` behind `Bearer`.
@@ -144,6 +147,30 @@ settings! {
     }
 }
 
+settings! {
+    /// Token that its issuer is asked about, in the first of these places that has one. Without any, in
+    /// `authorization` behind `Bearer`.
+    pub struct IntrospectionSection = "introspection", short "issuer" {
+        /// Issuer that is asked; it needs `introspection`.
+        issuer: Name,
+        /// Headers that it may stand in.
+        header: Many<HeaderName>,
+        /// Query parameters that it may stand in.
+        query: Many<String>,
+        /// Cookies that it may stand in.
+        cookie: Many<CookieName>,
+        /// Audiences of which it must be for one; those of the issuer if none is named.
+        audiences: Many<String>,
+        /// Scopes that it must have.
+        scopes: Many<String>,
+        /// Claims that it must have, each with one of these values; those within others are named with dots.
+        claims: Pairs<String, Many<String>>,
+        /// Headers that tell the service a claim: name of the header, and of the claim. What a client sends
+        /// under these names is taken off.
+        claim_headers: Pairs<FieldName, String>,
+    }
+}
+
 impl Setting for Method {
     fn shape() -> Shape {
         const WORDS: &[(&str, &str)] =
@@ -152,23 +179,23 @@ impl Setting for Method {
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
-        const EXPECTED: &str = "a method: `api_key`, `basic` or `jwt: ISSUER`";
+        const EXPECTED: &str =
+            "a method: `api_key`, `basic`, `jwt: ISSUER` or `introspection: ISSUER`";
         // A word stands for the method without settings.
         let scheme = match (&node.kind, node.text()) {
             (_, Some("api_key")) => api_key(&ApiKeySection::absent()?),
             (_, Some("basic")) => Scheme::Basic,
             (Kind::Map(entries), _) => {
                 let section = MethodSection::read(node, cx)?;
-                match (entries.len(), section.api_key, section.jwt) {
-                    (1, Some(key), None) => api_key(&key),
-                    (1, None, Some(token)) => {
-                        let names = token.claim_headers.0.iter().map(|(name, _)| &*name.0);
-                        if let Some(name) = names.into_iter().find(|name| is_ours(name)) {
-                            let say = format!("`{name}` tells the consumer, and no claim may");
-                            cx.report(Problem::error(node.place, say));
-                            return None;
-                        }
-                        jwt(token)
+                match (entries.len(), section.api_key, section.jwt, section.introspection) {
+                    (1, Some(key), None, None) => api_key(&key),
+                    (1, None, Some(token), None) => {
+                        are_free(&token.claim_headers, node, cx)?;
+                        Scheme::Jwt(jwt(token))
+                    }
+                    (1, None, None, Some(token)) => {
+                        are_free(&token.claim_headers, node, cx)?;
+                        Scheme::Introspection(introspection(token))
                     }
                     _ => {
                         cx.report(Problem::error(node.place, format!("expected {EXPECTED}")));
@@ -206,15 +233,38 @@ fn api_key(section: &ApiKeySection) -> Scheme {
     Scheme::ApiKey(places(&section.header, &section.query, &section.cookie, "x-api-key"))
 }
 
-fn jwt(section: JwtSection) -> Scheme {
+/// That none of the names of headers is one that tells the consumer.
+fn are_free(headers: &Pairs<FieldName, String>, node: &Node, cx: &mut Cx) -> Option<()> {
+    let Some((name, _)) = headers.0.iter().find(|(name, _)| is_ours(&name.0)) else {
+        return Some(());
+    };
+    let say = format!("`{}` tells the consumer, and no claim may", name.0);
+    cx.report(Problem::error(node.place, say));
+    None
+}
+
+fn jwt(section: JwtSection) -> Bearer {
     let claims = section.claims.0.into_iter().map(|(claim, values)| (claim, values.0));
     let tell = section.claim_headers.0.into_iter().map(|(name, claim)| (name.0, claim));
-    Scheme::Jwt(Jwt {
+    Bearer {
         places: places(&section.header, &section.query, &section.cookie, "authorization"),
         issuers: section.issuers.0,
         audiences: section.audiences.0,
         scopes: section.scopes.0,
         claims: claims.collect(),
         tell: tell.collect(),
-    })
+    }
+}
+
+fn introspection(section: IntrospectionSection) -> Bearer {
+    let claims = section.claims.0.into_iter().map(|(claim, values)| (claim, values.0));
+    let tell = section.claim_headers.0.into_iter().map(|(name, claim)| (name.0, claim));
+    Bearer {
+        places: places(&section.header, &section.query, &section.cookie, "authorization"),
+        issuers: vec![section.issuer],
+        audiences: section.audiences.0,
+        scopes: section.scopes.0,
+        claims: claims.collect(),
+        tell: tell.collect(),
+    }
 }

@@ -53,6 +53,16 @@ words! {
     }
 }
 
+words! {
+    /// How a client of an OAuth 2 server shows its secret (RFC 6749 section 2.3.1).
+    pub enum ClientWay {
+        /// in `Authorization` (`client_secret_basic`)
+        Basic = "basic",
+        /// in the form (`client_secret_post`)
+        Post = "post",
+    }
+}
+
 settings! {
     /// Consumer: a client that the node knows.
     pub struct Consumer = "consumer" {
@@ -73,8 +83,10 @@ settings! {
         /// Audiences of which `aud` of a token must name one, unless a policy names others; `off` takes tokens
         /// that are meant for anybody.
         audiences: Switch<Some1<String>>,
-        /// Keys by which its tokens are verified.
-        keys: Keys,
+        /// Keys by which its tokens are verified, for the method `jwt`.
+        keys: Option<Keys>,
+        /// Endpoint that is asked about its tokens (RFC 7662), for the method `introspection`.
+        introspection: Option<Introspection>,
         /// Algorithms that it may use. RS256, PS256, ES256 and EdDSA if none is named; HS256 with a secret.
         algorithms: Many<At<Signing>>,
         /// Time by which its clock may differ from that of the node.
@@ -85,6 +97,25 @@ settings! {
         kind("type"): Option<String>,
         /// Claim that names the consumer; a token that names none is refused. Subjects of consumers come first.
         consumer: Option<String>,
+    }
+
+    /// Introspection endpoint of an issuer, and what it knows the node as.
+    pub struct Introspection = "introspection endpoint" {
+        /// URL of the endpoint.
+        url: At<String>,
+        /// Id of the node as a client of the issuer.
+        client_id: At<String>,
+        /// Secret of the client; `file:PATH` reads it from a file.
+        client_secret: At<Secret>,
+        /// How the client shows its secret.
+        client_authentication: ClientWay = "basic",
+        /// Authority of the certificate at the URL, in PEM; those of the system if it is left out.
+        ca_file: Option<At<InputFile>>,
+        /// Longest time for which a token that is active is believed without asking again. It ends with the
+        /// token.
+        cache: Span = "1m",
+        /// Time for which a token that is not active is refused without asking again.
+        cache_inactive: Span = "10s",
     }
 
     /// Keys of an issuer: a URL, a file or a secret.

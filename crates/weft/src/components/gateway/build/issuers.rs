@@ -2,15 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use weft_gateway::{
+    introspection,
+    oauth::{Client, ClientAuthentication},
+};
 use weft_identity::token::{Algorithm, KeySet, Rules};
 use weft_kernel::Name;
 
 use super::super::{
     plan,
-    sections::{Issuer, Keys, Signing},
+    sections::{ClientWay, Issuer, Keys, Signing},
 };
 use crate::config::{
-    leaf::Switch,
+    leaf::{Secret, Switch},
     problem::Problem,
     setting::{At, Cx},
     source::{Place, read_bounded},
@@ -38,7 +42,8 @@ pub(super) fn build(said: &[(At<Name>, Issuer)], cx: &mut Cx) -> Vec<plan::Issue
 }
 
 fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issuer> {
-    let by_secret = issuer.keys.secret.is_some();
+    let by = |has: fn(&Keys) -> bool| issuer.keys.as_ref().is_some_and(has);
+    let by_secret = by(|keys| keys.secret.is_some());
     let algorithms: Vec<Algorithm> = match (&*issuer.algorithms, by_secret) {
         ([], true) => vec![Algorithm::Hs256],
         ([], false) => {
@@ -46,7 +51,7 @@ fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issu
         }
         (named, _) => named.iter().map(|one| algorithm(one.value)).collect(),
     };
-    let by_url = issuer.keys.url.is_some();
+    let by_url = by(|keys| keys.url.is_some());
     let misfit = issuer.algorithms.iter().find(|one| {
         let needs_secret = algorithm(one.value).secret_bytes_min() > 0;
         (needs_secret && by_url) || (!needs_secret && by_secret)
@@ -59,7 +64,27 @@ fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issu
         cx.report(Problem::error(misfit.place, say));
         return None;
     }
-    let keys = keys(&issuer.keys, &algorithms, cx)?;
+    let keys = match &issuer.keys {
+        Some(said) => Some(keys(said, &algorithms, cx)?),
+        None => None,
+    };
+    let introspection = match &issuer.introspection {
+        Some(said) => Some(introspection::Options {
+            issuer: name.value.clone(),
+            url: url(&said.url, INTROSPECTED, cx)?,
+            ca_file: said.ca_file.as_ref().map(|file| file.value.0.clone()),
+            client: client(&said.client_id, &said.client_secret, said.client_authentication, cx)?,
+            cache: said.cache.0,
+            refused: said.cache_inactive.0,
+        }),
+        None => None,
+    };
+    if keys.is_none() && introspection.is_none() {
+        let say = "nothing tells whether a token of this issuer is good";
+        let help = "name its `keys`, or its `introspection` endpoint";
+        cx.report(Problem::error(name.place, say).help(help));
+        return None;
+    }
     let rules = Rules {
         issuer: issuer.issuer.value.clone(),
         audiences: None,
@@ -73,7 +98,46 @@ fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issu
         Switch::Off => None,
     };
     let consumer_claim = issuer.consumer.clone();
-    Some(plan::Issuer { name: name.value.clone(), rules, audiences, keys, consumer_claim })
+    Some(plan::Issuer {
+        name: name.value.clone(),
+        rules,
+        audiences,
+        keys,
+        introspection,
+        consumer_claim,
+    })
+}
+
+const INTROSPECTED: &str = "whoever is on the way to this URL reads tokens, and can call them good";
+const OF_KEYS: &str = "whoever is on the way to this URL can put keys of their own there";
+
+/// A URL of an issuer; `risk` is told of one without TLS.
+fn url(said: &At<String>, risk: &str, cx: &mut Cx) -> Option<String> {
+    let parsed: Option<http::Uri> = said.parse().ok();
+    let fits = parsed.as_ref().and_then(|url| Some((url.scheme_str()?, url.host()?)));
+    let Some((scheme @ ("http" | "https"), host)) = fits else {
+        cx.report(Problem::error(said.place, "expected a URL of `http` or `https`"));
+        return None;
+    };
+    let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+    if scheme == "http" && !is_local {
+        cx.report(Problem::warning(said.place, risk).help("use `https`"));
+    }
+    Some(said.value.clone())
+}
+
+/// What an issuer knows the node as.
+fn client(id: &At<String>, secret: &At<Secret>, way: ClientWay, cx: &mut Cx) -> Option<Client> {
+    if id.is_empty() {
+        cx.report(Problem::error(id.place, "a client has an id"));
+        return None;
+    }
+    secret.discourage(cx);
+    let authentication = match way {
+        ClientWay::Basic => ClientAuthentication::Basic,
+        ClientWay::Post => ClientAuthentication::Post,
+    };
+    Some(Client { id: id.as_str().into(), secret: Some(secret.reveal().into()), authentication })
 }
 
 fn keys(said: &Keys, algorithms: &[Algorithm], cx: &mut Cx) -> Option<plan::Keys> {
@@ -85,20 +149,10 @@ fn keys(said: &Keys, algorithms: &[Algorithm], cx: &mut Cx) -> Option<plan::Keys
         }
     };
     match (&said.url, &said.file, &said.secret) {
-        (Some(url), None, None) => {
-            let parsed: Option<http::Uri> = url.parse().ok();
-            let fits = parsed.as_ref().and_then(|url| Some((url.scheme_str()?, url.host()?)));
-            let Some((scheme @ ("http" | "https"), host)) = fits else {
-                cx.report(Problem::error(url.place, "expected a URL of `http` or `https`"));
-                return None;
-            };
-            let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
-            if scheme == "http" && !is_local {
-                let say = "whoever is on the way to this URL can put keys of their own there";
-                cx.report(Problem::warning(url.place, say).help("use `https`"));
-            }
+        (Some(said_url), None, None) => {
+            let url = url(said_url, OF_KEYS, cx)?;
             Some(plan::Keys::Url {
-                url: url.value.clone(),
+                url,
                 ca_file: said.ca_file.as_ref().map(|file| file.value.0.clone()),
                 cache: said.cache.0,
                 stale: said.stale.0,

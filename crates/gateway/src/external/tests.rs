@@ -1,0 +1,178 @@
+//! What answers come to.
+
+use weft_proxy::Answered;
+
+use super::*;
+
+fn settings(ask: Ask) -> ExternalAuthorization {
+    ExternalAuthorization {
+        service: crate::fixture::name("authz"),
+        ask,
+        shown: vec![],
+        to_service: vec!["x-user".into(), "x-roles".into(), "x-absent".into()],
+        to_client: vec!["set-cookie".into()],
+        body_bytes_max: None,
+        timeout: Duration::from_secs(1),
+        opens: false,
+    }
+}
+
+fn answered(status: u16, of: &[(&str, &str)], body: &[u8]) -> Answered {
+    let mut fields = Fields::new();
+    for (name, value) in of {
+        assert!(fields.append(name, value.as_bytes()), "{name}");
+    }
+    let (body, end) = (Bytes::copy_from_slice(body), BodyEnd::Whole);
+    Answered { status, fields, body, trailers: None, end, reason: None }
+}
+
+/// The fields of a request after an answer, or what is said to the client.
+fn told(said: Result<Said, Fault>) -> String {
+    let line = |fields: &Fields| {
+        let one =
+            |(name, value): (&str, &[u8])| format!("{name}={}", String::from_utf8_lossy(value));
+        fields.iter().map(one).collect::<Vec<_>>().join(" ")
+    };
+    match said {
+        Ok(Said::Allowed(changes)) => {
+            let policy = External {
+                route: crate::fixture::name("r"),
+                settings: settings(Ask::Path("/".into())),
+            };
+            let (mut request, mut response) = (Fields::new(), Fields::new());
+            for (name, value) in
+                [("x-user", "root"), ("x-absent", "forged"), ("a", "1"), ("b", "1")]
+            {
+                request.append(name, value.as_bytes());
+            }
+            policy.change(Some(&changes), &mut request);
+            changes.response.iter().for_each(|change| change.apply(&mut response));
+            format!("{} | {}", line(&request), line(&response))
+        }
+        Ok(Said::Denied(status, fields, body)) => {
+            format!("{status} {} {}", line(&fields), String::from_utf8_lossy(&body))
+        }
+        Err(why) => format!("failed: {why}"),
+    }
+}
+
+#[test]
+fn an_answer_over_http() {
+    let read = |answered| told(http::read(&settings(Ask::Path("/".into())), answered));
+    let fields = [
+        ("x-user", "ada"),
+        ("x-roles", "a"),
+        ("x-roles", "b"),
+        ("x-other", "1"),
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("content-length", "0"),
+    ];
+    let allowed = "a=1 b=1 x-user=ada x-roles=a x-roles=b | set-cookie=a=1 set-cookie=b=2";
+    assert_eq!(read(answered(200, &fields, b"")), allowed);
+    assert_eq!(read(answered(204, &[], b"")), "a=1 b=1 | ");
+    let fields = [("location", "/login"), ("connection", "x"), ("x", "1"), ("content-length", "2")];
+    assert_eq!(read(answered(302, &fields, b"go")), "302 location=/login go");
+    assert_eq!(read(answered(403, &[], b"no")), "403  no");
+    assert_eq!(read(answered(500, &[], b"")), "failed: the answer has status 500");
+    assert_eq!(read(answered(503, &[], b"")), "failed: the answer has status 503");
+}
+
+fn varint(field: u8, wire: u8, out: &mut Vec<u8>) {
+    out.push(field << 3 | wire);
+}
+
+/// A field of bytes, by hand, so that the numbers are held to what Envoy has.
+fn part(field: u8, of: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    varint(field, 2, &mut all);
+    assert!(of.len() < 128);
+    all.push(u8::try_from(of.len()).unwrap_or_default());
+    all.extend_from_slice(of);
+    all
+}
+
+fn option(name: &str, value: &str, more: &[u8]) -> Vec<u8> {
+    let header = [part(1, name.as_bytes()), part(2, value.as_bytes())].concat();
+    [part(1, &header), more.to_vec()].concat()
+}
+
+fn grpc(message: &[u8]) -> Answered {
+    let mut body = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap_or_default()];
+    body.extend_from_slice(message);
+    let mut answered = answered(200, &[("content-type", "application/grpc")], &body);
+    let mut trailers = Fields::new();
+    trailers.append("grpc-status", b"0");
+    answered.trailers = Some(trailers);
+    answered
+}
+
+#[test]
+fn an_answer_over_grpc() {
+    let read = |message: &[u8]| told(check::read(&grpc(message)));
+    let code = |code: u8| part(1, &[8, code]);
+    let plain = "a=1 b=1 | ";
+    // Nothing at all is a status of zero, as protobuf writes it.
+    assert_eq!(read(b""), plain);
+    assert_eq!(read(&code(0)), plain);
+    assert_eq!(read(&code(7)), "403  ");
+    // A status that refuses counts, whatever stands beside it.
+    assert_eq!(read(&[code(16), part(3, b"")].concat()), "403  ");
+    let (append, not, absent, exists) = (part(2, &[8, 1]), part(2, &[8, 0]), [24, 1], [24, 3]);
+    let allowed = [
+        part(2, &option("a", "2", &append)),
+        part(2, &option("b", "2", &not)),
+        part(2, &option("c", "2", b"")),
+        part(2, &option("a", "3", &absent)),
+        part(2, &option("d", "3", &exists)),
+        part(2, &option("host", "evil", b"")),
+        part(2, &option("content-length", "1", b"")),
+        part(2, &option("x-consumer-username", "root", b"")),
+        part(2, &option("X-Bad", "a\r\nb", b"")),
+    ];
+    let allowed: Vec<u8> = allowed.concat();
+    assert!(allowed.len() > 127);
+    let long = |field: u8, of: &[u8]| {
+        let mut all = vec![field << 3 | 2, (of.len() as u8 & 0x7f) | 0x80, (of.len() >> 7) as u8];
+        all.extend_from_slice(of);
+        all
+    };
+    assert_eq!(read_long(&[code(0), long(3, &allowed)].concat()), "a=1 a=2 b=2 c=2 | ");
+    let allowed = [part(5, b"A"), part(6, &option("x-seen", "1", b""))].concat();
+    assert_eq!(read(&part(3, &allowed)), "b=1 | x-seen=1");
+    let denied = [part(1, &[8, 0x91, 3]), part(2, &option("x-why", "no", b"")), part(3, b"never")];
+    assert_eq!(read(&[code(7), part(2, &denied.concat())].concat()), "401 x-why=no never");
+    // One that denies without a status denies.
+    assert_eq!(read(&part(2, b"")), "403  ");
+    assert_eq!(
+        read(&[code(7), part(2, &part(1, &[8, 7]))].concat()),
+        "failed: the answer denies with a status that is none"
+    );
+}
+
+fn read_long(message: &[u8]) -> String {
+    let mut body = vec![0];
+    body.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    body.extend_from_slice(message);
+    let mut answered = grpc(b"");
+    answered.body = body.into();
+    told(check::read(&answered))
+}
+
+#[test]
+fn what_is_no_answer_of_grpc_decides_nothing() {
+    let mut refused = grpc(b"");
+    refused.trailers = None;
+    assert_eq!(told(check::read(&refused)), "failed: the answer has no status of gRPC");
+    let only = [("grpc-status", "14"), ("grpc-message", "go%20away")];
+    let only = answered(200, &only, b"");
+    assert_eq!(told(check::read(&only)), "failed: the call ended with UNAVAILABLE: go away");
+    assert_eq!(told(check::read(&answered(404, &[], b""))), "failed: the answer has status 404");
+    for body in [&b""[..], &[0, 0, 0, 0], &[0, 0, 0, 0, 9], &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 0, 7]] {
+        let mut bad = grpc(b"");
+        bad.body = Bytes::copy_from_slice(body);
+        let told = told(check::read(&bad));
+        assert_eq!(told, "failed: the answer is not one message of gRPC", "{body:?}");
+    }
+    assert!(told(check::read(&grpc(&[0x0a, 0x50]))).contains("not understood"));
+}

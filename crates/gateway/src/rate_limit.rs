@@ -1,18 +1,26 @@
-//! The policy that bounds how often a client may ask.
+//! The policy that bounds how much a client may have.
 //!
 //! A route may have any number of limits. A request is counted by each of them under its own key (the
 //! consumer, the client's network, a header, or all together) and is refused by the first that has nothing
 //! left for it; what the others had counted for it is given back. Limits are exact over all workers.
 //!
+//! | kind | counts | who is beyond it |
+//! |---|---|---|
+//! | [`Kind::Rate`] | requests within a time | is refused |
+//! | [`Kind::Concurrency`] | requests under way, until their responses have ended | is refused |
+//! | [`Kind::Bandwidth`] | bytes of bodies within a time | is slowed down |
+//!
 //! Responses tell what is left in the fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
-//! of every limit that is not in shadow mode.
+//! of every limit that refuses.
 
 mod fields;
 mod key;
+mod pace;
 
 use std::{
     borrow::Cow,
     fmt,
+    num::NonZeroU32,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -22,10 +30,17 @@ use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_proxy::{
     Fact, Flow, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage, plan::Binding,
 };
-use weft_resilience::rate::{Limiter, Rate, Verdict};
+use weft_resilience::{
+    concurrency::{Concurrency, Permit},
+    rate::{Hashed, Limiter, Rate, Verdict},
+};
 
-use self::key::Key;
-pub use self::key::Part;
+pub(crate) use self::key::network;
+use self::{
+    key::Key,
+    pace::{Paced, Paces},
+};
+pub use self::{key::Part, pace::Direction};
 
 /// The name under which the policy is made.
 pub const RATE_LIMITS: &str = "rate_limits";
@@ -39,12 +54,10 @@ pub struct RateLimits(pub Vec<Limit>);
 pub struct Limit {
     /// The name that clients and log are told.
     pub name: Box<str>,
-    /// How much may be had within which time.
-    pub rate: Rate,
+    /// What is counted, and how much of it there may be.
+    pub kind: Kind,
     /// What requests are told apart by; without any, all are counted together.
     pub by: Vec<Part>,
-    /// Units that a request costs.
-    pub cost: u64,
     /// Whether it refuses nothing, and only tells what it would refuse.
     pub shadow: bool,
     /// Whether clients are told what is left.
@@ -53,10 +66,31 @@ pub struct Limit {
     pub keys_max: usize,
 }
 
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests within a time.
+    Rate {
+        /// How much may be had within which time.
+        rate: Rate,
+        /// Units that a request costs.
+        cost: u64,
+    },
+    /// Requests under way at once.
+    Concurrency(NonZeroU32),
+    /// Bytes of bodies within a time.
+    Bandwidth {
+        /// How many may pass within which time.
+        rate: Rate,
+        /// Whose bytes count.
+        of: Direction,
+    },
+}
+
 impl Limit {
     /// Whether clients are told of it.
     const fn is_told(&self) -> bool {
-        self.tells && !self.shadow
+        self.tells && !self.shadow && !matches!(self.kind, Kind::Bandwidth { .. })
     }
 }
 
@@ -64,7 +98,16 @@ impl fmt::Display for RateLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, limit) in self.0.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { ", " })?;
-            write!(f, "{}: {} in {:?}", limit.name, limit.rate.units, limit.rate.per)?;
+            match limit.kind {
+                Kind::Rate { rate, .. } => {
+                    write!(f, "{}: {} in {:?}", limit.name, rate.units, rate.per)?;
+                }
+                Kind::Concurrency(most) => write!(f, "{}: {most} at once", limit.name)?,
+                Kind::Bandwidth { rate, of } => {
+                    let (name, bytes, per) = (&limit.name, rate.units, rate.per);
+                    write!(f, "{name}: {bytes} bytes of {of} in {per:?}")?;
+                }
+            }
             for part in &limit.by {
                 write!(f, " by {part}")?;
             }
@@ -93,23 +136,43 @@ impl PolicyMaker for Limiters {
     fn make(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String> {
         let RateLimits(limits) = binding.settings()?;
         let limits: Box<[Counted]> = limits.into_iter().map(Counted::new).collect();
-        self.0.lock().extend(limits.iter().map(|limit| Arc::downgrade(&limit.limiter)));
+        let limiters = limits.iter().filter_map(|limit| match &limit.counter {
+            Counter::Rate { limiter, .. } | Counter::Bandwidth { limiter, .. } => Some(limiter),
+            Counter::Concurrency(_) => None,
+        });
+        self.0.lock().extend(limiters.map(Arc::downgrade));
         let told = limits.iter().map(|limit| &limit.settings).filter(|limit| limit.is_told());
         let policy_field = fields::policy(told).into();
-        Ok(Arc::new(Limits { policy_field, limits }))
+        let paces = |of: fn(Direction) -> bool| {
+            limits.iter().any(|limit| matches!(limit.settings.kind, Kind::Bandwidth { of: direction, .. } if of(direction)))
+        };
+        let paces_responses = paces(Direction::is_of_responses);
+        Ok(Arc::new(Limits { policy_field, paces_responses, limits }))
     }
 }
 
 /// A limit with what it has counted.
 struct Counted {
     settings: Limit,
-    limiter: Arc<Limiter>,
+    counter: Counter,
+}
+
+/// What a limit counts by.
+enum Counter {
+    Rate { limiter: Arc<Limiter>, cost: u64 },
+    Concurrency(Concurrency),
+    Bandwidth { limiter: Arc<Limiter>, of: Direction },
 }
 
 impl Counted {
     fn new(settings: Limit) -> Self {
-        let limiter = Arc::new(Limiter::new(settings.rate, settings.keys_max));
-        Self { settings, limiter }
+        let limiter = |rate| Arc::new(Limiter::new(rate, settings.keys_max));
+        let counter = match settings.kind {
+            Kind::Rate { rate, cost } => Counter::Rate { limiter: limiter(rate), cost },
+            Kind::Concurrency(most) => Counter::Concurrency(Concurrency::new(most)),
+            Kind::Bandwidth { rate, of } => Counter::Bandwidth { limiter: limiter(rate), of },
+        };
+        Self { settings, counter }
     }
 }
 
@@ -118,12 +181,27 @@ struct Limits {
     limits: Box<[Counted]>,
     /// What `RateLimit-Policy` says, the same for every response; empty if nothing is told.
     policy_field: Box<str>,
+    /// Whether one of them slows responses down.
+    paces_responses: bool,
+}
+
+/// What a limit has said of a request.
+struct Verdicted {
+    at: usize,
+    verdict: Verdict,
+    /// Where it was counted, if it can be given back.
+    key: Option<Hashed>,
 }
 
 /// What the limits have said of a request, for its response.
-struct Said(Vec<(usize, Verdict)>);
+struct Said(Vec<Verdicted>);
 
 impl Fact for Said {}
+
+/// The places that a request holds until its response has ended.
+struct Held(#[expect(dead_code, reason = "held, and given back when it is dropped")] Vec<Permit>);
+
+impl Fact for Held {}
 
 /// The limit that a request was refused by, or would have been.
 struct Limited {
@@ -145,30 +223,79 @@ impl Fact for Limited {
     }
 }
 
+/// What the limits make of a request.
+#[derive(Default)]
+struct Asked {
+    refused: Option<usize>,
+    said: Vec<Verdicted>,
+    held: Vec<Permit>,
+}
+
 impl Limits {
-    /// Asks every limit in turn; gives the first that refuses, and what each said.
-    fn ask(&self, cx: &RequestContext<'_>) -> (Option<usize>, Vec<(usize, Verdict)>) {
+    /// Asks every limit in turn, until one refuses.
+    fn ask(&self, cx: &RequestContext<'_>) -> Asked {
         let now = cx.now();
-        let mut said = Vec::with_capacity(self.limits.len());
+        let said = Vec::with_capacity(self.limits.len());
+        let mut asked = Asked { said, ..Asked::default() };
         for (at, limit) in self.limits.iter().enumerate() {
-            let Limit { by, cost, shadow, .. } = &limit.settings;
-            let verdict = limit.limiter.take(Key::new(by, cx), *cost, now);
-            said.push((at, verdict));
-            if verdict.granted || *shadow {
-                continue;
+            let Limit { by, shadow, .. } = &limit.settings;
+            let (verdict, key) = match &limit.counter {
+                Counter::Rate { limiter, cost } => {
+                    let key = limiter.key(Key::new(by, cx));
+                    (limiter.take(key, *cost, now), Some(key))
+                }
+                Counter::Concurrency(limit) => {
+                    let key = Key::new(by, cx);
+                    let permit = if *shadow { limit.take_beyond(key) } else { limit.take(key) };
+                    let under_way = permit.as_ref().map_or(u32::MAX, Permit::under_way);
+                    let left = limit.most().checked_sub(under_way).map(u64::from);
+                    asked.held.extend(permit);
+                    let (granted, remaining) = (left.is_some(), left.unwrap_or_default());
+                    let reset = Duration::ZERO;
+                    (Verdict { granted, remaining, reset, retry_after: Some(reset) }, None)
+                }
+                Counter::Bandwidth { .. } => continue,
+            };
+            let granted = verdict.granted;
+            asked.said.push(Verdicted { at, verdict, key });
+            if !granted && !*shadow {
+                asked.refused = Some(at);
+                self.give_back(&mut asked, now);
+                break;
             }
-            // It costs nothing to be refused.
-            for (before, verdict) in &mut said[..at] {
-                let limit = &self.limits[*before];
-                if verdict.granted {
-                    let Limit { by, cost, .. } = &limit.settings;
-                    limit.limiter.give_back(Key::new(by, cx), *cost, now);
+        }
+        asked
+    }
+
+    /// Gives back what the limits before the one that refuses have counted: it costs nothing to be refused.
+    fn give_back(&self, asked: &mut Asked, now: Tick) {
+        asked.held.clear();
+        for Verdicted { at, verdict, key } in &mut asked.said {
+            match (&self.limits[*at].counter, key) {
+                (Counter::Rate { limiter, cost }, Some(key)) if verdict.granted => {
+                    limiter.give_back(*key, *cost, now);
                     verdict.remaining = verdict.remaining.saturating_add(*cost);
                 }
+                (Counter::Concurrency(_), _) if verdict.granted => verdict.remaining += 1,
+                _ => {}
             }
-            return (Some(at), said);
         }
-        (None, said)
+    }
+
+    /// Slows the request's body down, and leaves what is to be known of the response.
+    fn pace(&self, cx: &mut RequestContext<'_>) {
+        let mut paces = Paces::default();
+        for Counted { settings, counter } in &self.limits {
+            let Counter::Bandwidth { limiter, of } = counter else { continue };
+            let pace = paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx)), *of);
+            if of.is_of_requests() {
+                let pace = pace.clone();
+                cx.wrap_body(|body| Paced::wrap(body, pace));
+            }
+        }
+        if !paces.is_empty() {
+            cx.leave(paces);
+        }
     }
 }
 
@@ -178,7 +305,8 @@ impl Policy for Limits {
     }
 
     fn sides(&self) -> Sides {
-        Sides { request: true, response: !self.policy_field.is_empty(), ..Sides::default() }
+        let response = !self.policy_field.is_empty() || self.paces_responses;
+        Sides { request: true, response, ..Sides::default() }
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
@@ -186,27 +314,40 @@ impl Policy for Limits {
         if cx.is_internal() {
             return Flow::Next;
         }
-        let (refused, said) = self.ask(cx);
-        let would = said.iter().find(|(_, verdict)| !verdict.granted).map(|(at, _)| *at);
+        let Asked { refused, said, held } = self.ask(cx);
+        let would = said.iter().find(|said| !said.verdict.granted).map(|said| said.at);
         if let Some(at) = refused.or(would) {
             let name = self.limits[at].settings.name.clone();
             cx.leave(Limited { name, shadow: refused.is_none() });
         }
-        let wait = refused.and_then(|_| said.last()).and_then(|(_, verdict)| verdict.retry_after);
+        let wait = refused.and_then(|_| said.last()).and_then(|said| said.verdict.retry_after);
+        if !held.is_empty() {
+            cx.leave(Held(held));
+        }
         if !self.policy_field.is_empty() {
             cx.leave(Said(said));
         }
         match refused {
-            None => Flow::Next,
+            None => {
+                self.pace(cx);
+                Flow::Next
+            }
             Some(at) => Flow::Refuse(refusal(&self.limits[at].settings, wait)),
         }
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
+        if self.paces_responses
+            && let Some(paces) = cx.fact::<Paces>()
+        {
+            for pace in paces.of_responses() {
+                cx.wrap_body(|body| Paced::wrap(body, pace));
+            }
+        }
         let Some(Said(said)) = cx.fact::<Said>() else { return Flow::Next };
-        let told = said.iter().filter_map(|(at, verdict)| {
-            let limit = &self.limits[*at].settings;
-            limit.is_told().then_some((limit, verdict))
+        let told = said.iter().filter_map(|said| {
+            let limit = &self.limits[said.at].settings;
+            limit.is_told().then_some((limit, &said.verdict))
         });
         let left = fields::left(told);
         let fields = &mut cx.head_mut().fields;
@@ -220,10 +361,23 @@ impl Policy for Limits {
 
 #[cold]
 fn refusal(limit: &Limit, wait: Option<Duration>) -> Error {
-    let error = Error::new(Reason::RateLimited, format!("the limit `{}` is reached", limit.name));
-    match wait {
-        Some(wait) => error.retry(Retry::After(wait)),
-        None => error.retry(Retry::No).note("one request costs more than the limit ever grants"),
+    let say = match limit.kind {
+        Kind::Concurrency(most) => {
+            let requests = if most.get() == 1 { "request is" } else { "requests are" };
+            format!("the limit `{}` is reached: {most} {requests} under way", limit.name)
+        }
+        Kind::Rate { .. } | Kind::Bandwidth { .. } => {
+            format!("the limit `{}` is reached", limit.name)
+        }
+    };
+    let error = Error::new(Reason::RateLimited, say);
+    match (limit.kind, wait) {
+        // Nobody knows when the first of them will have ended.
+        (Kind::Concurrency(_), _) => error.retry(Retry::After(Duration::from_secs(1))),
+        (_, Some(wait)) => error.retry(Retry::After(wait)),
+        (_, None) => {
+            error.retry(Retry::No).note("one request costs more than the limit ever grants")
+        }
     }
 }
 

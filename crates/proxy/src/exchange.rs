@@ -25,6 +25,7 @@ use crate::{
     connection,
     local::{Local, View},
     outgoing::Outgoing,
+    policy::Ended,
     received::Received,
     record::Record,
     upload::Upload,
@@ -176,6 +177,13 @@ impl Exchange {
         for (name, value) in self.record.facts.counted() {
             meter.record_fact(self.local.index, name, &value, self.record.status);
         }
+        self.record.facts.end(&Ended {
+            status: self.record.status,
+            grpc,
+            request_bytes: self.upload.bytes(),
+            response_bytes: sent,
+            now,
+        });
         meter.leave(self.local.index);
         self.tell(sent, duration, grpc);
     }

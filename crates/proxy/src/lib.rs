@@ -49,7 +49,8 @@ pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, Tar
 pub use internal::InternalClient;
 pub use local::{Local, Means, Observers};
 pub use policy::{
-    Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage,
+    Ended, Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext,
+    Sides, Stage,
 };
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

@@ -18,7 +18,7 @@ mod mirror;
 
 use std::{any::Any, borrow::Cow, sync::Arc};
 
-use weft_kernel::{Error, Result};
+use weft_kernel::{Error, Result, Tick};
 use weft_net::{body::Body, timer::TaskTimer};
 
 pub(crate) use self::context::First;
@@ -168,6 +168,27 @@ pub trait Fact: Any {
     fn is_counted(&self) -> bool {
         false
     }
+
+    /// Told once, when the response has left whole or could not. Right after it the fact is dropped, and with
+    /// it what it holds for as long as the request lives, such as a permit.
+    fn ended(&self, how: &Ended) {
+        let _ = how;
+    }
+}
+
+/// How a request ended, as its facts are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The status that the client was told, or would have been.
+    pub status: u16,
+    /// The status of a call of gRPC, if it is known.
+    pub grpc: Option<u8>,
+    /// Bytes of the request's body that came.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that left.
+    pub response_bytes: u64,
+    /// When that was.
+    pub now: Tick,
 }
 
 /// What the policies of a request have found out; each kind once.
@@ -185,6 +206,11 @@ impl Facts {
 
     pub(crate) fn get<F: Fact>(&self) -> Option<&F> {
         self.0.iter().find_map(|known| (&**known as &dyn Any).downcast_ref())
+    }
+
+    /// Tells them how the request ended.
+    pub(crate) fn end(&self, how: &Ended) {
+        self.0.iter().for_each(|fact| fact.ended(how));
     }
 
     /// What is to be told of them.

@@ -10,13 +10,14 @@
 //! | `bulkhead` | so many calls at once, a bounded queue, no more | policy |
 //! | [`adaptive`] | finds out from latency how many calls at once, sheds by criticality | service |
 //! | [`hedge`] | a second request when the first takes longer than most | service |
+//! | [`concurrency`] | how much a key may have under way at once | limit |
 //! | [`rate`] | how much a key may have within a time | limit |
 //!
 //! Every part is a plain `Options` whose defaults may be left alone, and a state machine that takes
 //! the time ([`weft_kernel::Tick`]) and chance ([`weft_kernel::Rng`]) as arguments. None does I/O and
 //! none reads a clock, so each can be simulated from a seed. What is shared is `Sync`, keeps its
-//! state in atomics, and takes no lock on the way of a request that goes well; [`rate`] alone, which keeps a
-//! state for each key, holds one of sixteen for the time of a lookup.
+//! state in atomics, and takes no lock on the way of a request that goes well; [`rate`] and [`concurrency`]
+//! alone, which keep a state for each key, hold one of sixteen for the time of a lookup.
 //!
 //! With the feature `tower` (on by default) come what must wait, the bulkhead, and `layers`: thin
 //! tower layers over all of them, for any service, without the rest of Weft. Deliberately absent:
@@ -71,7 +72,7 @@
 //! # Reading order
 //!
 //! [`timeout`], [`budget`], [`retry`], [`ejection`], [`breaker`] (its [`breaker::core`] first),
-//! [`adaptive`], [`hedge`], [`rate`], `bulkhead`, `layers`. Underneath the counting ones is `ring`, a sliding
+//! [`adaptive`], [`hedge`], [`concurrency`], [`rate`], `bulkhead`, `layers`. Underneath the counting ones is `ring`, a sliding
 //! window in atomics.
 
 pub mod adaptive;
@@ -79,6 +80,7 @@ pub mod breaker;
 pub mod budget;
 #[cfg(feature = "tower")]
 pub mod bulkhead;
+pub mod concurrency;
 pub mod ejection;
 pub mod hedge;
 #[cfg(feature = "tower")]

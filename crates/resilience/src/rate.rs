@@ -1,6 +1,6 @@
 //! Rate limits by key: how much a consumer, an address or whoever else may have within a time.
 //!
-//! A [`Rate`] is pure: it decides over a state of sixteen bytes. A [`Limiter`] keeps one state for each key
+//! A [`Rate`] is pure: its [`Scale`] decides over a state of sixteen bytes. A [`Limiter`] keeps one state for each key
 //! that has used something of late, in bounded memory, and is exact however many threads ask it.
 //!
 //! | algorithm | what it promises | after a pause |
@@ -20,7 +20,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use weft_kernel::Tick;
 
-pub use self::limiter::Limiter;
+pub use self::limiter::{Hashed, Limiter};
 
 /// Bits behind the point of an instant of GCRA: a rate that does not divide a second loses nothing.
 const FRACTION: u32 = 32;
@@ -71,9 +71,38 @@ impl Rate {
         Self { units, per, burst: units, algorithm: Algorithm::Gcra }
     }
 
+    /// The rate with what counting by it takes, worked out once.
+    pub fn scale(self) -> Scale {
+        const TEN_YEARS: u128 = 3_652 * 86_400 * 1_000_000_000;
+        let per = self.per.as_nanos().clamp(1_000, TEN_YEARS);
+        // 59 bits of ten years, and 32 behind the point. At least the smallest part of an instant.
+        let unit = (per << FRACTION).div_ceil(u128::from(self.units.get()));
+        let burst = unit.saturating_mul(u128::from(self.burst.get()));
+        Scale { rate: self, per: saturated(per), unit, burst }
+    }
+}
+
+/// A [`Rate`], with the times by which it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    rate: Rate,
+    /// The time, in nanoseconds.
+    per: u64,
+    /// The time in which a unit comes back, as a part of an instant.
+    unit: u128,
+    /// The time in which the burst comes back.
+    burst: u128,
+}
+
+impl Scale {
+    /// The rate.
+    pub const fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
     /// What is said of a request that costs so much, and what is remembered of it.
     pub fn take(&self, state: State, cost: u64, now: Tick) -> (Verdict, State) {
-        match self.algorithm {
+        match self.rate.algorithm {
             Algorithm::Gcra => self.take_of_bucket(state, cost, now),
             Algorithm::SlidingWindow => self.take_of_window(state, cost, now),
         }
@@ -82,7 +111,7 @@ impl Rate {
     /// What is remembered of a cost that cannot be refused any more.
     #[must_use]
     pub fn charge(&self, state: State, cost: u64, now: Tick) -> State {
-        match self.algorithm {
+        match self.rate.algorithm {
             Algorithm::Gcra => {
                 let full = state.0.max(instant(now));
                 State(full.saturating_add(self.time_of(cost)))
@@ -97,7 +126,7 @@ impl Rate {
     /// What is remembered when a cost is given back that was granted right before.
     #[must_use]
     pub fn give_back(&self, state: State, cost: u64, now: Tick) -> State {
-        match self.algorithm {
+        match self.rate.algorithm {
             Algorithm::Gcra => State(state.0.saturating_sub(self.time_of(cost))),
             Algorithm::SlidingWindow => {
                 let window = Window::of(state, self.index(now));
@@ -108,7 +137,7 @@ impl Rate {
 
     /// Time until nothing of a key is remembered; zero if nothing is.
     pub fn reset(&self, state: State, now: Tick) -> Duration {
-        match self.algorithm {
+        match self.rate.algorithm {
             Algorithm::Gcra => span(state.0.saturating_sub(instant(now))),
             Algorithm::SlidingWindow => {
                 let index = self.index(now);
@@ -118,36 +147,45 @@ impl Rate {
                     (1.., 0) => 1,
                     (0, 0) => return Duration::ZERO,
                 };
-                let end = u128::from(index + windows) * self.per_nanos();
-                Duration::from_nanos(saturated(end - u128::from(now.nanos())))
+                let end = u128::from(window.index + windows) * u128::from(self.per);
+                Duration::from_nanos(saturated(end.saturating_sub(u128::from(now.nanos()))))
             }
         }
     }
 
     fn take_of_bucket(&self, state: State, cost: u64, now: Tick) -> (Verdict, State) {
         let now = instant(now);
-        let (full, tolerance) = (state.0.max(now), self.time_of(self.burst.get()));
+        let full = state.0.max(now);
         let after = full.saturating_add(self.time_of(cost));
-        let latest = now.saturating_add(tolerance);
+        let latest = now.saturating_add(self.burst);
         let granted = after <= latest;
         let kept = if granted { after } else { full };
         let verdict = Verdict {
             granted,
-            remaining: self.units_of(latest.saturating_sub(kept)),
+            remaining: saturated(latest.saturating_sub(kept) / self.unit),
             reset: span(kept - now),
-            retry_after: (cost <= self.burst.get()).then(|| span(after.saturating_sub(latest))),
+            retry_after: match granted {
+                true => Some(Duration::ZERO),
+                false => (cost <= self.rate.burst.get()).then(|| span(after - latest)),
+            },
         };
         // A refusal is not remembered, so that a state that is empty stays so.
         (verdict, if granted { State(after) } else { state })
     }
 
     fn take_of_window(&self, state: State, cost: u64, now: Tick) -> (Verdict, State) {
-        let (index, per) = (self.index(now), self.per_nanos());
+        let index = self.index(now);
         let window = Window::of(state, index);
-        let elapsed = u128::from(now.nanos()) - u128::from(index) * per;
-        let units = u128::from(self.units.get());
+        let elapsed = now.nanos() - index * self.per;
+        let units = u128::from(self.rate.units.get());
         // What is left of the former window, rounded up.
-        let former = (u128::from(window.former) * (per - elapsed)).div_ceil(per);
+        let former = match window.former {
+            0 => 0,
+            former => {
+                let fading = u128::from(former) * u128::from(self.per - elapsed);
+                fading.div_ceil(u128::from(self.per))
+            }
+        };
         let used = former + u128::from(window.current);
         let granted = used + u128::from(cost) <= units;
         let kept = if granted { window.with(cost) } else { window };
@@ -165,10 +203,10 @@ impl Rate {
     }
 
     /// Time after which a cost fits that does not fit now.
-    fn fits_after(&self, window: Window, cost: u64, elapsed: u128) -> Option<Duration> {
-        let (per, cost) = (self.per_nanos(), u128::from(cost));
+    fn fits_after(&self, window: Window, cost: u64, elapsed: u64) -> Option<Duration> {
+        let (per, cost, elapsed) = (u128::from(self.per), u128::from(cost), u128::from(elapsed));
         // What may be left of a window for the cost to fit beside what has been had in the next.
-        let room = |beside: u128| u128::from(self.units.get()).checked_sub(beside + cost);
+        let room = |beside: u128| u128::from(self.rate.units.get()).checked_sub(beside + cost);
         let fading = |of: u64, room: u128| match u128::from(of) {
             of if of <= room => 0,
             of => per - room * per / of,
@@ -180,27 +218,17 @@ impl Rate {
         Some(Duration::from_nanos(saturated(nanos)))
     }
 
-    fn per_nanos(&self) -> u128 {
-        const TEN_YEARS: u128 = 3_652 * 86_400 * 1_000_000_000;
-        self.per.as_nanos().clamp(1_000, TEN_YEARS)
-    }
-
     /// The number of the window of a tick.
-    fn index(&self, now: Tick) -> u64 {
-        saturated(u128::from(now.nanos()) / self.per_nanos())
+    const fn index(&self, now: Tick) -> u64 {
+        now.nanos() / self.per
     }
 
     /// The time in which so many units come back, as a part of an instant.
-    fn time_of(&self, units: u64) -> u128 {
-        // 59 bits of ten years, 32 behind the point, 37 that a cost may have without saturating.
-        let nanos = self.per_nanos() << FRACTION;
-        nanos.saturating_mul(u128::from(units)).div_ceil(u128::from(self.units.get()))
-    }
-
-    /// The units that come back in a time.
-    fn units_of(&self, time: u128) -> u64 {
-        let units = time.checked_mul(u128::from(self.units.get()));
-        units.map_or(u64::MAX, |units| saturated(units / (self.per_nanos() << FRACTION)))
+    const fn time_of(&self, units: u64) -> u128 {
+        match units {
+            1 => self.unit,
+            units => self.unit.saturating_mul(units as u128),
+        }
     }
 }
 

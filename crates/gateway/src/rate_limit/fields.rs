@@ -4,15 +4,22 @@ use std::{fmt::Write as _, time::Duration};
 
 use weft_resilience::rate::Verdict;
 
-use super::Limit;
+use super::{Kind, Limit};
 
-/// What `RateLimit-Policy` says: the quota `q` of each limit, and its window `w` in seconds.
+/// What `RateLimit-Policy` says: the quota `q` of each limit, and its window `w` in seconds, or its unit `qu` if it
+/// has no window.
 pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Limit>) -> String {
     let mut text = String::new();
     for limit in limits {
         let separator = if text.is_empty() { "" } else { ", " };
-        let (quota, window) = (bounded(limit.rate.units.get()), seconds(limit.rate.per).max(1));
-        let _ = write!(text, "{separator}\"{}\";q={quota};w={window}", limit.name);
+        let _ = write!(text, "{separator}\"{}\"", limit.name);
+        let _ = match limit.kind {
+            Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. } => {
+                let (quota, window) = (bounded(rate.units.get()), seconds(rate.per).max(1));
+                write!(text, ";q={quota};w={window}")
+            }
+            Kind::Concurrency(most) => write!(text, ";q={most};qu=\"concurrent-requests\""),
+        };
     }
     text
 }
@@ -22,13 +29,16 @@ pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> 
     let mut text = String::new();
     for (limit, verdict) in said {
         let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}\"{}\";r={}", limit.name, bounded(verdict.remaining));
+        if matches!(limit.kind, Kind::Concurrency(_)) {
+            continue;
+        }
         // Who is refused is told when to come again, as `Retry-After` says it.
         let time = match (verdict.granted, verdict.retry_after) {
             (false, Some(wait)) => wait,
             _ => verdict.reset,
         };
-        let (left, time) = (bounded(verdict.remaining), seconds(time));
-        let _ = write!(text, "{separator}\"{}\";r={left};t={time}", limit.name);
+        let _ = write!(text, ";t={}", seconds(time));
     }
     text
 }

@@ -88,7 +88,7 @@ impl Hash for Key<'_, '_> {
 }
 
 /// The network that a client speaks for: a host has a whole /64 of IPv6 to choose addresses from.
-fn network(address: IpAddr) -> [u8; 8] {
+pub(crate) fn network(address: IpAddr) -> [u8; 8] {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();

@@ -7,9 +7,8 @@ use super::*;
 fn limit(name: &str, units: u64, per: Duration) -> Limit {
     Limit {
         name: name.into(),
-        rate: Rate::new(NonZeroU64::new(units).unwrap(), per),
+        kind: Kind::Rate { rate: Rate::new(NonZeroU64::new(units).unwrap(), per), cost: 1 },
         by: vec![Part::Consumer, Part::Header("x-tenant".into())],
-        cost: 1,
         shadow: false,
         tells: true,
         keys_max: 100,
@@ -39,8 +38,19 @@ fn fields_are_those_of_the_draft() {
     };
     let said = fields::left([(&burst, &granted), (&day, &refused)].into_iter());
     assert_eq!(said, "\"burst\";r=9;t=1, \"day\";r=0;t=3");
-    let shown = RateLimits(vec![burst]).to_string();
-    assert_eq!(shown, "burst: 10 in 1.5s by consumer by header x-tenant");
+    let kind = Kind::Concurrency(NonZeroU32::new(3).unwrap());
+    let few = Limit { kind, by: Vec::new(), ..limit("few", 1, Duration::from_secs(1)) };
+    let policy = "\"burst\";q=10;w=2, \"few\";q=3;qu=\"concurrent-requests\"";
+    assert_eq!(fields::policy([&burst, &few].into_iter()), policy);
+    let said = fields::left([(&few, &granted), (&burst, &granted)].into_iter());
+    assert_eq!(said, "\"few\";r=9, \"burst\";r=9;t=1");
+    let rate = Rate::new(NonZeroU64::new(1_024).unwrap(), Duration::from_secs(1));
+    let kind = Kind::Bandwidth { rate, of: Direction::Responses };
+    let wide = Limit { kind, by: Vec::new(), ..limit("wide", 1, Duration::from_secs(1)) };
+    let shown = RateLimits(vec![burst, few, wide]).to_string();
+    let expected = "burst: 10 in 1.5s by consumer by header x-tenant, few: 3 at once, \
+                    wide: 1024 bytes of responses in 1s";
+    assert_eq!(shown, expected);
 }
 
 #[test]

@@ -165,6 +165,12 @@ impl RequestContext<'_> {
         *self.body = Body::full(body);
     }
 
+    /// Puts the body into another that hands it on, at its own pace or with an eye on what passes. It has to
+    /// pass on everything of [`Source`](weft_net::body::Source), and to gather nothing.
+    pub fn wrap_body(&mut self, within: impl FnOnce(Body) -> Body) {
+        *self.body = within(std::mem::take(self.body));
+    }
+
     /// The request as a local handler is handed it, body and all, to be carried out later: told of the
     /// client and the way as a service would be, but not of a deadline, since nobody waits for it. Policies of
     /// the route say what of it is [kept](super::Policy::keep).
@@ -331,6 +337,12 @@ impl ResponseContext<'_> {
     pub fn set_body(&mut self, body: impl Into<Bytes>) {
         self.answer.head.fields.remove(Known::ContentLength);
         self.answer.body = Body::full(body);
+    }
+
+    /// Puts the body into another that hands it on, at its own pace or with an eye on what passes. It has to
+    /// pass on everything of [`Source`](weft_net::body::Source), and to gather nothing.
+    pub fn wrap_body(&mut self, within: impl FnOnce(Body) -> Body) {
+        self.answer.body = within(std::mem::take(&mut self.answer.body));
     }
 }
 

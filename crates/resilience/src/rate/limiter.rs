@@ -15,7 +15,7 @@ use std::{
 
 use weft_kernel::Tick;
 
-use super::{Rate, State, Verdict};
+use super::{Rate, Scale, State, Verdict};
 
 /// Keys of a set.
 const WAYS: usize = 16;
@@ -27,12 +27,16 @@ const SETS_MIN: usize = 1;
 /// A rate, and what is remembered of the keys under it.
 #[derive(Debug)]
 pub struct Limiter {
-    rate: Rate,
+    rate: Scale,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
     /// Sets that a part has at most.
     sets_max: usize,
 }
+
+/// A key of one limiter, hashed with chance so that nobody can find two that are taken for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed(u64);
 
 /// One part of the table.
 #[derive(Debug, Default)]
@@ -66,7 +70,7 @@ impl Limiter {
         // Two sets are full before all are: room for a quarter more is nearly always enough.
         let sets = (keys_max + keys_max / 4).div_ceil(SHARDS * WAYS);
         Self {
-            rate,
+            rate: rate.scale(),
             hasher: RandomState::new(),
             shards: Default::default(),
             sets_max: sets.next_power_of_two().max(SETS_MIN),
@@ -75,31 +79,41 @@ impl Limiter {
 
     /// The rate.
     pub const fn rate(&self) -> &Rate {
-        &self.rate
+        self.rate.rate()
+    }
+
+    /// A key as the limiter knows it, for who asks more than once about the same.
+    pub fn key(&self, key: impl Hash) -> Hashed {
+        // Nought stands for no key.
+        Hashed(self.hasher.hash_one(key).max(1))
     }
 
     /// Asks for so many units for a key.
-    pub fn take(&self, key: impl Hash, cost: u64, now: Tick) -> Verdict {
+    pub fn take(&self, key: Hashed, cost: u64, now: Tick) -> Verdict {
         self.with(key, now, |rate, state| rate.take(state, cost, now))
     }
 
-    /// Charges a key what it has had already.
-    pub fn charge(&self, key: impl Hash, cost: u64, now: Tick) {
-        self.with(key, now, |rate, state| ((), rate.charge(state, cost, now)));
+    /// Charges a key what it has had already; gives the time until it may have more.
+    pub fn charge(&self, key: Hashed, cost: u64, now: Tick) -> Duration {
+        self.with(key, now, |rate, state| {
+            let state = rate.charge(state, cost, now);
+            let (verdict, _) = rate.take(state, 0, now);
+            (verdict.retry_after.unwrap_or_default(), state)
+        })
     }
 
     /// Gives back what a key was granted right before, and has not had after all.
-    pub fn give_back(&self, key: impl Hash, cost: u64, now: Tick) {
+    pub fn give_back(&self, key: Hashed, cost: u64, now: Tick) {
         self.with(key, now, |rate, state| ((), rate.give_back(state, cost, now)));
     }
 
     /// What would be said, without anything being counted.
-    pub fn peek(&self, key: impl Hash, cost: u64, now: Tick) -> Verdict {
+    pub fn peek(&self, key: Hashed, cost: u64, now: Tick) -> Verdict {
         self.with(key, now, |rate, state| (rate.take(state, cost, now).0, state))
     }
 
     /// Forgets a key, which then has all that it may.
-    pub fn forget(&self, key: impl Hash, now: Tick) {
+    pub fn forget(&self, key: Hashed, now: Tick) {
         self.with(key, now, |_rate, _state| ((), State::default()));
     }
 
@@ -123,14 +137,12 @@ impl Limiter {
 
     fn with<T>(
         &self,
-        key: impl Hash,
+        Hashed(key): Hashed,
         now: Tick,
-        what: impl FnOnce(&Rate, State) -> (T, State),
+        what: impl FnOnce(&Scale, State) -> (T, State),
     ) -> T {
-        let hash = self.hasher.hash_one(key);
-        let mut shard = lock(&self.shards[hash as usize % SHARDS]);
-        // Nought stands for no key.
-        shard.with(hash.max(1), &self.rate, self.sets_max, now, what)
+        let mut shard = lock(&self.shards[key as usize % SHARDS]);
+        shard.with(key, &self.rate, self.sets_max, now, what)
     }
 }
 
@@ -143,10 +155,10 @@ impl Shard {
     fn with<T>(
         &mut self,
         key: u64,
-        rate: &Rate,
+        rate: &Scale,
         sets_max: usize,
         now: Tick,
-        what: impl FnOnce(&Rate, State) -> (T, State),
+        what: impl FnOnce(&Scale, State) -> (T, State),
     ) -> T {
         for set in self.choices(key) {
             let set = &mut self.sets[set];
@@ -171,7 +183,7 @@ impl Shard {
         choices.into_iter().flatten()
     }
 
-    fn insert(&mut self, key: u64, state: State, rate: &Rate, sets_max: usize, now: Tick) {
+    fn insert(&mut self, key: u64, state: State, rate: &Scale, sets_max: usize, now: Tick) {
         let Some(place) = self.choices(key).map(|set| self.place_in(set, rate, now)).min() else {
             self.resize(SETS_MIN, rate, now);
             return self.insert(key, state, rate, sets_max, now);
@@ -186,7 +198,7 @@ impl Shard {
     }
 
     /// Where in a set a key would come, and how gladly.
-    fn place_in(&self, set: usize, rate: &Rate, now: Tick) -> Place {
+    fn place_in(&self, set: usize, rate: &Scale, now: Tick) -> Place {
         let Set { keys, states } = &self.sets[set];
         let mut place = Place { busy: 0, rest: Duration::MAX, set, at: 0 };
         for (at, (key, state)) in keys.iter().zip(states).enumerate() {
@@ -201,7 +213,7 @@ impl Shard {
 
     /// Makes it as large, with what is not at rest; what finds no place is given up, which is rare even where
     /// it becomes smaller.
-    fn resize(&mut self, sets: usize, rate: &Rate, now: Tick) {
+    fn resize(&mut self, sets: usize, rate: &Scale, now: Tick) {
         let former = mem::take(&mut self.sets);
         self.sets = vec![Set::default(); sets];
         for (key, state) in former.iter().flat_map(Set::entries) {
@@ -221,7 +233,7 @@ impl Shard {
         }
     }
 
-    fn trim(&mut self, rate: &Rate, now: Tick) {
+    fn trim(&mut self, rate: &Scale, now: Tick) {
         let entries = self.sets.iter().flat_map(Set::entries);
         let busy = entries.filter(|(_, state)| !rate.reset(*state, now).is_zero()).count();
         if busy == 0 {

@@ -9,9 +9,9 @@ use super::*;
 
 const START: Tick = Tick::from_nanos(3_600_000_000_000);
 
-fn rate(units: u64, per: Duration, burst: u64, algorithm: Algorithm) -> Rate {
+fn rate(units: u64, per: Duration, burst: u64, algorithm: Algorithm) -> Scale {
     let some = |of| NonZeroU64::new(of).unwrap();
-    Rate { units: some(units), per, burst: some(burst), algorithm }
+    Rate { units: some(units), per, burst: some(burst), algorithm }.scale()
 }
 
 fn seconds(of: f64) -> Duration {
@@ -152,12 +152,13 @@ proptest! {
 
 #[test]
 fn keys_are_apart_and_exact_over_threads() {
-    let limiter = Arc::new(Limiter::new(rate(1_000, seconds(3600.0), 1_000, Algorithm::Gcra), 100));
+    let limiter =
+        Arc::new(Limiter::new(*rate(1_000, seconds(3600.0), 1_000, Algorithm::Gcra).rate(), 100));
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let limiter = limiter.clone();
             thread::spawn(move || {
-                let ask = |key: &str| u64::from(limiter.take(key, 1, START).granted);
+                let ask = |key: &str| u64::from(limiter.take(limiter.key(key), 1, START).granted);
                 (0..1_000)
                     .map(|_| [ask("a"), ask("b")])
                     .fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]])
@@ -166,26 +167,27 @@ fn keys_are_apart_and_exact_over_threads() {
         .collect();
     let sums = threads.into_iter().map(|thread| thread.join().unwrap());
     assert_eq!(sums.fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]), [1_000, 1_000]);
-    assert!(limiter.peek("c", 1_000, START).granted, "a look costs nothing");
-    assert!(limiter.take("c", 1_000, START).granted);
-    limiter.forget("c", START);
-    assert!(limiter.take("c", 1_000, START).granted);
+    assert!(limiter.peek(limiter.key("c"), 1_000, START).granted, "a look costs nothing");
+    assert!(limiter.take(limiter.key("c"), 1_000, START).granted);
+    limiter.forget(limiter.key("c"), START);
+    assert!(limiter.take(limiter.key("c"), 1_000, START).granted);
 }
 
 #[test]
 fn many_keys_cost_less_than_a_hundred_bytes_each_and_are_all_remembered() {
-    let limiter = Limiter::new(rate(1, seconds(3600.0), 1, Algorithm::Gcra), 200_000);
+    let limiter = Limiter::new(*rate(1, seconds(3600.0), 1, Algorithm::Gcra).rate(), 200_000);
     for key in 0..200_000_u32 {
-        assert!(limiter.take(key, 1, START).granted);
+        assert!(limiter.take(limiter.key(key), 1, START).granted);
         if key.is_power_of_two() && key > 4_096 {
             assert!(limiter.bytes() / (key as usize) < 100, "{} of {key}", limiter.bytes());
         }
     }
-    let again = (0..200_000_u32).filter(|key| limiter.take(*key, 1, START).granted).count();
+    let again =
+        (0..200_000_u32).filter(|key| limiter.take(limiter.key(*key), 1, START).granted).count();
     assert_eq!((again, limiter.forgotten()), (0, 0));
     assert!(limiter.bytes() < 20_000_000);
     limiter.trim(START);
-    assert!(!limiter.take(7_u32, 1, START).granted);
+    assert!(!limiter.take(limiter.key(7_u32), 1, START).granted);
     let rested = START.plus(seconds(3_600.0));
     limiter.trim(rested);
     assert!(limiter.bytes() < 4_096, "{}", limiter.bytes());
@@ -193,34 +195,34 @@ fn many_keys_cost_less_than_a_hundred_bytes_each_and_are_all_remembered() {
 
 #[test]
 fn a_flood_of_new_keys_drives_out_no_key_that_has_used_up_what_it_may() {
-    let limiter = Limiter::new(rate(100, seconds(100.0), 100, Algorithm::Gcra), 1_000);
+    let limiter = Limiter::new(*rate(100, seconds(100.0), 100, Algorithm::Gcra).rate(), 1_000);
     for key in 0..100_u64 {
-        assert!(limiter.take(("greedy", key), 100, START).granted);
+        assert!(limiter.take(limiter.key(("greedy", key)), 100, START).granted);
     }
     let mut rng = Rng::seeded(7);
     for _ in 0..200_000 {
-        limiter.take(rng.next_u64(), 1, START);
+        limiter.take(limiter.key(rng.next_u64()), 1, START);
     }
     assert!(limiter.forgotten() > 0 && limiter.bytes() < 200_000);
     for key in 0..100_u64 {
-        assert!(!limiter.take(("greedy", key), 1, START).granted, "{key}");
+        assert!(!limiter.take(limiter.key(("greedy", key)), 1, START).granted, "{key}");
     }
 }
 
 #[test]
 fn what_is_left_after_a_flood_is_kept_when_it_is_trimmed() {
-    let limiter = Limiter::new(rate(10, seconds(10.0), 10, Algorithm::Gcra), 100_000);
+    let limiter = Limiter::new(*rate(10, seconds(10.0), 10, Algorithm::Gcra).rate(), 100_000);
     for key in 0..50_000_u64 {
-        limiter.take(key, 1, START);
+        limiter.take(limiter.key(key), 1, START);
     }
     let later = START.plus(seconds(2.0));
     for key in 0..100_u64 {
-        assert!(limiter.take(("late", key), 10, later).granted);
+        assert!(limiter.take(limiter.key(("late", key)), 10, later).granted);
     }
     let before = limiter.bytes();
     limiter.trim(later);
     assert!(limiter.bytes() * 10 < before, "{} of {before}", limiter.bytes());
     for key in 0..100_u64 {
-        assert!(!limiter.take(("late", key), 1, later).granted, "{key}");
+        assert!(!limiter.take(limiter.key(("late", key)), 1, later).granted, "{key}");
     }
 }

@@ -33,6 +33,7 @@ mod introspection;
 mod jwt;
 mod leaving;
 mod ledger;
+mod limit_kinds;
 mod message_sockets;
 mod messages;
 mod nouns;

@@ -1,12 +1,15 @@
-//! The policies of routes that bound how often clients may ask.
+//! The policies of routes that bound how much clients may have.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use weft_gateway::{
     RATE_LIMITS, RateLimits,
-    rate_limit::{Limit, Part},
+    rate_limit::{self, Kind as LimitKind, Limit, Part},
 };
-use weft_kernel::{Name, parse_duration};
+use weft_kernel::{ByteSize, Name, parse_duration};
 use weft_proxy::plan::Binding;
 use weft_resilience::rate::{self, Rate};
 
@@ -15,6 +18,7 @@ use crate::config::{
     leaf::{Count, Many, Switch},
     problem::Problem,
     setting::{At, Cx, Setting, Shape, settings, words},
+    source::Place,
     text::HeaderName,
     tree::{Kind, Node},
 };
@@ -22,8 +26,11 @@ use crate::config::{
 /// The shortest and the longest time of a rate.
 const TIMES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(366 * 86_400));
 
-const KEY: KeyOf<Switch<Many<RateLimitSection>>> =
-    KeyOf::new("rate_limits", "Rate limits: how often clients may ask.").or("off");
+const KEY: KeyOf<Switch<Many<RateLimitSection>>> = KeyOf::new(
+    "rate_limits",
+    "Rate limits: how often clients may ask, and how much they may have at once.",
+)
+.or("off");
 
 /// Their key in a policy.
 pub(super) const RATE_LIMITS_KEY: PolicyKey = PolicyKey {
@@ -32,16 +39,11 @@ pub(super) const RATE_LIMITS_KEY: PolicyKey = PolicyKey {
         let Switch::On(sections) = KEY.read(policy, cx)? else { return None };
         let mut limits: Vec<Limit> = Vec::new();
         for (at, section) in sections.iter().enumerate() {
-            let limit = section.limit(at);
+            let limit = section.limit(at, cx)?;
             if limits.iter().any(|other| other.name == limit.name) {
                 let say = format!("two limits are named `{}`", limit.name);
                 let place = section.name.as_ref().map_or(section.place, |name| name.place);
                 cx.report(Problem::error(place, say).help("give each a `name` of its own"));
-                return None;
-            }
-            if limit.cost > limit.rate.burst.get().max(limit.rate.units.get()) {
-                let say = "one request costs more than the limit ever grants";
-                cx.report(Problem::error(section.place, say));
                 return None;
             }
             limits.push(limit);
@@ -58,33 +60,57 @@ words! {
         /// all within any window of the time, however they are spread
         SlidingWindow = "sliding_window",
     }
+
+    /// Bodies that a bandwidth counts.
+    pub enum Bodies {
+        /// those of requests
+        Requests = "requests",
+        /// those of responses
+        Responses = "responses",
+        /// both together
+        Both = "both",
+    }
 }
 
 settings! {
-    /// Rate limit. What is refused is answered with 429, `Retry-After` and the reason `rate_limited`, and costs
-    /// nothing.
+    /// Rate limit: one of `rate`, `concurrent` and `bandwidth`. What is refused is answered with 429 and the reason
+    /// `rate_limited`, and costs nothing.
     pub struct RateLimitSection = "rate limit", short "rate" {
-        /// Units within a time: `100/s`, `5000/h`, `10/30s`.
-        rate: RateText,
+        /// Units within a time: `100/s`, `5000/h`, `10/30s`. Beyond it requests are refused, with `Retry-After`.
+        rate: Option<RateText>,
+        /// Requests under way at once, each until its response has ended. Beyond it requests are refused.
+        concurrent: Option<Count>,
+        /// Bytes of bodies within a time. Beyond it they are slowed down, and nothing is refused.
+        bandwidth: Option<BandwidthSection>,
         /// Name that clients and logs are told; `default`, and `limit-2` and so on for those behind it.
         name: Option<At<Name>>,
-        /// Units that may be had at once, with `gcra`; as many as the rate has if it is left out.
-        burst: Option<Count>,
-        /// Algorithm.
-        algorithm: Algorithm = "gcra",
+        /// Units of a `rate` that may be had at once, with `gcra`; as many as it has if it is left out.
+        burst: Option<At<Count>>,
+        /// Algorithm of a `rate`.
+        algorithm: At<Algorithm> = "gcra",
         /// What requests are told apart by: `consumer`, `client`, `host`, `path`, `header: NAME`,
         /// `claim: NAME`, or several.
         /// Without any, all requests of a route are counted together.
         by: Many<PartText>,
-        /// Units that a request costs.
-        cost: Count = "1",
+        /// Units of a `rate` that a request costs.
+        cost: At<Count> = "1",
         /// Whether it refuses nothing, and only tells in logs and metrics what it would refuse.
-        shadow: bool = "false",
+        shadow: At<bool> = "false",
         /// Whether responses tell what is left (`RateLimit-Policy`, `RateLimit`).
         headers: bool = "true",
-        /// Keys that are remembered at once, at least; beyond them those are forgotten first that have used
-        /// least.
-        keys_max: Count = "100000",
+        /// Keys of a `rate` or `bandwidth` that are remembered at once, at least; beyond them those are forgotten
+        /// first that have used least.
+        keys_max: At<Count> = "100000",
+    }
+
+    /// Bytes within a time.
+    pub struct BandwidthSection = "bandwidth", short "rate" {
+        /// Size within a time: `1MiB/s`, `500kB/s`, `10GiB/h`.
+        rate: BytesText,
+        /// Bytes that may pass at once; as many as `rate` has if it is left out.
+        burst: Option<At<ByteSize>>,
+        /// Bodies whose bytes count.
+        of: Bodies = "responses",
     }
 
     /// What requests are told apart by, with a name.
@@ -97,28 +123,147 @@ settings! {
 }
 
 impl RateLimitSection {
-    fn limit(&self, at: usize) -> Limit {
+    fn limit(&self, at: usize, cx: &mut Cx) -> Option<Limit> {
         let name = match (&self.name, at) {
             (Some(name), _) => name.as_str().into(),
             (None, 0) => "default".into(),
             (None, at) => format!("limit-{}", at + 1).into(),
         };
-        let RateText { units, per } = self.rate;
-        let burst = self.burst.and_then(|burst| NonZeroU64::new(burst.0)).unwrap_or(units);
-        let algorithm = match self.algorithm {
+        let kind = match (self.rate, self.concurrent, &self.bandwidth) {
+            (Some(rate), None, None) => self.rate(rate, cx)?,
+            (None, Some(most), None) => {
+                self.only_of_rate("a limit of requests at once", cx)?;
+                self.refuse(&self.keys_max, "`keys_max` is of a `rate` or a `bandwidth`", cx)?;
+                LimitKind::Concurrency(NonZeroU32::new(most.u32()).unwrap_or(NonZeroU32::MIN))
+            }
+            (None, None, Some(bandwidth)) => {
+                self.only_of_rate("a bandwidth", cx)?;
+                let say = "a bandwidth refuses nothing, so that it has no `shadow`";
+                self.refuse(&self.shadow, say, cx)?;
+                bandwidth.kind(cx)?
+            }
+            _ => {
+                let say = "a limit has one of `rate`, `concurrent` and `bandwidth`";
+                cx.report(Problem::error(self.place, say).help("make two limits of it, in a list"));
+                return None;
+            }
+        };
+        Some(Limit {
+            name,
+            kind,
+            by: self.by.iter().map(|part| part.0.clone()).collect(),
+            shadow: self.shadow.value,
+            tells: self.headers,
+            keys_max: self.keys_max.usize(),
+        })
+    }
+
+    fn rate(&self, RateText { units, per }: RateText, cx: &mut Cx) -> Option<LimitKind> {
+        let algorithm = match self.algorithm.value {
             Algorithm::Gcra => rate::Algorithm::Gcra,
             Algorithm::SlidingWindow => rate::Algorithm::SlidingWindow,
         };
-        Limit {
-            name,
-            rate: Rate { units, per, burst, algorithm },
-            by: self.by.iter().map(|part| part.0.clone()).collect(),
-            cost: self.cost.0,
-            shadow: self.shadow,
-            tells: self.headers,
-            keys_max: self.keys_max.usize(),
+        let burst = self.burst.as_ref().and_then(|burst| NonZeroU64::new(burst.value.0));
+        if let (Some(burst), rate::Algorithm::SlidingWindow) = (&self.burst, algorithm) {
+            let say = "a sliding window has no `burst`: all of it may be had at once";
+            cx.report(Problem::error(burst.place, say));
+            return None;
         }
+        let rate = Rate { units, per, burst: burst.unwrap_or(units), algorithm };
+        let cost = self.cost.value.0;
+        if cost > rate.burst.get() {
+            let say = "one request costs more than the limit ever grants";
+            let place =
+                if self.cost.place == Place::BUILT_IN { self.place } else { self.cost.place };
+            cx.report(Problem::error(place, say));
+            return None;
+        }
+        Some(LimitKind::Rate { rate, cost })
     }
+
+    /// Reports what only a rate can have.
+    fn only_of_rate(&self, what: &str, cx: &mut Cx) -> Option<()> {
+        let say = |key: &str| format!("`{key}` is of a `rate`, and this is {what}");
+        if let Some(burst) = &self.burst {
+            cx.report(Problem::error(burst.place, say("burst")));
+            return None;
+        }
+        self.refuse(&self.algorithm, &say("algorithm"), cx)?;
+        self.refuse(&self.cost, &say("cost"), cx)
+    }
+
+    /// Reports a setting that is said.
+    fn refuse<T>(&self, setting: &At<T>, say: &str, cx: &mut Cx) -> Option<()> {
+        if setting.place == Place::BUILT_IN {
+            return Some(());
+        }
+        cx.report(Problem::error(setting.place, say));
+        None
+    }
+}
+
+impl BandwidthSection {
+    fn kind(&self, cx: &mut Cx) -> Option<LimitKind> {
+        let BytesText { bytes, per } = self.rate;
+        let burst = match &self.burst {
+            None => bytes,
+            Some(burst) => {
+                let some = NonZeroU64::new(burst.value.0);
+                if some.is_none() {
+                    let say = "at least a byte must be able to pass at once";
+                    cx.report(Problem::error(burst.place, say));
+                }
+                some?
+            }
+        };
+        let rate = Rate { units: bytes, per, burst, algorithm: rate::Algorithm::Gcra };
+        let of = match self.of {
+            Bodies::Requests => rate_limit::Direction::Requests,
+            Bodies::Responses => rate_limit::Direction::Responses,
+            Bodies::Both => rate_limit::Direction::Both,
+        };
+        Some(LimitKind::Bandwidth { rate, of })
+    }
+}
+
+/// Bytes within a time.
+#[derive(Clone, Copy, Debug)]
+pub struct BytesText {
+    bytes: NonZeroU64,
+    per: Duration,
+}
+
+impl BytesText {
+    fn parse(text: &str) -> Option<Self> {
+        let (bytes, per) = text.split_once('/')?;
+        let bytes = bytes.trim().parse::<ByteSize>().ok()?.0;
+        Some(Self { bytes: NonZeroU64::new(bytes)?, per: time(per)? })
+    }
+}
+
+impl Setting for BytesText {
+    fn shape() -> Shape {
+        let pattern = r"^[0-9.]+ ?([KMGT]i?B|kB|B)? ?/ ?([0-9.]+)?(ms|s|m|h|d)$";
+        Shape::Text { what: "size within a time", pattern: Some(pattern) }
+    }
+
+    fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let what = "a size within a time such as 1MiB/s or 10GiB/h";
+        let text = cx.text(node, what)?;
+        let bytes = Self::parse(text);
+        if bytes.is_none() {
+            cx.expected(node, what);
+        }
+        bytes
+    }
+}
+
+/// A time within which something may be had: `100/s` is said more often than `100/1s`.
+fn time(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let spelled = if text.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
+    let time = parse_duration(&format!("{spelled}{text}")).ok()?;
+    (TIMES.0..=TIMES.1).contains(&time).then_some(time)
 }
 
 /// Units within a time.
@@ -132,11 +277,7 @@ impl RateText {
     fn parse(text: &str) -> Option<Self> {
         let (units, per) = text.split_once('/')?;
         let units = units.trim().replace('_', "").parse().ok()?;
-        let per = per.trim();
-        // `100/s` is said more often than `100/1s`.
-        let spelled = if per.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
-        let per = parse_duration(&format!("{spelled}{per}")).ok()?;
-        (TIMES.0..=TIMES.1).contains(&per).then_some(Self { units, per })
+        Some(Self { units, per: time(per)? })
     }
 }
 
@@ -159,6 +300,13 @@ impl Setting for RateText {
 /// What requests are told apart by.
 #[derive(Clone, Debug)]
 pub struct PartText(Part);
+
+impl PartText {
+    /// What it comes to.
+    pub const fn part(&self) -> &Part {
+        &self.0
+    }
+}
 
 impl Setting for PartText {
     fn shape() -> Shape {
@@ -205,6 +353,19 @@ impl Setting for PartText {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_within_a_time_are_read_as_they_are_said() {
+        for (text, bytes, per) in
+            [("1MiB/s", 1_048_576, 1), ("500 kB / 2s", 500_000, 2), ("7/m", 7, 60)]
+        {
+            let said = BytesText::parse(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((said.bytes.get(), said.per), (bytes, Duration::from_secs(per)), "{text}");
+        }
+        for text in ["", "1MiB", "0B/s", "1MiB/", "/s", "1XB/s", "1MiB/0s", "1MiB/400d"] {
+            assert!(BytesText::parse(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_are_read_as_they_are_said() {

@@ -1,4 +1,4 @@
-//! The edge: who calls, and how often.
+//! The edge: who calls, how often, and how much.
 //!
 //! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials; an [`Issuer`] is somebody
 //! whose tokens it believes. [`Roster`] holds all of them and is swapped as a whole. [`Authentication`] is the
@@ -10,7 +10,7 @@
 //! go no further than this, unless a policy says so.
 //!
 //! Reading order: [`consumer`], [`credential`], [`directory`], [`issuer`], [`jwks`], [`oauth`], [`introspection`], [`roster`],
-//! `decision`, [`authentication`], [`external`].
+//! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`].
 
 pub mod authentication;
 pub mod consumer;
@@ -25,6 +25,7 @@ pub mod introspection;
 pub mod issuer;
 pub mod jwks;
 pub mod oauth;
+pub mod quota;
 pub mod rate_limit;
 pub mod roster;
 
@@ -34,5 +35,6 @@ pub use credential::Digest;
 pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use issuer::Issuer;
+pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;

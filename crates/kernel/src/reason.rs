@@ -80,6 +80,8 @@ reasons! {
     AuthorizationUnavailable = "authorization_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// A rate limit of the route is reached.
     RateLimited = "rate_limited", RateLimited, Caller, Safe, "http_request_denied";
+    /// A quota of the route is used up.
+    QuotaExceeded = "quota_exceeded", RateLimited, Caller, Safe, "http_request_denied";
     /// A web page, or a request for a host name, may not use an API that has no token.
     OriginDenied = "origin_denied", Denied, Caller, No, "http_request_denied";
     /// Nothing has this name.

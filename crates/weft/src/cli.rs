@@ -11,6 +11,7 @@ pub mod listener;
 pub mod message;
 mod options;
 pub mod queue;
+pub mod quota;
 mod receive;
 pub mod route;
 pub mod schedule;

@@ -7,6 +7,7 @@
 pub mod discovery;
 pub mod gateway;
 pub mod messages;
+pub mod quotas;
 pub mod storage;
 pub mod telemetry;
 mod trust;
@@ -28,6 +29,7 @@ pub use self::{
     discovery::Discovery,
     gateway::Gateway,
     messages::Messages,
+    quotas::Quotas,
     storage::Storage,
     telemetry::{Collector, Telemetry},
 };
@@ -156,6 +158,7 @@ macro_rules! components {
 
 components! {
     gateway: Gateway,
+    quotas: Quotas,
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,

@@ -29,6 +29,7 @@ use weft_proxy::{Handlers, InternalClient, Local, Snapshot, internal};
 use weft_telemetry::metrics;
 
 use self::listeners::Listeners;
+pub(crate) use self::status::stamp;
 pub use self::status::{AVAILABLE, ListenerStatus, Refusal, STATES, Status, state_of};
 use crate::{
     admin,

@@ -30,8 +30,8 @@ routes:
 }
 
 /// A service that answers when it is told to.
-fn gated() -> (Upstream, mpsc::Sender<()>) {
-    let (open, gate) = mpsc::channel::<()>();
+fn gated() -> (Upstream, mpsc::SyncSender<()>) {
+    let (open, gate) = mpsc::sync_channel::<()>(64);
     let gate = Mutex::new(gate);
     // What it has been asked is on record once it has answered: until then its connections tell.
     let service = Upstream::answering(move |_| {
@@ -79,7 +79,7 @@ fn requests_at_once_are_bounded_by_key_and_a_place_is_free_when_the_response_has
 
 #[test]
 fn whoever_leaves_gives_the_place_back() {
-    let (_open, gate) = mpsc::channel::<()>();
+    let (_open, gate) = mpsc::sync_channel::<()>(64);
     let gate = Mutex::new(gate);
     // Hangs where it is told to, whether its client is there or not.
     let service = Upstream::answering(move |request| {
@@ -148,7 +148,7 @@ fn a_shadow_of_a_limit_at_once_tells_what_it_would_refuse() {
 
 #[test]
 fn bytes_of_responses_are_slowed_down_and_not_gathered() {
-    const PIECE: [u8; 65_536] = [b'x'; 65_536];
+    static PIECE: [u8; 65_536] = [b'x'; 65_536];
     const PIECES: usize = 1_024;
     let written = Arc::new(AtomicUsize::new(0));
     let count = written.clone();

@@ -43,6 +43,7 @@ mod otlp;
 mod plain;
 mod proxy_protocol;
 mod push_delivery;
+mod quotas;
 mod rate_limits;
 mod reload;
 mod resilience;

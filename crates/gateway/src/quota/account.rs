@@ -1,0 +1,328 @@
+//! The account of one key: what it has used of its quota, and how much of that is on the disk.
+//!
+//! What may be used is put down before it is used: a slice at a time, in the ledger, as if all of it had been
+//! used already. So most requests wait for no disk, and a crash never gives more than the quota; it costs a key
+//! what was left of the slice that it had.
+//!
+//! An account is pure: it is given the time, and says what is to be done.
+
+use serde::{Deserialize, Serialize};
+
+use super::period::{Calendar, Period};
+
+/// Parts of a limit that a slice is.
+const SLICES: u64 = 100;
+/// The most units of a slice.
+const SLICE_MAX: u64 = 1_000;
+
+/// The account of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The period that it is about.
+    pub period: Period,
+    /// Units that were used in it.
+    pub used: u64,
+    /// Units that the disk has as used.
+    pub reserved: u64,
+    /// Units that it was given beyond its limit, in this period.
+    pub extra: u64,
+    /// A limit of its own.
+    pub limit: Option<u64>,
+    /// Units that are asked for and wait for a slice.
+    wanted: u64,
+    /// Thresholds that were told, each a bit.
+    told: u8,
+}
+
+/// What is kept of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The first millisecond of the period.
+    start: u64,
+    /// The first millisecond after it.
+    end: u64,
+    /// Units that may have been used.
+    used: u64,
+    extra: u64,
+    limit: Option<u64>,
+    told: u8,
+}
+
+/// What an account says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was counted; whether a further slice should be put down.
+    Granted {
+        /// Whether the slice is nearly used up.
+        ahead: bool,
+    },
+    /// There is not enough left.
+    Refused,
+    /// A slice has to be put down first.
+    Waits,
+}
+
+/// Rules of a quota, as an account is told them.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Units of a period.
+    pub limit: u64,
+    /// The periods.
+    pub calendar: &'a Calendar,
+    /// Percentages of the limit that are told when they are reached, in rising order; at most eight.
+    pub thresholds: &'a [u8],
+}
+
+impl Account {
+    /// What is known of a key of which this was kept.
+    pub const fn of(kept: &Kept) -> Self {
+        let Kept { start, end, used, extra, limit, told } = *kept;
+        let period = Period { start, end };
+        Self { period, used, reserved: used, extra, limit, wanted: 0, told }
+    }
+
+    /// Units that may be used in the period.
+    pub fn allowed(&self, terms: &Terms<'_>) -> u64 {
+        self.limit.unwrap_or(terms.limit).saturating_add(self.extra)
+    }
+
+    /// Units that are left.
+    pub fn left(&self, terms: &Terms<'_>) -> u64 {
+        self.allowed(terms).saturating_sub(self.used)
+    }
+
+    /// Whether nothing of it is to be remembered any more.
+    pub const fn is_over(&self, now_ms: u64) -> bool {
+        self.period.is_over(now_ms) && self.limit.is_none() && self.wanted == 0
+    }
+
+    /// Begins the period of now, if the one before is over.
+    pub fn turn(&mut self, terms: &Terms<'_>, now_ms: u64) {
+        if self.period.is_over(now_ms) {
+            let (limit, wanted) = (self.limit, self.wanted);
+            let period = terms.calendar.period(now_ms);
+            *self = Self { period, limit, wanted, ..Self::default() };
+        }
+    }
+
+    /// Asks for so many units.
+    pub fn take(&mut self, cost: u64, terms: &Terms<'_>, now_ms: u64) -> Taken {
+        self.turn(terms, now_ms);
+        if self.left(terms) < cost {
+            return Taken::Refused;
+        }
+        if self.reserved.saturating_sub(self.used) < cost {
+            self.wanted = self.wanted.saturating_add(cost);
+            return Taken::Waits;
+        }
+        self.used += cost;
+        let rest = self.reserved - self.used;
+        let ahead =
+            self.wanted == 0 && rest < self.slice(terms) / 2 && self.reserved < self.allowed(terms);
+        if ahead {
+            self.wanted = 1;
+        }
+        Taken::Granted { ahead }
+    }
+
+    /// Gives back what was granted in a period to a request that was refused for another cause.
+    pub fn give_back(&mut self, cost: u64, period: Period) {
+        if self.period == period {
+            self.used = self.used.saturating_sub(cost);
+        }
+    }
+
+    /// The threshold that has been reached and not been told yet, if there is one: the highest.
+    pub fn threshold(&mut self, terms: &Terms<'_>) -> Option<u8> {
+        let (used, allowed) = (u128::from(self.used) * 100, u128::from(self.allowed(terms)));
+        let reached = |percent: u8| used >= allowed * u128::from(percent);
+        let at = terms.thresholds.iter().rposition(|percent| reached(*percent))?;
+        // All below it count as told.
+        let bits = u8::try_from((1_u32 << (at + 1)) - 1).unwrap_or(u8::MAX);
+        let is_new = self.told & bits != bits && self.told & (1 << at) == 0;
+        self.told |= bits;
+        is_new.then_some(terms.thresholds[at])
+    }
+
+    /// What is to be kept so that the next slice may be used; `None` if nobody waits for one.
+    pub fn reserve(&mut self, terms: &Terms<'_>, now_ms: u64) -> Option<Kept> {
+        let wanted = std::mem::take(&mut self.wanted);
+        self.turn(terms, now_ms);
+        let slice = self.slice(terms).max(wanted);
+        let used = self.used.saturating_add(slice).min(self.allowed(terms)).max(self.reserved);
+        (wanted > 0 && used > self.reserved).then(|| Kept { used, ..self.kept() })
+    }
+
+    /// What is kept has been put down.
+    pub fn reserved(&mut self, kept: &Kept) {
+        // A period that began meanwhile has nothing of it.
+        if self.period.start == kept.start {
+            self.reserved = self.reserved.max(kept.used);
+        }
+    }
+
+    /// It as it stands.
+    pub const fn kept(&self) -> Kept {
+        let Period { start, end } = self.period;
+        Kept { start, end, used: self.used, extra: self.extra, limit: self.limit, told: self.told }
+    }
+
+    /// It with so many units more that may be used meanwhile.
+    pub fn kept_with(&self, slice: u64) -> Kept {
+        Kept { used: self.used.saturating_add(slice), ..self.kept() }
+    }
+
+    /// Has the thresholds told again that are not reached any more.
+    pub fn warn_anew(&mut self, terms: &Terms<'_>) {
+        self.told = 0;
+        let _ = self.threshold(terms);
+    }
+
+    fn slice(&self, terms: &Terms<'_>) -> u64 {
+        (self.allowed(terms) / SLICES).clamp(1, SLICE_MAX)
+    }
+}
+
+impl Kept {
+    /// Units that may have been used.
+    pub const fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// When it may be forgotten, in milliseconds since 1970; nought for never.
+    pub const fn expires_ms(&self) -> u64 {
+        // A clock that is set back a day or two finds it still.
+        const BEYOND: u64 = 3 * 86_400_000;
+        if self.limit.is_some() { 0 } else { self.end.saturating_add(BEYOND) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::{super::period::Every, *};
+
+    const DAY: u64 = 86_400_000;
+    const NOW: u64 = 20_000 * DAY + 5_000;
+
+    fn calendar() -> Calendar {
+        Calendar { every: Every::Day, zone: TimeZone::UTC }
+    }
+
+    fn terms(calendar: &Calendar, limit: u64) -> Terms<'_> {
+        Terms { limit, calendar, thresholds: &[80, 100] }
+    }
+
+    /// Puts a slice down, as the disk does.
+    fn put_down(account: &mut Account, terms: &Terms<'_>, now: u64) -> Option<Kept> {
+        let kept = account.reserve(terms, now)?;
+        account.reserved(&kept);
+        Some(kept)
+    }
+
+    #[test]
+    fn a_slice_is_put_down_before_it_is_used_and_the_next_ahead() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 1_000);
+        assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 10);
+        for _ in 0..5 {
+            assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: false });
+        }
+        assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: true });
+        assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: false }, "asked once");
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 17);
+        assert_eq!(account.reserve(&terms, NOW), None);
+        // Many that wait at once get a slice that is enough for all of them.
+        let mut account = Account::default();
+        for _ in 0..500 {
+            assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
+        }
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 500);
+    }
+
+    #[test]
+    fn a_period_begins_anew_and_a_clock_that_is_set_back_gives_nothing() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 1);
+        let take = |account: &mut Account, now: u64| {
+            if account.take(1, &terms, now) == Taken::Waits {
+                put_down(account, &terms, now);
+            } else {
+                return false;
+            }
+            account.take(1, &terms, now) != Taken::Refused
+        };
+        assert!(take(&mut account, NOW) && !take(&mut account, NOW));
+        assert!(!take(&mut account, NOW + DAY - 5_001));
+        assert!(take(&mut account, NOW + DAY) && !take(&mut account, NOW + DAY));
+        assert!(!take(&mut account, NOW));
+        assert!(!account.is_over(NOW + DAY) && account.is_over(NOW + 2 * DAY));
+        // A limit of its own outlives the period, what was added does not.
+        (account.limit, account.extra) = (Some(3), 5);
+        assert_eq!(account.left(&terms), 7);
+        account.turn(&terms, NOW + 2 * DAY);
+        assert_eq!((account.left(&terms), account.kept().expires_ms()), (3, 0));
+    }
+
+    #[test]
+    fn a_slice_that_comes_after_the_period_counts_for_nothing() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 100);
+        assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
+        let late = account.reserve(&terms, NOW).unwrap();
+        assert_eq!(account.take(1, &terms, NOW + DAY), Taken::Waits);
+        account.reserved(&late);
+        assert_eq!(account.take(1, &terms, NOW + DAY), Taken::Waits);
+    }
+
+    #[test]
+    fn thresholds_are_told_once() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 10);
+        let mut told = Vec::new();
+        for used in 0..=10 {
+            account.used = used;
+            told.extend(account.threshold(&terms).map(|percent| (used, percent)));
+        }
+        assert_eq!(told, [(8, 80), (10, 100)]);
+        assert_eq!(Account::of(&account.kept()).threshold(&terms), None, "also over a restart");
+        account.used = 8;
+        assert_eq!(account.threshold(&terms), None);
+        let mut at_once = Account { used: 10, ..Account::default() };
+        assert_eq!(at_once.threshold(&terms), Some(100));
+        at_once.used = 8;
+        assert_eq!(at_once.threshold(&terms), None, "what is below counts as told");
+    }
+
+    proptest! {
+        /// Whenever a crash comes, all that was granted is on the disk, which never has more than the limit; and
+        /// what a crash costs is two slices at most.
+        #[test]
+        fn crashes_give_nothing_and_cost_little(
+            limit in 1_u64..3_000, steps in prop::collection::vec(0_u8..40, 1..2_000)
+        ) {
+            let (calendar, mut account) = (calendar(), Account::default());
+            let terms = terms(&calendar, limit);
+            let (mut disk, mut granted, mut crashes) = (account.kept(), 0, 0);
+            for step in steps {
+                if step == 0 {
+                    account = Account::of(&disk);
+                    crashes += 1;
+                }
+                let taken = account.take(1, &terms, NOW);
+                granted += u64::from(matches!(taken, Taken::Granted { .. }));
+                // What waits is put down soon, or not before the crash.
+                if step > 10 && let Some(kept) = account.reserve(&terms, NOW) {
+                    disk = kept;
+                    account.reserved(&kept);
+                }
+                prop_assert!(granted <= disk.used && disk.used <= limit, "{granted} {disk:?}");
+            }
+            let slice = account.slice(&terms).max(40);
+            prop_assert!(account.used - granted <= crashes * 2 * slice, "{account:?} {granted}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The accounts of one quota, which all workers share.
+//!
+//! A key that comes when there are as many as may be is counted with all others that come so late, under
+//! [`OTHERS`]: neither memory nor disk grows by what clients make up.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use weft_kernel::Name;
+
+use super::{
+    Quota,
+    account::{Account, Kept, Taken, Terms},
+    period::Period,
+};
+
+/// The key under which those are counted that come when there are too many.
+pub const OTHERS: &str = ":others";
+/// Parts of the table, each with a lock of its own.
+const SHARDS: usize = 16;
+/// Warnings that wait to be told.
+const WARNINGS_MAX: usize = 1_024;
+
+/// The accounts of a quota.
+pub struct Book {
+    name: Name,
+    terms: ArcSwapOption<Quota>,
+    hasher: std::hash::RandomState,
+    shards: [Mutex<HashMap<Box<str>, Account>>; SHARDS],
+    keys: AtomicUsize,
+    /// Keys whose next slice is to be put down.
+    wanting: Mutex<Vec<Box<str>>>,
+    warnings: Mutex<VecDeque<Warning>>,
+    /// How many of each threshold there were, in the order of the thresholds.
+    warned: Mutex<Vec<(u8, u64)>>,
+    granted: AtomicU64,
+    refused: AtomicU64,
+    /// Whether what keeps it has failed.
+    away: AtomicBool,
+}
+
+/// A threshold that a key has reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The quota.
+    pub quota: Name,
+    /// The key.
+    pub key: Box<str>,
+    /// The percentage.
+    pub percent: u8,
+    /// Units that are used.
+    pub used: u64,
+    /// Units that may be used.
+    pub allowed: u64,
+    /// The period.
+    pub period: Period,
+}
+
+/// What a quota says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Whether it is granted.
+    pub granted: bool,
+    /// Units that may be used in the period.
+    pub allowed: u64,
+    /// Units that are left.
+    pub left: u64,
+    /// The period.
+    pub period: Period,
+}
+
+/// What is asked, and what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is known.
+    Known {
+        /// What is said.
+        said: Said,
+        /// Whether there is something to be put down or told.
+        ahead: bool,
+    },
+    /// A slice has to be put down first.
+    Waits,
+}
+
+impl Book {
+    /// Without accounts, and without rules yet.
+    pub(super) fn new(name: Name) -> Self {
+        Self {
+            name,
+            terms: ArcSwapOption::empty(),
+            hasher: std::hash::RandomState::new(),
+            shards: Default::default(),
+            keys: AtomicUsize::new(0),
+            wanting: Mutex::default(),
+            warnings: Mutex::default(),
+            warned: Mutex::default(),
+            granted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// The name of the quota.
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The rules, once there are some.
+    pub fn terms(&self) -> Option<Arc<Quota>> {
+        self.terms.load_full()
+    }
+
+    /// Puts rules in force. Accounts stay, unless they are about something else.
+    pub(super) fn set_terms(&self, quota: Option<Arc<Quota>>) {
+        let former = self.terms.swap(quota.clone());
+        if let (Some(former), Some(now)) = (former, quota)
+            && former.scope() != now.scope()
+        {
+            self.clear();
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            self.keys.fetch_sub(shard.len(), Relaxed);
+            shard.clear();
+        }
+    }
+
+    fn shard(&self, key: &str) -> &Mutex<HashMap<Box<str>, Account>> {
+        use std::hash::BuildHasher as _;
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// Asks for the units of a request under a key.
+    pub(super) fn take(&self, key: &str, quota: &Quota, now_ms: u64) -> Asked {
+        let terms = quota.terms();
+        let ask = |account: &mut Account| {
+            let taken = account.take(quota.cost, &terms, now_ms);
+            let allowed = account.allowed(&terms);
+            let warning = account.threshold(&terms).map(|percent| Warning {
+                quota: self.name.clone(),
+                key: key.into(),
+                percent,
+                used: account.used,
+                allowed,
+                period: account.period,
+            });
+            let (left, period) = (account.left(&terms), account.period);
+            (taken, Said { granted: taken != Taken::Refused, allowed, left, period }, warning)
+        };
+        let found = self.shard(key).lock().get_mut(key).map(ask);
+        let (taken, said, warning) = match found {
+            Some(found) => found,
+            None if key != OTHERS && self.is_full(quota) => {
+                return self.take(OTHERS, quota, now_ms);
+            }
+            None => {
+                let mut shard = self.shard(key).lock();
+                let account = shard.entry(key.into()).or_insert_with(|| {
+                    self.keys.fetch_add(1, Relaxed);
+                    Account::default()
+                });
+                ask(account)
+            }
+        };
+        let warns = warning.is_some();
+        if let Some(warning) = warning {
+            self.warn(warning);
+        }
+        match taken {
+            Taken::Granted { ahead } => {
+                self.granted.fetch_add(quota.cost, Relaxed);
+                if ahead {
+                    self.wanting.lock().push(key.into());
+                }
+                Asked::Known { said, ahead: ahead || warns }
+            }
+            Taken::Refused => {
+                self.refused.fetch_add(1, Relaxed);
+                Asked::Known { said, ahead: false }
+            }
+            Taken::Waits => {
+                self.wanting.lock().push(key.into());
+                Asked::Waits
+            }
+        }
+    }
+
+    fn is_full(&self, quota: &Quota) -> bool {
+        self.keys.load(Relaxed) >= quota.keys_max
+    }
+
+    /// Gives back what was granted to a request that was refused for another cause.
+    pub(super) fn give_back(&self, key: &str, cost: u64, period: Period) {
+        if let Some(account) = self.shard(key).lock().get_mut(key) {
+            account.give_back(cost, period);
+        }
+    }
+
+    #[cold]
+    fn warn(&self, warning: Warning) {
+        let mut warned = self.warned.lock();
+        match warned.iter_mut().find(|(percent, _)| *percent == warning.percent) {
+            Some((_, count)) => *count += 1,
+            None => warned.push((warning.percent, 1)),
+        }
+        drop(warned);
+        let mut warnings = self.warnings.lock();
+        if warnings.len() < WARNINGS_MAX {
+            warnings.push_back(warning);
+        }
+    }
+
+    /// The warnings since this was asked last.
+    pub(super) fn warnings(&self) -> VecDeque<Warning> {
+        std::mem::take(&mut self.warnings.lock())
+    }
+
+    /// What has to be put down, each with its key.
+    pub(super) fn slices(&self, now_ms: u64) -> Vec<(Box<str>, Kept)> {
+        let wanting = std::mem::take(&mut *self.wanting.lock());
+        let Some(quota) = self.terms() else { return Vec::new() };
+        let terms = quota.terms();
+        let slice = |key: Box<str>| {
+            let kept = self.shard(&key).lock().get_mut(&key)?.reserve(&terms, now_ms)?;
+            Some((key, kept))
+        };
+        wanting.into_iter().filter_map(slice).collect()
+    }
+
+    /// What was put down may be used.
+    pub(super) fn put_down(&self, slices: &[(Box<str>, Kept)]) {
+        for (key, kept) in slices {
+            if let Some(account) = self.shard(key).lock().get_mut(key) {
+                account.reserved(kept);
+            }
+        }
+    }
+
+    /// Changes an account, which is made if it is not there.
+    pub(super) fn change<T>(
+        &self,
+        key: &str,
+        quota: &Quota,
+        now_ms: u64,
+        with: impl FnOnce(&mut Account, &Terms<'_>) -> T,
+    ) -> T {
+        let mut shard = self.shard(key).lock();
+        let account = shard.entry(key.into()).or_insert_with(|| {
+            self.keys.fetch_add(1, Relaxed);
+            Account::default()
+        });
+        account.turn(&quota.terms(), now_ms);
+        with(account, &quota.terms())
+    }
+
+    /// Takes an account as it was kept, unless there is one.
+    pub(super) fn recall(&self, key: &str, kept: &Kept) {
+        let mut shard = self.shard(key).lock();
+        shard.entry(key.into()).or_insert_with(|| {
+            self.keys.fetch_add(1, Relaxed);
+            Account::of(kept)
+        });
+    }
+
+    /// An account as it is now.
+    pub fn account(&self, key: &str) -> Option<Account> {
+        self.shard(key).lock().get(key).cloned()
+    }
+
+    /// Keys in their order, after one, at most so many.
+    pub fn keys_after(&self, after: Option<&str>, limit: usize) -> Vec<(Box<str>, Account)> {
+        // A heap of the least would spare memory; this is asked by people.
+        let mut all: Vec<(Box<str>, Account)> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let later = shard.iter().filter(|(key, _)| after.is_none_or(|after| &***key > after));
+            all.extend(later.map(|(key, account)| (key.clone(), account.clone())));
+            all.sort_by(|(one, _), (other, _)| one.cmp(other));
+            all.truncate(limit);
+        }
+        all
+    }
+
+    /// What there is exactly, to be kept before all of it is let go.
+    pub(super) fn all(&self) -> Vec<(Box<str>, Kept)> {
+        let of = |shard: &Mutex<HashMap<Box<str>, Account>>| {
+            let shard = shard.lock();
+            // What has its slice used up stands there already.
+            let differing = shard.iter().filter(|(_, account)| account.reserved != account.used);
+            differing.map(|(key, account)| (key.clone(), account.kept())).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
+    /// Forgets what is over.
+    pub(super) fn trim(&self, now_ms: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.len();
+            shard.retain(|_, account| !account.is_over(now_ms));
+            self.keys.fetch_sub(before - shard.len(), Relaxed);
+            if shard.capacity() > 64 && shard.len() * 4 < shard.capacity() {
+                shard.shrink_to_fit();
+            }
+        }
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Relaxed)
+    }
+
+    /// Units that were granted, and requests that were refused, since the start.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.granted.load(Relaxed), self.refused.load(Relaxed))
+    }
+
+    /// How often each threshold was reached, since the start.
+    pub fn warned(&self) -> Vec<(u8, u64)> {
+        self.warned.lock().clone()
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Relaxed);
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Relaxed)
+    }
+}

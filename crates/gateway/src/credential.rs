@@ -2,8 +2,11 @@
 //!
 //! A key or password is shown again with each request, so it is compared by SHA-256, which costs less than
 //! a microsecond; it is for secrets that a machine drew, and does not make a guessable one safe. Digests of
-//! different kinds of credentials never meet, since each begins with its kind. They are compared in constant
+//! different kinds of credentials never meet, since each has its kind beside it. They are compared in constant
 //! time.
+//!
+//! The digest of an API key is its SHA-256 alone, and that of a user name with a password the one of
+//! `NAME:PASSWORD`, so that a configuration can hold them as other tools write them ([`Digest::parse`]).
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -12,9 +15,15 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 /// The longest API key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 
+/// What a digest begins with where it is written.
+pub const WRITTEN: &str = "sha256:";
+
 /// Digest of a credential.
 #[derive(Clone, Copy)]
-pub struct Digest([u8; 32]);
+pub struct Digest {
+    kind: u8,
+    bytes: [u8; 32],
+}
 
 impl Digest {
     /// Of an API key.
@@ -43,19 +52,53 @@ impl Digest {
         Self::of(16, &[issuer.as_bytes(), &[0], token])
     }
 
+    /// That of an API key, as it is written: `sha256:` and 64 hexadecimal digits.
+    pub fn parse_api_key(text: &str) -> Option<Self> {
+        Self::parse(1, text)
+    }
+
+    /// That of a user name with its password, likewise.
+    pub fn parse_basic(text: &str) -> Option<Self> {
+        Self::parse(2, text)
+    }
+
+    fn parse(kind: u8, text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(WRITTEN)?.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self { kind, bytes })
+    }
+
+    /// It as it is written. Nobody can work out from it what was drawn by chance; it is no secret.
+    pub fn written(&self) -> String {
+        let digits: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{WRITTEN}{digits}")
+    }
+
+    /// A number by which it is found among many.
+    pub(crate) fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&[kind]);
         parts.iter().for_each(|part| context.update(part));
         let mut bytes = [0; 32];
         bytes.copy_from_slice(context.finish().as_ref());
-        Self(bytes)
+        Self { kind, bytes }
     }
 }
 
 impl PartialEq for Digest {
     fn eq(&self, other: &Self) -> bool {
-        verify_slices_are_equal(&self.0, &other.0).is_ok()
+        self.kind == other.kind && verify_slices_are_equal(&self.bytes, &other.bytes).is_ok()
     }
 }
 
@@ -63,8 +106,7 @@ impl Eq for Digest {}
 
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        state.write_u64(self.number());
     }
 }
 
@@ -106,5 +148,30 @@ mod tests {
         assert_ne!(key, Digest::of_basic(b"ada", b"secret"));
         assert_ne!(Digest::of_basic(b"ada", b"b:c"), Digest::of_basic(b"ada", b"b:"));
         assert_eq!(format!("{key:?}"), "***");
+        // The same bytes as another kind are another digest.
+        assert_ne!(Digest::of_api_key(b"ada:b"), Digest::of_basic(b"ada", b"b"));
+    }
+
+    #[test]
+    fn a_digest_is_written_as_other_tools_write_it() {
+        // `printf %s abc | sha256sum`: the example of FIPS 180-4.
+        let written = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of_api_key(b"abc").written(), written);
+        assert_eq!(Digest::parse_api_key(written), Some(Digest::of_api_key(b"abc")));
+        assert_ne!(Digest::parse_basic(written), Some(Digest::of_api_key(b"abc")));
+        assert_eq!(
+            Digest::parse_api_key(&written.to_uppercase().replace("SHA", "sha")),
+            Digest::parse_api_key(written)
+        );
+        for text in [
+            "",
+            "sha256:",
+            "sha256:ba",
+            &written[7..],
+            &written.replace('b', "g"),
+            &format!("{written}0"),
+        ] {
+            assert_eq!(Digest::parse_api_key(text), None, "{text}");
+        }
     }
 }

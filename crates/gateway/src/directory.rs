@@ -1,14 +1,21 @@
 //! Directory: all consumers, by name and by their credentials.
 //!
-//! It is made whole, off the request path, and swapped. Invariant: no credential leads to two consumers.
+//! It is made whole, off the request path, and swapped; what the node keeps itself stands beside it ([`Kept`]) and
+//! is asked when nothing here is found. Invariant: no credential leads to two consumers.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use weft_kernel::Name;
+use weft_net::clock;
 
 use crate::{
     consumer::{Consumer, Known},
     credential::{ByDigest, Digest},
+    kept::Kept,
 };
 
 /// All consumers.
@@ -16,6 +23,7 @@ use crate::{
 pub struct Directory {
     consumers: HashMap<Name, Arc<Known>>,
     credentials: HashMap<Digest, Arc<Known>, ByDigest>,
+    kept: OnceLock<Arc<Kept>>,
 }
 
 impl Directory {
@@ -37,7 +45,23 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether a consumer has this name.
+    /// Has those be found as well that the node keeps.
+    pub fn attach(&self, kept: Arc<Kept>) {
+        // A node has one.
+        let _ = self.kept.set(kept);
+    }
+
+    /// The names and groups of those that are not kept.
+    pub fn all(&self) -> impl Iterator<Item = (&Name, &[Name])> {
+        self.consumers.iter().map(|(name, known)| (name, &*known.groups))
+    }
+
+    /// The groups of a consumer that is not kept.
+    pub fn groups_of(&self, name: &str) -> Option<&[Name]> {
+        self.consumers.get(name).map(|known| &*known.groups)
+    }
+
+    /// Whether a consumer that is not kept has this name.
     pub fn has(&self, name: &str) -> bool {
         self.consumers.contains_key(name)
     }
@@ -49,13 +73,18 @@ impl Directory {
 
     /// The consumer that has a credential.
     pub fn holder(&self, digest: &Digest) -> Option<Consumer> {
-        let known = Arc::clone(self.credentials.get(digest)?);
-        Some(Consumer { known, is_anonymous: false })
+        match self.credentials.get(digest) {
+            Some(known) => Some(Consumer { known: Arc::clone(known), is_anonymous: false }),
+            None => self.kept.get()?.holder(digest, |name| self.named(name), clock::wall()),
+        }
     }
 
     /// The consumer of a name.
     pub fn named(&self, name: &str) -> Option<Consumer> {
-        let known = Arc::clone(self.consumers.get(name)?);
+        let known = match self.consumers.get(name) {
+            Some(known) => Arc::clone(known),
+            None => self.kept.get()?.named(name)?,
+        };
         Some(Consumer { known, is_anonymous: false })
     }
 

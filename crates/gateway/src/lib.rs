@@ -9,7 +9,7 @@
 //! there are nor whether a credential was wrong or missing; what cannot be decided is refused; credentials
 //! go no further than this, unless a policy says so.
 //!
-//! Reading order: [`consumer`], [`credential`], [`directory`], [`issuer`], [`jwks`], [`oauth`], [`introspection`], [`roster`],
+//! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`], [`introspection`], [`roster`],
 //! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`].
 
 pub mod authentication;
@@ -24,6 +24,8 @@ mod fixture;
 pub mod introspection;
 pub mod issuer;
 pub mod jwks;
+pub mod kept;
+pub mod key;
 pub mod oauth;
 pub mod quota;
 pub mod rate_limit;
@@ -35,6 +37,7 @@ pub use credential::Digest;
 pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use issuer::Issuer;
+pub use kept::{Credential, Kept};
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;

@@ -4,8 +4,10 @@ pub mod admin;
 pub mod check;
 mod columns;
 pub mod config;
+pub mod consumer;
 pub mod engine;
 pub mod explain;
+pub mod key;
 pub mod ledger;
 pub mod listener;
 pub mod message;
@@ -63,6 +65,8 @@ pub enum Command {
     Component(components::Noun),
     /// Explain which route a request gets, and why.
     Explain(explain::Explain),
+    /// Draw API keys, and work out the digests that stand for them in a configuration.
+    Key(key::Key),
 }
 
 /// Location of the configuration.
@@ -96,6 +100,7 @@ impl Cli {
             Command::Route(route) => route.run(),
             Command::Component(noun) => noun.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Key(key) => key.run(),
         }
     }
 }

@@ -24,6 +24,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
+use weft_gateway::Kept;
 use weft_kernel::Result;
 use weft_ledger::{Ledger, Store, Transaction};
 use weft_net::Stop;
@@ -55,6 +56,8 @@ pub struct Host {
     pub internal: InternalClient,
     /// The DNS client of the node.
     pub dns: Hickory,
+    /// Consumers that the node keeps, which authentication asks beside those of the configuration.
+    pub kept: Arc<Kept>,
     /// Timeout for acquiring what a former process may be about to let go of; zero once the node is up.
     pub takeover_timeout: Duration,
     /// Store of the node, from when [`Storage`](crate::components::Storage) has opened it.
@@ -90,6 +93,7 @@ impl Host {
             stop: Stop::new(),
             internal: InternalClient::new(weft_proxy::internal::Options::default()),
             dns: Hickory::system()?,
+            kept: Arc::default(),
             takeover_timeout: Duration::ZERO,
             ledger: OnceLock::new(),
         })

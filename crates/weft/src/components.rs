@@ -4,6 +4,7 @@
 //! need something for themselves alone at last; and they commit, stop and close from the top. The store
 //! stands at the bottom, since any of them may keep something.
 
+pub mod consumers;
 pub mod discovery;
 pub mod gateway;
 pub mod messages;
@@ -26,6 +27,7 @@ use weft_proxy::{Handlers, Local};
 use weft_telemetry::metrics::{Def, Writer};
 
 pub use self::{
+    consumers::Consumers,
     discovery::Discovery,
     gateway::Gateway,
     messages::Messages,
@@ -158,6 +160,7 @@ macro_rules! components {
 
 components! {
     gateway: Gateway,
+    consumers: Consumers,
     quotas: Quotas,
     messages: Messages,
     discovery: Discovery,

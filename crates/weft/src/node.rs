@@ -144,6 +144,7 @@ impl Node {
             stop: stop.clone(),
             internal: internal.clone(),
             dns: Hickory::system().context("the resolver configuration cannot be read")?,
+            kept: Arc::default(),
             takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
         };

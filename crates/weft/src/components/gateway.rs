@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
-    AUTHENTICATION, Authentication, CORS, CorsMaker, EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer,
-    Maker, RATE_LIMITS, Roster,
+    AUTHENTICATION, Authentication, CORS, CorsMaker, Directory, EXTERNAL_AUTHORIZATION,
+    ExternalMaker, Issuer, Kept, Maker, RATE_LIMITS, Roster,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
@@ -57,6 +57,8 @@ pub struct Gateway {
     authentication: Maker,
     limits: rate_limit::Limiters,
     dns: Hickory,
+    /// Consumers of the registry, who are found beside those of the configuration.
+    kept: Arc<Kept>,
     /// Rings when other sets of keys are to be kept fresh.
     changed: Notify,
 }
@@ -93,6 +95,11 @@ static METRICS: [Def; 4] = [
 ];
 
 impl Gateway {
+    /// The consumers of the configuration in force.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.authentication.roster().consumers)
+    }
+
     /// An issuer as it can be put in force: a set of keys that is there already stays.
     fn issuer(&self, plan: &plan::Issuer, now: &Roster) -> Result<Issuer, String> {
         let fetcher = |ca_file: &Option<PathBuf>| {
@@ -216,7 +223,9 @@ impl Component for Gateway {
 
     async fn open(_plan: &plan::Gateway, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
         let Locals { authentication, limits } = locals.clone();
-        Ok(Self { authentication, limits, dns: host.dns.clone(), changed: Notify::new() })
+        host.kept.tell(authentication.generation());
+        let (dns, kept) = (host.dns.clone(), Arc::clone(&host.kept));
+        Ok(Self { authentication, limits, dns, kept, changed: Notify::new() })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -236,6 +245,7 @@ impl Component for Gateway {
     async fn prepare(&self, plan: Option<&plan::Gateway>) -> Result<Roster, Vec<String>> {
         let Some(plan) = plan else { return Ok(Roster::default()) };
         let now = self.authentication.roster();
+        plan.consumers.attach(Arc::clone(&self.kept));
         let mut roster = Roster { consumers: Arc::clone(&plan.consumers), ..Roster::default() };
         let mut wrong = Vec::new();
         for issuer in &plan.issuers {

@@ -45,6 +45,7 @@ mod proxy_protocol;
 mod push_delivery;
 mod quotas;
 mod rate_limits;
+mod registry;
 mod reload;
 mod resilience;
 mod resumption;

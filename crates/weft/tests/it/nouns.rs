@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory};
 
 /// Commands that do something, rather than name a thing.
-const VERBS: [&str; 7] = ["up", "check", "schema", "config", "status", "explain", "help"];
+const VERBS: [&str; 8] = ["up", "check", "schema", "config", "status", "explain", "key", "help"];
 /// Things of which a node has one: shown without a name, and not listed.
 const ONE_OF_A_KIND: [&str; 1] = ["ledger"];
 /// Things that are named by where they are, beside or instead of by a name: what names them.

@@ -4,7 +4,10 @@ mod issuers;
 
 use std::{collections::HashMap, sync::Arc};
 
-use weft_gateway::{Digest, Directory, credential::KEY_BYTES_MAX};
+use weft_gateway::{
+    Digest, Directory,
+    credential::{KEY_BYTES_MAX, WRITTEN},
+};
 use weft_kernel::Name;
 
 use super::{
@@ -63,6 +66,11 @@ impl Gathered {
         let groups = consumer.groups.iter().cloned().collect();
         self.directory.add(name.value.clone(), groups);
         for key in consumer.api_keys.iter() {
+            if key.reveal().starts_with(WRITTEN) {
+                let digest = Digest::parse_api_key(key.reveal());
+                self.written(name, digest, "API key", key.place, cx);
+                continue;
+            }
             if key.reveal().len() > KEY_BYTES_MAX {
                 let say = format!("an API key has at most {KEY_BYTES_MAX} bytes");
                 cx.report(Problem::error(key.place, say));
@@ -106,9 +114,34 @@ impl Gathered {
         }
         self.usernames.insert(username.to_owned(), (name.value.clone(), place));
         for password in basic.passwords.iter() {
+            if password.reveal().starts_with(WRITTEN) {
+                let digest = Digest::parse_basic(password.reveal());
+                self.written(name, digest, "password", password.place, cx);
+                continue;
+            }
             let digest = Digest::of_basic(username.as_bytes(), password.reveal().as_bytes());
             password.discourage(cx);
             self.give(name, digest, "password", password.place, cx);
+        }
+    }
+
+    /// Takes a credential that is written as its digest.
+    fn written(
+        &mut self,
+        name: &At<Name>,
+        digest: Option<Digest>,
+        what: &str,
+        place: Place,
+        cx: &mut Cx,
+    ) {
+        match digest {
+            Some(digest) => self.give(name, digest, what, place, cx),
+            None => {
+                let say =
+                    format!("the digest of a credential is `{WRITTEN}` and 64 hexadecimal digits");
+                let help = "`weft key digest` writes it";
+                cx.report(Problem::error(place, say).help(help));
+            }
         }
     }
 

@@ -68,7 +68,8 @@ settings! {
     pub struct Consumer = "consumer" {
         /// Groups that it is in.
         groups: Many<Name>,
-        /// API keys; `file:PATH` reads one from a file. With more than one, a key is rotated without a pause.
+        /// API keys, or `sha256:` and the digest of one; `file:PATH` reads one from a file. With more than one, a
+        /// key is rotated without a pause.
         api_keys: Many<At<Secret>>,
         /// User name and password.
         basic: Option<Basic>,
@@ -138,7 +139,8 @@ settings! {
     pub struct Basic = "user name and password", short "passwords" {
         /// User name; the name of the consumer if it is left out.
         username: Option<At<String>>,
-        /// Passwords that are taken; `file:PATH` reads one from a file.
+        /// Passwords that are taken, or `sha256:` and the digest of `USERNAME:PASSWORD`; `file:PATH` reads one
+        /// from a file.
         passwords: Some1<At<Secret>>,
     }
 }

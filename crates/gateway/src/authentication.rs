@@ -22,6 +22,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::{Either, select};
+use weft_identity::peer::Names;
 use weft_kernel::{Error, Name, Reason};
 use weft_net::clock;
 use weft_proxy::{
@@ -37,6 +38,7 @@ pub use self::{
     forward::is_ours,
 };
 use crate::{
+    certificate,
     consumer::Consumer,
     cors::is_preflight,
     credential::{Digest, KEY_BYTES_MAX},
@@ -64,6 +66,8 @@ pub enum Scheme {
     ApiKey(Vec<KeyPlace>),
     /// User name and password (RFC 7617).
     Basic,
+    /// The certificate that the client showed in the handshake (RFC 8446 section 4.4.2).
+    ClientCertificate,
     /// A token of an issuer (RFC 6750, RFC 7519).
     Jwt(Bearer),
     /// A token that its issuer, the first one, is asked about (RFC 7662).
@@ -109,6 +113,7 @@ impl fmt::Display for Authentication {
             f.write_str(match method {
                 Scheme::ApiKey(_) => "API key",
                 Scheme::Basic => "user name and password",
+                Scheme::ClientCertificate => "client certificate",
                 Scheme::Jwt(_) => "token",
                 Scheme::Introspection(_) => "introspected token",
             })?;
@@ -221,6 +226,8 @@ impl Guard {
                 // No registered scheme is one for API keys; a challenge there must be (RFC 9110 section 15.5.2).
                 Scheme::ApiKey(_) => format!("ApiKey realm=\"{realm}\"").into(),
                 Scheme::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into(),
+                // Nor is one for certificates.
+                Scheme::ClientCertificate => format!("ClientCertificate realm=\"{realm}\"").into(),
                 Scheme::Jwt(method) | Scheme::Introspection(method) => {
                     let challenge: Box<str> = format!("Bearer realm=\"{realm}\"").into();
                     bearer.get_or_insert((challenge.clone(), method.scopes.join(" ")));
@@ -236,13 +243,21 @@ impl Guard {
     }
 
     /// What all methods together make of a request.
-    fn judge(&self, (roster, generation): (&Roster, u64), head: &RequestHead, at: Moment) -> Shown {
+    fn judge(
+        &self,
+        (roster, generation): (&Roster, u64),
+        (head, certificate): (&RequestHead, Option<&Names>),
+        at: Moment,
+    ) -> Shown {
         let mut found: Option<(Option<Consumer>, Option<AccessToken>)> = None;
         let mut missing = false;
         // The one that says most of why not, if none is good.
         let mut best = Shown::Nothing;
         for method in &self.settings.methods {
-            match (method.look((roster, generation), head, at), self.settings.combine) {
+            match (
+                method.look((roster, generation), (head, certificate), at),
+                self.settings.combine,
+            ) {
                 (shown @ Shown::By(..), Combine::Any) => return shown,
                 (Shown::By(consumer, token), Combine::All) => {
                     let (former, shown) = found.take().unwrap_or_default();
@@ -351,7 +366,12 @@ impl Shown {
 }
 
 impl Scheme {
-    fn look(&self, (roster, generation): (&Roster, u64), head: &RequestHead, at: Moment) -> Shown {
+    fn look(
+        &self,
+        (roster, generation): (&Roster, u64),
+        (head, certificate): (&RequestHead, Option<&Names>),
+        at: Moment,
+    ) -> Shown {
         let consumers = &roster.consumers;
         match self {
             Self::Jwt(method) => method.look((roster, generation), head, at),
@@ -368,6 +388,13 @@ impl Scheme {
                 };
                 Shown::of(consumers.holder(&digest), "nobody has this API key")
             }
+            Self::ClientCertificate => match certificate {
+                None => Shown::Nothing,
+                Some(names) => match certificate::holder(consumers, names) {
+                    Ok(consumer) => Shown::By(Some(consumer), None),
+                    Err(why) => why.into(),
+                },
+            },
             Self::Basic => match extract::authorization(&head.fields, "basic") {
                 extract::Found::Nothing => Shown::Nothing,
                 extract::Found::Several => "there is more than one field `Authorization`".into(),
@@ -403,7 +430,7 @@ impl Policy for Guard {
             cx.redact(|target| forward::without_parameters(&self.settings, target));
         }
         let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
-        match self.judge((&roster, generation), cx.head(), at) {
+        match self.judge((&roster, generation), (cx.head(), cx.certificate()), at) {
             Shown::Later(mut fetched) => Flow::wait(async move {
                 let until = cx.now().plus(jwks::WAIT_MAX);
                 // Each of several methods may have to wait, one after the other.
@@ -422,7 +449,7 @@ impl Policy for Guard {
                     let now = clock::now();
                     let may_wait = rounds > 0 && now < until;
                     let at = Moment { now, wall: clock::wall(), may_wait };
-                    match self.judge((&roster, generation), cx.head(), at) {
+                    match self.judge((&roster, generation), (cx.head(), cx.certificate()), at) {
                         Shown::Later(next) => fetched = next,
                         shown => break (shown, roster),
                     }

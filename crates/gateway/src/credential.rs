@@ -42,6 +42,11 @@ impl Digest {
         Self::of(3, &[issuer.as_bytes(), &[0], subject.as_bytes()])
     }
 
+    /// Of a name of a kind in a client certificate.
+    pub fn of_certificate(kind: &str, name: &str) -> Self {
+        Self::of(5, &[kind.as_bytes(), &[0], name.as_bytes()])
+    }
+
     /// Of a token.
     pub fn of_token(token: &[u8]) -> Self {
         Self::of(4, &[token])

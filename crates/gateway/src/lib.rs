@@ -13,6 +13,7 @@
 //! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`].
 
 pub mod authentication;
+pub mod certificate;
 pub mod consumer;
 pub mod cors;
 pub mod credential;
@@ -32,12 +33,12 @@ pub mod rate_limit;
 pub mod roster;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
+pub use certificate::CertificateName;
 pub use cors::{CORS, Cors, CorsMaker};
 pub use credential::Digest;
 pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use issuer::Issuer;
-pub use kept::{Credential, Kept};
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;

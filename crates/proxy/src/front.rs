@@ -18,6 +18,7 @@ use weft_wire::{Known, Method, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
+    certificate::Certificate,
     connection,
     exchange::Exchange,
     forward::Forward,
@@ -42,12 +43,15 @@ pub struct Front {
     views: ViewCache,
     /// What services are told of the client's certificate, once one is to be told.
     certificate: OnceCell<Option<Rc<str>>>,
+    /// The client's certificate, as policies see it.
+    names: Certificate,
 }
 
 impl Front {
     /// The front of a listener to one connection.
-    pub const fn new(local: Rc<Local>, listener: Name) -> Self {
-        Self { local, views: ViewCache::new(listener), certificate: OnceCell::new() }
+    pub fn new(local: Rc<Local>, listener: Name) -> Self {
+        let (certificate, names) = Default::default();
+        Self { local, views: ViewCache::new(listener), certificate, names }
     }
 
     /// Refuses what there is no exchange for, and tells of it all the same.
@@ -80,8 +84,14 @@ impl Handler for Front {
         let now = clock::now();
         let mut exchange = Exchange::begin(self.local.clone(), view, peer, head, now);
         let received = &mut exchange.received;
+        if Certificate::is_shown(&received.peer) {
+            received.certificate = Some(self.names.clone());
+        }
         let certificate = if exchange.view.listener.http.forward_client_cert {
-            let read = || prepare::client_certificate(&received.peer);
+            let read = || {
+                let names = self.names.names(&received.peer)?;
+                Some(names.forwarded_client_cert().into())
+            };
             self.certificate.get_or_init(read).as_deref()
         } else {
             None

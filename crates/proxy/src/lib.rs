@@ -15,6 +15,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod certificate;
 mod connection;
 pub mod cookie;
 mod exchange;

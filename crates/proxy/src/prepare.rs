@@ -1,10 +1,10 @@
 //! What is done to every request before a route is looked for: who sent it and by when it must be
 //! answered, whether it may be passed on, and what its path is.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use weft_kernel::{Deadline, Error, Reason, Result};
-use weft_net::{Address, message::Peer};
+use weft_net::Address;
 use weft_telemetry::trace;
 use weft_wire::{Fields, Known, Method, forwarded, grpc, path};
 
@@ -94,12 +94,6 @@ fn forget_way(fields: &mut Fields) {
     for name in names {
         fields.remove_named(&name);
     }
-}
-
-/// The value of `x-forwarded-client-cert` for a connection; `None` if the client showed no certificate.
-pub(crate) fn client_certificate(peer: &Peer) -> Option<Rc<str>> {
-    let shown = peer.tls.as_ref()?.peer_certificates.first()?;
-    Some(weft_identity::peer::names(shown)?.forwarded_client_cert().into())
 }
 
 /// Finds the client's address, its deadline, the request's id and its trace.

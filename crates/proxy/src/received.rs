@@ -11,9 +11,13 @@ use weft_net::{clock, message::Peer};
 use weft_telemetry::trace::{self, request_id};
 use weft_wire::{Known, Method, RequestHead, forwarded, grpc};
 
+use crate::certificate::Certificate;
+
 /// A request as it was received.
 pub(crate) struct Received {
     pub(crate) peer: Rc<Peer>,
+    /// The client's certificate, if it has shown one.
+    pub(crate) certificate: Option<Certificate>,
     /// The head, with its target normalised.
     pub(crate) head: RequestHead,
     /// The target as it came, if it was changed.
@@ -47,6 +51,7 @@ impl Received {
         let secure = peer.tls.is_some();
         Self {
             peer,
+            certificate: None,
             head,
             original: None,
             client: None,

@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
-use weft_gateway::Kept;
+use weft_gateway::kept::Kept;
 use weft_kernel::Result;
 use weft_ledger::{Ledger, Store, Transaction};
 use weft_net::Stop;

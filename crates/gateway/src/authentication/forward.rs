@@ -103,7 +103,7 @@ impl Authentication {
         self.methods.iter().flat_map(|method| match method {
             Scheme::ApiKey(places) => &places[..],
             Scheme::Jwt(method) | Scheme::Introspection(method) => &method.places,
-            Scheme::Basic => &[],
+            Scheme::Basic | Scheme::ClientCertificate => &[],
         })
     }
 
@@ -127,6 +127,8 @@ impl Authentication {
             })
         };
         self.methods.iter().any(|method| match method {
+            // What tells of it in a field is taken off before any policy sees it.
+            Scheme::ClientCertificate => false,
             Scheme::Basic => is_authorization && credentials(value, "basic").is_some(),
             Scheme::ApiKey(places) => stands(places, &["apikey", "bearer"]),
             Scheme::Jwt(method) | Scheme::Introspection(method) => {

@@ -56,7 +56,7 @@ fn judge(settings: &Authentication, head: &RequestHead) -> Result<String, String
     let guard = Guard::new(Arc::default(), settings.clone());
     let roster = Roster { consumers: Arc::new(directory()), ..Roster::default() };
     let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
-    match guard.judge((&roster, 0), head, at) {
+    match guard.judge((&roster, 0), (head, None), at) {
         Shown::Nothing => Ok("nobody".to_owned()),
         Shown::By(consumer, _) => Ok(consumer.map_or_else(String::new, |it| it.name().to_string())),
         Shown::Wrong(wrong) => Err(wrong.why.into_owned()),

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use weft_identity::peer::Names;
 use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, Tick};
 use weft_net::{
     body::{Body, Frame, Source},
@@ -65,6 +66,12 @@ impl RequestContext<'_> {
     /// The connection that it came by.
     pub fn peer(&self) -> &Peer {
         &self.exchange.received.peer
+    }
+
+    /// The names in the client's certificate, which the handshake has verified; `None` if it has shown none.
+    pub fn certificate(&self) -> Option<&Names> {
+        let received = &self.exchange.received;
+        received.certificate.as_ref()?.names(&received.peer)
     }
 
     /// The client's address, as far as it can be believed.

@@ -18,7 +18,11 @@ use std::{
 
 use tokio::sync::{Mutex, MutexGuard};
 use weft_api::{Row, time::now_ms};
-use weft_gateway::{Credential, Digest, Directory, Kept, key};
+use weft_gateway::{
+    Digest, Directory,
+    kept::{Credential, Kept},
+    key,
+};
 use weft_kernel::{ByteSize, Error, Name, Reason, Result};
 use weft_ledger::{Durability, ExpectValue, Op, Transaction};
 use weft_net::Stop;

@@ -18,11 +18,12 @@ use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
     AUTHENTICATION, Authentication, CORS, CorsMaker, Directory, EXTERNAL_AUTHORIZATION,
-    ExternalMaker, Issuer, Kept, Maker, RATE_LIMITS, Roster,
+    ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
     jwks::{self, Remote},
+    kept::Kept,
     rate_limit,
 };
 use weft_kernel::SystemClock;
@@ -178,6 +179,7 @@ impl Component for Gateway {
         let issuers = whole.names(&sections::ISSUERS);
         let built = Self::plan(whole.plan);
         let mut lacking = Vec::new();
+        let mut unasked = Vec::new();
         for (route, place) in whole.routes() {
             external::check(route, place, whole, cx);
             let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
@@ -193,6 +195,14 @@ impl Component for Gateway {
                 let anonymous = of.anonymous.iter().map(weft_kernel::Name::as_str);
                 for name in anonymous.filter(|name| !consumers.contains(name)) {
                     misses("consumer", name, consumers.iter().map(|(name, _)| name).collect());
+                }
+                if of.methods.contains(&Scheme::ClientCertificate) && !asks(whole, route) {
+                    let say = format!(
+                        "route `{}` asks for client certificates, and no listener that it is offered on does",
+                        route.name
+                    );
+                    let help = "say `client_auth` under `tls` of the listener";
+                    unasked.push(Problem::error(place, say).help(help));
                 }
                 for method in &of.methods {
                     let (named, has, lacks): (_, fn(&plan::Issuer) -> bool, _) = match method {
@@ -214,6 +224,7 @@ impl Component for Gateway {
                 }
             }
         }
+        cx.problems.extend(unasked);
         for (place, route, issuer, lacks) in lacking {
             let say =
                 format!("route `{route}` needs `{lacks}` of issuer `{issuer}`, which has none");
@@ -325,4 +336,12 @@ impl Component for Gateway {
     }
 
     fn api(self: &Arc<Self>, _node: &Arc<Node>) {}
+}
+
+/// Whether a listener that a route is offered on asks clients for certificates.
+fn asks(whole: &Checked<'_>, route: &weft_proxy::plan::Route) -> bool {
+    whole.plan.sockets.iter().any(|socket| {
+        let is_offered = route.listeners.is_empty() || route.listeners.contains(&socket.listener);
+        is_offered && socket.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some())
+    })
 }

@@ -7,6 +7,7 @@ mod amqp;
 mod authentication;
 mod blame;
 mod change;
+mod client_certificates;
 mod client_closed;
 mod config;
 mod cors;

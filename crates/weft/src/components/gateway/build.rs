@@ -5,14 +5,14 @@ mod issuers;
 use std::{collections::HashMap, sync::Arc};
 
 use weft_gateway::{
-    Digest, Directory,
+    CertificateName, Digest, Directory,
     credential::{KEY_BYTES_MAX, WRITTEN},
 };
 use weft_kernel::Name;
 
 use super::{
     external, plan,
-    sections::{self, Basic, CONSUMERS, ISSUERS},
+    sections::{self, Basic, CONSUMERS, CertificateSection, ISSUERS},
 };
 use crate::config::{
     catalogue::Sections,
@@ -89,6 +89,11 @@ impl Gathered {
         if let Some(basic) = &consumer.basic {
             self.basic(name, basic, cx);
         }
+        for section in consumer.certificates.iter() {
+            if let Some(certificate) = certificate(section, cx) {
+                self.give(name, certificate.digest(), "name of a certificate", section.place, cx);
+            }
+        }
         for (issuer, subject) in &consumer.subjects.0 {
             issuers.require("issuer", &issuer.value, issuer.place, cx);
             let digest = Digest::of_subject(&issuer.value, &subject.value);
@@ -161,4 +166,42 @@ impl Gathered {
             }
         }
     }
+}
+
+/// The name in a certificate that a section says.
+fn certificate(section: &CertificateSection, cx: &mut Cx) -> Option<CertificateName> {
+    let CertificateSection { uri, dns, subject, fingerprint, place } = section;
+    let all = [
+        uri.clone().map(CertificateName::Uri),
+        dns.clone().map(CertificateName::Dns),
+        subject.clone().map(CertificateName::Subject),
+        fingerprint.clone().map(CertificateName::Fingerprint),
+    ];
+    let mut all = all.into_iter().flatten();
+    let (Some(name), None) = (all.next(), all.next()) else {
+        let say = "a name in a certificate is one of `uri`, `dns`, `subject` and `fingerprint`";
+        cx.report(Problem::error(*place, say));
+        return None;
+    };
+    let digits = |text: &str| {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+        digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit)
+    };
+    let why = match &name {
+        CertificateName::Fingerprint(text) if !digits(text) => {
+            Some("a fingerprint is 64 hexadecimal digits, with or without colons")
+        }
+        CertificateName::Uri(text) if !text.contains(':') => {
+            Some("a URI begins with its scheme, such as `spiffe://`")
+        }
+        CertificateName::Dns(text) if text.contains(['*', ':', '/', ' ']) || text.is_empty() => {
+            Some("a DNS name is named whole, without wildcards")
+        }
+        _ => None,
+    };
+    if let Some(why) = why {
+        cx.report(Problem::error(*place, why));
+        return None;
+    }
+    Some(name)
 }

@@ -173,18 +173,21 @@ settings! {
 
 impl Setting for Method {
     fn shape() -> Shape {
-        const WORDS: &[(&str, &str)] =
-            &[("api_key", "API key"), ("basic", "user name and password (RFC 7617)")];
+        const WORDS: &[(&str, &str)] = &[
+            ("api_key", "API key"),
+            ("basic", "user name and password (RFC 7617)"),
+            ("client_certificate", "certificate that the client shows in the TLS handshake"),
+        ];
         Shape::Either(vec![Shape::Words(WORDS), MethodSection::shape()])
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
-        const EXPECTED: &str =
-            "a method: `api_key`, `basic`, `jwt: ISSUER` or `introspection: ISSUER`";
+        const EXPECTED: &str = "a method: `api_key`, `basic`, `client_certificate`, `jwt: ISSUER` or `introspection: ISSUER`";
         // A word stands for the method without settings.
         let scheme = match (&node.kind, node.text()) {
             (_, Some("api_key")) => api_key(&ApiKeySection::absent()?),
             (_, Some("basic")) => Scheme::Basic,
+            (_, Some("client_certificate")) => Scheme::ClientCertificate,
             (Kind::Map(entries), _) => {
                 let section = MethodSection::read(node, cx)?;
                 match (entries.len(), section.api_key, section.jwt, section.introspection) {

@@ -75,6 +75,8 @@ settings! {
         basic: Option<Basic>,
         /// Subjects (`sub`) of its tokens, by issuer.
         subjects: Pairs<At<String>, At<String>>,
+        /// Names in its client certificates.
+        certificates: Many<CertificateSection>,
     }
 
     /// Issuer of JSON Web Tokens (RFC 7519).
@@ -133,6 +135,18 @@ settings! {
         cache: Span = "10m",
         /// Time for which a set is used beyond that while it cannot be fetched.
         stale: Span = "1h",
+    }
+
+    /// Name in a client certificate: one of these.
+    pub struct CertificateSection = "certificate name", short "uri" {
+        /// URI among its alternative names, such as a SPIFFE id.
+        uri: Option<String>,
+        /// DNS name among its alternative names.
+        dns: Option<String>,
+        /// Distinguished name of its subject, as `x-forwarded-client-cert` has it.
+        subject: Option<String>,
+        /// SHA-256 digest of the certificate, in hexadecimal.
+        fingerprint: Option<String>,
     }
 
     /// User name and password.

@@ -70,6 +70,22 @@ impl Exchange {
         )
     }
 
+    /// The exchange as a whole, for a task of its own. What stays behind tells nobody of anything, and is to
+    /// be replaced.
+    pub(crate) fn take(&mut self) -> Self {
+        let Self { local, view, received, upload, now, .. } = self;
+        let husk = Self {
+            local: local.clone(),
+            view: view.clone(),
+            received: Received::new(received.peer.clone(), RequestHead::none(), *now),
+            sent: Outgoing::none(),
+            record: Record { told: true, ..Record::none() },
+            upload: upload.clone(),
+            now: *now,
+        };
+        std::mem::replace(self, husk)
+    }
+
     /// Notes why Weft itself answers.
     pub(crate) fn failed(&mut self, error: &Error) {
         self.record.reason = Some(error.reason());

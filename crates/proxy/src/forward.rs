@@ -196,7 +196,7 @@ impl Forward<'_> {
         let is_grpc = exchange.received.grpc.is_some();
         let upgrades = exchange.sent.head.upgrade.is_some();
         let idempotent = exchange.sent.head.method.is_idempotent()
-            || exchange.sent.head.fields.has(Known::IdempotencyKey);
+            || (exchange.sent.head.fields.has(Known::IdempotencyKey) && !exchange.record.once);
         let local = exchange.local.clone();
         let retries = policy.retry.as_ref().filter(|retry| retry.retries > 0 && !upgrades);
         let replays = (retries.is_some() || policy.hedge.is_some()) && !body.is_empty();

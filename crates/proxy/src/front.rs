@@ -165,12 +165,41 @@ pub(crate) async fn follow(
     let Walk { route, found, captures } = walk;
     let mut body = enter(exchange, &route, body);
     let policies = route.policies.of(&body);
-    if !policies.is_empty()
-        && let Some(answer) = policy::requests(policies, &route, exchange, &mut body, timer).await?
-    {
-        return Ok(answer);
+    if !policies.is_empty() {
+        let answered = policy::requests(policies, &route, exchange, &mut body, timer).await;
+        let completion = exchange.record.completion.take();
+        match (answered, completion) {
+            (Ok(None), None) => {}
+            (Ok(Some(answer)), None) => return Ok(answer),
+            (Err(error), None) => return Err(error),
+            (Ok(None), Some(completion)) => {
+                exchange.received.bodiless = matches!(body, Body::Empty);
+                let walk = Walk { route, found, captures };
+                return Box::pin(policy::carry_out(exchange, walk, completion, body)).await;
+            }
+            (Ok(Some(answer)), Some(completion)) => {
+                return policy::complete(exchange, completion, Ok(answer)).await;
+            }
+            (Err(error), Some(completion)) => {
+                completion.failed(policy::TargetFailure::NEVER_BEGAN).await;
+                return Err(error);
+            }
+        }
     }
     exchange.received.bodiless = matches!(body, Body::Empty);
+    let walk = Walk { route, found, captures };
+    to_target(exchange, walk, body, timer, interim_sender).await
+}
+
+/// Leads a request that its route's policies have let through to the target.
+pub(crate) async fn to_target(
+    exchange: &mut Exchange,
+    walk: Walk<'_>,
+    body: Body,
+    timer: &TaskTimer,
+    interim_sender: &InterimSender,
+) -> Result<Answer> {
+    let Walk { route, found, captures } = walk;
     match &route.target {
         Target::Respond(respond) => Ok(answer::respond(respond)),
         Target::Redirect(redirector) => {
@@ -432,12 +461,20 @@ impl Way<'_> {
         if matches!(fallback, Fallback::Service(_)) && !exchange.received.bodiless {
             return result;
         }
+        let fell = match &result {
+            Ok(answer) => policy::TargetFailure { reached: true, status: Some(answer.head.status) },
+            Err(error) => policy::TargetFailure::of(exchange, error),
+        };
         if let Err(error) = &result {
             tracing::debug!(route = %self.route.name, "falling back: {}", error.detail());
         }
+        exchange.record.fell = Some(fell);
         exchange.release();
         match fallback {
-            Fallback::Respond(respond) => Ok(answer::respond(respond)),
+            Fallback::Respond(respond) => {
+                exchange.record.stands_in = true;
+                Ok(answer::respond(respond))
+            }
             Fallback::Service(upstream) => {
                 self.ask(exchange, upstream, web, None)?;
                 let forward = Forward {

@@ -50,8 +50,8 @@ pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, Tar
 pub use internal::InternalClient;
 pub use local::{Local, Means, Observers};
 pub use policy::{
-    Ended, Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext,
-    Sides, Stage,
+    Completion, Ended, Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext,
+    ResponseContext, Sides, Stage, TargetFailure,
 };
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use weft_discovery::Endpoint;
 use weft_kernel::{Deadline, Result, Rng, Tick};
 use weft_net::Address;
-use weft_wire::{Fields, Known, Method, RequestHead, Version, forwarded, grpc, h1};
+use weft_wire::{Fields, Known, RequestHead, Version, forwarded, grpc, h1};
 
 use crate::{hash::Hashed, received::Received, tunnel, upstream::Upstream};
 
@@ -44,13 +44,7 @@ impl Outgoing {
     /// Nothing: no service is asked yet.
     #[inline]
     pub(crate) const fn none() -> Self {
-        let head = RequestHead {
-            method: Method::Get,
-            target: String::new(),
-            version: Version::Http11,
-            fields: Fields::new(),
-            upgrade: None,
-        };
+        let head = RequestHead::none();
         let hashed = Hashed { value: None, cookie: None };
         Self { head, hashed, key: None, on_try: None, is_grpc: false, by_endpoint: false }
     }

@@ -11,6 +11,7 @@
 //! itself, and with it what it has counted.
 
 mod body_limit;
+mod completion;
 mod context;
 mod fault;
 mod headers;
@@ -21,10 +22,17 @@ use std::{any::Any, borrow::Cow, sync::Arc};
 use weft_kernel::{Error, Result, Tick};
 use weft_net::{body::Body, timer::TaskTimer};
 
-pub(crate) use self::context::First;
-pub use self::context::{OutgoingContext, RequestContext, ResponseContext};
 pub(crate) use self::{
-    body_limit::BodyLimit, fault::FaultInjection, headers::HeaderChanges, mirror::Mirror,
+    body_limit::BodyLimit,
+    completion::{carry_out, complete},
+    context::First,
+    fault::FaultInjection,
+    headers::HeaderChanges,
+    mirror::Mirror,
+};
+pub use self::{
+    completion::{Completion, TargetFailure},
+    context::{OutgoingContext, RequestContext, ResponseContext},
 };
 use crate::{
     answer::{self, Answer},

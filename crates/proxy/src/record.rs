@@ -6,7 +6,11 @@ use weft_discovery::{Endpoint, InFlight, Outcome};
 use weft_kernel::{Reason, Tick};
 use weft_resilience::{adaptive, bulkhead};
 
-use crate::{policy::Facts, route::Route, upstream::Upstream};
+use crate::{
+    policy::{Completion, Facts, TargetFailure},
+    route::Route,
+    upstream::Upstream,
+};
 
 /// What became of a request; metrics, access log and span are written from it.
 pub(crate) struct Record {
@@ -26,6 +30,14 @@ pub(crate) struct Record {
     pub(crate) detail: Option<String>,
     /// What policies have found out.
     pub(crate) facts: Facts,
+    /// Who is told what comes of it, whoever waits.
+    pub(crate) completion: Option<Box<dyn Completion>>,
+    /// Whether it is sent once alone, unless it has reached nobody or its method is idempotent.
+    pub(crate) once: bool,
+    /// How the target failed that a fallback has taken the place of.
+    pub(crate) fell: Option<TargetFailure>,
+    /// Whether a fixed response stands in for the target's.
+    pub(crate) stands_in: bool,
     /// What is in flight until the response has ended.
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) outcome: Outcome,
@@ -50,6 +62,10 @@ impl Record {
             reason: None,
             detail: None,
             facts: Facts::none(),
+            completion: None,
+            once: false,
+            fell: None,
+            stands_in: false,
             in_flight: None,
             outcome: Outcome::OK,
             admitted: None,

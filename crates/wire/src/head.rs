@@ -146,6 +146,17 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The head of no request.
+    pub const fn none() -> Self {
+        Self {
+            method: Method::Get,
+            target: String::new(),
+            version: Version::Http11,
+            fields: Fields::new(),
+            upgrade: None,
+        }
+    }
+
     /// The path, without the query.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)

@@ -22,7 +22,7 @@ use weft_net::{
 };
 use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
 
-use super::{Fact, Facts, KEPT_PREFIX};
+use super::{Completion, Fact, Facts, KEPT_PREFIX};
 use crate::{
     answer::Answer, exchange::Exchange, handler::Call, local::Local, outgoing, received::Received,
     route::Route, worker_client::LISTENER,
@@ -176,6 +176,29 @@ impl RequestContext<'_> {
     /// pass on everything of [`Source`](weft_net::body::Source), and to gather nothing.
     pub fn wrap_body(&mut self, within: impl FnOnce(Body) -> Body) {
         *self.body = within(std::mem::take(self.body));
+    }
+
+    /// What comes of `work`; `None` if the instant, or the deadline of the caller or of the route, comes
+    /// before. The work comes pinned.
+    pub async fn wait_for<T>(
+        &mut self,
+        until: Tick,
+        work: impl Future<Output = T> + Unpin,
+    ) -> Option<T> {
+        let request = self.route.policy.timeout.request;
+        let Exchange { received, upload, .. } = &*self.exchange;
+        let deadline = upload.deadline(received.began, clock::now(), received.deadline, request);
+        let done = self.timer.within(until.min(deadline.tick()), work).await;
+        self.exchange.now = clock::now();
+        done.ok()
+    }
+
+    /// Has the request carried out to its end, whether the client waits for that or not, and its completion
+    /// told what came of it. Unless it may be sent again, it is sent once alone: a try that may have reached
+    /// a service is not followed by another, whatever the policy of retries says of keyed requests.
+    pub fn carry_out(&mut self, completion: Box<dyn Completion>, may_send_again: bool) {
+        self.exchange.record.completion = Some(completion);
+        self.exchange.record.once = !may_send_again;
     }
 
     /// The request as a local handler is handed it, body and all, to be carried out later: told of the

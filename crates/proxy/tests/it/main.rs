@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod chance;
+mod completion;
 mod node;
 mod path;
 mod play;

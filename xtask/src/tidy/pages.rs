@@ -49,6 +49,7 @@ pub(super) fn own_commands(tree: &Tree) -> Vec<Finding> {
     for (path, text) in tree.rust() {
         if path.starts_with("crates/weft/src/components/") {
             known.extend(variants(text, "Nouns"));
+            known.extend(of_tables(text));
         }
     }
     known.push("help".to_owned());
@@ -72,6 +73,12 @@ pub(super) fn own_commands(tree: &Tree) -> Vec<Finding> {
     }
     findings.dedup();
     findings
+}
+
+/// The nouns of rows of the table of operations.
+fn of_tables(text: &str) -> impl Iterator<Item = String> {
+    let nouns = text.split(": Noun = Noun {").skip(1);
+    nouns.filter_map(|noun| Some(noun.split_once("name: \"")?.1.split_once('"')?.0.to_owned()))
 }
 
 /// The variants of an enum, as clap names them.
@@ -163,11 +170,13 @@ mod tests {
         let cli = "pub enum Command {\n    /// Runs.\n    Up(up::Up),\n    #[command(hide = true)]\n    \
                    HandOver(x),\n}\nfn Fly() {}";
         let nouns = "pub enum Nouns {\n    /// Birds.\n    Bird(x),\n}\n";
-        let page = "`weft up` and `weft bird` and `weft fly --high`, a `weft.yaml`, weft sink\n```sh\nweft hand-over\n\
+        let rows = "static NEST: Noun = Noun {\n    name: \"bird-nest\",\n    about: \"x\",\n};";
+        let page = "`weft up` and `weft bird` and `weft bird-nest` and `weft fly --high`, a `weft.yaml`, weft sink\n```sh\nweft hand-over\n\
                     weft --version\nweft swim\n```\n";
         let tree = Tree::of(&[
             ("crates/weft/src/cli.rs", cli),
             ("crates/weft/src/components/birds.rs", nouns),
+            ("crates/weft/src/components/birds/api.rs", rows),
             ("a.md", page),
         ]);
         let found = ["there is no `weft swim`", "there is no `weft fly`"];

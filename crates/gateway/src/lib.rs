@@ -1,4 +1,4 @@
-//! The edge: who calls, how often, and how much.
+//! The edge: who calls, how often, how much, and what is done once however often it is asked.
 //!
 //! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials; an [`Issuer`] is somebody
 //! whose tokens it believes. [`Roster`] holds all of them and is swapped as a whole. [`Authentication`] is the
@@ -22,6 +22,7 @@ pub mod directory;
 pub mod external;
 #[cfg(test)]
 mod fixture;
+pub mod idempotency;
 pub mod introspection;
 pub mod issuer;
 pub mod jwks;
@@ -38,6 +39,7 @@ pub use cors::{CORS, Cors, CorsMaker};
 pub use credential::Digest;
 pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
+pub use idempotency::{IDEMPOTENCY, Idempotency, IdempotencyMaker};
 pub use issuer::Issuer;
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};

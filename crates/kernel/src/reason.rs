@@ -34,6 +34,7 @@ macro_rules! reasons {
                     Self::VersionNotSupported => 505,
                     Self::ExpectationFailed => 417,
                     Self::UpgradeRequired => 426,
+                    Self::IdempotencyKeyReused => 422,
                     _ => self.code().http(),
                 }
             }
@@ -82,6 +83,18 @@ reasons! {
     RateLimited = "rate_limited", RateLimited, Caller, Safe, "http_request_denied";
     /// A quota of the route is used up.
     QuotaExceeded = "quota_exceeded", RateLimited, Caller, Safe, "http_request_denied";
+    /// The route asks for an idempotency key, and the request has none.
+    IdempotencyKeyMissing = "idempotency_key_missing", Invalid, Caller, No, "http_request_denied";
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency_key_reused", Invalid, Caller, No, "http_request_denied";
+    /// A request with this idempotency key is being carried out.
+    IdempotencyRunning = "idempotency_running", Conflict, Caller, Safe, "http_request_denied";
+    /// A request with this idempotency key was begun, and what came of it is not known.
+    IdempotencyUnknown = "idempotency_unknown", Conflict, Weft, No, "http_request_denied";
+    /// A request with this idempotency key was carried out, and its answer is not kept.
+    IdempotencyNotKept = "idempotency_not_kept", Conflict, Weft, No, "http_request_denied";
+    /// The consumer has as many idempotency keys, or bytes of answers, as are kept for it.
+    IdempotencyFull = "idempotency_full", Overloaded, Caller, Safe, "http_request_denied";
     /// A web page, or a request for a host name, may not use an API that has no token.
     OriginDenied = "origin_denied", Denied, Caller, No, "http_request_denied";
     /// Nothing has this name.

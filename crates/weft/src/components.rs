@@ -7,6 +7,7 @@
 pub mod consumers;
 pub mod discovery;
 pub mod gateway;
+pub mod idempotency;
 pub mod messages;
 pub mod quotas;
 pub mod storage;
@@ -30,6 +31,7 @@ pub use self::{
     consumers::Consumers,
     discovery::Discovery,
     gateway::Gateway,
+    idempotency::Idempotency,
     messages::Messages,
     quotas::Quotas,
     storage::Storage,
@@ -162,6 +164,7 @@ components! {
     gateway: Gateway,
     consumers: Consumers,
     quotas: Quotas,
+    idempotency: Idempotency,
     messages: Messages,
     discovery: Discovery,
     telemetry: Telemetry,

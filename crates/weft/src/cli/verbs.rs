@@ -286,11 +286,11 @@ impl<C: Component> OfTable<C> {
 impl<C: Component> Subcommand for OfTable<C> {
     fn augment_subcommands(command: Command) -> Command {
         Self::nouns().into_iter().fold(command, |command, noun| {
-            let of_noun = Command::new(noun.name)
-                .about(noun.title())
-                .subcommand_required(true)
-                .arg_required_else_help(true);
-            command.subcommand(Admin::augment_args(augment(of_noun, noun, &[])))
+            let of_noun =
+                Command::new(noun.name).subcommand_required(true).arg_required_else_help(true);
+            // What the arguments say of themselves is not what the noun is.
+            let of_noun = Admin::augment_args(augment(of_noun, noun, &[])).about(noun.title());
+            command.subcommand(of_noun)
         })
     }
 

@@ -28,6 +28,7 @@ mod h2_neighbours;
 mod h2_streams;
 mod http1;
 mod http2;
+mod idempotency;
 mod idle;
 mod internal_client;
 mod introspection;

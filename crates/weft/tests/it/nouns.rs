@@ -78,7 +78,11 @@ fn help_says_the_same_of_every_noun() {
                         "Make a {name}; it is no error if it is there already with the same settings"
                     )
                 ),
-                "delete" => assert!(said.starts_with(&format!("Delete a {name}")), "{place}"),
+                "delete" => {
+                    let article =
+                        if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+                    assert!(said.starts_with(&format!("Delete {article} {name}")), "{place}");
+                }
                 _ => {}
             }
             for argument in verb.get_arguments() {

@@ -3,6 +3,7 @@
 //! Everything runs as real processes on free loopback ports. Each is ended by its own process id,
 //! politely and then not, whichever way the tour ends.
 
+mod edge;
 mod fleet;
 mod messages;
 mod steps;

@@ -136,6 +136,7 @@ impl Fleet {
         command.env("AMQP_PORT", self.amqp.port().to_string());
         command.env("ADMIN_PORT", self.admin.port().to_string());
         command.env("DATA", self.folder.join("data"));
+        command.env("PARTNER_KEY", PARTNER_KEY);
         for instance in &self.instances {
             let name = instance.full_name().to_uppercase().replace('-', "_");
             command.env(format!("{name}_PORT"), instance.address.port().to_string());
@@ -282,6 +283,9 @@ impl Fleet {
         self.instances.clear();
     }
 }
+
+/// What the partner shows.
+pub(super) const PARTNER_KEY: &str = "partner-zbW3kq7RQmD0x5fTnVhC2";
 
 /// All knobs at nothing.
 pub(super) const CALM: &str = r#"{"latency_ms":0,"jitter_ms":0,"fail_ratio":0,"hang":false}"#;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Step,
+    Step, edge,
     fleet::{CALM, Fleet},
     messages,
     traffic::{Tally, Traffic},
@@ -69,6 +69,22 @@ pub(super) const TOUR: &[Step] = &[
     Step {
         what: "Weft itself is killed: what it had acknowledged is on the disk, and delivered after the start",
         run: messages::crash,
+    },
+    Step {
+        what: "A door for partners: a key says who calls, and without one nobody gets in",
+        run: edge::who,
+    },
+    Step {
+        what: "A limit by consumer: who asks too often is told when to come back",
+        run: edge::how_often,
+    },
+    Step {
+        what: "An order with an idempotency key is placed once, however often it is sent",
+        run: edge::once,
+    },
+    Step {
+        what: "A quota by month, on the disk: used up, and raised by hand",
+        run: edge::how_much,
     },
     Step { what: "Weft tells about itself: status, services, metrics", run: report },
 ];

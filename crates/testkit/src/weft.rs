@@ -23,7 +23,8 @@ const LINES_MAX: usize = 200_000;
 /// A running node. It is killed when this is dropped.
 ///
 /// In its configuration `@name` stands for an address of the loopback interface that is its own, the
-/// same for each name over reloads, and `@@` for the folder of the test.
+/// same for each name over reloads, and `@@` for the folder of the test. The admin API listens at `@admin`
+/// unless a configuration with listeners says where: at its usual port only one node of a machine can.
 #[derive(Debug)]
 pub struct Weft {
     child: Child,
@@ -68,7 +69,7 @@ impl Weft {
     ) -> Self {
         let path = folder.path().join("weft.yaml");
         if let Some(yaml) = yaml {
-            fs::write(&path, fill(yaml, folder.path(), &ports)).unwrap();
+            fs::write(&path, complete(yaml, folder.path(), &ports)).unwrap();
         }
         let arguments: Vec<String> =
             arguments.iter().map(|text| fill(text, folder.path(), &ports)).collect();
@@ -134,7 +135,7 @@ impl Weft {
 
     /// Changes the configuration and waits for the verdict: why it was refused, if it was.
     pub fn reload(&self, yaml: &str) -> Result<(), String> {
-        let text = fill(yaml, self.folder.path(), &self.ports);
+        let text = complete(yaml, self.folder.path(), &self.ports);
         let before = self.lines.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.write("weft.yaml", &text);
         until("the configuration is applied or refused", || {
@@ -256,6 +257,13 @@ fn gather(from: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<Vec<String
 fn address(name: &str, ports: &Mutex<BTreeMap<String, Port>>) -> SocketAddr {
     let mut ports = ports.lock().unwrap_or_else(PoisonError::into_inner);
     ports.entry(name.to_owned()).or_insert_with(Port::reserve).address()
+}
+
+/// A configuration as it is written to its file.
+fn complete(yaml: &str, folder: &Path, ports: &Mutex<BTreeMap<String, Port>>) -> String {
+    let lacks = yaml.contains("listeners:") && !yaml.contains("admin:");
+    let admin = if lacks { "\nadmin: { listen: '@admin' }\n" } else { "" };
+    fill(&format!("{yaml}{admin}"), folder, ports)
 }
 
 /// Puts addresses and the folder into a text.

@@ -3,8 +3,8 @@
 //! A source is read when something asks for it, and its files are watched like any that the configuration refers
 //! to. What a command prints is kept by [`Commands`] from load to load.
 //!
-//! Invariants: a text with a secret in it is read by settings alone that never show what they hold ([`check`]);
-//! nothing that is told of a configuration holds one ([`scrub`]).
+//! Invariants: a text with a secret in it is read by settings alone that never show what they hold (`check`);
+//! nothing that is told of a configuration holds one (`scrub`).
 
 mod command;
 

@@ -6,7 +6,7 @@
 //! time.
 //!
 //! The digest of an API key is its SHA-256 alone, and that of a user name with a password the one of
-//! `NAME:PASSWORD`, so that a configuration can hold them as other tools write them ([`Digest::parse`]).
+//! `NAME:PASSWORD`, so that a configuration can hold them as other tools write them (`Digest::parse`).
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 

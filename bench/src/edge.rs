@@ -104,9 +104,8 @@ fn scenarios(
     extent: Extent,
     journal: &mut Journal,
 ) -> Result<Records> {
-    let mut records = Records::default();
     if chosen.scenarios.is_empty() {
-        return Ok(records);
+        return Ok(Records::default());
     }
     let mut running: Vec<Running> = Vec::new();
     for peer in [Peer::Weft, Peer::Envoy] {
@@ -117,15 +116,7 @@ fn scenarios(
             running.push(testbed.start(peer, site)?);
         }
     }
-    let names: Vec<&str> = running.iter().map(Running::name).collect();
-    for &scenario in &chosen.scenarios {
-        rounds::run(testbed, &running, scenario, extent, journal, &mut records)?;
-        println!();
-        for line in report::scenario(scenario, &names, OURS, &records) {
-            println!("{line}");
-        }
-    }
-    Ok(records)
+    rounds::all(testbed, &running, &chosen.scenarios, OURS, extent, journal)
 }
 
 /// Weft with the policies, without them, and Envoy with the same.

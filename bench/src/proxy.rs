@@ -14,7 +14,7 @@ use crate::{
     rounds::{self, Extent},
     routes,
     scenario::{self, Scenario},
-    spin, stop,
+    stop,
     testbed::{Running, Testbed},
 };
 
@@ -114,26 +114,14 @@ fn scenarios(
     extent: Extent,
     journal: &mut Journal,
 ) -> Result<Records> {
-    let mut records = Records::default();
     if chosen.scenarios.is_empty() {
-        return Ok(records);
+        return Ok(Records::default());
     }
     let mut running: Vec<Running> = Vec::with_capacity(peers.len());
     for &peer in peers {
         running.push(testbed.start(peer, testbed.site(peer, "load", 2)?)?);
     }
-    for &scenario in &chosen.scenarios {
-        // At a fixed rate processors idle in between, and what would be measured is how they wake.
-        let spinners = if scenario.rate.is_some() { spin::awake()? } else { Vec::new() };
-        rounds::run(testbed, &running, scenario, extent, journal, &mut records)?;
-        drop(spinners);
-        println!();
-        let names: Vec<&str> = running.iter().map(Running::name).collect();
-        for line in report::scenario(scenario, &names, Peer::Weft.name(), &records) {
-            println!("{line}");
-        }
-    }
-    Ok(records)
+    rounds::all(testbed, &running, &chosen.scenarios, Peer::Weft.name(), extent, journal)
 }
 
 #[cfg(test)]

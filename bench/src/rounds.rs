@@ -9,8 +9,9 @@ use crate::{
     latency::quantile,
     load::{Asked, Driver, Outcome, Pace},
     record::{self, Journal, Latency, Record, Records},
+    report,
     scenario::Scenario,
-    stop,
+    spin, stop,
     testbed::{Running, Testbed},
 };
 
@@ -22,8 +23,32 @@ pub(crate) struct Extent {
     pub(crate) warm_up: Duration,
 }
 
+/// Runs scenarios on all of them, and prints each with the ratios of ours to the others.
+pub(crate) fn all(
+    testbed: &Testbed,
+    running: &[Running],
+    scenarios: &[&'static Scenario],
+    ours: &str,
+    extent: Extent,
+    journal: &mut Journal,
+) -> Result<Records> {
+    let mut records = Records::default();
+    let names: Vec<&str> = running.iter().map(Running::name).collect();
+    for &scenario in scenarios {
+        // At a fixed rate processors idle in between, and what would be measured is how they wake.
+        let spinners = if scenario.rate.is_some() { spin::awake()? } else { Vec::new() };
+        run(testbed, running, scenario, extent, journal, &mut records)?;
+        drop(spinners);
+        println!();
+        for line in report::scenario(scenario, &names, ours, &records) {
+            println!("{line}");
+        }
+    }
+    Ok(records)
+}
+
 /// Runs a scenario on all of them.
-pub(crate) fn run(
+fn run(
     testbed: &Testbed,
     running: &[Running],
     scenario: &'static Scenario,

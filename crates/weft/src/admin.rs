@@ -47,8 +47,8 @@ use weft_kernel::{Error, Reason};
 use weft_net::Address;
 use weft_wire::Method;
 
-pub(crate) use self::operations::no;
 pub use self::operations::{LISTENER, OPERATIONS, ROUTE};
+pub(crate) use self::operations::{no, page};
 use self::{
     handover::{Handover, Payload},
     operations::Admin,

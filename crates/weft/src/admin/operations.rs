@@ -170,6 +170,19 @@ pub(crate) fn no(noun: &str, name: &str) -> Error {
     Error::new(Reason::NotFound, format!("there is no {noun} `{name}`"))
 }
 
+/// A page of what was found when one more was asked for than the page holds, and the name of its last if there is
+/// more.
+pub(crate) fn page<T>(
+    mut found: Vec<T>,
+    max: usize,
+    name: impl Fn(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    let is_more = found.len() > max;
+    found.truncate(max);
+    let next = found.last().filter(|_| is_more).map(name);
+    (found, next)
+}
+
 async fn status(ask: Ask<'_, Admin>) -> Result<Response> {
     Response::json(200, &ask.state.node.status())
 }

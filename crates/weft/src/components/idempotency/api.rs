@@ -12,6 +12,8 @@ use weft_api::{
 use weft_gateway::idempotency::{Entry, EntryKey, Keys, Standing};
 use weft_kernel::{Error, Reason, Result};
 
+use crate::admin::page;
+
 /// The most entries of one page.
 const LIST_MAX: u64 = 1000;
 
@@ -213,11 +215,8 @@ async fn list(ask: Ask<'_, Arc<Keys>>) -> Result<Response> {
     let mut query = ask.query()?;
     let max = query.number("max", 1, LIST_MAX)?.unwrap_or(100) as usize;
     let after = query.take("after").map(|text| id(&text)).transpose()?;
-    // One more tells whether there is more.
-    let mut entries = ask.state.list(after, max + 1).await?;
-    let is_more = entries.len() > max;
-    entries.truncate(max);
-    let next = entries.last().filter(|_| is_more).map(|entry| entry.key.to_string());
+    let found = ask.state.list(after, max + 1).await?;
+    let (entries, next) = page(found, max, |entry| entry.key.to_string());
     let keys = entries.into_iter().map(Into::into).collect();
     Response::json(200, &IdempotencyKeys { keys, next })
 }

@@ -13,7 +13,7 @@ use weft_gateway::quota::{Book, Books, Quota, account::Account};
 use weft_kernel::{Error, Reason, Result};
 
 use super::view::{KeyView, KeysView, QuotaView};
-use crate::admin::no;
+use crate::admin::{no, page};
 
 /// A quota.
 pub static QUOTA: Noun =
@@ -188,12 +188,9 @@ fn keys(ask: &Ask<'_, Books>) -> Result<Response> {
     let after = query.take("after");
     let max = query.number("max", 1, PAGE_MAX)?.unwrap_or(100);
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    // One more tells whether there are more.
-    let mut page = book.keys_after(after.as_deref(), max + 1);
-    let more = page.len() > max;
-    page.truncate(max);
-    let next = page.last().filter(|_| more).map(|(key, _)| key.to_string());
-    let keys = page.iter().map(|(key, account)| KeyView::of(key, account, &quota)).collect();
+    let found = book.keys_after(after.as_deref(), max + 1);
+    let (found, next) = page(found, max, |(key, _)| key.to_string());
+    let keys = found.iter().map(|(key, account)| KeyView::of(key, account, &quota)).collect();
     Response::json(200, &KeysView { keys, next })
 }
 

@@ -31,11 +31,14 @@ use weft_proxy::{
 };
 use weft_wire::RequestHead;
 
-pub(crate) use self::forward::introduce;
 use self::{bearer::Moment, forward::KEPT};
 pub use self::{
     bearer::{AccessToken, Bearer},
     forward::is_ours,
+};
+pub(crate) use self::{
+    extract::{Found, token},
+    forward::introduce,
 };
 use crate::{
     certificate,

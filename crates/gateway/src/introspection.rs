@@ -1,47 +1,27 @@
-//! Introspection: the issuer is asked what a token is (RFC 7662), and its answers are remembered for a while.
-//!
-//! One future asks ([`Introspection::run`]), on the control runtime; workers leave tokens for it, and read what it
-//! has found. A token that several requests show at once, on whatever worker, is asked about once. What is
-//! remembered ends with the token, and no later than [`Options::cache`]; that a token is no good is remembered too,
-//! for a shorter time. Nothing is bounded by what clients send: tokens that wait, questions under way and answers
-//! that are remembered have a number each, beyond which the answer is that it cannot be said now.
-//!
-//! An endpoint that fails is left alone for a while after a few failures in a row; what is remembered counts on.
-
-mod memory;
+//! Introspection: the issuer is asked what a token is (RFC 7662), and its answers are remembered for a while, which
+//! ends with the token, and no later than [`Options::cache`]; that a token is no good is remembered too, for a shorter
+//! time. How it is asked, and how little a flood of tokens costs, is the affair of `questions`.
 
 use std::{
-    collections::{HashMap, VecDeque},
     fmt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
 use weft_identity::token::Claims;
-use weft_kernel::{Name, Result, Tick};
+use weft_kernel::{Name, Tick};
 use weft_net::clock;
 
-use self::memory::Memory;
+pub use crate::questions::Counts;
 use crate::{
-    credential::{ByDigest, Digest},
+    credential::Digest,
     oauth::{Client, Form, Post, push},
+    questions::{self, Endpoint, FAILED, Questions, Said},
 };
 
-/// The most questions that are under way at an endpoint.
-const ASKED_MAX: usize = 64;
-/// The most tokens that are asked about or wait for it.
-const WAITING_MAX: usize = 1024;
 /// The longest answer, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024;
-/// The time for which nobody asks again about a token whose question failed.
-const FAILED: Duration = Duration::from_secs(1);
-/// The failures in a row after which the endpoint is left alone, and the first and the longest time of that.
-const FAILURES: u32 = 3;
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Whom to ask, and for how long what it says counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,125 +40,45 @@ pub struct Options {
     pub refused: Duration,
 }
 
-/// What is known of a token.
+/// What an issuer says of a token.
 #[derive(Clone, Debug)]
-pub(crate) enum Known {
+pub(crate) enum Token {
     /// It is good, says this, and must be asked about again by then.
     Active(Arc<Claims>, Tick),
     /// It is not good.
     Inactive,
-    /// It could not be said, just now.
-    Failed,
 }
 
-/// How many questions ended how, and how many tokens wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// The token was good.
-    pub active: u64,
-    /// The token was not.
-    pub inactive: u64,
-    /// There was no answer, or none that can be understood.
-    pub failed: u64,
-    /// Tokens that are asked about or wait for it.
-    pub waiting: usize,
-}
-
-/// A token to ask about.
-struct Question {
-    digest: Digest,
-    token: Box<[u8]>,
-}
-
-#[derive(Default)]
-struct State {
-    memory: Memory,
-    /// Those that somebody waits for; the sender goes when it is known.
-    waiting: HashMap<Digest, watch::Sender<()>, ByDigest>,
-    queue: VecDeque<Question>,
-    counts: Counts,
-    failures: u32,
-    /// Until when the endpoint is left alone.
-    paused: Option<Tick>,
-}
-
-impl State {
-    /// Whether a question may be put.
-    fn may_ask(&self, now: Tick) -> bool {
-        self.paused.is_none_or(|until| now >= until) && self.waiting.len() < WAITING_MAX
-    }
-
-    /// Takes what became of a question.
-    fn end(&mut self, digest: Digest, known: Known, until: Tick, now: Tick, bytes: usize) {
-        match &known {
-            Known::Active(..) => self.counts.active += 1,
-            Known::Inactive => self.counts.inactive += 1,
-            Known::Failed => self.counts.failed += 1,
-        }
-        if !matches!(known, Known::Failed) {
-            (self.failures, self.paused) = (0, None);
-        } else if self.paused.is_none_or(|until| now >= until) {
-            // Those that fail together are one failure.
-            self.failures = self.failures.saturating_add(1);
-            if let Some(over) = self.failures.checked_sub(FAILURES) {
-                let pause = PAUSES.0.saturating_mul(1 << over.min(8)).min(PAUSES.1);
-                self.paused = Some(now.plus(pause));
-            }
-        }
-        self.memory.put(digest, known, until, bytes);
-        self.waiting.remove(&digest);
-    }
-}
+pub(crate) type Known = questions::Known<Token>;
 
 /// The endpoint of an issuer, and what it has said.
-pub struct Introspection {
-    options: Options,
-    post: Box<dyn Post>,
-    state: Mutex<State>,
-    left: Notify,
-}
+pub struct Introspection(Questions<Asked>);
 
 impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Introspection").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// A question under way. Dropped before it has ended, it is put back.
-struct Asking<'a> {
-    of: &'a Introspection,
-    question: Option<Question>,
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        if let Some(question) = self.question.take() {
-            self.of.state.lock().queue.push_front(question);
-        }
+        f.debug_struct("Introspection").field("options", self.options()).finish_non_exhaustive()
     }
 }
 
 impl Introspection {
     /// An endpoint that nobody has asked yet.
     pub fn new(options: Options, post: impl Post + 'static) -> Self {
-        let (post, state) = (Box::new(post), Mutex::default());
-        Self { options, post, state, left: Notify::new() }
+        Self(Questions::new(Asked { options, post: Box::new(post) }))
     }
 
     /// Whom it asks.
     pub const fn options(&self) -> &Options {
-        &self.options
+        &self.0.endpoint().options
     }
 
     /// How often it has asked.
     pub fn counts(&self) -> Counts {
-        let state = self.state.lock();
-        Counts { waiting: state.waiting.len(), ..state.counts }
+        self.0.counts()
     }
 
     /// What is known of a token.
     pub(crate) fn known(&self, digest: &Digest, now: Tick) -> Option<Known> {
-        self.state.lock().memory.find(digest, now)
+        self.0.known(digest, now)
     }
 
     /// Has the endpoint asked about a token; `None` if that may not be now.
@@ -188,63 +88,53 @@ impl Introspection {
         token: &[u8],
         now: Tick,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let mut known = {
-            let mut state = self.state.lock();
-            match state.waiting.get(&digest) {
-                Some(known) => known.subscribe(),
-                None if state.may_ask(now) => {
-                    let (sender, known) = watch::channel(());
-                    state.waiting.insert(digest, sender);
-                    state.queue.push_back(Question { digest, token: token.into() });
-                    known
-                }
-                None => return None,
-            }
-        };
-        self.left.notify_one();
-        Some(async move {
-            // Nothing is ever sent; the sender goes.
-            let _ = known.changed().await;
-        })
+        self.0.ask(digest, token, now)
     }
 
     /// Asks about all that is left for it, for ever. Dropped at any point, it can be begun anew.
     pub async fn run(&self) {
-        let mut asking = FuturesUnordered::new();
-        loop {
-            while asking.len() < ASKED_MAX {
-                let Some(question) = self.state.lock().queue.pop_front() else { break };
-                asking.push(self.carry_out(Asking { of: self, question: Some(question) }));
-            }
-            tokio::select! {
-                () = self.left.notified() => {}
-                Some(()) = asking.next() => {}
-            }
-        }
+        self.0.run().await;
     }
+}
 
-    async fn carry_out(&self, mut asking: Asking<'_>) {
-        let Some(Question { digest, token }) = &asking.question else { return };
-        let (digest, said) = (*digest, self.put(token).await);
+/// The endpoint itself.
+struct Asked {
+    options: Options,
+    post: Box<dyn Post>,
+}
+
+impl Endpoint for Asked {
+    type Answer = Token;
+
+    async fn ask(&self, token: &[u8]) -> Option<Said<Token>> {
+        let put = self.put(token).await;
         let now = clock::now();
-        let (known, until, bytes) = match said {
+        match put {
             Ok((Some(claims), bytes)) => {
                 let left = time_left(&claims, clock::wall()).unwrap_or(Duration::MAX);
                 // The clock of the issuer may be another; it has just said that the token is good.
                 let until = now.plus(left.max(FAILED).min(self.options.cache));
-                (Known::Active(Arc::new(claims), until), until, bytes)
+                let answer = Token::Active(Arc::new(claims), until);
+                Some(Said { answer, renew: until, until, bytes })
             }
-            Ok((None, _)) => (Known::Inactive, now.plus(self.options.refused), 0),
+            Ok((None, _)) => {
+                let until = now.plus(self.options.refused);
+                Some(Said { answer: Token::Inactive, renew: until, until, bytes: 0 })
+            }
             Err(why) => {
                 let Options { issuer, url, .. } = &self.options;
                 tracing::warn!("issuer {issuer}: {url} could not be asked about a token: {why}");
-                (Known::Failed, now.plus(FAILED), 0)
+                None
             }
-        };
-        asking.question = None;
-        self.state.lock().end(digest, known, until, now, bytes);
+        }
     }
 
+    fn is_good(token: &Token) -> bool {
+        matches!(token, Token::Active(..))
+    }
+}
+
+impl Asked {
     /// Asks the endpoint (RFC 7662 section 2.1); `None` if the token is not good.
     async fn put(&self, token: &[u8]) -> Result<(Option<Claims>, usize), String> {
         let Ok(token) = std::str::from_utf8(token) else { return Ok((None, 0)) };

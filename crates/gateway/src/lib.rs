@@ -9,8 +9,10 @@
 //! there are nor whether a credential was wrong or missing; what cannot be decided is refused; credentials
 //! go no further than this, unless a policy says so.
 //!
-//! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`], [`introspection`], [`roster`],
-//! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`].
+//! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`],
+//! `questions`, [`introspection`], [`roster`],
+//! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`],
+//! [`token_client`], [`service_credentials`].
 
 pub mod authentication;
 pub mod certificate;
@@ -29,9 +31,12 @@ pub mod jwks;
 pub mod kept;
 pub mod key;
 pub mod oauth;
+mod questions;
 pub mod quota;
 pub mod rate_limit;
 pub mod roster;
+pub mod service_credentials;
+pub mod token_client;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
 pub use certificate::CertificateName;
@@ -44,3 +49,5 @@ pub use issuer::Issuer;
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;
+pub use service_credentials::{SERVICE_CREDENTIALS, ServiceCredentials, TokenClients};
+pub use token_client::TokenClient;

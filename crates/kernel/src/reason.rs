@@ -73,7 +73,7 @@ reasons! {
     PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";
     /// The token lacks a scope or a claim that the route needs.
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
-    /// The keys of a token's issuer cannot be fetched, or it cannot be asked about the token.
+    /// The issuer of a token cannot be asked for its keys, about the token, or for one for a service.
     IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// The service that decides about requests has refused this one.
     AuthorizationDenied = "authorization_denied", Denied, Caller, No, "http_request_denied";

@@ -76,6 +76,8 @@ pub enum Stage {
     Transform,
     /// Who gets a copy.
     Mirror,
+    /// What shows a service who asks, which nobody gets a copy of.
+    ServiceCredentials,
 }
 
 /// Which sides a policy has; those that it has not are never asked.

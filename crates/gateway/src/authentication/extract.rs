@@ -25,7 +25,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// What stands in a place. More than one is never chosen from, since the service might choose the other.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Nothing,
     One(Cow<'a, [u8]>),
     Several,
@@ -64,7 +64,7 @@ pub(super) fn key<'a>(place: &'a KeyPlace, head: &'a RequestHead) -> Found<'a> {
 }
 
 /// A token (RFC 6750 section 2); in a field of another name the scheme may be left out.
-pub(super) fn token<'a>(place: &'a KeyPlace, head: &'a RequestHead) -> Found<'a> {
+pub(crate) fn token<'a>(place: &'a KeyPlace, head: &'a RequestHead) -> Found<'a> {
     match place {
         KeyPlace::Header(name) if &**name == Known::Authorization.text() => {
             authorization(&head.fields, "bearer")

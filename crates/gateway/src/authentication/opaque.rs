@@ -12,7 +12,7 @@ use super::{
 use crate::{
     credential::Digest,
     decision::{self, Verified},
-    introspection::Known,
+    introspection::{Known, Token},
     issuer::Issuer,
     roster::Roster,
 };
@@ -47,8 +47,11 @@ impl Bearer {
             };
         }
         let (claims, until) = match endpoint.known(&digest, at.now) {
-            Some(Known::Active(claims, until)) => (claims, until),
-            Some(Known::Inactive) => {
+            Some(
+                Known::Said(Token::Active(claims, until))
+                | Known::Old(Token::Active(claims, until)),
+            ) => (claims, until),
+            Some(Known::Said(Token::Inactive) | Known::Old(Token::Inactive)) => {
                 return Shown::Wrong(Wrong::token("its issuer says that the token is not active"));
             }
             Some(Known::Failed) => return Shown::Closed,

@@ -1,14 +1,19 @@
 //! An endpoint that hangs, lies, fails and comes back, in paused time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use futures_util::{FutureExt as _, future::join_all};
+use parking_lot::Mutex;
 use weft_kernel::{Error, Reason};
 
 use super::*;
 use crate::{
     fixture::name,
     oauth::{Answering, ClientAuthentication},
+    questions::{ASKED_MAX, WAITING_MAX},
 };
 
 /// What an endpoint answers, one after the other; the last again and again. It takes a second each time.
@@ -75,13 +80,13 @@ async fn a_token_is_asked_about_once_and_remembered_for_a_while() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     let began = clock::now();
     let known = |after: u64| endpoint.known(&of(0), began.plus(Duration::from_secs(after)));
-    assert!(matches!(known(59), Some(Known::Active(..))) && known(61).is_none());
+    assert!(matches!(known(59), Some(Known::Said(Token::Active(..)))) && known(61).is_none());
     // One that is no good is remembered as well.
     assert!(endpoint.ask(of(1), b"u", clock::now()).is_some());
     work(&endpoint, 2.0).await;
     let known = |after: u64| endpoint.known(&of(1), began.plus(Duration::from_secs(after)));
-    assert!(matches!(known(9), Some(Known::Inactive)) && known(12).is_none());
-    let counts = Counts { active: 1, inactive: 1, failed: 0, waiting: 0 };
+    assert!(matches!(known(9), Some(Known::Said(Token::Inactive))) && known(12).is_none());
+    let counts = Counts { good: 1, bad: 1, failed: 0, waiting: 0 };
     assert_eq!(endpoint.counts(), counts);
 }
 
@@ -93,7 +98,7 @@ async fn what_is_remembered_ends_with_the_token() {
     assert!(endpoint.ask(of(0), b"t", clock::now()).is_some());
     work(&endpoint, 2.0).await;
     let known = |after: u64| endpoint.known(&of(0), clock::now().plus(Duration::from_secs(after)));
-    assert!(matches!(known(10), Some(Known::Active(..))) && known(21).is_none());
+    assert!(matches!(known(10), Some(Known::Said(Token::Active(..)))) && known(21).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,8 +125,8 @@ async fn an_endpoint_that_lies_or_fails_says_nothing_and_is_left_alone_for_a_whi
         assert!(endpoint.ask(of(number), b"t", clock::now()).is_some());
         work(&endpoint, 2.0).await;
     }
-    assert!(matches!(endpoint.known(&of(3), clock::now()), Some(Known::Active(..))));
-    assert_eq!(endpoint.state.lock().failures, 0);
+    assert!(matches!(endpoint.known(&of(3), clock::now()), Some(Known::Said(Token::Active(..)))));
+    assert_eq!(endpoint.0.troubles().0, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +141,7 @@ async fn a_flood_is_bounded_and_what_is_cut_short_is_begun_anew() {
     work(&endpoint, 5.0).await;
     assert_eq!(asked.load(Ordering::Relaxed), ASKED_MAX);
     assert_eq!(endpoint.counts().waiting, WAITING_MAX);
-    assert_eq!(endpoint.state.lock().queue.len(), WAITING_MAX, "all are put back");
+    assert_eq!(endpoint.0.troubles().1, WAITING_MAX, "all are put back");
     let mut waits = Box::pin(waits);
     assert!(waits.as_mut().now_or_never().is_none());
     // Whoever waits for an endpoint that is gone is let go.

@@ -260,6 +260,11 @@ impl OutgoingContext<'_> {
         self.service
     }
 
+    /// Whether that service is one that the route leads to, and no fallback.
+    pub const fn is_first(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// The client's address, as far as it can be believed.
     pub fn client(&self) -> Option<IpAddr> {
         self.received.client

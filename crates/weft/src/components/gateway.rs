@@ -9,24 +9,26 @@ pub mod limits;
 pub mod plan;
 pub mod policies;
 pub mod sections;
+pub mod service_credentials;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
     AUTHENTICATION, Authentication, CORS, CorsMaker, Directory, EXTERNAL_AUTHORIZATION,
-    ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster,
+    ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster, SERVICE_CREDENTIALS, TokenClient,
+    TokenClients,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
     jwks::{self, Remote},
     kept::Kept,
-    rate_limit,
+    rate_limit, token_client,
 };
-use weft_kernel::SystemClock;
+use weft_kernel::{Name, SystemClock};
 use weft_net::Stop;
 use weft_proxy::Handlers;
 use weft_telemetry::metrics::{Def, Kind, Writer};
@@ -51,20 +53,29 @@ const TRIM: Duration = Duration::from_secs(30);
 pub struct Locals {
     authentication: Maker,
     limits: rate_limit::Limiters,
+    clients: TokenClients,
 }
 
 /// The consumers and issuers of a node, and the limits of its routes.
 pub struct Gateway {
     authentication: Maker,
     limits: rate_limit::Limiters,
+    clients: TokenClients,
     dns: Hickory,
     /// Consumers of the registry, who are found beside those of the configuration.
     kept: Arc<Kept>,
-    /// Rings when other sets of keys are to be kept fresh.
+    /// Rings when others are to be asked for keys, of tokens and for tokens.
     changed: Notify,
 }
 
-static METRICS: [Def; 4] = [
+/// What is ready to be put in force.
+#[derive(Default)]
+pub struct Ready {
+    roster: Roster,
+    clients: HashMap<Name, Arc<TokenClient>>,
+}
+
+static METRICS: [Def; 6] = [
     Def {
         name: "weft_introspections_total",
         kind: Kind::Counter,
@@ -93,12 +104,37 @@ static METRICS: [Def; 4] = [
         labels: &["issuer"],
         help: "Time since the keys of an issuer were fetched; absent while there are none.",
     },
+    Def {
+        name: "weft_token_fetches_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["client", "outcome"],
+        help: "Tokens that an OAuth client asked for, by outcome: `ok`, `refused` or `failed`.",
+    },
+    Def {
+        name: "weft_token_fetches_waiting",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["client"],
+        help: "Tokens that an OAuth client is asking for, or that wait for it.",
+    },
 ];
 
 impl Gateway {
     /// The consumers of the configuration in force.
     pub fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.authentication.roster().consumers)
+    }
+
+    /// An OAuth client as it can be put in force: one that is there already stays, with its tokens.
+    fn client(&self, options: &token_client::Options) -> Result<Arc<TokenClient>, String> {
+        let now = self.clients.all();
+        if let Some(there) = now.get(&options.name).filter(|there| there.options() == options) {
+            return Ok(Arc::clone(there));
+        }
+        let fetcher = Fetcher::new(self.dns.clone(), options.ca_file.clone())
+            .map_err(|error| format!("OAuth client {}: {error:#}", options.name))?;
+        Ok(Arc::new(TokenClient::new(options.clone(), fetcher)))
     }
 
     /// An issuer as it can be put in force: a set of keys that is there already stays.
@@ -156,7 +192,7 @@ impl Gateway {
 
 impl Component for Gateway {
     type Plan = plan::Gateway;
-    type Ready = Roster;
+    type Ready = Ready;
     type Fixed = ();
     type Locals = Locals;
     type Api = ();
@@ -182,6 +218,7 @@ impl Component for Gateway {
         let mut unasked = Vec::new();
         for (route, place) in whole.routes() {
             external::check(route, place, whole, cx);
+            service_credentials::check(route, place, whole, cx);
             let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
                 let say = format!(
                     "the authentication of route `{}` names {noun} `{name}`, which is not there",
@@ -192,7 +229,7 @@ impl Component for Gateway {
             let bindings = route.policy.policies.iter();
             let settings = bindings.filter(|binding| binding.handler == AUTHENTICATION);
             for of in settings.filter_map(|binding| binding.settings::<Authentication>().ok()) {
-                let anonymous = of.anonymous.iter().map(weft_kernel::Name::as_str);
+                let anonymous = of.anonymous.iter().map(Name::as_str);
                 for name in anonymous.filter(|name| !consumers.contains(name)) {
                     misses("consumer", name, consumers.iter().map(|(name, _)| name).collect());
                 }
@@ -233,10 +270,10 @@ impl Component for Gateway {
     }
 
     async fn open(_plan: &plan::Gateway, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
-        let Locals { authentication, limits } = locals.clone();
+        let Locals { authentication, limits, clients } = locals.clone();
         host.kept.tell(authentication.generation());
         let (dns, kept) = (host.dns.clone(), Arc::clone(&host.kept));
-        Ok(Self { authentication, limits, dns, kept, changed: Notify::new() })
+        Ok(Self { authentication, limits, clients, dns, kept, changed: Notify::new() })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -245,6 +282,7 @@ impl Component for Gateway {
             .with_policy(RATE_LIMITS, locals.limits.clone())
             .with_policy(CORS, CorsMaker)
             .with_policy(EXTERNAL_AUTHORIZATION, ExternalMaker)
+            .with_policy(SERVICE_CREDENTIALS, locals.clients.clone())
     }
 
     fn fixed(_plan: Option<&plan::Gateway>) {}
@@ -253,8 +291,8 @@ impl Component for Gateway {
         Vec::new()
     }
 
-    async fn prepare(&self, plan: Option<&plan::Gateway>) -> Result<Roster, Vec<String>> {
-        let Some(plan) = plan else { return Ok(Roster::default()) };
+    async fn prepare(&self, plan: Option<&plan::Gateway>) -> Result<Ready, Vec<String>> {
+        let Some(plan) = plan else { return Ok(Ready::default()) };
         let now = self.authentication.roster();
         plan.consumers.attach(Arc::clone(&self.kept));
         let mut roster = Roster { consumers: Arc::clone(&plan.consumers), ..Roster::default() };
@@ -267,24 +305,37 @@ impl Component for Gateway {
                 Err(why) => wrong.push(why),
             }
         }
-        if wrong.is_empty() { Ok(roster) } else { Err(wrong) }
+        let mut clients = HashMap::new();
+        for options in &plan.clients {
+            match self.client(options) {
+                Ok(client) => {
+                    clients.insert(options.name.clone(), client);
+                }
+                Err(why) => wrong.push(why),
+            }
+        }
+        if wrong.is_empty() { Ok(Ready { roster, clients }) } else { Err(wrong) }
     }
 
-    async fn commit(&self, roster: Roster) {
+    async fn commit(&self, Ready { roster, clients }: Ready) {
         self.authentication.replace(roster);
+        self.clients.replace(clients);
         self.changed.notify_one();
     }
 
-    /// Keeps the keys of all issuers fresh, asks them about tokens, and keeps the limiters small.
+    /// Keeps the keys of all issuers fresh, asks them about tokens, fetches tokens for services, and keeps the limiters
+    /// small.
     async fn run(self: Arc<Self>, stop: Stop) {
         let refresh = async {
             loop {
-                let roster = self.authentication.roster();
+                let (roster, clients) = (self.authentication.roster(), self.clients.all());
                 let keys = join_all(roster.remotes().map(|remote| remote.refresh()));
                 let tokens = join_all(roster.introspections().map(|endpoint| endpoint.run()));
+                let fetches = join_all(clients.values().map(|client| client.run()));
+                let all = join3(keys, tokens, fetches);
                 tokio::select! {
                     () = self.changed.notified() => {}
-                    () = async { join(keys, tokens).await; std::future::pending().await } => {}
+                    () = async { all.await; std::future::pending().await } => {}
                 }
             }
         };
@@ -310,14 +361,22 @@ impl Component for Gateway {
         let roster = self.authentication.roster();
         for endpoint in roster.introspections() {
             let (issuer, counts) = (endpoint.options().issuer.as_str(), endpoint.counts());
-            for (outcome, count) in [
-                ("active", counts.active),
-                ("inactive", counts.inactive),
-                ("failed", counts.failed),
-            ] {
+            for (outcome, count) in
+                [("active", counts.good), ("inactive", counts.bad), ("failed", counts.failed)]
+            {
                 to.counter(&METRICS[0], &[("issuer", issuer), ("outcome", outcome)], count);
             }
             to.gauge(&METRICS[1], &[("issuer", issuer)], counts.waiting as f64);
+        }
+        let clients = self.clients.all();
+        for (name, client) in clients.iter() {
+            let (name, counts) = (name.as_str(), client.counts());
+            for (outcome, count) in
+                [("ok", counts.good), ("refused", counts.bad), ("failed", counts.failed)]
+            {
+                to.counter(&METRICS[4], &[("client", name), ("outcome", outcome)], count);
+            }
+            to.gauge(&METRICS[5], &[("client", name)], counts.waiting as f64);
         }
         for remote in roster.remotes() {
             let (fetched, failed, age) = remote.counts(now);

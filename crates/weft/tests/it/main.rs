@@ -53,6 +53,7 @@ mod resilience;
 mod resumption;
 mod routing;
 mod secrets;
+mod service_credentials;
 mod sockets;
 mod start_failures;
 mod strict;

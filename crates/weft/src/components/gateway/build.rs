@@ -1,5 +1,6 @@
 //! From the sections of the edge to its plan.
 
+mod clients;
 mod issuers;
 
 use std::{collections::HashMap, sync::Arc};
@@ -12,7 +13,7 @@ use weft_kernel::Name;
 
 use super::{
     external, plan,
-    sections::{self, Basic, CONSUMERS, CertificateSection, ISSUERS},
+    sections::{self, Basic, CONSUMERS, CertificateSection, ISSUERS, OAUTH_CLIENTS},
 };
 use crate::config::{
     catalogue::Sections,
@@ -29,12 +30,19 @@ const KEY_BYTES_MIN: usize = 16;
 pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gateway> {
     let consumers = said.entries(&CONSUMERS, cx);
     let asks = |route: &weft_proxy::plan::Route| {
-        let ours = [weft_gateway::AUTHENTICATION, weft_gateway::RATE_LIMITS];
+        let ours = [
+            weft_gateway::AUTHENTICATION,
+            weft_gateway::RATE_LIMITS,
+            weft_gateway::SERVICE_CREDENTIALS,
+        ];
         route.policy.policies.iter().any(|of| ours.contains(&of.handler))
     };
     external::lead(said);
     let issuers = said.entries(&ISSUERS, cx);
-    let is_said = said.place(&CONSUMERS).is_some() || said.place(&ISSUERS).is_some();
+    let clients = said.entries(&OAUTH_CLIENTS, cx);
+    let is_said = said.place(&CONSUMERS).is_some()
+        || said.place(&ISSUERS).is_some()
+        || said.place(&OAUTH_CLIENTS).is_some();
     if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
@@ -44,7 +52,8 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
         gathered.consumer(name, consumer, &names, cx);
     }
     let issuers = issuers::build(&issuers, cx);
-    Some(plan::Gateway { consumers: Arc::new(gathered.directory), issuers })
+    let clients = clients::build(&clients, cx);
+    Some(plan::Gateway { consumers: Arc::new(gathered.directory), issuers, clients })
 }
 
 /// Consumers so far, and where each of their credentials stands.

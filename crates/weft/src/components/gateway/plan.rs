@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use weft_gateway::{Directory, introspection};
+use weft_gateway::{Directory, introspection, token_client};
 use weft_identity::token::{KeySet, Rules};
 use weft_kernel::Name;
 
@@ -13,6 +13,8 @@ pub struct Gateway {
     pub consumers: Arc<Directory>,
     /// The issuers whose tokens are believed.
     pub issuers: Vec<Issuer>,
+    /// What the node is to authorization servers.
+    pub clients: Vec<token_client::Options>,
 }
 
 impl Gateway {

@@ -7,7 +7,10 @@ use weft_gateway::{
 use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
-use super::{cors::CORS_KEY, external::EXTERNAL_AUTHORIZATION_KEY, limits::RATE_LIMITS_KEY};
+use super::{
+    cors::CORS_KEY, external::EXTERNAL_AUTHORIZATION_KEY, limits::RATE_LIMITS_KEY,
+    service_credentials::SERVICE_CREDENTIALS_KEY,
+};
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
     leaf::{Many, Pairs, Some1, Switch, Whole},
@@ -24,7 +27,7 @@ const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
 .or("off");
 
 /// Their keys in a policy.
-pub(super) static ALL: [PolicyKey; 4] = [
+pub(super) static ALL: [PolicyKey; 5] = [
     CORS_KEY,
     EXTERNAL_AUTHORIZATION_KEY,
     PolicyKey {
@@ -37,6 +40,7 @@ pub(super) static ALL: [PolicyKey; 4] = [
         },
     },
     RATE_LIMITS_KEY,
+    SERVICE_CREDENTIALS_KEY,
 ];
 
 settings! {

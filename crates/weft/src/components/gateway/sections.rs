@@ -18,8 +18,14 @@ pub const ISSUERS: KeyOf<Named<Issuer>> = KeyOf::new(
     "Issuers of tokens by name: those whose JSON Web Tokens routes may take.",
 );
 
+/// OAuth clients.
+pub const OAUTH_CLIENTS: KeyOf<Named<OAuthClient>> = KeyOf::new(
+    "oauth_clients",
+    "OAuth 2 clients by name: what the node is to authorization servers that give it tokens for services.",
+);
+
 /// All of them.
-pub const ALL: &[Field] = &[CONSUMERS.field(), ISSUERS.field()];
+pub const ALL: &[Field] = &[CONSUMERS.field(), ISSUERS.field(), OAUTH_CLIENTS.field()];
 
 words! {
     /// Algorithm of a token's signature (RFC 7518 section 3.1).
@@ -60,6 +66,18 @@ words! {
         Basic = "basic",
         /// in the form (`client_secret_post`)
         Post = "post",
+    }
+}
+
+words! {
+    /// Type of a token that is offered in exchange for another (RFC 8693 section 3).
+    pub enum SubjectType {
+        /// access token of OAuth 2
+        AccessToken = "access_token",
+        /// ID token of OpenID Connect
+        IdToken = "id_token",
+        /// JSON Web Token
+        Jwt = "jwt",
     }
 }
 
@@ -119,6 +137,30 @@ settings! {
         cache: Span = "1m",
         /// Time for which a token that is not active is refused without asking again.
         cache_inactive: Span = "10s",
+    }
+
+    /// OAuth 2 client: what the node is to an authorization server that gives it tokens.
+    pub struct OAuthClient = "OAuth client" {
+        /// URL of the token endpoint.
+        token_url: At<String>,
+        /// Id of the node as a client of the server.
+        client_id: At<String>,
+        /// Secret of the client; `file:PATH` reads it from a file.
+        client_secret: At<Secret>,
+        /// How the client shows its secret.
+        client_authentication: ClientWay = "basic",
+        /// Authority of the certificate at the URL, in PEM; those of the system if it is left out.
+        ca_file: Option<At<InputFile>>,
+        /// Scopes that a token is to have (`scope`).
+        scopes: Many<At<String>>,
+        /// Services that a token is to be for, as the server calls them (`audience`).
+        audiences: Many<String>,
+        /// URLs of the services that a token is to be for (`resource`, RFC 8707).
+        resources: Many<String>,
+        /// Type of the tokens that are offered in exchange (`subject_token_type`, RFC 8693).
+        subject_token_type: SubjectType = "access_token",
+        /// Time for which a token is used whose end the server does not tell.
+        lifetime: At<Span> = "5m",
     }
 
     /// Keys of an issuer: a URL, a file or a secret.

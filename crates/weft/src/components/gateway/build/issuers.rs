@@ -111,8 +111,8 @@ fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issu
 const INTROSPECTED: &str = "whoever is on the way to this URL reads tokens, and can call them good";
 const OF_KEYS: &str = "whoever is on the way to this URL can put keys of their own there";
 
-/// A URL of an issuer; `risk` is told of one without TLS.
-fn url(said: &At<String>, risk: &str, cx: &mut Cx) -> Option<String> {
+/// A URL of an issuer or a token endpoint; `risk` is told of one without TLS.
+pub(super) fn url(said: &At<String>, risk: &str, cx: &mut Cx) -> Option<String> {
     let parsed: Option<http::Uri> = said.parse().ok();
     let fits = parsed.as_ref().and_then(|url| Some((url.scheme_str()?, url.host()?)));
     let Some((scheme @ ("http" | "https"), host)) = fits else {
@@ -127,7 +127,12 @@ fn url(said: &At<String>, risk: &str, cx: &mut Cx) -> Option<String> {
 }
 
 /// What an issuer knows the node as.
-fn client(id: &At<String>, secret: &At<Secret>, way: ClientWay, cx: &mut Cx) -> Option<Client> {
+pub(super) fn client(
+    id: &At<String>,
+    secret: &At<Secret>,
+    way: ClientWay,
+    cx: &mut Cx,
+) -> Option<Client> {
     if id.is_empty() {
         cx.report(Problem::error(id.place, "a client has an id"));
         return None;

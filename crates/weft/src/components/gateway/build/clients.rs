@@ -1,0 +1,56 @@
+//! OAuth clients: what the node is to authorization servers.
+
+use std::time::Duration;
+
+use weft_gateway::token_client::Options;
+use weft_kernel::Name;
+
+use super::{
+    super::sections::{OAuthClient, SubjectType},
+    issuers::{client, url},
+};
+use crate::config::{
+    problem::Problem,
+    setting::{At, Cx},
+};
+
+const RISK: &str =
+    "whoever is on the way to this URL reads the secret of the client, and the tokens";
+
+/// Those that can be built; what is wrong with the others was reported.
+pub(super) fn build(said: &[(At<Name>, OAuthClient)], cx: &mut Cx) -> Vec<Options> {
+    said.iter().filter_map(|(name, said)| client_of(name, said, cx)).collect()
+}
+
+fn client_of(name: &At<Name>, said: &OAuthClient, cx: &mut Cx) -> Option<Options> {
+    // RFC 6749 section 3.3.
+    let fits = |scope: &str| {
+        let is_part = |byte| matches!(byte, b'!'..=b'~') && !b"\"\\".contains(&byte);
+        !scope.is_empty() && scope.bytes().all(is_part)
+    };
+    if let Some(scope) = said.scopes.iter().find(|scope| !fits(scope.as_str())) {
+        let say = "a scope is printable ASCII without spaces, quotes and backslashes";
+        cx.report(Problem::error(scope.place, say).help("write several as a list"));
+        return None;
+    }
+    if said.lifetime.0 < Duration::from_secs(1) {
+        cx.report(Problem::error(said.lifetime.place, "a token is used for at least 1s"));
+        return None;
+    }
+    let subject_type = match said.subject_token_type {
+        SubjectType::AccessToken => "access_token",
+        SubjectType::IdToken => "id_token",
+        SubjectType::Jwt => "jwt",
+    };
+    Some(Options {
+        name: name.value.clone(),
+        url: url(&said.token_url, RISK, cx)?,
+        ca_file: said.ca_file.as_ref().map(|file| file.value.0.clone()),
+        client: client(&said.client_id, &said.client_secret, said.client_authentication, cx)?,
+        scopes: said.scopes.iter().map(|scope| scope.value.clone()).collect(),
+        audiences: said.audiences.to_vec(),
+        resources: said.resources.to_vec(),
+        subject_type: format!("urn:ietf:params:oauth:token-type:{subject_type}"),
+        life: said.lifetime.0,
+    })
+}

@@ -6,7 +6,12 @@
 use std::fmt::Write as _;
 
 use rustls_pki_types::CertificateDer;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    objects::{oid_registry, oid2abbrev},
+    x509::X509Name,
+};
 
 /// The names in a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub(crate) fn of(cert: &X509Certificate<'_>, der: &CertificateDer<'_>) -> Names 
         dns,
         addresses,
         uri,
-        subject: cert.subject().to_string(),
+        subject: distinguished(cert.subject()),
         common_name: cert
             .subject()
             .iter_common_name()
@@ -55,6 +60,49 @@ pub(crate) fn of(cert: &X509Certificate<'_>, der: &CertificateDer<'_>) -> Names 
             .and_then(|name| name.as_str().ok())
             .map(str::to_owned),
         fingerprint: fingerprint(der),
+    }
+}
+
+/// A distinguished name: `CN=one, O=Two`, in the order of the certificate. What a value holds of the signs between them
+/// is escaped (RFC 4514 section 2.4), so that two names are never one text.
+fn distinguished(name: &X509Name<'_>) -> String {
+    let mut text = String::new();
+    for rdn in name.iter_rdn() {
+        for (at, attribute) in rdn.iter().enumerate() {
+            if !text.is_empty() {
+                text.push_str(if at == 0 { ", " } else { " + " });
+            }
+            match oid2abbrev(attribute.attr_type(), oid_registry()) {
+                Ok(kind) => text.push_str(kind),
+                Err(_) => text.push_str(&attribute.attr_type().to_id_string()),
+            }
+            text.push('=');
+            match attribute.as_str() {
+                Ok(value) => escape(value, &mut text),
+                // What is no text is told by its bytes, which no text begins like.
+                Err(_) => {
+                    text.push('#');
+                    for byte in attribute.as_slice() {
+                        // Writing to a string cannot fail.
+                        let _ = write!(text, "{byte:02x}");
+                    }
+                }
+            }
+        }
+    }
+    text
+}
+
+fn escape(value: &str, text: &mut String) {
+    let last = value.chars().count().saturating_sub(1);
+    for (at, sign) in value.chars().enumerate() {
+        match sign {
+            '\0' => text.push_str("\\00"),
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' => text.extend(['\\', sign]),
+            '#' if at == 0 => text.push_str("\\#"),
+            ' ' if at == 0 || at == last => text.push_str("\\ "),
+            sign => text.push(sign),
+        }
     }
 }
 

@@ -28,10 +28,33 @@ fn a_workload_is_known_by_its_spiffe_id() {
     assert_eq!(names.common_name.as_deref(), Some("orders \"one\", two"));
     let header = names.forwarded_client_cert();
     let expect = format!(
-        r#"Hash={};Subject="CN=orders \"one\", two, O=K?se";URI={id};DNS=orders.example"#,
+        r#"Hash={};Subject="CN=orders \\\"one\\\"\\, two, O=K?se";URI={id};DNS=orders.example"#,
         names.fingerprint
     );
     assert_eq!(header, expect);
+}
+
+#[test]
+fn two_subjects_are_never_one_text() {
+    let subject = |parts: &[(DnType, &str)]| {
+        let mut params = params(&[]);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in parts {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        names_of(params).subject
+    };
+    let (common, organization) = (DnType::CommonName, DnType::OrganizationName);
+    for (parts, text) in [
+        (&[(common.clone(), "warehouse"), (organization, "Shop")][..], "CN=warehouse, O=Shop"),
+        (&[(common.clone(), "warehouse, O=Shop")], r"CN=warehouse\, O\=Shop"),
+        (&[(common.clone(), "a + O=b")], r"CN=a \+ O\=b"),
+        (&[(common.clone(), r"a\, O=b")], r"CN=a\\\, O\=b"),
+        (&[(common.clone(), "#61")], r"CN=\#61"),
+        (&[(common, " a ")], r"CN=\ a\ "),
+    ] {
+        assert_eq!(subject(parts), text);
+    }
 }
 
 #[test]

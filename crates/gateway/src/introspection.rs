@@ -17,7 +17,7 @@ pub use crate::questions::Counts;
 use crate::{
     credential::Digest,
     oauth::{Client, Form, Post, push},
-    questions::{self, Endpoint, FAILED, Questions, Said},
+    questions::{self, Endpoint, FAILED, Questions, Said, Unanswered},
 };
 
 /// The longest answer, in bytes.
@@ -106,7 +106,7 @@ struct Asked {
 impl Endpoint for Asked {
     type Answer = Token;
 
-    async fn ask(&self, token: &[u8]) -> Option<Said<Token>> {
+    async fn ask(&self, token: &[u8]) -> Result<Said<Token>, Unanswered> {
         let put = self.put(token).await;
         let now = clock::now();
         match put {
@@ -115,16 +115,16 @@ impl Endpoint for Asked {
                 // The clock of the issuer may be another; it has just said that the token is good.
                 let until = now.plus(left.max(FAILED).min(self.options.cache));
                 let answer = Token::Active(Arc::new(claims), until);
-                Some(Said { answer, renew: until, until, bytes })
+                Ok(Said { answer, renew: until, until, bytes })
             }
             Ok((None, _)) => {
                 let until = now.plus(self.options.refused);
-                Some(Said { answer: Token::Inactive, renew: until, until, bytes: 0 })
+                Ok(Said { answer: Token::Inactive, renew: until, until, bytes: 0 })
             }
-            Err(why) => {
+            Err((why, unanswered)) => {
                 let Options { issuer, url, .. } = &self.options;
                 tracing::warn!("issuer {issuer}: {url} could not be asked about a token: {why}");
-                None
+                Err(unanswered)
             }
         }
     }
@@ -136,7 +136,8 @@ impl Endpoint for Asked {
 
 impl Asked {
     /// Asks the endpoint (RFC 7662 section 2.1); `None` if the token is not good.
-    async fn put(&self, token: &[u8]) -> Result<(Option<Claims>, usize), String> {
+    async fn put(&self, token: &[u8]) -> Result<(Option<Claims>, usize), (String, Unanswered)> {
+        let failed = |why: &str| (why.to_owned(), Unanswered::Failed);
         let Ok(token) = std::str::from_utf8(token) else { return Ok((None, 0)) };
         let mut body = String::with_capacity(token.len() + 64);
         push(&mut body, "token", token);
@@ -144,17 +145,26 @@ impl Asked {
         let authorization = self.options.client.sign(&mut body);
         let form = Form { body, authorization };
         let asked = self.post.post(&self.options.url, form, ANSWER_BYTES_MAX).await;
-        let (status, body) = asked.map_err(|error| error.detail())?;
+        let (status, body) = asked.map_err(|error| failed(&error.detail()))?;
         match status {
             200 => {}
-            401 | 403 => return Err(format!("status {status}: it does not take the client")),
-            _ => return Err(format!("the answer has status {status}")),
+            401 | 403 => {
+                return Err(failed(&format!("status {status}: it does not take the client")));
+            }
+            _ => {
+                let why = format!("the answer has status {status}");
+                return Err((why, Unanswered::of_status(status)));
+            }
         }
-        let claims = Claims::of_json(&body).map_err(|_fault| "the answer is not understood")?;
+        let claims =
+            Claims::of_json(&body).map_err(|_fault| failed("the answer is not understood"))?;
         match claims.get("active").and_then(serde_json::Value::as_bool) {
-            Some(true) => Ok((Some(claims), body.len())),
+            Some(true) => {
+                let bytes = claims.weight();
+                Ok((Some(claims), bytes))
+            }
             Some(false) => Ok((None, 0)),
-            None => Err("the answer does not say whether the token is active".into()),
+            None => Err(failed("the answer does not say whether the token is active")),
         }
     }
 }

@@ -39,11 +39,34 @@ pub(crate) trait Endpoint: Send + Sync {
     /// What it answers.
     type Answer: Clone + Send + Sync;
 
-    /// Asks it about a subject, in bounded time; `None` if it has not answered, which was then told in the log.
-    fn ask(&self, subject: &[u8]) -> impl Future<Output = Option<Said<Self::Answer>>> + Send;
+    /// Asks it about a subject, in bounded time. That there is no answer was then told in the log.
+    fn ask(
+        &self,
+        subject: &[u8],
+    ) -> impl Future<Output = Result<Said<Self::Answer>, Unanswered>> + Send;
 
     /// Whether that is what the client has hoped for.
     fn is_good(answer: &Self::Answer) -> bool;
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// Whoever is asked is away, or wrong: others would be told nothing either.
+    Failed,
+    /// It will not hear of this subject, whatever that is, and answers others.
+    Refused,
+}
+
+impl Unanswered {
+    /// What a status says other than 200. Clients choose subjects, so what is said of one must not end all others.
+    pub(crate) const fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 | 404 | 405 | 407 | 408 | 421 | 425 | 429 => Self::Failed,
+            400..=499 => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// An answer, and for how long it counts.
@@ -106,13 +129,13 @@ impl<A: Clone> State<A> {
     }
 
     /// Takes what became of a question.
-    fn end(&mut self, digest: Digest, said: Option<Said<A>>, is_good: bool, now: Tick) {
+    fn end(&mut self, digest: Digest, said: Result<Said<A>, Unanswered>, is_good: bool, now: Tick) {
         match (&said, is_good) {
-            (None, _) => self.counts.failed += 1,
+            (Err(_), _) => self.counts.failed += 1,
             (_, true) => self.counts.good += 1,
             (_, false) => self.counts.bad += 1,
         }
-        if said.is_some() {
+        if !matches!(said, Err(Unanswered::Failed)) {
             (self.failures, self.paused) = (0, None);
         } else if self.paused.is_none_or(|until| now >= until) {
             // Those that fail together are one failure.
@@ -123,10 +146,10 @@ impl<A: Clone> State<A> {
             }
         }
         match said {
-            Some(Said { answer, renew, until, bytes }) => {
+            Ok(Said { answer, renew, until, bytes }) => {
                 self.memory.put(digest, Entry { answer: Some(answer), renew, until, bytes });
             }
-            None => {
+            Err(_) => {
                 let until = now.plus(FAILED);
                 // What was said before counts for as long as it was said to.
                 if !self.memory.postpone(&digest, until, now) {
@@ -238,7 +261,7 @@ impl<E: Endpoint> Questions<E> {
     async fn carry_out(&self, mut asking: Asking<'_, E>) {
         let Some(Question { digest, subject }) = &asking.question else { return };
         let (digest, said) = (*digest, self.endpoint.ask(subject).await);
-        let is_good = said.as_ref().is_some_and(|said| E::is_good(&said.answer));
+        let is_good = said.as_ref().is_ok_and(|said| E::is_good(&said.answer));
         asking.question = None;
         self.state.lock().end(digest, said, is_good, clock::now());
     }

@@ -16,7 +16,7 @@ pub use crate::questions::Counts;
 use crate::{
     credential::Digest,
     oauth::{Client, Form, Post, push},
-    questions::{Endpoint, Known, Questions, Said},
+    questions::{Endpoint, Known, Questions, Said, Unanswered},
 };
 
 /// The longest answer, in bytes.
@@ -137,15 +137,12 @@ struct Asked {
 impl Endpoint for Asked {
     type Answer = Granted;
 
-    async fn ask(&self, subject: &[u8]) -> Option<Said<Granted>> {
-        match self.put(subject).await {
-            Ok(said) => Some(said),
-            Err(why) => {
-                let Options { name, url, .. } = &self.options;
-                tracing::warn!("OAuth client {name}: {url} gives no token: {why}");
-                None
-            }
-        }
+    async fn ask(&self, subject: &[u8]) -> Result<Said<Granted>, Unanswered> {
+        self.put(subject).await.map_err(|(why, unanswered)| {
+            let Options { name, url, .. } = &self.options;
+            tracing::warn!("OAuth client {name}: {url} gives no token: {why}");
+            unanswered
+        })
     }
 
     fn is_good(answer: &Granted) -> bool {
@@ -173,7 +170,8 @@ impl Asked {
         Form { body, authorization }
     }
 
-    async fn put(&self, subject: &[u8]) -> Result<Said<Granted>, String> {
+    async fn put(&self, subject: &[u8]) -> Result<Said<Granted>, (String, Unanswered)> {
+        let failed = |why: String| (why, Unanswered::Failed);
         let refused = |code: &str| {
             let until = clock::now().plus(REFUSED);
             Said { answer: Granted::Refused(code.into()), renew: until, until, bytes: code.len() }
@@ -181,7 +179,7 @@ impl Asked {
         let Ok(text) = std::str::from_utf8(subject) else { return Ok(refused("invalid_request")) };
         let form = self.form(text);
         let asked = self.post.post(&self.options.url, form, ANSWER_BYTES_MAX).await;
-        let (status, body) = asked.map_err(|error| error.detail())?;
+        let (status, body) = asked.map_err(|error| failed(error.detail()))?;
         let said: Option<Value> = serde_json::from_slice(&body).ok();
         let text_of = |key: &str| said.as_ref().and_then(|said| said.get(key)?.as_str());
         match (status, text_of("error")) {
@@ -194,24 +192,33 @@ impl Asked {
             }
             (_, Some(code)) => {
                 let about = text_of("error_description").unwrap_or_default();
-                return Err(format!("status {status}, {:?} {:?}", cut(code), cut(about)));
+                let why = format!("status {status}, {:?} {:?}", cut(code), cut(about));
+                return Err(failed(why));
             }
-            _ => return Err(format!("the answer has status {status}")),
+            // Of what clients show, something may be wrong that is said without a code.
+            _ => {
+                let why = format!("the answer has status {status}");
+                let of_all = subject.is_empty();
+                let unanswered =
+                    if of_all { Unanswered::Failed } else { Unanswered::of_status(status) };
+                return Err((why, unanswered));
+            }
         }
         let (Some(token), Some(kind)) = (text_of("access_token"), text_of("token_type")) else {
-            return Err("the answer has no `access_token` with its `token_type`".into());
+            return Err(failed("the answer has no `access_token` with its `token_type`".into()));
         };
         if !kind.eq_ignore_ascii_case("bearer") {
-            return Err(format!("the token is of type {:?}, which is no bearer token", cut(kind)));
+            let why = format!("the token is of type {:?}, which is no bearer token", cut(kind));
+            return Err(failed(why));
         }
         let fits = !token.is_empty() && token.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
         if !fits || token.len() > TOKEN_BYTES_MAX {
-            return Err("the token cannot stand in `Authorization`".into());
+            return Err(failed("the token cannot stand in `Authorization`".into()));
         }
-        let life = life(said.as_ref().and_then(|said| said.get("expires_in")))?;
+        let life = life(said.as_ref().and_then(|said| said.get("expires_in"))).map_err(failed)?;
         let life = life.unwrap_or(self.options.life).min(LIFE_MAX);
         if life.is_zero() {
-            return Err("the token has ended already".into());
+            return Err(failed("the token has ended already".into()));
         }
         let (line, now) = (format!("Bearer {token}"), clock::now());
         Ok(Said {

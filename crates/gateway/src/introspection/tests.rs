@@ -34,7 +34,9 @@ impl Post for Script {
             match answer {
                 Some("hang") | None => std::future::pending().await,
                 Some("cut") => Err(Error::new(Reason::UpstreamClosed, "it broke off")),
-                Some(status @ ("401" | "500")) => Ok((status.parse().unwrap_or(0), "{}".into())),
+                Some(status @ ("400" | "401" | "413" | "429" | "500")) => {
+                    Ok((status.parse().unwrap_or(0), "{}".into()))
+                }
                 Some(text) => Ok((200, text.into())),
             }
         })
@@ -103,7 +105,7 @@ async fn what_is_remembered_ends_with_the_token() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_lies_or_fails_says_nothing_and_is_left_alone_for_a_while() {
-    for bad in ["cut", "401", "500", "{}", r#"{"active":"true"}"#, "<html>", "[]", ""] {
+    for bad in ["cut", "401", "429", "500", "{}", r#"{"active":"true"}"#, "<html>", "[]", ""] {
         let (endpoint, asked) = endpoint(&[bad]);
         for number in 0..3 {
             assert!(endpoint.ask(of(number), b"t", clock::now()).is_some(), "{bad}");
@@ -127,6 +129,20 @@ async fn an_endpoint_that_lies_or_fails_says_nothing_and_is_left_alone_for_a_whi
     }
     assert!(matches!(endpoint.known(&of(3), clock::now()), Some(Known::Said(Token::Active(..)))));
     assert_eq!(endpoint.0.troubles().0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_of_one_token_ends_no_other() {
+    for refusal in ["400", "413"] {
+        let (endpoint, _asked) = endpoint(&[refusal]);
+        for number in 0..20 {
+            assert!(endpoint.ask(of(number), b"t", clock::now()).is_some(), "{refusal} {number}");
+            work(&endpoint, 1.5).await;
+            let known = endpoint.known(&of(number), clock::now());
+            assert!(matches!(known, Some(Known::Failed)), "{refusal} {number}");
+        }
+        assert_eq!((endpoint.0.troubles().0, endpoint.counts().failed), (0, 20));
+    }
 }
 
 #[tokio::test(start_paused = true)]

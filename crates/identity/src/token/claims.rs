@@ -25,6 +25,26 @@ impl Claims {
         Ok(Self { all, expires, begins })
     }
 
+    /// About how many bytes they hold in memory, which for many small values is far more than their text.
+    pub fn weight(&self) -> usize {
+        /// A value in a list or a map, and what a map adds for an entry.
+        const VALUE: usize = size_of::<Value>();
+        const ENTRY: usize = 2 * size_of::<String>();
+        fn of(value: &Value) -> usize {
+            VALUE
+                + match value {
+                    Value::String(text) => text.len(),
+                    Value::Array(all) => all.iter().map(of).sum(),
+                    Value::Object(all) => entries(all),
+                    Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+                }
+        }
+        fn entries(all: &Map<String, Value>) -> usize {
+            all.iter().map(|(name, value)| ENTRY + name.len() + of(value)).sum()
+        }
+        size_of::<Self>() + entries(&self.all)
+    }
+
     /// Claims that somebody who is believed tells by themselves, as an introspection endpoint does (RFC 7662).
     ///
     /// # Errors

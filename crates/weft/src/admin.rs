@@ -42,7 +42,7 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::JoinSet,
 };
-use weft_api::{Part, Permission, Response, Table, Tokens, openapi};
+use weft_api::{Part, Permission, Request, Response, Table, Tokens, openapi};
 use weft_kernel::{Error, Reason};
 use weft_net::Address;
 use weft_wire::Method;
@@ -299,9 +299,28 @@ async fn answer(
         Err(error) => return (whole(Response::problem(&error)), place),
     };
     let (request, upgrade) = handover::request(&mut parts, method.clone(), body);
-    let response = found.answer(&request).await;
+    let response = match found.operation.permission {
+        Some(Permission::Manage) => carry_out(offer.clone(), request, place.clone()).await,
+        _ => found.answer(&request).await,
+    };
     let upgrade = upgrade.map(|upgrade| (upgrade, handover));
     (handover::response(response, is_head, upgrade), place)
+}
+
+/// Has a change carried out to its end, whether whoever asked for it stays or not: what it changes stands on the disk
+/// and in memory, and neither may be changed without the other.
+async fn carry_out(offer: Arc<Offer>, request: Request, place: Option<Arc<Place>>) -> Response {
+    let change = tokio::spawn(async move {
+        let _place = place;
+        match offer.table.find(&request.method, &request.path) {
+            Ok(found) => found.answer(&request).await,
+            Err(refused) => *refused,
+        }
+    });
+    change.await.unwrap_or_else(|error| {
+        let say = "the change was broken off, and may have been made";
+        Response::problem(&Error::new(Reason::Internal, say).because(error))
+    })
 }
 
 /// The answer to one too many.

@@ -155,6 +155,108 @@ fn is_drawn(key: &str) -> bool {
     rest.len() == 36 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// Asks the admin API for a change and leaves at once, so that only the node knows what becomes of it.
+fn leave(weft: &Weft, method: &str, path: &str, body: &str) {
+    let mut conn = weft.connect("admin");
+    let length = body.len();
+    conn.send(format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    ));
+}
+
+#[test]
+fn a_change_is_whole_also_when_whoever_asked_for_it_has_left() {
+    let service = Upstream::answering(|_| ok("x"));
+    let weft = Weft::start(BIN, &config(&service, ON));
+    let told = |name: &str| service.seen().pop().unwrap().get(name).map(str::to_owned);
+    let gone = |path: &str| api(&weft, "GET", path, &Value::Null).status() == 404;
+    for number in 0..12 {
+        let at = format!("/v1/consumers/c{number}");
+        leave(&weft, "PUT", &at, r#"{"groups":["admins"]}"#);
+        until("it is made", || (!gone(&at)).then_some(()));
+        let (id, key) = draw(&weft, &format!("c{number}"), &Value::Null);
+        let (_, other) = draw(&weft, &format!("c{number}"), &Value::Null);
+        assert_eq!((status(&weft, &key), status(&weft, &other)), (200, 200), "{number}");
+        assert_eq!(told("x-consumer-groups").as_deref(), Some("admins"), "{number}");
+        leave(&weft, "PUT", &format!("{at}?change=true"), r#"{"groups":[]}"#);
+        until("it is changed", || {
+            let shown = done(&api(&weft, "GET", &at, &Value::Null), 200);
+            (shown["groups"] == json!([])).then_some(())
+        });
+        until("everybody knows", || {
+            assert_eq!(status(&weft, &key), 200, "{number}");
+            told("x-consumer-groups").is_none().then_some(())
+        });
+        leave(&weft, "DELETE", &format!("{at}/keys/{id}"), "");
+        until("it is revoked", || {
+            let shown = done(&api(&weft, "GET", &at, &Value::Null), 200);
+            (shown["keys"].as_array().unwrap().len() == 1).then_some(())
+        });
+        until("it lets nobody in", || (status(&weft, &key) == 401).then_some(()));
+        leave(&weft, "DELETE", &at, "");
+        until("it is deleted", || gone(&at).then_some(()));
+        until("its key lets nobody in", || (status(&weft, &other) == 401).then_some(()));
+    }
+}
+
+#[test]
+fn nobody_inherits_the_keys_of_another() {
+    let service = Upstream::answering(|_| ok("x"));
+    let weft = Weft::start(BIN, &config(&service, ON));
+    let put =
+        |status| done(&api(&weft, "PUT", "/v1/consumers/ada", &json!({ "groups": [] })), status);
+    put(201);
+    let mut keys: Vec<(String, String)> =
+        (0..100).map(|_| draw(&weft, "ada", &Value::Null)).collect();
+    let rotate = |id: &str, overlap: &str, status| {
+        let path = format!("/v1/consumers/ada/keys/{id}/rotate");
+        done(&api(&weft, "POST", &path, &json!({ "overlap": overlap })), status)
+    };
+    // There is no room for two in the place of one, but for one.
+    rotate(&keys[0].0, "1h", 409);
+    let drawn = rotate(&keys[0].0, "0s", 201);
+    assert_eq!(status(&weft, &keys[0].1), 401);
+    keys[0] = (text(&drawn, "id"), text(&drawn, "key"));
+    done(&api(&weft, "DELETE", "/v1/consumers/ada", &Value::Null), 204);
+    done(&api(&weft, "GET", "/v1/consumers/ada", &Value::Null), 404);
+    put(201);
+    for (_, key) in &keys {
+        assert_eq!(status(&weft, key), 401);
+    }
+    // Keys that are drawn while a consumer is deleted are its own, or nobody's.
+    for _ in 0..6 {
+        let drawn = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        let answer = api(&weft, "POST", "/v1/consumers/ada/keys", &Value::Null);
+                        if answer.status() == 201 {
+                            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+                            drawn.lock().unwrap().push(text(&body, "key"));
+                        }
+                    }
+                });
+            }
+            done(&api(&weft, "DELETE", "/v1/consumers/ada", &Value::Null), 204);
+        });
+        put(201);
+        for key in drawn.into_inner().unwrap() {
+            assert_eq!(status(&weft, &key), 401);
+        }
+    }
+    // One of the configuration that is taken out of it leaves its keys, which nobody else is given.
+    let (_, key) = draw(&weft, "web", &Value::Null);
+    assert_eq!(status(&weft, &key), 200);
+    weft.reload(&config(&service, ON).replace("  web: {", "  other: {")).unwrap();
+    let refused = api(&weft, "PUT", "/v1/consumers/web", &json!({ "groups": ["admins"] }));
+    assert_eq!(refused.status(), 409, "{}", refused.text());
+    assert_eq!(status(&weft, &key), 401);
+    done(&api(&weft, "DELETE", "/v1/consumers/web", &Value::Null), 204);
+    done(&api(&weft, "PUT", "/v1/consumers/web", &json!({ "groups": ["admins"] })), 201);
+    assert_eq!(status(&weft, &key), 401);
+}
+
 #[test]
 fn keys_are_rotated_with_overlap_and_end_in_time() {
     let service = Upstream::answering(|_| ok("x"));

@@ -14,7 +14,8 @@ use weft_gateway::Directory;
 use weft_kernel::{Error, Name, Reason, Result, parse_duration};
 
 use super::{
-    Consumers, Drawn, KEYS_MAX,
+    Consumers, KEYS_MAX,
+    changes::Drawn,
     records::{Entry, Key, Kind},
 };
 use crate::admin::no;
@@ -458,10 +459,9 @@ async fn create_key(ask: Ask<'_, Api>) -> Result<Response> {
     let consumer = named(&ask)?;
     let asked: NewKey = ask.body()?;
     let good_for = span(asked.expires_in.as_deref())?;
-    // Draws nothing for whom nobody knows.
-    view(ask.state, &consumer).await?;
+    let configured = || (ask.state.configured)().has(consumer.as_str());
     let kind = asked.kind.unwrap_or(Kind::ApiKey);
-    let key = ask.state.consumers.create_key(&consumer, kind, good_for).await?;
+    let key = ask.state.consumers.create_key(&consumer, kind, good_for, configured).await?;
     tracing::info!(%consumer, id = %key.id, "key created");
     drawn(ask.state, key)
 }

@@ -26,4 +26,4 @@ pub use client::{Authorities, ClientIdentity, ClientOptions};
 pub use fault::{Fault, Faults, What};
 pub use pem::Pem;
 pub use provider::{MinVersion, Reload, install_provider};
-pub use server::{ClientAuth, ClientAuthMode, ServerIdentity, ServerOptions};
+pub use server::{ClientAuth, ClientAuthMode, HostPattern, ServerIdentity, ServerOptions};

@@ -5,10 +5,15 @@
 //! first whose key the client can verify is taken, so that an ECDSA and an RSA certificate can stand
 //! side by side.
 //!
+//! Whether clients show certificates may differ from one name to the next ([`ServerOptions::hosts`]). A connection that
+//! was made for one name says nothing of who its client is to another: whoever serves requests refuses those for a host
+//! that [`HostPattern::best`] tells from the name of the handshake.
+//!
 //! [`ServerIdentity::config`] is asked once a connection. Certificates change within a configuration that is
 //! already in somebody's hands; authorities for clients change by a new configuration with new ticket
 //! keys, so that no session of a client that is not trusted any more is resumed.
 
+mod hosts;
 mod resolver;
 
 use std::{
@@ -18,6 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+pub use hosts::HostPattern;
 use resolver::{Resolver, Table};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -40,6 +46,8 @@ pub struct ServerOptions {
     pub certificates: Vec<CertificateSource>,
     /// Whether clients show certificates; nobody is asked for one without.
     pub client_auth: Option<ClientAuth>,
+    /// The same for hosts that are asked for by these names, in place of it.
+    pub hosts: Vec<(HostPattern, Option<ClientAuth>)>,
     /// The oldest version that is spoken.
     pub min_version: MinVersion,
     /// The protocols, the preferred one first; `h2` and `http/1.1` unless told otherwise. None at all
@@ -55,6 +63,7 @@ impl Default for ServerOptions {
         Self {
             certificates: Vec::new(),
             client_auth: None,
+            hosts: Vec::new(),
             min_version: MinVersion::default(),
             alpn: default_alpn(),
             session_tickets: true,
@@ -94,9 +103,16 @@ pub struct ServerIdentity {
     current: Mutex<Material>,
 }
 
-/// What handshakes go by now.
+/// What handshakes go by now: for hosts that nothing is said of, and for the others in their order.
 #[derive(Debug)]
 struct InForce {
+    usual: ForHost,
+    hosts: Vec<ForHost>,
+}
+
+/// What handshakes for a host go by.
+#[derive(Debug)]
+struct ForHost {
     config: Arc<ServerConfig>,
     /// Who judges the certificates of clients, if they show any.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
@@ -106,6 +122,13 @@ struct InForce {
 #[derive(Debug)]
 struct Material {
     certificates: Vec<Loaded>,
+    usual: Believed,
+    hosts: Vec<Believed>,
+}
+
+/// Who is believed, and who is not any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Believed {
     authorities: Vec<CertificateDer<'static>>,
     revoked: Vec<CertificateRevocationListDer<'static>>,
 }
@@ -130,9 +153,15 @@ impl ServerIdentity {
         })
     }
 
-    /// The configuration for the next handshake.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.load().config)
+    /// The configuration for the next handshake, by the name that the client asks for.
+    pub fn config(&self, name: Option<&str>) -> Arc<ServerConfig> {
+        Arc::clone(&self.for_host(&self.config.load(), name).config)
+    }
+
+    fn for_host<'a>(&self, in_force: &'a InForce, name: Option<&str>) -> &'a ForHost {
+        let patterns = self.options.hosts.iter().map(|(pattern, _)| pattern);
+        let at = HostPattern::best(patterns, name);
+        at.and_then(|at| in_force.hosts.get(at)).unwrap_or(&in_force.usual)
     }
 
     /// Judges the chain of a client that resumed its session, leaf first, by what is in force now: the
@@ -141,9 +170,14 @@ impl ServerIdentity {
     /// # Errors
     ///
     /// What a full handshake with it would be refused for.
-    pub fn vet(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    pub fn vet(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: Option<&str>,
+    ) -> Result<(), rustls::Error> {
         let in_force = self.config.load();
-        let (Some(verifier), Some((leaf, rest))) = (&in_force.verifier, chain.split_first()) else {
+        let verifier = &self.for_host(&in_force, name).verifier;
+        let (Some(verifier), Some((leaf, rest))) = (verifier, chain.split_first()) else {
             return Ok(());
         };
         let since = self.clock.0.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -160,8 +194,7 @@ impl ServerIdentity {
     pub fn reload(&self) -> Result<Reload, Faults> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (material, table) = read(&self.options, self.clock.0.wall())?;
-        let keep_config =
-            material.authorities == current.authorities && material.revoked == current.revoked;
+        let keep_config = material.usual == current.usual && material.hosts == current.hosts;
         if keep_config && is_same(&material.certificates, &current.certificates) {
             return Ok(Reload::Unchanged);
         }
@@ -190,7 +223,8 @@ impl ServerIdentity {
 
     /// The files to watch for a reload.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let client_auth = self.options.client_auth.iter();
+        let hosts = self.options.hosts.iter().filter_map(|(_, auth)| auth.as_ref());
+        let client_auth = self.options.client_auth.iter().chain(hosts);
         let pems = client_auth.flat_map(|auth| auth.authorities.iter().chain(&auth.revoked));
         let mut paths: Vec<PathBuf> =
             self.options.certificates.iter().flat_map(CertificateSource::paths).collect();
@@ -216,22 +250,28 @@ fn read(options: &ServerOptions, now: SystemTime) -> Result<(Material, Table), F
         .iter()
         .filter_map(|source| certificate::load(source, now, &mut faults))
         .collect();
-    let (mut authorities, mut revoked) = (Vec::new(), Vec::new());
-    if let Some(auth) = &options.client_auth {
-        if auth.authorities.is_empty() {
-            faults.add("client authorities", What::NoCertificate);
-        }
-        for pem in &auth.authorities {
-            let place = pem.place("client authority");
-            authorities.extend(faults.take(&place, pem.certificates()).into_iter().flatten());
-        }
-        for pem in &auth.revoked {
-            let place = pem.place("revocation list");
-            revoked.extend(faults.take(&place, pem.revocation_lists()).into_iter().flatten());
-        }
-    }
+    let usual = believed(options.client_auth.as_ref(), &mut faults);
+    let hosts = options.hosts.iter().map(|(_, auth)| believed(auth.as_ref(), &mut faults));
+    let hosts = hosts.collect();
     let table = Table::new(&certificates);
-    faults.finish(Some((Material { certificates, authorities, revoked }, table)))
+    faults.finish(Some((Material { certificates, usual, hosts }, table)))
+}
+
+fn believed(auth: Option<&ClientAuth>, faults: &mut Gather) -> Believed {
+    let Some(auth) = auth else { return Believed::default() };
+    let Believed { mut authorities, mut revoked } = Believed::default();
+    if auth.authorities.is_empty() {
+        faults.add("client authorities", What::NoCertificate);
+    }
+    for pem in &auth.authorities {
+        let place = pem.place("client authority");
+        authorities.extend(faults.take(&place, pem.certificates()).into_iter().flatten());
+    }
+    for pem in &auth.revoked {
+        let place = pem.place("revocation list");
+        revoked.extend(faults.take(&place, pem.revocation_lists()).into_iter().flatten());
+    }
+    Believed { authorities, revoked }
 }
 
 fn build(
@@ -241,23 +281,29 @@ fn build(
     resolver: &Arc<Resolver>,
 ) -> Result<InForce, Faults> {
     let mut faults = Gather::default();
-    let config = assemble(options, material, clock, resolver, &mut faults);
-    faults.finish(config)
+    let mut of = |auth: Option<&ClientAuth>, believed: &Believed| {
+        assemble(options, (auth, believed), clock, resolver, &mut faults)
+    };
+    let usual = of(options.client_auth.as_ref(), &material.usual);
+    let hosts = options.hosts.iter().zip(&material.hosts);
+    let hosts = hosts.map(|((_, auth), believed)| of(auth.as_ref(), believed)).collect();
+    let both: (_, Option<Vec<_>>) = (usual, hosts);
+    faults.finish(both.0.zip(both.1).map(|(usual, hosts)| InForce { usual, hosts }))
 }
 
 fn assemble(
     options: &ServerOptions,
-    material: &Material,
+    (auth, believed): (Option<&ClientAuth>, &Believed),
     clock: &Wall,
     resolver: &Arc<Resolver>,
     faults: &mut Gather,
-) -> Option<InForce> {
+) -> Option<ForHost> {
     let time = Arc::new(Wall(Arc::clone(&clock.0)));
     let builder = ServerConfig::builder_with_details(provider(), time)
         .with_protocol_versions(options.min_version.versions());
     let builder = faults.take("tls", builder.map_err(What::Settings))?;
-    let verifier = match &options.client_auth {
-        Some(auth) => Some(verifier(auth, material, faults)?),
+    let verifier = match auth {
+        Some(auth) => Some(verifier(auth, believed, faults)?),
         None => None,
     };
     let builder = match &verifier {
@@ -274,18 +320,18 @@ fn assemble(
     } else {
         config.send_tls13_tickets = 0;
     }
-    Some(InForce { config: Arc::new(config), verifier })
+    Some(ForHost { config: Arc::new(config), verifier })
 }
 
 fn verifier(
     auth: &ClientAuth,
-    material: &Material,
+    believed: &Believed,
     faults: &mut Gather,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let place = "client authorities";
-    let roots = roots(&material.authorities, place, faults)?;
+    let roots = roots(&believed.authorities, place, faults)?;
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .with_crls(material.revoked.iter().cloned());
+        .with_crls(believed.revoked.iter().cloned());
     if auth.mode == ClientAuthMode::Optional {
         builder = builder.allow_unauthenticated();
     }

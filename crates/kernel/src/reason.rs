@@ -35,6 +35,7 @@ macro_rules! reasons {
                     Self::ExpectationFailed => 417,
                     Self::UpgradeRequired => 426,
                     Self::IdempotencyKeyReused => 422,
+                    Self::Misdirected => 421,
                     _ => self.code().http(),
                 }
             }
@@ -71,6 +72,8 @@ reasons! {
     Unauthenticated = "unauthenticated", Unauthenticated, Caller, No, "http_request_denied";
     /// The token does not have the permission that the operation needs.
     PermissionDenied = "permission_denied", Denied, Caller, No, "http_request_denied";
+    /// The connection was made for another host, whose clients show certificates otherwise.
+    Misdirected = "misdirected", Denied, Caller, Safe, "http_request_denied";
     /// The token lacks a scope or a claim that the route needs.
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
     /// The issuer of a token cannot be asked for its keys, about the token, or for one for a service.

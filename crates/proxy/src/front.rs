@@ -303,13 +303,21 @@ fn find(
     } else {
         host
     };
+    if view.listener.is_misdirected(&received.peer, host) {
+        let say =
+            "this connection was made for another host, of which clients show other certificates";
+        return Err((Error::new(Reason::Misdirected, say), None));
+    }
     let (path, query) = match head.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (head.target.as_str(), None),
     };
     let method = received.routed_method();
-    let lookup = Lookup { host, method, path, query, fields: &head.fields };
-    match view.listener.table.find(&lookup, captures) {
+    let table = &view.listener.table;
+    let shown = received.certificate.as_ref().filter(|_| table.asks_certificate());
+    let certificate = shown.and_then(|shown| shown.names(&received.peer));
+    let lookup = Lookup { host, method, path, query, fields: &head.fields, certificate };
+    match table.find(&lookup, captures) {
         Ok(found) => match view.snapshot.routes.get(found.route as usize) {
             Some(route) => Ok((route.clone(), found)),
             None => Err((Error::new(Reason::Internal, "the route table is out of step"), None)),

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use weft_identity::HostPattern;
 use weft_kernel::{Name, Rng};
-use weft_net::{h1, h2};
+use weft_net::{h1, h2, message::Peer};
 use weft_telemetry::metrics::{self, ListenerMeter, RouteMeter};
 use weft_wire::{forwarded::Trust, h1::HeadLimits};
 
@@ -101,6 +102,19 @@ impl Listener {
             },
             http,
         })
+    }
+}
+
+impl Listener {
+    /// Whether a request for a host came by a connection that was made for one whose clients show certificates
+    /// otherwise.
+    pub(crate) fn is_misdirected(&self, peer: &Peer, host: &str) -> bool {
+        let hosts = &self.http.client_auth_hosts;
+        if hosts.is_empty() {
+            return false;
+        }
+        let Some(tls) = &peer.tls else { return false };
+        HostPattern::best(hosts, Some(host)) != HostPattern::best(hosts, tls.sni.as_deref())
     }
 }
 

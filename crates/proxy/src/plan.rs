@@ -14,9 +14,9 @@ use std::sync::Arc;
 pub use binding::{Binding, Settings};
 pub use listener::{EncodedSlash, Http, Listener, Protocol};
 pub use route::{
-    BodyLimit, CriticalityOf, Fallback, FallbackTo, Fault, Field, FieldValue, HeaderOps, Host,
-    HostRewrite, Match, Mirror, Path, PathRewrite, Redirect, Respond, Rewrite, Route,
-    RoutePolicies, Share, Target, Weighted,
+    BodyLimit, CertificateField, CertificatePart, CriticalityOf, Fallback, FallbackTo, Fault,
+    Field, FieldValue, HeaderOps, Host, HostRewrite, Match, Mirror, Path, PathRewrite, Redirect,
+    Respond, Rewrite, Route, RoutePolicies, Share, Target, Weighted,
 };
 pub use service::{HashInput, Pool, ProxyHeader, Service, UpstreamProtocol, UpstreamTls};
 

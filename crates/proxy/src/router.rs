@@ -10,7 +10,7 @@
 //!    captured segments, then a template before a prefix, then a regular expression, and last what fits
 //!    every path: no path at all, the prefix `/`, the template `/{*rest}`;
 //! 3. a match with methods before one without;
-//! 4. the most header conditions, then the most query conditions;
+//! 4. the most conditions on header fields and the client's certificate, then the most query conditions;
 //! 5. the earlier one in the configuration, which also decides between regular expressions.
 //!
 //! The asterisk of `OPTIONS *` fits nothing but a match without a path, or with the prefix `/`.
@@ -39,6 +39,7 @@ mod tests;
 use std::ops::Range;
 
 use smallvec::SmallVec;
+use weft_identity::peer::Names;
 use weft_kernel::Name;
 use weft_wire::Fields;
 
@@ -64,6 +65,8 @@ pub struct Lookup<'a> {
     pub query: Option<&'a str>,
     /// The header fields.
     pub fields: &'a Fields,
+    /// The names in the client's certificate, for a table that [asks](Table::asks_certificate) for them.
+    pub certificate: Option<&'a Names>,
 }
 
 /// A route that fits, and what of it.

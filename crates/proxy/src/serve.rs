@@ -151,9 +151,11 @@ async fn run(
     let io = match &entry.tls {
         None => Io::from(stream),
         Some(tls) => {
-            let io = accept::tls(stream, accept::TLS_HANDSHAKE_TIME, |_| Some(tls.config()))
-                .await
-                .and_then(|io| vet(tls, io));
+            let io = accept::tls(stream, accept::TLS_HANDSHAKE_TIME, |hello| {
+                Some(tls.config(hello.server_name()))
+            })
+            .await
+            .and_then(|io| vet(tls, io));
             match io {
                 Ok(io) => {
                     listener.meter.handshake(local.index);
@@ -222,7 +224,7 @@ fn vet(tls: &ServerTls, io: Io) -> Result<Io, (HandshakeFault, Error)> {
     if io.may_be_resumed()
         && let Some(info) = io.tls_info()
     {
-        tls.vet(&info.peer_certificates).map_err(|error| {
+        tls.vet(&info.peer_certificates, info.sni.as_deref()).map_err(|error| {
             let say = "the certificate of the client that resumed its session is good no more";
             (HandshakeFault::Certificate, Error::new(Reason::MalformedRequest, say).because(error))
         })?;

@@ -35,7 +35,7 @@ fn services_are_believed_by_authority_and_name() {
         (&theirs, "orders.example", Some("UnknownIssuer")),
     ] {
         let server = server(&authority.issue(&["orders.example"]));
-        let result = shake(client.config(), server.config(), host);
+        let result = shake(client.config(), server.config(None), host);
         match (result, expect) {
             (Ok(_), None) => {}
             (Err(error), Some(expect)) => {
@@ -51,7 +51,7 @@ fn the_authorities_of_the_system_do_not_know_ours() {
     let server = server(&Authority::new("ours").issue(&["orders.example"]));
     match ClientIdentity::new(ClientOptions::default(), clock()) {
         Ok(client) => {
-            let error = shake(client.config(), server.config(), "orders.example").unwrap_err();
+            let error = shake(client.config(), server.config(None), "orders.example").unwrap_err();
             assert!(error.contains("UnknownIssuer"), "{error}");
         }
         // A machine may have none; then that is said, instead of believing nobody in silence.
@@ -74,7 +74,7 @@ fn anybody_is_believed_only_when_asked_for() {
     let server = server(&Authority::new("theirs").issue(&["orders.example"]));
     let options = ClientOptions { insecure_skip_verify: true, ..ClientOptions::default() };
     let client = ClientIdentity::new(options, clock()).unwrap();
-    assert!(shake(client.config(), server.config(), "whoever.example").is_ok());
+    assert!(shake(client.config(), server.config(None), "whoever.example").is_ok());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn clones_of_a_configuration_follow_a_reload() {
     };
     let (old_server, new_server) = (serving(&old), serving(&new));
     let call = |server: &ServerIdentity| {
-        let shaken = shake(Arc::clone(&clone), server.config(), "orders.example")?;
+        let shaken = shake(Arc::clone(&clone), server.config(None), "orders.example")?;
         let shown = shaken.server.peer_certificates().unwrap()[0].to_vec();
         Ok::<_, String>((shown, shaken.server.handshake_kind().unwrap()))
     };

@@ -61,12 +61,12 @@ fn the_certificate_follows_the_server_name() {
         // An address is not sent as a server name.
         ("192.0.2.1", &first),
     ] {
-        let shaken = shake(anybody(), server.config(), name).unwrap();
+        let shaken = shake(anybody(), server.config(None), name).unwrap();
         assert!(shaken.shown() == expect.der, "{name}");
     }
     let mut nameless = ClientConfig::clone(&anybody());
     nameless.enable_sni = false;
-    let shaken = shake(Arc::new(nameless), server.config(), "a.example").unwrap();
+    let shaken = shake(Arc::new(nameless), server.config(None), "a.example").unwrap();
     assert!(shaken.shown() == first.der);
     let infos = server.certificates();
     assert_eq!(infos[1].names, ["a.example", "B.Example", "one.wild.example"]);
@@ -132,9 +132,9 @@ fn of_two_kinds_of_key_the_one_is_shown_that_the_client_can_read() {
     old.alpn_protocols = vec![b"h2".to_vec()];
     let old = Arc::new(old);
     for name in ["a.example", "other.example"] {
-        let shaken = shake(Arc::clone(&old), server.config(), name).unwrap();
+        let shaken = shake(Arc::clone(&old), server.config(None), name).unwrap();
         assert!(shaken.shown() == rsa.der, "{name}");
-        let shaken = shake(anybody(), server.config(), name).unwrap();
+        let shaken = shake(anybody(), server.config(None), name).unwrap();
         assert!(shaken.shown() == ecdsa.der, "{name}");
     }
 }
@@ -166,7 +166,7 @@ fn clients_are_let_in_by_their_certificates() {
         (&optional, Some(&stranger), Err("UnknownIssuer")),
     ] {
         let client = believing(&ours, certificate);
-        match (shake(client.config(), server.config(), "a.example"), expect) {
+        match (shake(client.config(), server.config(None), "a.example"), expect) {
             (Ok(shaken), Ok(expect)) => {
                 let label = shaken
                     .server
@@ -201,8 +201,8 @@ fn a_revoked_client_is_not_let_in() {
         }),
         ..ServerOptions::default()
     });
-    assert!(shake(client(8).config(), server.config(), "a.example").is_ok());
-    let error = shake(client(7).config(), server.config(), "a.example").unwrap_err();
+    assert!(shake(client(8).config(), server.config(None), "a.example").is_ok());
+    let error = shake(client(7).config(), server.config(None), "a.example").unwrap_err();
     assert!(error.contains("Revoked"), "{error}");
 }
 
@@ -245,7 +245,7 @@ fn versions_and_protocols() {
         (MinVersion::Tls12, v13, &["spdy/3"], Err("any known protocol")),
     ] {
         let server = with(min, &["h2", "http/1.1"]);
-        let result = shake(speaking(version, theirs), server.config(), "a.example");
+        let result = shake(speaking(version, theirs), server.config(None), "a.example");
         match (result, expect) {
             (Ok(shaken), Ok((version, alpn))) => {
                 assert_eq!(shaken.server.protocol_version(), Some(version));
@@ -282,7 +282,7 @@ fn a_reload_shows_new_certificates_and_keeps_the_old_if_they_are_bad() {
     let source = old.write(folder.path());
     let server = server(ServerOptions { certificates: vec![source], ..ServerOptions::default() });
     // Whoever holds the configuration sees reloads.
-    let config = server.config();
+    let config = server.config(None);
     let shown = || shake(anybody(), Arc::clone(&config), "a.example").unwrap().shown().to_vec();
     assert_eq!(server.paths(), [folder.path().join("cert.pem"), folder.path().join("key.pem")]);
     assert_eq!(server.reload().unwrap(), Reload::Unchanged);
@@ -323,7 +323,7 @@ fn a_reload_of_authorities_ends_the_sessions_of_those_no_longer_trusted() {
     });
     let client = believing(&old, Some(&old.issue(&["client.example"])));
     let kind = |server: &ServerIdentity| {
-        let shaken = shake(client.config(), server.config(), "a.example")?;
+        let shaken = shake(client.config(), server.config(None), "a.example")?;
         Ok::<_, String>(shaken.server.handshake_kind().unwrap())
     };
     assert_eq!(kind(&server), Ok(HandshakeKind::Full));
@@ -334,7 +334,7 @@ fn a_reload_of_authorities_ends_the_sessions_of_those_no_longer_trusted() {
     let error = kind(&server).unwrap_err();
     assert!(error.contains("UnknownIssuer"), "{error}");
     let client = believing(&old, Some(&new.issue(&["client.example"])));
-    assert!(shake(client.config(), server.config(), "a.example").is_ok());
+    assert!(shake(client.config(), server.config(None), "a.example").is_ok());
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn sessions_are_resumed_by_tickets_unless_they_are_off() {
         });
         let client = believing(&authority, None);
         for expect in [HandshakeKind::Full, second] {
-            let shaken = shake(client.config(), server.config(), "a.example").unwrap();
+            let shaken = shake(client.config(), server.config(None), "a.example").unwrap();
             assert_eq!(shaken.server.handshake_kind(), Some(expect));
         }
     }

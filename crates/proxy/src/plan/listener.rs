@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weft_identity::HostPattern;
 use weft_kernel::{Name, limits};
 
 use super::{Host, Weighted};
@@ -75,6 +76,9 @@ pub struct Http {
     /// Whether services are told of the client's certificate, in `x-forwarded-client-cert`. That field
     /// is taken off in any case if a client sends it.
     pub forward_client_cert: bool,
+    /// Hosts whose clients show certificates otherwise than those of others. A connection that was made for
+    /// another is refused requests for them, and one that was made for them requests for another.
+    pub client_auth_hosts: Vec<HostPattern>,
     /// Value for the `Via` and `Proxy-Status` fields.
     pub via: String,
 }
@@ -98,6 +102,7 @@ impl Default for Http {
             underscores: false,
             grpc_web: true,
             forward_client_cert: false,
+            client_auth_hosts: Vec::new(),
             via: "weft".into(),
         }
     }

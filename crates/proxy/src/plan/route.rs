@@ -55,6 +55,8 @@ pub struct Match {
     pub headers: Vec<Field>,
     /// All of these query parameters.
     pub query: Vec<Field>,
+    /// All of these names in the client's certificate.
+    pub certificate: Vec<CertificateField>,
 }
 
 /// A host to match, in lower case and without a port.
@@ -91,6 +93,42 @@ pub struct Field {
     pub value: FieldValue,
     /// Whether the condition is turned round.
     pub invert: bool,
+}
+
+/// Names of a kind in the client's certificate, of which one must fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateField {
+    /// The kind.
+    pub part: CertificatePart,
+    /// What the name must be.
+    pub value: FieldValue,
+    /// Whether the condition is turned round: it then holds without a certificate too.
+    pub invert: bool,
+}
+
+/// A kind of names in a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CertificatePart {
+    /// URIs among the alternative names; a SPIFFE id is one.
+    Uri,
+    /// DNS names among the alternative names, in lower case.
+    Dns,
+    /// The distinguished name of the subject.
+    Subject,
+    /// The SHA-256 digest of the certificate, in lower case and without colons.
+    Fingerprint,
+}
+
+impl CertificatePart {
+    /// What it is called where a match is told.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Uri => "certificate uri",
+            Self::Dns => "certificate dns",
+            Self::Subject => "certificate subject",
+            Self::Fingerprint => "certificate fingerprint",
+        }
+    }
 }
 
 /// What a value must be.

@@ -38,7 +38,8 @@ fn find(matches: &[Match], target: &str) -> (Found, Captures) {
     let table = Table::compile([(0, &route)]).unwrap();
     let (path, query) = split(target);
     let fields = Fields::new();
-    let lookup = Lookup { host: "", method: "GET", path, query, fields: &fields };
+    let lookup =
+        Lookup { host: "", method: "GET", path, query, fields: &fields, certificate: None };
     let mut captures = Captures::default();
     let found = table.find(&lookup, &mut captures).unwrap();
     (found, captures)

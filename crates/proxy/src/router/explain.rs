@@ -47,6 +47,8 @@ pub enum Lost {
     LessSpecific,
     /// A query parameter.
     Query,
+    /// A name in the client's certificate.
+    Certificate,
     /// A header field.
     Header,
     /// The method.
@@ -127,7 +129,11 @@ impl Table {
             return tell(Lost::Method, 0, why);
         }
         if let Some(unmet) = self.unmet(rule, lookup) {
-            let lost = if unmet.is_query() { Lost::Query } else { Lost::Header };
+            let lost = match () {
+                () if unmet.is_query() => Lost::Query,
+                () if unmet.is_certificate() => Lost::Certificate,
+                () => Lost::Header,
+            };
             return tell(lost, 0, unmet.explain(lookup));
         }
         let (lost, why) = compare((rule, shape), won?, lookup);
@@ -162,7 +168,9 @@ fn compare(
     if won_method && !method {
         return less("it has no method, and the winner has".into());
     }
-    for (mine, other, what) in [(headers, won_headers, "header"), (queries, won_queries, "query")] {
+    for (mine, other, what) in
+        [(headers, won_headers, "header or certificate"), (queries, won_queries, "query")]
+    {
         if mine < other {
             return less(format!("it has {mine} {what} conditions, and the winner has {other}"));
         }

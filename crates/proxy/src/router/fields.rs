@@ -5,14 +5,14 @@ use weft_wire::{Known, fields::is_token};
 
 use super::{Lookup, regexes};
 use crate::{
-    plan::{self, FieldValue},
+    plan::{self, CertificatePart, FieldValue},
     query,
 };
 
 /// Most conditions of one match.
 pub(super) const CONDITIONS_MAX: usize = 64;
 
-/// A condition on a header field or query parameter.
+/// A condition on a header field, a query parameter or a name in the client's certificate.
 ///
 /// It holds if any value of that name is as it must be; turned round, if none is, so also if there is
 /// no such field.
@@ -28,6 +28,7 @@ enum Of {
     Known(Known),
     Header(Box<str>),
     Query(Box<str>),
+    Certificate(CertificatePart),
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +88,19 @@ impl Condition {
         Ok(Self { of: Of::Query(name.into()), test, invert: field.invert })
     }
 
+    /// A condition on a name in the client's certificate.
+    pub(super) fn certificate(field: &plan::CertificateField) -> Result<Self, String> {
+        let of = Of::Certificate(field.part);
+        let test =
+            Test::compile(&field.value).map_err(|what| format!("{}: {what}", field.part.text()))?;
+        Ok(Self { of, test, invert: field.invert })
+    }
+
+    /// Whether it is about the client's certificate.
+    pub(super) const fn is_certificate(&self) -> bool {
+        matches!(self.of, Of::Certificate(_))
+    }
+
     /// Whether it is about a query parameter.
     pub(super) const fn is_query(&self) -> bool {
         matches!(self.of, Of::Query(_))
@@ -104,6 +118,17 @@ impl Condition {
             Of::Query(name) => {
                 query::values(lookup.query.unwrap_or(""), name).any(|value| fits(&value))
             }
+            Of::Certificate(part) => {
+                let Some(names) = lookup.certificate else { return false };
+                match part {
+                    CertificatePart::Uri => names.uri.iter().any(|uri| fits(uri.as_bytes())),
+                    CertificatePart::Dns => {
+                        names.dns.iter().any(|dns| fits(dns.to_ascii_lowercase().as_bytes()))
+                    }
+                    CertificatePart::Subject => fits(names.subject.as_bytes()),
+                    CertificatePart::Fingerprint => fits(names.fingerprint.as_bytes()),
+                }
+            }
         }
     }
 
@@ -113,6 +138,7 @@ impl Condition {
             Of::Known(known) => format!("header {}", known.text()),
             Of::Header(name) => format!("header {name}"),
             Of::Query(name) => format!("query parameter {name}"),
+            Of::Certificate(part) => part.text().to_owned(),
         };
         let mut first = None;
         self.any(lookup, |value| {
@@ -201,7 +227,8 @@ mod tests {
     use super::*;
 
     fn lookup<'a>(query: &'a str, fields: &'a Fields) -> Lookup<'a> {
-        Lookup { host: "", method: "GET", path: "/", query: Some(query), fields }
+        let query = Some(query);
+        Lookup { host: "", method: "GET", path: "/", query, fields, certificate: None }
     }
 
     fn field(name: &str, value: FieldValue, invert: bool) -> plan::Field {

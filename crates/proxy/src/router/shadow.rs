@@ -53,16 +53,21 @@ struct Owners<'a> {
 
 type Steps<'a> = HashMap<Step<'a>, Owners<'a>>;
 
+/// Kind and text of a test.
+fn test(value: &FieldValue) -> (u8, &str) {
+    match value {
+        FieldValue::Present => (0, ""),
+        FieldValue::Exact(text) => (1, text),
+        FieldValue::Prefix(text) => (2, text),
+        FieldValue::Regex(text) => (3, text),
+    }
+}
+
 fn conditions(fields: &[plan::Field]) -> Vec<Condition<'_>> {
     let mut conditions: Vec<Condition<'_>> = fields
         .iter()
         .map(|field| {
-            let (kind, text) = match &field.value {
-                FieldValue::Present => (0, ""),
-                FieldValue::Exact(text) => (1, text.as_str()),
-                FieldValue::Prefix(text) => (2, text.as_str()),
-                FieldValue::Regex(text) => (3, text.as_str()),
-            };
+            let (kind, text) = test(&field.value);
             (field.name.as_str(), kind, text, field.invert)
         })
         .collect();
@@ -150,7 +155,13 @@ fn placements<'a>(route: &'a Route, one: &'a Match) -> Option<Vec<Step<'a>>> {
     if hosts.is_empty() {
         hosts.push(None);
     }
-    let (headers, query) = (conditions(&one.headers), conditions(&one.query));
+    let (mut headers, query) = (conditions(&one.headers), conditions(&one.query));
+    // No header is called as a part of a certificate is.
+    headers.extend(one.certificate.iter().map(|field| {
+        let (kind, text) = test(&field.value);
+        (field.part.text(), kind, text, field.invert)
+    }));
+    headers.sort_unstable();
     let has_methods = !one.methods.is_empty();
     let mut placements = Vec::with_capacity(listeners.len() * hosts.len());
     for listener in &listeners {

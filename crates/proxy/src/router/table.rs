@@ -30,6 +30,8 @@ pub struct Table {
     placed: Vec<u32>,
     rules: Vec<Rule>,
     conditions: Vec<Condition>,
+    /// Whether any of them is on the client's certificate.
+    asks_certificate: bool,
     /// What the rules look like in the plan, which only people ask for.
     pub(super) shapes: Vec<Shape>,
 }
@@ -89,6 +91,11 @@ impl Rule {
 }
 
 impl Table {
+    /// Whether it matters who the client's certificate says it is.
+    pub const fn asks_certificate(&self) -> bool {
+        self.asks_certificate
+    }
+
     /// Compiles routes, each with the index by which [`Found`] names it; earlier ones win among equals.
     ///
     /// # Errors
@@ -275,15 +282,21 @@ impl<'a> Builder<'a> {
         wrong.extend(one.hosts.iter().filter_map(|host| hosts::check(host).err()));
         let pattern = Pattern::parse(&one.path).map_err(|what| wrong.push(what)).ok();
         let methods = Methods::compile(&one.methods).map_err(|what| wrong.push(what)).ok();
-        if one.headers.len() + one.query.len() > CONDITIONS_MAX {
+        let count = one.headers.len() + one.certificate.len() + one.query.len();
+        if count > CONDITIONS_MAX {
             wrong.push(format!("a match must not have more than {CONDITIONS_MAX} conditions"));
             return None;
         }
         let start = self.table.conditions.len() as u32;
         let headers = one.headers.iter().map(Condition::header);
-        for condition in headers.chain(one.query.iter().map(Condition::query)) {
+        let certificate = one.certificate.iter().map(Condition::certificate);
+        let query = one.query.iter().map(Condition::query);
+        for condition in headers.chain(certificate).chain(query) {
             match condition {
-                Ok(condition) => self.table.conditions.push(condition),
+                Ok(condition) => {
+                    self.table.asks_certificate |= condition.is_certificate();
+                    self.table.conditions.push(condition);
+                }
                 Err(what) => wrong.push(what),
             }
         }
@@ -299,7 +312,7 @@ impl<'a> Builder<'a> {
             route,
             match_index,
             methods,
-            conditions: (start, (one.headers.len() + one.query.len()) as u32),
+            conditions: (start, count as u32),
             queries: one.query.len() as u32,
             place,
         };

@@ -87,6 +87,7 @@ impl Request {
             path: &self.path,
             query: self.query,
             fields: &self.fields,
+            certificate: None,
         }
     }
 }
@@ -295,6 +296,7 @@ fn any_match() -> impl Strategy<Value = Match> {
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
             query,
+            certificate: Vec::new(),
         })
 }
 
@@ -320,6 +322,7 @@ fn narrow_match() -> impl Strategy<Value = Match> {
         methods: methods(names),
         headers,
         query: Vec::new(),
+        certificate: Vec::new(),
     })
 }
 
@@ -458,7 +461,7 @@ proptest! {
             vec![Match { hosts: below("example.com"), query: vec![with("k", "1")], ..Match::default() }],
         ]));
         let fields = Fields::new();
-        let lookup = Lookup { host: &host, method: &method, path: &path, query: Some(&query), fields: &fields };
+        let lookup = Lookup { host: &host, method: &method, path: &path, query: Some(&query), fields: &fields, certificate: None };
         let mut captures = Captures::default();
         if table.find(&lookup, &mut captures).is_ok() {
             for index in 0..captures.len() {

@@ -175,7 +175,7 @@ fn verdict(
         Cow::Owned(text) => split_query(text),
     };
     verdict.path = path.into();
-    let lookup = Lookup { host, method, path, query, fields };
+    let lookup = Lookup { host, method, path, query, fields, certificate: None };
     match table.find(&lookup, &mut Captures::default()) {
         Ok(found) => verdict.route = won(plan, found),
         Err(Missing::NotFound) => verdict.refused = Some("no route matches: 404".into()),
@@ -218,6 +218,7 @@ const fn word(lost: Lost) -> &'static str {
         Lost::Later => "later",
         Lost::LessSpecific => "less_specific",
         Lost::Query => "query",
+        Lost::Certificate => "certificate",
         Lost::Header => "header",
         Lost::Method => "method",
         Lost::Path => "path",

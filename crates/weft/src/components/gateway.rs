@@ -28,6 +28,7 @@ use weft_gateway::{
     kept::Kept,
     rate_limit, token_client,
 };
+use weft_identity::ServerOptions;
 use weft_kernel::{Name, SystemClock};
 use weft_net::Stop;
 use weft_proxy::Handlers;
@@ -218,6 +219,14 @@ impl Component for Gateway {
         let mut unasked = Vec::new();
         for (route, place) in whole.routes() {
             external::check(route, place, whole, cx);
+            if route.matches.iter().any(|of| !of.certificate.is_empty()) && !asks(whole, route) {
+                let say = format!(
+                    "route `{}` matches client certificates, and no listener that it is offered on asks for them",
+                    route.name
+                );
+                let help = "say `client_auth` under `tls` of the listener";
+                cx.report(Problem::error(place, say).help(help));
+            }
             service_credentials::check(route, place, whole, cx);
             let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
                 let say = format!(
@@ -401,6 +410,9 @@ impl Component for Gateway {
 fn asks(whole: &Checked<'_>, route: &weft_proxy::plan::Route) -> bool {
     whole.plan.sockets.iter().any(|socket| {
         let is_offered = route.listeners.is_empty() || route.listeners.contains(&socket.listener);
-        is_offered && socket.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some())
+        let asks = |tls: &ServerOptions| {
+            tls.client_auth.is_some() || tls.hosts.iter().any(|(_, auth)| auth.is_some())
+        };
+        is_offered && socket.tls.as_ref().is_some_and(asks)
     })
 }

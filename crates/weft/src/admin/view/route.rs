@@ -197,15 +197,17 @@ pub(crate) fn conditions(of: &plan::Match) -> String {
         Path::Regex(regex) => words.push(format!("~{regex}")),
         Path::Template(template) => words.push(template.clone()),
     }
-    words.extend(of.headers.iter().map(|field| condition("", field)));
-    words.extend(of.query.iter().map(|field| condition("?", field)));
+    let said = |field: &plan::Field, mark| condition(mark, &field.name, &field.value, field.invert);
+    words.extend(of.headers.iter().map(|field| said(field, "")));
+    words.extend(of.query.iter().map(|field| said(field, "?")));
+    let certificate = of.certificate.iter();
+    words.extend(certificate.map(|of| condition("", of.part.text(), &of.value, of.invert)));
     if words.is_empty() { "everything".into() } else { words.join(" ") }
 }
 
-fn condition(mark: &str, field: &plan::Field) -> String {
-    let not = if field.invert { "not " } else { "" };
-    let name = &field.name;
-    match &field.value {
+fn condition(mark: &str, name: &str, value: &FieldValue, invert: bool) -> String {
+    let not = if invert { "not " } else { "" };
+    match value {
         FieldValue::Present => format!("{not}{mark}{name}"),
         FieldValue::Exact(value) => format!("{not}{mark}{name}={value}"),
         FieldValue::Prefix(value) => format!("{not}{mark}{name}={value}*"),
@@ -229,8 +231,13 @@ mod tests {
                     methods: vec!["GET".into(), "HEAD".into()],
                     headers: vec![field("x-tenant", FieldValue::Exact("acme".into()), false)],
                     query: vec![field("v", FieldValue::Present, true)],
+                    certificate: vec![plan::CertificateField {
+                        part: plan::CertificatePart::Uri,
+                        value: FieldValue::Prefix("spiffe://shop/".into()),
+                        invert: false,
+                    }],
                 },
-                "GET,HEAD a.example,*.b /orders/* x-tenant=acme not ?v",
+                "GET,HEAD a.example,*.b /orders/* x-tenant=acme not ?v certificate uri=spiffe://shop/*",
             ),
             (plan::Match { path: Path::Prefix("/".into()), ..plan::Match::default() }, "/*"),
             (plan::Match { path: Path::Exact("/a".into()), ..plan::Match::default() }, "=/a"),

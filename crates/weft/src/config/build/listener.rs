@@ -250,9 +250,12 @@ fn http(section: &Listener) -> Http {
         },
         underscores: section.underscores,
         grpc_web: section.grpc_web,
-        forward_client_cert: (section.tls.value.on())
-            .and_then(|tls| tls.client_auth.as_ref())
-            .is_some_and(|auth| auth.forward),
+        forward_client_cert: section.tls.value.on().is_some_and(|tls| {
+            let hosts = tls.hosts.0.iter().filter_map(|(_, host)| host.client_auth.on());
+            let mut all = tls.client_auth.iter().chain(hosts.map(|auth| &auth.0));
+            all.any(|auth| auth.forward)
+        }),
+        client_auth_hosts: tls::hosts_of(section.tls.value.on()),
         via: section.via.0.clone(),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
-use weft_proxy::plan::{self, Field, HostRewrite, Match, PathRewrite, Rewrite, Target};
+use weft_proxy::plan::{
+    self, CertificateField, CertificatePart, Field, FieldValue, HostRewrite, Match, PathRewrite,
+    Rewrite, Target,
+};
 use weft_proxy::{
     rewrite::{Redirector, Rewriter},
     router::Table,
@@ -97,7 +100,37 @@ fn matching(section: &route::Match) -> Match {
         methods: section.method.iter().map(|method| method.0.clone()).collect(),
         headers: section.headers.0.iter().map(|(name, value)| field(&name.0, value)).collect(),
         query: section.query.0.iter().map(|(name, value)| field(name, value)).collect(),
+        certificate: section.certificate.as_ref().map(certificate).unwrap_or_default(),
     }
+}
+
+/// The names that a certificate must have.
+fn certificate(section: &route::CertificateMatch) -> Vec<CertificateField> {
+    let route::CertificateMatch { uri, dns, subject, fingerprint, .. } = section;
+    let parts = [
+        (CertificatePart::Uri, uri),
+        (CertificatePart::Dns, dns),
+        (CertificatePart::Subject, subject),
+        (CertificatePart::Fingerprint, fingerprint),
+    ];
+    let said = parts.into_iter().filter_map(|(part, said)| Some((part, said.as_ref()?)));
+    said.map(|(part, said)| {
+        let value = match (part, said.value.clone()) {
+            // As the names are compared.
+            (CertificatePart::Dns, FieldValue::Exact(text)) => {
+                FieldValue::Exact(text.to_ascii_lowercase())
+            }
+            (CertificatePart::Dns, FieldValue::Prefix(text)) => {
+                FieldValue::Prefix(text.to_ascii_lowercase())
+            }
+            (CertificatePart::Fingerprint, FieldValue::Exact(text)) => {
+                FieldValue::Exact(text.replace(':', "").to_ascii_lowercase())
+            }
+            (_, value) => value,
+        };
+        CertificateField { part, value, invert: said.invert }
+    })
+    .collect()
 }
 
 fn target(

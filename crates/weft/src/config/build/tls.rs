@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use weft_identity::{
     Authorities, CertificateSource, ClientIdentity, ClientOptions, Fault, Faults, MinVersion, Pem,
-    server::{ClientAuth, ClientAuthMode, ServerIdentity, ServerOptions},
+    server::{ClientAuth, ClientAuthMode, HostPattern, ServerIdentity, ServerOptions},
 };
 use weft_kernel::SystemClock;
-use weft_proxy::plan::UpstreamTls;
+use weft_proxy::plan::{Host, UpstreamTls};
 
 use crate::config::{
     problem::Problem,
@@ -17,6 +17,7 @@ use crate::config::{
     },
     setting::{At, Cx},
     source::Place,
+    text,
 };
 
 const REFUSED_BY_CLIENTS: &str = "clients that verify it refuse the connection until it is renewed";
@@ -148,14 +149,8 @@ pub(super) fn server(section: &ServerTls, place: Place, cx: &mut Cx) -> ServerOp
             .iter()
             .map(|pair| CertificateSource { cert: pair.cert.clone(), key: pair.key.clone() })
             .collect(),
-        client_auth: section.client_auth.as_ref().map(|auth| ClientAuth {
-            authorities: auth.ca.iter().map(|file| Pem::File(file.0.clone())).collect(),
-            revoked: auth.revoked.iter().map(|file| Pem::File(file.0.clone())).collect(),
-            mode: match auth.mode {
-                listener::ClientAuthMode::Required => ClientAuthMode::Required,
-                listener::ClientAuthMode::Optional => ClientAuthMode::Optional,
-            },
-        }),
+        client_auth: section.client_auth.as_ref().map(client_auth),
+        hosts: hosts(section, cx),
         min_version: version(section.min_version),
         alpn: section
             .alpn
@@ -172,6 +167,43 @@ pub(super) fn server(section: &ServerTls, place: Place, cx: &mut Cx) -> ServerOp
         Err(faults) => report(&faults, place, cx),
     }
     options
+}
+
+fn client_auth(auth: &listener::ClientAuth) -> ClientAuth {
+    ClientAuth {
+        authorities: auth.ca.iter().map(|file| Pem::File(file.0.clone())).collect(),
+        revoked: auth.revoked.iter().map(|file| Pem::File(file.0.clone())).collect(),
+        mode: match auth.mode {
+            listener::ClientAuthMode::Required => ClientAuthMode::Required,
+            listener::ClientAuthMode::Optional => ClientAuthMode::Optional,
+        },
+    }
+}
+
+/// The hosts of a listener whose clients show certificates otherwise.
+pub(super) fn hosts_of(section: Option<&ServerTls>) -> Vec<HostPattern> {
+    let said = section.iter().flat_map(|section| &section.hosts.0);
+    said.filter_map(|(host, _)| pattern(host)).collect()
+}
+
+fn pattern(host: &text::HostPattern) -> Option<HostPattern> {
+    match host.0.as_ref()? {
+        Host::Exact(name) => Some(HostPattern::Exact(name.clone())),
+        Host::Wildcard(suffix) => Some(HostPattern::Below(suffix.clone())),
+    }
+}
+
+/// What holds for them.
+fn hosts(section: &ServerTls, cx: &mut Cx) -> Vec<(HostPattern, Option<ClientAuth>)> {
+    let said = section.hosts.0.iter().filter_map(|(host, said)| {
+        let Some(pattern) = pattern(host) else {
+            let say = "what holds for every host is said beside `hosts`";
+            cx.report(Problem::error(host.place, say));
+            return None;
+        };
+        Some((pattern, said.client_auth.on().map(|auth| client_auth(&auth.0))))
+    });
+    said.collect()
 }
 
 fn version(version: TlsVersion) -> MinVersion {

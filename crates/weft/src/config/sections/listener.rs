@@ -8,7 +8,7 @@ use weft_kernel::ByteSize;
 use weft_net::Address;
 
 use crate::config::{
-    leaf::{Count, InputFile, Int, Many, Number, Pairs, Span, Switch},
+    leaf::{Count, InputFile, Int, Many, Number, Pairs, Span, Switch, Whole},
     sections::target::Targets,
     setting::{At, settings, words},
     text::{HostPattern, Pseudonym},
@@ -105,10 +105,18 @@ settings! {
         certificates: Required<Certificate>,
         /// Client certificates (mutual TLS).
         client_auth: Option<ClientAuth>,
+        /// The same by the host that a client asks for (SNI), in place of it; the most specific one decides.
+        hosts: Pairs<At<HostPattern>, HostTls>,
         /// Minimum TLS version.
         min_version: TlsVersion = "1.2",
         /// ALPN protocols, in order of preference.
         alpn: Many<AlpnProtocol> = "[h2, http/1.1]",
+    }
+
+    /// TLS of a host.
+    pub struct HostTls = "TLS of a host" {
+        /// Client certificates (mutual TLS); `off` asks for none.
+        client_auth: Switch<Whole<ClientAuth>>,
     }
 
     /// Certificate and key.

@@ -48,5 +48,19 @@ settings! {
         headers: Pairs<HeaderName, FieldMatch>,
         /// Query parameters that must all fit.
         query: Pairs<String, FieldMatch>,
+        /// Names in the certificate that the client has shown, which must all fit.
+        certificate: Option<CertificateMatch>,
+    }
+
+    /// Names in the client's certificate, which must all fit; of several of a kind, one must.
+    pub struct CertificateMatch = "certificate match", short "uri" {
+        /// URI among its alternative names, such as a SPIFFE id.
+        uri: Option<FieldMatch>,
+        /// DNS name among its alternative names.
+        dns: Option<FieldMatch>,
+        /// Distinguished name of its subject, as `x-forwarded-client-cert` has it.
+        subject: Option<FieldMatch>,
+        /// SHA-256 digest of the certificate, in hexadecimal.
+        fingerprint: Option<FieldMatch>,
     }
 }

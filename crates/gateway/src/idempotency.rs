@@ -172,7 +172,7 @@ impl Once {
         let body = cx.read_body(settings.body_max).await?;
         let wanted = Wanted {
             key: EntryKey::new(cx.route().as_str(), &key::scope(cx), &key),
-            fingerprint: Fingerprint::of(cx.head(), cx.host(), &body),
+            fingerprint: Fingerprint::of(cx.head(), &cx.host(), &body),
             nonce: cx.rng().next_u64(),
             body_bytes: body.len(),
             keep: settings.keep,

@@ -4,7 +4,7 @@
 //! ([`Stage`](crate::policy::Stage)), then what `forward` does for a service. What Weft itself answers goes
 //! the same way out.
 
-use std::{cell::OnceCell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, cell::OnceCell, rc::Rc, sync::Arc};
 
 use weft_kernel::{Deadline, Error, Name, Reason, Result};
 use weft_net::{
@@ -162,11 +162,10 @@ pub(crate) async fn follow(
     timer: &TaskTimer,
     interim_sender: &InterimSender,
 ) -> Result<Answer> {
-    let Walk { route, found, captures } = walk;
-    let mut body = enter(exchange, &route, body);
-    let policies = route.policies.of(&body);
+    let mut body = enter(exchange, &walk.route, body);
+    let policies = walk.route.policies.of(&body);
     if !policies.is_empty() {
-        let answered = policy::requests(policies, &route, exchange, &mut body, timer).await;
+        let answered = policy::requests(policies, &walk, exchange, &mut body, timer).await;
         let completion = exchange.record.completion.take();
         match (answered, completion) {
             (Ok(None), None) => {}
@@ -174,7 +173,6 @@ pub(crate) async fn follow(
             (Err(error), None) => return Err(error),
             (Ok(None), Some(completion)) => {
                 exchange.received.bodiless = matches!(body, Body::Empty);
-                let walk = Walk { route, found, captures };
                 return Box::pin(policy::carry_out(exchange, walk, completion, body)).await;
             }
             (Ok(Some(answer)), Some(completion)) => {
@@ -187,7 +185,6 @@ pub(crate) async fn follow(
         }
     }
     exchange.received.bodiless = matches!(body, Body::Empty);
-    let walk = Walk { route, found, captures };
     to_target(exchange, walk, body, timer, interim_sender).await
 }
 
@@ -292,18 +289,8 @@ fn find(
     captures: &mut Captures,
 ) -> Result<(Arc<Route>, Found), Refusal> {
     let head = &received.head;
-    let host = head.fields.get_str(Known::Host).unwrap_or_default();
-    // The dot of the root names the same host (RFC 3986 section 3.2.2).
-    let host = without_port(host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let lower;
-    let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        lower = host.to_ascii_lowercase();
-        &lower
-    } else {
-        host
-    };
-    if view.listener.is_misdirected(&received.peer, host) {
+    let host = plain_host(head.fields.get_str(Known::Host).unwrap_or_default());
+    if view.listener.is_misdirected(&received.peer, &host) {
         let say =
             "this connection was made for another host, of which clients show other certificates";
         return Err((Error::new(Reason::Misdirected, say), None));
@@ -316,7 +303,7 @@ fn find(
     let table = &view.listener.table;
     let shown = received.certificate.as_ref().filter(|_| table.asks_certificate());
     let certificate = shown.and_then(|shown| shown.names(&received.peer));
-    let lookup = Lookup { host, method, path, query, fields: &head.fields, certificate };
+    let lookup = Lookup { host: &host, method, path, query, fields: &head.fields, certificate };
     match table.find(&lookup, captures) {
         Ok(found) => match view.snapshot.routes.get(found.route as usize) {
             Some(route) => Ok((route.clone(), found)),
@@ -330,6 +317,17 @@ fn find(
             Err((Error::new(Reason::MethodNotAllowed, say), Some(allow)))
         }
     }
+}
+
+/// A host in lower case, without its port and the dot of the root, which names the same host (RFC 3986 section
+/// 3.2.2).
+pub(crate) fn plain_host(host: &str) -> Cow<'_, str> {
+    let host = without_port(host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
 }
 
 fn without_port(host: &str) -> &str {

@@ -37,9 +37,9 @@ pub use self::{
 use crate::{
     answer::{self, Answer},
     exchange::Exchange,
+    front::Walk,
     handler::{LocalFuture, Reply},
     plan::Binding,
-    route::Route,
 };
 
 /// What the names of fields begin with by which policies tell themselves, in a request that is kept, what
@@ -54,6 +54,8 @@ pub const KEPT_PREFIX: &str = "weft-kept-";
 pub enum Stage {
     /// Faults that are injected on purpose, so that nothing is spared them.
     Fault,
+    /// From where it may ask.
+    Network,
     /// The bound of the request body, within which those behind may read it.
     BodyLimit,
     /// What a browser asks before the request, and what every response says to it.
@@ -238,14 +240,14 @@ impl Facts {
 /// answers.
 pub(crate) async fn requests(
     policies: &[Arc<dyn Policy>],
-    route: &Route,
+    walk: &Walk<'_>,
     exchange: &mut Exchange,
     body: &mut Body,
     timer: &TaskTimer,
 ) -> Result<Option<Answer>> {
     for policy in policies {
         let (exchange, body) = (&mut *exchange, &mut *body);
-        let mut cx = RequestContext { exchange, route, body, timer };
+        let mut cx = RequestContext { exchange, walk, body, timer };
         let reply = match policy.request(&mut cx) {
             Flow::Next => continue,
             Flow::Answer(reply) => Some(*reply),

@@ -15,6 +15,14 @@ pub fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a,
     })
 }
 
+/// All parameters, decoded, in order: names and values.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
 /// Undoes escapes and pluses.
 fn decode(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();

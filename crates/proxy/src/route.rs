@@ -12,6 +12,7 @@ use crate::{
     plan::{self, FallbackTo, HeaderOps, Weighted},
     policy::{BodyLimit, FaultInjection, HeaderChanges, Mirror, Policies, Policy},
     rewrite::{Redirector, Rewriter},
+    router::template_names,
     upstream::Upstream,
 };
 
@@ -25,6 +26,8 @@ pub struct Route {
     pub policy: Arc<plan::RoutePolicies>,
     pub(crate) target: Target,
     pub(crate) rewrite: Rewriter,
+    /// The names of what is captured of the path, for each of its matches.
+    pub(crate) captured: Box<[Box<[Box<str>]>]>,
     pub(crate) bulkhead: Option<bulkhead::Bulkhead>,
     pub(crate) hedger: Option<Arc<hedge::Hedger>>,
     pub(crate) mirror: Option<Arc<Upstream>>,
@@ -86,6 +89,11 @@ impl Split {
     }
 }
 
+/// The names of what a match captures of the path.
+fn captured(of: &plan::Match) -> Box<[Box<str>]> {
+    template_names(&of.path).into_iter().map(Into::into).collect()
+}
+
 impl Route {
     /// Compiles a route; what `before` has learnt is kept where its settings are the same.
     pub(crate) fn compile(
@@ -139,6 +147,7 @@ impl Route {
             meter,
             target,
             rewrite: Rewriter::compile(&plan.rewrite, &plan.matches)?,
+            captured: plan.matches.iter().map(captured).collect(),
             bulkhead: match before.filter(|(_, before)| before.bulkhead == policy.bulkhead) {
                 Some((before, _)) => before.bulkhead.clone(),
                 None => policy.bulkhead.clone().map(bulkhead::Bulkhead::new),

@@ -5,6 +5,7 @@
 //! itself can be shared by all workers.
 
 use std::{
+    borrow::Cow,
     cell::RefMut,
     net::IpAddr,
     rc::Rc,
@@ -24,14 +25,20 @@ use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
 
 use super::{Completion, Fact, Facts, KEPT_PREFIX};
 use crate::{
-    answer::Answer, exchange::Exchange, handler::Call, local::Local, outgoing, received::Received,
-    route::Route, worker_client::LISTENER,
+    answer::Answer,
+    exchange::Exchange,
+    front::{self, Walk},
+    handler::Call,
+    local::Local,
+    outgoing,
+    received::Received,
+    worker_client::LISTENER,
 };
 
 /// A request before anybody is asked.
 pub struct RequestContext<'a> {
     pub(crate) exchange: &'a mut Exchange,
-    pub(crate) route: &'a Route,
+    pub(crate) walk: &'a Walk<'a>,
     pub(crate) body: &'a mut Body,
     pub(crate) timer: &'a TaskTimer,
 }
@@ -43,14 +50,28 @@ impl RequestContext<'_> {
         &self.exchange.received.head
     }
 
+    /// The method that routes look at: extended CONNECT is a GET that upgrades.
+    pub fn method(&self) -> &str {
+        self.exchange.received.routed_method()
+    }
+
     /// The host that is asked for, in lower case and without its port.
-    pub fn host(&self) -> &str {
-        self.exchange.received.host()
+    pub fn host(&self) -> Cow<'_, str> {
+        front::plain_host(self.exchange.received.host())
     }
 
     /// The name of the route.
     pub fn route(&self) -> &Name {
-        &self.route.name
+        &self.walk.route.name
+    }
+
+    /// What the template of the route's path took of it, by name, as it stands in the path.
+    pub fn captures(&self) -> impl Iterator<Item = (&str, &str)> {
+        let Walk { route, found, captures } = self.walk;
+        let path = self.head().path();
+        let names = route.captured.get(found.match_index as usize).map_or(&[][..], |names| names);
+        let names = names.iter().enumerate();
+        names.filter_map(move |(at, name)| Some((&**name, captures.get(at, path)?)))
     }
 
     /// The name of the listener.
@@ -119,7 +140,7 @@ impl RequestContext<'_> {
     /// # Errors
     /// [`Reason::RequestTimeout`] when the deadline of the caller or of the route comes before.
     pub async fn wait(&mut self, until: Tick) -> Result<()> {
-        let request = self.route.policy.timeout.request;
+        let request = self.walk.route.policy.timeout.request;
         let Exchange { received, upload, .. } = &*self.exchange;
         let deadline = upload.deadline(received.began, clock::now(), received.deadline, request);
         self.timer.until(until.min(deadline.tick())).await;
@@ -185,7 +206,7 @@ impl RequestContext<'_> {
         until: Tick,
         work: impl Future<Output = T> + Unpin,
     ) -> Option<T> {
-        let request = self.route.policy.timeout.request;
+        let request = self.walk.route.policy.timeout.request;
         let Exchange { received, upload, .. } = &*self.exchange;
         let deadline = upload.deadline(received.began, clock::now(), received.deadline, request);
         let done = self.timer.within(until.min(deadline.tick()), work).await;
@@ -208,7 +229,7 @@ impl RequestContext<'_> {
         let Exchange { view, received, record, local, .. } = &mut *self.exchange;
         let mut head = received.head.clone();
         head.fields.retain(|name, _| !name.starts_with(KEPT_PREFIX));
-        for policy in &self.route.policies.outgoings {
+        for policy in &self.walk.route.policies.outgoings {
             policy.keep(&mut OutgoingContext {
                 local,
                 received,
@@ -223,7 +244,7 @@ impl RequestContext<'_> {
             [Known::Expect, Known::Via, Known::GrpcTimeout, Known::XRequestTimeout];
         NOT_KEPT.into_iter().for_each(|known| head.fields.remove(known));
         let body = std::mem::take(self.body);
-        Call::of(received, head, self.route, body, self.timer)
+        Call::of(received, head, &self.walk.route, body, self.timer)
     }
 }
 
@@ -321,6 +342,11 @@ impl ResponseContext<'_> {
     /// Whether a service has answered.
     pub fn is_from_service(&self) -> bool {
         self.exchange.record.answered.is_some() && self.exchange.record.reason.is_none()
+    }
+
+    /// Whether the client came by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.exchange.received.secure
     }
 
     /// Whether the connection is joined to another after this response.

@@ -30,6 +30,11 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// A consumer in groups.
+    pub fn new(name: Name, groups: Vec<Name>, is_anonymous: bool) -> Self {
+        Self { known: Arc::new(Known::new(name, groups)), is_anonymous }
+    }
+
     /// The name.
     pub fn name(&self) -> &Name {
         &self.known.name

@@ -11,10 +11,11 @@
 //!
 //! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`],
 //! `questions`, [`introspection`], [`roster`],
-//! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`external`], [`cors`],
-//! [`token_client`], [`service_credentials`].
+//! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`authorization`], [`external`], [`networks`], [`cors`],
+//! [`security_headers`], [`token_client`], [`service_credentials`].
 
 pub mod authentication;
+pub mod authorization;
 pub mod certificate;
 pub mod consumer;
 pub mod cors;
@@ -30,15 +31,18 @@ pub mod issuer;
 pub mod jwks;
 pub mod kept;
 pub mod key;
+pub mod networks;
 pub mod oauth;
 mod questions;
 pub mod quota;
 pub mod rate_limit;
 pub mod roster;
+pub mod security_headers;
 pub mod service_credentials;
 pub mod token_client;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
+pub use authorization::{AUTHORIZATION, Authorization, AuthorizationMaker};
 pub use certificate::CertificateName;
 pub use cors::{CORS, Cors, CorsMaker};
 pub use credential::Digest;
@@ -46,8 +50,10 @@ pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use idempotency::{IDEMPOTENCY, Idempotency, IdempotencyMaker};
 pub use issuer::Issuer;
+pub use networks::{NETWORKS, NetworkLists, Networks};
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;
+pub use security_headers::{SECURITY_HEADERS, SecurityHeaders, SecurityHeadersMaker};
 pub use service_credentials::{SERVICE_CREDENTIALS, ServiceCredentials, TokenClients};
 pub use token_client::TokenClient;

@@ -78,6 +78,10 @@ reasons! {
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
     /// The issuer of a token cannot be asked for its keys, about the token, or for one for a service.
     IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
+    /// The network of the client is not allowed on the route.
+    NetworkDenied = "network_denied", Denied, Caller, No, "http_request_denied";
+    /// The authorization of the route does not allow the request.
+    Forbidden = "forbidden", Denied, Caller, No, "http_request_denied";
     /// The service that decides about requests has refused this one.
     AuthorizationDenied = "authorization_denied", Denied, Caller, No, "http_request_denied";
     /// The service that decides about requests does not answer.

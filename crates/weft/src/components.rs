@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod gateway;
 pub mod idempotency;
 pub mod messages;
+pub mod networks;
 pub mod quotas;
 pub mod storage;
 pub mod telemetry;
@@ -33,6 +34,7 @@ pub use self::{
     gateway::Gateway,
     idempotency::Idempotency,
     messages::Messages,
+    networks::Networks,
     quotas::Quotas,
     storage::Storage,
     telemetry::{Collector, Telemetry},
@@ -162,6 +164,7 @@ macro_rules! components {
 
 components! {
     gateway: Gateway,
+    networks: Networks,
     consumers: Consumers,
     quotas: Quotas,
     idempotency: Idempotency,

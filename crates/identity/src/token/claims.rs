@@ -69,6 +69,16 @@ impl Claims {
         Some(found)
     }
 
+    /// The claim of this very name, dots and all.
+    pub fn exactly(&self, name: &str) -> Option<&Value> {
+        self.all.get(name)
+    }
+
+    /// The names of all claims.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.keys().map(String::as_str)
+    }
+
     /// A claim that is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()

@@ -1,6 +1,7 @@
 //! The edge as a component: the consumers of a node and the issuers that it believes, and the policies of routes
 //! that ask for them.
 
+pub mod authorization;
 mod build;
 pub mod cors;
 pub mod external;
@@ -9,6 +10,7 @@ pub mod limits;
 pub mod plan;
 pub mod policies;
 pub mod sections;
+pub mod security_headers;
 pub mod service_credentials;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
@@ -18,9 +20,9 @@ use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
-    AUTHENTICATION, Authentication, CORS, CorsMaker, Directory, EXTERNAL_AUTHORIZATION,
-    ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster, SERVICE_CREDENTIALS, TokenClient,
-    TokenClients,
+    AUTHENTICATION, AUTHORIZATION, Authentication, AuthorizationMaker, CORS, CorsMaker, Directory,
+    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster, SECURITY_HEADERS,
+    SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient, TokenClients,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
@@ -290,6 +292,8 @@ impl Component for Gateway {
             .with_policy(AUTHENTICATION, locals.authentication.clone())
             .with_policy(RATE_LIMITS, locals.limits.clone())
             .with_policy(CORS, CorsMaker)
+            .with_policy(SECURITY_HEADERS, SecurityHeadersMaker)
+            .with_policy(AUTHORIZATION, AuthorizationMaker)
             .with_policy(EXTERNAL_AUTHORIZATION, ExternalMaker)
             .with_policy(SERVICE_CREDENTIALS, locals.clients.clone())
     }

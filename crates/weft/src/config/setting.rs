@@ -442,6 +442,14 @@ macro_rules! words {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         $vis enum $name { $($(#[doc = $word_about])+ $variant,)+ }
 
+        impl $name {
+            /// The word, as it is written.
+            #[allow(dead_code, reason = "most words are read alone")]
+            $vis const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
         impl $crate::config::setting::Setting for $name {
             fn shape() -> $crate::config::setting::Shape {
                 $crate::config::setting::Shape::Words(

@@ -8,7 +8,8 @@ use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
 use super::{
-    cors::CORS_KEY, external::EXTERNAL_AUTHORIZATION_KEY, limits::RATE_LIMITS_KEY,
+    authorization::AUTHORIZATION_KEY, cors::CORS_KEY, external::EXTERNAL_AUTHORIZATION_KEY,
+    limits::RATE_LIMITS_KEY, security_headers::SECURITY_HEADERS_KEY,
     service_credentials::SERVICE_CREDENTIALS_KEY,
 };
 use crate::config::{
@@ -27,8 +28,10 @@ const KEY: KeyOf<Switch<Whole<AuthenticationSection>>> = KeyOf::new(
 .or("off");
 
 /// Their keys in a policy.
-pub(super) static ALL: [PolicyKey; 5] = [
+pub(super) static ALL: [PolicyKey; 7] = [
     CORS_KEY,
+    // Before the one that asks others: what is known here costs nobody a question.
+    AUTHORIZATION_KEY,
     EXTERNAL_AUTHORIZATION_KEY,
     PolicyKey {
         field: KEY.field(),
@@ -41,6 +44,7 @@ pub(super) static ALL: [PolicyKey; 5] = [
     },
     RATE_LIMITS_KEY,
     SERVICE_CREDENTIALS_KEY,
+    SECURITY_HEADERS_KEY,
 ];
 
 settings! {

@@ -20,8 +20,8 @@ use weft_net::{
     message::Tunnel,
 };
 use weft_proxy::{
-    Call, Flow, Handlers, Local, LocalFuture, LocalTarget, Policy, PolicyMaker, Reply,
-    RequestContext, Sides, Stage, TargetMaker, plan::Binding,
+    Call, DryRun, Flow, Foreseen, Handlers, Local, LocalFuture, LocalTarget, Outcome, Policy,
+    PolicyMaker, Reply, RequestContext, Sides, Stage, TargetMaker, plan::Binding,
 };
 use weft_wire::{Length, ResponseHead};
 
@@ -200,6 +200,13 @@ impl Policy for Bound<RespondAsync> {
 
     fn begins_requests(&self) -> bool {
         true
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        match deferred::is_wanted(&cx.view().head().fields) {
+            true => Foreseen::new(Outcome::Answers(202), "it asks to be answered later"),
+            false => Foreseen::new(Outcome::Passes, "it does not ask to be answered later"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod bearer;
 mod extract;
+mod foresee;
 mod forward;
 mod opaque;
 
@@ -26,8 +27,8 @@ use weft_identity::peer::Names;
 use weft_kernel::{Error, Name, Reason};
 use weft_net::clock;
 use weft_proxy::{
-    Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides,
-    Stage, plan::Binding,
+    DryRun, Fact, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker, RequestContext,
+    ResponseContext, Sides, Stage, plan::Binding,
 };
 use weft_wire::RequestHead;
 
@@ -464,6 +465,10 @@ impl Policy for Guard {
             }),
             shown => self.settle(shown, &roster, cx),
         }
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        self.foreseen(cx)
     }
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {

@@ -13,7 +13,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use weft_expression::{Expression, Failure, Wanted};
 use weft_kernel::{Error, Name, Reason, Result};
-use weft_proxy::{Fact, Flow, Policy, PolicyMaker, RequestContext, Sides, Stage, plan::Binding};
+use weft_proxy::{
+    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, Sides, Stage,
+    plan::Binding,
+};
 
 pub use self::attributes::Attributes;
 
@@ -212,7 +215,7 @@ impl Policy for Rules {
         if cx.is_internal() {
             return Flow::Next;
         }
-        let verdict = self.0.decide(&Attributes::of(cx));
+        let verdict = self.0.decide(&Attributes::of(cx.view()));
         let is_shadow = self.0.shadow;
         let is_failure = verdict.failure.is_some();
         cx.leave(DecidedBy(verdict.rule.map(|rule| rule.name.clone())));
@@ -222,6 +225,19 @@ impl Policy for Rules {
         }
         let say = "the request is not allowed";
         Flow::Refuse(Error::new(Reason::Forbidden, say).note(verdict.why()))
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let verdict = self.0.decide(&Attributes::of(cx.view()));
+        match (verdict.effect, self.0.shadow) {
+            (Effect::Allow, _) => Foreseen::of(Outcome::Passes, verdict.why()),
+            (Effect::Deny, false) => {
+                Foreseen::of(Outcome::Refuses(Reason::Forbidden), verdict.why())
+            }
+            (Effect::Deny, true) => {
+                Foreseen::of(Outcome::Passes, format!("{}, and would deny (shadow)", verdict.why()))
+            }
+        }
     }
 }
 

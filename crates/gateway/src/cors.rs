@@ -10,7 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use weft_kernel::Result;
 use weft_net::body::Body;
 use weft_proxy::{
-    Flow, Policy, PolicyMaker, Reply, RequestContext, ResponseContext, Sides, Stage, plan::Binding,
+    DryRun, Flow, Foreseen, Outcome, Policy, PolicyMaker, Reply, RequestContext, ResponseContext,
+    Sides, Stage, plan::Binding,
 };
 use weft_wire::{Fields, Known, Method, RequestHead, ResponseHead};
 
@@ -185,6 +186,21 @@ impl Policy for Shared {
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
         if is_preflight(cx.head()) { Flow::answer(self.preflight(cx.head())) } else { Flow::Next }
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let head = cx.view().head();
+        if is_preflight(head) {
+            return Foreseen::new(Outcome::Answers(204), "it is a preflight");
+        }
+        let why = match (head.fields.has(Known::Origin), self.allowed(head)) {
+            (false, _) => "no page of another origin asks",
+            (true, Some(_)) => "the page may read the response",
+            (true, None) => {
+                "the browser keeps the response from the page: its origin is not among these"
+            }
+        };
+        Foreseen::new(Outcome::Passes, why)
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {

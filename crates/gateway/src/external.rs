@@ -18,8 +18,8 @@ use futures_util::future::{Either, select};
 use weft_kernel::{Error, Name, Reason, Result};
 use weft_net::body::Body;
 use weft_proxy::{
-    BodyEnd, Fact, Flow, OutgoingContext, Policy, PolicyMaker, Reading, Reply, RequestContext,
-    ResponseContext, Sides, Stage, WorkerClient, plan::Binding,
+    BodyEnd, DryRun, Fact, Flow, Foreseen, Outcome, OutgoingContext, Policy, PolicyMaker, Reading,
+    Reply, RequestContext, ResponseContext, Sides, Stage, WorkerClient, plan::Binding,
 };
 use weft_wire::{Fields, Known, RequestHead, ResponseHead};
 
@@ -336,6 +336,15 @@ impl Policy for External {
             let said = self.ask(cx).await?;
             self.settle(said, cx)
         })
+    }
+
+    fn name(&self) -> &'static str {
+        EXTERNAL_AUTHORIZATION
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let _ = cx;
+        Foreseen::of(Outcome::Asks, format!("service `{}` would be asked", self.settings.service))
     }
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {

@@ -24,7 +24,8 @@ use arc_swap::ArcSwapOption;
 use weft_kernel::{Error, Reason, Result, Retry};
 use weft_net::clock;
 use weft_proxy::{
-    Fact, Flow, Policy, PolicyMaker, Reply, RequestContext, Sides, Stage, plan::Binding,
+    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, Reply, RequestContext, Sides,
+    Stage, plan::Binding,
 };
 use weft_wire::ResponseHead;
 
@@ -236,6 +237,25 @@ impl Policy for Once {
 
     fn sides(&self) -> Sides {
         Sides { request: true, ..Sides::default() }
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let head = cx.view().head();
+        let method = head.method.as_str();
+        if !self.settings.methods.iter().any(|of| &**of == method) {
+            return Foreseen::new(Outcome::Passes, "requests of this method have no key");
+        }
+        match key::read(&head.fields) {
+            Ok(Some(_)) => {
+                Foreseen::new(Outcome::TakesPart, "its key would be looked up, and claimed")
+            }
+            Ok(None) if self.settings.required => Foreseen::new(
+                Outcome::Refuses(Reason::IdempotencyKeyMissing),
+                "it has no Idempotency-Key",
+            ),
+            Ok(None) => Foreseen::new(Outcome::Passes, "it has no Idempotency-Key"),
+            Err(error) => Foreseen::of(Outcome::Refuses(error.reason()), error.detail()),
+        }
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

@@ -12,7 +12,10 @@ use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use weft_kernel::{Error, Name, Reason, Result};
-use weft_proxy::{Fact, Flow, Policy, PolicyMaker, RequestContext, Sides, Stage, plan::Binding};
+use weft_proxy::{
+    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, Sides, Stage,
+    plan::Binding,
+};
 
 pub use self::{
     lists::NetworkLists,
@@ -178,6 +181,22 @@ impl Policy for Filter {
         }
         let say = "requests from this network are not allowed";
         Flow::Refuse(Error::new(Reason::NetworkDenied, say).note(note))
+    }
+
+    fn name(&self) -> &'static str {
+        NETWORKS
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        match self.denial(cx.view().client()) {
+            None => Foreseen::new(Outcome::Passes, "the client may ask from its network"),
+            Some(denial) if self.settings.shadow => {
+                Foreseen::of(Outcome::Passes, format!("{denial}, which refuses nothing (shadow)"))
+            }
+            Some(denial) => {
+                Foreseen::of(Outcome::Refuses(Reason::NetworkDenied), denial.to_string())
+            }
+        }
     }
 }
 

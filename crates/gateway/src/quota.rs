@@ -23,7 +23,8 @@ use std::{
 use weft_kernel::{Error, Name, Reason, Result, Retry};
 use weft_net::clock;
 use weft_proxy::{
-    Fact, Flow, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage, plan::Binding,
+    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, RequestView,
+    ResponseContext, Sides, Stage, plan::Binding,
 };
 
 use self::{
@@ -171,7 +172,7 @@ impl Held {
             let Some(quota) = book.terms() else {
                 return Err(Error::new(Reason::Misconfigured, "a quota of the route is not there"));
             };
-            let asked = with_key(&quota.by, cx, |key| book.take(key, &quota, now));
+            let asked = with_key(&quota.by, cx.view(), |key| book.take(key, &quota, now));
             let said = match asked {
                 Asked::Known { said, ahead } => {
                     if ahead {
@@ -198,7 +199,7 @@ impl Held {
     fn give_back(&self, cx: &RequestContext<'_>, counted: &[Counted]) {
         for (book, Counted { quota, said }) in self.books.iter().zip(counted) {
             if said.granted {
-                with_key(&quota.by, cx, |key| book.give_back(key, quota.cost, said.period));
+                with_key(&quota.by, cx.view(), |key| book.give_back(key, quota.cost, said.period));
             }
         }
     }
@@ -229,10 +230,10 @@ impl Held {
     }
 }
 
-fn with_key<T>(by: &[Part], cx: &RequestContext<'_>, what: impl FnOnce(&str) -> T) -> T {
+fn with_key<T>(by: &[Part], of: RequestView<'_>, what: impl FnOnce(&str) -> T) -> T {
     KEY.with_borrow_mut(|key| {
         key.clear();
-        key::write(by, cx, key);
+        key::write(by, of, key);
         what(key)
     })
 }
@@ -244,6 +245,35 @@ impl Policy for Held {
 
     fn sides(&self) -> Sides {
         Sides { request: true, response: true, ..Sides::default() }
+    }
+
+    fn name(&self) -> &'static str {
+        QUOTAS
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let (mut told, mut refused) = (String::new(), false);
+        for book in &self.books {
+            let Some(quota) = book.terms() else { continue };
+            let account = with_key(&quota.by, cx.view(), |key| book.account(key));
+            let left = account.map_or(quota.limit, |mut account| {
+                account.turn(&quota.terms(), now_ms());
+                account.left(&quota.terms())
+            });
+            let is_short = left < quota.cost;
+            let shadow = if quota.shadow { " (shadow)" } else { "" };
+            let _ = write!(
+                told,
+                "{}quota `{}`{shadow} has {left} left",
+                if told.is_empty() { "" } else { "; " },
+                quota.name
+            );
+            refused |= is_short && !quota.shadow;
+            if refused {
+                return Foreseen::of(Outcome::Refuses(Reason::QuotaExceeded), told);
+            }
+        }
+        Foreseen::of(Outcome::Passes, told)
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

@@ -28,7 +28,8 @@ use std::{
 use parking_lot::Mutex;
 use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_proxy::{
-    Fact, Flow, Policy, PolicyMaker, RequestContext, ResponseContext, Sides, Stage, plan::Binding,
+    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, ResponseContext,
+    Sides, Stage, plan::Binding,
 };
 use weft_resilience::{
     concurrency::{Concurrency, Permit},
@@ -241,11 +242,11 @@ impl Limits {
             let Limit { by, shadow, .. } = &limit.settings;
             let (verdict, key) = match &limit.counter {
                 Counter::Rate { limiter, cost } => {
-                    let key = limiter.key(Key::new(by, cx));
+                    let key = limiter.key(Key::new(by, cx.view()));
                     (limiter.take(key, *cost, now), Some(key))
                 }
                 Counter::Concurrency(limit) => {
-                    let key = Key::new(by, cx);
+                    let key = Key::new(by, cx.view());
                     let permit = if *shadow { limit.take_beyond(key) } else { limit.take(key) };
                     let under_way = permit.as_ref().map_or(u32::MAX, Permit::under_way);
                     let left = limit.most().checked_sub(under_way).map(u64::from);
@@ -287,7 +288,8 @@ impl Limits {
         let mut paces = Paces::default();
         for Counted { settings, counter } in &self.limits {
             let Counter::Bandwidth { limiter, of } = counter else { continue };
-            let pace = paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx)), *of);
+            let pace =
+                paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx.view())), *of);
             if of.is_of_requests() {
                 let pace = pace.clone();
                 cx.wrap_body(|body| Paced::wrap(body, pace));
@@ -307,6 +309,33 @@ impl Policy for Limits {
     fn sides(&self) -> Sides {
         let response = !self.policy_field.is_empty() || self.paces_responses;
         Sides { request: true, response, ..Sides::default() }
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let (now, mut told, mut refused) = (weft_net::clock::now(), String::new(), false);
+        for Counted { settings, counter } in &self.limits {
+            let name = &settings.name;
+            let said = match counter {
+                Counter::Rate { limiter, cost } => {
+                    let key = limiter.key(Key::new(&settings.by, cx.view()));
+                    let verdict = limiter.peek(key, *cost, now);
+                    refused |= !verdict.granted && !settings.shadow;
+                    let shadow = if settings.shadow { " (shadow)" } else { "" };
+                    let word = if verdict.granted { "would have" } else { "has" };
+                    format!("limit `{name}`{shadow} {word} {} left", verdict.remaining)
+                }
+                Counter::Concurrency(limit) => {
+                    format!("limit `{name}` lets on {} at once", limit.most())
+                }
+                Counter::Bandwidth { .. } => format!("limit `{name}` slows bodies down"),
+            };
+            told.push_str(if told.is_empty() { "" } else { "; " });
+            told.push_str(&said);
+            if refused {
+                return Foreseen::of(Outcome::Refuses(Reason::RateLimited), told);
+            }
+        }
+        Foreseen::of(Outcome::Passes, told)
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

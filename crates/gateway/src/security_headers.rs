@@ -7,7 +7,10 @@
 use std::{fmt, sync::Arc};
 
 use weft_kernel::Result;
-use weft_proxy::{Flow, Policy, PolicyMaker, ResponseContext, Sides, Stage, plan::Binding};
+use weft_proxy::{
+    DryRun, Flow, Foreseen, Outcome, Policy, PolicyMaker, ResponseContext, Sides, Stage,
+    plan::Binding,
+};
 use weft_wire::Fields;
 
 /// The name under which the policy is made.
@@ -79,6 +82,15 @@ impl Policy for Headers {
 
     fn sides(&self) -> Sides {
         Sides { response: true, ..Sides::default() }
+    }
+
+    fn name(&self) -> &'static str {
+        SECURITY_HEADERS
+    }
+
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let _ = cx;
+        Foreseen::of(Outcome::Passes, format!("the response gets {}", self.0))
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {

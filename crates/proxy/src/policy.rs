@@ -13,6 +13,7 @@
 mod body_limit;
 mod completion;
 mod context;
+mod dry_run;
 mod fault;
 mod headers;
 mod mirror;
@@ -33,6 +34,7 @@ pub(crate) use self::{
 pub use self::{
     completion::{Completion, TargetFailure},
     context::{OutgoingContext, RequestContext, ResponseContext},
+    dry_run::{DryRun, Foreseen, Outcome, RequestView, Step, Supposed},
 };
 use crate::{
     answer::{self, Answer},
@@ -80,6 +82,28 @@ pub enum Stage {
     Mirror,
     /// What shows a service who asks, which nobody gets a copy of.
     ServiceCredentials,
+}
+
+impl Stage {
+    /// Its name, as it is shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Network => "network",
+            Self::BodyLimit => "body_limit",
+            Self::Cors => "cors",
+            Self::Authentication => "authentication",
+            Self::RateLimit => "rate_limit",
+            Self::Authorization => "authorization",
+            Self::Idempotency => "idempotency",
+            Self::Validation => "validation",
+            Self::Deferral => "deferral",
+            Self::Cache => "cache",
+            Self::Transform => "transform",
+            Self::Mirror => "mirror",
+            Self::ServiceCredentials => "service_credentials",
+        }
+    }
 }
 
 /// Which sides a policy has; those that it has not are never asked.
@@ -150,6 +174,17 @@ pub trait Policy: Send + Sync {
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
         let _ = cx;
         Flow::Next
+    }
+
+    /// Its name, as it is shown.
+    fn name(&self) -> &'static str {
+        self.stage().word()
+    }
+
+    /// What it would make of a request that nobody sends: it counts nothing, keeps nothing and asks nobody.
+    fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let _ = cx;
+        Foreseen::TAKES_PART
     }
 
     /// Whether it has requests carried out by [`WorkerClient`](crate::WorkerClient) on the routes it stands on.
@@ -285,6 +320,8 @@ pub(crate) async fn responses(exchange: &mut Exchange, answer: &mut Answer) {
 /// The policies of a route, by the sides that they have.
 #[derive(Default)]
 pub(crate) struct Policies {
+    /// All of them, in their order.
+    pub(crate) all: Box<[Arc<dyn Policy>]>,
     requests: Box<[Arc<dyn Policy>]>,
     /// Those of `requests` that are asked where there is no body.
     bodiless: Box<[Arc<dyn Policy>]>,
@@ -312,6 +349,7 @@ impl Policies {
             responses: with(|sides| sides.response),
             begin_requests: all.iter().any(|policy| policy.begins_requests()),
             named: named.into(),
+            all: all.into(),
         }
     }
 

@@ -13,6 +13,7 @@
 
 mod body;
 pub mod explain;
+pub mod explain_request;
 mod guard;
 mod handover;
 mod operations;

@@ -13,7 +13,7 @@ use weft_expression::{
     scope::{self, any_name},
 };
 use weft_identity::{peer::Names, token::Claims};
-use weft_proxy::{RequestContext, query};
+use weft_proxy::{RequestView, query};
 use weft_wire::Fields;
 
 use crate::{authentication::AccessToken, consumer::Consumer};
@@ -120,21 +120,21 @@ pub struct Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// Those of a request.
-    pub(super) fn of(cx: &'a RequestContext<'_>) -> Self {
+    pub(super) fn of(view: RequestView<'a>) -> Self {
         Self {
-            method: cx.method(),
-            path: cx.head().path(),
-            captures: cx.captures().collect(),
-            query: cx.head().query(),
-            fields: &cx.head().fields,
-            host: cx.host(),
-            is_secure: cx.is_secure(),
-            consumer: cx.fact::<Consumer>(),
-            claims: cx.fact::<AccessToken>().map(AccessToken::claims),
-            certificate: cx.certificate(),
-            client: cx.client(),
-            listener: cx.listener().as_str(),
-            route: cx.route().as_str(),
+            method: view.method(),
+            path: view.head().path(),
+            captures: view.captures().collect(),
+            query: view.head().query(),
+            fields: &view.head().fields,
+            host: view.host(),
+            is_secure: view.is_secure(),
+            consumer: view.fact::<Consumer>(),
+            claims: view.fact::<AccessToken>().map(AccessToken::claims),
+            certificate: view.certificate(),
+            client: view.client(),
+            listener: view.listener().as_str(),
+            route: view.route().as_str(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use weft_proxy::RequestContext;
+use weft_proxy::RequestView;
 
 use crate::{
     authentication::AccessToken,
@@ -15,7 +15,7 @@ use crate::{
 const SHOWN_BYTES_MAX: usize = 64;
 
 /// Writes the key of a request.
-pub(super) fn write(by: &[Part], of: &RequestContext<'_>, to: &mut String) {
+pub(super) fn write(by: &[Part], of: RequestView<'_>, to: &mut String) {
     if by.is_empty() {
         to.push_str("all");
     }

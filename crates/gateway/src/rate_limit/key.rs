@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use weft_proxy::RequestContext;
+use weft_proxy::RequestView;
 
 use crate::{authentication::AccessToken, consumer::Consumer};
 
@@ -41,18 +41,18 @@ impl fmt::Display for Part {
 }
 
 /// The key of a request: hashed as it stands, without a copy.
-pub(super) struct Key<'a, 'b> {
+pub(super) struct Key<'a> {
     by: &'a [Part],
-    of: &'a RequestContext<'b>,
+    of: RequestView<'a>,
 }
 
-impl<'a, 'b> Key<'a, 'b> {
-    pub(super) const fn new(by: &'a [Part], of: &'a RequestContext<'b>) -> Self {
+impl<'a> Key<'a> {
+    pub(super) const fn new(by: &'a [Part], of: RequestView<'a>) -> Self {
         Self { by, of }
     }
 }
 
-impl Hash for Key<'_, '_> {
+impl Hash for Key<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for part in self.by {
             match part {

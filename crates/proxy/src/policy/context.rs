@@ -23,7 +23,7 @@ use weft_net::{
 };
 use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
 
-use super::{Completion, Fact, Facts, KEPT_PREFIX};
+use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView};
 use crate::{
     answer::Answer,
     exchange::Exchange,
@@ -50,9 +50,23 @@ impl RequestContext<'_> {
         &self.exchange.received.head
     }
 
-    /// The method that routes look at: extended CONNECT is a GET that upgrades.
-    pub fn method(&self) -> &str {
-        self.exchange.received.routed_method()
+    /// What there is to look at.
+    pub fn view(&self) -> RequestView<'_> {
+        let Exchange { view, received, record, .. } = &*self.exchange;
+        let Walk { route, found, captures } = self.walk;
+        RequestView {
+            head: &received.head,
+            method: received.routed_method(),
+            host: received.host(),
+            route,
+            found,
+            captures,
+            listener: &view.listener.name,
+            client: received.client,
+            is_secure: received.secure,
+            certificate: received.certificate.as_ref().map(|shown| (shown, &*received.peer)),
+            facts: &record.facts,
+        }
     }
 
     /// The host that is asked for, in lower case and without its port.
@@ -63,15 +77,6 @@ impl RequestContext<'_> {
     /// The name of the route.
     pub fn route(&self) -> &Name {
         &self.walk.route.name
-    }
-
-    /// What the template of the route's path took of it, by name, as it stands in the path.
-    pub fn captures(&self) -> impl Iterator<Item = (&str, &str)> {
-        let Walk { route, found, captures } = self.walk;
-        let path = self.head().path();
-        let names = route.captured.get(found.match_index as usize).map_or(&[][..], |names| names);
-        let names = names.iter().enumerate();
-        names.filter_map(move |(at, name)| Some((&**name, captures.get(at, path)?)))
     }
 
     /// The name of the listener.

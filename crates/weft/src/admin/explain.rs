@@ -99,26 +99,7 @@ pub fn explain<'a>(
     table: impl Fn(&plan::Listener) -> Option<&'a Table>,
     asked: &Asked,
 ) -> Result<Explained, String> {
-    let method = asked.method.as_str();
-    if method.is_empty() || !method.bytes().all(weft_wire::fields::is_token) {
-        return Err(format!("`{method}` is not a method"));
-    }
-    let (authority, target) = split(&asked.url)?;
-    let mut fields = Fields::new();
-    let mut host = authority;
-    for (name, value) in &asked.headers {
-        let name = name.to_ascii_lowercase();
-        if name == "host" && host.is_none() {
-            host = Some(value);
-        } else if !fields.append(&name, value.as_bytes()) {
-            return Err(format!("`{name}: {value}` is not a header field"));
-        }
-    }
-    let host = host.unwrap_or_default();
-    if !host.is_empty() && !fields.append("host", host.as_bytes()) {
-        return Err(format!("`{host}` is not a host"));
-    }
-    let host = without_port(host).to_ascii_lowercase();
+    let Question { method, host, target, fields } = Question::of(asked)?;
     let speaks = |listener: &&plan::Listener| {
         matches!(listener.protocol, Protocol::Http)
             && asked.listener.as_deref().is_none_or(|name| name == listener.name.as_str())
@@ -133,6 +114,45 @@ pub fn explain<'a>(
         return Err(format!("there is no HTTP listener `{name}`"));
     }
     Ok(Explained { method: method.into(), host, listeners })
+}
+
+/// A request that is asked about, taken apart.
+pub(super) struct Question<'a> {
+    pub(super) method: &'a str,
+    /// Its host, in lower case and without its port.
+    pub(super) host: String,
+    pub(super) target: &'a str,
+    pub(super) fields: Fields,
+}
+
+impl<'a> Question<'a> {
+    /// Takes a request apart.
+    ///
+    /// # Errors
+    /// What about it cannot be understood.
+    pub(super) fn of(asked: &'a Asked) -> Result<Self, String> {
+        let method = asked.method.as_str();
+        if method.is_empty() || !method.bytes().all(weft_wire::fields::is_token) {
+            return Err(format!("`{method}` is not a method"));
+        }
+        let (authority, target) = split(&asked.url)?;
+        let mut fields = Fields::new();
+        let mut host = authority;
+        for (name, value) in &asked.headers {
+            let name = name.to_ascii_lowercase();
+            if name == "host" && host.is_none() {
+                host = Some(value);
+            } else if !fields.append(&name, value.as_bytes()) {
+                return Err(format!("`{name}: {value}` is not a header field"));
+            }
+        }
+        let host = host.unwrap_or_default();
+        if !host.is_empty() && !fields.append("host", host.as_bytes()) {
+            return Err(format!("`{host}` is not a host"));
+        }
+        let host = without_port(host).to_ascii_lowercase();
+        Ok(Self { method, host, target, fields })
+    }
 }
 
 fn verdict(
@@ -249,7 +269,7 @@ fn split(url: &str) -> Result<(Option<&str>, &str), String> {
     }
 }
 
-fn split_query(target: &str) -> (&str, Option<&str>) {
+pub(super) fn split_query(target: &str) -> (&str, Option<&str>) {
     match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),

@@ -19,11 +19,12 @@ use weft_kernel::{Error, Reason, Result};
 
 use super::{
     explain::{Asked, Explained, explain},
+    explain_request::{self, AskedRequest, ExplainedRequest},
     view::RouteView,
 };
 use crate::{
     components::List as _,
-    config::print,
+    config::{load::Loaded, print},
     node::{ListenerStatus, Node, Status},
 };
 
@@ -92,6 +93,16 @@ pub static OPERATIONS: &[Row<Admin>] = &[
     .shows::<Explained>()
     .refuses(&[Reason::NotFound]),
     post(
+        "explain_request",
+        "/v1/explain/request",
+        "What would become of a request: its route, and what each policy of that would decide.",
+        Permission::Read,
+        |ask| Box::pin(explain_request(ask)),
+    )
+    .takes_media(const { &[(JSON, AskedRequest::SHAPE)] }, BODY_BYTES_MAX)
+    .shows::<ExplainedRequest>()
+    .refuses(&[Reason::NotFound]),
+    post(
         "reload",
         "/v1/reload",
         "Reads configuration and certificates anew; 409 if the configuration is refused.",
@@ -141,6 +152,25 @@ impl Body for Asked {
         Member::may("listener", Shape::Text(&text::NAME)),
     ]));
 }
+
+impl Body for AskedRequest {
+    const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
+        Member::must("method", Shape::Text(&text::METHOD)),
+        Member::must("url", Shape::Text(&URL)),
+        Member::may("headers", Shape::Map(&Shape::Text(&FIELD_VALUE))),
+        Member::may("listener", Shape::Text(&text::NAME)),
+        Member::may("client", Shape::Text(&CLIENT)),
+    ]));
+}
+
+/// The address of a client.
+const CLIENT: Kind = Kind {
+    word: "address",
+    what: "an IP address such as 192.0.2.1 or 2001:db8::1",
+    pattern: "[0-9A-Fa-f:.]+",
+    format: None,
+    fits: |text| text.parse::<std::net::IpAddr>().is_ok(),
+};
 
 /// The URL of a request, or its path.
 const URL: Kind = Kind {
@@ -219,17 +249,33 @@ async fn explain_route(ask: Ask<'_, Admin>) -> Result<Response> {
     let asked: Asked = ask.body()?;
     let node = &ask.state.node;
     let (loaded, snapshot) = (node.loaded(), node.current.load_full());
-    if let Some(name) = &asked.listener
-        && !loaded.plan.proxy.listeners.iter().any(|one| one.name.as_str() == name)
-    {
-        return Err(no("listener", name));
-    }
+    check_listener(&loaded, asked.listener.as_deref())?;
     let table = |listener: &weft_proxy::plan::Listener| {
         Some(&*snapshot.listeners.get(&listener.name)?.table)
     };
     let explained = explain(&loaded.plan.proxy, table, &asked)
         .map_err(|what| Error::new(Reason::MalformedRequest, what))?;
     Response::json(200, &explained)
+}
+
+async fn explain_request(ask: Ask<'_, Admin>) -> Result<Response> {
+    let asked: AskedRequest = ask.body()?;
+    let node = &ask.state.node;
+    let (loaded, snapshot) = (node.loaded(), node.current.load_full());
+    check_listener(&loaded, asked.listener.as_deref())?;
+    let explained = explain_request::explain(&loaded.plan.proxy, &snapshot, asked)
+        .map_err(|what| Error::new(Reason::MalformedRequest, what))?;
+    Response::json(200, &explained)
+}
+
+/// Checks that a listener is there.
+fn check_listener(loaded: &Loaded, name: Option<&str>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let mut all = loaded.plan.proxy.listeners.iter();
+    match all.any(|one| one.name.as_str() == name) {
+        true => Ok(()),
+        false => Err(no("listener", name)),
+    }
 }
 
 async fn reload(ask: Ask<'_, Admin>) -> Result<Response> {

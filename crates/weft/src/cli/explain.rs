@@ -1,6 +1,11 @@
 //! `weft explain`: why something is as it is.
 
-use std::{collections::BTreeMap, collections::HashMap, fmt::Write, process::ExitCode};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    net::IpAddr,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -10,11 +15,14 @@ use weft_proxy::{plan::Plan, router::Table};
 
 use super::{
     ConfigPath, Output,
-    admin::{Admin, printable},
+    admin::{Admin, Said, printable},
     check, print, print_error,
 };
 use crate::{
-    admin::explain::{Asked, Explained, explain},
+    admin::{
+        explain::{Asked, Explained, Verdict, explain},
+        explain_request::{AskedRequest, ExplainedRequest, PolicyStep, RequestVerdict},
+    },
     config::load,
 };
 
@@ -29,6 +37,31 @@ pub struct Explain {
 enum What {
     /// Show which route a request would get, and why not another.
     Route(Route),
+    /// Show what would become of a request: its route, and what each policy of that would decide.
+    Request(Request),
+}
+
+/// Show what would become of a request: its route, and what each policy of that would decide.
+///
+/// A running node is asked, and answers by what is in force and by what it has counted so far. Nothing is sent, counted
+/// or asked of others.
+#[derive(Debug, Args)]
+struct Request {
+    /// Method.
+    method: String,
+    /// URL, or the path alone; one of `https` comes by TLS.
+    url: String,
+    /// Header field, as `Name: value`; may be given several times.
+    #[arg(long = "header", short = 'H', value_name = "FIELD", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Name of the listener; all HTTP listeners otherwise.
+    #[arg(long)]
+    listener: Option<String>,
+    /// IP address of the client.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    #[command(flatten)]
+    admin: Admin,
 }
 
 /// Show which route a request would get, and why not another.
@@ -65,21 +98,14 @@ impl Explain {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Route(route) => route.run(),
+            What::Request(request) => request.run(),
         }
     }
 }
 
 impl Route {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let mut headers: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in self.headers {
-            match headers.get_mut(&name) {
-                Some(there) => *there = format!("{there}, {value}"),
-                None => {
-                    headers.insert(name, value);
-                }
-            }
-        }
+        let headers = joined(self.headers);
         let method = self.method.to_ascii_uppercase();
         let asked = Asked { method, url: self.url, headers, listener: self.listener };
         if self.live {
@@ -119,6 +145,53 @@ impl Route {
     }
 }
 
+impl Request {
+    /// Exits with 1 if it is refused, or answered on the way, on every listener.
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let asked = AskedRequest {
+            method: self.method.to_ascii_uppercase(),
+            url: self.url,
+            headers: joined(self.headers),
+            listener: self.listener,
+            client: self.client,
+        };
+        let body = serde_json::to_value(&asked).context("the question cannot be written")?;
+        let answer = self.admin.send(&Method::POST, "/v1/explain/request", Some(&body));
+        let explained: ExplainedRequest = match answer {
+            Ok(Said::Yes(value)) => {
+                if let Output::Json = self.admin.output {
+                    print(&format!("{value:#}\n"))?;
+                }
+                serde_json::from_value(value).context("the answer cannot be read")?
+            }
+            Ok(Said::No(why)) => return self.admin.refused(&why),
+            Err(error) => {
+                print_error(&printable(&format!("error: {error:#}\n")))?;
+                return Ok(ExitCode::from(2));
+            }
+        };
+        if let Output::Text = self.admin.output {
+            print(&printable(&tell_request(&explained)))?;
+        }
+        let is_let_on = explained.listeners.iter().any(RequestVerdict::is_let_on);
+        Ok(ExitCode::from(u8::from(!is_let_on)))
+    }
+}
+
+/// Header fields by name, several of one name as one.
+fn joined(fields: Vec<(String, String)>) -> BTreeMap<String, String> {
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in fields {
+        match headers.get_mut(&name) {
+            Some(there) => *there = format!("{there}, {value}"),
+            None => {
+                headers.insert(name, value);
+            }
+        }
+    }
+    headers
+}
+
 /// The route table of each listener, as the node would compile it.
 fn tables(plan: &Plan) -> anyhow::Result<HashMap<Name, Table>> {
     let mut tables = HashMap::new();
@@ -144,21 +217,55 @@ fn tell(explained: &Explained) -> String {
     if explained.listeners.is_empty() {
         out.push_str("no listener speaks HTTP\n");
     }
-    // Writing to a string cannot fail.
     for verdict in &explained.listeners {
-        let host = if explained.host.is_empty() { "(no host)" } else { &explained.host };
-        let path = &verdict.path;
-        let _ = writeln!(out, "{} {host} {path} on {}", explained.method, verdict.listener);
-        if let Some(won) = &verdict.route {
-            let _ = writeln!(out, "  route {} to {}", won.route, won.target);
-            let _ = writeln!(out, "    by its match {}: {}", won.match_index + 1, won.conditions);
-        }
-        if let Some(refused) = &verdict.refused {
-            let _ = writeln!(out, "  refused: {refused}");
-        }
-        for near in &verdict.near {
-            let _ = writeln!(out, "  not {} ({}): {}", near.route, near.conditions, near.why);
-        }
+        tell_matching(&explained.method, &explained.host, verdict, &[], &mut out);
     }
     out
+}
+
+fn tell_request(explained: &ExplainedRequest) -> String {
+    let mut out = String::new();
+    if explained.listeners.is_empty() {
+        out.push_str("no listener speaks HTTP\n");
+    }
+    for RequestVerdict { matching, policies } in &explained.listeners {
+        tell_matching(&explained.method, &explained.host, matching, policies, &mut out);
+    }
+    out
+}
+
+fn tell_matching(
+    method: &str,
+    host: &str,
+    verdict: &Verdict,
+    policies: &[PolicyStep],
+    out: &mut String,
+) {
+    // Writing to a string cannot fail.
+    let host = if host.is_empty() { "(no host)" } else { host };
+    let _ = writeln!(out, "{method} {host} {} on {}", verdict.path, verdict.listener);
+    if let Some(won) = &verdict.route {
+        let _ = writeln!(out, "  route {} to {}", won.route, won.target);
+        let _ = writeln!(out, "    by its match {}: {}", won.match_index + 1, won.conditions);
+    }
+    for step in policies {
+        let outcome = step.outcome.replace('_', " ");
+        let _ = write!(out, "  {} {outcome}", step.policy);
+        if let Some(status) = step.status {
+            let _ = write!(out, " with {status}");
+        }
+        if let Some(reason) = &step.reason {
+            let _ = write!(out, " {reason}");
+        }
+        let _ = match step.why.as_str() {
+            "" => writeln!(out),
+            why => writeln!(out, ": {why}"),
+        };
+    }
+    if let Some(refused) = &verdict.refused {
+        let _ = writeln!(out, "  refused: {refused}");
+    }
+    for near in &verdict.near {
+        let _ = writeln!(out, "  not {} ({}): {}", near.route, near.conditions, near.why);
+    }
 }

@@ -130,7 +130,9 @@ fn every_operation_is_served_and_answers_as_described() {
             let real = path.replace("{name}", name).replace("{endpoint}", &endpoint);
             let body = match operation["operationId"].as_str().unwrap() {
                 "breaker" => json!({ "mode": "enforce" }).to_string(),
-                "explain_route" => json!({ "method": "GET", "url": "/orders/1" }).to_string(),
+                "explain_route" | "explain_request" => {
+                    json!({ "method": "GET", "url": "/orders/1" }).to_string()
+                }
                 _ => String::new(),
             };
             let answer = call(&node, &method.to_uppercase(), &real, "", &body);
@@ -202,6 +204,9 @@ fn a_breaker_is_set_by_hand() {
         ("/v1/routes/none", "", 405),
         ("/v1/none", "", 404),
         ("/v1/explain/route", r#"{"method":"GET","url":"nothing"}"#, 400),
+        ("/v1/explain/request", r#"{"method":"GET","url":"nothing"}"#, 400),
+        ("/v1/explain/request", r#"{"method":"GET","url":"/","client":"me"}"#, 400),
+        ("/v1/explain/request", r#"{"method":"GET","url":"/","listener":"none"}"#, 404),
     ] {
         let answer = call(&node, "POST", path, "", body);
         assert_eq!(answer.status(), status, "{path} {body}: {}", answer.text());

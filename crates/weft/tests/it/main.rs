@@ -17,6 +17,7 @@ mod dns;
 mod docs;
 mod drain;
 mod endpoint_files;
+mod explain_request;
 mod external_authorization;
 mod fallback;
 mod faults;

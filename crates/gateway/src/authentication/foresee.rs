@@ -1,0 +1,61 @@
+//! What authentication would make of a request that nobody sends: who it comes from, without an issuer being asked.
+
+use weft_kernel::Reason;
+use weft_net::clock;
+use weft_proxy::{DryRun, Foreseen, Outcome};
+
+use super::{Guard, Shown, bearer::Moment};
+use crate::cors::is_preflight;
+
+impl Guard {
+    /// What it would decide, leaving for those behind who the request comes from.
+    pub(super) fn foreseen(&self, cx: &mut DryRun<'_>) -> Foreseen {
+        let generation = self.shared.generation.number();
+        let roster = self.shared.roster.load();
+        let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+        let view = cx.view();
+        let is_preflight = self.settings.preflight && is_preflight(view.head());
+        let shown = self.judge((&roster, generation), (view.head(), view.certificate()), at);
+        let refused = |why| Foreseen::of(Outcome::Refuses(Reason::Unauthenticated), why);
+        match shown {
+            Shown::By(consumer, token) => {
+                let who = match (&consumer, &token) {
+                    (Some(consumer), _) => format!("it comes from consumer `{}`", consumer.name()),
+                    (None, Some(token)) => {
+                        format!(
+                            "its token is one of issuer `{}`, and leads to no consumer",
+                            token.issuer()
+                        )
+                    }
+                    (None, None) => String::new(),
+                };
+                token.into_iter().for_each(|token| cx.leave(token));
+                consumer.into_iter().for_each(|consumer| cx.leave(consumer));
+                Foreseen::of(Outcome::Passes, who)
+            }
+            Shown::Nothing if is_preflight => {
+                Foreseen::new(Outcome::Passes, "it is a preflight, which needs no credentials")
+            }
+            Shown::Nothing => {
+                let anonymous = self.settings.anonymous.as_ref();
+                match anonymous.and_then(|name| roster.consumers.anonymous(name.as_str())) {
+                    Some(consumer) => {
+                        let who =
+                            format!("it shows no credentials, and is of `{}`", consumer.name());
+                        cx.leave(consumer);
+                        Foreseen::of(Outcome::Passes, who)
+                    }
+                    None => refused("no credentials are shown".into()),
+                }
+            }
+            Shown::Wrong(wrong) => refused(wrong.why),
+            Shown::Lacks => Foreseen::new(
+                Outcome::Refuses(Reason::InsufficientScope),
+                "the token lacks a scope or a claim that is needed here",
+            ),
+            Shown::Closed | Shown::Later(_) => {
+                Foreseen::new(Outcome::Asks, "the issuer of the token would be asked")
+            }
+        }
+    }
+}

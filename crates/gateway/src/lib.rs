@@ -3,7 +3,7 @@
 //! A [`Consumer`](consumer::Consumer) is a client that the node knows by its credentials; an [`Issuer`] is somebody
 //! whose tokens it believes. [`Roster`] holds all of them and is swapped as a whole. [`Authentication`] is the
 //! policy that finds out who a request comes from, leaves that as facts for whatever stands behind, and tells the
-//! service in fields that a client cannot forge.
+//! service in fields that a client cannot forge. [`cost`] is what a request costs of a limit or quota.
 //!
 //! Invariants: of a credential nothing but a digest is kept; whoever is refused learns neither which consumers
 //! there are nor whether a credential was wrong or missing; what cannot be decided is refused; credentials
@@ -19,6 +19,7 @@ pub mod authorization;
 pub mod certificate;
 pub mod consumer;
 pub mod cors;
+pub mod cost;
 pub mod credential;
 mod decision;
 pub mod directory;

@@ -10,6 +10,7 @@ pub mod account;
 pub mod book;
 mod books;
 mod key;
+mod owed;
 pub mod period;
 
 use std::{
@@ -30,13 +31,17 @@ use weft_proxy::{
 use self::{
     account::Terms,
     book::Asked,
+    owed::Owed,
     period::{Calendar, Period},
 };
 pub use self::{
     book::{Book, Said, Warning},
     books::{Books, Recalled},
 };
-use crate::rate_limit::Part;
+use crate::{
+    cost::{Cost, Fault, Formula},
+    rate_limit::Part,
+};
 
 /// The name under which the policy is made.
 pub const QUOTAS: &str = "quotas";
@@ -55,8 +60,10 @@ pub struct Quota {
     pub calendar: Calendar,
     /// What requests are told apart by; without any, all are counted together.
     pub by: Vec<Part>,
-    /// Units that a request costs.
-    pub cost: u64,
+    /// What a request costs.
+    pub cost: Cost,
+    /// What it has cost in the end, in the place of that.
+    pub charge: Option<Formula>,
     /// Whether it refuses nothing, and only tells what it would refuse.
     pub shadow: bool,
     /// Whether clients are told what is left.
@@ -118,6 +125,8 @@ struct Held {
 /// What a quota has said of a request.
 struct Counted {
     quota: Arc<Quota>,
+    /// Units that it was asked for.
+    cost: u64,
     said: Said,
 }
 
@@ -162,6 +171,8 @@ pub(crate) fn now_ms() -> u64 {
 struct Progress {
     counted: Vec<Counted>,
     refused: bool,
+    /// Why nobody can tell what the request costs.
+    fault: Option<Fault>,
 }
 
 impl Held {
@@ -172,8 +183,10 @@ impl Held {
             let Some(quota) = book.terms() else {
                 return Err(Error::new(Reason::Misconfigured, "a quota of the route is not there"));
             };
-            let asked = with_key(&quota.by, cx.view(), |key| book.take(key, &quota, now));
-            let said = match asked {
+            let worked_out = quota.cost.of(cx);
+            let cost = *worked_out.as_ref().unwrap_or(&0);
+            let asked = with_key(&quota.by, cx.view(), |key| book.take(key, &quota, cost, now));
+            let mut said = match asked {
                 Asked::Known { said, ahead } => {
                     if ahead {
                         self.all.wake();
@@ -185,7 +198,11 @@ impl Held {
                     return Ok(false);
                 }
             };
-            progress.counted.push(Counted { quota: quota.clone(), said });
+            if let Err(fault) = worked_out {
+                said.granted = false;
+                progress.fault = Some(fault);
+            }
+            progress.counted.push(Counted { quota: quota.clone(), cost, said });
             if !said.granted && !quota.shadow {
                 progress.refused = true;
                 self.give_back(cx, &progress.counted);
@@ -197,9 +214,9 @@ impl Held {
 
     /// Gives back what those before the one that refuses have counted.
     fn give_back(&self, cx: &RequestContext<'_>, counted: &[Counted]) {
-        for (book, Counted { quota, said }) in self.books.iter().zip(counted) {
+        for (book, Counted { quota, cost, said }) in self.books.iter().zip(counted) {
             if said.granted {
-                with_key(&quota.by, cx.view(), |key| book.give_back(key, quota.cost, said.period));
+                with_key(&quota.by, cx.view(), |key| book.give_back(key, *cost, said.period));
             }
         }
     }
@@ -214,16 +231,22 @@ impl Held {
             return Err(Error::new(Reason::StorageUnavailable, say));
         };
         let said = Said { granted: true, allowed: quota.limit, left: 0, period: Period::default() };
-        progress.counted.push(Counted { quota, said });
+        progress.counted.push(Counted { quota, cost: 0, said });
         Ok(())
     }
 
-    fn end(cx: &mut RequestContext<'_>, progress: Progress) -> Result<()> {
+    fn end(&self, cx: &mut RequestContext<'_>, progress: Progress) -> Result<()> {
         let exceeded = progress.counted.iter().rfind(|counted| !counted.said.granted);
+        let refusal = |exceeded| refusal(exceeded, progress.fault.as_ref());
         let refusal = progress.refused.then(|| exceeded.map(refusal)).flatten();
         if let Some(Counted { quota, .. }) = exceeded {
             let (quota, shadow) = (quota.name.clone(), refusal.is_none());
             cx.leave(Exceeded { quota, shadow });
+        }
+        if refusal.is_none()
+            && let Some(owed) = Owed::new(self, &progress.counted, cx)
+        {
+            cx.leave(owed);
         }
         cx.leave(Told(progress.counted));
         refusal.map_or(Ok(()), Err)
@@ -284,7 +307,7 @@ impl Policy for Held {
         let mut progress = Progress::default();
         match self.ask(cx, &mut progress) {
             Err(error) => Flow::Refuse(error),
-            Ok(true) => match Self::end(cx, progress) {
+            Ok(true) => match self.end(cx, progress) {
                 Ok(()) => Flow::Next,
                 Err(error) => Flow::Refuse(error),
             },
@@ -305,15 +328,18 @@ impl Policy for Held {
                         self.uncounted(cx, &mut progress)?;
                     }
                 }
-                Self::end(cx, progress).map(|()| None)
+                self.end(cx, progress).map(|()| None)
             }),
         }
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
+        if let Some(owed) = cx.fact::<Owed>() {
+            owed.respond(cx.head());
+        }
         let Some(Told(counted)) = cx.fact::<Told>() else { return Flow::Next };
         let (mut policy, mut left, now) = (String::new(), String::new(), now_ms());
-        for Counted { quota, said } in counted {
+        for Counted { quota, said, .. } in counted {
             let is_told = quota.tells && !quota.shadow && said.period != Period::default();
             if !is_told {
                 continue;
@@ -342,14 +368,19 @@ fn bounded(number: u64) -> u64 {
 }
 
 #[cold]
-fn refusal(Counted { quota, said }: &Counted) -> Error {
+fn refusal(Counted { quota, cost, said }: &Counted, fault: Option<&Fault>) -> Error {
+    if let Some(fault) = fault {
+        let say = format!("the quota `{}` cannot tell what the request costs", quota.name);
+        let error = Error::new(Reason::QuotaExceeded, say).retry(Retry::No);
+        return error.note(fault.to_string());
+    }
     let say = match said.left {
         0 => {
             format!("the quota `{}` of the {} is used up", quota.name, quota.calendar.every.word())
         }
         left => format!(
-            "the quota `{}` has {left} units left, and the request costs {}",
-            quota.name, quota.cost
+            "the quota `{}` has {left} units left, and the request costs {cost}",
+            quota.name
         ),
     };
     let wait = Duration::from_millis(said.period.end.saturating_sub(now_ms()));

@@ -10,11 +10,15 @@
 //! | [`Kind::Concurrency`] | requests under way, until their responses have ended | is refused |
 //! | [`Kind::Bandwidth`] | bytes of bodies within a time | is slowed down |
 //!
+//! What a request costs of a rate may be an expression, and what it has cost may be known in the end alone
+//! ([`crate::cost`]): what was counted is then settled.
+//!
 //! Responses tell what is left in the fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
 //! of every limit that refuses.
 
 mod fields;
 mod key;
+mod owed;
 mod pace;
 
 use std::{
@@ -33,15 +37,17 @@ use weft_proxy::{
 };
 use weft_resilience::{
     concurrency::{Concurrency, Permit},
-    rate::{Hashed, Limiter, Rate, Verdict},
+    rate::{Hashed, Limiter, Rate, Taken, Verdict},
 };
 
 pub(crate) use self::key::network;
 use self::{
     key::Key,
+    owed::Owed,
     pace::{Paced, Paces},
 };
 pub use self::{key::Part, pace::Direction};
+use crate::cost::{Cost, Fault, Formula};
 
 /// The name under which the policy is made.
 pub const RATE_LIMITS: &str = "rate_limits";
@@ -68,14 +74,16 @@ pub struct Limit {
 }
 
 /// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Requests within a time.
     Rate {
         /// How much may be had within which time.
         rate: Rate,
-        /// Units that a request costs.
-        cost: u64,
+        /// What a request costs.
+        cost: Cost,
+        /// What it has cost in the end, in the place of that.
+        charge: Option<Formula>,
     },
     /// Requests under way at once.
     Concurrency(NonZeroU32),
@@ -99,7 +107,7 @@ impl fmt::Display for RateLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, limit) in self.0.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { ", " })?;
-            match limit.kind {
+            match &limit.kind {
                 Kind::Rate { rate, .. } => {
                     write!(f, "{}: {} in {:?}", limit.name, rate.units, rate.per)?;
                 }
@@ -136,7 +144,7 @@ impl Limiters {
 impl PolicyMaker for Limiters {
     fn make(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String> {
         let RateLimits(limits) = binding.settings()?;
-        let limits: Box<[Counted]> = limits.into_iter().map(Counted::new).collect();
+        let limits: Arc<[Counted]> = limits.into_iter().map(Counted::new).collect();
         let limiters = limits.iter().filter_map(|limit| match &limit.counter {
             Counter::Rate { limiter, .. } | Counter::Bandwidth { limiter, .. } => Some(limiter),
             Counter::Concurrency(_) => None,
@@ -148,7 +156,8 @@ impl PolicyMaker for Limiters {
             limits.iter().any(|limit| matches!(limit.settings.kind, Kind::Bandwidth { of: direction, .. } if of(direction)))
         };
         let paces_responses = paces(Direction::is_of_responses);
-        Ok(Arc::new(Limits { policy_field, paces_responses, limits }))
+        let charges = limits.iter().any(|limit| limit.charge().is_some());
+        Ok(Arc::new(Limits { policy_field, paces_responses, charges, limits }))
     }
 }
 
@@ -160,7 +169,7 @@ struct Counted {
 
 /// What a limit counts by.
 enum Counter {
-    Rate { limiter: Arc<Limiter>, cost: u64 },
+    Rate { limiter: Arc<Limiter>, cost: Cost, charge: Option<Formula> },
     Concurrency(Concurrency),
     Bandwidth { limiter: Arc<Limiter>, of: Direction },
 }
@@ -168,30 +177,43 @@ enum Counter {
 impl Counted {
     fn new(settings: Limit) -> Self {
         let limiter = |rate| Arc::new(Limiter::new(rate, settings.keys_max));
-        let counter = match settings.kind {
-            Kind::Rate { rate, cost } => Counter::Rate { limiter: limiter(rate), cost },
-            Kind::Concurrency(most) => Counter::Concurrency(Concurrency::new(most)),
-            Kind::Bandwidth { rate, of } => Counter::Bandwidth { limiter: limiter(rate), of },
+        let counter = match &settings.kind {
+            Kind::Rate { rate, cost, charge } => {
+                let (cost, charge) = (cost.clone(), charge.clone());
+                Counter::Rate { limiter: limiter(*rate), cost, charge }
+            }
+            Kind::Concurrency(most) => Counter::Concurrency(Concurrency::new(*most)),
+            Kind::Bandwidth { rate, of } => Counter::Bandwidth { limiter: limiter(*rate), of: *of },
         };
         Self { settings, counter }
+    }
+
+    /// What a request has cost in the end, if that is not what was counted.
+    fn charge(&self) -> Option<&Formula> {
+        match &self.counter {
+            Counter::Rate { charge, .. } => charge.as_ref(),
+            Counter::Concurrency(_) | Counter::Bandwidth { .. } => None,
+        }
     }
 }
 
 /// The policy of a route.
 struct Limits {
-    limits: Box<[Counted]>,
+    limits: Arc<[Counted]>,
     /// What `RateLimit-Policy` says, the same for every response; empty if nothing is told.
     policy_field: Box<str>,
     /// Whether one of them slows responses down.
     paces_responses: bool,
+    /// Whether one of them is settled in the end.
+    charges: bool,
 }
 
 /// What a limit has said of a request.
 struct Verdicted {
     at: usize,
     verdict: Verdict,
-    /// Where it was counted, if it can be given back.
-    key: Option<Hashed>,
+    /// Where it was counted and how much, if it can be given back.
+    counted: Option<(Hashed, Taken)>,
 }
 
 /// What the limits have said of a request, for its response.
@@ -228,6 +250,8 @@ impl Fact for Limited {
 #[derive(Default)]
 struct Asked {
     refused: Option<usize>,
+    /// Why nobody can tell what the request costs.
+    fault: Option<Fault>,
     said: Vec<Verdicted>,
     held: Vec<Permit>,
 }
@@ -240,10 +264,20 @@ impl Limits {
         let mut asked = Asked { said, ..Asked::default() };
         for (at, limit) in self.limits.iter().enumerate() {
             let Limit { by, shadow, .. } = &limit.settings;
-            let (verdict, key) = match &limit.counter {
-                Counter::Rate { limiter, cost } => {
+            let (verdict, counted) = match &limit.counter {
+                Counter::Rate { limiter, cost, .. } => {
                     let key = limiter.key(Key::new(by, cx.view()));
-                    (limiter.take(key, *cost, now), Some(key))
+                    match cost.of(cx) {
+                        Ok(cost) => {
+                            let verdict = limiter.take(key, cost, now);
+                            (verdict, Some((key, Taken::new(cost, &verdict, now))))
+                        }
+                        Err(fault) => {
+                            asked.fault = Some(fault);
+                            let verdict = limiter.peek(key, 0, now);
+                            (Verdict { granted: false, retry_after: None, ..verdict }, None)
+                        }
+                    }
                 }
                 Counter::Concurrency(limit) => {
                     let key = Key::new(by, cx.view());
@@ -258,7 +292,7 @@ impl Limits {
                 Counter::Bandwidth { .. } => continue,
             };
             let granted = verdict.granted;
-            asked.said.push(Verdicted { at, verdict, key });
+            asked.said.push(Verdicted { at, verdict, counted });
             if !granted && !*shadow {
                 asked.refused = Some(at);
                 self.give_back(&mut asked, now);
@@ -271,11 +305,11 @@ impl Limits {
     /// Gives back what the limits before the one that refuses have counted: it costs nothing to be refused.
     fn give_back(&self, asked: &mut Asked, now: Tick) {
         asked.held.clear();
-        for Verdicted { at, verdict, key } in &mut asked.said {
-            match (&self.limits[*at].counter, key) {
-                (Counter::Rate { limiter, cost }, Some(key)) if verdict.granted => {
-                    limiter.give_back(*key, *cost, now);
-                    verdict.remaining = verdict.remaining.saturating_add(*cost);
+        for Verdicted { at, verdict, counted } in &mut asked.said {
+            match (&self.limits[*at].counter, counted) {
+                (Counter::Rate { limiter, .. }, Some((key, taken))) if verdict.granted => {
+                    limiter.give_back(*key, taken.units, now);
+                    verdict.remaining = verdict.remaining.saturating_add(taken.units);
                 }
                 (Counter::Concurrency(_), _) if verdict.granted => verdict.remaining += 1,
                 _ => {}
@@ -286,7 +320,7 @@ impl Limits {
     /// Slows the request's body down, and leaves what is to be known of the response.
     fn pace(&self, cx: &mut RequestContext<'_>) {
         let mut paces = Paces::default();
-        for Counted { settings, counter } in &self.limits {
+        for Counted { settings, counter } in self.limits.iter() {
             let Counter::Bandwidth { limiter, of } = counter else { continue };
             let pace =
                 paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx.view())), *of);
@@ -307,7 +341,7 @@ impl Policy for Limits {
     }
 
     fn sides(&self) -> Sides {
-        let response = !self.policy_field.is_empty() || self.paces_responses;
+        let response = !self.policy_field.is_empty() || self.paces_responses || self.charges;
         Sides { request: true, response, ..Sides::default() }
     }
 
@@ -343,7 +377,7 @@ impl Policy for Limits {
         if cx.is_internal() {
             return Flow::Next;
         }
-        let Asked { refused, said, held } = self.ask(cx);
+        let Asked { refused, fault, said, held } = self.ask(cx);
         let would = said.iter().find(|said| !said.verdict.granted).map(|said| said.at);
         if let Some(at) = refused.or(would) {
             let name = self.limits[at].settings.name.clone();
@@ -353,15 +387,24 @@ impl Policy for Limits {
         if !held.is_empty() {
             cx.leave(Held(held));
         }
+        if self.charges && refused.is_none() {
+            cx.leave(Owed::new(&self.limits, &said, cx));
+        }
         if !self.policy_field.is_empty() {
             cx.leave(Said(said));
         }
-        match refused {
-            None => {
+        match (refused, fault) {
+            (None, _) => {
                 self.pace(cx);
                 Flow::Next
             }
-            Some(at) => Flow::Refuse(refusal(&self.limits[at].settings, wait)),
+            (Some(at), None) => Flow::Refuse(refusal(&self.limits[at].settings, wait)),
+            (Some(at), Some(fault)) => {
+                let name = &self.limits[at].settings.name;
+                let say = format!("the limit `{name}` cannot tell what the request costs");
+                let error = Error::new(Reason::RateLimited, say).retry(Retry::No);
+                Flow::Refuse(error.note(fault.to_string()))
+            }
         }
     }
 
@@ -372,6 +415,9 @@ impl Policy for Limits {
             for pace in paces.of_responses() {
                 cx.wrap_body(|body| Paced::wrap(body, pace));
             }
+        }
+        if let Some(owed) = cx.fact::<Owed>() {
+            owed.respond(cx.head());
         }
         let Some(Said(said)) = cx.fact::<Said>() else { return Flow::Next };
         let told = said.iter().filter_map(|said| {
@@ -390,7 +436,7 @@ impl Policy for Limits {
 
 #[cold]
 fn refusal(limit: &Limit, wait: Option<Duration>) -> Error {
-    let say = match limit.kind {
+    let say = match &limit.kind {
         Kind::Concurrency(most) => {
             let requests = if most.get() == 1 { "request is" } else { "requests are" };
             format!("the limit `{}` is reached: {most} {requests} under way", limit.name)
@@ -400,7 +446,7 @@ fn refusal(limit: &Limit, wait: Option<Duration>) -> Error {
         }
     };
     let error = Error::new(Reason::RateLimited, say);
-    match (limit.kind, wait) {
+    match (&limit.kind, wait) {
         // Nobody knows when the first of them will have ended.
         (Kind::Concurrency(_), _) => error.retry(Retry::After(Duration::from_secs(1))),
         (_, Some(wait)) => error.retry(Retry::After(wait)),

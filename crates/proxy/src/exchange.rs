@@ -190,9 +190,6 @@ impl Exchange {
             None => &self.view.listener.unrouted,
         };
         meter.record(self.local.index, &sample);
-        for (name, value) in self.record.facts.counted() {
-            meter.record_fact(self.local.index, name, &value, self.record.status);
-        }
         self.record.facts.end(&Ended {
             status: self.record.status,
             grpc,
@@ -200,6 +197,9 @@ impl Exchange {
             response_bytes: sent,
             now,
         });
+        for (name, value) in self.record.facts.counted() {
+            meter.record_fact(self.local.index, name, &value, self.record.status);
+        }
         meter.leave(self.local.index);
         self.tell(sent, duration, grpc);
     }

@@ -216,8 +216,8 @@ pub trait Fact: Any {
         false
     }
 
-    /// Told once, when the response has left whole or could not. Right after it the fact is dropped, and with
-    /// it what it holds for as long as the request lives, such as a permit.
+    /// Told once, when the response has left whole or could not, before it is told and counted itself. Right after
+    /// that the fact is dropped, and with it what it holds for as long as the request lives, such as a permit.
     fn ended(&self, how: &Ended) {
         let _ = how;
     }

@@ -12,7 +12,8 @@
 //! window counts two fixed ones, and takes the former as spread evenly.
 //!
 //! What is not granted is not counted. What costs more than was asked for is [charged](Limiter::charge)
-//! afterwards, and may leave a debt that later requests wait for.
+//! afterwards, and may leave a debt that later requests wait for. A cost that is only known in the end is
+//! [settled](Limiter::settle) against what was [taken](Taken) for it in the beginning.
 
 mod limiter;
 
@@ -59,6 +60,24 @@ pub struct Verdict {
     pub reset: Duration,
     /// Time after which the same would be granted: zero if it is, `None` if it never can be.
     pub retry_after: Option<Duration>,
+}
+
+/// Units that were granted, and have not come back before an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The units.
+    pub units: u64,
+    /// When they were granted.
+    pub at: Tick,
+    /// When all that was used by then will have come back.
+    pub until: Tick,
+}
+
+impl Taken {
+    /// What was granted with this verdict.
+    pub const fn new(units: u64, verdict: &Verdict, at: Tick) -> Self {
+        Self { units, at, until: at.plus(verdict.reset) }
+    }
 }
 
 /// What is remembered of a key. Nothing is [`State::default`].
@@ -131,6 +150,31 @@ impl Scale {
             Algorithm::SlidingWindow => {
                 let window = Window::of(state, self.index(now));
                 Window { current: window.current.saturating_sub(cost), ..window }.state()
+            }
+        }
+    }
+
+    /// What is remembered when what was taken turns out to cost so much: the rest is charged, or given back as far
+    /// as it has not come back by itself, so that nothing is had twice.
+    #[must_use]
+    pub fn settle(&self, state: State, taken: &Taken, cost: u64, now: Tick) -> State {
+        let Some(back) = taken.units.checked_sub(cost) else {
+            return self.charge(state, cost - taken.units, now);
+        };
+        match self.rate.algorithm {
+            Algorithm::Gcra => {
+                let held = instant(taken.until).saturating_sub(instant(now));
+                State(state.0.saturating_sub(self.time_of(back).min(held)))
+            }
+            Algorithm::SlidingWindow => {
+                let (index, then) = (self.index(now), self.index(taken.at));
+                let mut window = Window::of(state, index);
+                match window.index.checked_sub(then) {
+                    Some(0) => window.current = window.current.saturating_sub(back),
+                    Some(1) => window.former = window.former.saturating_sub(back),
+                    _ => {}
+                }
+                window.state()
             }
         }
     }

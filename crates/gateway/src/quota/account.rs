@@ -132,6 +132,29 @@ impl Account {
         }
     }
 
+    /// Counts what a request has cost in the end, in the place of what was granted for it in a period. What it has
+    /// cost beyond that counts in the period that is now, also beyond the limit. Gives whether that is to be put down.
+    pub fn settle(
+        &mut self,
+        granted: u64,
+        cost: u64,
+        period: Period,
+        terms: &Terms<'_>,
+        now_ms: u64,
+    ) -> bool {
+        if cost <= granted {
+            self.give_back(granted - cost, period);
+            return false;
+        }
+        self.turn(terms, now_ms);
+        self.used = self.used.saturating_add(cost - granted);
+        let ahead = self.wanted == 0 && self.used > self.reserved;
+        if ahead {
+            self.wanted = 1;
+        }
+        ahead
+    }
+
     /// The threshold that has been reached and not been told yet, if there is one: the highest.
     pub fn threshold(&mut self, terms: &Terms<'_>) -> Option<u8> {
         let (used, allowed) = (u128::from(self.used) * 100, u128::from(self.allowed(terms)));
@@ -149,7 +172,9 @@ impl Account {
         let wanted = std::mem::take(&mut self.wanted);
         self.turn(terms, now_ms);
         let slice = self.slice(terms).max(wanted);
-        let used = self.used.saturating_add(slice).min(self.allowed(terms)).max(self.reserved);
+        // What was charged afterwards may be beyond the limit.
+        let most = self.allowed(terms).max(self.used);
+        let used = self.used.saturating_add(slice).min(most).max(self.reserved);
         (wanted > 0 && used > self.reserved).then(|| Kept { used, ..self.kept() })
     }
 
@@ -276,6 +301,29 @@ mod tests {
         assert_eq!(account.take(1, &terms, NOW + DAY), Taken::Waits);
         account.reserved(&late);
         assert_eq!(account.take(1, &terms, NOW + DAY), Taken::Waits);
+    }
+
+    #[test]
+    fn what_is_charged_afterwards_is_put_down_also_beyond_the_limit() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 1_000);
+        assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
+        put_down(&mut account, &terms, NOW).unwrap();
+        assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: false });
+        let period = account.period;
+        // Within the slice nothing is to be done, and what was not used is given back.
+        assert!(!account.settle(1, 5, period, &terms, NOW) && account.used == 5);
+        assert!(!account.settle(5, 2, period, &terms, NOW) && account.used == 2);
+        assert!(account.settle(1, 500, period, &terms, NOW));
+        assert!(!account.settle(1, 2, period, &terms, NOW), "it is asked for already");
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 512);
+        assert!(account.settle(1, 3_001, period, &terms, NOW));
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 3_502);
+        assert_eq!(account.left(&terms), 0);
+        assert_eq!(account.take(1, &terms, NOW), Taken::Refused);
+        // Of a request from the period before, what it cost more counts, and nothing is given back.
+        assert!(account.settle(1, 11, period, &terms, NOW + DAY) && account.used == 10);
+        assert!(!account.settle(9, 0, period, &terms, NOW + DAY) && account.used == 10);
     }
 
     #[test]

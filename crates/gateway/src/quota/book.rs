@@ -142,19 +142,12 @@ impl Book {
     }
 
     /// Asks for the units of a request under a key.
-    pub(super) fn take(&self, key: &str, quota: &Quota, now_ms: u64) -> Asked {
+    pub(super) fn take(&self, key: &str, quota: &Quota, cost: u64, now_ms: u64) -> Asked {
         let terms = quota.terms();
         let ask = |account: &mut Account| {
-            let taken = account.take(quota.cost, &terms, now_ms);
+            let taken = account.take(cost, &terms, now_ms);
             let allowed = account.allowed(&terms);
-            let warning = account.threshold(&terms).map(|percent| Warning {
-                quota: self.name.clone(),
-                key: key.into(),
-                percent,
-                used: account.used,
-                allowed,
-                period: account.period,
-            });
+            let warning = self.warning(key, account, &terms);
             let (left, period) = (account.left(&terms), account.period);
             (taken, Said { granted: taken != Taken::Refused, allowed, left, period }, warning)
         };
@@ -162,7 +155,7 @@ impl Book {
         let (taken, said, warning) = match found {
             Some(found) => found,
             None if key != OTHERS && self.is_full(quota) => {
-                return self.take(OTHERS, quota, now_ms);
+                return self.take(OTHERS, quota, cost, now_ms);
             }
             None => {
                 let mut shard = self.shard(key).lock();
@@ -179,7 +172,7 @@ impl Book {
         }
         match taken {
             Taken::Granted { ahead } => {
-                self.granted.fetch_add(quota.cost, Relaxed);
+                self.granted.fetch_add(cost, Relaxed);
                 if ahead {
                     self.wanting.lock().push(key.into());
                 }
@@ -205,6 +198,51 @@ impl Book {
         if let Some(account) = self.shard(key).lock().get_mut(key) {
             account.give_back(cost, period);
         }
+    }
+
+    /// Counts what a request has cost in the end, in the place of what was granted for it. Gives whether there is
+    /// something to be put down or told.
+    pub(super) fn settle(
+        &self,
+        key: &str,
+        quota: &Quota,
+        (granted, period): (u64, Period),
+        cost: u64,
+        now_ms: u64,
+    ) -> bool {
+        let terms = quota.terms();
+        let settle = |key: &str| {
+            let mut shard = self.shard(key).lock();
+            let account = shard.get_mut(key)?;
+            let ahead = account.settle(granted, cost, period, &terms, now_ms);
+            Some((ahead, self.warning(key, account, &terms)))
+        };
+        let found = settle(key).map(|settled| (key, settled));
+        // It was counted with the others, or its rules are gone.
+        let found = found.or_else(|| settle(OTHERS).map(|settled| (OTHERS, settled)));
+        let Some((key, (ahead, warning))) = found else { return false };
+        self.granted.fetch_add(cost.saturating_sub(granted), Relaxed);
+        if ahead {
+            self.wanting.lock().push(key.into());
+        }
+        let warns = warning.is_some();
+        if let Some(warning) = warning {
+            self.warn(warning);
+        }
+        ahead || warns
+    }
+
+    /// What is to be told of an account.
+    fn warning(&self, key: &str, account: &mut Account, terms: &Terms<'_>) -> Option<Warning> {
+        let percent = account.threshold(terms)?;
+        Some(Warning {
+            quota: self.name.clone(),
+            key: key.into(),
+            percent,
+            used: account.used,
+            allowed: account.allowed(terms),
+            period: account.period,
+        })
     }
 
     #[cold]

@@ -13,7 +13,7 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Limit>) -> String {
     for limit in limits {
         let separator = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{separator}\"{}\"", limit.name);
-        let _ = match limit.kind {
+        let _ = match &limit.kind {
             Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. } => {
                 let (quota, window) = (bounded(rate.units.get()), seconds(rate.per).max(1));
                 write!(text, ";q={quota};w={window}")

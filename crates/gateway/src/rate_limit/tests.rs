@@ -7,7 +7,11 @@ use super::*;
 fn limit(name: &str, units: u64, per: Duration) -> Limit {
     Limit {
         name: name.into(),
-        kind: Kind::Rate { rate: Rate::new(NonZeroU64::new(units).unwrap(), per), cost: 1 },
+        kind: Kind::Rate {
+            rate: Rate::new(NonZeroU64::new(units).unwrap(), per),
+            cost: Cost::Units(1),
+            charge: None,
+        },
         by: vec![Part::Consumer, Part::Header("x-tenant".into())],
         shadow: false,
         tells: true,

@@ -193,6 +193,11 @@ impl RequestContext<'_> {
         Ok(bytes)
     }
 
+    /// How long the body says that it is.
+    pub fn body_length(&self) -> Length {
+        self.body.length()
+    }
+
     /// Puts another body in the place of what is left of the one there is.
     pub fn set_body(&mut self, body: impl Into<Bytes>) {
         *self.body = Body::full(body);

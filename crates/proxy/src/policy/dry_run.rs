@@ -184,6 +184,7 @@ impl Snapshot {
             path: head.path(),
             query: head.query(),
             fields: &head.fields,
+            certificate: None,
         };
         let mut captures = Captures::default();
         let listener = self.listeners.get(listener);

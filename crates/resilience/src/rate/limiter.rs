@@ -15,7 +15,7 @@ use std::{
 
 use weft_kernel::Tick;
 
-use super::{Rate, Scale, State, Verdict};
+use super::{Rate, Scale, State, Taken, Verdict};
 
 /// Keys of a set.
 const WAYS: usize = 16;
@@ -105,6 +105,11 @@ impl Limiter {
     /// Gives back what a key was granted right before, and has not had after all.
     pub fn give_back(&self, key: Hashed, cost: u64, now: Tick) {
         self.with(key, now, |rate, state| ((), rate.give_back(state, cost, now)));
+    }
+
+    /// Tells a key what that costs which it was granted before.
+    pub fn settle(&self, key: Hashed, taken: &Taken, cost: u64, now: Tick) {
+        self.with(key, now, |rate, state| ((), rate.settle(state, taken, cost, now)));
     }
 
     /// What would be said, without anything being counted.

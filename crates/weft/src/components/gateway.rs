@@ -4,6 +4,7 @@
 pub mod authorization;
 mod build;
 pub mod cors;
+pub mod cost;
 pub mod external;
 mod fetch;
 pub mod limits;

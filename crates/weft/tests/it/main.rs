@@ -37,6 +37,7 @@ mod introspection;
 mod jwt;
 mod leaving;
 mod ledger;
+mod limit_costs;
 mod limit_kinds;
 mod message_sockets;
 mod messages;

@@ -13,6 +13,7 @@ use weft_kernel::{ByteSize, Name, parse_duration};
 use weft_proxy::plan::Binding;
 use weft_resilience::rate::{self, Rate};
 
+use super::cost::{ChargeText, CostText};
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
     leaf::{Count, Many, Switch},
@@ -25,6 +26,8 @@ use crate::config::{
 
 /// The shortest and the longest time of a rate.
 const TIMES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(366 * 86_400));
+/// The most units that a sliding window counts.
+const WINDOW_MAX: u64 = u32::MAX as u64;
 
 const KEY: KeyOf<Switch<Many<RateLimitSection>>> = KeyOf::new(
     "rate_limits",
@@ -92,8 +95,12 @@ settings! {
         /// `claim: NAME`, or several.
         /// Without any, all requests of a route are counted together.
         by: Many<PartText>,
-        /// Units of a `rate` that a request costs.
-        cost: At<Count> = "1",
+        /// Units of a `rate` that a request costs: a number, or a CEL expression over `request` and `consumer`. A
+        /// request whose cost cannot be worked out is refused.
+        cost: At<CostText> = "1",
+        /// Units of a `rate` that it has cost when its response has ended, in the place of `cost`: a CEL expression
+        /// over `request`, `consumer` and `response`. If it cannot be worked out, `cost` stands.
+        charge: Option<At<ChargeText>>,
         /// Whether it refuses nothing, and only tells in logs and metrics what it would refuse.
         shadow: At<bool> = "false",
         /// Whether responses tell what is left (`RateLimit-Policy`, `RateLimit`).
@@ -169,16 +176,22 @@ impl RateLimitSection {
             cx.report(Problem::error(burst.place, say));
             return None;
         }
+        if let (true, rate::Algorithm::SlidingWindow) = (units.get() > WINDOW_MAX, algorithm) {
+            let say = format!("a sliding window counts {WINDOW_MAX} units at most");
+            cx.report(Problem::error(self.algorithm.place, say).help("`gcra` counts more"));
+            return None;
+        }
         let rate = Rate { units, per, burst: burst.unwrap_or(units), algorithm };
-        let cost = self.cost.value.0;
-        if cost > rate.burst.get() {
+        let (cost, charge) = (&self.cost.value, &self.charge);
+        if cost.is_beyond(rate.burst.get()) {
             let say = "one request costs more than the limit ever grants";
             let place =
                 if self.cost.place == Place::BUILT_IN { self.place } else { self.cost.place };
             cx.report(Problem::error(place, say));
             return None;
         }
-        Some(LimitKind::Rate { rate, cost })
+        let charge = charge.as_ref().map(|charge| charge.formula().clone());
+        Some(LimitKind::Rate { rate, cost: cost.cost().clone(), charge })
     }
 
     /// Reports what only a rate can have.
@@ -186,6 +199,10 @@ impl RateLimitSection {
         let say = |key: &str| format!("`{key}` is of a `rate`, and this is {what}");
         if let Some(burst) = &self.burst {
             cx.report(Problem::error(burst.place, say("burst")));
+            return None;
+        }
+        if let Some(charge) = &self.charge {
+            cx.report(Problem::error(charge.place, say("charge")));
             return None;
         }
         self.refuse(&self.algorithm, &say("algorithm"), cx)?;

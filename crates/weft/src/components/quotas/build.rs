@@ -67,8 +67,7 @@ fn quota(name: &At<Name>, section: &QuotaSection, cx: &mut Cx) -> Option<Quota> 
             return None;
         }
     }
-    let cost = section.cost.value.0;
-    if cost > section.limit.units {
+    if section.cost.is_beyond(section.limit.units) {
         let say = "one request costs more than the quota ever grants";
         let place =
             if section.cost.place == Place::BUILT_IN { section.place } else { section.cost.place };
@@ -94,7 +93,8 @@ fn quota(name: &At<Name>, section: &QuotaSection, cx: &mut Cx) -> Option<Quota> 
         limit: section.limit.units,
         calendar: Calendar { every, zone },
         by,
-        cost,
+        cost: section.cost.cost().clone(),
+        charge: section.charge.as_ref().map(|charge| charge.formula().clone()),
         shadow: section.shadow,
         tells: section.headers,
         thresholds,

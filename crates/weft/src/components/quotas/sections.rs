@@ -5,7 +5,10 @@ use weft_kernel::Name;
 use weft_proxy::plan::Binding;
 
 use crate::{
-    components::gateway::limits::PartText,
+    components::gateway::{
+        cost::{ChargeText, CostText},
+        limits::PartText,
+    },
     config::{
         catalogue::{KeyOf, PolicyKey},
         leaf::{Count, Int, Many, Named, Switch},
@@ -75,8 +78,12 @@ settings! {
         /// `claim: NAME`, or several. What it says is kept and shown.
         /// Without any, all requests are counted together.
         by: Many<PartText>,
-        /// Units that a request costs.
-        cost: At<Count> = "1",
+        /// Units that a request costs: a number, or a CEL expression over `request` and `consumer`. A request whose
+        /// cost cannot be worked out is refused.
+        cost: At<CostText> = "1",
+        /// Units that it has cost when its response has ended, in the place of `cost`: a CEL expression over
+        /// `request`, `consumer` and `response`. If it cannot be worked out, `cost` stands.
+        charge: Option<ChargeText>,
         /// Whether it refuses nothing, and only tells in logs and metrics what it would refuse.
         shadow: bool = "false",
         /// Whether responses tell what is left (`RateLimit-Policy`, `RateLimit`).

@@ -4,6 +4,9 @@
 //! key, stand in a [`Book`] that all workers share; [`Books`] puts down in the ledger what they may use, before it is
 //! used, so that a crash gives nothing (see [`account`]).
 //!
+//! A key that reaches a threshold is told of: in the log, and, if the quota names a topic, by an event that is
+//! published once, or at worst again with the same id.
+//!
 //! What cannot be put down cannot be used: a quota whose ledger is away refuses, unless it says otherwise.
 
 pub mod account;
@@ -12,6 +15,7 @@ mod books;
 mod key;
 mod owed;
 pub mod period;
+mod telling;
 
 use std::{
     borrow::Cow,
@@ -37,6 +41,7 @@ use self::{
 pub use self::{
     book::{Book, Said, Warning},
     books::{Books, Recalled},
+    telling::{Publish, Publishing},
 };
 use crate::{
     cost::{Cost, Fault, Formula},
@@ -70,6 +75,8 @@ pub struct Quota {
     pub tells: bool,
     /// Percentages of the limit that are told when they are reached, in rising order; at most eight.
     pub thresholds: Vec<u8>,
+    /// The topic to which they are published, if there is one.
+    pub publish_to: Option<Name>,
     /// Keys that are counted each for itself; those beyond are counted together.
     pub keys_max: usize,
     /// Whether requests pass uncounted while they cannot be counted.
@@ -91,7 +98,7 @@ impl Quota {
     /// What an account is told of it.
     pub fn terms(&self) -> Terms<'_> {
         let (calendar, thresholds) = (&self.calendar, &*self.thresholds);
-        Terms { limit: self.limit, calendar, thresholds }
+        Terms { limit: self.limit, calendar, thresholds, publishes: self.publish_to.is_some() }
     }
 }
 

@@ -23,6 +23,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 use weft_api::Row;
+use weft_broker::engine::Engines;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::kept::Kept;
 use weft_kernel::Result;
@@ -62,6 +63,8 @@ pub struct Host {
     pub takeover_timeout: Duration,
     /// Store of the node, from when [`Storage`](crate::components::Storage) has opened it.
     pub ledger: OnceLock<Ledger>,
+    /// Engines of messages, from when [`Messages`](crate::components::Messages) has opened them.
+    pub engines: Arc<OnceLock<Engines>>,
 }
 
 impl Host {
@@ -96,6 +99,7 @@ impl Host {
             kept: Arc::default(),
             takeover_timeout: Duration::ZERO,
             ledger: OnceLock::new(),
+            engines: Arc::default(),
         })
     }
 }

@@ -147,6 +147,7 @@ impl Node {
             kept: Arc::default(),
             takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
+            engines: Arc::default(),
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;

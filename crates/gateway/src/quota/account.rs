@@ -32,6 +32,10 @@ pub struct Account {
     wanted: u64,
     /// Thresholds that were told, each a bit.
     told: u8,
+    /// Those of them of which nobody has to be told again, after a crash either.
+    settled: u8,
+    /// Whether the disk has yet to learn of those.
+    unsaved: bool,
 }
 
 /// What is kept of an account.
@@ -71,6 +75,8 @@ pub struct Terms<'a> {
     pub calendar: &'a Calendar,
     /// Percentages of the limit that are told when they are reached, in rising order; at most eight.
     pub thresholds: &'a [u8],
+    /// Whether they are published, and count as told only once they are.
+    pub publishes: bool,
 }
 
 impl Account {
@@ -78,7 +84,8 @@ impl Account {
     pub const fn of(kept: &Kept) -> Self {
         let Kept { start, end, used, extra, limit, told } = *kept;
         let period = Period { start, end };
-        Self { period, used, reserved: used, extra, limit, wanted: 0, told }
+        let (wanted, settled, unsaved) = (0, told, false);
+        Self { period, used, reserved: used, extra, limit, wanted, told, settled, unsaved }
     }
 
     /// Units that may be used in the period.
@@ -164,7 +171,25 @@ impl Account {
         let bits = u8::try_from((1_u32 << (at + 1)) - 1).unwrap_or(u8::MAX);
         let is_new = self.told & bits != bits && self.told & (1 << at) == 0;
         self.told |= bits;
+        if !terms.publishes {
+            self.settled = self.told;
+        }
         is_new.then_some(terms.thresholds[at])
+    }
+
+    /// A threshold could not be told now, and is to be told later.
+    pub const fn untell(&mut self) {
+        self.told = self.settled;
+    }
+
+    /// A threshold of a period is published. Gives whether that is to be put down.
+    pub fn published(&mut self, percent: u8, period: Period, terms: &Terms<'_>) -> bool {
+        let at = terms.thresholds.iter().position(|of| *of == percent);
+        let (Some(at), true) = (at, self.period == period) else { return false };
+        let bits = u8::try_from((1_u32 << (at + 1)) - 1).unwrap_or(u8::MAX);
+        self.settled |= bits & self.told;
+        self.unsaved = true;
+        true
     }
 
     /// What is to be kept so that the next slice may be used; `None` if nobody waits for one.
@@ -175,7 +200,8 @@ impl Account {
         // What was charged afterwards may be beyond the limit.
         let most = self.allowed(terms).max(self.used);
         let used = self.used.saturating_add(slice).min(most).max(self.reserved);
-        (wanted > 0 && used > self.reserved).then(|| Kept { used, ..self.kept() })
+        let unsaved = std::mem::take(&mut self.unsaved);
+        (unsaved || wanted > 0 && used > self.reserved).then(|| Kept { used, ..self.kept() })
     }
 
     /// What is kept has been put down.
@@ -189,7 +215,8 @@ impl Account {
     /// It as it stands.
     pub const fn kept(&self) -> Kept {
         let Period { start, end } = self.period;
-        Kept { start, end, used: self.used, extra: self.extra, limit: self.limit, told: self.told }
+        let Self { used, extra, limit, settled, .. } = *self;
+        Kept { start, end, used, extra, limit, told: settled }
     }
 
     /// It with so many units more that may be used meanwhile.
@@ -199,8 +226,14 @@ impl Account {
 
     /// Has the thresholds told again that are not reached any more.
     pub fn warn_anew(&mut self, terms: &Terms<'_>) {
-        self.told = 0;
+        (self.told, self.settled) = (0, 0);
         let _ = self.threshold(terms);
+        self.settled = self.told;
+    }
+
+    /// Whether the disk has other than this.
+    pub const fn is_unsaved(&self) -> bool {
+        self.unsaved || self.reserved != self.used
     }
 
     fn slice(&self, terms: &Terms<'_>) -> u64 {
@@ -237,7 +270,7 @@ mod tests {
     }
 
     fn terms(calendar: &Calendar, limit: u64) -> Terms<'_> {
-        Terms { limit, calendar, thresholds: &[80, 100] }
+        Terms { limit, calendar, thresholds: &[80, 100], publishes: false }
     }
 
     /// Puts a slice down, as the disk does.
@@ -343,6 +376,32 @@ mod tests {
         assert_eq!(at_once.threshold(&terms), Some(100));
         at_once.used = 8;
         assert_eq!(at_once.threshold(&terms), None, "what is below counts as told");
+    }
+
+    #[test]
+    fn what_is_not_published_yet_is_told_again_after_a_crash() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = Terms { publishes: true, ..terms(&calendar, 10) };
+        account.take(8, &terms, NOW);
+        put_down(&mut account, &terms, NOW).unwrap();
+        account.take(8, &terms, NOW);
+        assert_eq!(account.threshold(&terms), Some(80));
+        assert_eq!(account.threshold(&terms), None);
+        assert_eq!(Account::of(&account.kept()).threshold(&terms), Some(80));
+        account.untell();
+        assert_eq!(account.threshold(&terms), Some(80), "there was no room to tell it");
+        // Another period has nothing of it.
+        let period = account.period;
+        assert!(!account.published(80, Period { start: 1, ..period }, &terms));
+        assert!(!account.published(70, period, &terms));
+        assert!(account.published(80, period, &terms) && account.is_unsaved());
+        // It is put down although no slice is needed.
+        let kept = account.reserve(&terms, NOW).unwrap();
+        assert_eq!(account.reserve(&terms, NOW), None);
+        let mut after = Account::of(&kept);
+        assert_eq!(after.threshold(&terms), None);
+        after.used = 10;
+        assert_eq!(after.threshold(&terms), Some(100));
     }
 
     proptest! {

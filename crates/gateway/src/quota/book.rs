@@ -38,6 +38,8 @@ pub struct Book {
     /// Keys whose next slice is to be put down.
     wanting: Mutex<Vec<Box<str>>>,
     warnings: Mutex<VecDeque<Warning>>,
+    /// Warnings that are not told yet, or not published.
+    untold: AtomicUsize,
     /// How many of each threshold there were, in the order of the thresholds.
     warned: Mutex<Vec<(u8, u64)>>,
     granted: AtomicU64,
@@ -46,7 +48,8 @@ pub struct Book {
     away: AtomicBool,
 }
 
-/// A threshold that a key has reached.
+/// A threshold that a key has reached. Key, period and percentage are told once, or, if they are published, again
+/// and again until they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The quota.
@@ -101,6 +104,7 @@ impl Book {
             keys: AtomicUsize::new(0),
             wanting: Mutex::default(),
             warnings: Mutex::default(),
+            untold: AtomicUsize::new(0),
             warned: Mutex::default(),
             granted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -235,6 +239,11 @@ impl Book {
     /// What is to be told of an account.
     fn warning(&self, key: &str, account: &mut Account, terms: &Terms<'_>) -> Option<Warning> {
         let percent = account.threshold(terms)?;
+        if self.untold.load(Relaxed) >= WARNINGS_MAX {
+            // The next request tells it, when there is room.
+            account.untell();
+            return None;
+        }
         Some(Warning {
             quota: self.name.clone(),
             key: key.into(),
@@ -253,10 +262,24 @@ impl Book {
             None => warned.push((warning.percent, 1)),
         }
         drop(warned);
-        let mut warnings = self.warnings.lock();
-        if warnings.len() < WARNINGS_MAX {
-            warnings.push_back(warning);
+        self.untold.fetch_add(1, Relaxed);
+        self.warnings.lock().push_back(warning);
+    }
+
+    /// A warning is told, and published if it is to be. Gives whether that is to be put down.
+    pub(super) fn told(&self, warning: &Warning, is_published: bool) -> bool {
+        self.untold.fetch_sub(1, Relaxed);
+        let Some(quota) = self.terms().filter(|_| is_published) else { return false };
+        let mut shard = self.shard(&warning.key).lock();
+        let published = |account: &mut Account| {
+            account.published(warning.percent, warning.period, &quota.terms())
+        };
+        let is_new = shard.get_mut(&warning.key).is_some_and(published);
+        drop(shard);
+        if is_new {
+            self.wanting.lock().push(warning.key.clone());
         }
+        is_new
     }
 
     /// The warnings since this was asked last.
@@ -335,7 +358,7 @@ impl Book {
         let of = |shard: &Mutex<HashMap<Box<str>, Account>>| {
             let shard = shard.lock();
             // What has its slice used up stands there already.
-            let differing = shard.iter().filter(|(_, account)| account.reserved != account.used);
+            let differing = shard.iter().filter(|(_, account)| account.is_unsaved());
             differing.map(|(key, account)| (key.clone(), account.kept())).collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(of).collect()

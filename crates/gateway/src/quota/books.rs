@@ -18,7 +18,7 @@ use weft_ledger::{Durability, ExpectValue, MapId, MapOptions, Op, Store, Transac
 use super::{
     Quota,
     account::{Account, Kept},
-    book::{Book, Warning},
+    book::Book,
     now_ms,
 };
 
@@ -41,6 +41,8 @@ struct Inner {
     store: OnceLock<(Arc<dyn Store>, MapId)>,
     wake: Notify,
     done: Notify,
+    /// Rings when there may be something to be told.
+    tell: Notify,
     /// Held by who writes.
     turn: tokio::sync::Mutex<()>,
 }
@@ -141,9 +143,15 @@ impl Books {
         }
     }
 
-    /// Has what waits put down.
+    /// Has what waits put down and told.
     pub(super) fn wake(&self) {
         self.0.wake.notify_one();
+        self.0.tell.notify_one();
+    }
+
+    /// Completes when there may be something to be told.
+    pub(super) fn to_tell(&self) -> Notified<'_> {
+        self.0.tell.notified()
     }
 
     /// Completes when something was put down, or could not be.
@@ -151,16 +159,13 @@ impl Books {
         self.0.done.notified()
     }
 
-    /// Puts down what may be used, for as long as it is polled; tells warnings.
-    pub async fn run(&self, mut warn: impl FnMut(Warning) + Send) {
+    /// Puts down what may be used, for as long as it is polled.
+    pub async fn run(&self) {
         let mut trimmed = tokio::time::Instant::now();
         loop {
             let woken = tokio::time::timeout(TRIM, self.0.wake.notified()).await.is_ok();
             if woken && !self.put_down().await {
                 tokio::time::sleep(PAUSE).await;
-            }
-            for book in self.all() {
-                book.warnings().into_iter().for_each(&mut warn);
             }
             if trimmed.elapsed() >= TRIM {
                 trimmed = tokio::time::Instant::now();

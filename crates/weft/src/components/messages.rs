@@ -112,6 +112,8 @@ impl Component for Messages {
             .map_err(described)
             .context("the HTTP front-end of the broker")?;
         locals.open(handle.clone(), amqp);
+        // A node opens them once.
+        let _ = host.engines.set(engines.clone());
         Ok(Self { broker, engines, handle, missing: Mutex::default() })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod build;
+mod events;
 pub mod plan;
 pub mod sections;
 pub mod view;
@@ -18,6 +19,7 @@ use weft_net::Stop;
 use weft_proxy::Handlers;
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
+use self::events::Events;
 use crate::{
     cli,
     component::{Component, Host, Noun},
@@ -32,6 +34,7 @@ use crate::{
 /// The quotas of a node.
 pub struct Quotas {
     books: Books,
+    events: Events,
     /// Whether the node itself has stopped, and nobody may use anything any more.
     node: Stop,
 }
@@ -110,7 +113,8 @@ impl Component for Quotas {
     async fn open(_plan: &plan::Quotas, host: &Host, locals: &Books) -> anyhow::Result<Self> {
         let books = locals.clone();
         books.open(host.store("quotas")?).await.map_err(super::storage::described)?;
-        Ok(Self { books, node: host.stop.clone() })
+        let events = Events::new(Arc::clone(&host.engines));
+        Ok(Self { books, events, node: host.stop.clone() })
     }
 
     fn register(locals: &Books, handlers: Handlers) -> Handlers {
@@ -135,7 +139,8 @@ impl Component for Quotas {
     /// Puts down what may be used, and tells who has used most of it.
     async fn run(self: Arc<Self>, stop: Stop) {
         tokio::select! {
-            () = self.books.run(tell) => {}
+            () = self.books.run() => {}
+            () = self.books.tell(tell, &self.events) => {}
             () = stop.closed() => {}
         }
         // A successor that takes over while requests are under way here finds what they may use as used.
@@ -172,7 +177,7 @@ impl Component for Quotas {
 }
 
 /// Tells that a key has reached a threshold.
-fn tell(warning: Warning) {
+fn tell(warning: &Warning) {
     let Warning { quota, key, percent, used, allowed, period } = warning;
     let until = view::time(period.end);
     tracing::warn!(%quota, %key, percent, used, allowed, %until, "quota reached a threshold");

@@ -247,3 +247,63 @@ fn what_is_wrong_is_told_where_it_stands() {
         assert!(text.contains(said) && text.contains("weft.yaml:"), "{quotas}: {text}");
     }
 }
+
+/// The events of a topic, as far as they go.
+fn events(node: &Weft, count: usize) -> Vec<Value> {
+    until("events of quotas", || {
+        let path = format!("/v1/topics/usage/messages?from=first&max={}", count + 1);
+        let (status, found) = admin(node, "GET", &path, &Value::Null);
+        assert_eq!(status, 200, "{found}");
+        let found = found["messages"].as_array().unwrap().clone();
+        (found.len() >= count).then_some(found)
+    })
+}
+
+#[test]
+fn a_threshold_is_published_once_for_a_key_and_period_also_over_crashes() {
+    let (service, folder) = (Upstream::saying("ok"), tempfile::tempdir().unwrap());
+    let quotas = "{ plan: { limit: 10/month, by: [{ header: x-tenant }], warn_at: [50, 100], publish_to: usage } }";
+    let yaml = format!("topics: {{ usage: {{}} }}\n{}", config(&service, folder.path(), quotas));
+    let mut node = Weft::start(BIN, &yaml);
+    let mut passed = 0;
+    // Whatever moment it is that it is killed in, and with a start that finds what was used.
+    for tenant in ["a", "b"] {
+        for _ in 0..6 {
+            passed += u32::from(of(&node, "/one", tenant).status() == 200);
+        }
+        node.kill();
+        node.wait();
+        node = node.again(&yaml);
+    }
+    assert_eq!(passed, 12);
+    for tenant in ["a", "b"] {
+        while of(&node, "/one", tenant).status() == 200 {}
+    }
+    let found = events(&node, 4);
+    let mut told: Vec<(String, u64)> = found
+        .iter()
+        .map(|event| {
+            assert_eq!(event["type"], "io.weft.quota.threshold", "{event}");
+            assert_eq!(event["source"], "/weft/quotas/plan", "{event}");
+            let data = &event["data"];
+            assert_eq!(
+                (&data["key"], &data["allowed"]),
+                (&event["subject"], &json!(10)),
+                "{event}"
+            );
+            (event["subject"].as_str().unwrap().into(), data["percent"].as_u64().unwrap())
+        })
+        .collect();
+    told.sort();
+    let each: Vec<(String, u64)> = [("a", 50), ("a", 100), ("b", 50), ("b", 100)]
+        .map(|(key, percent)| (key.to_owned(), percent))
+        .into();
+    assert_eq!(told, each, "each once");
+    // After one more start, nothing is told again.
+    node.terminate();
+    assert!(node.wait().success());
+    let node = node.again(&yaml);
+    assert_eq!(of(&node, "/one", "a").status(), 429);
+    assert_eq!(of(&node, "/one", "c").status(), 200);
+    assert_eq!(events(&node, 4).len(), 4);
+}

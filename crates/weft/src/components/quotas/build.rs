@@ -17,11 +17,15 @@ use super::{
     plan,
     sections::{Per, QUOTAS_SECTION, QuotaSection, WhenAway},
 };
-use crate::config::{
-    catalogue::Sections,
-    problem::Problem,
-    setting::{At, Cx},
-    source::Place,
+use crate::{
+    components::messages::sections::TOPICS,
+    config::{
+        catalogue::Sections,
+        merge::NameSet,
+        problem::Problem,
+        setting::{At, Cx},
+        source::Place,
+    },
 };
 
 /// More than an account takes in the store.
@@ -41,13 +45,14 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Quotas
     if place.is_none() && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
-    let quotas = sections.iter().filter_map(|(name, section)| quota(name, section, cx));
+    let topics = said.names(&TOPICS);
+    let quotas = sections.iter().filter_map(|(name, section)| quota(name, section, &topics, cx));
     let quotas = quotas.map(Arc::new).collect();
     said.keep(At { value: ROW_BYTES, place: place.unwrap_or(Place::BUILT_IN) });
     Some(plan::Quotas { quotas })
 }
 
-fn quota(name: &At<Name>, section: &QuotaSection, cx: &mut Cx) -> Option<Quota> {
+fn quota(name: &At<Name>, section: &QuotaSection, topics: &NameSet, cx: &mut Cx) -> Option<Quota> {
     let zone = TimeZone::get(&section.time_zone.value);
     let Ok(zone) = zone else {
         let say = format!("there is no time zone `{}`", section.time_zone.value);
@@ -83,6 +88,9 @@ fn quota(name: &At<Name>, section: &QuotaSection, cx: &mut Cx) -> Option<Quota> 
         cx.report(Problem::error(beyond.place, say));
         return None;
     }
+    if let Some(topic) = &section.publish_to {
+        topics.require("topic", topic.value.as_str(), topic.place, cx);
+    }
     let every = match section.limit.per {
         Per::Day => Every::Day,
         Per::Week => Every::Week,
@@ -98,6 +106,7 @@ fn quota(name: &At<Name>, section: &QuotaSection, cx: &mut Cx) -> Option<Quota> 
         shadow: section.shadow,
         tells: section.headers,
         thresholds,
+        publish_to: section.publish_to.as_ref().map(|topic| topic.value.clone()),
         keys_max: section.keys_max.usize(),
         opens: matches!(section.when_away, WhenAway::Open),
     })

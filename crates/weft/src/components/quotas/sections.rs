@@ -88,8 +88,10 @@ settings! {
         shadow: bool = "false",
         /// Whether responses tell what is left (`RateLimit-Policy`, `RateLimit`).
         headers: bool = "true",
-        /// Percentages of the limit that a key is warned of when it reaches them, in log and metrics.
+        /// Percentages of the limit that are told when a key reaches them, in log and metrics.
         warn_at: Many<At<Int<1, 100>>> = "[80, 100]",
+        /// Topic to which an event is published when a key reaches one of those percentages, once in a period.
+        publish_to: Option<At<Name>>,
         /// Keys that are counted each for itself in a period; those that come later are counted together.
         keys_max: Count = "100000",
         /// What becomes of requests while the store cannot keep what they use.

@@ -6,6 +6,7 @@
 
 mod amqp;
 mod front;
+mod limits;
 mod messages;
 mod openapi;
 mod tokens;
@@ -91,6 +92,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
     Suite { name: "OpenAPI", needs: openapi::NEEDS, run: openapi::weft },
     Suite { name: "tokens", needs: tokens::NEEDS, run: tokens::weft },
+    Suite { name: "shared limits", needs: limits::NEEDS, run: limits::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
 ];

@@ -12,7 +12,7 @@
 pub mod account;
 pub mod book;
 mod books;
-mod key;
+pub(crate) mod key;
 mod owed;
 pub mod period;
 mod telling;

@@ -13,13 +13,19 @@
 //! What a request costs of a rate may be an expression, and what it has cost may be known in the end alone
 //! ([`crate::cost`]): what was counted is then settled.
 //!
+//! A rate may be shared by several nodes, which then ask a store that counts for all of them
+//! ([`weft_resilience::rate::shared`]): mostly ahead, so that a request waits for it now and then alone.
+//!
 //! Responses tell what is left in the fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
 //! of every limit that refuses.
 
+mod asking;
+mod counter;
 mod fields;
 mod key;
 mod owed;
 mod pace;
+mod shared;
 
 use std::{
     borrow::Cow,
@@ -35,19 +41,22 @@ use weft_proxy::{
     DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, ResponseContext,
     Sides, Stage, plan::Binding,
 };
-use weft_resilience::{
-    concurrency::{Concurrency, Permit},
-    rate::{Hashed, Limiter, Rate, Taken, Verdict},
-};
+use weft_resilience::{concurrency::Permit, rate::Rate};
 
 pub(crate) use self::key::network;
 use self::{
+    asking::{Asked, Verdicted, Why},
+    counter::{Counted, Counter},
     key::Key,
     owed::Owed,
     pace::{Paced, Paces},
 };
-pub use self::{key::Part, pace::Direction};
-use crate::cost::{Cost, Fault, Formula};
+pub use self::{
+    key::Part,
+    pace::Direction,
+    shared::{Sharing, Stores, WhenAway},
+};
+use crate::cost::{Cost, Formula};
 
 /// The name under which the policy is made.
 pub const RATE_LIMITS: &str = "rate_limits";
@@ -84,6 +93,8 @@ pub enum Kind {
         cost: Cost,
         /// What it has cost in the end, in the place of that.
         charge: Option<Formula>,
+        /// How several nodes share it, if they do.
+        sharing: Option<Sharing>,
     },
     /// Requests under way at once.
     Concurrency(NonZeroU32),
@@ -125,31 +136,42 @@ impl fmt::Display for RateLimits {
     }
 }
 
-/// Makes policies of settings, and knows their limiters.
-#[derive(Clone, Debug, Default)]
-pub struct Limiters(Arc<Mutex<Vec<Weak<Limiter>>>>);
+/// Makes policies of settings, and knows what they count by.
+#[derive(Clone, Default)]
+pub struct Limiters {
+    made: Arc<Mutex<Vec<Weak<[Counted]>>>>,
+    stores: Stores,
+}
 
 impl Limiters {
+    /// The stores that limits of several nodes are counted in.
+    pub const fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
     /// Gives back what floods of keys have left behind. To be called now and then.
     pub fn trim(&self, now: Tick) {
-        let limiters: Vec<_> = {
-            let mut all = self.0.lock();
-            all.retain(|limiter| limiter.strong_count() > 0);
-            all.iter().filter_map(Weak::upgrade).collect()
+        let made: Vec<_> = {
+            let mut made = self.made.lock();
+            made.retain(|limits| limits.strong_count() > 0);
+            made.iter().filter_map(Weak::upgrade).collect()
         };
-        limiters.iter().for_each(|limiter| limiter.trim(now));
+        for limit in made.iter().flat_map(|limits| limits.iter()) {
+            match &limit.counter {
+                Counter::Rate { count, .. } => count.trim(now),
+                Counter::Bandwidth { limiter, .. } => limiter.trim(now),
+                Counter::Concurrency(_) => {}
+            }
+        }
     }
 }
 
 impl PolicyMaker for Limiters {
     fn make(&self, binding: &Binding) -> Result<Arc<dyn Policy>, String> {
         let RateLimits(limits) = binding.settings()?;
-        let limits: Arc<[Counted]> = limits.into_iter().map(Counted::new).collect();
-        let limiters = limits.iter().filter_map(|limit| match &limit.counter {
-            Counter::Rate { limiter, .. } | Counter::Bandwidth { limiter, .. } => Some(limiter),
-            Counter::Concurrency(_) => None,
-        });
-        self.0.lock().extend(limiters.map(Arc::downgrade));
+        let limits: Arc<[Counted]> =
+            limits.into_iter().map(|limit| Counted::new(limit, &self.stores)).collect();
+        self.made.lock().push(Arc::downgrade(&limits));
         let told = limits.iter().map(|limit| &limit.settings).filter(|limit| limit.is_told());
         let policy_field = fields::policy(told).into();
         let paces = |of: fn(Direction) -> bool| {
@@ -158,42 +180,6 @@ impl PolicyMaker for Limiters {
         let paces_responses = paces(Direction::is_of_responses);
         let charges = limits.iter().any(|limit| limit.charge().is_some());
         Ok(Arc::new(Limits { policy_field, paces_responses, charges, limits }))
-    }
-}
-
-/// A limit with what it has counted.
-struct Counted {
-    settings: Limit,
-    counter: Counter,
-}
-
-/// What a limit counts by.
-enum Counter {
-    Rate { limiter: Arc<Limiter>, cost: Cost, charge: Option<Formula> },
-    Concurrency(Concurrency),
-    Bandwidth { limiter: Arc<Limiter>, of: Direction },
-}
-
-impl Counted {
-    fn new(settings: Limit) -> Self {
-        let limiter = |rate| Arc::new(Limiter::new(rate, settings.keys_max));
-        let counter = match &settings.kind {
-            Kind::Rate { rate, cost, charge } => {
-                let (cost, charge) = (cost.clone(), charge.clone());
-                Counter::Rate { limiter: limiter(*rate), cost, charge }
-            }
-            Kind::Concurrency(most) => Counter::Concurrency(Concurrency::new(*most)),
-            Kind::Bandwidth { rate, of } => Counter::Bandwidth { limiter: limiter(*rate), of: *of },
-        };
-        Self { settings, counter }
-    }
-
-    /// What a request has cost in the end, if that is not what was counted.
-    fn charge(&self) -> Option<&Formula> {
-        match &self.counter {
-            Counter::Rate { charge, .. } => charge.as_ref(),
-            Counter::Concurrency(_) | Counter::Bandwidth { .. } => None,
-        }
     }
 }
 
@@ -206,14 +192,6 @@ struct Limits {
     paces_responses: bool,
     /// Whether one of them is settled in the end.
     charges: bool,
-}
-
-/// What a limit has said of a request.
-struct Verdicted {
-    at: usize,
-    verdict: Verdict,
-    /// Where it was counted and how much, if it can be given back.
-    counted: Option<(Hashed, Taken)>,
 }
 
 /// What the limits have said of a request, for its response.
@@ -246,74 +224,46 @@ impl Fact for Limited {
     }
 }
 
-/// What the limits make of a request.
-#[derive(Default)]
-struct Asked {
-    refused: Option<usize>,
-    /// Why nobody can tell what the request costs.
-    fault: Option<Fault>,
-    said: Vec<Verdicted>,
-    held: Vec<Permit>,
+/// A limit that let a request pass since its store was away.
+struct Uncounted(Box<str>);
+
+impl Fact for Uncounted {
+    fn told(&self) -> Option<(&'static str, Cow<'_, str>)> {
+        Some(("uncounted", Cow::Borrowed(&self.0)))
+    }
+
+    fn is_counted(&self) -> bool {
+        true
+    }
 }
 
 impl Limits {
-    /// Asks every limit in turn, until one refuses.
-    fn ask(&self, cx: &RequestContext<'_>) -> Asked {
-        let now = cx.now();
-        let said = Vec::with_capacity(self.limits.len());
-        let mut asked = Asked { said, ..Asked::default() };
-        for (at, limit) in self.limits.iter().enumerate() {
-            let Limit { by, shadow, .. } = &limit.settings;
-            let (verdict, counted) = match &limit.counter {
-                Counter::Rate { limiter, cost, .. } => {
-                    let key = limiter.key(Key::new(by, cx.view()));
-                    match cost.of(cx) {
-                        Ok(cost) => {
-                            let verdict = limiter.take(key, cost, now);
-                            (verdict, Some((key, Taken::new(cost, &verdict, now))))
-                        }
-                        Err(fault) => {
-                            asked.fault = Some(fault);
-                            let verdict = limiter.peek(key, 0, now);
-                            (Verdict { granted: false, retry_after: None, ..verdict }, None)
-                        }
-                    }
-                }
-                Counter::Concurrency(limit) => {
-                    let key = Key::new(by, cx.view());
-                    let permit = if *shadow { limit.take_beyond(key) } else { limit.take(key) };
-                    let under_way = permit.as_ref().map_or(u32::MAX, Permit::under_way);
-                    let left = limit.most().checked_sub(under_way).map(u64::from);
-                    asked.held.extend(permit);
-                    let (granted, remaining) = (left.is_some(), left.unwrap_or_default());
-                    let reset = Duration::ZERO;
-                    (Verdict { granted, remaining, reset, retry_after: Some(reset) }, None)
-                }
-                Counter::Bandwidth { .. } => continue,
-            };
-            let granted = verdict.granted;
-            asked.said.push(Verdicted { at, verdict, counted });
-            if !granted && !*shadow {
-                asked.refused = Some(at);
-                self.give_back(&mut asked, now);
-                break;
-            }
+    /// Leaves what is to be known of what the limits have said, and refuses if one of them does.
+    fn end(&self, cx: &mut RequestContext<'_>, asked: Asked) -> Result<()> {
+        let Asked { refused, would, uncounted, said, held, .. } = asked;
+        let name = |at: usize| self.limits[at].settings.name.clone();
+        let limited = refused.as_ref().filter(|(_, why)| !matches!(why, Why::Away));
+        if let Some(at) = limited.map(|(at, _)| *at).or(would) {
+            cx.leave(Limited { name: name(at), shadow: refused.is_none() });
         }
-        asked
-    }
-
-    /// Gives back what the limits before the one that refuses have counted: it costs nothing to be refused.
-    fn give_back(&self, asked: &mut Asked, now: Tick) {
-        asked.held.clear();
-        for Verdicted { at, verdict, counted } in &mut asked.said {
-            match (&self.limits[*at].counter, counted) {
-                (Counter::Rate { limiter, .. }, Some((key, taken))) if verdict.granted => {
-                    limiter.give_back(*key, taken.units, now);
-                    verdict.remaining = verdict.remaining.saturating_add(taken.units);
-                }
-                (Counter::Concurrency(_), _) if verdict.granted => verdict.remaining += 1,
-                _ => {}
+        if let Some(at) = uncounted {
+            cx.leave(Uncounted(name(at)));
+        }
+        if !held.is_empty() {
+            cx.leave(Held(held));
+        }
+        if self.charges && refused.is_none() {
+            cx.leave(Owed::new(&self.limits, &said, cx));
+        }
+        if !self.policy_field.is_empty() {
+            cx.leave(Said(said));
+        }
+        match refused {
+            None => {
+                self.pace(cx);
+                Ok(())
             }
+            Some((at, why)) => Err(refusal(&self.limits[at].settings, why)),
         }
     }
 
@@ -377,35 +327,17 @@ impl Policy for Limits {
         if cx.is_internal() {
             return Flow::Next;
         }
-        let Asked { refused, fault, said, held } = self.ask(cx);
-        let would = said.iter().find(|said| !said.verdict.granted).map(|said| said.at);
-        if let Some(at) = refused.or(would) {
-            let name = self.limits[at].settings.name.clone();
-            cx.leave(Limited { name, shadow: refused.is_none() });
+        let mut asked = Asked::default();
+        if self.ask(cx, &mut asked) {
+            return match self.end(cx, asked) {
+                Ok(()) => Flow::Next,
+                Err(error) => Flow::Refuse(error),
+            };
         }
-        let wait = refused.and_then(|_| said.last()).and_then(|said| said.verdict.retry_after);
-        if !held.is_empty() {
-            cx.leave(Held(held));
-        }
-        if self.charges && refused.is_none() {
-            cx.leave(Owed::new(&self.limits, &said, cx));
-        }
-        if !self.policy_field.is_empty() {
-            cx.leave(Said(said));
-        }
-        match (refused, fault) {
-            (None, _) => {
-                self.pace(cx);
-                Flow::Next
-            }
-            (Some(at), None) => Flow::Refuse(refusal(&self.limits[at].settings, wait)),
-            (Some(at), Some(fault)) => {
-                let name = &self.limits[at].settings.name;
-                let say = format!("the limit `{name}` cannot tell what the request costs");
-                let error = Error::new(Reason::RateLimited, say).retry(Retry::No);
-                Flow::Refuse(error.note(fault.to_string()))
-            }
-        }
+        Flow::wait(async move {
+            self.ask_and_wait(cx, &mut asked).await;
+            self.end(cx, asked).map(|()| None)
+        })
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
@@ -435,24 +367,31 @@ impl Policy for Limits {
 }
 
 #[cold]
-fn refusal(limit: &Limit, wait: Option<Duration>) -> Error {
-    let say = match &limit.kind {
-        Kind::Concurrency(most) => {
+fn refusal(limit: &Limit, why: Why) -> Error {
+    let name = &limit.name;
+    let limited = |say: String| Error::new(Reason::RateLimited, say);
+    match (&limit.kind, why) {
+        (_, Why::Away) => {
+            let say = format!("the store that counts the limit `{name}` is away");
+            Error::new(Reason::LimitStoreUnavailable, say)
+        }
+        (_, Why::Cost(fault)) => {
+            let say = format!("the limit `{name}` cannot tell what the request costs");
+            limited(say).retry(Retry::No).note(fault.to_string())
+        }
+        (Kind::Concurrency(most), Why::Left(_)) => {
             let requests = if most.get() == 1 { "request is" } else { "requests are" };
-            format!("the limit `{}` is reached: {most} {requests} under way", limit.name)
+            let error =
+                limited(format!("the limit `{name}` is reached: {most} {requests} under way"));
+            // Nobody knows when the first of them will have ended.
+            error.retry(Retry::After(Duration::from_secs(1)))
         }
-        Kind::Rate { .. } | Kind::Bandwidth { .. } => {
-            format!("the limit `{}` is reached", limit.name)
+        (_, Why::Left(Some(wait))) => {
+            limited(format!("the limit `{name}` is reached")).retry(Retry::After(wait))
         }
-    };
-    let error = Error::new(Reason::RateLimited, say);
-    match (&limit.kind, wait) {
-        // Nobody knows when the first of them will have ended.
-        (Kind::Concurrency(_), _) => error.retry(Retry::After(Duration::from_secs(1))),
-        (_, Some(wait)) => error.retry(Retry::After(wait)),
-        (_, None) => {
-            error.retry(Retry::No).note("one request costs more than the limit ever grants")
-        }
+        (_, Why::Left(None)) => limited(format!("the limit `{name}` is reached"))
+            .retry(Retry::No)
+            .note("one request costs more than the limit ever grants"),
     }
 }
 

@@ -88,6 +88,8 @@ reasons! {
     AuthorizationUnavailable = "authorization_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// A rate limit of the route is reached.
     RateLimited = "rate_limited", RateLimited, Caller, Safe, "http_request_denied";
+    /// The store that counts a rate limit for several nodes does not answer.
+    LimitStoreUnavailable = "limit_store_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// A quota of the route is used up.
     QuotaExceeded = "quota_exceeded", RateLimited, Caller, Safe, "http_request_denied";
     /// The route asks for an idempotency key, and the request has none.

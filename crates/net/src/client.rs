@@ -21,7 +21,7 @@ use crate::{Address, ConnectTarget};
 use connection::Connection;
 
 pub use pool::{Client, Options, Tls};
-pub use resolver::{Resolver, Resolving, System};
+pub use resolver::{Resolver, Resolving, System, addresses};
 
 /// Which HTTP to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

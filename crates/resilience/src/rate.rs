@@ -16,6 +16,7 @@
 //! [settled](Limiter::settle) against what was [taken](Taken) for it in the beginning.
 
 mod limiter;
+pub mod shared;
 
 use std::{num::NonZeroU64, time::Duration};
 

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("discovery", 3),
     ("broker", 3),
     ("events", 3),
+    ("redis-limits", 3),
     ("proxy", 4),
     ("api", 4),
     ("gateway", 5),

@@ -15,7 +15,7 @@ use crate::{
 const SHOWN_BYTES_MAX: usize = 64;
 
 /// Writes the key of a request.
-pub(super) fn write(by: &[Part], of: RequestView<'_>, to: &mut String) {
+pub(crate) fn write(by: &[Part], of: RequestView<'_>, to: &mut String) {
     if by.is_empty() {
         to.push_str("all");
     }

@@ -3,16 +3,19 @@
 use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use weft_proxy::{Ended, Fact, RequestContext};
-use weft_resilience::rate::{Hashed, Taken};
+use weft_resilience::rate::Taken;
 use weft_wire::ResponseHead;
 
-use super::{Counted, Counter, Verdicted};
+use super::{
+    asking::Verdicted,
+    counter::{Counted, Counter, Place},
+};
 use crate::cost::Tab;
 
 /// What is to be settled of a request.
 pub(super) struct Owed {
     limits: Arc<[Counted]>,
-    counted: Vec<(usize, Hashed, Taken)>,
+    counted: Vec<(usize, Place, Taken)>,
     tab: Tab,
     /// The limit whose charge could not be worked out.
     uncharged: Cell<Option<usize>>,
@@ -27,7 +30,7 @@ impl Owed {
         let granted = said.iter().filter(|said| said.verdict.granted);
         let charged = granted.filter(|said| limits[said.at].charge().is_some());
         let counted: Vec<_> = charged
-            .filter_map(|said| said.counted.map(|(key, taken)| (said.at, key, taken)))
+            .filter_map(|said| said.counted.map(|(place, taken)| (said.at, place, taken)))
             .collect();
         let tab = Tab::new(cx, counted.iter().filter_map(|(at, ..)| limits[*at].charge()));
         Self { limits: Arc::clone(limits), counted, tab, uncharged: Cell::default() }
@@ -50,13 +53,13 @@ impl Fact for Owed {
     }
 
     fn ended(&self, how: &Ended) {
-        for (at, key, taken) in &self.counted {
-            let Counter::Rate { limiter, charge: Some(charge), .. } = &self.limits[*at].counter
+        for (at, place, taken) in &self.counted {
+            let Counter::Rate { count, charge: Some(charge), .. } = &self.limits[*at].counter
             else {
                 continue;
             };
             match self.tab.charge(charge, how) {
-                Ok(cost) => limiter.settle(*key, taken, cost, how.now),
+                Ok(cost) => count.settle(*place, taken, cost, how.now),
                 Err(_) => self.uncharged.set(Some(*at)),
             }
         }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use weft_resilience::rate::Verdict;
+
 use super::*;
 
 fn limit(name: &str, units: u64, per: Duration) -> Limit {
@@ -11,6 +13,7 @@ fn limit(name: &str, units: u64, per: Duration) -> Limit {
             rate: Rate::new(NonZeroU64::new(units).unwrap(), per),
             cost: Cost::Units(1),
             charge: None,
+            sharing: None,
         },
         by: vec![Part::Consumer, Part::Header("x-tenant".into())],
         shadow: false,
@@ -60,8 +63,9 @@ fn fields_are_those_of_the_draft() {
 #[test]
 fn a_refusal_says_when_to_come_again_if_ever() {
     let limit = limit("burst", 10, Duration::from_secs(1));
-    let error = refusal(&limit, Some(Duration::from_secs(3)));
+    let error = refusal(&limit, Why::Left(Some(Duration::from_secs(3))));
     assert_eq!(error.retryable(), Retry::After(Duration::from_secs(3)));
     assert_eq!((error.reason().http(), error.said()), (429, "the limit `burst` is reached"));
-    assert_eq!(refusal(&limit, None).retryable(), Retry::No);
+    assert_eq!(refusal(&limit, Why::Left(None)).retryable(), Retry::No);
+    assert_eq!(refusal(&limit, Why::Away).reason().http(), 503);
 }

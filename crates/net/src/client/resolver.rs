@@ -35,11 +35,10 @@ impl Resolver for System {
 }
 
 /// The addresses of a server, of which there is at least one.
-pub(super) async fn addresses(
-    resolver: &dyn Resolver,
-    host: &str,
-    port: u16,
-) -> Result<Vec<SocketAddr>> {
+///
+/// # Errors
+/// Why there is none, or why nobody can tell.
+pub async fn addresses(resolver: &dyn Resolver, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![(ip, port).into()]);
     }

@@ -13,6 +13,7 @@ pub mod policies;
 pub mod sections;
 pub mod security_headers;
 pub mod service_credentials;
+pub mod stores;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ use weft_net::Stop;
 use weft_proxy::Handlers;
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use self::fetch::Fetcher;
+use self::{fetch::Fetcher, stores::LimitStores};
 use crate::{
     cli::verbs::OfTable,
     component::{Component, Host},
@@ -68,6 +69,8 @@ pub struct Gateway {
     dns: Hickory,
     /// Consumers of the registry, who are found beside those of the configuration.
     kept: Arc<Kept>,
+    /// The stores that limits of several nodes are counted in.
+    stores: LimitStores,
     /// Rings when others are to be asked for keys, of tokens and for tokens.
     changed: Notify,
 }
@@ -77,9 +80,10 @@ pub struct Gateway {
 pub struct Ready {
     roster: Roster,
     clients: HashMap<Name, Arc<TokenClient>>,
+    stores: stores::Made,
 }
 
-static METRICS: [Def; 6] = [
+static METRICS: [Def; 8] = [
     Def {
         name: "weft_introspections_total",
         kind: Kind::Counter,
@@ -122,6 +126,8 @@ static METRICS: [Def; 6] = [
         labels: &["client"],
         help: "Tokens that an OAuth client is asking for, or that wait for it.",
     },
+    stores::QUESTIONS,
+    stores::UP,
 ];
 
 impl Gateway {
@@ -231,6 +237,7 @@ impl Component for Gateway {
                 cx.report(Problem::error(place, say).help(help));
             }
             service_credentials::check(route, place, whole, cx);
+            stores::check(route, place, whole, cx);
             let mut misses = |noun: &str, name: &str, there: Vec<&str>| {
                 let say = format!(
                     "the authentication of route `{}` names {noun} `{name}`, which is not there",
@@ -285,7 +292,8 @@ impl Component for Gateway {
         let Locals { authentication, limits, clients } = locals.clone();
         host.kept.tell(authentication.generation());
         let (dns, kept) = (host.dns.clone(), Arc::clone(&host.kept));
-        Ok(Self { authentication, limits, clients, dns, kept, changed: Notify::new() })
+        let (stores, changed) = (LimitStores::default(), Notify::new());
+        Ok(Self { authentication, limits, clients, dns, kept, stores, changed })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -328,16 +336,21 @@ impl Component for Gateway {
                 Err(why) => wrong.push(why),
             }
         }
-        if wrong.is_empty() { Ok(Ready { roster, clients }) } else { Err(wrong) }
+        let stores = self.stores.prepare(&plan.stores, &self.dns).unwrap_or_else(|faults| {
+            wrong.extend(faults);
+            stores::Made::new()
+        });
+        if wrong.is_empty() { Ok(Ready { roster, clients, stores }) } else { Err(wrong) }
     }
 
-    async fn commit(&self, Ready { roster, clients }: Ready) {
+    async fn commit(&self, Ready { roster, clients, stores }: Ready) {
         self.authentication.replace(roster);
         self.clients.replace(clients);
+        self.stores.commit(stores, self.limits.stores());
         self.changed.notify_one();
     }
 
-    /// Keeps the keys of all issuers fresh, asks them about tokens, fetches tokens for services, and keeps the limiters
+    /// Keeps the keys of all issuers fresh, asks them about tokens, fetches tokens for services, asks stores about limits, and keeps the limiters
     /// small.
     async fn run(self: Arc<Self>, stop: Stop) {
         let refresh = async {
@@ -361,6 +374,7 @@ impl Component for Gateway {
         };
         tokio::select! {
             () = refresh => {}
+            () = self.stores.run() => {}
             () = trim => {}
             () = stop.closed() => {}
         }
@@ -402,6 +416,7 @@ impl Component for Gateway {
                 to.gauge(&METRICS[3], &[("issuer", issuer)], age.as_secs_f64());
             }
         }
+        self.stores.measure(&METRICS[6], &METRICS[7], to);
     }
 
     fn operations() -> &'static [Row<()>] {

@@ -39,6 +39,7 @@ mod leaving;
 mod ledger;
 mod limit_costs;
 mod limit_kinds;
+mod limit_stores;
 mod message_sockets;
 mod messages;
 mod networks;

@@ -282,7 +282,8 @@ fn a_threshold_is_published_once_for_a_key_and_period_also_over_crashes() {
     let found = events(&node, 4);
     let mut told: Vec<(String, u64)> = found
         .iter()
-        .map(|event| {
+        .map(|message| {
+            let event = &message["event"];
             assert_eq!(event["type"], "io.weft.quota.threshold", "{event}");
             assert_eq!(event["source"], "/weft/quotas/plan", "{event}");
             let data = &event["data"];

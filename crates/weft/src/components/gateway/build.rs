@@ -14,6 +14,7 @@ use weft_kernel::Name;
 use super::{
     external, plan,
     sections::{self, Basic, CONSUMERS, CertificateSection, ISSUERS, OAUTH_CLIENTS},
+    stores::{self, LIMIT_STORES},
 };
 use crate::config::{
     catalogue::Sections,
@@ -40,9 +41,11 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     external::lead(said);
     let issuers = said.entries(&ISSUERS, cx);
     let clients = said.entries(&OAUTH_CLIENTS, cx);
+    let stores = said.entries(&LIMIT_STORES, cx);
     let is_said = said.place(&CONSUMERS).is_some()
         || said.place(&ISSUERS).is_some()
-        || said.place(&OAUTH_CLIENTS).is_some();
+        || said.place(&OAUTH_CLIENTS).is_some()
+        || said.place(&LIMIT_STORES).is_some();
     if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
@@ -53,7 +56,9 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     }
     let issuers = issuers::build(&issuers, cx);
     let clients = clients::build(&clients, cx);
-    Some(plan::Gateway { consumers: Arc::new(gathered.directory), issuers, clients })
+    let stores = stores::build(&stores, cx);
+    let consumers = Arc::new(gathered.directory);
+    Some(plan::Gateway { consumers, issuers, clients, stores })
 }
 
 /// Consumers so far, and where each of their credentials stands.

@@ -7,7 +7,7 @@ use std::{
 
 use weft_gateway::{
     RATE_LIMITS, RateLimits,
-    rate_limit::{self, Kind as LimitKind, Limit, Part},
+    rate_limit::{self, Kind as LimitKind, Limit, Part, Sharing, WhenAway},
 };
 use weft_kernel::{ByteSize, Name, parse_duration};
 use weft_proxy::plan::Binding;
@@ -56,6 +56,16 @@ pub(super) const RATE_LIMITS_KEY: PolicyKey = PolicyKey {
 };
 
 words! {
+    /// What becomes of requests while the store of a limit is away.
+    pub enum StoreAway {
+        /// they are refused
+        Closed = "closed",
+        /// they pass uncounted
+        Open = "open",
+        /// each node counts for itself, up to the whole limit
+        Local = "local",
+    }
+
     /// Algorithm of a rate limit.
     pub enum Algorithm {
         /// generic cell rate algorithm, a leaky bucket: evenly, and `burst` at once
@@ -101,6 +111,13 @@ settings! {
         /// Units of a `rate` that it has cost when its response has ended, in the place of `cost`: a CEL expression
         /// over `request`, `consumer` and `response`. If it cannot be worked out, `cost` stands.
         charge: Option<At<ChargeText>>,
+        /// Store that counts a `rate` for several nodes, by name (`limit_stores`). Routes and limits of the same name
+        /// are one limit on all nodes that name it.
+        store: Option<At<Name>>,
+        /// Units that a node takes from the `store` ahead; a hundredth of `burst`, 1 to 1000, if it is left out.
+        slice: Option<At<Count>>,
+        /// What becomes of requests while the `store` is away.
+        when_away: At<StoreAway> = "closed",
         /// Whether it refuses nothing, and only tells in logs and metrics what it would refuse.
         shadow: At<bool> = "false",
         /// Whether responses tell what is left (`RateLimit-Policy`, `RateLimit`).
@@ -191,22 +208,58 @@ impl RateLimitSection {
             return None;
         }
         let charge = charge.as_ref().map(|charge| charge.formula().clone());
-        Some(LimitKind::Rate { rate, cost: cost.cost().clone(), charge })
+        let sharing = match &self.store {
+            Some(store) => Some(self.sharing(store, &rate, cx)?),
+            None => {
+                let alone = |key: &str| format!("`{key}` is of a limit with a `store`");
+                self.refuse_some(&self.slice, &alone("slice"), cx)?;
+                self.refuse(&self.when_away, &alone("when_away"), cx)?;
+                None
+            }
+        };
+        Some(LimitKind::Rate { rate, cost: cost.cost().clone(), charge, sharing })
+    }
+
+    /// How several nodes share it.
+    fn sharing(&self, store: &At<Name>, rate: &Rate, cx: &mut Cx) -> Option<Sharing> {
+        if rate.algorithm == rate::Algorithm::SlidingWindow {
+            let say = "a store counts by `gcra`";
+            cx.report(Problem::error(self.algorithm.place, say));
+            return None;
+        }
+        if let Some(slice) = &self.slice
+            && slice.value.0 > rate.burst.get()
+        {
+            let say = "a slice is no more than may be had at once";
+            cx.report(Problem::error(slice.place, say));
+            return None;
+        }
+        let when_away = match self.when_away.value {
+            StoreAway::Closed => WhenAway::Closed,
+            StoreAway::Open => WhenAway::Open,
+            StoreAway::Local => WhenAway::Local,
+        };
+        let slice = self.slice.as_ref().map(|slice| slice.value.0);
+        Some(Sharing { store: store.value.clone(), slice, when_away })
     }
 
     /// Reports what only a rate can have.
     fn only_of_rate(&self, what: &str, cx: &mut Cx) -> Option<()> {
         let say = |key: &str| format!("`{key}` is of a `rate`, and this is {what}");
-        if let Some(burst) = &self.burst {
-            cx.report(Problem::error(burst.place, say("burst")));
-            return None;
-        }
-        if let Some(charge) = &self.charge {
-            cx.report(Problem::error(charge.place, say("charge")));
-            return None;
-        }
+        self.refuse_some(&self.burst, &say("burst"), cx)?;
+        self.refuse_some(&self.charge, &say("charge"), cx)?;
+        self.refuse_some(&self.store, &say("store"), cx)?;
+        self.refuse_some(&self.slice, &say("slice"), cx)?;
+        self.refuse(&self.when_away, &say("when_away"), cx)?;
         self.refuse(&self.algorithm, &say("algorithm"), cx)?;
         self.refuse(&self.cost, &say("cost"), cx)
+    }
+
+    /// Reports a setting that is there.
+    fn refuse_some<T>(&self, setting: &Option<At<T>>, say: &str, cx: &mut Cx) -> Option<()> {
+        let Some(setting) = setting else { return Some(()) };
+        cx.report(Problem::error(setting.place, say));
+        None
     }
 
     /// Reports a setting that is said.

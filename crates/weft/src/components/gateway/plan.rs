@@ -6,6 +6,8 @@ use weft_gateway::{Directory, introspection, token_client};
 use weft_identity::token::{KeySet, Rules};
 use weft_kernel::Name;
 
+use super::stores;
+
 /// The edge of a node.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -15,6 +17,8 @@ pub struct Gateway {
     pub issuers: Vec<Issuer>,
     /// What the node is to authorization servers.
     pub clients: Vec<token_client::Options>,
+    /// The stores that rate limits of several nodes are counted in.
+    pub stores: Vec<stores::Plan>,
 }
 
 impl Gateway {

@@ -2,6 +2,7 @@
 
 use weft_kernel::Name;
 
+use super::stores::LIMIT_STORES;
 use crate::config::{
     catalogue::KeyOf,
     leaf::{InputFile, Many, Named, Pairs, Secret, Some1, Span, Switch},
@@ -25,7 +26,8 @@ pub const OAUTH_CLIENTS: KeyOf<Named<OAuthClient>> = KeyOf::new(
 );
 
 /// All of them.
-pub const ALL: &[Field] = &[CONSUMERS.field(), ISSUERS.field(), OAUTH_CLIENTS.field()];
+pub const ALL: &[Field] =
+    &[CONSUMERS.field(), ISSUERS.field(), OAUTH_CLIENTS.field(), LIMIT_STORES.field()];
 
 words! {
     /// Algorithm of a token's signature (RFC 7518 section 3.1).

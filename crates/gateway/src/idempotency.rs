@@ -27,7 +27,7 @@ use weft_proxy::{
     DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, Reply, RequestContext, Sides,
     Stage, plan::Binding,
 };
-use weft_wire::ResponseHead;
+use weft_wire::{Known, ResponseHead};
 
 pub use self::{
     accounts::Sum,
@@ -165,6 +165,13 @@ fn refuse(cx: &mut RequestContext<'_>, told: Told, status: u16) -> Error {
 }
 
 impl Once {
+    /// Says how often Weft itself may send a request with a key.
+    fn bound_tries(&self, cx: &mut RequestContext<'_>) {
+        if !self.settings.service_deduplicates {
+            cx.send_once();
+        }
+    }
+
     async fn ask(&self, cx: &mut RequestContext<'_>, key: String) -> Result<Option<Reply>> {
         let settings = &self.settings;
         let keys = self.keys.0.load_full().ok_or_else(|| {
@@ -189,7 +196,8 @@ impl Once {
                 Found::Claimed(claim) => {
                     cx.leave(Told::First);
                     let recording = Recording { claim, settings: Arc::clone(settings), tasks };
-                    cx.carry_out(Box::new(recording), settings.service_deduplicates);
+                    cx.carry_out(Box::new(recording));
+                    self.bound_tries(cx);
                     return Ok(None);
                 }
                 Found::Answered(answer) => {
@@ -261,11 +269,15 @@ impl Policy for Once {
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
         let head = cx.head();
         let method = head.method.as_str();
-        // What begins inside has claimed its key when it came from outside, or has nobody who sends it twice.
-        if cx.is_internal()
-            || head.upgrade.is_some()
-            || !self.settings.methods.iter().any(|of| &**of == method)
-        {
+        // What begins inside has claimed its key when it came from outside, or has nobody who sends it twice:
+        // it is only sent no more often for its key.
+        if cx.is_internal() {
+            if head.fields.has(Known::IdempotencyKey) {
+                self.bound_tries(cx);
+            }
+            return Flow::Next;
+        }
+        if head.upgrade.is_some() || !self.settings.methods.iter().any(|of| &**of == method) {
             return Flow::Next;
         }
         match key::read(&head.fields) {

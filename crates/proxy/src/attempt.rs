@@ -222,12 +222,13 @@ impl Try<'_> {
         mut now: Tick,
     ) -> Result<(ResponseHead, Then), Miss> {
         let mut fresh = self.upstream.tells_client();
+        let mut effect = Retry::Safe;
         loop {
             let lent = self.lend(endpoint, fresh, place, now).await;
             let lent = match lent {
                 Ok(lent) => lent,
                 Err(error) => {
-                    let failure = Failure::new(Kind::Connect).with_effect(Retry::Safe);
+                    let failure = Failure::new(Kind::Connect).with_effect(effect);
                     let tells = error.side() != weft_kernel::Side::Weft;
                     return Err(Miss { error, failure, blameless: false, tells, body: Some(body) });
                 }
@@ -243,6 +244,8 @@ impl Try<'_> {
                         Err(failed) => match failed.body {
                             Some(unused) if failed.stale && self.idempotent && !fresh => {
                                 fresh = true;
+                                // It may have been closed behind the request.
+                                effect = Retry::Idempotent;
                                 now = clock::now();
                                 body = unused;
                             }

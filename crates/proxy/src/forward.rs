@@ -53,6 +53,7 @@ impl Forward<'_> {
         // Another service may have been asked before.
         record.endpoint = None;
         record.answered = None;
+        record.sending.begin();
         let timeout = &self.route.policy.timeout;
         let times = Times {
             began: exchange.received.began,
@@ -195,8 +196,7 @@ impl Forward<'_> {
         let policy = &self.route.policy;
         let is_grpc = exchange.received.grpc.is_some();
         let upgrades = exchange.sent.head.upgrade.is_some();
-        let idempotent = exchange.sent.head.method.is_idempotent()
-            || (exchange.sent.head.fields.has(Known::IdempotencyKey) && !exchange.record.once);
+        let idempotent = exchange.record.sending.is_idempotent(&exchange.sent.head);
         let local = exchange.local.clone();
         let retries = policy.retry.as_ref().filter(|retry| retry.retries > 0 && !upgrades);
         let replays = (retries.is_some() || policy.hedge.is_some()) && !body.is_empty();
@@ -245,6 +245,7 @@ impl Forward<'_> {
                 None => std::mem::take(&mut body),
             };
             let may_hedge = idempotent && !upgrades;
+            let before = tried.len();
             let result = match self.route.hedger.as_deref().filter(|_| may_hedge) {
                 Some(hedger) => {
                     let race = Race {
@@ -260,6 +261,7 @@ impl Forward<'_> {
                 }
                 None => attempt.run(endpoint.clone(), &exchange.sent.head, sent, now).await,
             };
+            exchange.record.sending.tried(&result, tried.len() - before);
             let failure = match &result {
                 Ok(success) => success.failure,
                 Err(miss) => Some(miss.failure),
@@ -295,16 +297,25 @@ impl Forward<'_> {
                     wait
                 }
                 None => {
-                    let decision = retry.decide(
-                        number.saturating_sub(unreached.tries).max(1),
-                        &failure,
-                        replayable,
-                        idempotent,
-                        deadline,
-                        now,
-                        &mut local.rng.borrow_mut(),
-                        &self.upstream.budget,
-                    );
+                    let sending = &exchange.record.sending;
+                    let decision = if sending.may_go_again(&exchange.sent.head, Some(retry)) {
+                        retry.decide(
+                            number.saturating_sub(unreached.tries).max(1),
+                            &failure,
+                            replayable,
+                            idempotent,
+                            deadline,
+                            now,
+                            &mut local.rng.borrow_mut(),
+                            &self.upstream.budget,
+                        )
+                    } else {
+                        Decision::Stop(if retry.covers(failure.kind) {
+                            StopReason::NotIdempotent
+                        } else {
+                            StopReason::NotRetryable
+                        })
+                    };
                     match decision {
                         Decision::Again { after } => after,
                         Decision::Stop(why) => {

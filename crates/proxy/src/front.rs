@@ -464,7 +464,12 @@ impl Way<'_> {
             return result;
         }
         // What was sent of the body is gone: only a request that had none can go elsewhere.
-        if matches!(fallback, Fallback::Service(_)) && !exchange.received.bodiless {
+        let may_go = || {
+            let retry = self.route.policy.retry.as_ref();
+            exchange.received.bodiless
+                && exchange.record.sending.may_go_again(&exchange.sent.head, retry)
+        };
+        if matches!(fallback, Fallback::Service(_)) && !may_go() {
             return result;
         }
         let fell = match &result {

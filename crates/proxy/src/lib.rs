@@ -9,7 +9,7 @@
 //!
 //! Reading order: [`plan`], [`snapshot`], [`listener`], [`router`], [`route`], [`policy`], [`upstream`]; then the way
 //! of a request: [`serve`](mod@serve), [`front`], `exchange` (`received`, `outgoing`, `record`), `prepare`,
-//! `forward`, `race`, `attempt`, `answer`, `connection`. [`handler`], [`worker_client`] and
+//! `forward`, `repeat`, `race`, `attempt`, `answer`, `connection`. [`handler`], [`worker_client`] and
 //! [`internal`] are where it meets the rest of the node: requests that end and that begin inside Weft.
 
 mod answer;
@@ -35,6 +35,7 @@ pub mod query;
 mod race;
 mod received;
 mod record;
+mod repeat;
 pub mod rewrite;
 pub mod route;
 pub mod router;

@@ -8,6 +8,7 @@ use weft_resilience::{adaptive, bulkhead};
 
 use crate::{
     policy::{Completion, Facts, TargetFailure},
+    repeat::Sending,
     route::Route,
     upstream::Upstream,
 };
@@ -32,8 +33,8 @@ pub(crate) struct Record {
     pub(crate) facts: Facts,
     /// Who is told what comes of it, whoever waits.
     pub(crate) completion: Option<Box<dyn Completion>>,
-    /// Whether it is sent once alone, unless it has reached nobody or its method is idempotent.
-    pub(crate) once: bool,
+    /// What decides whether it may be sent again.
+    pub(crate) sending: Sending,
     /// How the target failed that a fallback has taken the place of.
     pub(crate) fell: Option<TargetFailure>,
     /// Whether a fixed response stands in for the target's.
@@ -63,7 +64,7 @@ impl Record {
             detail: None,
             facts: Facts::none(),
             completion: None,
-            once: false,
+            sending: Sending::none(),
             fell: None,
             stands_in: false,
             in_flight: None,

@@ -86,6 +86,13 @@ pub fn begin(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>, h2:
     respond.send_response(head, false)
 }
 
+/// Answers with trailers alone.
+pub fn refuse(respond: &mut SendResponse<Bytes>, trailers: HeaderMap) -> Result<(), h2::Error> {
+    let mut head = Response::builder().header("content-type", CONTENT_TYPE).body(()).unwrap();
+    head.headers_mut().extend(trailers);
+    respond.send_response(head, true).map(drop)
+}
+
 /// A service with a method of each kind: `/One/Unary` answers with the message backwards,
 /// `/One/Server` with one message for each byte, `/One/Client` with all messages joined, `/One/Bidi`
 /// with each message at once; `/One/Fail` with status 9 and nothing else. What it got in `grpc-timeout`
@@ -101,11 +108,7 @@ pub async fn serve(
         trailers.insert("x-timeout", timeout.clone());
     }
     if head.uri.path() == "/One/Fail" {
-        let mut response =
-            Response::builder().header("content-type", CONTENT_TYPE).body(()).unwrap();
-        response.headers_mut().extend(status(9, "not like that"));
-        respond.send_response(response, true)?;
-        return Ok(());
+        return refuse(&mut respond, status(9, "not like that"));
     }
     let mut out = begin(&mut respond)?;
     match head.uri.path() {

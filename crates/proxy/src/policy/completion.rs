@@ -43,14 +43,18 @@ impl TargetFailure {
 
     /// What an error says of the request that ended so.
     pub(crate) fn of(exchange: &Exchange, error: &Error) -> Self {
-        let reason = error.reason();
         let route = exchange.record.route.as_deref();
         let is_sent = route.is_some_and(|route| matches!(route.target, Target::Services(_)));
-        let never = reason.retry() == Retry::Safe
-            || reason.side() == Side::Caller
-            || reason == Reason::Misconfigured
-            || (is_sent && exchange.record.attempts == 0);
-        Self { reached: !never, status: None }
+        let reached = if is_sent {
+            exchange.record.sending.has_reached()
+        } else {
+            let reason = error.reason();
+            let never = reason.retry() == Retry::Safe
+                || reason.side() == Side::Caller
+                || reason == Reason::Misconfigured;
+            !never
+        };
+        Self { reached, status: None }
     }
 }
 

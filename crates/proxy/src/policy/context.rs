@@ -225,11 +225,15 @@ impl RequestContext<'_> {
     }
 
     /// Has the request carried out to its end, whether the client waits for that or not, and its completion
-    /// told what came of it. Unless it may be sent again, it is sent once alone: a try that may have reached
-    /// a service is not followed by another, whatever the policy of retries says of keyed requests.
-    pub fn carry_out(&mut self, completion: Box<dyn Completion>, may_send_again: bool) {
+    /// told what came of it.
+    pub fn carry_out(&mut self, completion: Box<dyn Completion>) {
         self.exchange.record.completion = Some(completion);
-        self.exchange.record.once = !may_send_again;
+    }
+
+    /// Has the request sent once alone: a try that may have reached a service is followed by no other, to
+    /// that service or to one behind it, unless its method is idempotent or the route repeats unsafe methods.
+    pub fn send_once(&mut self) {
+        self.exchange.record.sending.once();
     }
 
     /// The request as a local handler is handed it, body and all, to be carried out later: told of the

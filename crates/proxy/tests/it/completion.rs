@@ -39,7 +39,8 @@ impl Policy for Carrier {
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {
-        cx.carry_out(Box::new(Noted(self.0.clone())), false);
+        cx.carry_out(Box::new(Noted(self.0.clone())));
+        cx.send_once();
         Flow::Next
     }
 }

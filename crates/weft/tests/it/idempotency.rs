@@ -3,6 +3,7 @@
 
 mod ends;
 mod races;
+mod sent;
 
 use std::sync::{
     Arc, Condvar, Mutex,

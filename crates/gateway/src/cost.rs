@@ -13,7 +13,7 @@ use std::{cell::RefCell, fmt, sync::Arc};
 
 use weft_expression::{Expression, Failure, Wanted};
 use weft_kernel::Tick;
-use weft_proxy::{Ended, RequestContext};
+use weft_proxy::{Ended, RequestContext, RequestView};
 use weft_wire::{Fields, Length, RequestHead, ResponseHead};
 
 use self::variables::{Request, Response, Seen};
@@ -107,15 +107,21 @@ impl fmt::Display for Fault {
 impl Cost {
     /// What a request costs.
     pub(crate) fn of(&self, cx: &RequestContext<'_>) -> Result<u64, Fault> {
+        let body = match cx.body_length() {
+            Length::Exact(bytes) => Some(bytes),
+            Length::Unknown => None,
+        };
+        self.foresee(cx.view(), body)
+    }
+
+    /// What a request would cost whose body is so long, if that is known.
+    pub(crate) fn foresee(&self, view: RequestView<'_>, body: Option<u64>) -> Result<u64, Fault> {
         match self {
             Self::Units(units) => Ok(*units),
             Self::Formula(formula) => {
-                let body = match cx.body_length() {
-                    Length::Exact(bytes) => Some(bytes),
-                    Length::Unknown => None,
-                };
-                let request = Request::new(cx.head(), cx.host(), body);
-                let seen = Seen::new(Some(request), cx.fact::<Consumer>(), None);
+                let host = view.host();
+                let request = Request::new(view.head(), &host, body);
+                let seen = Seen::new(Some(request), view.fact::<Consumer>(), None);
                 match formula.number(&seen)?.ceil() {
                     #[expect(clippy::cast_precision_loss, reason = "it is far below 2^53")]
                     number if number <= UNITS_MAX as f64 => Ok(number as u64),
@@ -148,7 +154,7 @@ impl Tab {
             reads_request |= charge.may_read("request");
             reads_fields |= charge.may_read("response");
         }
-        let request = reads_request.then(|| (cx.head().clone(), Box::from(cx.host())));
+        let request = reads_request.then(|| (cx.head().clone(), Box::from(&*cx.host())));
         let (consumer, began) = (cx.fact::<Consumer>().cloned(), cx.now());
         Self { request, consumer, began, reads_fields, fields: RefCell::default() }
     }

@@ -290,7 +290,7 @@ impl Policy for Held {
                 account.turn(&quota.terms(), now_ms());
                 account.left(&quota.terms())
             });
-            let is_short = left < quota.cost;
+            let is_short = quota.cost.foresee(cx.view(), None).is_ok_and(|cost| left < cost);
             let shadow = if quota.shadow { " (shadow)" } else { "" };
             let _ = write!(
                 told,

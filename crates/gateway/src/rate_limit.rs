@@ -297,16 +297,22 @@ impl Policy for Limits {
 
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         let (now, mut told, mut refused) = (weft_net::clock::now(), String::new(), false);
-        for Counted { settings, counter } in &self.limits {
+        for Counted { settings, counter } in self.limits.iter() {
             let name = &settings.name;
             let said = match counter {
-                Counter::Rate { limiter, cost } => {
-                    let key = limiter.key(Key::new(&settings.by, cx.view()));
-                    let verdict = limiter.peek(key, *cost, now);
-                    refused |= !verdict.granted && !settings.shadow;
+                Counter::Rate { count, cost, .. } => {
+                    let cost = cost.foresee(cx.view(), None);
+                    let peeked = |cost| count.peek(&settings.by, cx.view(), cost, now);
                     let shadow = if settings.shadow { " (shadow)" } else { "" };
-                    let word = if verdict.granted { "would have" } else { "has" };
-                    format!("limit `{name}`{shadow} {word} {} left", verdict.remaining)
+                    match cost.map(peeked) {
+                        Ok(Some(verdict)) => {
+                            refused |= !verdict.granted && !settings.shadow;
+                            let word = if verdict.granted { "would have" } else { "has" };
+                            format!("limit `{name}`{shadow} {word} {} left", verdict.remaining)
+                        }
+                        Ok(None) => format!("limit `{name}`{shadow} would ask its store"),
+                        Err(fault) => format!("limit `{name}`{shadow} cannot say: {fault}"),
+                    }
                 }
                 Counter::Concurrency(limit) => {
                     format!("limit `{name}` lets on {} at once", limit.most())

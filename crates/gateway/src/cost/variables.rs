@@ -216,7 +216,8 @@ impl Members for Query<'_> {
     }
 
     fn names(&self) -> Vec<Cow<'_, str>> {
-        let mut names: Vec<Cow<'_, str>> = query::pairs(self.0).filter_map(|(name, _)| text(name)).collect();
+        let mut names: Vec<Cow<'_, str>> =
+            query::pairs(self.0).filter_map(|(name, _)| text(name)).collect();
         names.sort_unstable();
         names.dedup();
         names

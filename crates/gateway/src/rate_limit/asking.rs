@@ -67,7 +67,7 @@ impl Limits {
                     Err(fault) => self.refuse(asked, Why::Cost(fault), cx.now()),
                 },
                 Counter::Concurrency(most) => {
-                    let key = Key::new(by, cx);
+                    let key = Key::new(by, cx.view());
                     let is_shadow = limit.settings.shadow;
                     let permit = if is_shadow { most.take_beyond(key) } else { most.take(key) };
                     let under_way = permit.as_ref().map_or(u32::MAX, Permit::under_way);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_kernel::Tick;
-use weft_proxy::RequestContext;
+use weft_proxy::{RequestContext, RequestView};
 use weft_resilience::{
     concurrency::Concurrency,
     rate::{self, Hashed, Limiter, Verdict, shared::Taken},
@@ -91,7 +91,7 @@ impl Count {
     ) -> Option<(Verdict, Place)> {
         match self {
             Self::Here(limiter) => {
-                let key = limiter.key(Key::new(by, cx));
+                let key = limiter.key(Key::new(by, cx.view()));
                 Some((limiter.take(key, cost, cx.now()), Place::Here(key)))
             }
             Self::Shared(shared) => {
@@ -112,8 +112,20 @@ impl Count {
         cost: u64,
     ) -> Option<(Verdict, Place)> {
         let limiter = self.limiter()?;
-        let key = limiter.key(Key::new(by, cx));
+        let key = limiter.key(Key::new(by, cx.view()));
         Some((limiter.take(key, cost, cx.now()), Place::Here(key)))
+    }
+
+    /// What it would say of so many units; `None` if a store counts.
+    pub(super) fn peek(
+        &self,
+        by: &[Part],
+        view: RequestView<'_>,
+        cost: u64,
+        now: Tick,
+    ) -> Option<Verdict> {
+        let Self::Here(limiter) = self else { return None };
+        Some(limiter.peek(limiter.key(Key::new(by, view)), cost, now))
     }
 
     fn limiter(&self) -> Option<&Limiter> {

@@ -109,7 +109,7 @@ impl Shared {
                 // Writing to a string cannot fail.
                 let _ = write!(text, "{number}\0");
             }
-            quota::key::write(by, cx, text);
+            quota::key::write(by, cx.view(), text);
             let mut key = Key::default();
             key.copy_from_slice(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);
             key

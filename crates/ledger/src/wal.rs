@@ -18,7 +18,7 @@ mod scan;
 mod survey;
 mod writer;
 
-pub(crate) use cursor::{Cursor, FrameAt, Refused};
+pub(crate) use cursor::{Cursor, FrameAt, Purpose, Refused};
 pub(crate) use file::{Closed, MAGIC, WalFile, name, number};
 pub(crate) use recent::Recent;
 pub(crate) use scan::{Damage, Known, Scan, first_seq, scan};

@@ -149,7 +149,12 @@ impl Core {
             return Err(Error::new(reason, say).into());
         }
         let upper = frame::padded(checked.bytes + frame::TAG);
-        let reserved = self.cursor.reserve(upper, !checked.appends);
+        let purpose = match (checked.appends, checked.puts) {
+            (true, _) => wal::Purpose::Append,
+            (false, true) => wal::Purpose::Put,
+            (false, false) => wal::Purpose::Essential,
+        };
+        let reserved = self.cursor.reserve(upper, purpose);
         self.busy |= reserved == Err(wal::Refused::Busy);
         let at = reserved.map_err(|refused| {
             let (reason, say) = match refused {

@@ -10,6 +10,7 @@ use crate::{
     core::WriteGroup,
     format::{FrameWriter, frame},
     options::Durability,
+    wal::Purpose,
 };
 
 impl Service {
@@ -179,7 +180,7 @@ impl Service {
             if core.has_pending() || !core.cursor().fits(size) {
                 return Ok(did);
             }
-            if core.cursor().reserve(size, true).is_err() {
+            if core.cursor().reserve(size, Purpose::Essential).is_err() {
                 return Ok(did);
             }
         }

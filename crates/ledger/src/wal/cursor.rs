@@ -27,8 +27,8 @@ pub(crate) enum Refused {
 /// The place of the next frame, and how many files are ready to take what comes then.
 ///
 /// Of the files that are ready the last is held back when the disk is full, or no other can be made: only what frees room
-/// (settling, trimming, deleting) may enter it, and its last [`START_BYTES`] not even that: a start on a
-/// full disk goes on in them.
+/// (settling, trimming, deleting) and what maps are given may enter it, and its last [`START_BYTES`] not even
+/// those: a start on a full disk goes on in them, with what frees room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
     file: u32,
@@ -37,6 +37,19 @@ pub(crate) struct Cursor {
     ready: u32,
     full: bool,
     short: bool,
+    /// Whether it began in what another start left of the file.
+    resumed: bool,
+}
+
+/// What a frame is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To append, which takes room.
+    Append,
+    /// To give entries to maps, which takes some.
+    Put,
+    /// To begin, to define, or to free room.
+    Essential,
 }
 
 /// What is left of the last file for a start on a full disk, which makes no new one: some thousand
@@ -46,16 +59,17 @@ pub(crate) const START_BYTES: u32 = 128 << 10;
 impl Cursor {
     /// The beginning of `file`, of `capacity` bytes, the files up to `ready` being there.
     pub(crate) const fn new(file: u32, capacity: u32, ready: u32) -> Self {
-        Self { file, offset: HEADER_LEN, capacity, ready, full: false, short: false }
+        let offset = HEADER_LEN;
+        Self { file, offset, capacity, ready, full: false, short: false, resumed: false }
     }
 
     /// The place behind what `file` holds already, where no other file can be made.
     pub(crate) const fn resume(file: u32, offset: u32, capacity: u32) -> Self {
-        Self { file, offset, capacity, ready: file, full: true, short: false }
+        Self { file, offset, capacity, ready: file, full: true, short: false, resumed: true }
     }
 
-    /// Takes the place of a frame of `len` bytes; `essential` frames may use the reserve.
-    pub(crate) fn reserve(&mut self, len: usize, essential: bool) -> Result<FrameAt, Refused> {
+    /// Takes the place of a frame of `len` bytes.
+    pub(crate) fn reserve(&mut self, len: usize, purpose: Purpose) -> Result<FrameAt, Refused> {
         let room = self.capacity - HEADER_LEN;
         let len = u32::try_from(len).ok().filter(|len| *len <= room).ok_or(Refused::TooLarge)?;
         let (file, offset) = if self.capacity - self.offset >= len {
@@ -70,9 +84,12 @@ impl Cursor {
             && file == self.ready
         {
             let held_back = START_BYTES.min(room / 4);
-            // Who begins in what was held back has nothing else.
-            let entered = file == self.file && self.offset > self.capacity - held_back;
-            if !essential || (!entered && offset + len > self.capacity - held_back) {
+            // Who begins in what is left has nothing else, and may begin right before what was held back.
+            let entered = file == self.file
+                && (self.resumed || self.offset > self.capacity - held_back)
+                && purpose == Purpose::Essential;
+            let is_held_back = !entered && offset + len > self.capacity - held_back;
+            if purpose == Purpose::Append || is_held_back {
                 return Err(refusal);
             }
         }

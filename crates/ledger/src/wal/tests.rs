@@ -7,8 +7,8 @@ use proptest::{collection::vec, prelude::*};
 use weft_kernel::{Reason, Rng};
 
 use super::{
-    Closed, Cursor, FrameAt, HEADER_LEN, Known, Recent, Refused, WalFile, WalSet, Writer, name,
-    scan,
+    Closed, Cursor, FrameAt, HEADER_LEN, Known, Purpose, Recent, Refused, WalFile, WalSet, Writer,
+    name, scan,
 };
 use crate::{
     crypt::Keys,
@@ -56,17 +56,39 @@ fn seqs(scan: &scan::Scan) -> Vec<u64> {
 #[test]
 fn a_cursor_fills_files_and_holds_the_last_one_back_when_the_disk_is_full() {
     let mut cursor = Cursor::new(1, HEADER_LEN + 100, 2);
-    assert_eq!(cursor.reserve(101, true), Err(Refused::TooLarge));
-    assert_eq!(cursor.reserve(60, false), Ok(FrameAt { file: 1, offset: HEADER_LEN }));
-    assert_eq!(cursor.reserve(40, false), Ok(FrameAt { file: 1, offset: HEADER_LEN + 60 }));
+    assert_eq!(cursor.reserve(101, Purpose::Essential), Err(Refused::TooLarge));
+    assert_eq!(cursor.reserve(60, Purpose::Append), Ok(FrameAt { file: 1, offset: HEADER_LEN }));
+    assert_eq!(
+        cursor.reserve(40, Purpose::Append),
+        Ok(FrameAt { file: 1, offset: HEADER_LEN + 60 })
+    );
     cursor.set_full(true);
-    assert_eq!(cursor.reserve(8, false), Err(Refused::Full));
-    assert_eq!(cursor.reserve(8, true), Ok(FrameAt { file: 2, offset: HEADER_LEN }));
-    assert_eq!(cursor.reserve(100, true), Err(Refused::Full));
+    assert_eq!(cursor.reserve(8, Purpose::Append), Err(Refused::Full));
+    assert_eq!(cursor.reserve(8, Purpose::Essential), Ok(FrameAt { file: 2, offset: HEADER_LEN }));
+    assert_eq!(cursor.reserve(100, Purpose::Essential), Err(Refused::Full));
     cursor.set_full(false);
-    assert_eq!(cursor.reserve(100, false), Err(Refused::Busy));
+    assert_eq!(cursor.reserve(100, Purpose::Append), Err(Refused::Busy));
     cursor.ready(3);
-    assert_eq!(cursor.reserve(100, false), Ok(FrameAt { file: 3, offset: HEADER_LEN }));
+    assert_eq!(cursor.reserve(100, Purpose::Append), Ok(FrameAt { file: 3, offset: HEADER_LEN }));
+}
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_right_before_what_was_held_back() {
+    let capacity = HEADER_LEN + 100;
+    let mut cursor = Cursor::new(1, capacity, 1);
+    cursor.set_full(true);
+    // A quarter of the file is held back; frames of maps and others fill the rest to the last byte.
+    assert_eq!(cursor.reserve(40, Purpose::Put), Ok(FrameAt { file: 1, offset: HEADER_LEN }));
+    assert!(cursor.reserve(35, Purpose::Essential).is_ok());
+    for purpose in [Purpose::Append, Purpose::Put, Purpose::Essential] {
+        assert_eq!(cursor.reserve(1, purpose), Err(Refused::Full), "{purpose:?}");
+    }
+    let mut cursor = Cursor::resume(1, HEADER_LEN + 75, capacity);
+    for purpose in [Purpose::Append, Purpose::Put] {
+        assert_eq!(cursor.reserve(1, purpose), Err(Refused::Full), "{purpose:?}");
+    }
+    let begun = cursor.reserve(8, Purpose::Essential);
+    assert_eq!(begun, Ok(FrameAt { file: 1, offset: HEADER_LEN + 75 }));
 }
 
 #[test]

@@ -297,25 +297,16 @@ impl Forward<'_> {
                     wait
                 }
                 None => {
-                    let sending = &exchange.record.sending;
-                    let decision = if sending.may_go_again(&exchange.sent.head, Some(retry)) {
-                        retry.decide(
-                            number.saturating_sub(unreached.tries).max(1),
-                            &failure,
-                            replayable,
-                            idempotent,
-                            deadline,
-                            now,
-                            &mut local.rng.borrow_mut(),
-                            &self.upstream.budget,
-                        )
-                    } else {
-                        Decision::Stop(if retry.covers(failure.kind) {
-                            StopReason::NotIdempotent
-                        } else {
-                            StopReason::NotRetryable
-                        })
-                    };
+                    let decision = retry.decide(
+                        number.saturating_sub(unreached.tries).max(1),
+                        &exchange.record.sending.weigh(failure, &exchange.sent.head, retry),
+                        replayable,
+                        idempotent,
+                        deadline,
+                        now,
+                        &mut local.rng.borrow_mut(),
+                        &self.upstream.budget,
+                    );
                     match decision {
                         Decision::Again { after } => after,
                         Decision::Stop(why) => {

@@ -62,6 +62,15 @@ impl Sending {
             || self.is_idempotent(head)
             || retry.is_some_and(|retry| retry.unsafe_methods)
     }
+
+    /// A failure as the decision of a retry has to see it: what turned a request away that must not go again
+    /// may have taken effect.
+    pub(crate) fn weigh(&self, failure: Failure, head: &RequestHead, retry: &Options) -> Failure {
+        if self.may_go_again(head, Some(retry)) {
+            return failure;
+        }
+        failure.with_effect(Retry::Idempotent)
+    }
 }
 
 /// Whether a service may have begun with a request that it has not answered.
@@ -107,6 +116,9 @@ mod tests {
             sending.once();
             sending.tried(&missed(kind), 0);
             assert_eq!(sending.may_go_again(&head(Method::Post), None), again, "{kind:?}");
+            let away = Failure::new(Kind::Status(429));
+            let seen = sending.weigh(away, &head(Method::Post), &Options::default());
+            assert_eq!(seen.effect == Retry::Safe, again, "{kind:?}");
             // Once reached it stays so, whatever comes after.
             sending.tried(&missed(Kind::Connect), 0);
             assert_eq!(sending.has_reached(), !again, "{kind:?}");

@@ -10,10 +10,11 @@
 //! begun; what is not known is refused unless the route says otherwise; without the store everything with a
 //! key is refused. A request that has been begun is carried out to its end, whether its client waits or not.
 //!
-//! Reading order: `key`, `record`, `accounts`, `store`, `recording`.
+//! Reading order: `key`, `record`, `places`, `accounts`, `store`, `recording`.
 
 mod accounts;
 mod key;
+mod places;
 mod record;
 mod recording;
 mod store;
@@ -177,12 +178,13 @@ impl Once {
         let keys = self.keys.0.load_full().ok_or_else(|| {
             Error::new(Reason::StorageUnavailable, "idempotency keys are not kept by this node yet")
         })?;
-        let body = cx.read_body(settings.body_max).await?;
+        let key = EntryKey::new(cx.route().as_str(), &key::scope(cx), &key);
+        let mut in_hand = keys.place(&key)?;
+        let body = cx.gather_body(settings.body_max, |bytes| in_hand.keep(bytes)).await?;
         let wanted = Wanted {
-            key: EntryKey::new(cx.route().as_str(), &key::scope(cx), &key),
+            key,
             fingerprint: Fingerprint::of(cx.head(), &cx.host(), &body),
             nonce: cx.rng().next_u64(),
-            body_bytes: body.len(),
             keep: settings.keep,
             run_again: settings.run_again,
             most: settings.most,
@@ -190,12 +192,13 @@ impl Once {
         drop(body);
         let tasks = cx.local().tasks.clone();
         let until = clock::now().plus(settings.wait.unwrap_or_default());
-        let mut place = None;
+        let mut waiting = None;
         loop {
             let (told, status) = match keys.claim(wanted.clone(), &tasks).await? {
                 Found::Claimed(claim) => {
                     cx.leave(Told::First);
-                    let recording = Recording { claim, settings: Arc::clone(settings), tasks };
+                    let settings = Arc::clone(settings);
+                    let recording = Recording { claim, settings, tasks, place: Some(in_hand) };
                     cx.carry_out(Box::new(recording));
                     self.bound_tries(cx);
                     return Ok(None);
@@ -214,9 +217,7 @@ impl Once {
                     if now == Phase::Running && settings.wait.is_none() {
                         return Err(refuse(cx, Told::Running, 0));
                     }
-                    if place.is_none() {
-                        place = keys.wait();
-                    }
+                    waiting.get_or_insert_with(|| keys.wait());
                     // A look-up takes no longer than a sync of the disk, and is always waited for.
                     let until = if now == Phase::Checking {
                         until.max(clock::now().plus(AGAIN))
@@ -224,7 +225,7 @@ impl Once {
                         until
                     };
                     let changed = pin!(phase.changed());
-                    if place.is_none() || cx.wait_for(until, changed).await.is_none() {
+                    if cx.wait_for(until, changed).await.is_none() {
                         return Err(refuse(cx, Told::Running, 0));
                     }
                     continue;
@@ -277,10 +278,12 @@ impl Policy for Once {
             }
             return Flow::Next;
         }
-        if head.upgrade.is_some() || !self.settings.methods.iter().any(|of| &**of == method) {
+        if !self.settings.methods.iter().any(|of| &**of == method) {
             return Flow::Next;
         }
         match key::read(&head.fields) {
+            // There is no answer that could be kept.
+            Ok(Some(_)) if cx.is_tunnel() => Flow::Next,
             Ok(Some(key)) => Flow::wait(self.ask(cx, key)),
             Ok(None) if self.settings.required => Flow::Refuse(refuse(cx, Told::Missing, 0)),
             Ok(None) => Flow::Next,

@@ -173,7 +173,14 @@ pub(crate) async fn follow(
             (Err(error), None) => return Err(error),
             (Ok(None), Some(completion)) => {
                 exchange.received.bodiless = matches!(body, Body::Empty);
-                return Box::pin(policy::carry_out(exchange, walk, completion, body)).await;
+                return Box::pin(policy::carry_out(
+                    exchange,
+                    walk,
+                    completion,
+                    body,
+                    interim_sender,
+                ))
+                .await;
             }
             (Ok(Some(answer)), Some(completion)) => {
                 return policy::complete(exchange, completion, Ok(answer)).await;
@@ -464,12 +471,9 @@ impl Way<'_> {
             return result;
         }
         // What was sent of the body is gone: only a request that had none can go elsewhere.
-        let may_go = || {
-            let retry = self.route.policy.retry.as_ref();
-            exchange.received.bodiless
-                && exchange.record.sending.may_go_again(&exchange.sent.head, retry)
-        };
-        if matches!(fallback, Fallback::Service(_)) && !may_go() {
+        let retry = self.route.policy.retry.as_ref();
+        let may_go = exchange.record.sending.may_go_again(&exchange.sent.head, retry);
+        if matches!(fallback, Fallback::Service(_)) && !(exchange.received.bodiless && may_go) {
             return result;
         }
         let fell = match &result {

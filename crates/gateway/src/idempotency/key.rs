@@ -153,6 +153,7 @@ impl Fingerprint {
     /// Of method, host, path and query, kind of content, and body.
     pub(super) fn of(head: &RequestHead, host: &str, body: &[u8]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
+        let host = &name(host);
         let kind = head.fields.get(Known::ContentType).unwrap_or_default();
         for part in
             [head.method.as_str().as_bytes(), host.as_bytes(), head.target.as_bytes(), kind, body]
@@ -164,6 +165,15 @@ impl Fingerprint {
         bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
+}
+
+/// The name of a host, however it is written: routes see neither case, port nor the dot of the root.
+fn name(host: &str) -> String {
+    let name = match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => &host[..colon],
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -257,6 +267,11 @@ mod tests {
         };
         let one = of(Method::Post, "/a", "t", "h", "b");
         assert_eq!(one, of(Method::Post, "/a", "t", "h", "b"));
+        for host in ["H", "h:80", "h.", "H.:8080"] {
+            assert_eq!(one, of(Method::Post, "/a", "t", host, "b"), "{host}");
+        }
+        let six = of(Method::Post, "/a", "t", "[::1]", "b");
+        assert_eq!(six, of(Method::Post, "/a", "t", "[::1]:80", "b"));
         for other in [
             of(Method::Patch, "/a", "t", "h", "b"),
             of(Method::Post, "/a?b", "t", "h", "b"),

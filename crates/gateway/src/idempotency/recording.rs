@@ -1,34 +1,29 @@
 //! Keeps the answer of a request that has claimed its key, while it passes.
 //!
-//! The body goes to the client as it comes; a copy is kept of it up to a bound. Its last piece is held back
-//! until the outcome is kept, so that who has the whole answer can ask for it again. A client that leaves in
-//! the middle takes nothing back: the rest is read for the copy alone, within a bound of time.
+//! What is kept is read at the pace of the service, in a task of its own (`recorder`); the client is given it at
+//! its own pace, and takes nothing back if it leaves in the middle.
+
+mod recorder;
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use weft_kernel::Result;
 use weft_net::{
     Tasks,
     body::{Body, Frame, Source},
-    clock,
-    timer::TaskTimer,
 };
 use weft_proxy::{Completion, LocalFuture, TargetFailure};
 use weft_wire::{Fields, Known, Length, ResponseHead};
 
 use super::{
     Idempotency,
+    places::Place,
     record::{Answer, kept},
     store::Claim,
 };
-
-/// Time for which the rest of an answer is read that nobody waits for.
-const REST_MAX: Duration = Duration::from_secs(60);
 
 /// What an answer says of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +65,8 @@ pub(super) struct Recording {
     pub(super) claim: Claim,
     pub(super) settings: Arc<Idempotency>,
     pub(super) tasks: Tasks,
+    /// Its place, until the client has the answer.
+    pub(super) place: Option<Place>,
 }
 
 impl Recording {
@@ -97,7 +94,7 @@ impl Recording {
                 self.claim.finish(status, answer).await;
             }
             Outcome::Failed => self.claim.forget().await,
-            Outcome::Unknown => drop(self.claim),
+            Outcome::Unknown => self.claim.leave().await,
         }
     }
 }
@@ -120,168 +117,18 @@ impl Completion for Recording {
                 body
             });
         }
-        let recorded = Recorded(Some(Inner {
-            tasks: self.tasks.clone(),
-            recording: Some(*self),
-            status,
-            fields,
-            body,
-            length,
-            passed: 0,
-            copy: Some(Vec::new()),
-            trailers: None,
-            held: VecDeque::new(),
-            keeping: None,
-            ended: false,
-        }));
-        Box::pin(std::future::ready(Body::Source(Box::new(recorded))))
+        let body = recorder::record(*self, status, fields, body);
+        Box::pin(std::future::ready(body))
     }
 
     fn failed(self: Box<Self>, failure: TargetFailure) -> LocalFuture<'static, ()> {
         Box::pin(async move {
             if !failure.reached || failure.status.is_some() {
                 self.claim.forget().await;
+            } else {
+                self.claim.leave().await;
             }
         })
-    }
-}
-
-/// A body of which a copy is kept.
-struct Recorded(Option<Inner>);
-
-struct Inner {
-    tasks: Tasks,
-    /// Until what came of the request has been said.
-    recording: Option<Recording>,
-    status: u16,
-    fields: Fields,
-    body: Body,
-    /// As it was said to be: a body may tell how much is left.
-    length: Length,
-    passed: u64,
-    /// `None` once there is more than is kept.
-    copy: Option<Vec<u8>>,
-    trailers: Option<Fields>,
-    /// What is passed on once the outcome is kept.
-    held: VecDeque<Frame>,
-    keeping: Option<LocalFuture<'static, ()>>,
-    ended: bool,
-}
-
-impl Inner {
-    /// Begins to keep the outcome.
-    fn keep(&mut self) {
-        let Some(recording) = self.recording.take() else { return };
-        let (fields, copy) = (std::mem::take(&mut self.fields), self.copy.take());
-        let settled = recording.settle(self.status, fields, copy, self.trailers.take());
-        self.keeping = Some(Box::pin(settled));
-    }
-
-    fn copy(&mut self, bytes: &[u8]) {
-        self.passed += bytes.len() as u64;
-        let Some(recording) = &self.recording else { return };
-        let answer_max = recording.settings.answer_max;
-        if let Some(copy) = &mut self.copy {
-            if copy.len() + bytes.len() > answer_max {
-                self.copy = None;
-            } else {
-                copy.extend_from_slice(bytes);
-            }
-        }
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        loop {
-            if let Some(keeping) = &mut self.keeping {
-                ready!(keeping.as_mut().poll(cx));
-                self.keeping = None;
-            }
-            if let Some(frame) = self.held.pop_front() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            match ready!(self.body.poll_frame(cx)) {
-                Some(Ok(Frame::Data(bytes))) => {
-                    self.copy(&bytes);
-                    // Who knows the length does not ask for the end.
-                    let is_last = self.length == Length::Exact(self.passed);
-                    if self.recording.is_none() || !(is_last || self.copy.is_none()) {
-                        return Poll::Ready(Some(Ok(Frame::Data(bytes))));
-                    }
-                    self.held.push_back(Frame::Data(bytes));
-                    self.keep();
-                }
-                Some(Ok(Frame::Trailers(trailers))) => {
-                    self.ended = true;
-                    self.trailers = Some(trailers.clone());
-                    self.held.push_back(Frame::Trailers(trailers));
-                    self.keep();
-                }
-                None => {
-                    self.ended = true;
-                    self.keep();
-                }
-                Some(Err(error)) => {
-                    // It broke off: nobody knows what came of it.
-                    self.recording = None;
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }
-
-    /// Whether something is still to be read or written so that the outcome is kept.
-    const fn is_open(&self) -> bool {
-        self.recording.is_some() || self.keeping.is_some()
-    }
-
-    /// Reads on for the copy alone.
-    async fn read_rest(mut self) {
-        let timer = TaskTimer::default();
-        let until = clock::now().plus(REST_MAX);
-        let rest = std::pin::pin!(async {
-            while self.is_open() {
-                let frame = std::future::poll_fn(|cx| self.poll_frame(cx)).await;
-                if !matches!(frame, Some(Ok(_))) {
-                    break;
-                }
-            }
-        });
-        let _ = timer.within(until, rest).await;
-    }
-}
-
-impl Source for Recorded {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |inner| inner.poll_frame(cx))
-    }
-
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Some(inner) = &mut self.0 {
-            inner.body.read_ahead(cx);
-        }
-    }
-
-    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().map_or(Poll::Ready(()), |inner| inner.body.poll_begun(cx))
-    }
-
-    fn length(&self) -> Length {
-        self.0.as_ref().map_or(Length::Exact(0), |inner| inner.length)
-    }
-}
-
-/// The client has left: the answer is kept for when it asks again.
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        let Some(inner) = self.0.take().filter(Inner::is_open) else { return };
-        let tasks = inner.tasks.clone();
-        if !tasks.stop().is_closed() {
-            tasks.spawn_part(inner.read_rest());
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_kernel::{Error, Reason, Result, Retry};
+use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Durability, ExpectValue, MapId, MapOptions, Store, Transaction, Value};
 use weft_net::{Tasks, clock};
 
@@ -28,14 +28,12 @@ use self::claim::Stage;
 use super::{
     accounts::{Accounts, Sum},
     key::{EntryKey, Fingerprint},
+    places::{Place, Places},
     record::{Answer, Head, Standing},
 };
 
-/// The most requests that are carried out at once, and the most bytes of their bodies.
-const RUNNING_MAX: usize = 4096;
-const RUNNING_BYTES_MAX: usize = 256 << 20;
-/// The most requests that wait for another with their key.
-const WAITING_MAX: usize = 4096;
+/// The time that a request is taken to end within: what says that it runs is kept as much longer.
+const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many heads are read at once.
 const PAGE: usize = 1000;
 /// How often a claim looks again at what changes under it.
@@ -67,7 +65,6 @@ pub(super) struct Wanted {
     pub(super) fingerprint: Fingerprint,
     /// Number that nobody else has.
     pub(super) nonce: u64,
-    pub(super) body_bytes: usize,
     pub(super) keep: Duration,
     /// Whether what is unknown is begun anew.
     pub(super) run_again: bool,
@@ -93,7 +90,6 @@ pub(super) enum Found {
 
 struct Running {
     fingerprint: Fingerprint,
-    body_bytes: usize,
     /// Dropped when it is over.
     phase: watch::Sender<Phase>,
 }
@@ -101,7 +97,6 @@ struct Running {
 #[derive(Default)]
 struct State {
     running: HashMap<EntryKey, Running>,
-    bytes: usize,
     accounts: Accounts,
 }
 
@@ -111,6 +106,7 @@ pub struct Keys {
     heads: MapId,
     answers: MapId,
     state: Mutex<State>,
+    places: Places,
     waiting: AtomicUsize,
 }
 
@@ -172,13 +168,22 @@ impl Keys {
             }
         }
         let state = Mutex::new(State { accounts, ..State::default() });
-        Ok(Self { store, heads, answers, state, waiting: AtomicUsize::new(0) })
+        let (places, waiting) = (Places::default(), AtomicUsize::new(0));
+        Ok(Self { store, heads, answers, state, places, waiting })
+    }
+
+    /// A place for a request with a key, to be taken before its body is read.
+    ///
+    /// # Errors
+    /// [`Reason::Overload`] if its consumer has as many on the route as are free.
+    pub(super) fn place(&self, key: &EntryKey) -> Result<Place> {
+        self.places.take(key.owner())
     }
 
     /// Claims a key, or says how it stands. Dropped, it claims nothing.
     ///
     /// # Errors
-    /// [`Reason::Overload`] and [`Reason::IdempotencyFull`] beyond the bounds, and what the store says.
+    /// [`Reason::IdempotencyFull`] beyond the bounds, and what the store says.
     pub(super) async fn claim(self: &Arc<Self>, wanted: Wanted, tasks: &Tasks) -> Result<Found> {
         let began_ms = now_ms();
         {
@@ -191,23 +196,14 @@ impl Keys {
                     _ => Found::Busy(running.phase.subscribe()),
                 });
             }
-            let bytes = state.bytes + wanted.body_bytes;
-            if state.running.len() >= RUNNING_MAX || bytes > RUNNING_BYTES_MAX {
-                let say = "too many requests with idempotency keys are being carried out";
-                return Err(
-                    Error::new(Reason::Overload, say).retry(Retry::After(Duration::from_secs(1)))
-                );
-            }
-            state.bytes = bytes;
             let (phase, _) = watch::channel(Phase::Checking);
-            let (fingerprint, body_bytes) = (wanted.fingerprint, wanted.body_bytes);
-            let running = Running { fingerprint, body_bytes, phase };
+            let running = Running { fingerprint: wanted.fingerprint, phase };
             state.running.insert(wanted.key.clone(), running);
         }
         let mut claim = Claim {
             keys: Arc::clone(self),
             tasks: tasks.clone(),
-            expires_ms: began_ms.saturating_add(millis(wanted.keep)),
+            expires_ms: began_ms.saturating_add(millis(wanted.keep.saturating_add(RUN_MAX))),
             wanted,
             stage: Stage::Looking,
             began_ms,
@@ -217,7 +213,7 @@ impl Keys {
         let mut expect = ExpectValue::Absent;
         for _ in 0..LOOKS_MAX {
             // Who has too many is still told of those that there are.
-            let is_full = expect == ExpectValue::Absent && claim.is_full();
+            let is_full = !claim.count(expect == ExpectValue::Absent);
             if !is_full && claim.put(expect).await? {
                 return Ok(Found::Claimed(claim));
             }
@@ -254,11 +250,10 @@ impl Keys {
         Err(Error::new(Reason::StorageBusy, say))
     }
 
-    /// A place among those that wait; `None` if too many do.
-    pub(super) fn wait(self: &Arc<Self>) -> Option<Waiting> {
-        let waiting = Waiting(Arc::clone(self));
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        (before < WAITING_MAX).then_some(waiting)
+    /// Counts one that waits for another with its key.
+    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(self))
     }
 
     /// What there is. To be asked now and then: it lets go of what is over.
@@ -307,20 +302,26 @@ impl Keys {
     /// # Errors
     /// [`Reason::NotFound`], [`Reason::Conflict`] while it is being carried out, and what the store says.
     pub async fn delete(&self, key: EntryKey) -> Result<()> {
-        let entry = self.show(key).await?;
-        if entry.is_running {
+        let running = || {
             let say =
                 "the request is being carried out; its key can be deleted once it is answered";
-            return Err(Error::new(Reason::Conflict, say));
+            Error::new(Reason::Conflict, say)
+        };
+        let value = self.store.get(self.heads, key.bytes()).await?.ok_or_else(missing)?;
+        let entry = self.entry(key, &value)?;
+        if entry.is_running {
+            return Err(running());
         }
         let key = entry.key.bytes();
         let gone = Transaction::new(Durability::Fsync)
-            .delete(self.heads, key.clone(), ExpectValue::Present)
+            .delete(self.heads, key.clone(), ExpectValue::Version(value.version))
             .delete(self.answers, key.clone(), ExpectValue::Any);
         match self.store.commit(gone).await {
             Ok(_) => {}
             Err(refused) if refused.error.reason() == Reason::VersionConflict => {
-                return Err(missing());
+                // It has been begun anew since, or its time is over.
+                let is_there = self.store.get(self.heads, key).await?.is_some();
+                return Err(if is_there { running() } else { missing() });
             }
             Err(refused) => return Err(refused.error),
         }
@@ -331,10 +332,7 @@ impl Keys {
 
     /// Nobody is at it any more. Who waits looks again.
     fn release(&self, key: &EntryKey) {
-        let mut state = self.state.lock();
-        if let Some(running) = state.running.remove(key) {
-            state.bytes -= running.body_bytes;
-        }
+        self.state.lock().running.remove(key);
     }
 }
 
@@ -342,7 +340,7 @@ fn missing() -> Error {
     Error::new(Reason::NotFound, "there is no such idempotency key, or it is kept no longer")
 }
 
-/// A place among those that wait.
+/// One of those that wait.
 pub(super) struct Waiting(Arc<Keys>);
 
 impl Drop for Waiting {

@@ -65,15 +65,17 @@ pub(crate) async fn carry_out(
     walk: Walk<'_>,
     completion: Box<dyn Completion>,
     body: Body,
+    interim_sender: &InterimSender,
 ) -> Result<Answer> {
     let tasks = exchange.local.tasks.clone();
     let mut whole = exchange.take();
     let Walk { route, found, captures } = walk;
     let captures = captures.clone();
+    // It keeps nothing of a connection that is gone.
+    let interim_sender = interim_sender.clone();
     let (tell, told) = oneshot::channel();
     tasks.spawn_local(async move {
-        // Interim responses are the connection's, which may be gone.
-        let (timer, interim_sender) = (TaskTimer::default(), InterimSender::default());
+        let timer = TaskTimer::default();
         let walk = Walk { route, found, captures: &captures };
         let result = front::to_target(&mut whole, walk, body, &timer, &interim_sender).await;
         let result = complete(&whole, completion, result).await;

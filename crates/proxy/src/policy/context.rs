@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     cell::RefMut,
     net::IpAddr,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -21,7 +22,7 @@ use weft_net::{
     message::Peer,
     timer::TaskTimer,
 };
-use weft_wire::{Fields, Known, Length, RequestHead, ResponseHead};
+use weft_wire::{Fields, Known, Length, Method, RequestHead, ResponseHead};
 
 use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView};
 use crate::{
@@ -188,7 +189,7 @@ impl RequestContext<'_> {
     /// # Errors
     /// [`Reason::BodyTooLarge`] if it is longer than `bytes_max`, and what breaks it off.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
-        let bytes = read(self.body, bytes_max).await?;
+        let bytes = read(self.body, bytes_max, |_| Ok(())).await?;
         self.exchange.now = clock::now();
         Ok(bytes)
     }
@@ -196,6 +197,41 @@ impl RequestContext<'_> {
     /// How long the body says that it is.
     pub fn body_length(&self) -> Length {
         self.body.length()
+    }
+
+    /// Reads the body as [`read_body`](Self::read_body) does, within the time that the route gives a request,
+    /// counted from when it came; `count` is told of each piece before that is kept.
+    ///
+    /// # Errors
+    /// Those of reading, [`Reason::BodyTimeout`], and what `count` says.
+    pub async fn gather_body(
+        &mut self,
+        bytes_max: usize,
+        count: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Bytes> {
+        let received = &self.exchange.received;
+        let span = self.route.policy.timeout.request;
+        let until = span.map_or(Tick::NEVER, |span| received.began.plus(span));
+        let until = until.min(received.deadline.tick());
+        let read = pin!(read(self.body, bytes_max, count));
+        let bytes = self.timer.within(until, read).await;
+        self.exchange.now = clock::now();
+        bytes.unwrap_or_else(|_late| {
+            let say = "the request body was not here in full within the time for the request";
+            Err(Error::new(Reason::BodyTimeout, say))
+        })
+    }
+
+    /// Whether the request asks that its connection be joined to another: extended CONNECT, or a GET without a
+    /// body that upgrades. A service may carry out any other request with `Upgrade` as if that were not there.
+    pub fn is_tunnel(&self) -> bool {
+        let head = self.head();
+        let joins = match head.method {
+            Method::Connect => true,
+            Method::Get => self.body.is_empty(),
+            _ => false,
+        };
+        head.upgrade.is_some() && joins
     }
 
     /// Puts another body in the place of what is left of the one there is.
@@ -398,13 +434,17 @@ impl ResponseContext<'_> {
     /// # Errors
     /// [`Reason::UpstreamIncomplete`] if it is longer than `bytes_max`, and what breaks it off.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
-        read(&mut self.answer.body, bytes_max).await.map_err(|error| match error.reason() {
-            // The client has sent nothing that is too large.
-            Reason::BodyTooLarge => Error::new(
-                Reason::UpstreamIncomplete,
-                format!("the response is longer than the {bytes_max} bytes that a policy reads"),
-            ),
-            _ => error,
+        read(&mut self.answer.body, bytes_max, |_| Ok(())).await.map_err(|error| {
+            match error.reason() {
+                // The client has sent nothing that is too large.
+                Reason::BodyTooLarge => Error::new(
+                    Reason::UpstreamIncomplete,
+                    format!(
+                        "the response is longer than the {bytes_max} bytes that a policy reads"
+                    ),
+                ),
+                _ => error,
+            }
         })
     }
 
@@ -422,7 +462,11 @@ impl ResponseContext<'_> {
 }
 
 /// Reads a body whole, and puts what was read in its place.
-async fn read(body: &mut Body, bytes_max: usize) -> Result<Bytes> {
+async fn read(
+    body: &mut Body,
+    bytes_max: usize,
+    mut count: impl FnMut(usize) -> Result<()>,
+) -> Result<Bytes> {
     let mut from = std::mem::take(body);
     let (mut all, mut trailers) = (Vec::new(), None);
     while let Some(frame) = from.frame().await {
@@ -432,10 +476,14 @@ async fn read(body: &mut Body, bytes_max: usize) -> Result<Bytes> {
                     format!("the body is larger than the {bytes_max} bytes that are read of it");
                 return Err(Error::new(Reason::BodyTooLarge, say));
             }
-            Frame::Data(bytes) => all.extend_from_slice(&bytes),
+            Frame::Data(bytes) => {
+                count(bytes.len())?;
+                all.extend_from_slice(&bytes);
+            }
             Frame::Trailers(fields) => trailers = Some(fields),
         }
     }
+    all.shrink_to_fit();
     let all = Bytes::from(all);
     *body = match trailers {
         None => Body::full(all.clone()),

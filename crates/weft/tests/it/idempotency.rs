@@ -205,6 +205,47 @@ fn what_is_no_key_is_refused_with_a_reason() {
 }
 
 #[test]
+fn only_what_can_join_connections_passes_for_an_upgrade() {
+    let (service, count) = counting();
+    let node = Weft::start(BIN, &config(&service, "{ required: true, methods: [GET, POST] }"));
+    for protocol in ["foo", "websocket"] {
+        let fields = format!("connection: upgrade\r\nupgrade: {protocol}\r\n");
+        let missing = node.ask(post("/pay/a", &fields, "5"));
+        assert_eq!((missing.status(), &*reason(&missing)), (400, "idempotency_key_missing"));
+        let with = |key: &str| {
+            let fields = format!("{fields}idempotency-key: {key}\r\n");
+            node.ask(post("/pay/a", &fields, "5")).get("idempotent-replayed").is_some()
+        };
+        assert_eq!([with(protocol), with(protocol)], [false, true], "it is carried out once");
+        let get = format!("GET /pay/a HTTP/1.1\r\nhost: test\r\n{fields}");
+        let missing = node.ask(format!("{get}\r\n"));
+        assert_eq!((missing.status(), &*reason(&missing)), (400, "idempotency_key_missing"));
+        let passed = node.ask(format!("{get}idempotency-key: {protocol}\r\n\r\n"));
+        assert_eq!((passed.status(), passed.get("idempotent-replayed")), (201, None));
+    }
+    assert_eq!(count.load(Ordering::Acquire), 4);
+}
+
+#[test]
+fn a_body_has_the_time_of_its_request() {
+    let (service, count) = counting();
+    let yaml = config(&service, "on").replacen(
+        "policies: once\n",
+        "policies: once\n    timeout: { request: 1s }\n",
+        1,
+    );
+    let node = Weft::start(BIN, &yaml);
+    let mut slow = node.connect("web");
+    slow.send(
+        "POST /pay/a HTTP/1.1\r\nhost: test\r\nidempotency-key: k\r\ncontent-length: 9\r\n\r\nhal",
+    );
+    let refused = slow.response();
+    assert_eq!((refused.status(), &*reason(&refused)), (408, "body_timeout"));
+    assert_eq!(count.load(Ordering::Acquire), 0);
+    assert_eq!(node.ask(keyed("/pay/a", "k", "5")).status(), 201, "the key is free");
+}
+
+#[test]
 fn an_operator_sees_keys_and_frees_them() {
     let (service, gate, count) = gated();
     let node = Weft::start(BIN, &config(&service, "on"));

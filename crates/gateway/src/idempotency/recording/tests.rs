@@ -1,5 +1,7 @@
 //! Tests of bodies that are kept while they pass.
 
+use std::{collections::VecDeque, time::Duration};
+
 use bytes::Bytes;
 use weft_kernel::{Error, Reason};
 use weft_ledger::disk::SimulatedDisk;
@@ -52,7 +54,8 @@ fn pieces(all: &[&'static str], length: Length) -> Pieces {
 
 async fn answered(fixture: &Fixture, key: &str, status: u16, body: Pieces) -> Body {
     let claim = fixture.claimed(key).await;
-    let recording = Recording { claim, settings: settings(), tasks: fixture.tasks.clone() };
+    let tasks = fixture.tasks.clone();
+    let recording = Recording { claim, settings: settings(), tasks, place: None };
     let body = Body::Source(Box::new(body));
     Box::new(recording).answered(&ResponseHead::new(status), body).await
 }
@@ -93,7 +96,6 @@ fn the_last_piece_passes_once_the_answer_is_kept() {
             assert_eq!(body.length(), length);
             let first = body.frame().await.unwrap().unwrap();
             assert!(matches!(first, Frame::Data(bytes) if &*bytes == b"abc"));
-            assert_eq!(fixture.told(wanted(key, 1)).await, "Running");
             let last = body.frame().await.unwrap().unwrap();
             assert!(matches!(last, Frame::Data(bytes) if &*bytes == b"de"));
             // Who knows the length does not ask for the end.
@@ -102,6 +104,41 @@ fn the_last_piece_passes_once_the_answer_is_kept() {
             }
             assert_eq!(fixture.told(wanted(key, 1)).await, "200 b\"abcde\"");
         }
+    });
+}
+
+#[test]
+fn an_answer_is_kept_whether_its_client_reads_or_not() {
+    on_worker(async {
+        let fixture = Fixture::on(SimulatedDisk::new()).await;
+        let body = answered(&fixture, "k", 200, pieces(&["abc", "de"], Length::Unknown)).await;
+        fixture.tasks.idle().await;
+        assert_eq!(fixture.told(wanted("k", 1)).await, "200 b\"abcde\"");
+        assert_eq!(&*body.collect(100).await.unwrap(), b"abcde");
+        // No more of what is too long is read than its client takes.
+        let mut long = pieces(&["abcdefgh", "ijkl", "mnop"], Length::Unknown);
+        long.stays_open = true;
+        let mut body = answered(&fixture, "long", 200, long).await;
+        fixture.tasks.idle().await;
+        assert_eq!(fixture.told(wanted("long", 1)).await, "200 not kept");
+        for text in ["abcdefgh", "ijkl", "mnop"] {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert!(matches!(frame, Frame::Data(bytes) if &*bytes == text.as_bytes()), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_task_that_is_cut_breaks_the_body_off() {
+    on_worker(async {
+        let fixture = Fixture::on(SimulatedDisk::new()).await;
+        let mut open = pieces(&["abc"], Length::Unknown);
+        open.stays_open = true;
+        let mut body = answered(&fixture, "k", 200, open).await;
+        body.frame().await.unwrap().unwrap();
+        fixture.tasks.stop().close();
+        let error = body.frame().await.unwrap().err().map(|error| error.reason());
+        assert_eq!(error, Some(Reason::Draining));
     });
 }
 

@@ -38,10 +38,28 @@ pub(in crate::idempotency) struct Claim {
 }
 
 impl Claim {
-    pub(super) fn is_full(&self) -> bool {
+    /// Counts its entry, before that is put so that of many at once none is too many; `false` if a new one has
+    /// no room.
+    pub(super) fn count(&mut self, is_new: bool) -> bool {
+        if self.is_counted {
+            return true;
+        }
+        let owner = self.wanted.key.owner();
         let mut state = self.keys.state.lock();
-        let has = state.accounts.of(self.wanted.key.owner(), self.began_ms);
-        has.entries >= self.wanted.most.entries || has.bytes >= self.wanted.most.bytes
+        let (has, most) = (state.accounts.of(owner, self.began_ms), self.wanted.most);
+        if is_new && (has.entries >= most.entries || has.bytes >= most.bytes) {
+            return false;
+        }
+        state.accounts.add(owner, self.expires_ms, 0);
+        self.is_counted = true;
+        true
+    }
+
+    fn discount(&self) {
+        if self.is_counted {
+            let mut state = self.keys.state.lock();
+            state.accounts.remove(self.wanted.key.owner(), self.expires_ms, 0);
+        }
     }
 
     fn head(&self, standing: Standing, status: u16, bytes: usize) -> Head {
@@ -84,8 +102,6 @@ impl Claim {
         if let Some((expires_ms, bytes)) = self.replaces {
             state.accounts.remove(owner, expires_ms, bytes);
         }
-        state.accounts.add(owner, self.expires_ms, 0);
-        self.is_counted = true;
         if let Some(running) = state.running.get(&self.wanted.key) {
             running.phase.send_replace(Phase::Running);
         }
@@ -113,8 +129,8 @@ impl Claim {
             key: self.wanted.key.bytes().clone(),
             value: self.head(standing, status, bytes).write(),
             expires_ms,
-            // An operator may have deleted it.
-            expect: ExpectValue::Present,
+            // It is this request's as long as it runs, whatever has become of the entry.
+            expect: ExpectValue::Any,
         });
         if let Some(value) = written {
             done = done.with(Op::Put {
@@ -140,6 +156,24 @@ impl Claim {
         self.stage = Stage::Settled;
     }
 
+    /// Leaves that nobody knows what came of it, for as long as an answer would be kept.
+    pub(in crate::idempotency) async fn leave(self) {
+        let expires_ms = now_ms().saturating_add(millis(self.wanted.keep));
+        let unknown = Transaction::new(Durability::Os).with(Op::Put {
+            map: self.keys.heads,
+            key: self.wanted.key.bytes().clone(),
+            value: self.head(Standing::Running, 0, 0).write(),
+            expires_ms,
+            expect: ExpectValue::Any,
+        });
+        // What is there if this fails says the same.
+        if self.keys.store.commit(unknown).await.is_ok() {
+            self.discount();
+            let mut state = self.keys.state.lock();
+            state.accounts.add(self.wanted.key.owner(), expires_ms, 0);
+        }
+    }
+
     /// Frees the key: nothing was done that must not be done again.
     pub(in crate::idempotency) async fn forget(mut self) {
         if let Err(error) = self.delete().await {
@@ -152,18 +186,20 @@ impl Claim {
 
     async fn delete(&self) -> Result<()> {
         let key = self.wanted.key.bytes();
-        let Some(value) = self.keys.store.get(self.keys.heads, key).await? else { return Ok(()) };
+        let value = self.keys.store.get(self.keys.heads, key).await?;
         // What is there may be of somebody else, from before.
+        let Some(value) = value else {
+            self.discount();
+            return Ok(());
+        };
         if Head::read(&value.data)?.nonce != self.wanted.nonce {
+            self.discount();
             return Ok(());
         }
         let version = ExpectValue::Version(value.version);
         let gone = Transaction::new(Durability::Os).delete(self.keys.heads, key.clone(), version);
         self.keys.store.commit(gone).await.map_err(Error::from)?;
-        if self.is_counted {
-            let mut state = self.keys.state.lock();
-            state.accounts.remove(self.wanted.key.owner(), self.expires_ms, 0);
-        }
+        self.discount();
         Ok(())
     }
 }
@@ -171,6 +207,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.stage != Stage::Putting || self.tasks.stop().is_closed() {
+            if self.stage == Stage::Looking {
+                self.discount();
+            }
             self.keys.release(&self.wanted.key);
             return;
         }
@@ -184,10 +223,11 @@ impl Drop for Claim {
             began_ms: self.began_ms,
             expires_ms: self.expires_ms,
             replaces: None,
-            is_counted: false,
+            is_counted: self.is_counted,
         };
         self.tasks.spawn_part(async move {
             if let Err(error) = rest.delete().await {
+                rest.discount();
                 tracing::debug!(error = %error.detail(), "an idempotency key was not freed");
             }
         });

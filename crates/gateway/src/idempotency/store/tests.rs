@@ -64,7 +64,6 @@ pub(in crate::idempotency) fn wanted(key: &str, fingerprint: u8) -> Wanted {
         key: EntryKey::new("pay", "ada", key),
         fingerprint: Fingerprint([fingerprint; 32]),
         nonce: Rng::from_entropy().next_u64(),
-        body_bytes: 100,
         keep: Duration::from_secs(3600),
         run_again: false,
         most: Sum { entries: 3, bytes: 4000 },
@@ -156,6 +155,70 @@ fn a_claim_that_is_given_up_while_it_is_written_has_never_been() {
         }
         assert!(given_up > 0);
         assert_eq!(fixture.keys.counts(), Counts::default());
+    });
+}
+
+#[test]
+fn what_runs_is_known_for_longer_than_its_answer_is_kept() {
+    on_worker(async {
+        let fixture = Fixture::on(SimulatedDisk::new()).await;
+        // As short as can be: an entry that was counted from the beginning would be gone at once.
+        let short = || Wanted { keep: Duration::ZERO, ..wanted("k", 1) };
+        let Found::Claimed(claim) = fixture.claim(short()).await else { panic!("it is new") };
+        assert_eq!(fixture.told(wanted("k", 1)).await, "Running");
+        drop(claim);
+        assert_eq!(fixture.told(wanted("k", 1)).await, "unknown", "as after a crash");
+        let again = Wanted { run_again: true, ..wanted("k", 1) };
+        let Found::Claimed(claim) = fixture.claim(again).await else { panic!("it may run again") };
+        // Whatever has become of the entry meanwhile, its end is kept.
+        let gone = Transaction::new(Durability::Os).delete(
+            fixture.keys.heads,
+            wanted("k", 1).key.bytes().clone(),
+            ExpectValue::Present,
+        );
+        fixture.keys.store.commit(gone).await.unwrap();
+        claim.finish(201, answer("charge")).await;
+        assert_eq!(fixture.told(wanted("k", 1)).await, "201 b\"charge\"");
+        // What nobody knows any more is told so for as long as an answer is kept.
+        let Found::Claimed(claim) = fixture.claim(wanted("u", 1)).await else { panic!("new") };
+        claim.leave().await;
+        assert_eq!(fixture.told(wanted("u", 1)).await, "unknown");
+        let entry = fixture.keys.show(wanted("u", 1).key).await.unwrap();
+        assert!(entry.expires_ms < entry.began_ms + millis(RUN_MAX));
+        assert_eq!(fixture.keys.counts().kept.entries, 2);
+    });
+}
+
+#[test]
+fn of_many_new_keys_at_once_no_more_than_there_is_room_for_are_claimed() {
+    on_worker(async {
+        let fixture = Fixture::on(SimulatedDisk::new()).await;
+        let all = (0..20).map(|number| {
+            let wanted = wanted(&number.to_string(), 1);
+            fixture.keys.claim(wanted, &fixture.tasks)
+        });
+        let all = futures_util::future::join_all(all).await;
+        let claimed = all.iter().filter(|found| matches!(found, Ok(Found::Claimed(_)))).count();
+        let is_full = |found: &&Result<Found>| matches!(found, Err(error) if error.reason() == Reason::IdempotencyFull);
+        assert_eq!((claimed, all.iter().filter(is_full).count()), (3, 17));
+        assert_eq!(fixture.keys.counts().kept.entries, 3);
+    });
+}
+
+#[test]
+fn an_operator_deletes_what_was_looked_at_and_nothing_newer() {
+    on_worker(async {
+        let fixture = Fixture::on(SimulatedDisk::new()).await;
+        drop(fixture.claimed("k").await);
+        let delete = fixture.keys.delete(wanted("k", 1).key);
+        let again = fixture.claim(Wanted { run_again: true, ..wanted("k", 1) });
+        let (deleted, found) = tokio::join!(delete, again);
+        let is_claimed = matches!(&found, Found::Claimed(_));
+        if let Found::Claimed(claim) = found {
+            claim.finish(200, answer("done")).await;
+            assert_eq!(fixture.told(wanted("k", 1)).await, "201 b\"done\"");
+        }
+        assert!(deleted.is_ok() || is_claimed, "one of both has had its way");
     });
 }
 

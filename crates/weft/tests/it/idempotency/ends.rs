@@ -7,7 +7,9 @@ use std::sync::{
 };
 
 use weft_testkit::{
-    Upstream, Weft, until,
+    Upstream, Weft,
+    http2::{self, Client, Service},
+    until,
     upstream::{ok, status},
 };
 
@@ -192,6 +194,58 @@ fn what_is_too_long_or_a_stream_is_passed_on_and_told_the_next_time() {
         assert!(again.text().contains("answered with 200"), "{}", again.text());
     }
     assert_eq!(service.seen().len(), 3);
+}
+
+#[test]
+fn hints_of_the_service_reach_the_client() {
+    let service = Upstream::answering(|_| {
+        format!("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n{}", ok("done"))
+    });
+    let node = Weft::start(BIN, &config(&service, "on"));
+    let mut conn = node.connect("web");
+    conn.send(keyed("/pay/a", "k", "5"));
+    let hints = conn.head().unwrap();
+    assert_eq!((hints.status(), hints.get("link")), (103, Some("</a.css>")));
+    assert_eq!(conn.response().text(), "done");
+}
+
+#[test]
+fn an_answer_is_there_although_its_first_client_does_not_read_it() {
+    let answer = "x".repeat(200_000);
+    let body = answer.clone();
+    let service = Service::new(move |request, mut respond| {
+        let body = body.clone();
+        async move {
+            http2::gather(request.into_body()).await?;
+            let mut out = respond.send_response(http::Response::new(()), false)?;
+            http2::send_all(&mut out, body.into(), None).await
+        }
+    });
+    let yaml = config(&Upstream::nowhere(), "on").replacen(
+        "services: { s: ",
+        &format!(
+            "services: {{ two: {{ endpoints: '{}', protocol: http2 }}, s: ",
+            service.address()
+        ),
+        1,
+    );
+    let node = Weft::start(BIN, &yaml.replacen("    to: s\n", "    to: two\n", 1));
+    http2::run(async {
+        let client = Client::to(node.address("web")).await;
+        let request = || http2::request("POST", "/pay/a").header("idempotency-key", "k");
+        // Its window is full after 64 KiB, and nobody opens it.
+        let silent = client.open(request().body(()).unwrap()).await.unwrap();
+        let other = Client::to(node.address("web")).await;
+        let again = loop {
+            let again = other.ask(request().body(Vec::new()).unwrap()).await.unwrap();
+            if again.status != 409 {
+                break again;
+            }
+        };
+        assert_eq!((again.status, again.get("idempotent-replayed")), (200, "true"));
+        assert_eq!(again.text(), answer);
+        drop(silent);
+    });
 }
 
 #[test]

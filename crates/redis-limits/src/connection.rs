@@ -46,7 +46,8 @@ async fn open_at(store: &RedisLimits, address: Address) -> Result<Connection, St
     let tls = match (&store.tls, options.tls) {
         (Some(tls), true) => {
             let name = ServerName::try_from(options.host.clone());
-            let name = name.map_err(|_| "its host cannot stand in a certificate".to_owned())?;
+            let name =
+                name.map_err(|_invalid| "its host cannot stand in a certificate".to_owned())?;
             Some(ClientTls { config: tls(), name })
         }
         _ => None,

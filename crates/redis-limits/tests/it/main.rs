@@ -72,7 +72,7 @@ fn options(port: u16) -> Options {
     }
 }
 
-struct Told(mpsc::Sender<Option<Answer>>);
+struct Told(mpsc::SyncSender<Option<Answer>>);
 
 impl Reply for Told {
     fn answered(self: Box<Self>, answer: Answer) {
@@ -99,7 +99,7 @@ fn running(options: Options) -> Arc<RedisLimits> {
 
 /// Asks, and gives the answer, or that there is none.
 fn ask(store: &RedisLimits) -> Option<Answer> {
-    let (told, answers) = mpsc::channel();
+    let (told, answers) = mpsc::sync_channel(1_024);
     let rate = Rate::new(NonZeroU64::new(60).unwrap(), Duration::from_secs(60));
     let ask = Ask { units: 10, least: 2, charge: -3 };
     store.ask(Question::new([0xab; 16], rate, ask, Box::new(Told(told))));
@@ -116,7 +116,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// A server that lets everybody in, and answers scripts so.
 fn answering(script: &'static str) -> (u16, mpsc::Receiver<Vec<String>>) {
-    let (seen, commands) = mpsc::channel();
+    let (seen, commands) = mpsc::sync_channel(1_024);
     let port = server(move |command| {
         let _ = seen.send(command.to_vec());
         Some(match &*command[0] {
@@ -184,7 +184,7 @@ fn silence_is_told_in_time_and_while_it_is_away_nobody_waits() {
 
 #[test]
 fn whoever_is_not_let_in_stays_away() {
-    let (seen, commands) = mpsc::channel();
+    let (seen, commands) = mpsc::sync_channel(1_024);
     let port = server(move |command| {
         let _ = seen.send(command[0].clone());
         Some("-WRONGPASS invalid username-password pair\r\n".into())

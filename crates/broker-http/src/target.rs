@@ -20,8 +20,8 @@ use weft_net::{
     message::Tunnel,
 };
 use weft_proxy::{
-    Call, DryRun, Flow, Foreseen, Handlers, Local, LocalFuture, LocalTarget, Outcome, Policy,
-    PolicyMaker, Reply, RequestContext, Sides, Stage, TargetMaker, plan::Binding,
+    Call, DryRun, Flow, Foreseen, Handlers, Local, LocalFuture, LocalTarget, Policy, PolicyMaker,
+    PolicyOutcome, Reply, RequestContext, Sides, Stage, TargetMaker, plan::Binding,
 };
 use weft_wire::{Length, ResponseHead};
 
@@ -204,8 +204,8 @@ impl Policy for Bound<RespondAsync> {
 
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         match deferred::is_wanted(&cx.view().head().fields) {
-            true => Foreseen::new(Outcome::Answers(202), "it asks to be answered later"),
-            false => Foreseen::new(Outcome::Passes, "it does not ask to be answered later"),
+            true => Foreseen::new(PolicyOutcome::Answers(202), "it asks to be answered later"),
+            false => Foreseen::new(PolicyOutcome::Passes, "it does not ask to be answered later"),
         }
     }
 }

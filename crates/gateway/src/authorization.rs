@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use weft_expression::{Expression, Failure, Wanted};
 use weft_kernel::{Error, Name, Reason, Result};
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, Sides, Stage,
+    DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext, Sides, Stage,
     plan::Binding,
 };
 
@@ -230,13 +230,14 @@ impl Policy for Rules {
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         let verdict = self.0.decide(&Attributes::of(cx.view()));
         match (verdict.effect, self.0.shadow) {
-            (Effect::Allow, _) => Foreseen::of(Outcome::Passes, verdict.why()),
+            (Effect::Allow, _) => Foreseen::of(PolicyOutcome::Passes, verdict.why()),
             (Effect::Deny, false) => {
-                Foreseen::of(Outcome::Refuses(Reason::Forbidden), verdict.why())
+                Foreseen::of(PolicyOutcome::Refuses(Reason::Forbidden), verdict.why())
             }
-            (Effect::Deny, true) => {
-                Foreseen::of(Outcome::Passes, format!("{}, and would deny (shadow)", verdict.why()))
-            }
+            (Effect::Deny, true) => Foreseen::of(
+                PolicyOutcome::Passes,
+                format!("{}, and would deny (shadow)", verdict.why()),
+            ),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use weft_kernel::Result;
 use weft_net::body::Body;
 use weft_proxy::{
-    DryRun, Flow, Foreseen, Outcome, Policy, PolicyMaker, Reply, RequestContext, ResponseContext,
-    Sides, Stage, plan::Binding,
+    DryRun, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, Reply, RequestContext,
+    ResponseContext, Sides, Stage, plan::Binding,
 };
 use weft_wire::{Fields, Known, Method, RequestHead, ResponseHead};
 
@@ -191,7 +191,7 @@ impl Policy for Shared {
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         let head = cx.view().head();
         if is_preflight(head) {
-            return Foreseen::new(Outcome::Answers(204), "it is a preflight");
+            return Foreseen::new(PolicyOutcome::Answers(204), "it is a preflight");
         }
         let why = match (head.fields.has(Known::Origin), self.allowed(head)) {
             (false, _) => "no page of another origin asks",
@@ -200,7 +200,7 @@ impl Policy for Shared {
                 "the browser keeps the response from the page: its origin is not among these"
             }
         };
-        Foreseen::new(Outcome::Passes, why)
+        Foreseen::new(PolicyOutcome::Passes, why)
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {

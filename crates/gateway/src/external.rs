@@ -18,8 +18,8 @@ use futures_util::future::{Either, select};
 use weft_kernel::{Error, Name, Reason, Result};
 use weft_net::body::Body;
 use weft_proxy::{
-    BodyEnd, DryRun, Fact, Flow, Foreseen, Outcome, OutgoingContext, Policy, PolicyMaker, Reading,
-    Reply, RequestContext, ResponseContext, Sides, Stage, WorkerClient, plan::Binding,
+    BodyEnd, DryRun, Fact, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker, PolicyOutcome,
+    Reading, Reply, RequestContext, ResponseContext, Sides, Stage, WorkerClient, plan::Binding,
 };
 use weft_wire::{Fields, Known, RequestHead, ResponseHead};
 
@@ -344,7 +344,10 @@ impl Policy for External {
 
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         let _ = cx;
-        Foreseen::of(Outcome::Asks, format!("service `{}` would be asked", self.settings.service))
+        Foreseen::of(
+            PolicyOutcome::Asks,
+            format!("service `{}` would be asked", self.settings.service),
+        )
     }
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {

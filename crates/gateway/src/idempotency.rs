@@ -25,7 +25,7 @@ use arc_swap::ArcSwapOption;
 use weft_kernel::{Error, Reason, Result, Retry};
 use weft_net::clock;
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, Reply, RequestContext, Sides,
+    DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, Reply, RequestContext, Sides,
     Stage, plan::Binding,
 };
 use weft_wire::{Known, ResponseHead};
@@ -252,18 +252,18 @@ impl Policy for Once {
         let head = cx.view().head();
         let method = head.method.as_str();
         if !self.settings.methods.iter().any(|of| &**of == method) {
-            return Foreseen::new(Outcome::Passes, "requests of this method have no key");
+            return Foreseen::new(PolicyOutcome::Passes, "requests of this method have no key");
         }
         match key::read(&head.fields) {
             Ok(Some(_)) => {
-                Foreseen::new(Outcome::TakesPart, "its key would be looked up, and claimed")
+                Foreseen::new(PolicyOutcome::TakesPart, "its key would be looked up, and claimed")
             }
             Ok(None) if self.settings.required => Foreseen::new(
-                Outcome::Refuses(Reason::IdempotencyKeyMissing),
+                PolicyOutcome::Refuses(Reason::IdempotencyKeyMissing),
                 "it has no Idempotency-Key",
             ),
-            Ok(None) => Foreseen::new(Outcome::Passes, "it has no Idempotency-Key"),
-            Err(error) => Foreseen::of(Outcome::Refuses(error.reason()), error.detail()),
+            Ok(None) => Foreseen::new(PolicyOutcome::Passes, "it has no Idempotency-Key"),
+            Err(error) => Foreseen::of(PolicyOutcome::Refuses(error.reason()), error.detail()),
         }
     }
 

@@ -13,7 +13,7 @@ use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use weft_kernel::{Error, Name, Reason, Result};
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, Sides, Stage,
+    DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext, Sides, Stage,
     plan::Binding,
 };
 
@@ -189,12 +189,13 @@ impl Policy for Filter {
 
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         match self.denial(cx.view().client()) {
-            None => Foreseen::new(Outcome::Passes, "the client may ask from its network"),
-            Some(denial) if self.settings.shadow => {
-                Foreseen::of(Outcome::Passes, format!("{denial}, which refuses nothing (shadow)"))
-            }
+            None => Foreseen::new(PolicyOutcome::Passes, "the client may ask from its network"),
+            Some(denial) if self.settings.shadow => Foreseen::of(
+                PolicyOutcome::Passes,
+                format!("{denial}, which refuses nothing (shadow)"),
+            ),
             Some(denial) => {
-                Foreseen::of(Outcome::Refuses(Reason::NetworkDenied), denial.to_string())
+                Foreseen::of(PolicyOutcome::Refuses(Reason::NetworkDenied), denial.to_string())
             }
         }
     }

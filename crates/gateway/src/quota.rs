@@ -28,7 +28,7 @@ use std::{
 use weft_kernel::{Error, Name, Reason, Result, Retry};
 use weft_net::clock;
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, RequestView,
+    DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext, RequestView,
     ResponseContext, Sides, Stage, plan::Binding,
 };
 
@@ -300,10 +300,10 @@ impl Policy for Held {
             );
             refused |= is_short && !quota.shadow;
             if refused {
-                return Foreseen::of(Outcome::Refuses(Reason::QuotaExceeded), told);
+                return Foreseen::of(PolicyOutcome::Refuses(Reason::QuotaExceeded), told);
             }
         }
-        Foreseen::of(Outcome::Passes, told)
+        Foreseen::of(PolicyOutcome::Passes, told)
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

@@ -38,8 +38,8 @@ use std::{
 use parking_lot::Mutex;
 use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, Outcome, Policy, PolicyMaker, RequestContext, ResponseContext,
-    Sides, Stage, plan::Binding,
+    DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext,
+    ResponseContext, Sides, Stage, plan::Binding,
 };
 use weft_resilience::{concurrency::Permit, rate::Rate};
 
@@ -322,10 +322,10 @@ impl Policy for Limits {
             told.push_str(if told.is_empty() { "" } else { "; " });
             told.push_str(&said);
             if refused {
-                return Foreseen::of(Outcome::Refuses(Reason::RateLimited), told);
+                return Foreseen::of(PolicyOutcome::Refuses(Reason::RateLimited), told);
             }
         }
-        Foreseen::of(Outcome::Passes, told)
+        Foreseen::of(PolicyOutcome::Passes, told)
     }
 
     fn request<'a>(&'a self, cx: &'a mut RequestContext<'_>) -> Flow<'a> {

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 use weft_kernel::Result;
 use weft_proxy::{
-    DryRun, Flow, Foreseen, Outcome, Policy, PolicyMaker, ResponseContext, Sides, Stage,
+    DryRun, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, ResponseContext, Sides, Stage,
     plan::Binding,
 };
 use weft_wire::Fields;
@@ -90,7 +90,7 @@ impl Policy for Headers {
 
     fn foresee(&self, cx: &mut DryRun<'_>) -> Foreseen {
         let _ = cx;
-        Foreseen::of(Outcome::Passes, format!("the response gets {}", self.0))
+        Foreseen::of(PolicyOutcome::Passes, format!("the response gets {}", self.0))
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {

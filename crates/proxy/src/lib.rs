@@ -51,8 +51,9 @@ pub use handler::{Acceptor, Call, Handlers, LocalFuture, LocalTarget, Reply, Tar
 pub use internal::InternalClient;
 pub use local::{Local, Means, Observers};
 pub use policy::{
-    Completion, DryRun, Ended, Fact, Flow, Foreseen, Outcome, OutgoingContext, Policy, PolicyMaker,
-    RequestContext, RequestView, ResponseContext, Sides, Stage, Step, Supposed, TargetFailure,
+    Completion, DryRun, Ended, Fact, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker,
+    PolicyOutcome, RequestContext, RequestView, ResponseContext, Sides, Stage, Step, Supposed,
+    TargetFailure,
 };
 pub use serve::{Entry, ProxyProtocol, ServerTls, serve};
 pub use snapshot::{PlanError, Snapshot};

@@ -34,7 +34,7 @@ pub(crate) use self::{
 pub use self::{
     completion::{Completion, TargetFailure},
     context::{OutgoingContext, RequestContext, ResponseContext},
-    dry_run::{DryRun, Foreseen, Outcome, RequestView, Step, Supposed},
+    dry_run::{DryRun, Foreseen, PolicyOutcome, RequestView, Step, Supposed},
 };
 use crate::{
     answer::{self, Answer},

@@ -2,7 +2,7 @@
 
 use weft_kernel::Reason;
 use weft_net::clock;
-use weft_proxy::{DryRun, Foreseen, Outcome};
+use weft_proxy::{DryRun, Foreseen, PolicyOutcome};
 
 use super::{Guard, Shown, bearer::Moment};
 use crate::cors::is_preflight;
@@ -16,7 +16,7 @@ impl Guard {
         let view = cx.view();
         let is_preflight = self.settings.preflight && is_preflight(view.head());
         let shown = self.judge((&roster, generation), (view.head(), view.certificate()), at);
-        let refused = |why| Foreseen::of(Outcome::Refuses(Reason::Unauthenticated), why);
+        let refused = |why| Foreseen::of(PolicyOutcome::Refuses(Reason::Unauthenticated), why);
         match shown {
             Shown::By(consumer, token) => {
                 let who = match (&consumer, &token) {
@@ -31,11 +31,12 @@ impl Guard {
                 };
                 token.into_iter().for_each(|token| cx.leave(token));
                 consumer.into_iter().for_each(|consumer| cx.leave(consumer));
-                Foreseen::of(Outcome::Passes, who)
+                Foreseen::of(PolicyOutcome::Passes, who)
             }
-            Shown::Nothing if is_preflight => {
-                Foreseen::new(Outcome::Passes, "it is a preflight, which needs no credentials")
-            }
+            Shown::Nothing if is_preflight => Foreseen::new(
+                PolicyOutcome::Passes,
+                "it is a preflight, which needs no credentials",
+            ),
             Shown::Nothing => {
                 let anonymous = self.settings.anonymous.as_ref();
                 match anonymous.and_then(|name| roster.consumers.anonymous(name.as_str())) {
@@ -43,18 +44,18 @@ impl Guard {
                         let who =
                             format!("it shows no credentials, and is of `{}`", consumer.name());
                         cx.leave(consumer);
-                        Foreseen::of(Outcome::Passes, who)
+                        Foreseen::of(PolicyOutcome::Passes, who)
                     }
                     None => refused("no credentials are shown".into()),
                 }
             }
             Shown::Wrong(wrong) => refused(wrong.why),
             Shown::Lacks => Foreseen::new(
-                Outcome::Refuses(Reason::InsufficientScope),
+                PolicyOutcome::Refuses(Reason::InsufficientScope),
                 "the token lacks a scope or a claim that is needed here",
             ),
             Shown::Closed | Shown::Later(_) => {
-                Foreseen::new(Outcome::Asks, "the issuer of the token would be asked")
+                Foreseen::new(PolicyOutcome::Asks, "the issuer of the token would be asked")
             }
         }
     }

@@ -112,14 +112,14 @@ impl DryRun<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreseen {
     /// What becomes of the request there.
-    pub outcome: Outcome,
+    pub outcome: PolicyOutcome,
     /// Why, for whoever runs the node.
     pub why: Cow<'static, str>,
 }
 
 /// What becomes of a request at a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PolicyOutcome {
     /// It goes on.
     Passes,
     /// It goes on, or not; that is seen only when it comes.
@@ -136,15 +136,15 @@ pub enum Outcome {
 
 impl Foreseen {
     /// A policy that takes part, and foresees nothing.
-    pub const TAKES_PART: Self = Self::new(Outcome::TakesPart, "");
+    pub const TAKES_PART: Self = Self::new(PolicyOutcome::TakesPart, "");
 
     /// What is always so.
-    pub const fn new(outcome: Outcome, why: &'static str) -> Self {
+    pub const fn new(outcome: PolicyOutcome, why: &'static str) -> Self {
         Self { outcome, why: Cow::Borrowed(why) }
     }
 
     /// What is so for this request.
-    pub fn of(outcome: Outcome, why: impl Into<Cow<'static, str>>) -> Self {
+    pub fn of(outcome: PolicyOutcome, why: impl Into<Cow<'static, str>>) -> Self {
         Self { outcome, why: why.into() }
     }
 }
@@ -218,10 +218,10 @@ fn ask(view: RequestView<'_>) -> Vec<Step> {
         // A policy with a response side alone sees every response.
         let is_asked = sides.request || sides.body || sides.outgoing;
         let foreseen = match ended && is_asked {
-            true => Foreseen::new(Outcome::NotReached, ""),
+            true => Foreseen::new(PolicyOutcome::NotReached, ""),
             false => policy.foresee(&mut dry),
         };
-        ended |= matches!(foreseen.outcome, Outcome::Answers(_) | Outcome::Refuses(_));
+        ended |= matches!(foreseen.outcome, PolicyOutcome::Answers(_) | PolicyOutcome::Refuses(_));
         steps.push(Step { stage: policy.stage(), policy: policy.name(), foreseen });
     }
     steps

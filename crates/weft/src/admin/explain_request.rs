@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weft_kernel::Name;
-use weft_proxy::{Outcome, Snapshot, Step, Supposed, plan::Plan};
+use weft_proxy::{PolicyOutcome, Snapshot, Step, Supposed, plan::Plan};
 use weft_wire::{Method, RequestHead, Version};
 
 use super::explain::{self, Asked, Question, Verdict, split_query};
@@ -81,14 +81,14 @@ impl RequestVerdict {
 impl From<Step> for PolicyStep {
     fn from(Step { stage, policy, foreseen }: Step) -> Self {
         let (outcome, status, reason) = match foreseen.outcome {
-            Outcome::Passes => ("passes", None, None),
-            Outcome::TakesPart => ("takes_part", None, None),
-            Outcome::Asks => ("asks", None, None),
-            Outcome::Answers(status) => ("answers", Some(status), None),
-            Outcome::Refuses(reason) => {
+            PolicyOutcome::Passes => ("passes", None, None),
+            PolicyOutcome::TakesPart => ("takes_part", None, None),
+            PolicyOutcome::Asks => ("asks", None, None),
+            PolicyOutcome::Answers(status) => ("answers", Some(status), None),
+            PolicyOutcome::Refuses(reason) => {
                 ("refuses", Some(reason.http()), Some(reason.word().into()))
             }
-            Outcome::NotReached => ("not_reached", None, None),
+            PolicyOutcome::NotReached => ("not_reached", None, None),
         };
         Self {
             stage: stage.word().into(),

@@ -210,7 +210,7 @@ impl RequestContext<'_> {
         count: impl FnMut(usize) -> Result<()>,
     ) -> Result<Bytes> {
         let received = &self.exchange.received;
-        let span = self.route.policy.timeout.request;
+        let span = self.walk.route.policy.timeout.request;
         let until = span.map_or(Tick::NEVER, |span| received.began.plus(span));
         let until = until.min(received.deadline.tick());
         let read = pin!(read(self.body, bytes_max, count));

@@ -221,7 +221,8 @@ fn an_answer_is_there_although_its_first_client_does_not_read_it() {
             http2::send_all(&mut out, body.into(), None).await
         }
     });
-    let yaml = config(&Upstream::nowhere(), "on").replacen(
+    let unasked = Upstream::saying("unasked");
+    let yaml = config(&unasked, "on").replacen(
         "services: { s: ",
         &format!(
             "services: {{ two: {{ endpoints: '{}', protocol: http2 }}, s: ",

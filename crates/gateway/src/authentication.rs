@@ -12,7 +12,11 @@ mod bearer;
 mod extract;
 mod foresee;
 mod forward;
+mod oidc;
 mod opaque;
+mod scheme;
+mod shown;
+mod signed;
 
 use std::{
     borrow::Cow,
@@ -27,28 +31,33 @@ use weft_identity::peer::Names;
 use weft_kernel::{Error, Name, Reason};
 use weft_net::clock;
 use weft_proxy::{
-    DryRun, Fact, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker, RequestContext,
+    DryRun, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker, Reply, RequestContext,
     ResponseContext, Sides, Stage, plan::Binding,
 };
-use weft_wire::RequestHead;
 
-use self::{bearer::Moment, forward::KEPT};
+pub(crate) use self::bearer::Moment;
 pub use self::{
     bearer::{AccessToken, Bearer},
     forward::is_ours,
+    oidc::Oidc,
+    scheme::{KeyPlace, Scheme},
 };
 pub(crate) use self::{
     extract::{Found, token},
     forward::introduce,
 };
+use self::{
+    forward::KEPT,
+    shown::{Good, Refused, Shown},
+};
 use crate::{
-    certificate,
     consumer::Consumer,
     cors::is_preflight,
-    credential::{Digest, KEY_BYTES_MAX},
     directory::Directory,
     jwks,
+    login::Handed,
     roster::{Generation, Roster},
+    signature::{Message, Nonces},
 };
 
 /// The name under which the policy is made.
@@ -61,32 +70,6 @@ pub enum Combine {
     Any,
     /// All must succeed, for the same consumer.
     All,
-}
-
-/// One way to find out who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// An API key, in the first of these places that has one.
-    ApiKey(Vec<KeyPlace>),
-    /// User name and password (RFC 7617).
-    Basic,
-    /// The certificate that the client showed in the handshake (RFC 8446 section 4.4.2).
-    ClientCertificate,
-    /// A token of an issuer (RFC 6750, RFC 7519).
-    Jwt(Bearer),
-    /// A token that its issuer, the first one, is asked about (RFC 7662).
-    Introspection(Bearer),
-}
-
-/// Where a key may stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyPlace {
-    /// In a header field, its name in lower case; in `authorization` behind the scheme `ApiKey` or `Bearer`.
-    Header(Box<str>),
-    /// In a parameter of the query.
-    Query(Box<str>),
-    /// In a cookie.
-    Cookie(Box<str>),
 }
 
 /// Settings of the policy.
@@ -114,65 +97,11 @@ impl fmt::Display for Authentication {
         };
         for (at, method) in self.methods.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { word })?;
-            f.write_str(match method {
-                Scheme::ApiKey(_) => "API key",
-                Scheme::Basic => "user name and password",
-                Scheme::ClientCertificate => "client certificate",
-                Scheme::Jwt(_) => "token",
-                Scheme::Introspection(_) => "introspected token",
-            })?;
+            f.write_str(method.noun())?;
         }
         Ok(())
     }
 }
-
-/// What came of looking for credentials.
-enum Shown {
-    /// There are none.
-    Nothing,
-    /// They are not good.
-    Wrong(Wrong),
-    /// They are a token that is good, and lacks what is needed here.
-    Lacks,
-    /// It cannot be said, since the keys of the issuer are not there.
-    Closed,
-    /// It can be said after this, or at least once more.
-    Later(Pin<Box<dyn Future<Output = ()>>>),
-    /// They are good: those of a consumer, or a token.
-    By(Option<Consumer>, Option<AccessToken>),
-}
-
-/// Why credentials are not good, which is for the log alone.
-#[derive(Debug, PartialEq, Eq)]
-struct Wrong {
-    why: Cow<'static, str>,
-    is_token: bool,
-}
-
-impl Wrong {
-    const fn of(why: &'static str) -> Self {
-        Self { why: Cow::Borrowed(why), is_token: false }
-    }
-
-    const fn token(why: &'static str) -> Self {
-        Self { why: Cow::Borrowed(why), is_token: true }
-    }
-}
-
-impl From<&'static str> for Shown {
-    fn from(why: &'static str) -> Self {
-        Self::Wrong(Wrong::of(why))
-    }
-}
-
-/// That a token was refused, for the challenge (RFC 6750 section 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    Token,
-    Scope,
-}
-
-impl Fact for Refused {}
 
 /// Makes policies of settings; they share a roster.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +111,8 @@ pub struct Maker(Arc<Shared>);
 struct Shared {
     roster: ArcSwap<Roster>,
     generation: Generation,
+    /// Nonces of signatures, which outlive reloads.
+    nonces: Nonces,
 }
 
 impl Maker {
@@ -218,6 +149,10 @@ struct Guard {
     challenges: Box<[Box<str>]>,
     /// What of them is for tokens, and the scopes that are needed.
     bearer: Option<(Box<str>, String)>,
+    /// Whether the service may be told claims.
+    tells: bool,
+    /// What a signature must cover (RFC 9421 section 5.1).
+    accept_signature: Option<String>,
 }
 
 impl Guard {
@@ -226,51 +161,49 @@ impl Guard {
         let mut challenges = Vec::with_capacity(settings.methods.len());
         let mut bearer = None;
         for method in &settings.methods {
-            let challenge: Box<str> = match method {
-                // No registered scheme is one for API keys; a challenge there must be (RFC 9110 section 15.5.2).
-                Scheme::ApiKey(_) => format!("ApiKey realm=\"{realm}\"").into(),
-                Scheme::Basic => format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into(),
-                // Nor is one for certificates.
-                Scheme::ClientCertificate => format!("ClientCertificate realm=\"{realm}\"").into(),
-                Scheme::Jwt(method) | Scheme::Introspection(method) => {
-                    let challenge: Box<str> = format!("Bearer realm=\"{realm}\"").into();
-                    bearer.get_or_insert((challenge.clone(), method.scopes.join(" ")));
-                    challenge
-                }
-            };
+            let challenge = method.challenge(realm);
+            if let Scheme::Jwt(method) | Scheme::Introspection(method) = method {
+                bearer.get_or_insert((challenge.clone(), method.scopes.join(" ")));
+            }
             if !challenges.contains(&challenge) {
                 challenges.push(challenge);
             }
         }
         let in_query = settings.key_places().any(|place| matches!(place, KeyPlace::Query(_)));
-        Self { challenges: challenges.into(), bearer, in_query, shared, settings }
+        let accept_signature = settings.methods.iter().find_map(|method| match method {
+            Scheme::Signature(method) => Some(method.asked()),
+            _ => None,
+        });
+        let tells = settings.tokens().next().is_some();
+        let challenges = challenges.into();
+        Self { challenges, bearer, in_query, tells, accept_signature, shared, settings }
     }
 
     /// What all methods together make of a request.
     fn judge(
         &self,
         (roster, generation): (&Roster, u64),
-        (head, certificate): (&RequestHead, Option<&Names>),
+        (message, certificate): (&Message<'_>, Option<&Names>),
         at: Moment,
     ) -> Shown {
-        let mut found: Option<(Option<Consumer>, Option<AccessToken>)> = None;
+        let mut found: Option<Good> = None;
         let mut missing = false;
         // The one that says most of why not, if none is good.
         let mut best = Shown::Nothing;
         for method in &self.settings.methods {
             match (
-                method.look((roster, generation), (head, certificate), at),
+                method.look((roster, generation), (message, certificate), at),
                 self.settings.combine,
             ) {
-                (shown @ Shown::By(..), Combine::Any) => return shown,
-                (Shown::By(consumer, token), Combine::All) => {
-                    let (former, shown) = found.take().unwrap_or_default();
-                    if let (Some(one), Some(other)) = (&former, &consumer)
+                (shown @ Shown::By(_), Combine::Any) => return shown,
+                (Shown::By(good), Combine::All) => {
+                    let former = found.take().unwrap_or_default();
+                    if let (Some(one), Some(other)) = (&former.consumer, &good.consumer)
                         && one.known != other.known
                     {
                         return "the credentials belong to different consumers".into();
                     }
-                    found = Some((former.or(consumer), shown.or(token)));
+                    found = Some(former.and(good));
                 }
                 (Shown::Nothing, _) => missing = true,
                 (shown, _) if shown.weight() > best.weight() => best = shown,
@@ -279,50 +212,91 @@ impl Guard {
         }
         match (best, found) {
             (Shown::Nothing, Some(_)) if missing => "one of several credentials is missing".into(),
-            (Shown::Nothing, Some((consumer, token))) => Shown::By(consumer, token),
+            (Shown::Nothing, Some(good)) => Shown::By(good),
             (best, _) => best,
         }
     }
 
-    /// Ends the request, or lets it on.
-    fn settle<'a>(&self, shown: Shown, roster: &Roster, cx: &mut RequestContext<'_>) -> Flow<'a> {
+    /// Lets the request on by what was found, or says why not.
+    fn settle(
+        &self,
+        shown: Shown,
+        roster: &Roster,
+        cx: &mut RequestContext<'_>,
+    ) -> Result<Good, Error> {
         match shown {
-            Shown::By(consumer, token) => {
-                if let Some(token) = token {
-                    cx.leave(token);
-                }
-                if let Some(consumer) = consumer {
-                    cx.leave(consumer);
-                }
-                Flow::Next
+            Shown::By(good) => Ok(good),
+            Shown::Nothing if self.settings.preflight && is_preflight(cx.head()) => {
+                Ok(Good::default())
             }
-            Shown::Nothing if self.settings.preflight && is_preflight(cx.head()) => Flow::Next,
             Shown::Nothing => {
                 let anonymous = self.settings.anonymous.as_ref();
                 match anonymous.and_then(|name| roster.consumers.anonymous(name.as_str())) {
-                    Some(consumer) => {
-                        cx.leave(consumer);
-                        Flow::Next
-                    }
-                    None => refuse("no credentials were shown".into()),
+                    Some(consumer) => Ok(Good { consumer: Some(consumer), ..Good::default() }),
+                    None => Err(refusal("no credentials were shown".into())),
                 }
             }
             Shown::Wrong(wrong) => {
                 if wrong.is_token {
                     cx.leave(Refused::Token);
                 }
-                refuse(wrong.why)
+                Err(refusal(wrong.why))
             }
             Shown::Lacks => {
                 cx.leave(Refused::Scope);
                 let say = "the token lacks a scope or a claim that is needed here";
-                Flow::Refuse(Error::new(Reason::InsufficientScope, say))
+                Err(Error::new(Reason::InsufficientScope, say))
             }
             Shown::Closed | Shown::Later(_) => {
                 let say = "tokens cannot be verified at the moment";
-                Flow::Refuse(Error::new(Reason::IssuerUnavailable, say))
+                Err(Error::new(Reason::IssuerUnavailable, say))
             }
         }
+    }
+
+    /// What comes of looking once what is waited for is there.
+    async fn judge_later(
+        &self,
+        mut fetched: Pin<Box<dyn Future<Output = ()>>>,
+        sent: Option<&str>,
+        cx: &mut RequestContext<'_>,
+    ) -> Result<(Shown, Arc<Roster>), Error> {
+        let until = cx.now().plus(jwks::WAIT_MAX);
+        // Each of several methods may have to wait, one after the other.
+        let mut rounds = self.settings.methods.len();
+        loop {
+            let late = match select(fetched, pin!(cx.wait(until))).await {
+                Either::Right((Err(late), _)) => Some(late),
+                _ => None,
+            };
+            if let Some(late) = late {
+                return Err(late);
+            }
+            rounds -= 1;
+            let generation = self.shared.generation.number();
+            let roster = self.shared.roster.load_full();
+            let now = clock::now();
+            let may_wait = rounds > 0 && now < until;
+            let at = Moment { now, wall: clock::wall(), may_wait };
+            let request = (&message(cx, sent), cx.certificate());
+            match self.judge((&roster, generation), request, at) {
+                Shown::Later(next) => fetched = next,
+                shown => return Ok((shown, roster)),
+            }
+        }
+    }
+
+    /// Holds a request to what a signature says besides, and lets it on.
+    async fn end(
+        &self,
+        mut good: Good,
+        cx: &mut RequestContext<'_>,
+    ) -> Result<Option<Reply>, Error> {
+        if let Some(signed) = good.signed.take() {
+            signed.hold(&self.shared.nonces, cx).await?;
+        }
+        leave(good, cx);
+        Ok(None)
     }
 
     /// What was let through before, when it came from outside.
@@ -338,78 +312,41 @@ impl Guard {
                 cx.leave(Consumer { is_anonymous, ..consumer });
                 Flow::Next
             }
-            None => refuse("the consumer that the request came from is gone".into()),
+            None => {
+                let why = "the consumer that the request came from is gone";
+                Flow::Refuse(refusal(why.into()))
+            }
         }
     }
 }
 
 #[cold]
-fn refuse<'a>(why: Cow<'static, str>) -> Flow<'a> {
+fn refusal(why: Cow<'static, str>) -> Error {
     let say = "credentials that are good here are needed";
-    Flow::Refuse(Error::new(Reason::Unauthenticated, say).note(why))
+    Error::new(Reason::Unauthenticated, say).note(why)
 }
 
-impl Shown {
-    /// How much it says of why a request is not let on.
-    const fn weight(&self) -> u8 {
-        match self {
-            Self::Nothing | Self::By(..) => 0,
-            Self::Wrong(_) => 1,
-            Self::Lacks => 2,
-            Self::Closed => 3,
-            Self::Later(_) => 4,
-        }
+/// Tells those behind who it is.
+fn leave(good: Good, cx: &mut RequestContext<'_>) {
+    if let Some(session) = good.session {
+        session.leave(cx);
     }
-
-    fn of(holder: Option<Consumer>, otherwise: &'static str) -> Self {
-        match holder {
-            Some(consumer) => Self::By(Some(consumer), None),
-            None => otherwise.into(),
-        }
+    if let Some(token) = good.token {
+        cx.leave(token);
+    }
+    if let Some(consumer) = good.consumer {
+        cx.leave(consumer);
     }
 }
 
-impl Scheme {
-    fn look(
-        &self,
-        (roster, generation): (&Roster, u64),
-        (head, certificate): (&RequestHead, Option<&Names>),
-        at: Moment,
-    ) -> Shown {
-        let consumers = &roster.consumers;
-        match self {
-            Self::Jwt(method) => method.look((roster, generation), head, at),
-            Self::Introspection(method) => method.ask((roster, generation), head, at),
-            Self::ApiKey(places) => {
-                let found = places.iter().map(|place| extract::key(place, head));
-                let digest = match found.into_iter().find(|found| !found.is_nothing()) {
-                    None => return Shown::Nothing,
-                    Some(extract::Found::One(key)) if key.len() <= KEY_BYTES_MAX => {
-                        Digest::of_api_key(&key)
-                    }
-                    Some(extract::Found::One(_)) => return "the API key is too long".into(),
-                    Some(_) => return "there is more than one API key".into(),
-                };
-                Shown::of(consumers.holder(&digest), "nobody has this API key")
-            }
-            Self::ClientCertificate => match certificate {
-                None => Shown::Nothing,
-                Some(names) => match certificate::holder(consumers, names) {
-                    Ok(consumer) => Shown::By(Some(consumer), None),
-                    Err(why) => why.into(),
-                },
-            },
-            Self::Basic => match extract::authorization(&head.fields, "basic") {
-                extract::Found::Nothing => Shown::Nothing,
-                extract::Found::Several => "there is more than one field `Authorization`".into(),
-                extract::Found::One(token) => match extract::basic(&token) {
-                    None => "the user name and password cannot be read".into(),
-                    Some(digest) => {
-                        Shown::of(consumers.holder(&digest), "the user name or password is wrong")
-                    }
-                },
-            },
-        }
+/// The request as signatures are held to it; `sent` is its target, if what is told of that was changed.
+fn message<'a>(cx: &'a RequestContext<'_>, sent: Option<&'a str>) -> Message<'a> {
+    Message {
+        head: cx.head(),
+        target: sent.unwrap_or_else(|| cx.target_as_sent()),
+        host: cx.host(),
+        is_secure: cx.is_secure(),
+        has_body: cx.has_body(),
     }
 }
 
@@ -429,41 +366,40 @@ impl Policy for Guard {
         if cx.is_internal() {
             return self.inside(&roster.consumers, cx);
         }
+        if let Some((login, own)) = self.settings.own(&roster, cx.head().path()) {
+            return Flow::wait(async move { login.answer(own, cx).await.map(Some) });
+        }
+        let mut sent = None;
         if self.in_query && cx.head().query().is_some() {
+            sent = self.accept_signature.is_some().then(|| cx.target_as_sent().to_owned());
             // Whatever becomes of it.
             cx.redact(|target| forward::without_parameters(&self.settings, target));
         }
         let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
-        match self.judge((&roster, generation), (cx.head(), cx.certificate()), at) {
-            Shown::Later(mut fetched) => Flow::wait(async move {
-                let until = cx.now().plus(jwks::WAIT_MAX);
-                // Each of several methods may have to wait, one after the other.
-                let mut rounds = self.settings.methods.len();
-                let (shown, roster) = loop {
-                    let late = match select(fetched, pin!(cx.wait(until))).await {
-                        Either::Right((Err(late), _)) => Some(late),
-                        _ => None,
-                    };
-                    if let Some(late) = late {
-                        return Err(late);
-                    }
-                    rounds -= 1;
-                    let generation = self.shared.generation.number();
-                    let roster = self.shared.roster.load_full();
-                    let now = clock::now();
-                    let may_wait = rounds > 0 && now < until;
-                    let at = Moment { now, wall: clock::wall(), may_wait };
-                    match self.judge((&roster, generation), (cx.head(), cx.certificate()), at) {
-                        Shown::Later(next) => fetched = next,
-                        shown => break (shown, roster),
-                    }
-                };
-                match self.settle(shown, &roster, cx) {
-                    Flow::Refuse(error) => Err(error),
-                    _ => Ok(None),
+        let certificate = cx.certificate();
+        let shown =
+            self.judge((&roster, generation), (&message(cx, sent.as_deref()), certificate), at);
+        match shown {
+            Shown::Later(fetched) => Flow::wait(async move {
+                let (shown, roster) = self.judge_later(fetched, sent.as_deref(), cx).await?;
+                if let Some(login) = self.settings.begins(&shown, &roster, cx) {
+                    return login.begin(cx.head().target.clone(), cx).await.map(Some);
                 }
+                let good = self.settle(shown, &roster, cx)?;
+                self.end(good, cx).await
             }),
-            shown => self.settle(shown, &roster, cx),
+            shown if let Some(login) = self.settings.begins(&shown, &roster, cx) => {
+                let back = cx.head().target.clone();
+                Flow::wait(async move { login.begin(back, cx).await.map(Some) })
+            }
+            shown => match self.settle(shown, &roster, cx) {
+                Ok(good) if good.signed.is_some() => Flow::wait(self.end(good, cx)),
+                Ok(good) => {
+                    leave(good, cx);
+                    Flow::Next
+                }
+                Err(error) => Flow::Refuse(error),
+            },
         }
     }
 
@@ -473,16 +409,24 @@ impl Policy for Guard {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        let token = cx.fact::<AccessToken>().filter(|_| self.bearer.is_some()).cloned();
+        let token = cx.fact::<AccessToken>().filter(|_| self.tells).cloned();
         forward::tell(&self.settings, consumer.as_ref(), token.as_ref(), cx.head_mut());
+        for login in self.settings.logins(&self.shared.roster.load()) {
+            let handed = cx.fact::<Handed>().cloned();
+            login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);
+        }
     }
 
     fn keep(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
         forward::keep(&self.settings, consumer.as_ref(), cx.head_mut());
+        for login in self.settings.logins(&self.shared.roster.load()) {
+            login.hand_on(None, &mut cx.head_mut().fields);
+        }
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
+        oidc::set_cookies(cx);
         let refused = cx.fact::<Refused>().copied();
         match (cx.reason(), &self.bearer) {
             (Some(Reason::Unauthenticated), bearer) if cx.fact::<Consumer>().is_none() => {
@@ -494,6 +438,9 @@ impl Policy for Guard {
                         _ => Cow::Borrowed(&**challenge),
                     };
                     cx.head_mut().fields.append("www-authenticate", text.as_bytes());
+                }
+                if let Some(asked) = &self.accept_signature {
+                    cx.head_mut().fields.append("accept-signature", asked.as_bytes());
                 }
             }
             (Some(Reason::InsufficientScope), Some((challenge, scopes)))

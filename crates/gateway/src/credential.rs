@@ -57,6 +57,21 @@ impl Digest {
         Self::of(16, &[issuer.as_bytes(), &[0], token])
     }
 
+    /// Of a nonce of a key of signatures.
+    pub(crate) fn of_nonce(key: &str, nonce: &str) -> Self {
+        Self::of(6, &[key.as_bytes(), &[0], nonce.as_bytes()])
+    }
+
+    /// Of a name by which a session is ended.
+    pub(crate) fn of_session(kind: &str, name: &str) -> Self {
+        Self::of(7, &[kind.as_bytes(), &[0], name.as_bytes()])
+    }
+
+    /// Of what tokens are asked for by.
+    pub(crate) fn of_grant(kind: &str, grant: &str) -> Self {
+        Self::of(8, &[kind.as_bytes(), &[0], grant.as_bytes()])
+    }
+
     /// That of an API key, as it is written: `sha256:` and 64 hexadecimal digits.
     pub fn parse_api_key(text: &str) -> Option<Self> {
         Self::parse(1, text)

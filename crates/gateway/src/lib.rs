@@ -10,7 +10,7 @@
 //! go no further than this, unless a policy says so.
 //!
 //! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`],
-//! `questions`, [`introspection`], [`roster`],
+//! `questions`, [`introspection`], [`signature`], [`login`], [`roster`],
 //! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`authorization`], [`external`], [`networks`], [`cors`],
 //! [`security_headers`], [`token_client`], [`service_credentials`].
 
@@ -32,6 +32,7 @@ pub mod issuer;
 pub mod jwks;
 pub mod kept;
 pub mod key;
+pub mod login;
 pub mod networks;
 pub mod oauth;
 mod questions;
@@ -40,6 +41,7 @@ pub mod rate_limit;
 pub mod roster;
 pub mod security_headers;
 pub mod service_credentials;
+pub mod signature;
 pub mod token_client;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
@@ -51,10 +53,12 @@ pub use directory::Directory;
 pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker};
 pub use idempotency::{IDEMPOTENCY, Idempotency, IdempotencyMaker};
 pub use issuer::Issuer;
+pub use login::Login;
 pub use networks::{NETWORKS, NetworkLists, Networks};
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};
 pub use roster::Roster;
 pub use security_headers::{SECURITY_HEADERS, SecurityHeaders, SecurityHeadersMaker};
 pub use service_credentials::{SERVICE_CREDENTIALS, ServiceCredentials, TokenClients};
+pub use signature::{Signature, SignatureKey};
 pub use token_client::TokenClient;

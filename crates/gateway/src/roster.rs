@@ -15,6 +15,8 @@ use crate::{
     introspection::Introspection,
     issuer::{Issuer, Keys},
     jwks::Remote,
+    login::Login,
+    signature::SignatureKey,
 };
 
 /// Number that changes whenever something that was decided may be decided otherwise.
@@ -43,10 +45,14 @@ pub struct Roster {
     pub consumers: Arc<Directory>,
     /// The issuers, by their names in the configuration.
     pub issuers: HashMap<Name, Arc<Issuer>>,
+    /// The keys of signatures, by their ids.
+    pub signature_keys: Arc<HashMap<Box<str>, SignatureKey>>,
+    /// The logins, by their names.
+    pub logins: HashMap<Name, Arc<Login>>,
 }
 
 impl Roster {
-    /// The sets of keys that are fetched.
+    /// The sets of keys that are fetched for issuers.
     pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
         self.issuers.values().filter_map(|issuer| match &issuer.keys {
             Some(Keys::Remote(remote)) => Some(remote),

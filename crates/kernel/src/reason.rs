@@ -76,6 +76,8 @@ reasons! {
     Misdirected = "misdirected", Denied, Caller, Safe, "http_request_denied";
     /// The token lacks a scope or a claim that the route needs.
     InsufficientScope = "insufficient_scope", Denied, Caller, No, "http_request_denied";
+    /// A login of a browser cannot be completed.
+    LoginFailed = "login_failed", Invalid, Caller, No, "http_request_denied";
     /// The issuer of a token cannot be asked for its keys, about the token, or for one for a service.
     IssuerUnavailable = "issuer_unavailable", Unavailable, Upstream, Safe, "destination_unavailable";
     /// The network of the client is not allowed on the route.

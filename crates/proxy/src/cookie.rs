@@ -19,6 +19,35 @@ pub fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a
     })
 }
 
+/// The names of all cookies, in order.
+pub fn names(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    let pairs = fields.all(Known::Cookie).flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter_map(name_of)
+}
+
+fn name_of(pair: &[u8]) -> Option<&[u8]> {
+    Some(pair[..memchr::memchr(b'=', pair)?].trim_ascii())
+}
+
+/// Takes off the cookies whose names do not stay, and leaves the others as they are.
+pub fn retain(fields: &mut Fields, stays: impl Fn(&[u8]) -> bool) {
+    if names(fields).all(&stays) {
+        return;
+    }
+    let lines: Vec<Vec<u8>> = fields
+        .all(Known::Cookie)
+        .map(|line| {
+            let pairs = line.split(|byte| *byte == b';');
+            let left: Vec<&[u8]> = pairs.filter(|pair| name_of(pair).is_none_or(&stays)).collect();
+            left.join(&b';').trim_ascii().to_vec()
+        })
+        .collect();
+    fields.remove(Known::Cookie);
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        fields.add(Known::Cookie, line);
+    }
+}
+
 /// A cookie that Weft sets, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {

@@ -9,8 +9,9 @@ use weft_proxy::Fact;
 use weft_wire::RequestHead;
 
 use super::{
-    KeyPlace, Shown, Wrong,
+    KeyPlace,
     extract::{self, Found},
+    shown::{Good, Shown, Wrong},
 };
 use crate::{
     consumer::Consumer,
@@ -57,11 +58,11 @@ impl Fact for AccessToken {}
 
 /// The moment at which a token is judged.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) now: Tick,
-    pub(super) wall: SystemTime,
+pub(crate) struct Moment {
+    pub(crate) now: Tick,
+    pub(crate) wall: SystemTime,
     /// Whether keys may still be waited for.
-    pub(super) may_wait: bool,
+    pub(crate) may_wait: bool,
 }
 
 impl Bearer {
@@ -149,7 +150,8 @@ impl Bearer {
         {
             return Shown::Lacks;
         }
-        Shown::By(verified.consumer.clone(), Some(AccessToken(verified)))
+        let consumer = verified.consumer.clone();
+        Shown::By(Good { consumer, token: Some(AccessToken(verified)), ..Good::default() })
     }
 
     /// Values of the fields that tell the service claims; a list has commas between its texts.

@@ -8,7 +8,10 @@ use weft_proxy::{cookie, policy::KEPT_PREFIX, query};
 use weft_wire::{Fields, Known, RequestHead};
 
 use super::{AccessToken, Authentication, Bearer, KeyPlace, Scheme, extract::credentials};
-use crate::consumer::Consumer;
+use crate::{
+    consumer::Consumer,
+    signature::{SIGNATURE, SIGNATURE_INPUT},
+};
 
 const USERNAME: &str = "x-consumer-username";
 const GROUPS: &str = "x-consumer-groups";
@@ -73,7 +76,7 @@ fn strip(settings: &Authentication, shown: bool, head: &mut RequestHead) {
     without_parameters(settings, &mut head.target);
     for place in settings.key_places() {
         if let KeyPlace::Cookie(name) = place {
-            without_cookie(&mut head.fields, name);
+            cookie::retain(&mut head.fields, |of| of != name.as_bytes());
         }
     }
 }
@@ -103,13 +106,17 @@ impl Authentication {
         self.methods.iter().flat_map(|method| match method {
             Scheme::ApiKey(places) => &places[..],
             Scheme::Jwt(method) | Scheme::Introspection(method) => &method.places,
-            Scheme::Basic | Scheme::ClientCertificate => &[],
+            Scheme::Basic | Scheme::ClientCertificate | Scheme::Signature(_) | Scheme::Oidc(_) => {
+                &[]
+            }
         })
     }
 
-    fn tokens(&self) -> impl Iterator<Item = &Bearer> {
+    /// The methods whose tokens say something.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &Bearer> {
         self.methods.iter().filter_map(|method| match method {
             Scheme::Jwt(method) | Scheme::Introspection(method) => Some(method),
+            Scheme::Oidc(method) => Some(&method.claims),
             _ => None,
         })
     }
@@ -129,35 +136,15 @@ impl Authentication {
         self.methods.iter().any(|method| match method {
             // What tells of it in a field is taken off before any policy sees it.
             Scheme::ClientCertificate => false,
+            // Its cookies are taken off whatever the service is shown.
+            Scheme::Oidc(_) => false,
+            Scheme::Signature(_) => [SIGNATURE, SIGNATURE_INPUT].contains(&name),
             Scheme::Basic => is_authorization && credentials(value, "basic").is_some(),
             Scheme::ApiKey(places) => stands(places, &["apikey", "bearer"]),
             Scheme::Jwt(method) | Scheme::Introspection(method) => {
                 stands(&method.places, &["bearer"])
             }
         })
-    }
-}
-
-/// Takes a cookie off, and leaves the others as they are.
-fn without_cookie(fields: &mut Fields, name: &str) {
-    if cookie::values(fields, name).next().is_none() {
-        return;
-    }
-    let is_it = |pair: &[u8]| {
-        let at = pair.iter().position(|byte| *byte == b'=');
-        at.is_some_and(|at| pair[..at].trim_ascii() == name.as_bytes())
-    };
-    let lines: Vec<Vec<u8>> = fields
-        .all(Known::Cookie)
-        .map(|line| {
-            let left: Vec<&[u8]> =
-                line.split(|byte| *byte == b';').filter(|pair| !is_it(pair)).collect();
-            left.join(&b';').trim_ascii().to_vec()
-        })
-        .collect();
-    fields.remove(Known::Cookie);
-    for line in lines.iter().filter(|line| !line.is_empty()) {
-        fields.add(Known::Cookie, line);
     }
 }
 
@@ -227,7 +214,7 @@ mod tests {
             for line in lines {
                 assert!(fields.append("cookie", line.as_bytes()));
             }
-            without_cookie(&mut fields, "key");
+            cookie::retain(&mut fields, |of| of != b"key");
             let left: Vec<_> = fields.all(Known::Cookie).map(String::from_utf8_lossy).collect();
             assert_eq!(left, expected, "{lines:?}");
         }

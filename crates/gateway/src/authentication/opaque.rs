@@ -6,8 +6,8 @@ use weft_identity::token::{Claims, TOKEN_BYTES_MAX, TokenFault};
 use weft_wire::RequestHead;
 
 use super::{
-    Shown, Wrong,
     bearer::{Bearer, Moment, consumer_of},
+    shown::{Shown, Wrong},
 };
 use crate::{
     credential::Digest,

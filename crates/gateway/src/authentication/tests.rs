@@ -2,7 +2,7 @@
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
-use weft_wire::Method;
+use weft_wire::{Method, RequestHead};
 
 use super::*;
 use crate::fixture::{self, name};
@@ -56,9 +56,13 @@ fn judge(settings: &Authentication, head: &RequestHead) -> Result<String, String
     let guard = Guard::new(Arc::default(), settings.clone());
     let roster = Roster { consumers: Arc::new(directory()), ..Roster::default() };
     let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
-    match guard.judge((&roster, 0), (head, None), at) {
+    let (target, host) = (&*head.target, "h");
+    let message = Message { head, target, host, is_secure: false, has_body: false };
+    match guard.judge((&roster, 0), (&message, None), at) {
         Shown::Nothing => Ok("nobody".to_owned()),
-        Shown::By(consumer, _) => Ok(consumer.map_or_else(String::new, |it| it.name().to_string())),
+        Shown::By(good) => {
+            Ok(good.consumer.map_or_else(String::new, |consumer| consumer.name().to_string()))
+        }
         Shown::Wrong(wrong) => Err(wrong.why.into_owned()),
         Shown::Lacks => Err("lacks".to_owned()),
         Shown::Closed | Shown::Later(_) => Err("closed".to_owned()),

@@ -17,7 +17,10 @@ use rustls_pki_types::{
 use serde_json::Value;
 use x509_parser::parse_x509_certificate;
 
-use super::algorithm::{Algorithm, How, KeyKind};
+use super::{
+    TRIES_MAX,
+    algorithm::{Algorithm, How, KeyKind},
+};
 
 /// The most keys of a set.
 pub const KEYS_MAX: usize = 100;
@@ -59,7 +62,7 @@ impl fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Of a file: a JWK set, or PEM.
+    /// Of a file: a JWK set, a JWK, or PEM.
     ///
     /// # Errors
     /// What is wrong with it; also that no key in it fits an algorithm.
@@ -90,7 +93,7 @@ impl KeySet {
         Self::of(keys)
     }
 
-    /// Of a JWK set, which may hold secrets if nobody else can have seen it.
+    /// Of a JWK set, or of one JWK, which may hold secrets if nobody else can have seen it.
     ///
     /// # Errors
     /// As [`of_file`](Self::of_file).
@@ -101,8 +104,11 @@ impl KeySet {
     ) -> Result<Self, String> {
         let set: Value =
             serde_json::from_slice(bytes).map_err(|error| format!("this is no JSON: {error}"))?;
-        let listed = set.get("keys").and_then(Value::as_array);
-        let listed = listed.ok_or("this is no JWK set: it has no list `keys`")?;
+        let listed = match (set.get("keys").and_then(Value::as_array), set.get("kty")) {
+            (Some(listed), _) => &listed[..],
+            (None, Some(_)) => std::slice::from_ref(&set),
+            (None, None) => return Err("this is no JWK set: it has no list `keys`".into()),
+        };
         if listed.len() > KEYS_MAX {
             return Err(format!("there are more than {KEYS_MAX} keys"));
         }
@@ -120,6 +126,12 @@ impl KeySet {
             return Err(format!("a secret needs {needs} bytes here (RFC 7518 section 3.2)"));
         }
         Self::of(vec![Key { kid: None, forms: secret_forms(secret, algorithms) }])
+    }
+
+    /// Whether one of them has signed something by an algorithm.
+    pub fn has_signed(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
+        let mut keys = self.fitting(algorithm, None).take(TRIES_MAX);
+        keys.any(|key| key.verifies(algorithm, signed, signature))
     }
 
     fn of(mut keys: Vec<Key>) -> Result<Self, String> {

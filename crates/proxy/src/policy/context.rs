@@ -75,6 +75,23 @@ impl RequestContext<'_> {
         front::plain_host(self.exchange.received.host())
     }
 
+    /// The target as the client sent it, before its path was made normal; without what was
+    /// [redacted](Self::redact).
+    pub fn target_as_sent(&self) -> &str {
+        let received = &self.exchange.received;
+        received.original.as_deref().unwrap_or(&received.head.target)
+    }
+
+    /// Whether the request has a body, be it empty in the end.
+    pub const fn has_body(&self) -> bool {
+        !matches!(self.body, Body::Empty)
+    }
+
+    /// The host that is asked for as it was sent, with its port if that was said.
+    pub fn authority(&self) -> &str {
+        self.exchange.received.host()
+    }
+
     /// The name of the route.
     pub fn route(&self) -> &Name {
         &self.walk.route.name

@@ -3,6 +3,7 @@
 
 pub mod authorization;
 mod build;
+mod callbacks;
 pub mod cors;
 pub mod cost;
 pub mod external;
@@ -17,20 +18,20 @@ pub mod stores;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join_all, join4};
 use tokio::sync::Notify;
 use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
     AUTHENTICATION, AUTHORIZATION, Authentication, AuthorizationMaker, CORS, CorsMaker, Directory,
-    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Maker, RATE_LIMITS, Roster, SECURITY_HEADERS,
+    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Login, Maker, RATE_LIMITS, Roster, SECURITY_HEADERS,
     SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient, TokenClients,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
     jwks::{self, Remote},
     kept::Kept,
-    rate_limit, token_client,
+    login, rate_limit, token_client,
 };
 use weft_identity::ServerOptions;
 use weft_kernel::{Name, SystemClock};
@@ -200,6 +201,21 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// A login as it can be put in force: one that is there already stays.
+    fn login(&self, options: &login::Options, now: &Roster) -> Result<Arc<Login>, String> {
+        if let Some(there) = now.logins.get(&options.name).filter(|it| it.options() == options) {
+            return Ok(Arc::clone(there));
+        }
+        let fetcher = || {
+            Fetcher::new(self.dns.clone(), options.ca_file.clone())
+                .map_err(|error| format!("login {}: {error:#}", options.name))
+        };
+        let generation = self.authentication.generation();
+        Ok(Arc::new(Login::new(options.clone(), fetcher()?, fetcher()?, generation)))
+    }
+}
+
 impl Component for Gateway {
     type Plan = plan::Gateway;
     type Ready = Ready;
@@ -223,6 +239,8 @@ impl Component for Gateway {
     fn check(whole: &Checked<'_>, cx: &mut Cx) {
         let consumers = whole.names(&sections::CONSUMERS);
         let issuers = whole.names(&sections::ISSUERS);
+        let signature_keys = whole.names(&sections::SIGNATURE_KEYS);
+        let logins = whole.names(&sections::logins::LOGINS);
         let built = Self::plan(whole.plan);
         let mut lacking = Vec::new();
         let mut unasked = Vec::new();
@@ -267,6 +285,28 @@ impl Component for Gateway {
                             let has = |it: &plan::Issuer| it.introspection.is_some();
                             (&method.issuers, has, "introspection")
                         }
+                        Scheme::Oidc(method) => {
+                            let name = method.login.as_str();
+                            if !logins.contains(name) {
+                                misses(
+                                    "login",
+                                    name,
+                                    logins.iter().map(|(name, _)| name).collect(),
+                                );
+                            }
+                            continue;
+                        }
+                        Scheme::Signature(method) => {
+                            for name in method
+                                .keys
+                                .iter()
+                                .filter(|name| !signature_keys.contains(name.as_str()))
+                            {
+                                let there = signature_keys.iter().map(|(name, _)| name).collect();
+                                misses("key of signatures", name.as_str(), there);
+                            }
+                            continue;
+                        }
                         _ => continue,
                     };
                     for name in named {
@@ -281,6 +321,9 @@ impl Component for Gateway {
             }
         }
         cx.problems.extend(unasked);
+        if let Some(built) = built {
+            callbacks::check(whole, built, cx);
+        }
         for (place, route, issuer, lacks) in lacking {
             let say =
                 format!("route `{route}` needs `{lacks}` of issuer `{issuer}`, which has none");
@@ -317,12 +360,24 @@ impl Component for Gateway {
         let Some(plan) = plan else { return Ok(Ready::default()) };
         let now = self.authentication.roster();
         plan.consumers.attach(Arc::clone(&self.kept));
-        let mut roster = Roster { consumers: Arc::clone(&plan.consumers), ..Roster::default() };
+        let mut roster = Roster {
+            consumers: Arc::clone(&plan.consumers),
+            signature_keys: Arc::clone(&plan.signature_keys),
+            ..Roster::default()
+        };
         let mut wrong = Vec::new();
         for issuer in &plan.issuers {
             match self.issuer(issuer, &now) {
                 Ok(made) => {
                     roster.issuers.insert(issuer.name.clone(), Arc::new(made));
+                }
+                Err(why) => wrong.push(why),
+            }
+        }
+        for options in &plan.logins {
+            match self.login(options, &now) {
+                Ok(login) => {
+                    roster.logins.insert(options.name.clone(), login);
                 }
                 Err(why) => wrong.push(why),
             }
@@ -359,7 +414,8 @@ impl Component for Gateway {
                 let keys = join_all(roster.remotes().map(|remote| remote.refresh()));
                 let tokens = join_all(roster.introspections().map(|endpoint| endpoint.run()));
                 let fetches = join_all(clients.values().map(|client| client.run()));
-                let all = join3(keys, tokens, fetches);
+                let logins = join_all(roster.logins.values().map(|login| login.run()));
+                let all = join4(keys, tokens, fetches, logins);
                 tokio::select! {
                     () = self.changed.notified() => {}
                     () = async { all.await; std::future::pending().await } => {}
@@ -406,7 +462,8 @@ impl Component for Gateway {
             }
             to.gauge(&METRICS[5], &[("client", name)], counts.waiting as f64);
         }
-        for remote in roster.remotes() {
+        let of_logins = roster.logins.values().map(|login| login.keys());
+        for remote in roster.remotes().chain(of_logins) {
             let (fetched, failed, age) = remote.counts(now);
             let issuer = remote.options().issuer.as_str();
             for (outcome, count) in [("ok", fetched), ("failed", failed)] {

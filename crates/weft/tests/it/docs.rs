@@ -73,10 +73,15 @@ fn files() -> tempfile::TempDir {
         "introspection.secret",
         "login.secret",
         "session.secret",
+        "bank.secret",
     ] {
         let text = format!("{name}-that-is-long-enough-for-anybody");
         fs::write(folder.path().join(name), text).unwrap();
     }
+    let key = "-----BEGIN PUBLIC KEY-----\n\
+               MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=\n\
+               -----END PUBLIC KEY-----\n";
+    fs::write(folder.path().join("partner.pem"), key).unwrap();
     folder
 }
 

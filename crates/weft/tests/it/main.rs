@@ -40,6 +40,8 @@ mod ledger;
 mod limit_costs;
 mod limit_kinds;
 mod limit_stores;
+mod login;
+mod message_signatures;
 mod message_sockets;
 mod messages;
 mod networks;

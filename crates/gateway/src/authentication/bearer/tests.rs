@@ -49,7 +49,7 @@ fn roster() -> Roster {
     assert_eq!(consumers.give(Digest::of_subject("corp", "ada"), &name("mobile")), Ok(()));
     let issuers = [("corp", None), ("apps", Some("azp")), ("other", None)];
     let issuers = issuers.map(|(of, claim)| (name(of), issuer(of, claim)));
-    Roster { consumers: Arc::new(consumers), issuers: issuers.into() }
+    Roster { consumers: Arc::new(consumers), issuers: issuers.into(), ..Roster::default() }
 }
 
 fn method() -> Bearer {
@@ -91,9 +91,9 @@ fn judged(method: &Bearer, head: &RequestHead) -> String {
         Shown::Wrong(wrong) => wrong.why.into_owned(),
         Shown::Lacks => "lacks".to_owned(),
         Shown::Closed | Shown::Later(_) => "closed".to_owned(),
-        Shown::By(consumer, token) => {
-            assert!(token.is_some());
-            consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
+        Shown::By(good) => {
+            assert!(good.token.is_some());
+            good.consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
         }
     };
     let first = once();
@@ -194,7 +194,7 @@ fn what_the_service_is_told_of_claims() {
     let method = Bearer { tell, ..method() };
     let head = bearer(&json!({"roles": ["a", "b"], "age": 7, "none": {}, "a": {"b": true}}));
     let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
-    let Shown::By(_, Some(token)) = method.look((&roster(), 4), &head, at) else {
+    let Shown::By(Good { token: Some(token), .. }) = method.look((&roster(), 4), &head, at) else {
         panic!("it is good")
     };
     let told: Vec<_> = method.told(&token).map(|(name, value)| format!("{name}={value}")).collect();
@@ -245,7 +245,7 @@ async fn what_is_remembered_is_believed_no_longer_than_the_keys_it_was_signed_by
         let now = fetched.plus(Duration::from_secs(after));
         let at = Moment { now, wall: clock::wall(), may_wait: false };
         let shown = method().look((&roster, 11), &head, at);
-        assert_eq!(matches!(shown, Shown::By(..)), is_believed, "{after}");
+        assert_eq!(matches!(shown, Shown::By(_)), is_believed, "{after}");
         assert_eq!(matches!(shown, Shown::Closed), !is_believed, "{after}");
     }
 }

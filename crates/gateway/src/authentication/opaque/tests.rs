@@ -57,7 +57,7 @@ fn roster() -> Roster {
         consumer_claim: None,
     };
     let issuers = [(name("corp"), Arc::new(issuer))].into();
-    Roster { consumers: Arc::new(consumers), issuers }
+    Roster { consumers: Arc::new(consumers), issuers, ..Roster::default() }
 }
 
 async fn judged(method: &Bearer, token: &str) -> String {
@@ -76,8 +76,8 @@ async fn judged(method: &Bearer, token: &str) -> String {
         Shown::Wrong(wrong) => wrong.why.into_owned(),
         Shown::Lacks => "lacks".to_owned(),
         Shown::Closed | Shown::Later(_) => "closed".to_owned(),
-        Shown::By(consumer, _) => {
-            consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
+        Shown::By(good) => {
+            good.consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
         }
     };
     let first = text(shown);

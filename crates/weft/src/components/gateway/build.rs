@@ -2,6 +2,8 @@
 
 mod clients;
 mod issuers;
+mod logins;
+mod signatures;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,7 +15,10 @@ use weft_kernel::Name;
 
 use super::{
     external, plan,
-    sections::{self, Basic, CONSUMERS, CertificateSection, ISSUERS, OAUTH_CLIENTS},
+    sections::{
+        self, Basic, CONSUMERS, CertificateSection, ISSUERS, OAUTH_CLIENTS, SIGNATURE_KEYS,
+        logins::LOGINS,
+    },
     stores::{self, LIMIT_STORES},
 };
 use crate::config::{
@@ -42,10 +47,17 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     let issuers = said.entries(&ISSUERS, cx);
     let clients = said.entries(&OAUTH_CLIENTS, cx);
     let stores = said.entries(&LIMIT_STORES, cx);
-    let is_said = said.place(&CONSUMERS).is_some()
-        || said.place(&ISSUERS).is_some()
-        || said.place(&OAUTH_CLIENTS).is_some()
-        || said.place(&LIMIT_STORES).is_some();
+    let signature_keys = said.entries(&SIGNATURE_KEYS, cx);
+    let logins = said.entries(&LOGINS, cx);
+    let ours = [
+        said.place(&CONSUMERS),
+        said.place(&ISSUERS),
+        said.place(&SIGNATURE_KEYS),
+        said.place(&LOGINS),
+        said.place(&OAUTH_CLIENTS),
+        said.place(&LIMIT_STORES),
+    ];
+    let is_said = ours.iter().any(Option::is_some);
     if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
@@ -57,8 +69,11 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     let issuers = issuers::build(&issuers, cx);
     let clients = clients::build(&clients, cx);
     let stores = stores::build(&stores, cx);
+    let logins = logins::build(&logins, &names, cx);
+    let names = said.names(&CONSUMERS);
+    let signature_keys = Arc::new(signatures::build(&signature_keys, &names, cx));
     let consumers = Arc::new(gathered.directory);
-    Some(plan::Gateway { consumers, issuers, clients, stores })
+    Some(plan::Gateway { consumers, issuers, clients, stores, signature_keys, logins })
 }
 
 /// Consumers so far, and where each of their credentials stands.

@@ -1,8 +1,8 @@
 //! What the sections of the edge come to.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use weft_gateway::{Directory, introspection, token_client};
+use weft_gateway::{Directory, SignatureKey, introspection, login, token_client};
 use weft_identity::token::{KeySet, Rules};
 use weft_kernel::Name;
 
@@ -19,6 +19,10 @@ pub struct Gateway {
     pub clients: Vec<token_client::Options>,
     /// The stores that rate limits of several nodes are counted in.
     pub stores: Vec<stores::Plan>,
+    /// The keys by which requests are signed, by their ids.
+    pub signature_keys: Arc<HashMap<Box<str>, SignatureKey>>,
+    /// The logins of browsers.
+    pub logins: Vec<login::Options>,
 }
 
 impl Gateway {

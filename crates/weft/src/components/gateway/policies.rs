@@ -1,10 +1,11 @@
 //! The policies of routes that ask who calls.
 
 use weft_gateway::{
-    AUTHENTICATION, Authentication,
-    authentication::{Bearer, Combine, KeyPlace, Scheme, is_ours},
+    AUTHENTICATION, Authentication, Signature,
+    authentication::{Bearer, Combine, KeyPlace, Oidc, Scheme, is_ours},
+    signature::is_component,
 };
-use weft_kernel::Name;
+use weft_kernel::{ByteSize, Name};
 use weft_proxy::plan::Binding;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::config::{
     catalogue::{KeyOf, PolicyKey},
-    leaf::{Many, Pairs, Some1, Switch, Whole},
+    leaf::{Many, Pairs, Some1, Span, Switch, Whole},
     problem::Problem,
     setting::{At, Cx, Setting, Shape, settings},
     text::{CookieName, FieldName, HeaderName},
@@ -105,6 +106,11 @@ impl AuthenticationSection {
                 cx.report(Problem::error(method.place, "this method stands here twice"));
                 return None;
             }
+            if let (Scheme::Oidc(_), Combine::All) = (&method.value.0, combine) {
+                let say = "`oidc` goes with `any`: who has not logged in shows nothing";
+                cx.report(Problem::error(method.place, say));
+                return None;
+            }
             schemes.push(method.value.0.clone());
         }
         Some(Authentication {
@@ -131,6 +137,10 @@ settings! {
         jwt: Option<JwtSection>,
         /// Token that its issuer is asked about (RFC 7662).
         introspection: Option<IntrospectionSection>,
+        /// Signature of the request (RFC 9421).
+        signature: Option<SignatureSection>,
+        /// Session of a browser that has logged in (OpenID Connect).
+        oidc: Option<OidcSection>,
     }
 
     /// JSON Web Token, in the first of these places that has one. Without any, in `authorization` behind `Bearer`.
@@ -179,34 +189,129 @@ settings! {
     }
 }
 
+settings! {
+    /// Session of a browser; one that has none is sent to log in.
+    pub struct OidcSection = "login of browsers", short "login" {
+        /// Login of `logins`.
+        login: Name,
+        /// Claims that its ID token must have, each with one of these values; those within others are named with
+        /// dots.
+        claims: Pairs<String, Many<String>>,
+        /// Headers that tell the service a claim: name of the header, and of the claim. What a client sends
+        /// under these names is taken off.
+        claim_headers: Pairs<FieldName, String>,
+    }
+}
+
+settings! {
+    /// Signature of the request (RFC 9421).
+    pub struct SignatureSection = "signature", short "keys" {
+        /// Keys of `signature_keys` that are taken; all if none is named.
+        keys: Many<Name>,
+        /// Components that it must cover: fields, in lower case, and `@method`, `@target-uri`, `@authority`,
+        /// `@scheme`, `@path`, `@query` or `@request-target`. Who covers `@target-uri` covers what that holds.
+        components: Many<At<String>> = "['@method', '@authority', '@path', '@query']",
+        /// Whether it must cover `content-digest` of a request with a body, which the body is then held to.
+        content_digest: bool = "true",
+        /// Maximum size of a body that is held to its digest.
+        body_max: ByteSize = "1MiB",
+        /// Age at which a signature is too old.
+        age_max: Span = "5m",
+        /// Time by which the clock of the client may differ from that of the node.
+        skew: Span = "60s",
+        /// Whether a signature must have a `nonce`, and is taken once.
+        nonce: bool = "false",
+        /// Label of the signature; that of any if it is left out.
+        label: Option<At<String>>,
+        /// Word by which a signature says what it is for (`tag`).
+        tag: Option<At<String>>,
+    }
+}
+
+impl SignatureSection {
+    fn build(&self, cx: &mut Cx) -> Option<Signature> {
+        let mut is_right = true;
+        if let Some(component) = self.components.iter().find(|it| !is_component(it)) {
+            let say = format!("`{}` is no component that a signature can cover", component.value);
+            let help = "name fields in lower case, or `@method`, `@target-uri`, `@authority`, `@scheme`, `@path`, `@query`, `@request-target`";
+            cx.report(Problem::error(component.place, say).help(help));
+            is_right = false;
+        }
+        let key = |text: &str| {
+            let legal = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)
+            };
+            text.starts_with(|first: char| first.is_ascii_lowercase() || first == '*')
+                && text.bytes().all(legal)
+        };
+        if let Some(label) = self.label.as_ref().filter(|label| !key(label)) {
+            let say = "a label is lower-case letters, digits, `_`, `-`, `.` and `*`";
+            cx.report(Problem::error(label.place, say));
+            is_right = false;
+        }
+        let quoted = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+        if let Some(tag) = self.tag.as_ref().filter(|tag| !tag.bytes().all(quoted)) {
+            let say = "a tag is printable ASCII without quotes and backslashes";
+            cx.report(Problem::error(tag.place, say));
+            is_right = false;
+        }
+        is_right.then(|| Signature {
+            keys: self.keys.to_vec(),
+            label: self.label.as_ref().map(|label| label.as_str().into()),
+            tag: self.tag.as_ref().map(|tag| tag.as_str().into()),
+            components: self.components.iter().map(|it| it.as_str().into()).collect(),
+            content_digest: self.content_digest,
+            body_bytes_max: usize::try_from(self.body_max.0).unwrap_or(usize::MAX),
+            age_max: self.age_max.0,
+            skew: self.skew.0,
+            nonce: self.nonce,
+        })
+    }
+}
+
 impl Setting for Method {
     fn shape() -> Shape {
         const WORDS: &[(&str, &str)] = &[
             ("api_key", "API key"),
             ("basic", "user name and password (RFC 7617)"),
             ("client_certificate", "certificate that the client shows in the TLS handshake"),
+            ("signature", "signature of the request (RFC 9421)"),
         ];
         Shape::Either(vec![Shape::Words(WORDS), MethodSection::shape()])
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
-        const EXPECTED: &str = "a method: `api_key`, `basic`, `client_certificate`, `jwt: ISSUER` or `introspection: ISSUER`";
+        const EXPECTED: &str = "a method: `api_key`, `basic`, `client_certificate`, `signature`, `jwt: ISSUER`, `introspection: ISSUER` or `oidc: LOGIN`";
         // A word stands for the method without settings.
         let scheme = match (&node.kind, node.text()) {
             (_, Some("api_key")) => api_key(&ApiKeySection::absent()?),
             (_, Some("basic")) => Scheme::Basic,
             (_, Some("client_certificate")) => Scheme::ClientCertificate,
+            (_, Some("signature")) => Scheme::Signature(SignatureSection::absent()?.build(cx)?),
             (Kind::Map(entries), _) => {
                 let section = MethodSection::read(node, cx)?;
-                match (entries.len(), section.api_key, section.jwt, section.introspection) {
-                    (1, Some(key), None, None) => api_key(&key),
-                    (1, None, Some(token), None) => {
+                let MethodSection {
+                    api_key: key,
+                    jwt: token,
+                    introspection: asked,
+                    signature,
+                    oidc: login,
+                    ..
+                } = section;
+                match (entries.len(), key, token, asked, signature, login) {
+                    (1, Some(key), ..) => api_key(&key),
+                    (1, _, Some(token), ..) => {
                         are_free(&token.claim_headers, node, cx)?;
                         Scheme::Jwt(jwt(token))
                     }
-                    (1, None, None, Some(token)) => {
+                    (1, _, _, Some(token), ..) => {
                         are_free(&token.claim_headers, node, cx)?;
                         Scheme::Introspection(introspection(token))
+                    }
+                    (1, .., Some(signature), None) => Scheme::Signature(signature.build(cx)?),
+                    (1, .., Some(section)) => {
+                        are_free(&section.claim_headers, node, cx)?;
+                        Scheme::Oidc(oidc(section))
                     }
                     _ => {
                         cx.report(Problem::error(node.place, format!("expected {EXPECTED}")));
@@ -265,6 +370,20 @@ fn jwt(section: JwtSection) -> Bearer {
         claims: claims.collect(),
         tell: tell.collect(),
     }
+}
+
+fn oidc(section: OidcSection) -> Oidc {
+    let claims = section.claims.0.into_iter().map(|(claim, values)| (claim, values.0));
+    let tell = section.claim_headers.0.into_iter().map(|(name, claim)| (name.0, claim));
+    let claims = Bearer {
+        places: Vec::new(),
+        issuers: vec![section.login.clone()],
+        audiences: Vec::new(),
+        scopes: Vec::new(),
+        claims: claims.collect(),
+        tell: tell.collect(),
+    };
+    Oidc { login: section.login, claims }
 }
 
 fn introspection(section: IntrospectionSection) -> Bearer {

@@ -1,5 +1,7 @@
 //! What is said about consumers, and about the issuers of their tokens.
 
+pub mod logins;
+
 use weft_kernel::Name;
 
 use super::stores::LIMIT_STORES;
@@ -25,9 +27,19 @@ pub const OAUTH_CLIENTS: KeyOf<Named<OAuthClient>> = KeyOf::new(
     "OAuth 2 clients by name: what the node is to authorization servers that give it tokens for services.",
 );
 
+/// Keys of signatures.
+pub const SIGNATURE_KEYS: KeyOf<Named<SignatureKey>> =
+    KeyOf::new("signature_keys", "Keys by name by which clients sign their requests (RFC 9421).");
+
 /// All of them.
-pub const ALL: &[Field] =
-    &[CONSUMERS.field(), ISSUERS.field(), OAUTH_CLIENTS.field(), LIMIT_STORES.field()];
+pub const ALL: &[Field] = &[
+    CONSUMERS.field(),
+    ISSUERS.field(),
+    OAUTH_CLIENTS.field(),
+    SIGNATURE_KEYS.field(),
+    logins::LOGINS.field(),
+    LIMIT_STORES.field(),
+];
 
 words! {
     /// Algorithm of a token's signature (RFC 7518 section 3.1).
@@ -58,6 +70,24 @@ words! {
         Hs384 = "HS384",
         /// a secret, with SHA-512
         Hs512 = "HS512",
+    }
+}
+
+words! {
+    /// Algorithm of the signature of a request (RFC 9421 section 6.2.2).
+    pub enum SignatureAlgorithm {
+        /// RSA PSS with SHA-512
+        RsaPssSha512 = "rsa-pss-sha512",
+        /// RSA, PKCS #1 v1.5, with SHA-256
+        RsaV15Sha256 = "rsa-v1_5-sha256",
+        /// a secret, with SHA-256
+        HmacSha256 = "hmac-sha256",
+        /// ECDSA on P-256
+        EcdsaP256Sha256 = "ecdsa-p256-sha256",
+        /// ECDSA on P-384
+        EcdsaP384Sha384 = "ecdsa-p384-sha384",
+        /// Ed25519
+        Ed25519 = "ed25519",
     }
 }
 
@@ -179,6 +209,22 @@ settings! {
         cache: Span = "10m",
         /// Time for which a set is used beyond that while it cannot be fetched.
         stale: Span = "1h",
+    }
+
+    /// Key by which a client signs its requests.
+    pub struct SignatureKey = "key of signatures" {
+        /// Consumer whose it is.
+        consumer: At<Name>,
+        /// Algorithm that it is for, and no other, whatever a signature says.
+        algorithm: SignatureAlgorithm,
+        /// Its id, as `keyid` of a signature has it; the name of the key if it is left out.
+        id: Option<At<String>>,
+        /// File with the public key: PEM, a certificate, or a JWK.
+        public_key: Option<At<InputFile>>,
+        /// Secret for `hmac-sha256`, of at least 32 bytes; `file:PATH` reads it from a file.
+        secret: Option<At<Secret>>,
+        /// Whether the secret is written in Base64.
+        base64: bool = "false",
     }
 
     /// Name in a client certificate: one of these.

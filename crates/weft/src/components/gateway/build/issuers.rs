@@ -21,7 +21,7 @@ use crate::config::{
 };
 
 /// The largest file of keys.
-const FILE_BYTES_MAX: u64 = 512 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 512 * 1024;
 
 /// Those that can be built; what is wrong with the others was reported.
 pub(super) fn build(said: &[(At<Name>, Issuer)], cx: &mut Cx) -> Vec<plan::Issuer> {
@@ -180,7 +180,7 @@ fn keys(said: &Keys, algorithms: &[Algorithm], cx: &mut Cx) -> Option<plan::Keys
     }
 }
 
-const fn algorithm(of: Signing) -> Algorithm {
+pub(super) const fn algorithm(of: Signing) -> Algorithm {
     match of {
         Signing::Rs256 => Algorithm::Rs256,
         Signing::Rs384 => Algorithm::Rs384,

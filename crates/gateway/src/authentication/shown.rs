@@ -1,0 +1,117 @@
+//! What comes of looking for credentials in a request.
+
+use std::{borrow::Cow, pin::Pin};
+
+use weft_proxy::Fact;
+
+use super::{bearer::AccessToken, oidc::OfSession};
+use crate::{
+    consumer::Consumer,
+    signature::{Content, Nonce},
+};
+
+/// What came of looking for credentials.
+pub(super) enum Shown {
+    /// There are none.
+    Nothing,
+    /// They are not good.
+    Wrong(Wrong),
+    /// They are a token that is good, and lacks what is needed here.
+    Lacks,
+    /// It cannot be said, since the keys of the issuer are not there.
+    Closed,
+    /// It can be said after this, or at least once more.
+    Later(Pin<Box<dyn Future<Output = ()>>>),
+    /// They are good.
+    By(Good),
+}
+
+/// What good credentials come to: a consumer, a token, or both.
+#[derive(Default)]
+pub(super) struct Good {
+    pub(super) consumer: Option<Consumer>,
+    pub(super) token: Option<AccessToken>,
+    /// What a signature says besides, which is held to once it is known that all else is good.
+    pub(super) signed: Option<Signed>,
+    /// What goes with a session of a browser.
+    pub(super) session: Option<Box<OfSession>>,
+}
+
+impl Good {
+    /// Both of two methods; the first counts where both say something.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            consumer: self.consumer.or(other.consumer),
+            token: self.token.or(other.token),
+            signed: self.signed.or(other.signed),
+            session: self.session.or(other.session),
+        }
+    }
+}
+
+/// What a signature asks for beyond itself.
+#[derive(Debug, Default)]
+pub(super) struct Signed {
+    /// The body must be this one.
+    pub(super) content: Option<(Content, usize)>,
+    /// The signature may be shown once.
+    pub(super) nonce: Option<Nonce>,
+}
+
+/// Why credentials are not good, which is for the log alone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) why: Cow<'static, str>,
+    pub(super) is_token: bool,
+}
+
+/// That a token was refused, for the challenge (RFC 6750 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Token,
+    Scope,
+}
+
+impl Fact for Refused {}
+
+impl Wrong {
+    pub(super) const fn of(why: &'static str) -> Self {
+        Self { why: Cow::Borrowed(why), is_token: false }
+    }
+
+    pub(super) const fn token(why: &'static str) -> Self {
+        Self { why: Cow::Borrowed(why), is_token: true }
+    }
+}
+
+impl From<&'static str> for Shown {
+    fn from(why: &'static str) -> Self {
+        Self::Wrong(Wrong::of(why))
+    }
+}
+
+impl Shown {
+    /// How much it says of why a request is not let on.
+    pub(super) const fn weight(&self) -> u8 {
+        match self {
+            Self::Nothing | Self::By(_) => 0,
+            Self::Wrong(_) => 1,
+            Self::Lacks => 2,
+            Self::Closed => 3,
+            Self::Later(_) => 4,
+        }
+    }
+
+    /// Of the consumer that credentials lead to.
+    pub(super) fn of(holder: Option<Consumer>, otherwise: &'static str) -> Self {
+        match holder {
+            Some(consumer) => Self::by(consumer),
+            None => otherwise.into(),
+        }
+    }
+
+    /// By a consumer.
+    pub(super) fn by(consumer: Consumer) -> Self {
+        Self::By(Good { consumer: Some(consumer), ..Good::default() })
+    }
+}

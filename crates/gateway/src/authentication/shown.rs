@@ -32,7 +32,7 @@ pub(super) struct Good {
     pub(super) consumer: Option<Consumer>,
     pub(super) token: Option<AccessToken>,
     /// What a signature says besides, which is held to once it is known that all else is good.
-    pub(super) signed: Option<Signed>,
+    pub(super) signed: Option<Box<Signed>>,
     /// What goes with a session of a browser.
     pub(super) session: Option<Box<OfSession>>,
 }

@@ -28,7 +28,7 @@ impl Signature {
                 let content = verified.content.map(|content| (content, self.body_bytes_max));
                 let nonce = verified.nonce;
                 let more = content.is_some() || nonce.is_some();
-                let signed = more.then_some(Signed { content, nonce });
+                let signed = more.then(|| Box::new(Signed { content, nonce }));
                 Shown::By(Good { consumer: Some(consumer), signed, ..Good::default() })
             }
             Err(why) => why.into(),

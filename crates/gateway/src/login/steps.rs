@@ -330,7 +330,7 @@ impl Login {
             let asked = self.tokens.ask(&metadata.token_endpoint, grant).ok_or_else(unavailable)?;
             cx.wait_for(now.plus(TOKENS_MAX), pin!(asked)).await;
         }
-        match self.tokens.known(&digest, clock::now()) {
+        match self.tokens.take(&digest, clock::now()) {
             Some(Outcome::Granted(granted)) => Ok(granted),
             Some(Outcome::Refused(word)) => {
                 Err(failed(AGAIN, format!("the provider takes the code not: `{word}`")))

@@ -164,6 +164,16 @@ impl Tokens {
             .map(|(outcome, _)| outcome.clone())
     }
 
+    /// What came of a code, which counts once: whoever brings it again is told that it is used.
+    pub(super) fn take(&self, digest: &Digest, now: Tick) -> Option<Outcome> {
+        let outcome = self.known(digest, now)?;
+        if matches!(outcome, Outcome::Granted(_)) {
+            let used = Outcome::Refused("used".into());
+            self.state.lock().end(*digest, used, now.plus(REMEMBERED));
+        }
+        Some(outcome)
+    }
+
     /// Has tokens asked for at an endpoint; `None` if there are too many who wait.
     pub(super) fn ask(
         &self,
@@ -322,6 +332,23 @@ mod tests {
             }
         };
         tokio::select! { () = work => {}, () = tokens.run() => {} }
+    }
+
+    #[tokio::test]
+    async fn a_code_counts_once() {
+        let client =
+            Client { id: "weft".into(), secret: None, authentication: ClientAuthentication::Post };
+        let tokens = Tokens::new(name("shop"), client, Endpoint(Arc::default()));
+        let grant = Grant::Code { code: "c", verifier: "v", redirect_uri: "https://a.example/" };
+        let work = async {
+            tokens.ask("https://id.example/token", &grant).unwrap().await;
+        };
+        tokio::select! { () = work => {}, () = tokens.run() => {} }
+        let take = || tokens.take(&grant.digest(), clock::now());
+        assert!(matches!(take(), Some(Outcome::Granted(_))));
+        for _ in 0..2 {
+            assert!(matches!(take(), Some(Outcome::Refused(word)) if &*word == "used"));
+        }
     }
 
     #[test]

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use weft_wire::{Method, RequestHead};
 
 use super::*;
-use crate::fixture::{self, name};
+use crate::{
+    credential::{Digest, KEY_BYTES_MAX},
+    fixture::{self, name},
+};
 
 fn head(target: &str, fields: &[(&str, &str)]) -> RequestHead {
     fixture::head(Method::Get, target, fields)

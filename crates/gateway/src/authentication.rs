@@ -344,7 +344,7 @@ fn message<'a>(cx: &'a RequestContext<'_>, sent: Option<&'a str>) -> Message<'a>
     Message {
         head: cx.head(),
         target: sent.unwrap_or_else(|| cx.target_as_sent()),
-        host: cx.host(),
+        host: cx.authority(),
         is_secure: cx.is_secure(),
         has_body: cx.has_body(),
     }

@@ -4,8 +4,14 @@ use weft_kernel::Reason;
 use weft_net::clock;
 use weft_proxy::{DryRun, Foreseen, PolicyOutcome};
 
-use super::{Guard, Shown, bearer::Moment};
-use crate::cors::is_preflight;
+use weft_wire::Known;
+
+use super::{
+    Guard,
+    bearer::Moment,
+    shown::{Good, Shown},
+};
+use crate::{cors::is_preflight, signature::Message};
 
 impl Guard {
     /// What it would decide, leaving for those behind who the request comes from.
@@ -15,10 +21,18 @@ impl Guard {
         let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
         let view = cx.view();
         let is_preflight = self.settings.preflight && is_preflight(view.head());
-        let shown = self.judge((&roster, generation), (view.head(), view.certificate()), at);
+        let head = view.head();
+        let message = Message {
+            head,
+            target: &head.target,
+            host: head.fields.get_str(Known::Host).unwrap_or_default(),
+            is_secure: view.is_secure(),
+            has_body: head.fields.has(Known::ContentLength),
+        };
+        let shown = self.judge((&roster, generation), (&message, view.certificate()), at);
         let refused = |why| Foreseen::of(PolicyOutcome::Refuses(Reason::Unauthenticated), why);
         match shown {
-            Shown::By(consumer, token) => {
+            Shown::By(Good { consumer, token, .. }) => {
                 let who = match (&consumer, &token) {
                     (Some(consumer), _) => format!("it comes from consumer `{}`", consumer.name()),
                     (None, Some(token)) => {

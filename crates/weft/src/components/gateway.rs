@@ -24,8 +24,8 @@ use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
     AUTHENTICATION, AUTHORIZATION, Authentication, AuthorizationMaker, CORS, CorsMaker, Directory,
-    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Login, Maker, RATE_LIMITS, Roster, SECURITY_HEADERS,
-    SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient, TokenClients,
+    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Login, Maker, RATE_LIMITS, Roster,
+    SECURITY_HEADERS, SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient, TokenClients,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,

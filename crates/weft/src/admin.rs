@@ -311,6 +311,10 @@ async fn answer(
 /// Has a change carried out to its end, whether whoever asked for it stays or not: what it changes stands on the disk
 /// and in memory, and neither may be changed without the other.
 async fn carry_out(offer: Arc<Offer>, request: Request, place: Option<Arc<Place>>) -> Response {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is no request of a route; its place bounds it"
+    )]
     let change = tokio::spawn(async move {
         let _place = place;
         match offer.table.find(&request.method, &request.path) {

@@ -144,7 +144,7 @@ fn routes_match_the_names_in_a_certificate() {
         by("orders", "{ dns: Orders.Internal }"),
         by("below", "{ dns: '~[a-z]+\\.shop\\.internal' }"),
         by("exact", &format!("{{ fingerprint: '{}' }}", colons.join(":"))),
-        by("both", "{ dns: two.internal, subject: { prefix: 'CN=' } }"),
+        by("two", "{ dns: two.internal, subject: { prefix: 'CN=' } }"),
         "  - { name: anybody, match: /who, respond: { body: anybody } }\n".to_owned(),
         by("none", "{ subject: { present: false } }").replace("/who", "/none"),
     ]

@@ -200,17 +200,21 @@ quotas:
         let key: Value = serde_json::from_str(&answer.text()).unwrap();
         key["used"].as_u64().unwrap()
     };
+    // What is charged in the end is charged when the response has left.
+    let comes_to = |node: &Weft, units: u64| {
+        until("it is charged", || (used(node, "a") == units).then_some(()));
+    };
     let mut conn = node.connect("web");
     for (tokens, rest) in [(3, "999"), (4, "996"), (593, "992"), (0, "399")] {
         let answer = get(&mut conn, &format!("x-tenant: a\r\nx-use: {tokens}\r\n"));
         assert_eq!((answer.status(), left(&answer)), (200, rest), "{tokens}");
     }
-    assert_eq!(used(&node, "a"), 600);
+    comes_to(&node, 600);
     // The cost of a request that tells of none stays.
     assert_eq!(get(&mut conn, "x-tenant: a\r\n").status(), 200);
-    assert_eq!(used(&node, "a"), 601);
+    comes_to(&node, 601);
     assert_eq!(get(&mut conn, "x-tenant: a\r\nx-use: 2000\r\n").status(), 200);
-    assert_eq!(used(&node, "a"), 2_601);
+    comes_to(&node, 2_601);
     let refused = get(&mut conn, "x-tenant: a\r\nx-use: 1\r\n");
     assert_eq!(refused.status(), 429);
     // A request of another key is answered when its slice is on the disk, and what waited before it with it.

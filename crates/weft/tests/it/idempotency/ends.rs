@@ -1,9 +1,12 @@
 //! How a request may end otherwise than with an answer that is kept: crashes, clients that leave, services that
 //! fail, answers that are too long or a stream.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use weft_testkit::{
@@ -213,8 +216,11 @@ fn hints_of_the_service_reach_the_client() {
 fn an_answer_is_there_although_its_first_client_does_not_read_it() {
     let answer = "x".repeat(200_000);
     let body = answer.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    let is_asked = asked.clone();
     let service = Service::new(move |request, mut respond| {
         let body = body.clone();
+        is_asked.store(true, Ordering::Relaxed);
         async move {
             http2::gather(request.into_body()).await?;
             let mut out = respond.send_response(http::Response::new(()), false)?;
@@ -236,6 +242,9 @@ fn an_answer_is_there_although_its_first_client_does_not_read_it() {
         let request = || http2::request("POST", "/pay/a").header("idempotency-key", "k");
         // Its window is full after 64 KiB, and nobody opens it.
         let silent = client.open(request().body(()).unwrap()).await.unwrap();
+        while !asked.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let other = Client::to(node.address("web")).await;
         let again = loop {
             let again = other.ask(request().body(Vec::new()).unwrap()).await.unwrap();

@@ -7,8 +7,10 @@
 mod amqp;
 mod front;
 mod limits;
+mod login;
 mod messages;
 mod openapi;
+mod signatures;
 mod tokens;
 
 use anyhow::{Context, Result, bail};
@@ -93,6 +95,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "OpenAPI", needs: openapi::NEEDS, run: openapi::weft },
     Suite { name: "tokens", needs: tokens::NEEDS, run: tokens::weft },
     Suite { name: "shared limits", needs: limits::NEEDS, run: limits::weft },
+    Suite { name: "login", needs: login::NEEDS, run: login::weft },
+    Suite { name: "message signatures", needs: signatures::NEEDS, run: signatures::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
 ];

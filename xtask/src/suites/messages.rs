@@ -30,21 +30,21 @@ const WS: Need = Need {
     source: Source::Npm(&["ws@8.23.0", "eventsource@4.1.1"]),
 };
 
-const PLAYWRIGHT: Need = Need {
+pub(super) const PLAYWRIGHT: Need = Need {
     name: "playwright-core",
     why: "drives the browser",
     check: &["node", "-e", "require('./target/node/node_modules/playwright-core')"],
     source: Source::Npm(&["playwright-core@1.65.1"]),
 };
 
-const CHROMIUM: Need = Need {
+pub(super) const CHROMIUM: Need = Need {
     name: "Chromium",
     why: "WebSocket and SSE as a browser speaks them",
     check: &["sh", "-c", "command -v chromium"],
     source: Source::Apt(&["chromium"]),
 };
 
-const OPENSSL: Need = Need {
+pub(super) const OPENSSL: Need = Need {
     name: "openssl",
     why: "a certificate for the suites of browsers",
     check: &["openssl", "version"],
@@ -86,7 +86,7 @@ pub(super) fn weft() -> Result<String> {
 }
 
 /// A certificate that nobody has signed but itself.
-fn certificate(folder: &Path) -> Result<()> {
+pub(super) fn certificate(folder: &Path) -> Result<()> {
     let name = |file: &str| folder.join(file).display().to_string();
     let (key, cert) = (name("own.key"), name("own.crt"));
     let asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \

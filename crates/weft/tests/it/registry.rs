@@ -170,16 +170,19 @@ fn a_change_is_whole_also_when_whoever_asked_for_it_has_left() {
     let weft = Weft::start(BIN, &config(&service, ON));
     let told = |name: &str| service.seen().pop().unwrap().get(name).map(str::to_owned);
     let gone = |path: &str| api(&weft, "GET", path, &Value::Null).status() == 404;
+    // A change that was not begun before its caller had left is none, so each is asked for until it is made.
     for number in 0..12 {
         let at = format!("/v1/consumers/c{number}");
-        leave(&weft, "PUT", &at, r#"{"groups":["admins"]}"#);
-        until("it is made", || (!gone(&at)).then_some(()));
+        until("it is made", || {
+            leave(&weft, "PUT", &at, r#"{"groups":["admins"]}"#);
+            (!gone(&at)).then_some(())
+        });
         let (id, key) = draw(&weft, &format!("c{number}"), &Value::Null);
         let (_, other) = draw(&weft, &format!("c{number}"), &Value::Null);
         assert_eq!((status(&weft, &key), status(&weft, &other)), (200, 200), "{number}");
         assert_eq!(told("x-consumer-groups").as_deref(), Some("admins"), "{number}");
-        leave(&weft, "PUT", &format!("{at}?change=true"), r#"{"groups":[]}"#);
         until("it is changed", || {
+            leave(&weft, "PUT", &format!("{at}?change=true"), r#"{"groups":[]}"#);
             let shown = done(&api(&weft, "GET", &at, &Value::Null), 200);
             (shown["groups"] == json!([])).then_some(())
         });
@@ -187,14 +190,16 @@ fn a_change_is_whole_also_when_whoever_asked_for_it_has_left() {
             assert_eq!(status(&weft, &key), 200, "{number}");
             told("x-consumer-groups").is_none().then_some(())
         });
-        leave(&weft, "DELETE", &format!("{at}/keys/{id}"), "");
         until("it is revoked", || {
+            leave(&weft, "DELETE", &format!("{at}/keys/{id}"), "");
             let shown = done(&api(&weft, "GET", &at, &Value::Null), 200);
             (shown["keys"].as_array().unwrap().len() == 1).then_some(())
         });
         until("it lets nobody in", || (status(&weft, &key) == 401).then_some(()));
-        leave(&weft, "DELETE", &at, "");
-        until("it is deleted", || gone(&at).then_some(()));
+        until("it is deleted", || {
+            leave(&weft, "DELETE", &at, "");
+            gone(&at).then_some(())
+        });
         until("its key lets nobody in", || (status(&weft, &other) == 401).then_some(()));
     }
 }

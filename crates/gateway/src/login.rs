@@ -1,7 +1,7 @@
 //! Logins of people by their browsers, with an OpenID Connect provider (OpenID Connect Core 1.0, code flow with PKCE).
 //!
-//! A browser without a session is sent to the provider ([`Login::begin`]), comes back with a code
-//! ([`Login::call_back`]), and is given a session, sealed in cookies that nobody but nodes with the same secret
+//! A browser without a session is sent to the provider (`Login::begin`), comes back with a code
+//! (`Login::call_back`), and is given a session, sealed in cookies that nobody but nodes with the same secret
 //! can read or make. A session goes on until it was not used for a while, or for its longest time; ahead of
 //! the end of its access token that is refreshed, once for all requests that need it.
 //!

@@ -8,7 +8,7 @@
 //! Invariants: no I/O and no clock; nothing from outside makes it panic; work is bounded by [`FIELD_BYTES_MAX`] and
 //! [`COMPONENTS_MAX`].
 //!
-//! Reading order: [`base`], `content`, `nonces`, this file.
+//! Reading order: `base`, `content`, `nonces`, this file.
 
 mod base;
 mod content;

@@ -43,6 +43,7 @@ pub mod security_headers;
 pub mod service_credentials;
 pub mod signature;
 pub mod token_client;
+mod variables;
 
 pub use authentication::{AUTHENTICATION, Authentication, Maker};
 pub use authorization::{AUTHORIZATION, Authorization, AuthorizationMaker};

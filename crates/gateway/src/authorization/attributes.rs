@@ -8,15 +8,16 @@
 use std::{borrow::Cow, net::IpAddr, sync::OnceLock};
 
 use percent_encoding::percent_decode_str;
-use weft_expression::{
-    Kind, Members, Object, Operand, Scope, Variables,
-    scope::{self, any_name},
-};
+use weft_expression::{Kind, Members, Object, Operand, Scope, Variables, scope::any_name};
 use weft_identity::{peer::Names, token::Claims};
 use weft_proxy::{RequestView, query};
 use weft_wire::Fields;
 
-use crate::{authentication::AccessToken, consumer::Consumer};
+use crate::{
+    authentication::AccessToken,
+    consumer::Consumer,
+    variables::{CONSUMER, Caller, header_name, there},
+};
 
 /// The variables of rules. Within its budget the condition of a rule costs half a millisecond at most.
 pub(super) static SCOPE: Scope = Scope {
@@ -52,12 +53,6 @@ static QUERY: Object = Object { fields: &[], others: Some(Kind::List), check: an
 
 static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: header_name };
 
-static CONSUMER: Object = Object {
-    fields: &[("name", Kind::Text), ("groups", Kind::List), ("anonymous", Kind::Bool)],
-    others: None,
-    check: any_name,
-};
-
 static CLAIMS: Object = Object { fields: &[], others: Some(Kind::Any), check: any_name };
 
 static CERTIFICATE: Object = Object {
@@ -76,16 +71,6 @@ static CERTIFICATE: Object = Object {
 
 static CLIENT: Object =
     Object { fields: &[("address", Kind::Text)], others: None, check: any_name };
-
-fn header_name(name: &str) -> scope::Result<()> {
-    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => {
-            let lower = name.to_ascii_lowercase();
-            Err(format!("headers have their names in lower case: `{lower}`"))
-        }
-        false => any_name(name),
-    }
-}
 
 /// The attributes of a request that rules look at.
 #[derive(Clone, Debug)]
@@ -183,12 +168,6 @@ fn listed(of: &[String]) -> Operand<'_> {
     Operand::Texts(of.iter().map(String::as_str).collect())
 }
 
-/// The names of an object's fields that are there.
-fn there<'a>(of: &dyn Members, object: &'static Object) -> Vec<Cow<'a, str>> {
-    let names = object.fields.iter().map(|(name, _)| *name);
-    names.filter(|name| of.get(name).is_some()).map(Cow::Borrowed).collect()
-}
-
 struct Request<'a> {
     of: &'a Attributes<'a>,
     captures: Captures<'a>,
@@ -211,7 +190,7 @@ impl Members for Request<'_> {
     }
 
     fn names(&self) -> Vec<Cow<'_, str>> {
-        there(self, &REQUEST)
+        there(&REQUEST, self)
     }
 }
 
@@ -288,26 +267,6 @@ impl Members for Headers<'_> {
     }
 }
 
-struct Caller<'a>(Option<&'a Consumer>);
-
-impl Members for Caller<'_> {
-    fn get(&self, name: &str) -> Option<Operand<'_>> {
-        let consumer = self.0?;
-        Some(match name {
-            "name" => Operand::Text(consumer.name().as_str().into()),
-            "groups" => {
-                Operand::Texts(consumer.groups().iter().map(|group| group.as_str()).collect())
-            }
-            "anonymous" => Operand::Bool(consumer.is_anonymous()),
-            _ => return None,
-        })
-    }
-
-    fn names(&self) -> Vec<Cow<'_, str>> {
-        there(self, &CONSUMER)
-    }
-}
-
 struct Told<'a>(Option<&'a Claims>);
 
 impl Members for Told<'_> {
@@ -338,7 +297,7 @@ impl Members for Shown<'_> {
     }
 
     fn names(&self) -> Vec<Cow<'_, str>> {
-        there(self, &CERTIFICATE)
+        there(&CERTIFICATE, self)
     }
 }
 
@@ -351,6 +310,6 @@ impl Members for Client {
     }
 
     fn names(&self) -> Vec<Cow<'_, str>> {
-        there(self, &CLIENT)
+        there(&CLIENT, self)
     }
 }

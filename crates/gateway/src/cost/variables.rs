@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use weft_expression::{
-    Kind, Members, Object, Operand, Scope, Variables,
-    scope::{self, any_name},
-};
+use weft_expression::{Kind, Members, Object, Operand, Scope, Variables, scope::any_name};
 use weft_proxy::{Ended, query};
 use weft_wire::{Fields, RequestHead};
 
-use crate::consumer::Consumer;
+use crate::{
+    consumer::Consumer,
+    variables::{CONSUMER, Caller, header_name, there},
+};
 
 /// What loops of one evaluation may cost: some two milliseconds.
 const BUDGET: u64 = 200_000;
@@ -43,12 +43,6 @@ static REQUEST: Object = Object {
     check: any_name,
 };
 
-static CONSUMER: Object = Object {
-    fields: &[("name", Kind::Text), ("groups", Kind::List), ("anonymous", Kind::Bool)],
-    others: None,
-    check: any_name,
-};
-
 static RESPONSE: Object = Object {
     fields: &[
         ("status", Kind::Int),
@@ -62,22 +56,12 @@ static RESPONSE: Object = Object {
 };
 
 static QUERY: Object = Object { fields: &[], others: Some(Kind::Text), check: any_name };
-static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: lower_case };
-
-fn lower_case(name: &str) -> scope::Result<()> {
-    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => {
-            let lower = name.to_ascii_lowercase();
-            Err(format!("headers have their names in lower case: `{lower}`"))
-        }
-        false => any_name(name),
-    }
-}
+static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: header_name };
 
 /// The variables of one evaluation.
 pub(super) struct Seen<'a> {
     request: Option<Request<'a>>,
-    consumer: Of<'a>,
+    consumer: Caller<'a>,
     response: Option<Response<'a>>,
 }
 
@@ -87,7 +71,7 @@ impl<'a> Seen<'a> {
         consumer: Option<&'a Consumer>,
         response: Option<Response<'a>>,
     ) -> Self {
-        Self { request, consumer: Of(consumer), response }
+        Self { request, consumer: Caller(consumer), response }
     }
 }
 
@@ -134,27 +118,6 @@ impl Members for Request<'_> {
 
     fn names(&self) -> Vec<Cow<'_, str>> {
         there(&REQUEST, self)
-    }
-}
-
-/// The consumer of a request, if it comes from one.
-struct Of<'a>(Option<&'a Consumer>);
-
-impl Members for Of<'_> {
-    fn get(&self, name: &str) -> Option<Operand<'_>> {
-        let consumer = self.0?;
-        Some(match name {
-            "name" => Operand::Text(consumer.name().as_str().into()),
-            "groups" => {
-                Operand::Texts(consumer.groups().iter().map(|group| group.as_str()).collect())
-            }
-            "anonymous" => Operand::Bool(consumer.is_anonymous()),
-            _ => return None,
-        })
-    }
-
-    fn names(&self) -> Vec<Cow<'_, str>> {
-        there(&CONSUMER, self)
     }
 }
 
@@ -244,10 +207,4 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
 
 fn whole(number: u64) -> Operand<'static> {
     Operand::Int(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-/// The names of the fields that are there.
-fn there<'a>(of: &'static Object, members: &'a dyn Members) -> Vec<Cow<'a, str>> {
-    let names = of.fields.iter().map(|(name, _)| *name);
-    names.filter(|name| members.get(name).is_some()).map(Cow::Borrowed).collect()
 }

@@ -167,8 +167,8 @@ thread_local! {
     static KEY: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// The time of the wall clock.
-pub(crate) fn now_ms() -> u64 {
+/// The time of the wall clock, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
     let since = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -223,7 +223,9 @@ impl Held {
     fn give_back(&self, cx: &RequestContext<'_>, counted: &[Counted]) {
         for (book, Counted { quota, cost, said }) in self.books.iter().zip(counted) {
             if said.granted {
-                with_key(&quota.by, cx.view(), |key| book.give_back(key, *cost, said.period));
+                with_key(&quota.by, cx.view(), |key| {
+                    book.give_back(said.counted_under(key), *cost, said.period);
+                });
             }
         }
     }
@@ -237,7 +239,13 @@ impl Held {
             let say = format!("what the quota `{}` has left cannot be put down", book.name());
             return Err(Error::new(Reason::StorageUnavailable, say));
         };
-        let said = Said { granted: true, allowed: quota.limit, left: 0, period: Period::default() };
+        let said = Said {
+            granted: true,
+            allowed: quota.limit,
+            left: 0,
+            period: Period::default(),
+            with_others: false,
+        };
         progress.counted.push(Counted { quota, cost: 0, said });
         Ok(())
     }

@@ -11,8 +11,8 @@
 //! GCRA is the generic cell rate algorithm of ATM, a leaky bucket that keeps a single instant. The sliding
 //! window counts two fixed ones, and takes the former as spread evenly.
 //!
-//! What is not granted is not counted. What costs more than was asked for is [charged](Limiter::charge)
-//! afterwards, and may leave a debt that later requests wait for. A cost that is only known in the end is
+//! What is not granted is not counted. What cannot be refused is [reserved](Limiter::reserve): it comes after what
+//! the key owed before, and may leave a debt itself. A cost that is only known in the end is
 //! [settled](Limiter::settle) against what was [taken](Taken) for it in the beginning.
 
 mod limiter;
@@ -194,6 +194,21 @@ impl Scale {
                 };
                 let end = u128::from(window.index + windows) * u128::from(self.per);
                 Duration::from_nanos(saturated(end.saturating_sub(u128::from(now.nanos()))))
+            }
+        }
+    }
+
+    /// How much of a key is in use, to be held against that of others under the same rate; nought if nothing is
+    /// remembered.
+    fn used(&self, state: State, now: Tick) -> u128 {
+        match self.rate.algorithm {
+            Algorithm::Gcra => state.0.saturating_sub(instant(now)),
+            Algorithm::SlidingWindow => {
+                let index = self.index(now);
+                let window = Window::of(state, index);
+                let elapsed = now.nanos().saturating_sub(window.index * self.per).min(self.per);
+                let fading = u128::from(window.former) * u128::from(self.per - elapsed);
+                fading + u128::from(window.current) * u128::from(self.per)
             }
         }
     }

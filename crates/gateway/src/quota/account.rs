@@ -4,6 +4,9 @@
 //! used already. So most requests wait for no disk, and a crash never gives more than the quota; it costs a key
 //! what was left of the slice that it had.
 //!
+//! A clock that jumps gives nothing anew either: the period before is remembered, and an account goes back to it
+//! with the clock.
+//!
 //! An account is pure: it is given the time, and says what is to be done.
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,9 @@ use super::period::{Calendar, Period};
 const SLICES: u64 = 100;
 /// The most units of a slice.
 const SLICE_MAX: u64 = 1_000;
+
+/// How long an account is remembered after its period, so that a clock that is set back finds it still: three days.
+const REMEMBERED_MS: u64 = 3 * 86_400_000;
 
 /// The account of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,11 +42,13 @@ pub struct Account {
     settled: u8,
     /// Whether the disk has yet to learn of those.
     unsaved: bool,
+    /// The period that it was about before this one.
+    former: Option<Spent>,
 }
 
-/// What is kept of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+/// What was used in a period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Spent {
     /// The first millisecond of the period.
     start: u64,
     /// The first millisecond after it.
@@ -48,8 +56,17 @@ pub struct Kept {
     /// Units that may have been used.
     used: u64,
     extra: u64,
-    limit: Option<u64>,
     told: u8,
+}
+
+/// What is kept of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    #[serde(flatten)]
+    spent: Spent,
+    limit: Option<u64>,
+    #[serde(default)]
+    former: Option<Spent>,
 }
 
 /// What an account says of a request.
@@ -82,10 +99,10 @@ pub struct Terms<'a> {
 impl Account {
     /// What is known of a key of which this was kept.
     pub const fn of(kept: &Kept) -> Self {
-        let Kept { start, end, used, extra, limit, told } = *kept;
+        let Kept { spent: Spent { start, end, used, extra, told }, limit, former } = *kept;
         let period = Period { start, end };
         let (wanted, settled, unsaved) = (0, told, false);
-        Self { period, used, reserved: used, extra, limit, wanted, told, settled, unsaved }
+        Self { period, used, reserved: used, extra, limit, wanted, told, settled, unsaved, former }
     }
 
     /// Units that may be used in the period.
@@ -98,17 +115,35 @@ impl Account {
         self.allowed(terms).saturating_sub(self.used)
     }
 
-    /// Whether nothing of it is to be remembered any more.
+    /// Whether it says nothing about now.
     pub const fn is_over(&self, now_ms: u64) -> bool {
-        self.period.is_over(now_ms) && self.limit.is_none() && self.wanted == 0
+        self.wanted == 0 && self.kept().is_over(now_ms)
     }
 
-    /// Begins the period of now, if the one before is over.
+    /// Whether it is over for so long that no clock will ask for it again.
+    pub const fn is_forgotten(&self, now_ms: u64) -> bool {
+        self.is_over(now_ms.saturating_sub(REMEMBERED_MS))
+    }
+
+    /// Goes to the period of now: to a new one if this one is over, or back to the one before with a clock that was
+    /// set back. A period that has not begun is stayed in if nothing is known of now.
     pub fn turn(&mut self, terms: &Terms<'_>, now_ms: u64) {
-        if self.period.is_over(now_ms) {
-            let (limit, wanted) = (self.limit, self.wanted);
-            let period = terms.calendar.period(now_ms);
-            *self = Self { period, limit, wanted, ..Self::default() };
+        if self.period.contains(now_ms) {
+            return;
+        }
+        let spent = Spent { used: self.used.max(self.reserved), ..self.kept().spent };
+        match self.former {
+            Some(former) if former.period().contains(now_ms) => {
+                let kept = Kept { spent: former, limit: self.limit, former: Some(spent) };
+                *self = Self { wanted: self.wanted, ..Self::of(&kept) };
+            }
+            _ if self.period.is_over(now_ms) => {
+                let (limit, wanted, period) =
+                    (self.limit, self.wanted, terms.calendar.period(now_ms));
+                let former = (spent.used > 0 || spent.extra > 0).then_some(spent);
+                *self = Self { period, limit, wanted, former, ..Self::default() };
+            }
+            _ => {}
         }
     }
 
@@ -201,27 +236,31 @@ impl Account {
         let most = self.allowed(terms).max(self.used);
         let used = self.used.saturating_add(slice).min(most).max(self.reserved);
         let unsaved = std::mem::take(&mut self.unsaved);
-        (unsaved || wanted > 0 && used > self.reserved).then(|| Kept { used, ..self.kept() })
+        (unsaved || wanted > 0 && used > self.reserved).then(|| self.kept_as(used))
     }
 
     /// What is kept has been put down.
     pub fn reserved(&mut self, kept: &Kept) {
         // A period that began meanwhile has nothing of it.
-        if self.period.start == kept.start {
-            self.reserved = self.reserved.max(kept.used);
+        if self.period == kept.spent.period() {
+            self.reserved = self.reserved.max(kept.spent.used);
         }
     }
 
     /// It as it stands.
     pub const fn kept(&self) -> Kept {
-        let Period { start, end } = self.period;
-        let Self { used, extra, limit, settled, .. } = *self;
-        Kept { start, end, used, extra, limit, told: settled }
+        self.kept_as(self.used)
     }
 
     /// It with so many units more that may be used meanwhile.
-    pub fn kept_with(&self, slice: u64) -> Kept {
-        Kept { used: self.used.saturating_add(slice), ..self.kept() }
+    pub const fn kept_with(&self, slice: u64) -> Kept {
+        self.kept_as(self.used.saturating_add(slice))
+    }
+
+    const fn kept_as(&self, used: u64) -> Kept {
+        let Period { start, end } = self.period;
+        let Self { extra, limit, settled: told, former, .. } = *self;
+        Kept { spent: Spent { start, end, used, extra, told }, limit, former }
     }
 
     /// Has the thresholds told again that are not reached any more.
@@ -241,17 +280,35 @@ impl Account {
     }
 }
 
+impl Spent {
+    const fn period(&self) -> Period {
+        Period { start: self.start, end: self.end }
+    }
+}
+
 impl Kept {
     /// Units that may have been used.
     pub const fn used(&self) -> u64 {
-        self.used
+        self.spent.used
+    }
+
+    /// Whether it says nothing about now.
+    pub const fn is_over(&self, now_ms: u64) -> bool {
+        self.end() <= now_ms && self.limit.is_none()
+    }
+
+    /// The end of the last period that it says something about.
+    const fn end(&self) -> u64 {
+        match self.former {
+            // The clock was set back.
+            Some(former) if former.end > self.spent.end => former.end,
+            _ => self.spent.end,
+        }
     }
 
     /// When it may be forgotten, in milliseconds since 1970; nought for never.
     pub const fn expires_ms(&self) -> u64 {
-        // A clock that is set back a day or two finds it still.
-        const BEYOND: u64 = 3 * 86_400_000;
-        if self.limit.is_some() { 0 } else { self.end.saturating_add(BEYOND) }
+        if self.limit.is_some() { 0 } else { self.end().saturating_add(REMEMBERED_MS) }
     }
 }
 
@@ -285,20 +342,20 @@ mod tests {
         let (calendar, mut account) = (calendar(), Account::default());
         let terms = terms(&calendar, 1_000);
         assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
-        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 10);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used(), 10);
         for _ in 0..5 {
             assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: false });
         }
         assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: true });
         assert_eq!(account.take(1, &terms, NOW), Taken::Granted { ahead: false }, "asked once");
-        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 17);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used(), 17);
         assert_eq!(account.reserve(&terms, NOW), None);
         // Many that wait at once get a slice that is enough for all of them.
         let mut account = Account::default();
         for _ in 0..500 {
             assert_eq!(account.take(1, &terms, NOW), Taken::Waits);
         }
-        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 500);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used(), 500);
     }
 
     #[test]
@@ -326,6 +383,40 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_ahead_and_back_finds_what_was_used() {
+        let (calendar, mut account) = (calendar(), Account::default());
+        let terms = terms(&calendar, 100);
+        let take = |account: &mut Account, cost: u64, now: u64| {
+            if account.take(cost, &terms, now) == Taken::Waits {
+                put_down(account, &terms, now);
+            }
+            account.take(cost, &terms, now) != Taken::Refused
+        };
+        assert!(take(&mut account, 100, NOW));
+        assert!(take(&mut account, 70, NOW + 2 * DAY), "two days ahead is another day");
+        for mut account in [account.clone(), Account::of(&account.kept())] {
+            assert!(!take(&mut account, 1, NOW), "this day is used up");
+            assert!(!account.is_over(NOW));
+            // What was used of a day before it came counts when it comes.
+            account.turn(&terms, NOW + 2 * DAY);
+            assert_eq!(account.left(&terms), 30);
+        }
+        // With a clock that goes ahead slowly, the periods between begin anew.
+        assert!(take(&mut account, 100, NOW + 3 * DAY));
+        assert!(!account.is_forgotten(NOW + 6 * DAY) && account.is_forgotten(NOW + 7 * DAY));
+    }
+
+    #[test]
+    fn what_was_kept_before_is_read() {
+        let text = r#"{"start":0,"end":86400000,"used":5,"extra":1,"limit":null,"told":0}"#;
+        let kept: Kept = serde_json::from_str(text).unwrap();
+        assert_eq!((kept.used(), kept.is_over(86_400_000), kept.former), (5, true, None));
+        let account = Account { former: Some(kept.spent), ..Account::of(&kept) };
+        let text = serde_json::to_string(&account.kept()).unwrap();
+        assert_eq!(Account::of(&serde_json::from_str(&text).unwrap()), account, "{text}");
+    }
+
+    #[test]
     fn a_slice_that_comes_after_the_period_counts_for_nothing() {
         let (calendar, mut account) = (calendar(), Account::default());
         let terms = terms(&calendar, 100);
@@ -349,9 +440,9 @@ mod tests {
         assert!(!account.settle(5, 2, period, &terms, NOW) && account.used == 2);
         assert!(account.settle(1, 500, period, &terms, NOW));
         assert!(!account.settle(1, 2, period, &terms, NOW), "it is asked for already");
-        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 512);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used(), 512);
         assert!(account.settle(1, 3_001, period, &terms, NOW));
-        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used, 3_502);
+        assert_eq!(put_down(&mut account, &terms, NOW).unwrap().used(), 3_502);
         assert_eq!(account.left(&terms), 0);
         assert_eq!(account.take(1, &terms, NOW), Taken::Refused);
         // Of a request from the period before, what it cost more counts, and nothing is given back.
@@ -426,7 +517,7 @@ mod tests {
                     disk = kept;
                     account.reserved(&kept);
                 }
-                prop_assert!(granted <= disk.used && disk.used <= limit, "{granted} {disk:?}");
+                prop_assert!(granted <= disk.used() && disk.used() <= limit, "{granted} {disk:?}");
             }
             let slice = account.slice(&terms).max(40);
             prop_assert!(account.used - granted <= crashes * 2 * slice, "{account:?} {granted}");

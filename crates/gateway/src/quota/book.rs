@@ -1,7 +1,8 @@
 //! The accounts of one quota, which all workers share.
 //!
 //! A key that comes when there are as many as may be is counted with all others that come so late, under
-//! [`OTHERS`]: neither memory nor disk grows by what clients make up.
+//! [`OTHERS`]: neither memory nor disk grows by what clients make up. Keys whose period is over give way to new ones,
+//! and are remembered for a while otherwise, for a clock that is set back.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,6 +36,8 @@ pub struct Book {
     hasher: std::hash::RandomState,
     shards: [Mutex<HashMap<Box<str>, Account>>; SHARDS],
     keys: AtomicUsize,
+    /// The period in which room was made for its keys, at the cost of those that are over.
+    roomy: Mutex<Period>,
     /// Keys whose next slice is to be put down.
     wanting: Mutex<Vec<Box<str>>>,
     warnings: Mutex<VecDeque<Warning>>,
@@ -77,6 +80,15 @@ pub struct Said {
     pub left: u64,
     /// The period.
     pub period: Period,
+    /// Whether it was counted under [`OTHERS`].
+    pub with_others: bool,
+}
+
+impl Said {
+    /// The key under which it was counted.
+    pub(super) const fn counted_under<'a>(&self, key: &'a str) -> &'a str {
+        if self.with_others { OTHERS } else { key }
+    }
 }
 
 /// What is asked, and what comes of it.
@@ -102,6 +114,7 @@ impl Book {
             hasher: std::hash::RandomState::new(),
             shards: Default::default(),
             keys: AtomicUsize::new(0),
+            roomy: Mutex::default(),
             wanting: Mutex::default(),
             warnings: Mutex::default(),
             untold: AtomicUsize::new(0),
@@ -153,12 +166,13 @@ impl Book {
             let allowed = account.allowed(&terms);
             let warning = self.warning(key, account, &terms);
             let (left, period) = (account.left(&terms), account.period);
-            (taken, Said { granted: taken != Taken::Refused, allowed, left, period }, warning)
+            let (granted, with_others) = (taken != Taken::Refused, key == OTHERS);
+            (taken, Said { granted, allowed, left, period, with_others }, warning)
         };
         let found = self.shard(key).lock().get_mut(key).map(ask);
         let (taken, said, warning) = match found {
             Some(found) => found,
-            None if key != OTHERS && self.is_full(quota) => {
+            None if key != OTHERS && self.is_full(quota, now_ms) => {
                 return self.take(OTHERS, quota, cost, now_ms);
             }
             None => {
@@ -193,19 +207,30 @@ impl Book {
         }
     }
 
-    fn is_full(&self, quota: &Quota) -> bool {
+    /// Whether there are as many keys as may be, of those that are not over.
+    fn is_full(&self, quota: &Quota, now_ms: u64) -> bool {
+        if self.keys.load(Relaxed) < quota.keys_max {
+            return false;
+        }
+        let mut roomy = self.roomy.lock();
+        // Until the next period begins nothing more can be over.
+        if !roomy.contains(now_ms) {
+            *roomy = quota.calendar.period(now_ms);
+            self.forget(|account| account.is_over(now_ms));
+        }
         self.keys.load(Relaxed) >= quota.keys_max
     }
 
-    /// Gives back what was granted to a request that was refused for another cause.
+    /// Gives back what was granted to a request that was refused for another cause, under the key that it was
+    /// counted under.
     pub(super) fn give_back(&self, key: &str, cost: u64, period: Period) {
         if let Some(account) = self.shard(key).lock().get_mut(key) {
             account.give_back(cost, period);
         }
     }
 
-    /// Counts what a request has cost in the end, in the place of what was granted for it. Gives whether there is
-    /// something to be put down or told.
+    /// Counts what a request has cost in the end, in the place of what was granted for it under a key. Gives whether
+    /// there is something to be put down or told.
     pub(super) fn settle(
         &self,
         key: &str,
@@ -215,16 +240,13 @@ impl Book {
         now_ms: u64,
     ) -> bool {
         let terms = quota.terms();
-        let settle = |key: &str| {
-            let mut shard = self.shard(key).lock();
-            let account = shard.get_mut(key)?;
+        let settle = |account: &mut Account| {
             let ahead = account.settle(granted, cost, period, &terms, now_ms);
-            Some((ahead, self.warning(key, account, &terms)))
+            (ahead, self.warning(key, account, &terms))
         };
-        let found = settle(key).map(|settled| (key, settled));
-        // It was counted with the others, or its rules are gone.
-        let found = found.or_else(|| settle(OTHERS).map(|settled| (OTHERS, settled)));
-        let Some((key, (ahead, warning))) = found else { return false };
+        let settled = self.shard(key).lock().get_mut(key).map(settle);
+        // Without an account its rules are gone.
+        let Some((ahead, warning)) = settled else { return false };
         self.granted.fetch_add(cost.saturating_sub(granted), Relaxed);
         if ahead {
             self.wanting.lock().push(key.into());
@@ -339,13 +361,20 @@ impl Book {
         self.shard(key).lock().get(key).cloned()
     }
 
-    /// Keys in their order, after one, at most so many.
-    pub fn keys_after(&self, after: Option<&str>, limit: usize) -> Vec<(Box<str>, Account)> {
+    /// Keys of which something is to be said now, in their order, after one, at most so many.
+    pub fn keys_after(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Vec<(Box<str>, Account)> {
         // A heap of the least would spare memory; this is asked by people.
         let mut all: Vec<(Box<str>, Account)> = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let later = shard.iter().filter(|(key, _)| after.is_none_or(|after| &***key > after));
+            let later = shard.iter().filter(|(key, account)| {
+                after.is_none_or(|after| &***key > after) && !account.is_over(now_ms)
+            });
             all.extend(later.map(|(key, account)| (key.clone(), account.clone())));
             all.sort_by(|(one, _), (other, _)| one.cmp(other));
             all.truncate(limit);
@@ -364,12 +393,16 @@ impl Book {
         self.shards.iter().flat_map(of).collect()
     }
 
-    /// Forgets what is over.
+    /// Forgets what no clock will ask for again.
     pub(super) fn trim(&self, now_ms: u64) {
+        self.forget(|account| account.is_forgotten(now_ms));
+    }
+
+    fn forget(&self, which: impl Fn(&Account) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let before = shard.len();
-            shard.retain(|_, account| !account.is_over(now_ms));
+            shard.retain(|_, account| !which(account));
             self.keys.fetch_sub(before - shard.len(), Relaxed);
             if shard.capacity() > 64 && shard.len() * 4 < shard.capacity() {
                 shard.shrink_to_fit();
@@ -377,7 +410,7 @@ impl Book {
         }
     }
 
-    /// How many keys there are.
+    /// How many keys are remembered.
     pub fn keys(&self) -> usize {
         self.keys.load(Relaxed)
     }

@@ -96,31 +96,40 @@ impl Books {
         for quota in quotas {
             let former = self.book(&quota.name).terms();
             let is_there = former.is_some_and(|former| former.scope() == quota.scope());
-            let rows = if is_there { Vec::new() } else { self.rows(quota).await? };
+            let rows = if is_there { Vec::new() } else { self.rows(quota, now_ms()).await? };
             recalled.push((Arc::clone(quota), rows));
         }
         Ok(Recalled(recalled))
     }
 
-    async fn rows(&self, quota: &Quota) -> Result<Rows> {
+    /// What is kept of the accounts of a quota: all that say something about now, and others as far as there is room.
+    async fn rows(&self, quota: &Quota, now: u64) -> Result<Rows> {
         let (store, map) = self.store()?;
-        let (prefix, mut after, mut rows) = (prefix(quota), None, Vec::new());
+        let (prefix, mut after) = (prefix(quota), None);
+        // What is over is of use to a clock that is set back.
+        let (mut rows, mut over) = (Rows::new(), Rows::new());
         loop {
             let page = store.scan(*map, &prefix, after.take(), BATCH).await?;
             let is_last = page.len() < BATCH;
             after = page.last().map(|(key, _)| key.clone());
             for (key, value) in page {
                 let text = std::str::from_utf8(&key[prefix.len()..]).ok();
-                let kept = serde_json::from_slice(&value.data).ok();
+                let kept = serde_json::from_slice::<Kept>(&value.data).ok();
                 match text.zip(kept) {
-                    Some((text, kept)) => rows.push((text.into(), kept)),
+                    Some((text, kept)) if !kept.is_over(now) => rows.push((text.into(), kept)),
+                    Some((text, kept)) if over.len() < quota.keys_max => {
+                        over.push((text.into(), kept));
+                    }
+                    Some(_) => {}
                     None => {
                         let say = format!("an account of quota {} cannot be read", quota.name);
                         return Err(Error::new(Reason::StorageCorrupt, say));
                     }
                 }
             }
-            if is_last || rows.len() >= quota.keys_max {
+            if is_last {
+                over.truncate(quota.keys_max.saturating_sub(rows.len()));
+                rows.append(&mut over);
                 return Ok(rows);
             }
         }
@@ -283,3 +292,6 @@ fn row(quota: &Quota, key: &str) -> Bytes {
     row.extend_from_slice(key.as_bytes());
     row.into()
 }
+
+#[cfg(test)]
+mod tests;

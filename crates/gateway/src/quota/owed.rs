@@ -40,7 +40,7 @@ impl Owed {
             .map(|(book, Counted { quota, cost, said })| Charged {
                 book: Arc::clone(book),
                 quota: Arc::clone(quota),
-                key: with_key(&quota.by, cx.view(), |key| key.into()),
+                key: with_key(&quota.by, cx.view(), |key| said.counted_under(key).into()),
                 granted: *cost,
                 period: said.period,
             })

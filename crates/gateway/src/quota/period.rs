@@ -34,6 +34,11 @@ pub struct Period {
 }
 
 impl Period {
+    /// Whether a time is within it.
+    pub const fn contains(&self, now_ms: u64) -> bool {
+        self.start <= now_ms && now_ms < self.end
+    }
+
     /// Whether it is over at a time. One that has not begun is not: a clock that is set back gives nothing anew.
     pub const fn is_over(&self, now_ms: u64) -> bool {
         now_ms >= self.end

@@ -1,8 +1,9 @@
 //! Bodies at the pace that a limit allows.
 //!
-//! A piece passes, is charged, and whoever sends the next waits until the key has its debt behind it. While it
-//! waits the sender is not asked for more, so that its own flow control slows it down and nothing is gathered.
-//! Pieces are small beside the rate, so that a body flows and no time limit for silence is met.
+//! A piece is charged to its key when it is there, and passes once the key has behind it what it owed before: the
+//! pieces of all bodies of a key pass in the order in which they came. While one waits the sender is not asked for
+//! more, so that its own flow control slows it down and nothing is gathered. Pieces are small beside the rate, so that
+//! a body flows and no time limit for silence is met.
 
 use std::{
     borrow::Cow,
@@ -113,13 +114,12 @@ pub(super) struct Paced {
     body: Body,
     /// As it was said to be: a body may tell how much is left.
     length: Length,
-    passed: u64,
     /// What is here of a piece that was too large.
     rest: Bytes,
     piece_max: u64,
     pace: Pace,
-    /// When the next piece may pass.
-    until: Tick,
+    /// What is charged and has not passed, and when it may.
+    charged: Option<(Bytes, Tick)>,
     timer: TaskTimer,
 }
 
@@ -130,33 +130,27 @@ impl Paced {
         }
         let (length, piece_max) = (body.length(), piece_max(pace.limiter.rate()));
         let (rest, timer) = (Bytes::new(), TaskTimer::default());
-        let until = Tick::ZERO;
-        Body::Source(Box::new(Self {
-            body,
-            length,
-            passed: 0,
-            rest,
-            piece_max,
-            pace,
-            until,
-            timer,
-        }))
+        Body::Source(Box::new(Self { body, length, rest, piece_max, pace, charged: None, timer }))
     }
 
-    /// Whether nothing is left that could be too much.
-    fn is_over(&self) -> bool {
-        self.length == Length::Exact(self.passed)
-    }
-
-    fn pass(&mut self, mut bytes: Bytes) -> Frame {
+    /// Charges as much of what is here as a piece is.
+    fn charge(&mut self, mut bytes: Bytes) {
         let most = usize::try_from(self.piece_max).unwrap_or(usize::MAX);
         if bytes.len() > most {
             self.rest = bytes.split_off(most);
         }
-        let (now, count) = (clock::now(), bytes.len() as u64);
-        self.passed += count;
-        self.until = now.plus(self.pace.limiter.charge(self.pace.key, count, now));
-        Frame::Data(bytes)
+        let now = clock::now();
+        let wait = self.pace.limiter.reserve(self.pace.key, bytes.len() as u64, now);
+        self.charged = Some((bytes, now.plus(wait)));
+    }
+}
+
+impl Drop for Paced {
+    /// What has not passed was not had.
+    fn drop(&mut self) {
+        if let Some((bytes, _)) = self.charged.take() {
+            self.pace.limiter.give_back(self.pace.key, bytes.len() as u64, clock::now());
+        }
     }
 }
 
@@ -169,20 +163,25 @@ fn piece_max(rate: &Rate) -> u64 {
 
 impl Source for Paced {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        // Whoever knows the length asks once more to let a body see its end.
-        if !self.is_over() && self.until > clock::now() {
+        if self.charged.is_none() {
+            let bytes = match std::mem::take(&mut self.rest) {
+                rest if !rest.is_empty() => rest,
+                _ => match ready!(self.body.poll_frame(cx)) {
+                    Some(Ok(Frame::Data(bytes))) => bytes,
+                    other => return Poll::Ready(other),
+                },
+            };
+            self.charge(bytes);
+        }
+        if let Some((_, until)) = &self.charged
+            && *until > clock::now()
+        {
             self.pace.waited.set(true);
             self.body.read_ahead(cx);
-            ready!(self.timer.poll(cx, self.until));
+            ready!(self.timer.poll(cx, *until));
         }
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(self.pass(rest))));
-        }
-        Poll::Ready(match ready!(self.body.poll_frame(cx)) {
-            Some(Ok(Frame::Data(bytes))) => Some(Ok(self.pass(bytes))),
-            other => other,
-        })
+        let passed = self.charged.take().map(|(bytes, _)| Ok(Frame::Data(bytes)));
+        Poll::Ready(passed)
     }
 
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
@@ -190,7 +189,10 @@ impl Source for Paced {
     }
 
     fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.rest.is_empty() { self.body.poll_begun(cx) } else { Poll::Ready(()) }
+        match self.rest.is_empty() && self.charged.is_none() {
+            true => self.body.poll_begun(cx),
+            false => Poll::Ready(()),
+        }
     }
 
     fn length(&self) -> Length {
@@ -244,6 +246,46 @@ mod tests {
         assert_eq!((one.0, other.0), (10_000, 10_000));
         let took = clock::now().since(began).as_secs_f64();
         assert!((1.9..2.2).contains(&took), "{took}");
+    }
+
+    /// Nobody asks a body of a known length for more once all of it is there.
+    async fn first_piece(mut body: Body) -> usize {
+        match body.frame().await {
+            Some(Ok(Frame::Data(data))) => data.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_of_one_piece_pass_at_the_rate_whether_one_by_one_or_together() {
+        let (began, pace) = (clock::now(), pace(10_000, 5_000));
+        let body = || Paced::wrap(Body::full(vec![7; 500]), pace.clone());
+        for _ in 0..30 {
+            assert_eq!(first_piece(body()).await, 500);
+        }
+        let took = clock::now().since(began).as_secs_f64();
+        assert!((0.9..1.05).contains(&took), "{took}");
+        let began = clock::now();
+        let together = (0..100).map(|_| first_piece(body()));
+        futures_util::future::join_all(together).await;
+        let took = clock::now().since(began).as_secs_f64();
+        assert!((4.9..5.1).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_while_it_waits_leaves_no_debt() {
+        let pace = pace(1_000, 1_000);
+        let body = || Paced::wrap(Body::full(vec![7; 100]), pace.clone());
+        for _ in 0..11 {
+            first_piece(body()).await;
+        }
+        for _ in 0..1_000 {
+            let mut waits = Box::pin(first_piece(body()));
+            assert!(futures_util::poll!(waits.as_mut()).is_pending());
+        }
+        let began = clock::now();
+        first_piece(body()).await;
+        assert!(clock::now().since(began) < Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

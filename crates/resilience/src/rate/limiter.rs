@@ -3,8 +3,8 @@
 //! The keys stand in sets of sixteen, as in a processor's cache: a key belongs into one of two sets, by its
 //! hash, and comes into the emptier one. Where both are full, what is at rest is given up, of which nothing
 //! would be remembered anyway; failing that the table grows up to its bound, and then the key is given up
-//! that would be at rest soonest. So who
-//! floods a limiter with new keys drives out other such keys, and those that have used up what they may stay.
+//! that has used the least. So who floods a limiter with new keys drives out other such keys, and those that have
+//! used up what they may stay, until as many as there is room for have used it up.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -51,8 +51,8 @@ struct Shard {
 struct Place {
     /// Keys of the set that are not at rest.
     busy: usize,
-    /// Time until the key there is.
-    rest: Duration,
+    /// What the key there has used: nought if it is at rest.
+    used: u128,
     set: usize,
     at: usize,
 }
@@ -93,12 +93,11 @@ impl Limiter {
         self.with(key, now, |rate, state| rate.take(state, cost, now))
     }
 
-    /// Charges a key what it has had already; gives the time until it may have more.
-    pub fn charge(&self, key: Hashed, cost: u64, now: Tick) -> Duration {
+    /// Charges a key what it is to have once what it owed before has come back; gives the time until then.
+    pub fn reserve(&self, key: Hashed, cost: u64, now: Tick) -> Duration {
         self.with(key, now, |rate, state| {
-            let state = rate.charge(state, cost, now);
             let (verdict, _) = rate.take(state, 0, now);
-            (verdict.retry_after.unwrap_or_default(), state)
+            (verdict.retry_after.unwrap_or_default(), rate.charge(state, cost, now))
         })
     }
 
@@ -205,12 +204,12 @@ impl Shard {
     /// Where in a set a key would come, and how gladly.
     fn place_in(&self, set: usize, rate: &Scale, now: Tick) -> Place {
         let Set { keys, states } = &self.sets[set];
-        let mut place = Place { busy: 0, rest: Duration::MAX, set, at: 0 };
+        let mut place = Place { busy: 0, used: u128::MAX, set, at: 0 };
         for (at, (key, state)) in keys.iter().zip(states).enumerate() {
-            let rest = if *key == 0 { Duration::ZERO } else { rate.reset(*state, now) };
-            place.busy += usize::from(!rest.is_zero());
-            if rest < place.rest {
-                (place.rest, place.at) = (rest, at);
+            let used = if *key == 0 { 0 } else { rate.used(*state, now) };
+            place.busy += usize::from(used > 0);
+            if used < place.used {
+                (place.used, place.at) = (used, at);
             }
         }
         place

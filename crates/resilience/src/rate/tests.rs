@@ -242,18 +242,37 @@ fn a_million_keys_cost_less_than_a_hundred_bytes_each_and_are_all_remembered() {
 
 #[test]
 fn a_flood_of_new_keys_drives_out_no_key_that_has_used_up_what_it_may() {
-    let limiter = Limiter::new(*rate(100, seconds(100.0), 100, Algorithm::Gcra).rate(), 1_000);
-    for key in 0..100_u64 {
-        assert!(limiter.take(limiter.key(("greedy", key)), 100, START).granted);
+    for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow] {
+        let limiter = Limiter::new(*rate(100, seconds(100.0), 100, algorithm).rate(), 1_000);
+        for key in 0..100_u64 {
+            assert!(limiter.take(limiter.key(("greedy", key)), 100, START).granted);
+        }
+        // Of a window little is left by then, and every new key is remembered for longer.
+        let later = match algorithm {
+            Algorithm::Gcra => START,
+            Algorithm::SlidingWindow => START.plus(seconds(90.0)),
+        };
+        let mut rng = Rng::seeded(7);
+        for _ in 0..200_000 {
+            limiter.take(limiter.key(rng.next_u64()), 1, later);
+        }
+        assert!(limiter.forgotten() > 0 && limiter.bytes() < 200_000);
+        for key in 0..100_u64 {
+            let key = ("greedy", key);
+            assert!(!limiter.take(limiter.key(key), 50, later).granted, "{algorithm:?} {key:?}");
+        }
     }
-    let mut rng = Rng::seeded(7);
-    for _ in 0..200_000 {
-        limiter.take(limiter.key(rng.next_u64()), 1, START);
-    }
-    assert!(limiter.forgotten() > 0 && limiter.bytes() < 200_000);
-    for key in 0..100_u64 {
-        assert!(!limiter.take(limiter.key(("greedy", key)), 1, START).granted, "{key}");
-    }
+}
+
+#[test]
+fn what_is_reserved_comes_after_what_was_owed_before() {
+    let limiter = Limiter::new(*rate(100, seconds(1.0), 50, Algorithm::Gcra).rate(), 10);
+    let key = limiter.key("all");
+    let waits = [(); 5].map(|()| limiter.reserve(key, 50, START).as_millis());
+    assert_eq!(waits, [0, 0, 500, 1_000, 1_500]);
+    // Who leaves has had nothing.
+    limiter.give_back(key, 50, START);
+    assert_eq!(limiter.reserve(key, 50, START).as_millis(), 1_500);
 }
 
 #[test]

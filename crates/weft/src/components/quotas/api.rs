@@ -9,7 +9,7 @@ use weft_api::{
     get, post,
     schema::{Member, Object, Parameter, Shape, text},
 };
-use weft_gateway::quota::{Book, Books, Quota, account::Account};
+use weft_gateway::quota::{Book, Books, Quota, account::Account, now_ms};
 use weft_kernel::{Error, Reason, Result};
 
 use super::view::{KeyView, KeysView, QuotaView};
@@ -113,7 +113,8 @@ pub(super) static OPERATIONS: &[Row<Books>] = &[
             Box::pin(async move {
                 let (book, quota) = find(&ask)?;
                 let key = ask.names.at(1);
-                let account = book.account(key).ok_or_else(|| no("key", key))?;
+                let account = book.account(key).filter(|account| !account.is_over(now_ms()));
+                let account = account.ok_or_else(|| no("key", key))?;
                 Response::json(200, &KeyView::of(key, &account, &quota))
             })
         },
@@ -188,7 +189,7 @@ fn keys(ask: &Ask<'_, Books>) -> Result<Response> {
     let after = query.take("after");
     let max = query.number("max", 1, PAGE_MAX)?.unwrap_or(100);
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let found = book.keys_after(after.as_deref(), max + 1);
+    let found = book.keys_after(after.as_deref(), max + 1, now_ms());
     let (found, next) = page(found, max, |(key, _)| key.to_string());
     let keys = found.iter().map(|(key, account)| KeyView::of(key, account, &quota)).collect();
     Response::json(200, &KeysView { keys, next })

@@ -213,7 +213,7 @@ impl Service {
         let done = self
             .write_all()
             .and_then(|()| self.prove())
-            .and_then(|_| self.checkpoint())
+            .and_then(|_| self.last_checkpoint())
             .and_then(|()| self.mark_end());
         // Whatever came of it: nothing is written from here on, so another opener may have the disk.
         self.shared.end(Ended::Closed);
@@ -221,6 +221,21 @@ impl Service {
         self.files.checkpoint.close();
         self.lock.lock().take();
         done
+    }
+
+    /// Stores a checkpoint, unless the disk has no room for it: the log holds everything, and the next start reads
+    /// more of it.
+    fn last_checkpoint(&self) -> Result<()> {
+        match self.checkpoint() {
+            Err(full) if full.reason() == Reason::StorageFull => {
+                tracing::warn!(
+                    error = %full.detail(),
+                    "the disk has no room for a last checkpoint: the next start reads the log instead"
+                );
+                Ok(())
+            }
+            stored => stored,
+        }
     }
 
     /// Waits until the threads have ended.

@@ -36,7 +36,7 @@ type Unstaged = (LogId, Staged, Option<(u32, u128)>);
 pub(super) struct Checked {
     /// At most so many bytes of entries.
     pub(super) bytes: usize,
-    /// Whether it appends anything, which a full disk refuses.
+    /// Whether it appends anything, or adds an entry to a map that must not be there, which a full disk refuses.
     pub(super) appends: bool,
     /// Whether anything of it is to be written.
     pub(super) writes: bool,
@@ -206,6 +206,7 @@ impl Core {
                 }
                 self.stage(*map, key, *expect, true, now)?;
                 checked.puts = true;
+                checked.appends |= *expect == ExpectValue::Absent;
                 bytes += key.len() + value.len();
             }
             Op::Delete { map, key, expect } => {

@@ -44,9 +44,9 @@ pub(crate) struct Cursor {
 /// What a frame is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To append, which takes room.
+    /// To append, or to add entries to maps, which takes room.
     Append,
-    /// To give entries to maps, which takes some.
+    /// To put entries of maps, which may be there already and takes some.
     Put,
     /// To begin, to define, or to free room.
     Essential,

@@ -10,8 +10,8 @@ pub(crate) use life::block;
 use model::Model;
 use weft_kernel::{ManualClock, Reason, Rng};
 use weft_ledger::{
-    ConsumerId, Durability, EmbeddedStore, GroupOptions, LeaseLimits, Ledger, LogOptions,
-    MapOptions, NewRecord, Op, Options, Settle, Store, Transaction,
+    ConsumerId, Durability, EmbeddedStore, ExpectValue, GroupOptions, LeaseLimits, Ledger,
+    LogOptions, MapOptions, NewRecord, Op, Options, Settle, Store, Transaction,
     crypt::Keys,
     disk::{SimulatedDisk, simulated::Faults},
 };
@@ -216,6 +216,52 @@ fn a_full_disk_refuses_appends_lets_settling_through_and_heals() {
     life::block(&ledger, ledger.commit(Transaction::new(Durability::Fsync).append(log, record)))
         .unwrap();
     assert_eq!(ledger.log_stats_now(log).unwrap().records, taken - 3 + 1);
+}
+
+/// What is new takes room like a record. What replaces an entry goes on, so that a key can be revoked.
+#[test]
+fn a_full_disk_refuses_new_entries_of_maps_and_closes_in_order() {
+    let disk = SimulatedDisk::new();
+    let clock = Arc::new(ManualClock::default());
+    let open = || Ledger::open(Arc::new(disk.clone()), options(false), clock.clone()).unwrap().0;
+    let ledger = open();
+    let map = life::block(&ledger, ledger.create_map("map", MapOptions::default())).unwrap();
+    let put = |number: u32, expect| {
+        let bytes = if expect == ExpectValue::Absent { 10_000 } else { 100 };
+        let (key, value) = (number.to_be_bytes().to_vec(), vec![7; bytes]);
+        Transaction::new(Durability::Fsync).put(map, key, value, expect)
+    };
+    while ledger.step() {}
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used + 6_000_000), ..Faults::default() });
+    let mut taken = 0;
+    loop {
+        match ledger.submit_now(put(taken, ExpectValue::Absent)) {
+            Ok(_) => taken += 1,
+            Err(refused) if refused.error.reason() == Reason::StorageFull => break,
+            Err(refused) => assert_eq!(refused.error.reason(), Reason::StorageBusy),
+        }
+        ledger.step();
+        assert!(taken < 2_000, "the disk is never full");
+    }
+    assert!(taken > 100, "{taken}");
+    for number in 0..20 {
+        let replaced = put(number, ExpectValue::Present);
+        life::block(&ledger, ledger.commit(replaced)).unwrap();
+        let refused = ledger.submit_now(put(taken + number, ExpectValue::Absent)).unwrap_err();
+        assert_eq!(refused.error.reason(), Reason::StorageFull);
+        ledger.step();
+    }
+    ledger.close().unwrap();
+    disk.reopen();
+    let used: u64 = disk.files().iter().map(|(_, len)| len).sum();
+    disk.set_faults(Faults { bytes_max: Some(used), ..Faults::default() });
+    let ledger = open();
+    for number in 0..taken {
+        let entry = life::block(&ledger, ledger.get(map, &number.to_be_bytes())).unwrap();
+        assert!(entry.is_some(), "{number} of {taken}");
+    }
+    ledger.close().unwrap();
 }
 
 #[test]

@@ -27,6 +27,11 @@ impl Answer {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
+    /// The values of a field that may come several times.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
     /// The instance of the shop that answered.
     pub(crate) fn instance(&self) -> &str {
         self.field("x-shop-instance").unwrap_or("nobody of the shop")

@@ -29,6 +29,7 @@ pub(crate) enum Service {
     Shipping,
     Notifications,
     Invoices,
+    Accounts,
 }
 
 impl Service {
@@ -42,6 +43,7 @@ impl Service {
             Self::Shipping => "shipping",
             Self::Notifications => "notifications",
             Self::Invoices => "invoices",
+            Self::Accounts => "accounts",
         }
     }
 
@@ -56,6 +58,7 @@ impl Service {
                 "Run notifications: REST, messages to people; orders are pushed to it"
             }
             Self::Invoices => "Run invoices: REST, what is owed; pulls orders",
+            Self::Accounts => "Run accounts: an OpenID Connect provider, by which people log in",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The shop: an example fleet of seven small services, one process each.
+//! The shop: an example fleet of eight small services, one process each.
 //!
 //! They know nothing of Weft but a URL: no library of it is on their request path, so what the tour
 //! shows works for services in any language. All state is in memory and bounded, and each instance
@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
 
+mod accounts;
 mod call;
 mod cli;
 mod failure;

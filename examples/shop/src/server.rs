@@ -19,6 +19,7 @@ use tokio::{
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
 use crate::{
+    accounts,
     cli::{self, Serve},
     failure::Failure,
     inventory, invoices,
@@ -107,6 +108,7 @@ async fn routes(
             invoices::routes(upstream, stopped)
         }
         cli::Service::Notifications => notifications::routes(),
+        cli::Service::Accounts => accounts::routes()?,
     })
 }
 

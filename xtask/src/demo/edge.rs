@@ -1,4 +1,4 @@
-//! The steps of the tour that are about the edge: who calls, how often, how much, and once.
+//! The steps of the tour that are about the edge: who calls, how often, how much, once, and who is logged in.
 
 use anyhow::{Context, Result, ensure};
 
@@ -6,7 +6,7 @@ use super::{
     fleet::{Fleet, PARTNER_KEY},
     steps::ORDER,
 };
-use crate::http::Answer;
+use crate::http::{Answer, Client};
 
 const STOCK: &str = "/partners/stock/tea";
 const ORDERS: &str = "/partners/orders";
@@ -91,5 +91,69 @@ pub(super) fn how_much(fleet: &mut Fleet) -> Result<String> {
     let left = answer.field("ratelimit").context("what is left is not told")?;
     Ok(format!(
         "ten a month are used up → 429; `weft quota add partners partner 5` → 200, RateLimit: {left}"
+    ))
+}
+
+/// What a browser asks for a page with.
+const PAGE: &str = "accept: text/html\r\nsec-fetch-mode: navigate\r\n";
+const MINE: &str = "/my/orders";
+
+/// A browser that has come to a place: what it was answered, and the cookies that it has.
+struct Browser {
+    cookies: Vec<(String, String)>,
+}
+
+impl Browser {
+    /// Opens a page, with fields besides its own, and keeps the cookies that are set.
+    fn open(&mut self, place: &str, fields: &str) -> Result<Answer> {
+        let (host, path) = place.split_once('/').context("a place has a path")?;
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let fields = format!("{PAGE}cookie: {}\r\n{fields}", cookies.join("; "));
+        let answer =
+            Client::new(host.parse()?).send_with("GET", &format!("/{path}"), &fields, "")?;
+        for line in answer.all("set-cookie") {
+            let pair = line.split(';').next().unwrap_or_default();
+            let (name, value) = pair.split_once('=').context("a cookie without a name")?;
+            self.cookies.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                self.cookies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// Where an answer sends a browser: `HOST/PATH`, of the host that was asked if it names none.
+fn sent(answer: &Answer, from: &str) -> Result<String> {
+    let is_sent = matches!(answer.status, 302 | 303);
+    ensure!(is_sent, "a way elsewhere was expected: {}: {}", answer.status, answer.body);
+    let to = answer.field("location").context("it is not said where to go")?;
+    Ok(to.strip_prefix("http://").map_or_else(|| format!("{from}{to}"), str::to_owned))
+}
+
+pub(super) fn login(fleet: &mut Fleet) -> Result<String> {
+    let (web, forged) = (fleet.web().to_string(), "x-user: 1\r\n");
+    let ordered =
+        fleet.client().send("POST", "/orders", &ORDER.replace("\"user_id\":1", "\"user_id\":2"))?;
+    ensure!(ordered.status == 201, "{}: {}", ordered.status, ordered.body);
+    is(&fleet.client().send_with("GET", MINE, forged, "")?, 401, "unauthenticated")?;
+    let mut browser = Browser { cookies: Vec::new() };
+    let provider = sent(&browser.open(&format!("{web}{MINE}"), "")?, &web)?;
+    let form = browser.open(&provider, "")?;
+    ensure!(form.body.contains("I am Grace"), "nobody is asked who they are: {}", form.body);
+    let back = sent(&browser.open(&format!("{provider}&user=2"), "")?, &provider)?;
+    let page = sent(&browser.open(&back, "")?, &web)?;
+    let mine = browser.open(&page, forged)?;
+    ensure!(mine.status == 200, "{}: {}", mine.status, mine.body);
+    ensure!(mine.body.contains("\"user_id\":2"), "Grace has no order: {}", mine.body);
+    ensure!(!mine.body.contains("\"user_id\":1"), "Grace sees orders of Ada: {}", mine.body);
+    let out = browser.open(&format!("{web}/oauth2/logout"), "")?;
+    sent(&out, &web)?;
+    let after = browser.open(&format!("{web}{MINE}"), "")?;
+    sent(&after, &web)?;
+    Ok(format!(
+        "GET {MINE} → the provider → back with a code → 200 with the orders of Grace, though the client said \
+         it was Ada; after the logout → the provider again"
     ))
 }

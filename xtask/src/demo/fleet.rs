@@ -31,6 +31,7 @@ const INSTANCES: &[(&str, &str)] = &[
     ("shipping", "1"),
     ("notifications", "1"),
     ("invoices", "1"),
+    ("accounts", "1"),
 ];
 const START: Duration = Duration::from_secs(10);
 
@@ -137,6 +138,7 @@ impl Fleet {
         command.env("ADMIN_PORT", self.admin.port().to_string());
         command.env("DATA", self.folder.join("data"));
         command.env("PARTNER_KEY", PARTNER_KEY);
+        command.env("SESSION_KEY", SESSION_KEY);
         for instance in &self.instances {
             let name = instance.full_name().to_uppercase().replace('-', "_");
             command.env(format!("{name}_PORT"), instance.address.port().to_string());
@@ -286,6 +288,9 @@ impl Fleet {
 
 /// What the partner shows.
 pub(super) const PARTNER_KEY: &str = "partner-zbW3kq7RQmD0x5fTnVhC2";
+
+/// What sessions of browsers are sealed with.
+const SESSION_KEY: &str = "session-8f2Kq0vXc5LmZt7Rj1NwYe4Hb";
 
 /// All knobs at nothing.
 pub(super) const CALM: &str = r#"{"latency_ms":0,"jitter_ms":0,"fail_ratio":0,"hang":false}"#;

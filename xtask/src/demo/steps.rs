@@ -86,6 +86,10 @@ pub(super) const TOUR: &[Step] = &[
         what: "A quota by month, on the disk: used up, and raised by hand",
         run: edge::how_much,
     },
+    Step {
+        what: "People log in at an OpenID provider; the service is told who they are, and clients cannot say it",
+        run: edge::login,
+    },
     Step { what: "Weft tells about itself: status, services, metrics", run: report },
 ];
 

@@ -143,6 +143,34 @@ impl Message {
         (self.form == Form::Amqp).then(|| Amqp::read(self.head())).flatten()
     }
 
+    /// The same event with one more attribute, at the end of its head; a message of another form is as it was.
+    #[must_use]
+    pub fn with_attribute(&self, name: &str, value: Value<'_>) -> Self {
+        if self.form != Form::Event {
+            return self.clone();
+        }
+        let mut item = Vec::with_capacity(name.len() + 16);
+        event::write(&mut item, Item::Attribute(name, value));
+        let (head, body) = (self.head(), self.body());
+        let mut stored =
+            Vec::with_capacity(1 + varint::WIDE + head.len() + item.len() + body.len());
+        stored.push(EVENT);
+        varint::put(&mut stored, (head.len() + item.len()) as u64);
+        let head_at = stored.len();
+        stored.extend_from_slice(head);
+        stored.extend_from_slice(&item);
+        let body_at = stored.len();
+        stored.extend_from_slice(&body);
+        let (head_at, body_at) = (head_at as u32, body_at as u32);
+        Self {
+            stored: stored.into(),
+            form: Form::Event,
+            head_at,
+            body_at,
+            death: self.death.clone(),
+        }
+    }
+
     /// What happened to it, if it is a dead letter.
     pub fn death(&self) -> Option<Death> {
         if self.death.is_empty() { None } else { Death::read(&self.death) }

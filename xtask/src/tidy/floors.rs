@@ -14,10 +14,11 @@ const FLOORS: &[(&str, u8)] = &[
     ("ledger", 2),
     ("discovery", 3),
     ("broker", 3),
-    ("events", 3),
     ("redis-limits", 3),
     ("proxy", 4),
     ("api", 4),
+    // An event is a message, and a stream can be subscribed to: it stands on the broker.
+    ("events", 4),
     ("gateway", 5),
     ("mesh", 5),
     ("compose", 5),

@@ -18,6 +18,19 @@ fn event() -> MessageBuilder {
 }
 
 #[test]
+fn an_attribute_is_added_and_all_else_stays() {
+    let message = event().header("x-a", "b").body(b"body").finish().unwrap();
+    let more = message.with_attribute("streamversion", Value::Text("7"));
+    let event = more.event().unwrap();
+    assert_eq!(event.get("streamversion"), Some(Value::Text("7")));
+    assert_eq!((event.id(), event.header("x-a"), &*more.body()), ("1", Some("b"), &b"body"[..]));
+    assert_eq!(event.items().count(), message.event().unwrap().items().count() + 1);
+    assert_eq!(Message::from_stored(more.stored().clone()).unwrap(), more);
+    let amqp = MessageBuilder::amqp("", "key", &[0, 0], 0).unwrap().finish().unwrap();
+    assert_eq!(amqp.with_attribute("a", Value::Integer(1)), amqp);
+}
+
+#[test]
 fn an_event_comes_back_item_by_item() {
     let message = event()
         .attribute("time", Value::Text("2026-01-02T03:04:05.678Z"))

@@ -1,0 +1,84 @@
+//! Events, as they are appended and as they are read.
+//!
+//! An event is a message of the broker in the form of a CloudEvent, so that a stream can be subscribed to without
+//! a second copy. Its version stands in the attribute `streamversion`, the name of its stream is the key of its record.
+
+use weft_broker::{
+    Message,
+    message::{Form, Value},
+};
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::record::Record;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::name::StreamName;
+
+/// The attribute in which the version of an event stands.
+pub const VERSION: &str = "streamversion";
+
+/// An event to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent(Message);
+
+impl NewEvent {
+    /// Of a message.
+    ///
+    /// # Errors
+    /// `malformed_message` for one that is no CloudEvent, or says which version it has.
+    pub fn new(message: Message) -> Result<Self> {
+        let wrong = |say: &'static str| Error::new(Reason::MalformedMessage, say);
+        if message.form() != Form::Event {
+            return Err(wrong("an event of a stream is a CloudEvent"));
+        }
+        if message.event().is_some_and(|event| event.get(VERSION).is_some()) {
+            return Err(wrong("an event has the attribute `streamversion` once it is appended"));
+        }
+        Ok(Self(message))
+    }
+
+    /// What is appended.
+    pub const fn message(&self) -> &Message {
+        &self.0
+    }
+
+    /// By which it is known again.
+    pub(crate) fn hash(&self) -> u64 {
+        self.0.event().map_or(0, |event| xxh3_64(event.id().as_bytes()))
+    }
+
+    /// What stands in the log of it.
+    pub(crate) fn stored(&self, version: u64) -> bytes::Bytes {
+        self.0.with_attribute(VERSION, Value::Text(&version.to_string())).stored().clone()
+    }
+}
+
+/// An event that was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its stream.
+    pub stream: StreamName,
+    /// Its place in the stream, from nought.
+    pub version: u64,
+    /// Its place among all events.
+    pub position: u64,
+    /// When it was appended, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The event itself.
+    pub message: Message,
+}
+
+impl Recorded {
+    /// Of a record of the log.
+    pub(crate) fn read(record: Record) -> Result<Self> {
+        let Record { position, time_ms, key, data, .. } = record;
+        let corrupt = |say: &str| {
+            Error::new(Reason::StorageCorrupt, format!("the event at position {position} {say}"))
+        };
+        let stream = std::str::from_utf8(&key).ok().and_then(|name| StreamName::new(name).ok());
+        let stream = stream.ok_or_else(|| corrupt("has no stream"))?;
+        let message = Message::from_stored(data)?;
+        let version = message.event().and_then(|event| event.get(VERSION)?.as_text()?.parse().ok());
+        let version = version.ok_or_else(|| corrupt("has no version"))?;
+        Ok(Self { stream, version, position, time_ms, message })
+    }
+}

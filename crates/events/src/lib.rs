@@ -1,0 +1,32 @@
+//! Event streams: state as a sequence of events, each with a version, on the ledger.
+//!
+//! All events of a store stand in one log, in the order in which they were appended: their global order, without
+//! gaps. A stream is a row of a map, its [`Head`](head::Head), which says how many events it has and where in the
+//! log they are. So a stream costs disk and no memory, and an append is one transaction of events, heads, and
+//! whatever else is to happen with them.
+//!
+//! Invariants:
+//! - Versions of a stream begin at nought and have no gaps; what was acknowledged stays until it is truncated or
+//!   deleted.
+//! - An append whose expectation does not hold changes nothing, and is told the events that it did not know of.
+//! - The same append again, known by the ids of its events, changes nothing and is told where they are.
+//!
+//! Reading order: [`name`], [`event`], [`head`], [`append`] (the pure parts); `order` (which append comes when),
+//! [`store`], [`read`], [`follow`], `waste` (what happens).
+
+pub mod append;
+pub mod event;
+pub mod follow;
+pub mod head;
+pub mod name;
+mod order;
+pub mod read;
+pub mod store;
+mod waste;
+
+pub use append::{Append, AppendBatch, AppendReceipt, Conflict, Expected, Rejected};
+pub use event::{NewEvent, Recorded};
+pub use follow::Follower;
+pub use name::StreamName;
+pub use read::{Direction, Page, PageLimits};
+pub use store::{EventStore, StreamInfo};

@@ -1,0 +1,481 @@
+//! The store of events: what is appended and changed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weft_kernel::{Error, Reason, Result};
+use weft_ledger::{
+    Durability, EmbeddedStore,
+    options::{LogOptions, MapOptions},
+    record::{LogId, MapId},
+    store::{room, until_durable, until_seen},
+    transaction::{Expect, ExpectValue, NewRecord, Op, Receipt, Seen as SeenAt, Transaction},
+};
+
+use crate::{
+    append::{
+        Append, AppendBatch, AppendReceipt, Conflict, Decision, Expected, Known, Rejected, Written,
+        decide,
+    },
+    head::{Chunk, Head, Life},
+    name::StreamName,
+    order::{Order, Seen},
+};
+
+/// Events that a conflict shows.
+const SHOWN_MAX: usize = 16;
+
+/// All events of a store; a clone is a handle to the same.
+#[derive(Clone)]
+pub struct EventStore(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn EmbeddedStore>,
+    pub(crate) log: LogId,
+    pub(crate) heads: MapId,
+    pub(crate) chunks: MapId,
+    /// What is to be removed of streams.
+    pub(crate) waste: MapId,
+    order: Mutex<Order>,
+    /// What was appended last.
+    tail: watch::Sender<Tail>,
+}
+
+/// The end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// The position of the next event.
+    pub(crate) next: u64,
+    /// When all before it are seen.
+    pub(crate) seen: SeenAt,
+}
+
+/// A stream as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The version that the next event will have.
+    pub next: u64,
+    /// The first version that is there.
+    pub first: u64,
+    /// Whether it takes events.
+    pub life: Life,
+}
+
+/// What becomes of a stream by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its events before this version go.
+    Truncate(u64),
+    /// All of its events go, and the next begins it again, with the version after the last.
+    Delete,
+    /// All of its events go, and it never takes another.
+    End,
+}
+
+/// What came of trying.
+enum Tried {
+    Done(AppendReceipt, Option<Receipt>),
+    /// A head went out of memory meanwhile.
+    Cold,
+    /// Too much waits to be written.
+    Busy,
+    /// The events of an append have to be looked at, from a version on.
+    Look(usize, u64),
+    Conflict(usize, u64, Arc<Head>),
+    Failed(Error),
+}
+
+impl EventStore {
+    /// Opens what a namespace of a ledger has of streams, or begins it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn open(store: Arc<dyn EmbeddedStore>) -> Result<Self> {
+        let log = store.create_log("events", LogOptions::default()).await?;
+        let heads = store.create_map("heads", MapOptions::default()).await?;
+        let chunks = store.create_map("chunks", MapOptions::default()).await?;
+        let waste = store.create_map("waste", MapOptions::default()).await?;
+        let next = store.log_stats_now(log)?.end;
+        let order = Mutex::new(Order::at(next));
+        let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
+        let inner = Inner { store, log, heads, chunks, waste, order, tail };
+        inner.remove_waste().await?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Appends to streams, all of it or nothing. On return it is done at its level, and seen by who reads.
+    ///
+    /// # Errors
+    /// [`Rejected::Conflict`] if a stream is not as expected; nothing is changed then.
+    pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Rejected> {
+        let mut known = vec![Known::default(); batch.appends.len()];
+        let mut there = vec![None; batch.appends.len()];
+        loop {
+            for append in &batch.appends {
+                self.0.head(&append.stream).await?;
+            }
+            match self.0.try_append(&batch, &known, &there) {
+                Tried::Done(appended, receipt) => {
+                    if let Some(receipt) = receipt {
+                        self.0.until_done(&receipt).await?;
+                    }
+                    return Ok(appended);
+                }
+                Tried::Cold => {}
+                Tried::Busy => room(&*self.0.store).await,
+                Tried::Look(at, from) => {
+                    let append = &batch.appends[at];
+                    match self.is_there(append, from).await? {
+                        true => there[at] = Some(from),
+                        false => known[at].not_before = from + 1,
+                    }
+                }
+                Tried::Conflict(at, from, head) => {
+                    return Err(self.conflict(&batch.appends[at], from, &head).await?);
+                }
+                Tried::Failed(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A stream as it stands; `None` if there never was one.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn stream(&self, name: &StreamName) -> Result<Option<StreamInfo>> {
+        let head = self.0.head(name).await?;
+        let Head { next, first, life, .. } = *head;
+        Ok((next > 0).then_some(StreamInfo { next, first, life }))
+    }
+
+    /// Changes a stream by hand. What goes has gone on return, also from among all events.
+    ///
+    /// # Errors
+    /// [`Rejected::Conflict`] if it is not as expected; `malformed_request` for a version that it has not got to.
+    pub async fn change(
+        &self,
+        name: &StreamName,
+        expected: Expected,
+        change: Change,
+    ) -> Result<StreamInfo, Rejected> {
+        loop {
+            self.0.head(name).await?;
+            let append = Append { stream: name.clone(), expected, events: Vec::new() };
+            match self.0.try_change(&append, change) {
+                Ok((info, receipt)) => {
+                    self.0.until_done(&receipt).await?;
+                    self.0.remove_waste_of(name).await?;
+                    return Ok(info);
+                }
+                Err(Tried::Conflict(_, from, head)) => {
+                    return Err(self.conflict(&append, from, &head).await?);
+                }
+                Err(Tried::Failed(error)) => return Err(error.into()),
+                Err(Tried::Busy) => room(&*self.0.store).await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether the events of an append stand in its stream from a version on.
+    async fn is_there(&self, append: &Append, from: u64) -> Result<bool> {
+        self.0.seen().await?;
+        let found = self.versions(&append.stream, from, append.events.len()).await?;
+        let id =
+            |message: &weft_broker::Message| message.event().map(|event| event.id().to_owned());
+        Ok(found.len() == append.events.len()
+            && found
+                .iter()
+                .zip(&append.events)
+                .all(|(there, new)| id(&there.message) == id(new.message())))
+    }
+
+    async fn conflict(&self, append: &Append, from: u64, head: &Head) -> Result<Rejected> {
+        self.0.seen().await?;
+        let events = self.versions(&append.stream, from, SHOWN_MAX).await?;
+        Ok(Rejected::Conflict(Box::new(Conflict {
+            stream: append.stream.clone(),
+            expected: append.expected,
+            actual: head.is_there().then(|| head.next - 1),
+            is_ended: head.life == Life::Ended,
+            events,
+        })))
+    }
+}
+
+/// Gives up the reading of a head that nobody has finished.
+struct Loading<'a>(&'a Inner, &'a StreamName, bool);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        if !self.2 {
+            self.0.order.lock().loaded(self.1, None);
+        }
+    }
+}
+
+impl Inner {
+    /// The head of a stream, from memory or the disk; an empty one if there is none.
+    pub(crate) async fn head(&self, name: &StreamName) -> Result<Arc<Head>> {
+        loop {
+            let seen = {
+                let mut order = self.order.lock();
+                match order.claim(name) {
+                    // Listened for before the lock goes, so that it is not missed.
+                    Seen::Loading(notify) => Err(notify.notified_owned()),
+                    seen => Ok(seen),
+                }
+            };
+            match seen {
+                Ok(Seen::Known(head)) => return Ok(head),
+                Err(loaded) => loaded.await,
+                Ok(_) => {
+                    let mut loading = Loading(self, name, false);
+                    let value = self.store.get(self.heads, name.as_str().as_bytes()).await?;
+                    let head = match value {
+                        Some(value) => decode(&value.data)?,
+                        None => Head::default(),
+                    };
+                    loading.2 = true;
+                    self.order.lock().loaded(name, Some(head));
+                }
+            }
+        }
+    }
+
+    /// What was appended last, again and again.
+    pub(crate) fn tail(&self) -> watch::Receiver<Tail> {
+        self.tail.subscribe()
+    }
+
+    /// Waits until everything is seen that was appended by now; gives where the log ended.
+    pub(crate) async fn seen(&self) -> Result<u64> {
+        let Tail { next, seen } = *self.tail.borrow();
+        until_seen(&*self.store, seen).await?;
+        Ok(next)
+    }
+
+    async fn until_done(&self, receipt: &Receipt) -> Result<()> {
+        until_durable(&*self.store, receipt.seq, receipt.durability).await?;
+        until_seen(&*self.store, receipt.seen).await
+    }
+
+    /// Appends, if all heads are here and as they are expected. `there` says from which version on the events of an
+    /// append are known to be there.
+    fn try_append(&self, batch: &AppendBatch, known: &[Known], there: &[Option<u64>]) -> Tried {
+        let mut order = self.order.lock();
+        let mut heads: HashMap<&StreamName, Head> = HashMap::new();
+        for append in &batch.appends {
+            let Some(head) = order.head(&append.stream) else { return Tried::Cold };
+            heads.entry(&append.stream).or_insert_with(|| Head::clone(head));
+        }
+        // A batch that was done already is done, whatever has become of its streams since.
+        let is_again = match again(batch, &heads, known, there) {
+            Again::Look(at, from) => return Tried::Look(at, from),
+            Again::Yes => true,
+            Again::No => false,
+        };
+        let (first, mut next) = (order.next, order.next);
+        let (mut ops, mut written) = (Vec::new(), Vec::with_capacity(batch.appends.len()));
+        for (at, append) in batch.appends.iter().enumerate() {
+            let Some(head) = heads.get_mut(&append.stream) else { return Tried::Cold };
+            let stream = append.stream.clone();
+            let count = append.events.len() as u64;
+            if let Some(from) = there[at] {
+                written.push(Written { stream, versions: from..from + count, is_known: true });
+                continue;
+            }
+            if is_again {
+                written.push(Written { stream, versions: head.next..head.next, is_known: true });
+                continue;
+            }
+            let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
+            match decide(head, append.expected, &ids, known[at]) {
+                Decision::Go => {}
+                Decision::Look(from) => return Tried::Look(at, from),
+                Decision::Conflict(from) => {
+                    let head = order.head(&append.stream).cloned().unwrap_or_default();
+                    return Tried::Conflict(at, from, head);
+                }
+            }
+            let began = head.next;
+            for (event, id) in append.events.iter().zip(ids) {
+                let key = Bytes::copy_from_slice(stream.as_str().as_bytes());
+                let record = NewRecord::new(event.stored(head.next)).keyed(key);
+                let expect = if next == first { Expect::Next(first) } else { Expect::Any };
+                ops.push(Op::Append { log: self.log, expect, record });
+                if let Some(chunk) = head.push(next, id) {
+                    match self.put_chunk(&stream, &chunk) {
+                        Ok(op) => ops.push(op),
+                        Err(error) => return Tried::Failed(error),
+                    }
+                }
+                next += 1;
+            }
+            written.push(Written { stream, versions: began..head.next, is_known: false });
+        }
+        let position = |next: u64| (next > first).then(|| next - 1);
+        if is_again || (ops.is_empty() && batch.with.is_empty()) {
+            return Tried::Done(AppendReceipt { written, position: None }, None);
+        }
+        let changed =
+            written.iter().filter(|written| !written.is_known && !written.versions.is_empty());
+        let mut changed: Vec<&StreamName> = changed.map(|written| &written.stream).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        for name in &changed {
+            match self.put_head(name, &heads[name]) {
+                Ok(op) => ops.push(op),
+                Err(error) => return Tried::Failed(error),
+            }
+        }
+        ops.extend(batch.with.iter().cloned());
+        let transaction = Transaction { ops: ops.into(), durability: batch.durability };
+        let receipt = match self.submit(transaction) {
+            Ok(receipt) => receipt,
+            Err(tried) => return tried,
+        };
+        for name in changed {
+            if let Some(head) = heads.remove(name) {
+                order.changed(name.clone(), head);
+            }
+        }
+        order.next = next;
+        self.tail.send_modify(|tail| {
+            tail.next = next;
+            tail.seen = later(tail.seen, receipt.seen);
+        });
+        drop(order);
+        Tried::Done(AppendReceipt { written, position: position(next) }, Some(receipt))
+    }
+
+    fn try_change(&self, append: &Append, change: Change) -> Result<(StreamInfo, Receipt), Tried> {
+        let mut order = self.order.lock();
+        let Some(head) = order.head(&append.stream) else { return Err(Tried::Cold) };
+        if let Decision::Conflict(from) | Decision::Look(from) =
+            decide(head, append.expected, &[], Known::default())
+        {
+            return Err(Tried::Conflict(0, from, Arc::clone(head)));
+        }
+        let mut head = Head::clone(head);
+        let before = head.first;
+        match change {
+            Change::Truncate(before) if before > head.next => {
+                let say =
+                    format!("the stream has {} events, and cannot begin with {before}", head.next);
+                return Err(Tried::Failed(Error::new(Reason::MalformedRequest, say)));
+            }
+            Change::Truncate(before) => head.first = head.first.max(before),
+            Change::Delete => (head.first, head.life) = (head.next, Life::Deleted),
+            Change::End => (head.first, head.life) = (head.next, Life::Ended),
+        }
+        let put = self.put_head(&append.stream, &head).map_err(Tried::Failed)?;
+        let mut transaction = Transaction::new(Durability::Fsync).with(put);
+        if head.first > before {
+            transaction
+                .ops
+                .push(self.put_waste(&append.stream, before, head.first).map_err(Tried::Failed)?);
+        }
+        let receipt = self.submit(transaction)?;
+        let info = StreamInfo { next: head.next, first: head.first, life: head.life };
+        order.changed(append.stream.clone(), head);
+        drop(order);
+        Ok((info, receipt))
+    }
+
+    fn submit(&self, transaction: Transaction) -> Result<Receipt, Tried> {
+        self.store.submit_now(transaction).map_err(|refused| match refused.error.reason() {
+            Reason::StorageBusy => Tried::Busy,
+            _ => Tried::Failed(refused.error),
+        })
+    }
+
+    fn put_head(&self, name: &StreamName, head: &Head) -> Result<Op> {
+        let (map, key) = (self.heads, Bytes::copy_from_slice(name.as_str().as_bytes()));
+        Ok(Op::Put { map, key, value: encode(head)?, expires_ms: 0, expect: ExpectValue::Any })
+    }
+
+    fn put_chunk(&self, name: &StreamName, chunk: &Chunk) -> Result<Op> {
+        let (map, key) = (self.chunks, row_key(name, chunk.end));
+        Ok(Op::Put { map, key, value: encode(chunk)?, expires_ms: 0, expect: ExpectValue::Any })
+    }
+}
+
+/// Whether a batch was done already.
+enum Again {
+    Yes,
+    No,
+    /// It looks so: these events have to be looked at.
+    Look(usize, u64),
+}
+
+/// Whether all events of a batch are there already, as far as that is known.
+fn again(
+    batch: &AppendBatch,
+    heads: &HashMap<&StreamName, Head>,
+    known: &[Known],
+    there: &[Option<u64>],
+) -> Again {
+    if let ([_], [there]) = (&*batch.appends, there) {
+        return if there.is_some() { Again::Yes } else { Again::No };
+    }
+    let mut look = Again::No;
+    for (at, append) in batch.appends.iter().enumerate().filter(|(_, of)| !of.events.is_empty()) {
+        if there[at].is_some() {
+            look = if matches!(look, Again::No) { Again::Yes } else { look };
+            continue;
+        }
+        let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
+        match decide(&heads[&append.stream], append.expected, &ids, known[at]) {
+            Decision::Look(from) if !matches!(look, Again::Look(..)) => {
+                look = Again::Look(at, from)
+            }
+            Decision::Look(_) => {}
+            Decision::Go | Decision::Conflict(_) => return Again::No,
+        }
+    }
+    look
+}
+
+/// The key of a row of a stream about a version: a chunk that ends before it, or waste that begins with it.
+pub(crate) fn row_key(name: &StreamName, end: u64) -> Bytes {
+    let mut key = row_prefix(name);
+    key.extend_from_slice(&end.to_be_bytes());
+    key.into()
+}
+
+/// What the keys of such rows of a stream begin with. Names have no NUL.
+pub(crate) fn row_prefix(name: &StreamName) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.as_str().len() + 9);
+    key.extend_from_slice(name.as_str().as_bytes());
+    key.push(0);
+    key
+}
+
+/// The stream and the version that the key of a row is about.
+pub(crate) fn read_key(key: &[u8]) -> Option<(StreamName, u64)> {
+    let (name, version) = key.split_at_checked(key.len().checked_sub(9)?)?;
+    let name = StreamName::new(std::str::from_utf8(name).ok()?).ok()?;
+    let version = version.strip_prefix(&[0])?.try_into().ok()?;
+    Some((name, u64::from_be_bytes(version)))
+}
+
+/// The later of two.
+fn later(one: SeenAt, other: SeenAt) -> SeenAt {
+    SeenAt { written: one.written.max(other.written), synced: one.synced.max(other.synced) }
+}
+
+pub(crate) fn encode<T: serde::Serialize>(row: &T) -> Result<Bytes> {
+    let bytes = postcard::to_allocvec(row).map_err(|error| {
+        Error::new(Reason::Internal, "a row of a stream cannot be written").because(error)
+    })?;
+    Ok(bytes.into())
+}
+
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| {
+        Error::new(Reason::StorageCorrupt, "a row of a stream cannot be read").because(error)
+    })
+}

@@ -236,48 +236,56 @@ impl Handle {
 
     /// Answers a request of the API below a path.
     async fn api(&self, local: &Rc<Local>, prefix: &str, call: Call) -> Result<Reply> {
-        let Call { head, body, client, traceparent, .. } = call;
-        let path =
-            head.path().strip_prefix(prefix.trim_end_matches('/')).unwrap_or_default().to_owned();
-        let upgrades = head.upgrade.as_deref().is_some_and(|to| {
-            to.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
-        });
-        let mut request = Request {
-            query: head.query().unwrap_or_default().to_owned(),
-            method: head.method,
-            path,
-            fields: head.fields,
-            body: Bytes::new(),
-            upgrades,
-            peer: request::Caller { client, traceparent: Some(traceparent) },
-        };
-        let response = match api::find(Surface::Route, &request.method, &request.path) {
+        let (mut request, body) = request_below(prefix, call);
+        let path = request.path.clone();
+        let response = match api::find(Surface::Route, &request.method, &path) {
             Ok(found) => {
                 request.body = body.collect(found.row.operation.body_bytes_max).await?;
                 self.answer_found(found, &request).await
             }
             Err(refusal) => *refusal,
         };
-        Ok(self.reply(local, response))
+        Ok(reply(local, response))
     }
+}
 
-    fn reply(&self, local: &Rc<Local>, response: Response) -> Reply {
-        let head = ResponseHead { status: response.status, fields: response.fields };
-        match response.content {
-            Content::Whole(body) => Reply::new(head, Body::full(body)),
-            Content::Stream(chunks) => {
-                Reply::new(head, Body::Source(Box::new(Streamed { chunks, over: false })))
-            }
-            Content::Socket(session) => {
-                let (ours, theirs) = duplex(SOCKET_BYTES);
-                local.tasks.spawn_part(session.talk(Box::new(ours)));
-                let tunnel = Tunnel {
-                    io: Io::Memory(theirs),
-                    early: Bytes::new(),
-                    idle_timeout: SOCKET_SILENCE,
-                };
-                Reply { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) }
-            }
+/// A request of an API that stands below a path, without its body.
+pub(crate) fn request_below(prefix: &str, call: Call) -> (Request, Body) {
+    let Call { head, body, client, traceparent, .. } = call;
+    let path =
+        head.path().strip_prefix(prefix.trim_end_matches('/')).unwrap_or_default().to_owned();
+    let upgrades = head.upgrade.as_deref().is_some_and(|to| {
+        to.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    });
+    let request = Request {
+        query: head.query().unwrap_or_default().to_owned(),
+        method: head.method,
+        path,
+        fields: head.fields,
+        body: Bytes::new(),
+        upgrades,
+        peer: request::Caller { client, traceparent: Some(traceparent) },
+    };
+    (request, body)
+}
+
+/// The response of an API, as a route answers it.
+pub(crate) fn reply(local: &Rc<Local>, response: Response) -> Reply {
+    let head = ResponseHead { status: response.status, fields: response.fields };
+    match response.content {
+        Content::Whole(body) => Reply::new(head, Body::full(body)),
+        Content::Stream(chunks) => {
+            Reply::new(head, Body::Source(Box::new(Streamed { chunks, over: false })))
+        }
+        Content::Socket(session) => {
+            let (ours, theirs) = duplex(SOCKET_BYTES);
+            local.tasks.spawn_part(session.talk(Box::new(ours)));
+            let tunnel = Tunnel {
+                io: Io::Memory(theirs),
+                early: Bytes::new(),
+                idle_timeout: SOCKET_SILENCE,
+            };
+            Reply { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use weft_kernel::{Error, Reason, Result};
 
 /// The longest name of a stream, in bytes.
-pub const NAME_BYTES_MAX: usize = 512;
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// The name of a stream: `CATEGORY-ID`, as `order-1001`. What has no hyphen is its own category.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +20,7 @@ impl StreamName {
         let wrong = if text.is_empty() {
             "is empty"
         } else if text.len() > NAME_BYTES_MAX {
-            "is longer than 512 bytes"
+            "is longer than 255 bytes"
         } else if text.chars().any(char::is_control) {
             "has a control character"
         } else {
@@ -61,7 +61,7 @@ mod tests {
         ] {
             assert_eq!(StreamName::new(name).unwrap().category(), category);
         }
-        for wrong in ["", "a\0b", "a\nb", &"x".repeat(513)] {
+        for wrong in ["", "a\0b", "a\nb", &"x".repeat(256)] {
             assert!(StreamName::new(wrong).is_err(), "{wrong:?}");
         }
     }

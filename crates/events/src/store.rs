@@ -9,7 +9,7 @@ use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
     Durability, EmbeddedStore,
     options::{LogOptions, MapOptions},
-    record::{LogId, MapId},
+    record::{LogId, MapId, Value},
     store::{room, until_durable, until_seen},
     transaction::{Expect, ExpectValue, NewRecord, Op, Receipt, Seen as SeenAt, Transaction},
 };
@@ -148,6 +148,33 @@ impl EventStore {
         let head = self.0.head(name).await?;
         let Head { next, first, life, .. } = *head;
         Ok((next > 0).then_some(StreamInfo { next, first, life }))
+    }
+
+    /// Streams whose name begins with a text, in their order, after one, at most so many: those that there ever were.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(StreamName, StreamInfo)>> {
+        let after = after.map(|after| Bytes::copy_from_slice(after.as_bytes()));
+        let rows = self.0.store.scan(self.0.heads, prefix.as_bytes(), after, limit).await?;
+        let info = |(key, value): &(Bytes, Value)| {
+            let corrupt =
+                || Error::new(Reason::StorageCorrupt, "the name of a stream cannot be read");
+            let name = std::str::from_utf8(key).ok().and_then(|name| StreamName::new(name).ok());
+            let Head { next, first, life, .. } = decode(&value.data)?;
+            Ok((name.ok_or_else(corrupt)?, StreamInfo { next, first, life }))
+        };
+        rows.iter().map(info).collect()
+    }
+
+    /// The position that the next event will have.
+    pub fn next_position(&self) -> u64 {
+        self.0.tail.borrow().next
     }
 
     /// Changes a stream by hand. What goes has gone on return, also from among all events.

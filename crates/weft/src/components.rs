@@ -12,6 +12,7 @@ pub mod messages;
 pub mod networks;
 pub mod quotas;
 pub mod storage;
+pub mod streams;
 pub mod telemetry;
 mod trust;
 
@@ -37,6 +38,7 @@ pub use self::{
     networks::Networks,
     quotas::Quotas,
     storage::Storage,
+    streams::Streams,
     telemetry::{Collector, Telemetry},
 };
 use crate::{
@@ -169,6 +171,7 @@ components! {
     quotas: Quotas,
     idempotency: Idempotency,
     messages: Messages,
+    streams: Streams,
     discovery: Discovery,
     telemetry: Telemetry,
     storage: Storage,

@@ -184,7 +184,7 @@ fn number(out: &mut Vec<u8>, name: &str, value: u64) {
 }
 
 /// The messages of a request: events in any of the three modes, or a body that becomes one.
-fn read<'a>(intake: &Intake<'a>, wish: &Wish) -> Result<Vec<Publish>> {
+pub(crate) fn read<'a>(intake: &Intake<'a>, wish: &Wish) -> Result<Vec<Publish>> {
     let content_type = intake.fields.get_str(Known::ContentType).unwrap_or_default();
     let refused = |fault| event::refused(&fault);
     match Mode::of(content_type) {

@@ -64,6 +64,7 @@ mod security_headers;
 mod service_credentials;
 mod sockets;
 mod start_failures;
+mod streams;
 mod strict;
 mod tls;
 mod tls_failures;

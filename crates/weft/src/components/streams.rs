@@ -1,0 +1,146 @@
+//! Streams of events as a component, in a namespace of the store.
+
+use anyhow::Context as _;
+use weft_api::Row;
+use weft_broker_http::{
+    STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated, StreamsApi,
+};
+use weft_events::EventStore;
+use weft_kernel::{ByteSize, Name, Result};
+use weft_ledger::EmbeddedStore as _;
+use weft_proxy::{
+    Handlers,
+    plan::{Binding, Target},
+};
+use weft_telemetry::metrics::{Def, Kind, Writer};
+
+use super::storage::described;
+use crate::{
+    cli::verbs::OfTable,
+    component::{Component, Host},
+    config::{
+        catalogue::{Bound, KeyOf, Sections, TargetKey},
+        setting::{At, Cx, Field, Setting as _},
+        source::Place,
+        text::PlainPath,
+        tree::Node,
+    },
+};
+
+/// The largest of what is kept at once.
+const EVENT_MAX: ByteSize = ByteSize(1 << 20);
+
+/// Whether there are streams.
+pub const STREAMS_SECTION: KeyOf<bool> = KeyOf::new(
+    "streams",
+    "Whether the node keeps streams of events; a route that offers them has it keep them too.",
+)
+.or("false");
+
+/// All sections of it.
+const ALL: &[Field] = &[STREAMS_SECTION.field()];
+
+static TARGETS: [TargetKey; 1] = [TargetKey {
+    field: KeyOf::<Option<PlainPath>>::new(
+        "streams",
+        "Path below which the API of streams is served, as `/v1/…`.",
+    )
+    .field(),
+    build: target,
+}];
+
+/// The API of streams, below a path.
+fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
+    let path = At::<PlainPath>::read(node, cx)?;
+    let prefix = path.value.0.trim_end_matches('/').to_owned();
+    Some(Bound { binding: Binding::new(STREAMS, StreamsApi { prefix }), place: path.place })
+}
+
+/// The streams of a node.
+pub struct Streams {
+    operated: Operated,
+}
+
+static METRICS: [Def; 1] = [Def {
+    name: "weft_stream_events",
+    kind: Kind::Gauge,
+    unit: "",
+    labels: &[],
+    help: "Position of the next event of a stream among all: as many as were ever appended.",
+}];
+
+/// That streams are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked;
+
+impl Component for Streams {
+    type Plan = Asked;
+    type Ready = ();
+    type Fixed = ();
+    type Locals = StreamTargets;
+    type Api = Operated;
+    type Noun = OfTable<Self>;
+
+    /// They stand in the store.
+    const EXCLUSIVE: bool = true;
+    const ABSENT: &'static str = "this node keeps no streams: its configuration has no `streams`";
+
+    fn sections() -> &'static [Field] {
+        ALL
+    }
+
+    fn targets() -> &'static [TargetKey] {
+        &TARGETS
+    }
+
+    fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
+        let is_asked = said.read(&STREAMS_SECTION, cx)?;
+        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == STREAMS);
+        if !is_asked && !said.proxy.routes.iter().any(|route| offers(route)) {
+            return None;
+        }
+        let place = said.place(&STREAMS_SECTION).unwrap_or(Place::BUILT_IN);
+        said.keep(At { value: EVENT_MAX, place });
+        Some(Asked)
+    }
+
+    async fn open(_plan: &Asked, host: &Host, locals: &StreamTargets) -> anyhow::Result<Self> {
+        let store = host.root()?.embedded_namespace("events")?;
+        let events = EventStore::open(store).await.map_err(described).context("streams")?;
+        let operated = Operated { events, stop: host.stop.clone() };
+        locals.open(operated.clone());
+        Ok(Self { operated })
+    }
+
+    fn register(locals: &StreamTargets, handlers: Handlers) -> Handlers {
+        locals.register(handlers)
+    }
+
+    fn fixed(_plan: Option<&Asked>) {}
+
+    fn awaits_restart((): &(), _plan: Option<&Asked>) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    async fn prepare(&self, _plan: Option<&Asked>) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    async fn commit(&self, (): ()) {}
+
+    fn metrics() -> &'static [Def] {
+        &METRICS
+    }
+
+    fn measure(&self, to: &mut Writer) {
+        to.gauge(&METRICS[0], &[], self.operated.events.next_position() as f64);
+    }
+
+    fn operations() -> &'static [Row<Operated>] {
+        STREAM_OPERATIONS
+    }
+
+    fn api(self: &std::sync::Arc<Self>, _node: &std::sync::Arc<crate::node::Node>) -> Operated {
+        self.operated.clone()
+    }
+}

@@ -142,6 +142,8 @@ impl Expression {
 pub enum Failure {
     /// It reads something that is not there.
     Absent(Box<str>),
+    /// It reads something as one that stands there more than once.
+    Several(Box<str>),
     /// It gives a value of this type, which is not what is wanted.
     Type(Box<str>),
     /// It would take too long.
@@ -154,6 +156,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent(name) => write!(f, "`{name}` is not there"),
+            Self::Several(name) => write!(f, "`{name}` stands there more than once"),
             Self::Type(kind) => write!(f, "it gives a {kind}"),
             Self::TooLong => f.write_str("it would take too long"),
             Self::Failed => f.write_str("its values do not go together"),

@@ -28,6 +28,11 @@ pub trait Members: Send + Sync {
     /// A field; `None` if it is absent.
     fn get(&self, name: &str) -> Option<Operand<'_>>;
 
+    /// Whether a field is there.
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     /// The names of all that are there, each once; asked where an expression counts them or goes through them.
     fn names(&self) -> Vec<Cow<'_, str>>;
 }
@@ -261,7 +266,7 @@ fn key(index: &dyn Val) -> Result<&str, ExecutionError> {
 
 impl Container for Record<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(self.of.get(key(value)?).is_some())
+        Ok(self.of.has(key(value)?))
     }
 }
 

@@ -132,7 +132,7 @@ impl Authorization {
     pub fn decide(&self, attributes: &Attributes<'_>) -> Verdict<'_> {
         let looked_at = attributes::LookedAt::new(attributes);
         for rule in &self.rules {
-            match rule.when.is_true(&looked_at) {
+            match looked_at.fit(&rule.when) {
                 Ok(true) => return Verdict { effect: rule.then, rule: Some(rule), failure: None },
                 Ok(false) => {}
                 Err(_) if self.skips_failures => {}

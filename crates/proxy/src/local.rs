@@ -11,7 +11,7 @@ use weft_kernel::{Name, Rng};
 use weft_net::{Connect, Network, Stop, Tasks, clock, pool::Pool, timer::TaskTimer};
 use weft_telemetry::{access, span};
 
-use crate::{Snapshot, listener::Listener};
+use crate::{Snapshot, listener::Listener, policy::gathered::Gathering};
 
 /// How often connections are looked at that nobody uses.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub struct Local {
     /// Its tasks, which drain waits for.
     pub tasks: Tasks,
     pub(crate) rng: RefCell<Rng>,
+    /// Bodies that its policies have read whole.
+    pub(crate) gathering: Gathering,
     views: Rc<Views>,
 }
 
@@ -96,6 +98,7 @@ impl Local {
             stop,
             tasks,
             rng: RefCell::new(means.rng),
+            gathering: Gathering::default(),
             views,
         }
     }

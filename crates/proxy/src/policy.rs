@@ -15,6 +15,7 @@ mod completion;
 mod context;
 mod dry_run;
 mod fault;
+pub(crate) mod gathered;
 mod headers;
 mod mirror;
 

@@ -1,17 +1,19 @@
 //! What rules look at: the attributes of a request, as variables of CEL.
 //!
-//! Nothing is made of them before a rule reads it. Invariants: a name of a header is in lower case, and headers of one
-//! name are one text, joined by commas (RFC 9110 section 5.3); a query parameter is the list of all its values, so
-//! that no rule looks at the first where a service reads the last; what is captured of a path is decoded once, as a
-//! service would.
+//! Nothing is made of them before a rule reads it. Invariants: a name of a header is in lower case, and one that was sent
+//! more than once is no text but for `header_values`; a query parameter is the list of all its values: so no rule looks
+//! at the first where a service reads the last. What is captured of a path is decoded once, as a service would.
 
 use std::{borrow::Cow, net::IpAddr, sync::OnceLock};
 
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
-use weft_expression::{Kind, Members, Object, Operand, Scope, Variables, scope::any_name};
+use weft_expression::{
+    Expression, Failure, Kind, Members, Object, Operand, Scope, Variables, scope::any_name,
+};
 use weft_identity::{peer::Names, token::Claims};
 use weft_proxy::{RequestView, query};
-use weft_wire::Fields;
+use weft_wire::{Fields, Known};
 
 use crate::{
     authentication::AccessToken,
@@ -40,6 +42,7 @@ static REQUEST: Object = Object {
         ("captures", Kind::Object(&CAPTURES)),
         ("query", Kind::Object(&QUERY)),
         ("headers", Kind::Object(&HEADERS)),
+        ("header_values", Kind::Object(&HEADER_VALUES)),
         ("host", Kind::Text),
         ("scheme", Kind::Text),
     ],
@@ -52,6 +55,8 @@ static CAPTURES: Object = Object { fields: &[], others: Some(Kind::Text), check:
 static QUERY: Object = Object { fields: &[], others: Some(Kind::List), check: any_name };
 
 static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: header_name };
+
+static HEADER_VALUES: Object = Object { fields: &[], others: Some(Kind::List), check: header_name };
 
 static CLAIMS: Object = Object { fields: &[], others: Some(Kind::Any), check: any_name };
 
@@ -140,12 +145,28 @@ impl<'a> LookedAt<'a> {
         let client = Client(of.client.map(|client| client.to_canonical()));
         Self {
             of,
-            request: Request { of, query, captures: Captures(of), headers: Headers(of.fields) },
+            request: Request {
+                of,
+                query,
+                captures: Captures(of),
+                headers: Headers { of: of.fields, several: Mutex::default() },
+                header_values: HeaderValues { of: of.fields, read: OnceLock::new() },
+            },
             consumer: Caller(of.consumer),
             claims: Told(of.claims),
             certificate: Shown(of.certificate),
             client,
         }
+    }
+}
+
+impl LookedAt<'_> {
+    /// Whether a condition is true of them. One that reads a header as a text that was sent more than once cannot be
+    /// worked out: which of them the service takes nobody knows.
+    pub(super) fn fit(&self, condition: &Expression) -> Result<bool, Failure> {
+        let is_true = condition.is_true(self);
+        let several = self.request.headers.several.lock().take();
+        several.map_or(is_true, |name| Err(Failure::Several(name)))
     }
 }
 
@@ -173,6 +194,7 @@ struct Request<'a> {
     captures: Captures<'a>,
     query: Query<'a>,
     headers: Headers<'a>,
+    header_values: HeaderValues<'a>,
 }
 
 impl Members for Request<'_> {
@@ -183,6 +205,7 @@ impl Members for Request<'_> {
             "captures" => Operand::Object(&self.captures),
             "query" => Operand::Object(&self.query),
             "headers" => Operand::Object(&self.headers),
+            "header_values" => Operand::Object(&self.header_values),
             "host" => Operand::Text((&*self.of.host).into()),
             "scheme" => Operand::Text(if self.of.is_secure { "https" } else { "http" }.into()),
             _ => return None,
@@ -240,31 +263,67 @@ impl Members for Query<'_> {
     }
 }
 
-struct Headers<'a>(&'a Fields);
+/// Headers, each as the text that it is.
+struct Headers<'a> {
+    of: &'a Fields,
+    /// One that was read though it was sent more than once.
+    several: Mutex<Option<Box<str>>>,
+}
 
 impl Members for Headers<'_> {
     fn get(&self, name: &str) -> Option<Operand<'_>> {
         // Names are in lower case here, however they were sent.
-        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return None;
-        }
-        let mut values = self.0.iter().filter(|(of, _)| *of == name).map(|(_, value)| value);
-        let first = values.next()?;
-        let mut all = String::from_utf8_lossy(first);
+        let mut values = self.of.iter().filter(|(of, _)| *of == name).map(|(_, value)| value);
+        let mut whole = String::from_utf8_lossy(values.next()?);
         for value in values {
-            let all = all.to_mut();
-            all.push_str(", ");
-            all.push_str(&String::from_utf8_lossy(value));
+            if name != Known::Cookie.text() {
+                *self.several.lock() = Some(name.into());
+                break;
+            }
+            // HTTP/2 may send it in pieces (RFC 9113 section 8.2.3).
+            let whole = whole.to_mut();
+            whole.push_str("; ");
+            whole.push_str(&String::from_utf8_lossy(value));
         }
-        Some(Operand::Text(all))
+        Some(Operand::Text(whole))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.of.iter().any(|(of, _)| *of == *name)
     }
 
     fn names(&self) -> Vec<Cow<'_, str>> {
-        let mut names: Vec<_> = self.0.iter().map(|(name, _)| Cow::Borrowed(name)).collect();
-        names.sort();
-        names.dedup();
-        names
+        names(self.of)
     }
+}
+
+/// Headers, each as a list of the texts that were sent.
+struct HeaderValues<'a> {
+    of: &'a Fields,
+    /// Names and values, once one is read.
+    read: OnceLock<Vec<(&'a str, Cow<'a, str>)>>,
+}
+
+impl Members for HeaderValues<'_> {
+    fn get(&self, name: &str) -> Option<Operand<'_>> {
+        let all = self.read.get_or_init(|| {
+            self.of.iter().map(|(name, value)| (name, String::from_utf8_lossy(value))).collect()
+        });
+        let named = all.iter().filter(|(of, _)| *of == name);
+        let values: Vec<&str> = named.map(|(_, value)| &**value).collect();
+        (!values.is_empty()).then_some(Operand::Texts(values))
+    }
+
+    fn names(&self) -> Vec<Cow<'_, str>> {
+        names(self.of)
+    }
+}
+
+fn names(of: &Fields) -> Vec<Cow<'_, str>> {
+    let mut names: Vec<_> = of.iter().map(|(name, _)| Cow::Borrowed(name)).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 struct Told<'a>(Option<&'a Claims>);

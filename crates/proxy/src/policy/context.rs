@@ -4,27 +4,15 @@
 //! through them. Time, chance and whatever else is of one worker is taken from them, so that a policy
 //! itself can be shared by all workers.
 
-use std::{
-    borrow::Cow,
-    cell::RefMut,
-    net::IpAddr,
-    pin::pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{borrow::Cow, cell::RefMut, net::IpAddr, pin::pin, rc::Rc};
 
 use bytes::Bytes;
 use weft_identity::peer::Names;
 use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, Tick};
-use weft_net::{
-    body::{Body, Frame, Source},
-    clock,
-    message::Peer,
-    timer::TaskTimer,
-};
-use weft_wire::{Fields, Known, Length, Method, RequestHead, ResponseHead};
+use weft_net::{body::Body, clock, message::Peer, timer::TaskTimer};
+use weft_wire::{Known, Length, Method, RequestHead, ResponseHead};
 
-use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView};
+use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView, gathered};
 use crate::{
     answer::Answer,
     exchange::Exchange,
@@ -201,14 +189,14 @@ impl RequestContext<'_> {
         self.exchange.upload.limit(self.body.length(), bytes_max)
     }
 
-    /// Reads the body whole, and leaves it for those behind.
+    /// Reads the body whole, and leaves it for those behind: within the time that the route gives a request, counted
+    /// from when it came, and as far as the worker has room for what it gathers.
     ///
     /// # Errors
-    /// [`Reason::BodyTooLarge`] if it is longer than `bytes_max`, and what breaks it off.
+    /// [`Reason::BodyTooLarge`] if it is longer than `bytes_max`, [`Reason::BodyTimeout`], [`Reason::Overload`], and
+    /// what breaks it off.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
-        let bytes = read(self.body, bytes_max, |_| Ok(())).await?;
-        self.exchange.now = clock::now();
-        Ok(bytes)
+        self.gather_body(bytes_max, |_| Ok(())).await
     }
 
     /// How long the body says that it is.
@@ -216,23 +204,30 @@ impl RequestContext<'_> {
         self.body.length()
     }
 
-    /// Reads the body as [`read_body`](Self::read_body) does, within the time that the route gives a request,
-    /// counted from when it came; `count` is told of each piece before that is kept.
+    /// Reads the body as [`read_body`](Self::read_body) does; `count` is told of each piece before that is kept.
     ///
     /// # Errors
-    /// Those of reading, [`Reason::BodyTimeout`], and what `count` says.
+    /// Those of reading, and what `count` says.
     pub async fn gather_body(
         &mut self,
         bytes_max: usize,
-        count: impl FnMut(usize) -> Result<()>,
+        mut count: impl FnMut(usize) -> Result<()>,
     ) -> Result<Bytes> {
+        let mut held = self.exchange.local.gathering.begin();
         let received = &self.exchange.received;
         let span = self.walk.route.policy.timeout.request;
         let until = span.map_or(Tick::NEVER, |span| received.began.plus(span));
         let until = until.min(received.deadline.tick());
-        let read = pin!(read(self.body, bytes_max, count));
-        let bytes = self.timer.within(until, read).await;
+        let bytes = {
+            let count = |bytes| {
+                held.add(bytes)?;
+                count(bytes)
+            };
+            let read = pin!(gathered::read(self.body, bytes_max, count));
+            self.timer.within(until, read).await
+        };
         self.exchange.now = clock::now();
+        self.exchange.record.facts.leave(held);
         bytes.unwrap_or_else(|_late| {
             let say = "the request body was not here in full within the time for the request";
             Err(Error::new(Reason::BodyTimeout, say))
@@ -451,7 +446,7 @@ impl ResponseContext<'_> {
     /// # Errors
     /// [`Reason::UpstreamIncomplete`] if it is longer than `bytes_max`, and what breaks it off.
     pub async fn read_body(&mut self, bytes_max: usize) -> Result<Bytes> {
-        read(&mut self.answer.body, bytes_max, |_| Ok(())).await.map_err(|error| {
+        gathered::read(&mut self.answer.body, bytes_max, |_| Ok(())).await.map_err(|error| {
             match error.reason() {
                 // The client has sent nothing that is too large.
                 Reason::BodyTooLarge => Error::new(
@@ -475,55 +470,5 @@ impl ResponseContext<'_> {
     /// pass on everything of [`Source`](weft_net::body::Source), and to gather nothing.
     pub fn wrap_body(&mut self, within: impl FnOnce(Body) -> Body) {
         self.answer.body = within(std::mem::take(&mut self.answer.body));
-    }
-}
-
-/// Reads a body whole, and puts what was read in its place.
-async fn read(
-    body: &mut Body,
-    bytes_max: usize,
-    mut count: impl FnMut(usize) -> Result<()>,
-) -> Result<Bytes> {
-    let mut from = std::mem::take(body);
-    let (mut all, mut trailers) = (Vec::new(), None);
-    while let Some(frame) = from.frame().await {
-        match frame? {
-            Frame::Data(bytes) if all.len() + bytes.len() > bytes_max => {
-                let say =
-                    format!("the body is larger than the {bytes_max} bytes that are read of it");
-                return Err(Error::new(Reason::BodyTooLarge, say));
-            }
-            Frame::Data(bytes) => {
-                count(bytes.len())?;
-                all.extend_from_slice(&bytes);
-            }
-            Frame::Trailers(fields) => trailers = Some(fields),
-        }
-    }
-    all.shrink_to_fit();
-    let all = Bytes::from(all);
-    *body = match trailers {
-        None => Body::full(all.clone()),
-        Some(trailers) => {
-            Body::Source(Box::new(Read { data: Some(all.clone()), trailers: Some(trailers) }))
-        }
-    };
-    Ok(all)
-}
-
-/// A body that was read whole, with its trailers.
-struct Read {
-    data: Option<Bytes>,
-    trailers: Option<Fields>,
-}
-
-impl Source for Read {
-    fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        let data = self.data.take().filter(|data| !data.is_empty()).map(Frame::Data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::Trailers)).map(Ok))
-    }
-
-    fn length(&self) -> Length {
-        Length::Unknown
     }
 }

@@ -7,17 +7,21 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use weft_kernel::{Error, Reason, Result};
-use weft_net::body::Body;
+use weft_net::{
+    body::{Body, Frame, Source},
+    clock,
+};
 use weft_proxy::{
     Fact, Flow, Handlers, OutgoingContext, Policy, PolicyMaker, Reading, Reply, RequestContext,
     ResponseContext, Sides, Stage, WorkerClient,
     plan::{self, Binding, BodyLimit},
 };
-use weft_wire::{Fields, Method, RequestHead, ResponseHead, Version};
+use weft_wire::{Fields, Length, Method, RequestHead, ResponseHead, Version};
 
 use crate::node::{Node, echo, fixed, name, route};
 
@@ -225,6 +229,33 @@ async fn a_body_is_read_within_a_bound_and_replaced() {
         }
         assert_eq!(node.post("/short", "four").await.status, 413, "the limit of the route holds");
         assert_eq!(node.ask("/read", Body::Empty).await.body, "");
+    })
+    .await;
+}
+
+/// A body of which nothing comes.
+struct Silent;
+
+impl Source for Silent {
+    fn poll_frame(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        Poll::Pending
+    }
+
+    fn length(&self) -> Length {
+        Length::Exact(5)
+    }
+}
+
+/// The clock of the runtime is paused: time passes only where somebody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_waited_for_no_longer_than_the_request_may_take() {
+    run(async {
+        let node = Node::new(handlers(), vec![route("read", echo(), policies([Does::Read(9)]))]);
+        let began = clock::now();
+        let answer = node.ask("/read", Body::Source(Box::new(Silent))).await;
+        assert_eq!(answer.status, 408, "{answer:?}");
+        let took = clock::now().since(began);
+        assert!(took <= Duration::from_secs(16), "{took:?}");
     })
     .await;
 }

@@ -63,6 +63,13 @@ fn template(text: &str) -> Result<String, String> {
     let segments: Vec<&str> = text.split('/').collect();
     for (at, segment) in segments.iter().enumerate() {
         if !segment.contains(['{', '}']) {
+            if segment.contains('*') {
+                return Err(format!(
+                    "`{}`: in a template `*` stands for itself; what is below is `{{*rest}}`, as in \
+                     /orders/{{id}}/{{*rest}}",
+                    shown(text)
+                ));
+            }
             continue;
         }
         let name =

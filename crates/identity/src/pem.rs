@@ -46,6 +46,11 @@ impl Pem {
             Self::Inline(text) => return Ok(text.as_bytes().to_vec()),
             Self::File(path) => path,
         };
+        // A pipe that nobody writes to would hold whoever opens it up for ever.
+        if !fs::metadata(path).map_err(What::Unreadable)?.is_file() {
+            let kind = std::io::ErrorKind::InvalidInput;
+            return Err(What::Unreadable(std::io::Error::new(kind, "this is no regular file")));
+        }
         let file = fs::File::open(path).map_err(What::Unreadable)?;
         let mut bytes = Vec::new();
         file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(What::Unreadable)?;

@@ -275,6 +275,10 @@ fn hash(path: &Path, before: Option<u64>) -> Option<u64> {
         if let Ok(bytes) = read_bounded(path, FILE_BYTES_MAX) {
             return Some(xxh3_64(&bytes));
         }
+        // A pipe that nobody writes to would hold whoever opens it up for ever.
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return None;
+        }
         match std::fs::File::open(path) {
             Ok(_) => {}
             Err(error) if descriptors::lack(&error) => return before,
@@ -297,6 +301,18 @@ fn fingerprint(shared: &Shared, before: &Seen) -> Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert_eq!(hash(&path, Some(7)), None);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "text").unwrap();
+        assert!(hash(&path, None).is_some());
+    }
 
     #[test]
     fn a_lack_of_descriptors_is_no_change() {

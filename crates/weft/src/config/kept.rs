@@ -2,7 +2,8 @@
 //!
 //! A configuration of thousands of routes most often changes in one place. A [`File`] remembers its text
 //! and what each item of its `routes` came to. Of a new text, the items that lie whole within what stayed
-//! at its beginning or at its end are cut out before it is parsed, and their plans are taken as they are.
+//! at its beginning or at its end are cut out before it is parsed, and their plans are taken as they are. So are
+//! other large sections, of which the tree is taken, at its new places.
 //!
 //! Why that is sound: an item is remembered only if it stands by itself ([`is_plain`]), began on a line of
 //! its own with a dash at the same column as all others, and was read without anything being said of it.
@@ -12,7 +13,8 @@
 //! depends on beside its own text (policies, names of services and listeners) is compared or checked anew
 //! by [`routes`](super::routes), and what it names of a component by that component. Whoever finds anything else than expected gives up, and everything is
 //! read as for the first time; so does a load that finds anything wrong, which makes its places those of
-//! a whole load. That both come to the same is held by a property test.
+//! a whole load. That both come to the same is held by a property test. A section is cut out on the same grounds: its key
+//! began a line, and the key behind it, which stays, must be taken for one of the file again.
 
 use std::{
     borrow::Cow,
@@ -26,7 +28,7 @@ use weft_proxy::plan;
 
 use super::{
     source::{Place, Sources},
-    tree::{Kind, Node},
+    tree::{Key, Kind, Node},
 };
 
 /// What the text of a route came to.
@@ -42,6 +44,40 @@ pub(super) struct Item {
 
 /// An item with the place where it stands now.
 pub(super) type Placed = (Place, Arc<Item>);
+
+/// Values of a section that is worth being kept.
+const LARGE: usize = 200;
+
+/// A large section of a file, as it was parsed.
+#[derive(Debug)]
+pub(super) struct Section {
+    key: Key,
+    node: Node,
+    nodes: usize,
+}
+
+impl Section {
+    /// Where its key stood when it was parsed.
+    fn origin(&self) -> usize {
+        self.key.place.start as usize
+    }
+
+    /// It where its key stands now.
+    fn at(&self, start: usize) -> (Key, Node) {
+        let by = start as i64 - self.origin() as i64;
+        let mut node = self.node.clone();
+        node.shift(by);
+        (Key { text: Arc::clone(&self.key.text), place: self.key.place.shifted(by) }, node)
+    }
+}
+
+/// A section with where it begins and where the next one does.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedSection {
+    start: usize,
+    end: usize,
+    section: Arc<Section>,
+}
 
 /// What a load came to.
 #[derive(Debug, Default)]
@@ -61,24 +97,30 @@ struct File {
     starts: Vec<usize>,
     /// What each came to, unless it must be read again.
     items: Vec<Option<Arc<Item>>>,
+    /// Large sections, in order.
+    sections: Vec<PlacedSection>,
 }
 
 impl Kept {
-    /// Remembers a load; `items` holds every route in order, `None` for one that must be read again.
+    /// Remembers a load; `items` holds every route in order, `None` for one that must be read again, and `sections`
+    /// those of each file.
     pub(super) fn new(
         sources: &Sources,
         policies: Option<&Node>,
         items: Vec<(Place, Option<Arc<Item>>)>,
+        sections: Vec<Vec<PlacedSection>>,
     ) -> Self {
         let mut files = HashMap::new();
         let mut items = items.into_iter().peekable();
-        for (number, file) in (0..).zip(sources.files()) {
+        for ((number, file), sections) in (0..).zip(sources.files()).zip(sections) {
             let mut own = Vec::new();
             while let Some(item) = items.next_if(|(place, _)| place.file == number) {
                 own.push(item);
             }
-            if let Some(kept) = File::new(&file.text, own) {
-                files.insert(file.path.clone(), kept);
+            let kept = File::new(&file.text, own);
+            let kept = kept.unwrap_or_else(|| File::without_items(&file.text));
+            if !kept.items.is_empty() || !sections.is_empty() {
+                files.insert(file.path.clone(), File { sections, ..kept });
             }
         }
         Self { policies: policies.cloned(), files }
@@ -128,7 +170,12 @@ impl File {
                 *item = None;
             }
         }
-        Some(Self { text: Arc::clone(text), column, starts, items })
+        Some(Self { text: Arc::clone(text), column, starts, items, sections: Vec::new() })
+    }
+
+    fn without_items(text: &Arc<str>) -> Self {
+        let (starts, items, sections) = Default::default();
+        Self { text: Arc::clone(text), column: 0, starts, items, sections }
     }
 
     /// Cuts out of a new text what stayed.
@@ -148,34 +195,35 @@ impl File {
         let ends_line = |at: usize| at == 0 || new.get(at - 1) == Some(&b'\n');
         let mut cut = Cut::whole(text);
         cut.column = self.column;
-        let mut out = String::new();
-        let mut copied = 0;
+        let now = |at: usize, moved: bool| if moved { at + new.len() - old.len() } else { at };
+        let mut out = Vec::new();
         for (at, item) in self.items.iter().enumerate() {
             let moved = at >= after;
             let (Some(item), Some(end)) = (item, self.starts.get(at + 1)) else { continue };
             if at >= before && !moved {
                 continue;
             }
-            let now = |at: usize| if moved { at + new.len() - old.len() } else { at };
-            let (start, end) = (now(self.starts[at]), now(*end));
-            if !ends_line(start) {
-                continue;
-            }
-            out.push_str(text.get(copied..start).unwrap_or(""));
-            copied = end;
-            cut.items.push((content(number, text, start + self.column + 1), Arc::clone(item)));
-            match cut.gaps.last_mut() {
-                Some(gap) if gap.at == out.len() => gap.removed += end - start,
-                last => {
-                    let removed = last.map_or(0, |gap| gap.removed) + end - start;
-                    cut.gaps.push(Gap { at: out.len(), removed });
-                }
+            let (start, end) = (now(self.starts[at], moved), now(*end, moved));
+            if ends_line(start) {
+                out.push((start, end));
+                let place = content(number, text, start + self.column + 1);
+                cut.items.push((place, Arc::clone(item)));
             }
         }
-        if !cut.items.is_empty() {
-            out.push_str(text.get(copied..).unwrap_or(""));
-            cut.text = Cow::Owned(out);
+        // A tail that reaches into the head would count some of it twice.
+        let tail = old.iter().rev().zip(new.iter().rev()).take(old.len().min(new.len()) - head);
+        let first = old.len() - tail.take_while(|(a, b)| a == b).count();
+        for PlacedSection { start, end, section } in &self.sections {
+            // With the key behind it, of which a byte at least must be the same.
+            let moved = *start >= first;
+            if (*end < head || moved) && ends_line(now(*start, moved)) {
+                let (start, end) = (now(*start, moved), now(*end, moved));
+                out.push((start, end));
+                cut.sections.push(PlacedSection { start, end, section: Arc::clone(section) });
+            }
         }
+        out.sort_unstable();
+        cut.take_out(text, &out);
         cut
     }
 }
@@ -193,8 +241,10 @@ pub(super) struct Cut<'a> {
     text: Cow<'a, str>,
     column: usize,
     gaps: Vec<Gap>,
-    /// What was cut out, in order.
+    /// Items of routes that were cut out, in order.
     pub(super) items: Vec<Placed>,
+    /// Sections that were cut out, in order.
+    sections: Vec<PlacedSection>,
 }
 
 /// Where something was cut out.
@@ -209,7 +259,77 @@ struct Gap {
 impl<'a> Cut<'a> {
     /// All of a text.
     pub(super) fn whole(text: &'a str) -> Self {
-        Self { text: Cow::Borrowed(text), column: 0, gaps: Vec::new(), items: Vec::new() }
+        let (gaps, items, sections) = Default::default();
+        Self { text: Cow::Borrowed(text), column: 0, gaps, items, sections }
+    }
+
+    /// Takes these pieces out, which are in order and apart.
+    fn take_out(&mut self, text: &str, pieces: &[(usize, usize)]) {
+        if pieces.is_empty() {
+            return;
+        }
+        let (mut out, mut copied) = (String::new(), 0);
+        for &(start, end) in pieces {
+            out.push_str(text.get(copied..start).unwrap_or(""));
+            copied = end;
+            match self.gaps.last_mut() {
+                Some(gap) if gap.at == out.len() => gap.removed += end - start,
+                last => {
+                    let removed = last.map_or(0, |gap| gap.removed) + end - start;
+                    self.gaps.push(Gap { at: out.len(), removed });
+                }
+            }
+        }
+        out.push_str(text.get(copied..).unwrap_or(""));
+        self.text = Cow::Owned(out);
+    }
+
+    /// Whether nothing was cut out.
+    pub(super) fn is_whole(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
+    /// How many values were cut out.
+    pub(super) fn nodes(&self) -> usize {
+        let sections = self.sections.iter().map(|placed| placed.section.nodes);
+        self.items.iter().map(|(_, item)| item.nodes).sum::<usize>() + sections.sum::<usize>()
+    }
+
+    /// Puts the sections that were cut out into a file's root, in their places, and gives those of it that are to be
+    /// kept. `None` if one of them stands there already.
+    pub(super) fn put_back(&self, root: &mut Node, text: &str) -> Option<Vec<PlacedSection>> {
+        let Kind::Map(entries) = &mut root.kind else { return Some(Vec::new()) };
+        let is_back = |placed: &PlacedSection| {
+            entries.iter().any(|(key, _)| key.text == placed.section.key.text)
+        };
+        if self.sections.iter().any(is_back) {
+            return None;
+        }
+        let mut starts: Vec<usize> =
+            entries.iter().map(|(key, _)| key.place.start as usize).collect();
+        starts.extend(self.sections.iter().map(|placed| placed.start));
+        starts.sort_unstable();
+        let large = |(key, node): &(Key, Node)| {
+            let (start, nodes) = (key.place.start as usize, node.count());
+            let end = *starts.get(starts.partition_point(|other| *other <= start))?;
+            let begins = start == 0 || text.as_bytes().get(start - 1) == Some(&b'\n');
+            let is_kept = begins
+                && nodes >= LARGE
+                && *key.text != *"routes"
+                && text.get(start..end).is_some_and(is_plain);
+            let section = || Section { key: key.clone(), node: node.clone(), nodes };
+            is_kept.then(|| PlacedSection { start, end, section: Arc::new(section()) })
+        };
+        // What takes in others by `<<` has them from elsewhere.
+        let mut kept: Vec<PlacedSection> = match text.contains("<<") {
+            true => Vec::new(),
+            false => entries.iter().filter_map(large).collect(),
+        };
+        kept.extend(self.sections.iter().cloned());
+        kept.sort_by_key(|placed| placed.start);
+        entries.extend(self.sections.iter().map(|placed| placed.section.at(placed.start)));
+        entries.sort_by_key(|(key, _)| key.place.start);
+        Some(kept)
     }
 
     /// What is to be parsed.
@@ -231,21 +351,26 @@ impl<'a> Cut<'a> {
         gaps.checked_sub(1).map_or(0, |last| self.gaps[last].removed)
     }
 
-    /// Whether what was parsed shows that all that was cut out stood in the list of routes.
+    /// Whether what was parsed shows that all that was cut out stood in the list of routes, or in the map of sections.
     pub(super) fn fits(&self, root: &Node, text: &str) -> bool {
-        if self.items.is_empty() {
+        if self.is_whole() {
             return true;
         }
-        let Some(Kind::List(items)) = root.get("routes").map(|node| &node.kind) else {
-            return false;
-        };
-        let mut starts = Vec::with_capacity(items.len());
-        for item in items {
-            match dash(text, item.place.start as usize) {
-                Some((start, column)) if column == self.column => starts.push(start),
-                _ => return false,
+        let Kind::Map(entries) = &root.kind else { return false };
+        let mut starts: Vec<usize> =
+            entries.iter().map(|(key, _)| key.place.start as usize).collect();
+        if !self.items.is_empty() {
+            let Some(Kind::List(items)) = root.get("routes").map(|node| &node.kind) else {
+                return false;
+            };
+            for item in items {
+                match dash(text, item.place.start as usize) {
+                    Some((start, column)) if column == self.column => starts.push(start),
+                    _ => return false,
+                }
             }
         }
+        starts.sort_unstable();
         self.gaps.iter().all(|gap| starts.binary_search(&(gap.at + gap.removed)).is_ok())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     build,
     catalogue::Catalogue,
-    kept::{Cut, Kept, Placed},
+    kept::{Cut, Kept, Placed, PlacedSection},
     merge::{self, Read},
     plan::Plan,
     problem::{Problem, Severity},
@@ -45,8 +45,8 @@ impl Loaded {
         let mut cx = Cx::default();
         // No secret is needed to show how it is written.
         let values = Values { variables, secrets: &|_name| Ok("".into()) };
-        let mut roots =
-            parse(&self.texts, &whole(&self.texts), &mut cx.problems).unwrap_or_default();
+        let parsed = parse(&self.texts, &whole(&self.texts), &mut cx.problems);
+        let mut roots = parsed.map(|(roots, _)| roots).unwrap_or_default();
         for root in &mut roots {
             vars::substitute(root, &self.texts, values, &mut cx.problems);
         }
@@ -185,7 +185,7 @@ impl Loader {
         let files = (0..).zip(sources.files());
         let cuts: Vec<Cut<'_>> =
             files.map(|(number, file)| self.kept.cut(&file.path, number, &file.text)).collect();
-        if cuts.iter().all(|cut| cut.items.is_empty()) {
+        if cuts.iter().all(Cut::is_whole) {
             return None;
         }
         self.read(sources, Vec::new(), cuts, variables).ok()
@@ -201,7 +201,9 @@ impl Loader {
         variables: Variables<'_>,
     ) -> Result<Loaded, Cx> {
         let mut cx = Cx { sources: Arc::clone(sources), problems, ..Cx::default() };
-        let Some(mut roots) = parse(sources, &cuts, &mut cx.problems) else { return Err(cx) };
+        let Some((mut roots, sections)) = parse(sources, &cuts, &mut cx.problems) else {
+            return Err(cx);
+        };
         let (has_secrets, unused) = self.replace(&mut roots, variables, &mut cx);
         if roots.is_empty() {
             return Err(cx);
@@ -223,7 +225,7 @@ impl Loader {
         let Some((plan, routes)) = built.filter(|_| !wrong) else { return Err(cx) };
         self.tls.end();
         let items = routes.into_iter().map(|route| (route.place, route.keep.then_some(route.item)));
-        self.kept = Kept::new(sources, policies, items.collect());
+        self.kept = Kept::new(sources, policies, items.collect(), sections);
         Ok(Loaded {
             plan,
             sources: redacted(&cx),
@@ -272,17 +274,30 @@ fn whole(sources: &Sources) -> Vec<Cut<'_>> {
     sources.files().iter().map(|file| Cut::whole(&file.text)).collect()
 }
 
-/// Parses what was not cut out of each file. `None` if it shows that it should not have been cut out.
-fn parse(sources: &Sources, cuts: &[Cut<'_>], problems: &mut Vec<Problem>) -> Option<Vec<Node>> {
-    let mut roots = Vec::with_capacity(cuts.len());
+/// Parses what was not cut out of each file, and puts sections back that were; gives those of each file that are to be
+/// kept too. `None` if it shows that something should not have been cut out.
+fn parse(
+    sources: &Sources,
+    cuts: &[Cut<'_>],
+    problems: &mut Vec<Problem>,
+) -> Option<(Vec<Node>, Vec<Vec<PlacedSection>>)> {
+    let (mut roots, mut sections) =
+        (Vec::with_capacity(cuts.len()), Vec::with_capacity(cuts.len()));
     for ((number, file), cut) in (0..).zip(sources.files()).zip(cuts) {
-        let root = tree::parse_cut(sources, number, cut, problems);
-        if root.as_ref().map_or(!cut.items.is_empty(), |root| !cut.fits(root, &file.text)) {
+        let Some(mut root) = tree::parse_cut(sources, number, cut, problems) else {
+            if !cut.is_whole() {
+                return None;
+            }
+            sections.push(Vec::new());
+            continue;
+        };
+        if !cut.fits(&root, &file.text) {
             return None;
         }
-        roots.extend(root);
+        sections.push(cut.put_back(&mut root, &file.text)?);
+        roots.push(root);
     }
-    Some(roots)
+    Some((roots, sections))
 }
 
 /// The files as they may be shown.

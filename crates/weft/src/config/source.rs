@@ -33,6 +33,12 @@ impl Place {
     /// The place of what stands in no file: a default.
     pub const BUILT_IN: Self = Self { file: u32::MAX, start: 0, end: 0 };
 
+    /// The place so many bytes on or back.
+    pub(super) fn shifted(self, by: i64) -> Self {
+        let moved = |at: u32| u32::try_from(i64::from(at) + by).unwrap_or(u32::MAX);
+        Self { start: moved(self.start), end: moved(self.end), ..self }
+    }
+
     /// Whether it stands in a file.
     pub const fn is_in_file(self) -> bool {
         self.file != u32::MAX

@@ -234,6 +234,21 @@ impl Node {
         }
     }
 
+    /// Moves it to where its text stands now, so many bytes on or back.
+    pub(super) fn shift(&mut self, by: i64) {
+        self.place = self.place.shifted(by);
+        match &mut self.kind {
+            Kind::List(items) => items.iter_mut().for_each(|item| item.shift(by)),
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    key.place = key.place.shifted(by);
+                    value.shift(by);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// How many values it holds, itself included.
     pub(super) fn count(&self) -> usize {
         1 + match &self.kind {

@@ -94,7 +94,7 @@ pub(in crate::config) fn parse_cut(
         open: Vec::new(),
         anchors: HashMap::new(),
         root: None,
-        nodes: cut.items.iter().map(|(_, item)| item.nodes).sum(),
+        nodes: cut.nodes(),
         aliased: 0,
         problems,
     };

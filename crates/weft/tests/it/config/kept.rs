@@ -1,6 +1,10 @@
 //! A loader that has loaded before comes to the same as one that has not.
 
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{
+    fmt::Write,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use proptest::{prelude::*, sample::select};
 use weft::config::{Loader, print, report};
@@ -42,6 +46,23 @@ routes:
   - { name: r9, match: /r9/*, to: b }
 telemetry: { access_log: off }
 ";
+
+/// Large sections, before the routes and behind them.
+static SECTIONS: LazyLock<String> = LazyLock::new(|| {
+    let mut text = String::from("admin: off\n# consumers\nconsumers:\n");
+    for number in 0..80 {
+        let _ =
+            writeln!(text, "  c{number}: {{ api_keys: key-of-{number}-0123456789, groups: [g] }}");
+    }
+    text.push_str("\nlisteners: { web: { address: '127.0.0.1:80' } }\n");
+    text.push_str("routes:\n  - { name: r0, match: /r0/*, to: s0, authentication: api_key }\n");
+    text.push_str("  - { name: r1, match: /r1/*, to: s1 }\nservices:\n");
+    for number in 0..80 {
+        let _ = writeln!(text, "  s{number}:\n    endpoints: '127.0.0.1:{}'", 1_000 + number);
+    }
+    text.push_str("telemetry: { access_log: off }\n");
+    text
+});
 
 /// What a configuration came to, with all that is said of it.
 fn told(loader: &mut Loader, text: &str) -> String {
@@ -119,6 +140,10 @@ fn change() -> impl Strategy<Value = Change> {
         "  - 'open\n",
         "routes:\n",
         "services:\n",
+        "consumers:\n",
+        "consumers: { one: { api_keys: one-key-0123456789 } }\n",
+        "  c7: { groups: [other] }\n",
+        "  s7: { endpoints: '127.0.0.1:9' }\n",
         "policies: { patient: { timeout: 30s } }\n",
         "services: { a: { endpoints: '127.0.0.1:82' }, c: { endpoints: '127.0.0.1:84' } }\n",
         "listeners: { web: { address: '127.0.0.1:80', protocol: tcp, to: a } }\n",
@@ -149,7 +174,7 @@ proptest! {
 
     #[test]
     fn a_reload_comes_to_what_a_start_would(
-        base in select(vec![ROUTES, FULL]),
+        base in select(vec![ROUTES, FULL, &**SECTIONS]),
         changes in prop::collection::vec((change(), any::<bool>()), 1..8),
     ) {
         let mut loader = Loader::default();
@@ -205,6 +230,29 @@ fn routes_around_a_change_are_not_read_again() {
         assert_eq!(stayed(&before, &after), expect, "{change:?}");
         let again = loaded(&mut loader, &ROUTES.replacen(change.0, change.1, 1));
         assert!(again.iter().map(|route| &route.name).eq(after.iter().map(|route| &route.name)));
+    }
+}
+
+#[test]
+fn what_stands_in_sections_around_a_change_is_told_at_its_new_place() {
+    let mut loader = Loader::default();
+    told(&mut loader, &SECTIONS);
+    for (from, to) in [
+        ("match: /r0/*", "match: /other/*"),
+        ("  - { name: r1,", "  - { name: new, match: /new, to: s7 }\n  - { name: r1,"),
+        ("# consumers\n", ""),
+        ("to: s1", "to: nobody"),
+        ("c79:", "c7:"),
+        ("c79:", "c80:"),
+        ("listeners:", "consumers: {}\nlisteners:"),
+        ("access_log: off", "access_log: [off"),
+        ("telemetry:", "  s1: { endpoints: '127.0.0.1:9' }\ntelemetry:"),
+    ] {
+        let text = SECTIONS.replacen(from, to, 1);
+        assert_ne!(text, **SECTIONS, "{from}");
+        let expected = told(&mut Loader::default(), &text);
+        assert_eq!(told(&mut loader, &text), expected, "{from} → {to}");
+        told(&mut loader, &SECTIONS);
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) use self::{
     forward::introduce,
 };
 use self::{
-    forward::KEPT,
+    forward::{KEPT, Passed},
     shown::{Good, Refused, Shown},
 };
 use crate::{
@@ -174,7 +174,7 @@ impl Guard {
             Scheme::Signature(method) => Some(method.asked()),
             _ => None,
         });
-        let tells = settings.tokens().next().is_some();
+        let tells = settings.tokens().any(|(_, method)| !method.tell.is_empty());
         let challenges = challenges.into();
         Self { challenges, bearer, in_query, tells, accept_signature, shared, settings }
     }
@@ -190,13 +190,14 @@ impl Guard {
         let mut missing = false;
         // The one that says most of why not, if none is good.
         let mut best = Shown::Nothing;
-        for method in &self.settings.methods {
+        for (number, method) in self.settings.methods.iter().enumerate() {
             match (
                 method.look((roster, generation), (message, certificate), at),
                 self.settings.combine,
             ) {
-                (shown @ Shown::By(_), Combine::Any) => return shown,
+                (Shown::By(good), Combine::Any) => return Shown::By(good.by(number)),
                 (Shown::By(good), Combine::All) => {
+                    let good = good.by(number);
                     let former = found.take().unwrap_or_default();
                     if let (Some(one), Some(other)) = (&former.consumer, &good.consumer)
                         && one.known != other.known
@@ -295,8 +296,24 @@ impl Guard {
         if let Some(signed) = good.signed.take() {
             signed.hold(&self.shared.nonces, cx).await?;
         }
-        leave(good, cx);
+        self.leave(good, cx);
         Ok(None)
+    }
+
+    /// Tells those behind who it is.
+    fn leave(&self, good: Good, cx: &mut RequestContext<'_>) {
+        if let Some(session) = good.session {
+            session.leave(cx);
+        }
+        if let Some(token) = good.token {
+            cx.leave(token);
+        }
+        if let Some(consumer) = good.consumer {
+            cx.leave(consumer);
+        }
+        if self.tells {
+            cx.leave(Passed(good.by));
+        }
     }
 
     /// What was let through before, when it came from outside.
@@ -324,19 +341,6 @@ impl Guard {
 fn refusal(why: Cow<'static, str>) -> Error {
     let say = "credentials that are good here are needed";
     Error::new(Reason::Unauthenticated, say).note(why)
-}
-
-/// Tells those behind who it is.
-fn leave(good: Good, cx: &mut RequestContext<'_>) {
-    if let Some(session) = good.session {
-        session.leave(cx);
-    }
-    if let Some(token) = good.token {
-        cx.leave(token);
-    }
-    if let Some(consumer) = good.consumer {
-        cx.leave(consumer);
-    }
 }
 
 /// The request as signatures are held to it; `sent` is its target, if what is told of that was changed.
@@ -395,7 +399,7 @@ impl Policy for Guard {
             shown => match self.settle(shown, &roster, cx) {
                 Ok(good) if good.signed.is_some() => Flow::wait(self.end(good, cx)),
                 Ok(good) => {
-                    leave(good, cx);
+                    self.leave(good, cx);
                     Flow::Next
                 }
                 Err(error) => Flow::Refuse(error),
@@ -409,8 +413,8 @@ impl Policy for Guard {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        let token = cx.fact::<AccessToken>().filter(|_| self.tells).cloned();
-        forward::tell(&self.settings, consumer.as_ref(), token.as_ref(), cx.head_mut());
+        let passed = cx.fact::<Passed>().cloned().unwrap_or_default();
+        forward::tell(&self.settings, consumer.as_ref(), &passed, cx.head_mut());
         for login in self.settings.logins(&self.shared.roster.load()) {
             let handed = cx.fact::<Handed>().cloned();
             login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);

@@ -4,10 +4,10 @@
 //! and `x-anonymous-consumer`. Whatever a client sends under names of that kind is taken off first, also
 //! with underscores for hyphens: to CGI, and to what is built like it, both are the same name.
 
-use weft_proxy::{cookie, policy::KEPT_PREFIX, query};
+use weft_proxy::{Fact, cookie, policy::KEPT_PREFIX, query};
 use weft_wire::{Fields, Known, RequestHead};
 
-use super::{AccessToken, Authentication, Bearer, KeyPlace, Scheme, extract::credentials};
+use super::{Authentication, Bearer, KeyPlace, Scheme, extract::credentials, shown::By};
 use crate::{
     consumer::Consumer,
     signature::{SIGNATURE, SIGNATURE_INPUT},
@@ -22,18 +22,28 @@ const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
 /// The consumer of a request that is kept; a `?` stands before one that is anonymous.
 pub(super) const KEPT: &str = "weft-kept-consumer";
 
-/// Takes off what the service is not to see, and tells it the consumer.
+/// The methods that let a request through, left for the outgoing side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passed(pub(super) Vec<By>);
+
+impl Fact for Passed {}
+
+/// Takes off what the service is not to see, and tells it the consumer, and the claims of each token by the method
+/// that let it through.
 pub(super) fn tell(
     settings: &Authentication,
     consumer: Option<&Consumer>,
-    token: Option<&AccessToken>,
+    passed: &Passed,
     head: &mut RequestHead,
 ) {
     strip(settings, settings.forward, head);
-    if let Some(token) = token {
-        for (name, value) in settings.tokens().flat_map(|method| method.told(token)) {
-            // What cannot stand in a field is not told.
-            head.fields.append(name, value.as_bytes());
+    for (number, method) in settings.tokens() {
+        let own = passed.0.iter().filter(|by| by.method == number);
+        for token in own.filter_map(|by| by.token.as_ref()) {
+            for (name, value) in method.told(token) {
+                // What cannot stand in a field is not told.
+                head.fields.append(name, value.as_bytes());
+            }
         }
     }
     if let Some(consumer) = consumer {
@@ -67,7 +77,7 @@ pub(super) fn keep(settings: &Authentication, consumer: Option<&Consumer>, head:
 fn strip(settings: &Authentication, shown: bool, head: &mut RequestHead) {
     head.fields.retain(|name, value| {
         !is_ours(name)
-            && !settings.tokens().any(|method| method.tell.iter().any(|(told, _)| told == name))
+            && !settings.tokens().any(|(_, method)| method.tell.iter().any(|(told, _)| told == name))
             && (shown || !settings.is_credential(name, value))
     });
     if shown {
@@ -112,11 +122,11 @@ impl Authentication {
         })
     }
 
-    /// The methods whose tokens say something.
-    pub(super) fn tokens(&self) -> impl Iterator<Item = &Bearer> {
-        self.methods.iter().filter_map(|method| match method {
-            Scheme::Jwt(method) | Scheme::Introspection(method) => Some(method),
-            Scheme::Oidc(method) => Some(&method.claims),
+    /// The methods whose tokens say something, with their places among all.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (usize, &Bearer)> {
+        self.methods.iter().enumerate().filter_map(|(number, method)| match method {
+            Scheme::Jwt(method) | Scheme::Introspection(method) => Some((number, method)),
+            Scheme::Oidc(method) => Some((number, &method.claims)),
             _ => None,
         })
     }

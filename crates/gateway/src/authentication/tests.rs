@@ -169,7 +169,7 @@ fn any_of_several_or_all() {
 
 /// What the service sees of a request: its target, and its fields in order.
 fn seen(settings: &Authentication, consumer: Option<&Consumer>, mut head: RequestHead) -> String {
-    forward::tell(settings, consumer, None, &mut head);
+    forward::tell(settings, consumer, &Passed::default(), &mut head);
     let fields = head.fields.iter();
     let lines: Vec<_> =
         fields.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();

@@ -105,6 +105,8 @@ pub struct Options {
     pub access_token: Option<String>,
     /// The claim that names the consumer, who must then be there.
     pub consumer_claim: Option<String>,
+    /// The consumers that it may name; any if none is named.
+    pub consumers: Vec<Name>,
     /// The secrets by which sessions are sealed: the first seals, all open.
     pub secrets: Vec<SessionSecret>,
 }
@@ -170,6 +172,7 @@ impl Login {
             keys: None,
             introspection: None,
             consumer_claim: options.consumer_claim.as_deref().map(Into::into),
+            consumers: options.consumers.as_slice().into(),
         });
         Self {
             sealer: Sealer::new(options.name.as_str(), &options.secrets),

@@ -194,7 +194,10 @@ pub(super) fn consumer_of(
         return Ok(Some(consumer));
     }
     let Some(claim) = &issuer.consumer_claim else { return Ok(None) };
-    let named = claims.text(claim).and_then(|name| roster.consumers.named(name));
+    let may = |name: &&str| {
+        issuer.consumers.is_empty() || issuer.consumers.iter().any(|it| it.as_str() == *name)
+    };
+    let named = claims.text(claim).filter(may).and_then(|name| roster.consumers.named(name));
     match named {
         Some(consumer) => Ok(Some(consumer)),
         None => Err(Shown::Wrong(Wrong::token("the token leads to no consumer"))),

@@ -43,6 +43,7 @@ fn issuer(of: &str, consumer_claim: Option<&str>) -> Arc<Issuer> {
         keys: Some(Keys::Fixed(Arc::new(keys))),
         introspection: None,
         consumer_claim: consumer_claim.map(Into::into),
+        consumers: Box::default(),
     })
 }
 
@@ -204,6 +205,20 @@ fn what_the_service_is_told_of_claims() {
     let told: Vec<_> = method.told(&token).map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(told, ["x-user=bob", "x-roles=a,b", "x-age=7", "x-deep=true"]);
     assert_eq!(token.issuer(), &name("corp"));
+}
+
+#[test]
+fn a_claim_names_no_consumer_that_its_issuer_may_not() {
+    let claims = |azp: &str| bearer(&json!({"iss": "https://apps.example", "azp": azp}));
+    let mut roster = roster();
+    let mut apps = Issuer::clone(&issuer("apps", Some("azp")));
+    apps.consumers = [name("web")].into();
+    roster.issuers.insert(name("apps"), Arc::new(apps));
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    for (azp, expected) in [("web", true), ("mobile", false)] {
+        let shown = method().look((&roster, 12), &claims(azp), at);
+        assert_eq!(matches!(shown, Shown::By(_)), expected, "{azp}");
+    }
 }
 
 /// What a service is told in its fields of a request that a policy lets through, or why it does not.

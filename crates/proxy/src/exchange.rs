@@ -276,7 +276,8 @@ impl Exchange {
 
     /// The target that was asked for, as it came.
     fn target(&self) -> &str {
-        self.received.original.as_deref().unwrap_or(&self.head().target)
+        let Received { redacted, original, .. } = &self.received;
+        redacted.as_deref().or(original.as_deref()).unwrap_or(&self.head().target)
     }
 
     /// The host that was asked for, whatever the service is told.

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
-use serde_json::Value;
 use weft_identity::token::{Claims, TokenFault, Unverified};
 use weft_kernel::{Name, Tick};
 use weft_proxy::Fact;
@@ -152,22 +151,6 @@ impl Bearer {
         }
         let consumer = verified.consumer.clone();
         Shown::By(Good { consumer, token: Some(AccessToken(verified)), ..Good::default() })
-    }
-
-    /// Values of the fields that tell the service claims; a list has commas between its texts.
-    pub(super) fn told<'a>(
-        &'a self,
-        token: &'a AccessToken,
-    ) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
-        self.tell.iter().filter_map(|(name, claim)| {
-            let value = match token.claims().get(claim)? {
-                Value::String(text) => Cow::Borrowed(&**text),
-                Value::Array(_) => token.claims().texts(claim).collect::<Vec<_>>().join(",").into(),
-                value @ (Value::Number(_) | Value::Bool(_)) => value.to_string().into(),
-                Value::Null | Value::Object(_) => return None,
-            };
-            Some((&**name, value))
-        })
     }
 }
 

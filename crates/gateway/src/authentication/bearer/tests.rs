@@ -7,7 +7,7 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_identity::token::{Algorithm, KeySet, Rules};
 use weft_net::clock;
 use weft_wire::Method;
@@ -242,7 +242,7 @@ fn told_by(combine: Combine, methods: &[&Bearer], mut head: RequestHead) -> Stri
         _ => return "otherwise".to_owned(),
     };
     let first = good.token.as_ref().map(|token| token.issuer().to_string()).unwrap_or_default();
-    forward::tell(&guard.settings, None, &Passed(good.by), &mut head);
+    forward::tell(&guard.settings, None, &Passed::By(good.by), &mut head);
     let line = |(name, value): (&str, &[u8])| format!(" {name}={}", String::from_utf8_lossy(value));
     head.fields.iter().map(line).fold(format!("{first}:"), |all, line| all + &line)
 }

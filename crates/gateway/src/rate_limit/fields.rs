@@ -32,12 +32,12 @@ pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> 
         let separator = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{separator}\"{}\";r={}", limit.name, bounded(verdict.remaining));
         // Who is refused is told when to come again, as `Retry-After` says it.
-        let time = match (verdict.granted, verdict.retry_after, &limit.kind) {
-            (false, Some(wait), _) => wait,
-            (.., Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. }) => {
-                verdict.reset.min(rate.per)
-            }
-            (.., Kind::Concurrency(_)) => continue,
+        let (Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. }) = &limit.kind else {
+            continue;
+        };
+        let time = match (verdict.granted, verdict.retry_after) {
+            (false, Some(wait)) => wait,
+            _ => verdict.reset.min(rate.per),
         };
         let _ = write!(text, ";t={}", seconds(time));
     }

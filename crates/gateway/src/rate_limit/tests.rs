@@ -54,6 +54,7 @@ fn fields_are_those_of_the_draft() {
     assert_eq!(fields::policy([&burst, &few].into_iter()), policy);
     let said = fields::left([(&few, &granted), (&burst, &granted)].into_iter());
     assert_eq!(said, "\"few\";r=9, \"burst\";r=9;t=1");
+    assert_eq!(fields::left([(&few, &refused)].into_iter()), "\"few\";r=0");
     let rate = Rate::new(NonZeroU64::new(1_024).unwrap(), Duration::from_secs(1));
     let kind = Kind::Bandwidth { rate, of: Direction::Responses };
     let wide = Limit { kind, by: Vec::new(), ..limit("wide", 1, Duration::from_secs(1)) };

@@ -17,6 +17,7 @@ mod opaque;
 mod scheme;
 mod shown;
 mod signed;
+mod told;
 
 use std::{
     borrow::Cow,
@@ -44,10 +45,10 @@ pub use self::{
 };
 pub(crate) use self::{
     extract::{Found, token},
-    forward::introduce,
+    forward::{Introduction, introduce},
 };
 use self::{
-    forward::KEPT,
+    forward::{KEPT, Passed},
     shown::{Good, Refused, Shown},
 };
 use crate::{
@@ -55,7 +56,7 @@ use crate::{
     cors::is_preflight,
     directory::Directory,
     jwks,
-    login::Handed,
+    login::{Handed, Own},
     roster::{Generation, Roster},
     signature::{Message, Nonces},
 };
@@ -142,14 +143,14 @@ impl PolicyMaker for Maker {
 /// The policy of a route.
 struct Guard {
     shared: Arc<Shared>,
-    settings: Authentication,
+    settings: Arc<Authentication>,
     /// Whether credentials may stand in the query.
     in_query: bool,
     /// What a client without good credentials is told of those that would do.
     challenges: Box<[Box<str>]>,
     /// What of them is for tokens, and the scopes that are needed.
     bearer: Option<(Box<str>, String)>,
-    /// Whether the service may be told claims.
+    /// Whether the service may be told more than the consumer: claims, or credentials.
     tells: bool,
     /// What a signature must cover (RFC 9421 section 5.1).
     accept_signature: Option<String>,
@@ -174,8 +175,12 @@ impl Guard {
             Scheme::Signature(method) => Some(method.asked()),
             _ => None,
         });
-        let tells = settings.tokens().next().is_some();
+        let is_login = |method: &Scheme| matches!(method, Scheme::Oidc(_));
+        let tells = settings.forward
+            || settings.methods.iter().any(is_login)
+            || settings.tokens().any(|(_, method)| !method.tell.is_empty());
         let challenges = challenges.into();
+        let settings = Arc::new(settings);
         Self { challenges, bearer, in_query, tells, accept_signature, shared, settings }
     }
 
@@ -190,13 +195,14 @@ impl Guard {
         let mut missing = false;
         // The one that says most of why not, if none is good.
         let mut best = Shown::Nothing;
-        for method in &self.settings.methods {
+        for (number, method) in self.settings.methods.iter().enumerate() {
             match (
                 method.look((roster, generation), (message, certificate), at),
                 self.settings.combine,
             ) {
-                (shown @ Shown::By(_), Combine::Any) => return shown,
+                (Shown::By(good), Combine::Any) => return Shown::By(good.by(number)),
                 (Shown::By(good), Combine::All) => {
+                    let good = good.by(number);
                     let former = found.take().unwrap_or_default();
                     if let (Some(one), Some(other)) = (&former.consumer, &good.consumer)
                         && one.known != other.known
@@ -258,7 +264,6 @@ impl Guard {
     async fn judge_later(
         &self,
         mut fetched: Pin<Box<dyn Future<Output = ()>>>,
-        sent: Option<&str>,
         cx: &mut RequestContext<'_>,
     ) -> Result<(Shown, Arc<Roster>), Error> {
         let until = cx.now().plus(jwks::WAIT_MAX);
@@ -278,7 +283,7 @@ impl Guard {
             let now = clock::now();
             let may_wait = rounds > 0 && now < until;
             let at = Moment { now, wall: clock::wall(), may_wait };
-            let request = (&message(cx, sent), cx.certificate());
+            let request = (&message(cx), cx.certificate());
             match self.judge((&roster, generation), request, at) {
                 Shown::Later(next) => fetched = next,
                 shown => return Ok((shown, roster)),
@@ -295,8 +300,26 @@ impl Guard {
         if let Some(signed) = good.signed.take() {
             signed.hold(&self.shared.nonces, cx).await?;
         }
-        leave(good, cx);
+        self.leave(good, cx);
         Ok(None)
+    }
+
+    /// Tells those behind who it is.
+    fn leave(&self, good: Good, cx: &mut RequestContext<'_>) {
+        if let Some(session) = good.session {
+            session.leave(cx);
+        }
+        if let Some(token) = good.token {
+            cx.leave(token);
+        }
+        if let Some(consumer) = good.consumer {
+            cx.leave(consumer);
+        }
+        if self.tells {
+            let passed = Passed::By(good.by);
+            let logins = self.settings.logins(&self.shared.roster.load()).cloned().collect();
+            cx.leave(Introduction { settings: Arc::clone(&self.settings), logins, passed });
+        }
     }
 
     /// What was let through before, when it came from outside.
@@ -326,24 +349,11 @@ fn refusal(why: Cow<'static, str>) -> Error {
     Error::new(Reason::Unauthenticated, say).note(why)
 }
 
-/// Tells those behind who it is.
-fn leave(good: Good, cx: &mut RequestContext<'_>) {
-    if let Some(session) = good.session {
-        session.leave(cx);
-    }
-    if let Some(token) = good.token {
-        cx.leave(token);
-    }
-    if let Some(consumer) = good.consumer {
-        cx.leave(consumer);
-    }
-}
-
-/// The request as signatures are held to it; `sent` is its target, if what is told of that was changed.
-fn message<'a>(cx: &'a RequestContext<'_>, sent: Option<&'a str>) -> Message<'a> {
+/// The request as signatures are held to it.
+fn message<'a>(cx: &'a RequestContext<'_>) -> Message<'a> {
     Message {
         head: cx.head(),
-        target: sent.unwrap_or_else(|| cx.target_as_sent()),
+        target: cx.target_as_sent(),
         host: cx.authority(),
         is_secure: cx.is_secure(),
         has_body: cx.has_body(),
@@ -364,24 +374,21 @@ impl Policy for Guard {
         let generation = self.shared.generation.number();
         let roster = self.shared.roster.load();
         if cx.is_internal() {
+            if self.tells {
+                let (settings, passed) = (Arc::clone(&self.settings), Passed::Inside);
+                cx.leave(Introduction { settings, logins: Vec::new(), passed });
+            }
             return self.inside(&roster.consumers, cx);
         }
         if let Some((login, own)) = self.settings.own(&roster, cx.head().path()) {
             return Flow::wait(async move { login.answer(own, cx).await.map(Some) });
         }
-        let mut sent = None;
-        if self.in_query && cx.head().query().is_some() {
-            sent = self.accept_signature.is_some().then(|| cx.target_as_sent().to_owned());
-            // Whatever becomes of it.
-            cx.redact(|target| forward::without_parameters(&self.settings, target));
-        }
         let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
         let certificate = cx.certificate();
-        let shown =
-            self.judge((&roster, generation), (&message(cx, sent.as_deref()), certificate), at);
+        let shown = self.judge((&roster, generation), (&message(cx), certificate), at);
         match shown {
             Shown::Later(fetched) => Flow::wait(async move {
-                let (shown, roster) = self.judge_later(fetched, sent.as_deref(), cx).await?;
+                let (shown, roster) = self.judge_later(fetched, cx).await?;
                 if let Some(login) = self.settings.begins(&shown, &roster, cx) {
                     return login.begin(cx.head().target.clone(), cx).await.map(Some);
                 }
@@ -395,7 +402,7 @@ impl Policy for Guard {
             shown => match self.settle(shown, &roster, cx) {
                 Ok(good) if good.signed.is_some() => Flow::wait(self.end(good, cx)),
                 Ok(good) => {
-                    leave(good, cx);
+                    self.leave(good, cx);
                     Flow::Next
                 }
                 Err(error) => Flow::Refuse(error),
@@ -409,12 +416,36 @@ impl Policy for Guard {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        let token = cx.fact::<AccessToken>().filter(|_| self.tells).cloned();
-        forward::tell(&self.settings, consumer.as_ref(), token.as_ref(), cx.head_mut());
+        let passed = cx.fact::<Introduction>().map(|it| it.passed.clone()).unwrap_or_default();
+        forward::tell(&self.settings, consumer.as_ref(), &passed, cx.head_mut());
         for login in self.settings.logins(&self.shared.roster.load()) {
             let handed = cx.fact::<Handed>().cloned();
             login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);
         }
+    }
+
+    fn takes_off(&self, name: &str) -> bool {
+        let roster = self.shared.roster.load();
+        // Nothing that comes after the body was verified.
+        self.settings.is_said(name)
+            || self.settings.is_credential(name, None)
+            || self.settings.logins(&roster).any(|login| login.hands_on_in(name))
+    }
+
+    fn redacts(&self) -> bool {
+        self.in_query
+            || self.settings.methods.iter().any(|method| matches!(method, Scheme::Oidc(_)))
+    }
+
+    fn redact(&self, path: &str, target: &mut String) {
+        let roster = self.shared.roster.load();
+        if self.settings.logins(&roster).any(|login| matches!(login.own(path), Some(Own::Back)))
+            && let Some(at) = target.find('?')
+        {
+            // What stands in it is worth a session.
+            target.truncate(at);
+        }
+        forward::without_parameters(&self.settings, target);
     }
 
     fn keep(&self, cx: &mut OutgoingContext<'_>) {

@@ -94,6 +94,7 @@ mod tests {
             keys: Some(Keys::Fixed(Arc::new(KeySet::default()))),
             introspection: None,
             consumer_claim: None,
+            consumers: Box::default(),
         };
         let (issuer, until) = (Arc::new(issuer), Tick::NEVER);
         Arc::new(Verified { issuer, claims: Arc::default(), consumer: None, until })

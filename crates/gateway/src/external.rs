@@ -21,10 +21,10 @@ use weft_proxy::{
     BodyEnd, DryRun, Fact, Flow, Foreseen, OutgoingContext, Policy, PolicyMaker, PolicyOutcome,
     Reading, Reply, RequestContext, ResponseContext, Sides, Stage, WorkerClient, plan::Binding,
 };
-use weft_wire::{Fields, Known, RequestHead, ResponseHead};
+use weft_wire::{Fields, Known, RequestHead, ResponseHead, fields::is_alike};
 
 use crate::{
-    authentication::{introduce, is_ours},
+    authentication::{Introduction, introduce, is_ours},
     consumer::Consumer,
 };
 
@@ -33,6 +33,12 @@ pub const EXTERNAL_AUTHORIZATION: &str = "external_authorization";
 
 /// The most bytes of an answer that a client is given.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The most fields that an answer may change, of request and response together.
+const CHANGES_MAX: usize = 128;
+
+/// The most bytes of names and values of these fields.
+const CHANGES_BYTES_MAX: usize = 64 * 1024;
 
 /// How a service is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub struct ExternalAuthorization {
     pub ask: Ask,
     /// The fields of a request that it is shown, in lower case; all of them without any.
     pub shown: Vec<Box<str>>,
-    /// The fields of its answer, over HTTP, that the service behind is told.
+    /// The fields of its answer that the service behind is told.
     pub to_service: Vec<Box<str>>,
     /// The fields of its answer, over HTTP, that the client gets with the response.
     pub to_client: Vec<Box<str>>,
@@ -174,7 +180,7 @@ impl Change {
     fn apply(&self, fields: &mut Fields) {
         let name = &*self.name;
         match &self.how {
-            How::Set(value) => drop(fields.set_named(name, value)),
+            How::Set(value) => drop(fields.set_alone(name, value)),
             How::Append(value) => drop(fields.append(name, value)),
             How::IfAbsent(value) if fields.named(name).is_none() => {
                 fields.append(name, value);
@@ -183,7 +189,7 @@ impl Change {
                 fields.set_named(name, value);
             }
             How::IfAbsent(_) | How::IfPresent(_) => {}
-            How::Remove => fields.remove_named(name),
+            How::Remove => fields.remove_alike(name),
         }
     }
 }
@@ -204,7 +210,7 @@ pub fn may_change(name: &str) -> bool {
         "upgrade",
         "via",
     ];
-    !name.starts_with(':') && !NEVER.contains(&name) && !is_ours(name)
+    !name.starts_with(':') && !NEVER.iter().any(|of| is_alike(of, name)) && !is_ours(name)
 }
 
 /// What an answer says.
@@ -213,6 +219,23 @@ enum Said {
     Allowed(Changes),
     /// The client gets this: status, fields and body.
     Denied(u16, Fields, Bytes),
+}
+
+/// Whether an answer changes no more fields than it may: each is looked for among all others.
+fn are_few(sizes: impl Iterator<Item = usize>) -> Result<(), Fault> {
+    let (mut count, mut bytes) = (0, 0);
+    for size in sizes {
+        count += 1;
+        bytes += size;
+        if count > CHANGES_MAX {
+            return Err(format!("the answer changes more than {CHANGES_MAX} fields").into());
+        }
+        if bytes > CHANGES_BYTES_MAX {
+            let say = format!("the answer changes more than {CHANGES_BYTES_MAX} bytes of fields");
+            return Err(say.into());
+        }
+    }
+    Ok(())
 }
 
 /// Why there is none, for the log.
@@ -261,7 +284,7 @@ impl External {
             return Ok(Err("the answer is too long, or broke off".into()));
         }
         Ok(match &self.settings.ask {
-            Ask::Grpc(_) => check::read(&answered),
+            Ask::Grpc(_) => check::read(&self.settings, &answered),
             _ => http::read(&self.settings, answered),
         })
     }
@@ -310,8 +333,11 @@ impl External {
             Some(changes) => &changes.request[..],
             None => &[],
         };
+        let is_told = |name: &str| changes.iter().any(|change| *change.name == *name);
         for name in &self.settings.to_service {
-            fields.remove_named(name);
+            // What is said of a field, such as that it stands beside those of its name, counts for that name alone.
+            let stays = is_told(name);
+            fields.retain(|of, _| !is_alike(of, name) || (stays && of == &**name));
         }
         changes.iter().for_each(|change| change.apply(fields));
     }
@@ -355,6 +381,10 @@ impl Policy for External {
         self.change(changes.as_ref(), &mut cx.head_mut().fields);
     }
 
+    fn takes_off(&self, name: &str) -> bool {
+        self.settings.to_service.iter().any(|of| is_alike(of, name))
+    }
+
     fn keep(&self, cx: &mut OutgoingContext<'_>) {
         self.outgoing(cx);
     }
@@ -372,7 +402,8 @@ impl Policy for External {
 }
 
 /// The fields of a request as the one that decides is shown them, without what belongs to the connection, to the body
-/// or to the time, and with the consumer that is known.
+/// or to the time, and with the consumer and the claims that are known. Of the client and the way of the request they
+/// say what a service will be told.
 fn shown(settings: &ExternalAuthorization, cx: &RequestContext<'_>) -> Fields {
     const NOT_SHOWN: [Known; 6] = [
         Known::ContentLength,
@@ -382,12 +413,20 @@ fn shown(settings: &ExternalAuthorization, cx: &RequestContext<'_>) -> Fields {
         Known::GrpcTimeout,
         Known::XRequestTimeout,
     ];
-    let mut fields = cx.head().fields.clone();
-    fields.strip_hop_by_hop(false);
+    let mut head = cx.head().clone();
+    match settings.ask {
+        Ask::Grpc(_) => cx.hand_on(&mut head),
+        // The question itself says the way of the request.
+        Ask::Path(_) | Ask::Prefix(_) => head.fields.strip_hop_by_hop(false),
+    }
+    let mut fields = head.fields;
     NOT_SHOWN.into_iter().for_each(|known| fields.remove(known));
     let all = settings.shown.is_empty();
     fields
         .retain(|name, _| !is_ours(name) && (all || settings.shown.iter().any(|it| **it == *name)));
+    if let Some(introduction) = cx.fact::<Introduction>() {
+        introduction.claim(&mut fields);
+    }
     if let Some(consumer) = cx.fact::<Consumer>() {
         introduce(consumer, &mut fields);
     }

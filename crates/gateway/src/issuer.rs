@@ -31,6 +31,8 @@ pub struct Issuer {
     pub introspection: Option<Arc<Introspection>>,
     /// The claim that names the consumer, who must then be there.
     pub consumer_claim: Option<Box<str>>,
+    /// The consumers that it may name; any if none is named.
+    pub consumers: Box<[Name]>,
 }
 
 impl Issuer {

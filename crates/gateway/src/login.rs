@@ -29,7 +29,7 @@ use futures_util::future::join;
 use weft_identity::token::{Algorithm, Rules};
 use weft_kernel::Name;
 use weft_proxy::{Fact, cookie as cookies};
-use weft_wire::{Fields, Known, Method, RequestHead};
+use weft_wire::{Fields, Known, Method, RequestHead, fields::is_alike};
 
 pub use self::{
     cookie::{Cookie, SameSite},
@@ -105,6 +105,8 @@ pub struct Options {
     pub access_token: Option<String>,
     /// The claim that names the consumer, who must then be there.
     pub consumer_claim: Option<String>,
+    /// The consumers that it may name; any if none is named.
+    pub consumers: Vec<Name>,
     /// The secrets by which sessions are sealed: the first seals, all open.
     pub secrets: Vec<SessionSecret>,
 }
@@ -170,6 +172,7 @@ impl Login {
             keys: None,
             introspection: None,
             consumer_claim: options.consumer_claim.as_deref().map(Into::into),
+            consumers: options.consumers.as_slice().into(),
         });
         Self {
             sealer: Sealer::new(options.name.as_str(), &options.secrets),
@@ -209,13 +212,18 @@ impl Login {
         seems || self.options.origin.as_ref().is_some_and(|origin| origin.starts_with("https://"))
     }
 
+    /// Whether a field of this name is one in which a service is told the access token, or reads like it.
+    pub(crate) fn hands_on_in(&self, name: &str) -> bool {
+        self.options.access_token.as_ref().is_some_and(|field| is_alike(field, name))
+    }
+
     /// Takes its cookies off, which are for nobody else, and tells the service the access token, if it is to be told.
     pub(crate) fn hand_on(&self, handed: Option<&Handed>, fields: &mut Fields) {
         if fields.has(Known::Cookie) {
             cookies::retain(fields, |name| !self.options.cookie.is_own(name));
         }
         let Some(field) = &self.options.access_token else { return };
-        fields.remove_named(field);
+        fields.remove_alike(field);
         if let Some(Handed(token)) = handed {
             let scheme = if field == Known::Authorization.text() { "Bearer " } else { "" };
             fields.append(field, format!("{scheme}{token}").as_bytes());

@@ -13,7 +13,7 @@ use weft_proxy::{
     Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides,
     Stage, plan::Binding,
 };
-use weft_wire::Known as Field;
+use weft_wire::{Known as Field, fields::is_alike};
 
 use crate::{
     authentication::{Found, KeyPlace, token},
@@ -221,7 +221,7 @@ impl Policy for Shower {
         match &self.settings.source {
             Source::Fields(fields) => {
                 for (name, value) in fields {
-                    cx.head_mut().fields.set_named(name, value.as_bytes());
+                    cx.head_mut().fields.set_alone(name, value.as_bytes());
                 }
             }
             Source::ClientCredentials(_) | Source::TokenExchange(..) => {
@@ -234,9 +234,17 @@ impl Policy for Shower {
                 if let Source::TokenExchange(_, KeyPlace::Header(name)) = &self.settings.source
                     && **name != *Field::Authorization.text()
                 {
-                    fields.remove_named(name);
+                    fields.remove_alike(name);
                 }
             }
+        }
+    }
+
+    fn takes_off(&self, name: &str) -> bool {
+        match &self.settings.source {
+            Source::Fields(fields) => fields.iter().any(|(of, _)| is_alike(of, name)),
+            Source::TokenExchange(_, KeyPlace::Header(of)) => is_alike(of, name),
+            Source::ClientCredentials(_) | Source::TokenExchange(..) => false,
         }
     }
 

@@ -90,7 +90,8 @@ impl Exchange {
     pub(crate) fn failed(&mut self, error: &Error) {
         self.record.reason = Some(error.reason());
         self.record.detail = Some(error.detail());
-        if let Some(upstream) = &self.record.upstream {
+        let is_counted = self.record.counted.take() == Some(error.reason());
+        if let Some(upstream) = self.record.upstream.as_ref().filter(|_| !is_counted) {
             upstream.meter.failed(self.local.index, error.reason());
         }
     }
@@ -106,6 +107,7 @@ impl Exchange {
         self.record.admitted = None;
         self.record.places = [None, None];
         self.record.outcome = Outcome::OK;
+        self.record.counted = None;
         self.record.detail = None;
     }
 
@@ -274,7 +276,8 @@ impl Exchange {
 
     /// The target that was asked for, as it came.
     fn target(&self) -> &str {
-        self.received.original.as_deref().unwrap_or(&self.head().target)
+        let Received { redacted, original, .. } = &self.received;
+        redacted.as_deref().or(original.as_deref()).unwrap_or(&self.head().target)
     }
 
     /// The host that was asked for, whatever the service is told.

@@ -262,6 +262,7 @@ impl Forward<'_> {
                 None => attempt.run(endpoint.clone(), &exchange.sent.head, sent, now).await,
             };
             exchange.record.sending.tried(&result, tried.len() - before);
+            exchange.record.counted = result.as_ref().err().map(|miss| miss.error.reason());
             let failure = match &result {
                 Ok(success) => success.failure,
                 Err(miss) => Some(miss.failure),

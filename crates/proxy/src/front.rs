@@ -233,9 +233,15 @@ pub(crate) async fn to_target(
 fn enter(exchange: &mut Exchange, route: &Arc<Route>, body: Body) -> Body {
     route.meter.enter(exchange.local.index);
     exchange.record.route = Some(route.clone());
+    let received = &mut exchange.received;
+    received.redacted = {
+        let target = received.original.as_deref().unwrap_or(&received.head.target);
+        route.policies.redacted(received.head.path(), target)
+    };
     let span = exchange.view.listener.http.body_timeout;
     let until = span.map_or(Deadline::NONE, |span| Deadline::after(exchange.received.began, span));
-    Limited::wrap(body, upload::Bounds { until, span: span.unwrap_or_default() }, &exchange.upload)
+    let bounds = upload::Bounds { until, span: span.unwrap_or_default() };
+    Limited::wrap(body, bounds, &exchange.upload, Some(route))
 }
 
 /// Leads a request to a handler that lives in the node.

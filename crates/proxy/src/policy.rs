@@ -23,6 +23,7 @@ use std::{any::Any, borrow::Cow, sync::Arc};
 
 use weft_kernel::{Error, Result, Tick};
 use weft_net::{body::Body, timer::TaskTimer};
+use weft_wire::Fields;
 
 pub(crate) use self::{
     body_limit::BodyLimit,
@@ -169,6 +170,25 @@ pub trait Policy: Send + Sync {
     /// [`KEPT_PREFIX`]. Asked of policies with an outgoing side.
     fn keep(&self, cx: &mut OutgoingContext<'_>) {
         let _ = cx;
+    }
+
+    /// Whether it takes fields of this name, in lower case, off a request or says them itself, be it not each time:
+    /// then none may come after the body either, where its outgoing side does not see them. Asked of policies with an
+    /// outgoing side.
+    fn takes_off(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
+    /// Whether it [redacts](Self::redact) targets.
+    fn redacts(&self) -> bool {
+        false
+    }
+
+    /// Takes off a target, as log and span tell it, the secrets that stand in it; `path` is its normal path. Asked as
+    /// soon as the route is known, whoever answers or refuses then.
+    fn redact(&self, path: &str, target: &mut String) {
+        let _ = (path, target);
     }
 
     /// Changes or replaces a response.
@@ -328,6 +348,8 @@ pub(crate) struct Policies {
     bodiless: Box<[Arc<dyn Policy>]>,
     pub(crate) outgoings: Box<[Arc<dyn Policy>]>,
     pub(crate) responses: Box<[Arc<dyn Policy>]>,
+    /// Those that redact targets.
+    redactors: Box<[Arc<dyn Policy>]>,
     /// Those of other crates, in the order of their bindings.
     pub(crate) named: Box<[Arc<dyn Policy>]>,
     /// Whether one of them has requests carried out on the route.
@@ -343,7 +365,9 @@ impl Policies {
         let with = |has: fn(Sides) -> bool| {
             all.iter().filter(|policy| has(policy.sides())).cloned().collect::<Box<[_]>>()
         };
+        let redactors = all.iter().filter(|policy| policy.redacts()).cloned().collect();
         Self {
+            redactors,
             requests: with(|sides| sides.request || sides.body),
             bodiless: with(|sides| sides.request),
             outgoings: with(|sides| sides.outgoing),
@@ -352,6 +376,22 @@ impl Policies {
             named: named.into(),
             all: all.into(),
         }
+    }
+
+    /// A target as log and span are to tell it, if that is not as it is.
+    pub(crate) fn redacted(&self, path: &str, target: &str) -> Option<String> {
+        if self.redactors.is_empty() || !target.contains('?') {
+            return None;
+        }
+        let mut redacted = target.to_owned();
+        self.redactors.iter().for_each(|policy| policy.redact(path, &mut redacted));
+        (redacted != target).then_some(redacted)
+    }
+
+    /// Takes off the trailers of a request what one of them takes off before its body; tells whether any are left.
+    pub(crate) fn hold_trailers(&self, trailers: &mut Fields) -> bool {
+        trailers.retain(|name, _| !self.outgoings.iter().any(|policy| policy.takes_off(name)));
+        !trailers.is_empty()
     }
 
     /// Those that a request with this body is led through.

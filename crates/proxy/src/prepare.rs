@@ -6,7 +6,11 @@ use std::{borrow::Cow, time::Duration};
 use weft_kernel::{Deadline, Error, Reason, Result};
 use weft_net::Address;
 use weft_telemetry::trace;
-use weft_wire::{Fields, Known, Method, forwarded, grpc, path};
+use weft_wire::{
+    Fields, Known, Method,
+    fields::{begins_alike, is_alike, is_odd},
+    forwarded, grpc, path,
+};
 
 use crate::{
     listener::Listener,
@@ -27,18 +31,24 @@ pub(crate) fn check(received: &mut Received, listener: &Listener, local: &Local)
     received.grpc = grpc_of(&received.head.fields);
     identify(received, listener, local);
     let head = &mut received.head;
-    let (mut underscore, mut forwarded, mut settings) = (false, false, false);
+    let (mut odd, mut underscore, mut forwarded, mut settings) = (false, false, false, false);
     let text = head.fields.text();
     // No name that is known has an underscore, or speaks of a way that strangers could make up.
     for (_, name, _) in head.fields.places().filter(|(known, ..)| known.is_none()) {
         let name = &text[name];
-        underscore |= name.contains(&b'_');
+        if is_odd(name) {
+            odd = true;
+            underscore |= name.contains(&b'_');
+        }
         forwarded |= tells_of_a_way(name);
         settings |= name == b"http2-settings";
     }
     if settings {
         // No service is asked for the protocol that these are for (RFC 7540 section 3.2.1).
         head.fields.remove_named("http2-settings");
+    }
+    if odd {
+        forget_alike(&mut head.fields);
     }
     if forwarded && received.said == 0 {
         forget_way(&mut head.fields);
@@ -82,6 +92,26 @@ pub(crate) fn check(received: &mut Received, listener: &Listener, local: &Local)
 /// Whether a field speaks of the way that a request came, which only a trusted proxy may.
 fn tells_of_a_way(name: &[u8]) -> bool {
     name.starts_with(b"x-forwarded") || name == b"x-real-ip"
+}
+
+/// Takes off what reads, to a service behind CGI, like a field that Weft itself says or that frames a message. No
+/// proxy that is trusted says it under such a name.
+#[cold]
+fn forget_alike(fields: &mut Fields) {
+    const BEGINNINGS: [&str; 2] = ["x-forwarded-", "x-real-ip"];
+    const NAMES: [Known; 6] = [
+        Known::ContentLength,
+        Known::TransferEncoding,
+        Known::GrpcTimeout,
+        Known::XAttempt,
+        Known::XRequestId,
+        Known::XRequestTimeout,
+    ];
+    fields.retain(|name, _| {
+        !is_odd(name.as_bytes())
+            || !(BEGINNINGS.iter().any(|of| begins_alike(name, of))
+                || NAMES.iter().any(|of| is_alike(name, of.text())))
+    });
 }
 
 /// Takes off what a stranger says of its way.

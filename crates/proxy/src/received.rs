@@ -22,6 +22,8 @@ pub(crate) struct Received {
     pub(crate) head: RequestHead,
     /// The target as it came, if it was changed.
     pub(crate) original: Option<String>,
+    /// The target without the secrets that stand in it, for log and span, if there are any.
+    pub(crate) redacted: Option<String>,
     /// The client's address, as far as it can be believed.
     pub(crate) client: Option<IpAddr>,
     /// How many trusted proxies stand before Weft.
@@ -54,6 +56,7 @@ impl Received {
             certificate: None,
             head,
             original: None,
+            redacted: None,
             client: None,
             depth: 0,
             said: 0,

@@ -28,6 +28,8 @@ pub(crate) struct Record {
     /// The status that an injected fault asks for.
     pub(crate) forced_status: Option<u16>,
     pub(crate) reason: Option<Reason>,
+    /// Why the last try failed, which its service's meter has counted.
+    pub(crate) counted: Option<Reason>,
     pub(crate) detail: Option<String>,
     /// What policies have found out.
     pub(crate) facts: Facts,
@@ -61,6 +63,7 @@ impl Record {
             status: 0,
             forced_status: None,
             reason: None,
+            counted: None,
             detail: None,
             facts: Facts::none(),
             completion: None,

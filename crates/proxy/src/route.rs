@@ -279,15 +279,11 @@ fn check_respond(respond: &plan::Respond) -> Result<(), String> {
     respond.headers.iter().try_for_each(|(name, value)| check_field(name, value))
 }
 
-/// Carries out changes to a message head: removed first, then set, then added.
-pub(crate) fn apply(ops: &HeaderOps, fields: &mut Fields) {
-    for name in &ops.remove {
-        fields.remove_named(name);
-    }
-    for (name, value) in &ops.set {
-        fields.set_named(&name.to_ascii_lowercase(), value.as_bytes());
-    }
-    for (name, value) in &ops.add {
+/// Carries out changes to a message head: removed first, then set, then added. `remove` takes a name off.
+pub(crate) fn apply(ops: &HeaderOps, fields: &mut Fields, remove: fn(&mut Fields, &str)) {
+    let set = ops.set.iter().map(|(name, _)| name);
+    ops.remove.iter().chain(set).for_each(|name| remove(fields, name));
+    for (name, value) in ops.set.iter().chain(&ops.add) {
         fields.append(&name.to_ascii_lowercase(), value.as_bytes());
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,6 +19,8 @@ use weft_net::{
     timer::TaskTimer,
 };
 use weft_wire::Length;
+
+use crate::route::Route;
 
 /// For how long a client must have sent nothing for it to be laid to the client that its service gives up.
 const STALLED: Duration = Duration::from_secs(1);
@@ -204,19 +207,27 @@ pub(crate) struct Limited {
     length: Length,
     bounds: Bounds,
     upload: Rc<Upload>,
+    /// The route, if its policies may hold trailers to something.
+    route: Option<Arc<Route>>,
     timer: Option<TaskTimer>,
 }
 
 impl Limited {
     /// The body.
-    pub(crate) fn wrap(body: Body, bounds: Bounds, upload: &Rc<Upload>) -> Body {
+    pub(crate) fn wrap(
+        body: Body,
+        bounds: Bounds,
+        upload: &Rc<Upload>,
+        route: Option<&Arc<Route>>,
+    ) -> Body {
         let length = body.length();
         if length == Length::Exact(0) {
             return Body::Empty;
         }
         upload.stage.set(Stage::Moving);
         let upload = upload.clone();
-        Body::Source(Box::new(Self { body, length, bounds, upload, timer: None }))
+        let route = route.filter(|route| !route.policies.outgoings.is_empty()).cloned();
+        Body::Source(Box::new(Self { body, length, bounds, upload, route, timer: None }))
     }
 
     fn refuse(&mut self, error: Error) -> Poll<Option<Result<Frame>>> {
@@ -235,7 +246,7 @@ fn too_large(bytes_max: u64) -> Error {
 
 impl Source for Limited {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        let Poll::Ready(frame) = self.body.poll_frame(cx) else {
+        let Poll::Ready(mut frame) = self.body.poll_frame(cx) else {
             self.upload.wait();
             let until = self.bounds.until.tick();
             if until != Tick::NEVER && self.timer.get_or_insert_default().poll(cx, until).is_ready()
@@ -246,6 +257,11 @@ impl Source for Limited {
             }
             return Poll::Pending;
         };
+        if let (Some(Ok(Frame::Trailers(trailers))), Some(route)) = (&mut frame, &self.route)
+            && !route.policies.hold_trailers(trailers)
+        {
+            frame = None;
+        }
         match &frame {
             Some(Ok(Frame::Data(bytes))) => {
                 self.upload.go_on(bytes.len() as u64);

@@ -5,11 +5,13 @@
 //! a small known-name table first, and a bit per known name answers "is it there" without a search.
 //! Invariant: no name holds anything but token characters, no value holds CR, LF or NUL.
 
+mod alike;
 mod hops;
 mod known;
 
 use std::{fmt, ops::Range};
 
+pub use alike::{begins_alike, is_alike, is_odd};
 pub use known::Known;
 use known::{Names, UNKNOWN};
 

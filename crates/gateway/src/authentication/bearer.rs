@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
-use serde_json::Value;
 use weft_identity::token::{Claims, TokenFault, Unverified};
 use weft_kernel::{Name, Tick};
 use weft_proxy::Fact;
@@ -153,22 +152,6 @@ impl Bearer {
         let consumer = verified.consumer.clone();
         Shown::By(Good { consumer, token: Some(AccessToken(verified)), ..Good::default() })
     }
-
-    /// Values of the fields that tell the service claims; a list has commas between its texts.
-    pub(super) fn told<'a>(
-        &'a self,
-        token: &'a AccessToken,
-    ) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
-        self.tell.iter().filter_map(|(name, claim)| {
-            let value = match token.claims().get(claim)? {
-                Value::String(text) => Cow::Borrowed(&**text),
-                Value::Array(_) => token.claims().texts(claim).collect::<Vec<_>>().join(",").into(),
-                value @ (Value::Number(_) | Value::Bool(_)) => value.to_string().into(),
-                Value::Null | Value::Object(_) => return None,
-            };
-            Some((&**name, value))
-        })
-    }
 }
 
 /// Has the keys of an issuer fetched, if they may be; else it is as it is.
@@ -194,7 +177,10 @@ pub(super) fn consumer_of(
         return Ok(Some(consumer));
     }
     let Some(claim) = &issuer.consumer_claim else { return Ok(None) };
-    let named = claims.text(claim).and_then(|name| roster.consumers.named(name));
+    let may = |name: &&str| {
+        issuer.consumers.is_empty() || issuer.consumers.iter().any(|it| it.as_str() == *name)
+    };
+    let named = claims.text(claim).filter(may).and_then(|name| roster.consumers.named(name));
     match named {
         Some(consumer) => Ok(Some(consumer)),
         None => Err(Shown::Wrong(Wrong::token("the token leads to no consumer"))),

@@ -9,7 +9,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use weft_proxy::{cookie, query};
-use weft_wire::{Fields, Known, RequestHead};
+use weft_wire::{Fields, Known, RequestHead, fields::is_token};
 
 use super::KeyPlace;
 use crate::credential::Digest;
@@ -91,12 +91,24 @@ pub(super) fn authorization<'a>(fields: &'a Fields, scheme: &str) -> Found<'a> {
     }
 }
 
-/// What stands behind a scheme, if that is the one.
+/// What stands behind a scheme and spaces, if that is the one.
 pub(super) fn credentials<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (given, rest) = value.split_at_checked(scheme.len())?;
     let fits = given.eq_ignore_ascii_case(scheme.as_bytes())
         && rest.first().is_none_or(|byte| *byte == b' ');
-    fits.then(|| rest.trim_ascii())
+    let begin = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
+    // A tab is no blank here (RFC 9110 section 11.4): what has one is left whole, and is nobody's.
+    fits.then(|| rest[begin..].trim_ascii_end())
+}
+
+/// Whether a service might take a value for credentials of a scheme, good or not, which is more than Weft does.
+pub(super) fn may_be(value: &[u8], scheme: &str) -> bool {
+    let value = value.trim_ascii_start();
+    let is_it = |(given, rest): (&[u8], &[u8])| {
+        given.eq_ignore_ascii_case(scheme.as_bytes())
+            && rest.first().is_none_or(|byte| !is_token(*byte))
+    };
+    value.split_at_checked(scheme.len()).is_some_and(is_it)
 }
 
 /// The digest of a user name and password in Base64 (RFC 7617 section 2).

@@ -1,15 +1,25 @@
 //! What a service is told of the consumer, and what it is not shown.
 //!
 //! The fields are Kong's, which services and other gateways know: `x-consumer-username`, `x-consumer-groups`
-//! and `x-anonymous-consumer`. Whatever a client sends under names of that kind is taken off first, also
-//! with underscores for hyphens: to CGI, and to what is built like it, both are the same name.
+//! and `x-anonymous-consumer`. Whatever a client sends under names of that kind, or that read like them to services
+//! behind CGI (`weft_wire::fields::is_alike`), is taken off first.
 
-use weft_proxy::{cookie, policy::KEPT_PREFIX, query};
-use weft_wire::{Fields, Known, RequestHead};
+use std::sync::Arc;
 
-use super::{AccessToken, Authentication, Bearer, KeyPlace, Scheme, extract::credentials};
+use weft_proxy::{Fact, cookie, policy::KEPT_PREFIX, query};
+use weft_wire::{
+    Fields, Known, RequestHead,
+    fields::{begins_alike, is_alike},
+};
+
+use super::{
+    Authentication, Bearer, KeyPlace, Scheme,
+    extract::{Found, key, may_be, token},
+    shown::By,
+};
 use crate::{
     consumer::Consumer,
+    login::Login,
     signature::{SIGNATURE, SIGNATURE_INPUT},
 };
 
@@ -22,20 +32,67 @@ const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
 /// The consumer of a request that is kept; a `?` stands before one that is anonymous.
 pub(super) const KEPT: &str = "weft-kept-consumer";
 
-/// Takes off what the service is not to see, and tells it the consumer.
+/// What let a request through, left for the outgoing side.
+#[derive(Clone, Debug)]
+pub(super) enum Passed {
+    /// These methods.
+    By(Vec<By>),
+    /// It began inside Weft.
+    Inside,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self::By(Vec::new())
+    }
+}
+
+/// What a service will be told of who asks, for a policy that asks others about the request.
+pub(crate) struct Introduction {
+    pub(super) settings: Arc<Authentication>,
+    pub(super) logins: Vec<Arc<Login>>,
+    pub(super) passed: Passed,
+}
+
+impl Fact for Introduction {}
+
+impl Introduction {
+    /// Takes off what only Weft may say, and tells the claims. Credentials stay: whoever decides may go by them.
+    pub(crate) fn claim(&self, fields: &mut Fields) {
+        fields.retain(|name, _| {
+            let is_handed = self.logins.iter().any(|login| login.hands_on_in(name));
+            !self.settings.is_said(name) && (!is_handed || name == Known::Authorization.text())
+        });
+        self.passed.claim(&self.settings, fields);
+    }
+}
+
+impl Passed {
+    /// Tells the claims of each token by the method that let it through.
+    fn claim(&self, settings: &Authentication, fields: &mut Fields) {
+        let Self::By(passed) = self else { return };
+        for (number, method) in settings.tokens() {
+            let own = passed.iter().filter(|by| by.method == number);
+            for token in own.filter_map(|by| by.token.as_ref()) {
+                for (name, value) in method.told(token) {
+                    fields.append(name, value.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Takes off what the service is not to see, and tells it the consumer, and the claims of each token by the method
+/// that let it through.
 pub(super) fn tell(
     settings: &Authentication,
     consumer: Option<&Consumer>,
-    token: Option<&AccessToken>,
+    passed: &Passed,
     head: &mut RequestHead,
 ) {
-    strip(settings, settings.forward, head);
-    if let Some(token) = token {
-        for (name, value) in settings.tokens().flat_map(|method| method.told(token)) {
-            // What cannot stand in a field is not told.
-            head.fields.append(name, value.as_bytes());
-        }
-    }
+    let shown = if settings.forward { verified(settings, passed, head) } else { Vec::new() };
+    strip(settings, &shown, head);
+    passed.claim(settings, &mut head.fields);
     if let Some(consumer) = consumer {
         introduce(consumer, &mut head.fields);
     }
@@ -56,29 +113,77 @@ pub(crate) fn introduce(consumer: &Consumer, fields: &mut Fields) {
 /// Takes credentials off a request that is kept, and writes the consumer for when it is carried out. They
 /// are not kept even where the service is shown them.
 pub(super) fn keep(settings: &Authentication, consumer: Option<&Consumer>, head: &mut RequestHead) {
-    strip(settings, false, head);
+    strip(settings, &[], head);
     if let Some(consumer) = consumer {
         let mark = if consumer.is_anonymous() { "?" } else { "" };
         head.fields.append(KEPT, format!("{mark}{}", consumer.name()).as_bytes());
     }
 }
 
-/// Takes off what only Weft may say, and the credentials unless they are shown.
-fn strip(settings: &Authentication, shown: bool, head: &mut RequestHead) {
+/// Takes off what only Weft may say, and all that may be credentials but those that are shown.
+fn strip(settings: &Authentication, shown: &[Verified<'_>], head: &mut RequestHead) {
+    let is_shown = |name: &str| {
+        shown.iter().any(|it| match it {
+            Verified::In(KeyPlace::Header(of)) => **of == *name,
+            Verified::Basic => name == Known::Authorization.text(),
+            Verified::Signature => [SIGNATURE, SIGNATURE_INPUT].contains(&name),
+            Verified::In(_) | Verified::All => false,
+        })
+    };
+    let all = shown.iter().any(|it| matches!(it, Verified::All));
     head.fields.retain(|name, value| {
-        !is_ours(name)
-            && !settings.tokens().any(|method| method.tell.iter().any(|(told, _)| told == name))
-            && (shown || !settings.is_credential(name, value))
+        !settings.is_said(name)
+            && (all || is_shown(name) || !settings.is_credential(name, Some(value)))
     });
-    if shown {
+    if all {
         return;
     }
-    without_parameters(settings, &mut head.target);
-    for place in settings.key_places() {
-        if let KeyPlace::Cookie(name) = place {
-            cookie::retain(&mut head.fields, |of| of != name.as_bytes());
+    let is_shown = |place| shown.iter().any(|it| matches!(it, Verified::In(of) if *of == place));
+    for place in settings.key_places().filter(|place| !is_shown(*place)) {
+        match place {
+            KeyPlace::Query(name) => without_parameter(&mut head.target, name),
+            KeyPlace::Cookie(name) => cookie::retain(&mut head.fields, |of| of != name.as_bytes()),
+            KeyPlace::Header(_) => {}
         }
     }
+}
+
+/// Credentials that were verified.
+enum Verified<'a> {
+    /// Those that stand there.
+    In(&'a KeyPlace),
+    /// User name and password.
+    Basic,
+    /// The signature.
+    Signature,
+    /// Whatever there is, of a request that begins inside Weft.
+    All,
+}
+
+/// The credentials by which a request was let through: of each method those in the first place that has any, which are
+/// the ones that it looks at.
+fn verified<'a>(
+    settings: &'a Authentication,
+    passed: &'a Passed,
+    head: &RequestHead,
+) -> Vec<Verified<'a>> {
+    let passed = match passed {
+        Passed::Inside => return vec![Verified::All],
+        Passed::By(passed) => passed,
+    };
+    let methods = passed.iter().filter_map(|by| settings.methods.get(by.method));
+    let first = |places: &'a [KeyPlace],
+                 find: for<'b> fn(&'b KeyPlace, &'b RequestHead) -> Found<'b>| {
+        places.iter().find(|place| !find(place, head).is_nothing()).map(Verified::In)
+    };
+    let of = |method: &'a Scheme| match method {
+        Scheme::ApiKey(places) => first(places, key),
+        Scheme::Jwt(method) | Scheme::Introspection(method) => first(&method.places, token),
+        Scheme::Basic => Some(Verified::Basic),
+        Scheme::Signature(_) => Some(Verified::Signature),
+        Scheme::ClientCertificate | Scheme::Oidc(_) => None,
+    };
+    methods.filter_map(of).collect()
 }
 
 /// Takes off a target what may be credentials.
@@ -92,12 +197,8 @@ pub(super) fn without_parameters(settings: &Authentication, target: &mut String)
 
 /// Whether a name, in lower case, is one by which a service is told of a consumer, and nothing else may be.
 pub fn is_ours(name: &str) -> bool {
-    let begins = |with: &str| {
-        let mut bytes = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-        with.bytes().all(|byte| bytes.next() == Some(byte))
-    };
     // Most names are told apart by their first bytes.
-    OURS.iter().any(|with| begins(with)) || begins(KEPT_PREFIX)
+    OURS.iter().any(|with| begins_alike(name, with)) || begins_alike(name, KEPT_PREFIX)
 }
 
 impl Authentication {
@@ -112,23 +213,30 @@ impl Authentication {
         })
     }
 
-    /// The methods whose tokens say something.
-    pub(super) fn tokens(&self) -> impl Iterator<Item = &Bearer> {
-        self.methods.iter().filter_map(|method| match method {
-            Scheme::Jwt(method) | Scheme::Introspection(method) => Some(method),
-            Scheme::Oidc(method) => Some(&method.claims),
+    /// The methods whose tokens say something, with their places among all.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (usize, &Bearer)> {
+        self.methods.iter().enumerate().filter_map(|(number, method)| match method {
+            Scheme::Jwt(method) | Scheme::Introspection(method) => Some((number, method)),
+            Scheme::Oidc(method) => Some((number, &method.claims)),
             _ => None,
         })
     }
 
-    /// Whether a field holds credentials of one of the methods, good or not.
-    fn is_credential(&self, name: &str, value: &[u8]) -> bool {
+    /// Whether a name is one that Weft alone says to the service, of the consumer or of claims.
+    pub(super) fn is_said(&self, name: &str) -> bool {
+        let tells = |method: &Bearer| method.tell.iter().any(|(told, _)| is_alike(told, name));
+        is_ours(name) || self.tokens().any(|(_, method)| tells(method))
+    }
+
+    /// Whether a field may hold credentials of one of the methods, good or not; without a value, whether any of its
+    /// name may.
+    pub(super) fn is_credential(&self, name: &str, value: Option<&[u8]>) -> bool {
         let is_authorization = name == Known::Authorization.text();
+        let holds = |scheme: &str| value.is_none_or(|value| may_be(value, scheme));
         let stands = |places: &[KeyPlace], schemes: &[&str]| {
             places.iter().any(|place| match place {
-                KeyPlace::Header(of) if **of == *name => {
-                    !is_authorization
-                        || schemes.iter().any(|scheme| credentials(value, scheme).is_some())
+                KeyPlace::Header(of) if is_alike(of, name) => {
+                    !is_authorization || schemes.iter().any(|scheme| holds(scheme))
                 }
                 _ => false,
             })
@@ -138,8 +246,10 @@ impl Authentication {
             Scheme::ClientCertificate => false,
             // Its cookies are taken off whatever the service is shown.
             Scheme::Oidc(_) => false,
-            Scheme::Signature(_) => [SIGNATURE, SIGNATURE_INPUT].contains(&name),
-            Scheme::Basic => is_authorization && credentials(value, "basic").is_some(),
+            Scheme::Signature(_) => {
+                [SIGNATURE, SIGNATURE_INPUT].iter().any(|of| is_alike(of, name))
+            }
+            Scheme::Basic => is_authorization && holds("basic"),
             Scheme::ApiKey(places) => stands(places, &["apikey", "bearer"]),
             Scheme::Jwt(method) | Scheme::Introspection(method) => {
                 stands(&method.places, &["bearer"])
@@ -177,6 +287,8 @@ mod tests {
             "x-anonymous-consumer",
             "weft-kept-consumer",
             "weft_kept_consumer",
+            "x.consumer.username",
+            "X~Anonymous~Consumer",
         ] {
             assert!(is_ours(ours), "{ours}");
         }

@@ -30,19 +30,36 @@ pub(super) enum Shown {
 #[derive(Default)]
 pub(super) struct Good {
     pub(super) consumer: Option<Consumer>,
+    /// The token; of several, that of the first method.
     pub(super) token: Option<AccessToken>,
+    /// The methods that let it through, each with its own token.
+    pub(super) by: Vec<By>,
     /// What a signature says besides, which is held to once it is known that all else is good.
     pub(super) signed: Option<Box<Signed>>,
     /// What goes with a session of a browser.
     pub(super) session: Option<Box<OfSession>>,
 }
 
+/// A method that let a request through: its place among those of the policy, and the token that did it.
+#[derive(Clone, Debug)]
+pub(super) struct By {
+    pub(super) method: usize,
+    pub(super) token: Option<AccessToken>,
+}
+
 impl Good {
+    /// By this method.
+    pub(super) fn by(mut self, method: usize) -> Self {
+        self.by = vec![By { method, token: self.token.clone() }];
+        self
+    }
+
     /// Both of two methods; the first counts where both say something.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             consumer: self.consumer.or(other.consumer),
             token: self.token.or(other.token),
+            by: [self.by, other.by].concat(),
             signed: self.signed.or(other.signed),
             session: self.session.or(other.session),
         }

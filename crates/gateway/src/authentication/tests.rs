@@ -169,7 +169,7 @@ fn any_of_several_or_all() {
 
 /// What the service sees of a request: its target, and its fields in order.
 fn seen(settings: &Authentication, consumer: Option<&Consumer>, mut head: RequestHead) -> String {
-    forward::tell(settings, consumer, None, &mut head);
+    forward::tell(settings, consumer, &Passed::default(), &mut head);
     let fields = head.fields.iter();
     let lines: Vec<_> =
         fields.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();
@@ -206,14 +206,109 @@ fn the_service_is_told_and_not_shown() {
         "/a?b=2 host=h cookie=a=2 x-consumer-username=guest x-anonymous-consumer=true"
     );
     assert_eq!(seen(&hidden, None, request()), "/a?b=2 host=h cookie=a=2");
-    assert_eq!(
-        seen(&shown, None, request()),
-        "/a?key=1&b=2 host=h x-api-key=k authorization=Basic bW9iaWxlOng= cookie=key=1; a=2"
-    );
+    // Shown is what was verified, and nothing was.
+    assert_eq!(seen(&shown, None, request()), "/a?b=2 host=h cookie=a=2");
     // Credentials of another kind are not this policy's.
     let keys = settings(Combine::Any, vec![Scheme::ApiKey(vec![KeyPlace::Header("x-key".into())])]);
     let other = head("/", &[("authorization", "Bearer t"), ("x-key", "k")]);
     assert_eq!(seen(&keys, None, other), "/ authorization=Bearer t");
+}
+
+/// What the service is shown of a request that shows credentials of several kinds, where it is shown any.
+fn shown(
+    methods: Vec<Scheme>,
+    anonymous: Option<&str>,
+    target: &str,
+    of: &[(&str, &str)],
+) -> String {
+    let settings = Authentication {
+        forward: true,
+        anonymous: anonymous.map(name),
+        ..settings(Combine::Any, methods)
+    };
+    let guard = Guard::new(Arc::default(), settings.clone());
+    let roster = Roster { consumers: Arc::new(directory()), ..Roster::default() };
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    let mut head = head(target, of);
+    let message = Message { head: &head, target, host: "h", is_secure: false, has_body: false };
+    let by = match guard.judge((&roster, 0), (&message, None), at) {
+        Shown::By(good) => good.by,
+        Shown::Nothing if anonymous.is_some() => Vec::new(),
+        _ => panic!("it is let through"),
+    };
+    forward::tell(&settings, None, &Passed::By(by), &mut head);
+    let fields = head.fields.iter();
+    let lines = fields.map(|(name, value)| format!(" {name}={}", String::from_utf8_lossy(value)));
+    lines.fold(head.target, |all, line| all + &line)
+}
+
+#[test]
+fn a_service_is_shown_no_credentials_that_nobody_verified() {
+    let key = || Scheme::ApiKey(vec![KeyPlace::Header("x-api-key".into())]);
+    let (good, forged) = (basic("mobile", "pass:word"), basic("root", "made up"));
+    let both = || vec![key(), Scheme::Basic];
+    let key_shown = ("x-api-key", "mobile-key");
+    assert_eq!(
+        shown(both(), None, "/", &[key_shown, ("authorization", &forged)]),
+        "/ x-api-key=mobile-key"
+    );
+    assert_eq!(
+        shown(both(), None, "/", &[("x-api-key", "made-up"), ("authorization", &good)]),
+        format!("/ authorization={good}")
+    );
+    // Of the places of one method the first that has one is looked at, and no other.
+    assert_eq!(
+        shown(
+            vec![everywhere()],
+            None,
+            "/?key=made-up&a=1",
+            &[key_shown, ("authorization", "Bearer made-up"), ("cookie", "key=made-up; b=2")]
+        ),
+        "/?a=1 x-api-key=mobile-key cookie=b=2"
+    );
+    assert_eq!(
+        shown(vec![everywhere()], None, "/?key=mobile-key", &[("cookie", "key=made-up")]),
+        "/?key=mobile-key"
+    );
+    // What reads like the name of a field that was looked at was not.
+    assert_eq!(
+        shown(vec![key()], None, "/", &[key_shown, ("x_api_key", "made-up"), ("x.api.key", "1")]),
+        "/ x-api-key=mobile-key"
+    );
+    // Whoever is nobody has shown nothing that Weft looks at.
+    for odd in [forged.replace(' ', "\t"), "Basic".to_owned(), "basic,x".to_owned()] {
+        let fields = [("authorization", &*odd)];
+        assert_eq!(shown(vec![Scheme::Basic], Some("guest"), "/", &fields), "/", "{odd}");
+    }
+}
+
+#[test]
+fn a_tab_stands_behind_no_scheme() {
+    let settings = settings(Combine::Any, vec![everywhere(), Scheme::Basic]);
+    for (value, expected) in [
+        ("Bearer mobile-key", Ok("mobile")),
+        ("Bearer   mobile-key ", Ok("mobile")),
+        ("Bearer\tmobile-key", Ok("nobody")),
+        ("Bearer \tmobile-key", Err("nobody has this API key")),
+        ("ApiKey\tmobile-key", Ok("nobody")),
+    ] {
+        let found = judge(&settings, &head("/", &[("authorization", value)]));
+        assert_eq!(found.as_deref().map_err(|why| &**why), expected, "{value}");
+        let left = seen(&settings, None, head("/", &[("authorization", value)]));
+        assert_eq!(left, "/ ", "{value}");
+    }
+}
+
+#[test]
+fn nothing_that_weft_says_or_looks_at_comes_after_a_body() {
+    let keys = Scheme::ApiKey(vec![KeyPlace::Header("x-key".into())]);
+    let guard = Guard::new(Arc::default(), settings(Combine::Any, vec![keys]));
+    for name in
+        ["x-consumer-username", "x_consumer_groups", "x.key", "x-key", "x-anonymous-consumer"]
+    {
+        assert!(guard.takes_off(name), "{name}");
+    }
+    assert!(!guard.takes_off("x-sum") && !guard.takes_off("x-keys"));
 }
 
 #[test]

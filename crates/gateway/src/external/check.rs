@@ -15,7 +15,7 @@ use weft_wire::{
 
 use self::messages as proto;
 use super::{
-    Change, Changes, ExternalAuthorization, Fault, How, Question, Said, http::plain, shown,
+    Change, Changes, ExternalAuthorization, Fault, How, Question, Said, are_few, http::plain, shown,
 };
 
 /// The method that is called.
@@ -132,7 +132,7 @@ fn headers(fields: &Fields) -> HashMap<String, String> {
     all
 }
 
-pub(super) fn read(answered: &Answered) -> Result<Said, Fault> {
+pub(super) fn read(settings: &ExternalAuthorization, answered: &Answered) -> Result<Said, Fault> {
     if answered.status != 200 {
         return Err(format!("the answer has status {}", answered.status).into());
     }
@@ -157,7 +157,11 @@ pub(super) fn read(answered: &Answered) -> Result<Said, Fault> {
     match (is_allowed, response.denied) {
         (true, None) => {
             let allowed = response.allowed.unwrap_or_default();
-            let set = allowed.headers.iter().filter_map(change);
+            let told = allowed.headers.iter().chain(&allowed.response_headers_to_add);
+            are_few(told.map(size).chain(allowed.headers_to_remove.iter().map(String::len)))?;
+            // What the settings do not name is the client's own, and so nobody could tell who has said it.
+            let is_named = |change: &Change| settings.to_service.contains(&change.name);
+            let set = allowed.headers.iter().filter_map(change).filter(is_named);
             let removed = allowed.headers_to_remove.iter();
             let removed = removed.filter_map(|name| Change::new(name, How::Remove));
             // Envoy takes off first.
@@ -174,6 +178,7 @@ pub(super) fn read(answered: &Answered) -> Result<Said, Fault> {
                     .filter(|code| (200..600).contains(code))
                     .ok_or("the answer denies with a status that is none")?,
             };
+            are_few(denied.headers.iter().map(size))?;
             let fields = plain(denied.headers.iter().filter_map(change));
             Ok(Said::Denied(status, fields, denied.body.into()))
         }
@@ -185,6 +190,13 @@ fn message(body: &[u8]) -> Option<&[u8]> {
     let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>()?;
     let prefix = Prefix::parse(*prefix).ok()?;
     (prefix.flags == 0 && prefix.len as usize == message.len()).then_some(message)
+}
+
+/// The bytes of a field.
+fn size(option: &proto::HeaderOption) -> usize {
+    let of =
+        |header: &proto::Header| header.key.len() + header.value.len() + header.raw_value.len();
+    option.header.as_ref().map_or(0, of)
 }
 
 /// A field that is changed, as Envoy reads it.

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use weft_proxy::{Answered, RequestContext};
 use weft_wire::{Fields, Known, Method, RequestHead, Version};
 
-use super::{Ask, Change, Changes, ExternalAuthorization, Fault, How, Question, Said, shown};
+use super::{
+    Ask, Change, Changes, ExternalAuthorization, Fault, How, Question, Said, are_few, shown,
+};
 
 pub(super) fn question(
     settings: &ExternalAuthorization,
@@ -72,17 +74,20 @@ const CONDITIONS: [&str; 7] = [
 pub(super) fn read(settings: &ExternalAuthorization, answered: Answered) -> Result<Said, Fault> {
     match answered.status {
         200..300 => {
+            let fields = &answered.fields;
+            let names = settings.to_service.iter().chain(&settings.to_client);
+            let sizes = |name| fields.all_named(name).map(|value| name.len() + value.len());
+            are_few(names.flat_map(|name| sizes(name)))?;
             let those = |names: &[Box<str>]| {
-                let named = |name| answered.fields.all_named(name).map(move |value| (name, value));
-                let found = names.iter().flat_map(|name| named(&**name));
                 let mut changes: Vec<Change> = Vec::new();
-                for (name, value) in found {
-                    let value = value.into();
-                    // The first one of a name takes the place of what is there, unless it goes beside it anyway.
-                    let is_more =
-                        name == "set-cookie" || changes.iter().any(|it| *it.name == *name);
-                    let how = if is_more { How::Append(value) } else { How::Set(value) };
-                    changes.extend(Change::new(name, how));
+                for name in names {
+                    for (number, value) in fields.all_named(name).enumerate() {
+                        let value = value.into();
+                        // The first one of a name takes the place of what is there, unless it goes beside it anyway.
+                        let is_more = &**name == "set-cookie" || number > 0;
+                        let how = if is_more { How::Append(value) } else { How::Set(value) };
+                        changes.extend(Change::new(name, how));
+                    }
                 }
                 changes
             };

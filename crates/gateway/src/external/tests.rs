@@ -17,6 +17,16 @@ fn settings(ask: Ask) -> ExternalAuthorization {
     }
 }
 
+/// Settings of a question over gRPC.
+fn envoys() -> ExternalAuthorization {
+    let to_service = ["a", "b", "c", "d", "x-user", "x-roles", "x-absent"].map(Into::into).to_vec();
+    ExternalAuthorization { to_service, ..settings(Ask::Grpc(Vec::new())) }
+}
+
+fn told(said: Result<Said, Fault>) -> String {
+    told_by(envoys(), said)
+}
+
 fn answered(status: u16, of: &[(&str, &str)], body: &[u8]) -> Answered {
     let mut fields = Fields::new();
     for (name, value) in of {
@@ -27,7 +37,7 @@ fn answered(status: u16, of: &[(&str, &str)], body: &[u8]) -> Answered {
 }
 
 /// The fields of a request after an answer, or what is said to the client.
-fn told(said: Result<Said, Fault>) -> String {
+fn told_by(settings: ExternalAuthorization, said: Result<Said, Fault>) -> String {
     let line = |fields: &Fields| {
         let one =
             |(name, value): (&str, &[u8])| format!("{name}={}", String::from_utf8_lossy(value));
@@ -35,16 +45,19 @@ fn told(said: Result<Said, Fault>) -> String {
     };
     match said {
         Ok(Said::Allowed(changes)) => {
-            let policy = External {
-                route: crate::fixture::name("r"),
-                settings: settings(Ask::Path("/".into())),
-            };
             let (mut request, mut response) = (Fields::new(), Fields::new());
-            for (name, value) in
-                [("x-user", "root"), ("x-absent", "forged"), ("a", "1"), ("b", "1")]
-            {
+            for (name, value) in [
+                ("x-user", "root"),
+                ("x_user", "root"),
+                ("x.roles", "admin"),
+                ("x-absent", "forged"),
+                ("a", "1"),
+                ("b", "1"),
+                ("free", "1"),
+            ] {
                 request.append(name, value.as_bytes());
             }
+            let policy = External { route: crate::fixture::name("r"), settings };
             policy.change(Some(&changes), &mut request);
             changes.response.iter().for_each(|change| change.apply(&mut response));
             format!("{} | {}", line(&request), line(&response))
@@ -58,7 +71,11 @@ fn told(said: Result<Said, Fault>) -> String {
 
 #[test]
 fn an_answer_over_http() {
-    let read = |answered| told(http::read(&settings(Ask::Path("/".into())), answered));
+    let read = |answered| {
+        let settings = settings(Ask::Path("/".into()));
+        let said = http::read(&settings, answered);
+        told_by(settings, said)
+    };
     let fields = [
         ("x-user", "ada"),
         ("x-roles", "a"),
@@ -68,9 +85,9 @@ fn an_answer_over_http() {
         ("set-cookie", "b=2"),
         ("content-length", "0"),
     ];
-    let allowed = "a=1 b=1 x-user=ada x-roles=a x-roles=b | set-cookie=a=1 set-cookie=b=2";
+    let allowed = "a=1 b=1 free=1 x-user=ada x-roles=a x-roles=b | set-cookie=a=1 set-cookie=b=2";
     assert_eq!(read(answered(200, &fields, b"")), allowed);
-    assert_eq!(read(answered(204, &[], b"")), "a=1 b=1 | ");
+    assert_eq!(read(answered(204, &[], b"")), "a=1 b=1 free=1 | ");
     let fields = [("location", "/login"), ("connection", "x"), ("x", "1"), ("content-length", "2")];
     assert_eq!(read(answered(302, &fields, b"go")), "302 location=/login go");
     assert_eq!(read(answered(403, &[], b"no")), "403  no");
@@ -109,9 +126,10 @@ fn grpc(message: &[u8]) -> Answered {
 
 #[test]
 fn an_answer_over_grpc() {
-    let read = |message: &[u8]| told(check::read(&grpc(message)));
+    let read = |message: &[u8]| told(check::read(&envoys(), &grpc(message)));
     let code = |code: u8| part(1, &[8, code]);
-    let plain = "a=1 b=1 | ";
+    // What the answer may tell and does not is nobody's.
+    let plain = "free=1 | ";
     // Nothing at all is a status of zero, as protobuf writes it.
     assert_eq!(read(b""), plain);
     assert_eq!(read(&code(0)), plain);
@@ -128,18 +146,16 @@ fn an_answer_over_grpc() {
         part(2, &option("host", "evil", b"")),
         part(2, &option("content-length", "1", b"")),
         part(2, &option("x-consumer-username", "root", b"")),
+        // Not among those that it may tell.
+        part(2, &option("free", "2", b"")),
+        part(2, &option("x-more", "2", b"")),
         part(2, &option("X-Bad", "a\r\nb", b"")),
     ];
     let allowed: Vec<u8> = allowed.concat();
     assert!(allowed.len() > 127);
-    let long = |field: u8, of: &[u8]| {
-        let mut all = vec![field << 3 | 2, (of.len() as u8 & 0x7f) | 0x80, (of.len() >> 7) as u8];
-        all.extend_from_slice(of);
-        all
-    };
-    assert_eq!(read_long(&[code(0), long(3, &allowed)].concat()), "a=1 a=2 b=2 c=2 | ");
+    assert_eq!(read_long(&[code(0), long_part(3, &allowed)].concat()), "a=1 free=1 a=2 b=2 c=2 | ");
     let allowed = [part(5, b"A"), part(6, &option("x-seen", "1", b""))].concat();
-    assert_eq!(read(&part(3, &allowed)), "b=1 | x-seen=1");
+    assert_eq!(read(&part(3, &allowed)), "free=1 | x-seen=1");
     let denied = [part(1, &[8, 0x91, 3]), part(2, &option("x-why", "no", b"")), part(3, b"never")];
     assert_eq!(read(&[code(7), part(2, &denied.concat())].concat()), "401 x-why=no never");
     // One that denies without a status denies.
@@ -150,29 +166,81 @@ fn an_answer_over_grpc() {
     );
 }
 
+/// A part that may be long.
+fn long_part(field: u8, of: &[u8]) -> Vec<u8> {
+    let mut all = vec![field << 3 | 2];
+    let mut len = of.len();
+    while len > 127 {
+        all.push((len & 0x7f) as u8 | 0x80);
+        len >>= 7;
+    }
+    all.push(len as u8);
+    all.extend_from_slice(of);
+    all
+}
+
+#[test]
+fn an_answer_that_changes_more_fields_than_it_may_decides_nothing() {
+    let http = |count: usize, value: &str| {
+        let fields = vec![("x-roles", value); count];
+        let settings = settings(Ask::Path("/".into()));
+        let said = http::read(&settings, answered(200, &fields, b""));
+        told_by(settings, said)
+    };
+    let option = option("x-roles", "1", b"");
+    let grpc =
+        |field: u8, count: usize| read_long(&long_part(3, &part(field, &option).repeat(count)));
+    let denied = |count: usize| {
+        let body = part(2, &option).repeat(count);
+        read_long(&[part(1, &[8, 7]), long_part(2, &body)].concat())
+    };
+    let removed = |count: usize| read_long(&long_part(3, &part(5, b"x-gone").repeat(count)));
+    let many = "failed: the answer changes more than 128 fields";
+    for of in [
+        &|count| http(count, "1"),
+        &|count| grpc(2, count),
+        &|count| grpc(6, count),
+        &denied,
+        &removed,
+    ] as [&dyn Fn(usize) -> String; 5]
+    {
+        assert!(!of(128).starts_with("failed"));
+        assert_eq!(of(129), many);
+        assert_eq!(of(12_000), many);
+    }
+    let large = "failed: the answer changes more than 65536 bytes of fields";
+    assert_eq!(http(70, &"v".repeat(1_000)), large);
+}
+
 fn read_long(message: &[u8]) -> String {
     let mut body = vec![0];
     body.extend_from_slice(&(message.len() as u32).to_be_bytes());
     body.extend_from_slice(message);
     let mut answered = grpc(b"");
     answered.body = body.into();
-    told(check::read(&answered))
+    told(check::read(&envoys(), &answered))
 }
 
 #[test]
 fn what_is_no_answer_of_grpc_decides_nothing() {
     let mut refused = grpc(b"");
     refused.trailers = None;
-    assert_eq!(told(check::read(&refused)), "failed: the answer has no status of gRPC");
+    assert_eq!(told(check::read(&envoys(), &refused)), "failed: the answer has no status of gRPC");
     let only = [("grpc-status", "14"), ("grpc-message", "go%20away")];
     let only = answered(200, &only, b"");
-    assert_eq!(told(check::read(&only)), "failed: the call ended with UNAVAILABLE: go away");
-    assert_eq!(told(check::read(&answered(404, &[], b""))), "failed: the answer has status 404");
+    assert_eq!(
+        told(check::read(&envoys(), &only)),
+        "failed: the call ended with UNAVAILABLE: go away"
+    );
+    assert_eq!(
+        told(check::read(&envoys(), &answered(404, &[], b""))),
+        "failed: the answer has status 404"
+    );
     for body in [&b""[..], &[0, 0, 0, 0], &[0, 0, 0, 0, 9], &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 0, 7]] {
         let mut bad = grpc(b"");
         bad.body = Bytes::copy_from_slice(body);
-        let told = told(check::read(&bad));
+        let told = told(check::read(&envoys(), &bad));
         assert_eq!(told, "failed: the answer is not one message of gRPC", "{body:?}");
     }
-    assert!(told(check::read(&grpc(&[0x0a, 0x50]))).contains("not understood"));
+    assert!(told(check::read(&envoys(), &grpc(&[0x0a, 0x50]))).contains("not understood"));
 }

@@ -144,12 +144,6 @@ impl Login {
 
     /// Takes a browser back from the provider, and gives it a session.
     async fn call_back(&self, cx: &mut RequestContext<'_>) -> Result<Reply> {
-        // What stands in it is worth a session.
-        cx.redact(|target| {
-            if let Some(at) = target.find('?') {
-                target.truncate(at);
-            }
-        });
         let twice = || failed(AGAIN, "a parameter of the callback stands there twice");
         let of = |name: &str| parameter(cx, name).map_err(|()| twice());
         let (state, code, error, iss) = (of("state")?, of("code")?, of("error")?, of("iss")?);

@@ -107,6 +107,7 @@ fn options() -> Options {
         max: Duration::from_secs(7_200),
         access_token: Some("authorization".into()),
         consumer_claim: None,
+        consumers: Vec::new(),
         secrets: vec![SessionSecret("a secret of thirty-two characters".into())],
     }
 }

@@ -24,19 +24,20 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Limit>) -> String {
     text
 }
 
-/// What `RateLimit` says: the units `r` that are left of each limit, and the seconds `t` until all are back.
+/// What `RateLimit` says: the units `r` that are left of each limit, and the seconds `t` until all are back, at most the
+/// window that the policy names: a burst above the quota takes longer than that to come back, and no client waits for it.
 pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> String {
     let mut text = String::new();
     for (limit, verdict) in said {
         let separator = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{separator}\"{}\";r={}", limit.name, bounded(verdict.remaining));
-        if matches!(limit.kind, Kind::Concurrency(_)) {
-            continue;
-        }
         // Who is refused is told when to come again, as `Retry-After` says it.
+        let (Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. }) = &limit.kind else {
+            continue;
+        };
         let time = match (verdict.granted, verdict.retry_after) {
             (false, Some(wait)) => wait,
-            _ => verdict.reset,
+            _ => verdict.reset.min(rate.per),
         };
         let _ = write!(text, ";t={}", seconds(time));
     }

@@ -45,12 +45,16 @@ fn fields_are_those_of_the_draft() {
     };
     let said = fields::left([(&burst, &granted), (&day, &refused)].into_iter());
     assert_eq!(said, "\"burst\";r=9;t=1, \"day\";r=0;t=3");
+    // A burst of twice the quota takes two windows to come back, which is nobody's window.
+    let drained = Verdict { remaining: 9, reset: Duration::from_millis(2_900), ..granted };
+    assert_eq!(fields::left([(&burst, &drained)].into_iter()), "\"burst\";r=9;t=2");
     let kind = Kind::Concurrency(NonZeroU32::new(3).unwrap());
     let few = Limit { kind, by: Vec::new(), ..limit("few", 1, Duration::from_secs(1)) };
     let policy = "\"burst\";q=10;w=2, \"few\";q=3;qu=\"concurrent-requests\"";
     assert_eq!(fields::policy([&burst, &few].into_iter()), policy);
     let said = fields::left([(&few, &granted), (&burst, &granted)].into_iter());
     assert_eq!(said, "\"few\";r=9, \"burst\";r=9;t=1");
+    assert_eq!(fields::left([(&few, &refused)].into_iter()), "\"few\";r=0");
     let rate = Rate::new(NonZeroU64::new(1_024).unwrap(), Duration::from_secs(1));
     let kind = Kind::Bandwidth { rate, of: Direction::Responses };
     let wide = Limit { kind, by: Vec::new(), ..limit("wide", 1, Duration::from_secs(1)) };

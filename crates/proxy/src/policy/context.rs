@@ -63,8 +63,7 @@ impl RequestContext<'_> {
         front::plain_host(self.exchange.received.host())
     }
 
-    /// The target as the client sent it, before its path was made normal; without what was
-    /// [redacted](Self::redact).
+    /// The target as the client sent it, before its path was made normal.
     pub fn target_as_sent(&self) -> &str {
         let received = &self.exchange.received;
         received.original.as_deref().unwrap_or(&received.head.target)
@@ -165,10 +164,11 @@ impl RequestContext<'_> {
         ))
     }
 
-    /// Changes the target as log and span tell it, so that they do not tell a secret that stands in it.
-    pub fn redact(&mut self, change: impl FnOnce(&mut String)) {
-        let received = &mut self.exchange.received;
-        change(received.original.get_or_insert_with(|| received.head.target.clone()));
+    /// Takes off a head what belongs to the client's connection, and writes who the client is and which way the
+    /// request came, as a service will be told it.
+    pub fn hand_on(&self, head: &mut RequestHead) {
+        let Exchange { view, received, .. } = &*self.exchange;
+        outgoing::hand_on(received, &view.listener.http.via, head);
     }
 
     /// Leaves a fact for those behind; one of its kind that is there already goes.

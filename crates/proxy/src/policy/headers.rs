@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use weft_wire::{Fields, fields::is_alike};
+
 use super::{Flow, OutgoingContext, Policy, ResponseContext, Sides, Stage};
 use crate::{plan, route::apply};
 
@@ -22,11 +24,18 @@ impl Policy for HeaderChanges {
     }
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
-        apply(&self.0.request_headers, &mut cx.head_mut().fields);
+        // What is taken off is taken off under every name that a service might read as it.
+        apply(&self.0.request_headers, &mut cx.head_mut().fields, Fields::remove_alike);
+    }
+
+    fn takes_off(&self, name: &str) -> bool {
+        let ops = &self.0.request_headers;
+        let set = ops.set.iter().map(|(name, _)| name);
+        ops.remove.iter().chain(set).any(|of| is_alike(of, name))
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
-        apply(&self.0.response_headers, &mut cx.head_mut().fields);
+        apply(&self.0.response_headers, &mut cx.head_mut().fields, Fields::remove_named);
         Flow::Next
     }
 }

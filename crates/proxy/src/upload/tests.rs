@@ -62,7 +62,7 @@ impl Source for Silent {
 /// A body that is held to so many bytes.
 fn limited(body: Body, bytes_max: u64, upload: &Rc<Upload>) -> Result<Body> {
     let bounds = Bounds { until: Deadline::NONE, span: Duration::ZERO };
-    let body = Limited::wrap(body, bounds, upload);
+    let body = Limited::wrap(body, bounds, upload, None);
     upload.limit(body.length(), bytes_max).map(|()| body)
 }
 
@@ -86,7 +86,7 @@ fn a_body_that_moves_too_slowly_ends_at_its_own_limit() {
     let upload = Rc::<Upload>::default();
     let until = Deadline::after(clock::now(), Duration::from_millis(5));
     let bounds = Bounds { until, span: Duration::from_millis(5) };
-    let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload);
+    let body = Limited::wrap(Body::Source(Box::new(Silent)), bounds, &upload, None);
     assert_eq!(block(read(body)).unwrap_err().reason(), Reason::BodyTimeout);
     assert_eq!(upload.blame(Reason::UpstreamIncomplete), Reason::BodyTimeout);
 }

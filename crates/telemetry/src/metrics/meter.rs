@@ -242,7 +242,7 @@ impl ServiceMeter {
         }
     }
 
-    /// Counts a request that failed or was refused without a try at any endpoint.
+    /// Counts a request that failed or was refused, unless its last try was counted for that reason.
     #[inline]
     pub fn failed(&self, worker: usize, reason: Reason) {
         let (cell, mode) = self.cells.at(worker);

@@ -165,7 +165,7 @@ metrics! {
     ServiceResponseBytes = "weft_service_response_bytes_total", Counter, "bytes", ["weft_service"],
         "Response body bytes passed on from a service.";
     ServiceFailures = "weft_service_failures_total", Counter, "", ["weft_service", "reason"],
-        "Tries and requests that Weft failed or refused, by service and reason.";
+        "Tries that failed, and requests that were refused or failed without one, by service and reason.";
     ServiceRetries = "weft_service_retries_total", Counter, "", ["weft_service"],
         "Tries beyond the first.";
     ServiceRetryBudgetExhausted = "weft_service_retry_budget_exhausted_total", Counter, "", ["weft_service"],

@@ -45,10 +45,17 @@ fn permissions(headers: &HeaderMap, host: Option<&str>, tokens: &Tokens) -> Resu
     if tokens.is_empty() {
         return check_origin(headers, host).map(|()| Permissions::ALL);
     }
-    let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let shown = all.next().map(|value| value.as_bytes());
+    if all.next().is_some() {
+        let say = "the field Authorization is there more than once";
+        return Err(Error::new(Reason::MalformedRequest, say));
+    }
     let shown = shown.and_then(|value| {
         let (scheme, shown) = value.split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(shown.trim_ascii())
+        // Nothing but spaces stands between them (RFC 9110 section 11.4).
+        let begin = shown.iter().position(|byte| *byte != b' ').unwrap_or(shown.len());
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(&shown[begin..])
     });
     let say = "send the token of the admin API as `Authorization: Bearer …`";
     shown
@@ -120,6 +127,15 @@ mod tests {
             assert_eq!(checked.is_ok(), good, "{shown:?}");
             assert!(checked.is_ok() || checked.unwrap_err().reason() == Reason::Unauthenticated);
         }
+        for value in ["Bearer\tsecret", "Bearer \tsecret", "\tBearer secret"] {
+            let shown = [("authorization", value)];
+            assert!(permissions(&headers(&shown), None, &only("secret")).is_err(), "{value:?}");
+        }
+        // Of two somebody on the way might have gone by the other one.
+        let mut twice = headers(&[("authorization", "Bearer secret")]);
+        twice.append("authorization", "Bearer other".parse().unwrap());
+        let refused = permissions(&twice, None, &only("secret")).unwrap_err();
+        assert_eq!(refused.reason(), Reason::MalformedRequest);
         // Whoever knows the token may come from anywhere.
         let lines = [("authorization", "Bearer secret"), ("origin", "http://x"), ("host", "x")];
         let has = permissions(&headers(&lines), None, &only("secret")).unwrap();

@@ -197,6 +197,7 @@ impl Gateway {
             keys,
             introspection,
             consumer_claim: plan.consumer_claim.as_deref().map(Into::into),
+            consumers: plan.consumers.as_slice().into(),
         })
     }
 }

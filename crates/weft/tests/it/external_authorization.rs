@@ -222,6 +222,7 @@ fn a_service_is_asked_over_grpc() {
                     .concat();
             let allowed = [
                 part(2, &header("x-user", "ada")),
+                part(2, &header("x-free", "of the decider")),
                 part(5, b"x-secret"),
                 part(6, &header("x-seen", "1")),
             ]
@@ -231,6 +232,10 @@ fn a_service_is_asked_over_grpc() {
                     ([part(1, &[8, 7]), part(2, &denied)].concat(), "0")
                 }
                 question if holds(question, b"say-fail") => (Vec::new(), "14"),
+                question if holds(question, b"say-less") => (Vec::new(), "0"),
+                question if holds(question, b"say-much") => {
+                    (part(3, &part(2, &header("x-user", "ada")).repeat(12_000)), "0")
+                }
                 _ => (part(3, &allowed), "0"),
             };
             kept.lock().unwrap().push(question);
@@ -249,10 +254,9 @@ fn a_service_is_asked_over_grpc() {
         }
     });
     let (app, it) = (service.address().to_string(), authz.address().to_string());
-    let policy =
-        "{ service: authz, protocol: grpc, body_max: 1KiB, context: { zone: blue }, timeout: 5s }";
+    let policy = "{ service: authz, protocol: grpc, service_headers: [x-user, x-role], body_max: 1KiB, context: { zone: blue }, timeout: 5s }";
     let weft = Weft::start(BIN, &config(&app, &it, ", protocol: http2", policy));
-    let post = "POST /asked/1?a=b HTTP/1.1\r\nhost: shop.example\r\nx-user: root\r\nx-secret: s\r\ncookie: a=1\r\ncookie: b=2\r\ncontent-length: 4\r\n\r\nbody";
+    let post = "POST /asked/1?a=b HTTP/1.1\r\nhost: shop.example\r\nx-user: root\r\nx.user: root\r\nx-role: admin\r\nx-free: mine\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-forwarded-host: evil.example\r\nx-forwarded-proto: https\r\nx-real-ip: 6.6.6.6\r\nx-secret: s\r\ncookie: a=1\r\ncookie: b=2\r\ncontent-length: 4\r\n\r\nbody";
     let answer = weft.ask(post);
     assert_eq!((answer.status(), answer.get("x-seen")), (200, Some("1")), "{}", answer.text());
     let seen = service.seen().pop().unwrap();
@@ -260,7 +264,15 @@ fn a_service_is_asked_over_grpc() {
         (seen.all("x-user"), seen.get("x-secret"), &*seen.text()),
         (vec!["ada"], None, "body")
     );
+    // What it may not say is the client's, and what it may and does not is nobody's.
+    assert_eq!((seen.get("x-free"), seen.get("x-role")), (Some("mine"), None));
+    assert_eq!(seen.get("x.user"), None);
     let question = questions.lock().unwrap().pop().unwrap();
+    for made_up in ["6.6.6.6", "evil.example"] {
+        assert!(!holds(&question, made_up.as_bytes()), "{made_up}");
+    }
+    let said = [part(1, b"x-forwarded-proto"), part(2, b"http")].concat();
+    assert!(holds(&question, &said), "as the service is told it");
     for there in [
         "POST",
         "/asked/1?a=b",
@@ -275,6 +287,12 @@ fn a_service_is_asked_over_grpc() {
     ] {
         assert!(holds(&question, there.as_bytes()), "{there}");
     }
+    let forged = "x-user: root\r\nx-role: admin\r\n";
+    assert_eq!(weft.get("/asked/1", &format!("x-say: say-less\r\n{forged}")).status(), 200);
+    let seen = service.seen().pop().unwrap();
+    assert_eq!((seen.get("x-user"), seen.get("x-role")), (None, None));
+    let much = weft.get("/asked/1", "x-say: say-much\r\n");
+    assert_eq!(told(&much), (503, "authorization_unavailable".to_owned()));
     let denied = weft.get("/asked/1", "x-say: say-deny\r\n");
     assert_eq!((denied.status(), denied.get("x-why"), &*denied.text()), (401, Some("no"), "never"));
     let failed = weft.get("/asked/1", "x-say: say-fail\r\n");

@@ -21,6 +21,7 @@ mod explain_request;
 mod external_authorization;
 mod fallback;
 mod faults;
+mod forged_names;
 mod forwarding;
 mod grpc;
 mod h2_abuse;

@@ -2,6 +2,7 @@
 
 use super::{
     Fields,
+    alike::{is_odd, plain},
     known::{Known, Names, UNKNOWN},
 };
 
@@ -23,13 +24,16 @@ impl Fields {
             }
         }
         // What routing and framing stand on cannot be declared away by a peer.
-        for name in named {
+        named.retain(|name| {
             let kept = matches!(name.as_str(), "host" | "content-length" | "transfer-encoding")
                 || name.starts_with("x-forwarded-")
                 || matches!(name.as_str(), "forwarded" | "via" | "authorization" | "cookie");
-            if !kept {
-                self.remove_named(&name);
-            }
+            !kept
+        });
+        if !named.is_empty() {
+            // In one pass, however many a peer names.
+            named.sort_unstable();
+            self.retain(|name, _| named.binary_search_by(|it| it.as_str().cmp(name)).is_err());
         }
         // As most say it, it stays where it is.
         let stays = keep_te && self.all(Known::Te).eq([b"trailers"]);
@@ -64,19 +68,17 @@ impl Fields {
 
     /// Removes what may not come after a body (RFC 9110 sections 6.5.1 and 7.6.1), in either direction: what
     /// frames, routes or controls a message, belongs to a connection, or says who somebody is and which way
-    /// a request came. A name is taken for what it reads as to those to whom `_` is `-`.
+    /// a request came. A name is taken for what it reads like
+    /// to services that are told it as CGI does.
     pub fn keep_trailers(&mut self) {
         let text = &self.text;
         let mut present = Names::none();
         self.lines.retain(|line| {
             let start = line.start as usize;
             let name = &text[start..start + line.name_len as usize];
-            let stays = if memchr::memchr(b'_', name).is_some() {
-                let hyphens: Vec<u8> =
-                    name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
-                may_trail(&hyphens)
-            } else {
-                may_trail(name)
+            let stays = match is_odd(name) {
+                true => may_trail(&name.iter().copied().map(plain).collect::<Vec<u8>>()),
+                false => may_trail(name),
             };
             if stays && line.known != UNKNOWN {
                 present.add(line.known);
@@ -190,6 +192,8 @@ mod tests {
             "x_forwarded_for",
             "x-real-ip",
             "X_Real_IP",
+            "x.forwarded.for",
+            "x~api~key",
             "x-forwarded-client-cert",
             "x-request-id",
             "traceparent",

@@ -7,17 +7,21 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_identity::token::{Algorithm, KeySet, Rules};
 use weft_net::clock;
 use weft_wire::Method;
 
-use super::*;
+use super::{
+    super::{Authentication, Combine, Guard, Scheme, forward, forward::Passed},
+    *,
+};
 use crate::{
     directory::Directory,
     fixture::{self, name},
     jwks::{self, Fetch, Remote},
     roster::Generation,
+    signature::Message,
 };
 
 const SECRET: &[u8; 32] = b"a secret of thirty-two bytes....";
@@ -39,6 +43,7 @@ fn issuer(of: &str, consumer_claim: Option<&str>) -> Arc<Issuer> {
         keys: Some(Keys::Fixed(Arc::new(keys))),
         introspection: None,
         consumer_claim: consumer_claim.map(Into::into),
+        consumers: Box::default(),
     })
 }
 
@@ -200,6 +205,89 @@ fn what_the_service_is_told_of_claims() {
     let told: Vec<_> = method.told(&token).map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(told, ["x-user=bob", "x-roles=a,b", "x-age=7", "x-deep=true"]);
     assert_eq!(token.issuer(), &name("corp"));
+}
+
+#[test]
+fn a_claim_names_no_consumer_that_its_issuer_may_not() {
+    let claims = |azp: &str| bearer(&json!({"iss": "https://apps.example", "azp": azp}));
+    let mut roster = roster();
+    let mut apps = Issuer::clone(&issuer("apps", Some("azp")));
+    apps.consumers = [name("web")].into();
+    roster.issuers.insert(name("apps"), Arc::new(apps));
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    for (azp, expected) in [("web", true), ("mobile", false)] {
+        let shown = method().look((&roster, 12), &claims(azp), at);
+        assert_eq!(matches!(shown, Shown::By(_)), expected, "{azp}");
+    }
+}
+
+/// What a service is told in its fields of a request that a policy lets through, or why it does not.
+fn told_by(combine: Combine, methods: &[&Bearer], mut head: RequestHead) -> String {
+    let methods = methods.iter().map(|method| Scheme::Jwt((*method).clone())).collect();
+    let settings = Authentication {
+        combine,
+        methods,
+        anonymous: None,
+        forward: false,
+        realm: "weft".into(),
+        preflight: false,
+    };
+    let guard = Guard::new(Arc::default(), settings);
+    let at = Moment { now: clock::now(), wall: clock::wall(), may_wait: false };
+    let (target, host) = ("/", "h");
+    let message = Message { head: &head, target, host, is_secure: false, has_body: false };
+    let good = match guard.judge((&roster(), 5), (&message, None), at) {
+        Shown::By(good) => good,
+        Shown::Wrong(wrong) => return wrong.why.into_owned(),
+        _ => return "otherwise".to_owned(),
+    };
+    let first = good.token.as_ref().map(|token| token.issuer().to_string()).unwrap_or_default();
+    forward::tell(&guard.settings, None, &Passed::By(good.by), &mut head);
+    let line = |(name, value): (&str, &[u8])| format!(" {name}={}", String::from_utf8_lossy(value));
+    head.fields.iter().map(line).fold(format!("{first}:"), |all, line| all + &line)
+}
+
+#[test]
+fn each_method_tells_of_the_token_that_it_let_through() {
+    let tell = |of: &[(&str, &str)]| {
+        of.iter().map(|(name, claim)| ((*name).to_owned(), (*claim).to_owned())).collect()
+    };
+    let corp = Bearer {
+        issuers: vec![name("corp")],
+        places: vec![KeyPlace::Header("x-staff".into())],
+        tell: tell(&[("x-staff-id", "sub"), ("x-admin", "admin")]),
+        ..method()
+    };
+    let other = Bearer {
+        issuers: vec![name("other")],
+        places: vec![KeyPlace::Header("x-guest".into())],
+        tell: tell(&[("x-guest-id", "sub")]),
+        ..method()
+    };
+    let of_corp = || token(&json!({"sub": "carl", "admin": true}));
+    // Whoever issues tokens to guests says nothing of staff.
+    let of_other =
+        || token(&json!({"iss": "https://other.example", "sub": "gus", "admin": "forged"}));
+    let forged = || ("x-admin", "yes".to_owned());
+    for (combine, fields, expected) in [
+        (Combine::Any, vec![("x-staff", of_corp())], "corp: x-staff-id=carl x-admin=true"),
+        (Combine::Any, vec![("x-guest", of_other()), forged()], "other: x-guest-id=gus"),
+        (
+            Combine::Any,
+            vec![("x-guest", of_other()), ("x-staff", of_corp())],
+            "corp: x-staff-id=carl x-admin=true",
+        ),
+        (
+            Combine::All,
+            vec![("x-guest", of_other()), ("x-staff", of_corp()), forged()],
+            "corp: x-staff-id=carl x-admin=true x-guest-id=gus",
+        ),
+    ] {
+        assert_eq!(told_by(combine, &[&corp, &other], head(&fields)), expected, "{combine:?}");
+    }
+    let both = head(&[("x-guest", of_other()), ("x-staff", of_corp())]);
+    let expected = "other: x-guest-id=gus x-staff-id=carl x-admin=true";
+    assert_eq!(told_by(Combine::All, &[&other, &corp], both), expected);
 }
 
 /// A host that answers with one set.

@@ -55,6 +55,7 @@ fn roster() -> Roster {
         keys: None,
         introspection: Some(Arc::new(Introspection::new(options, Echo))),
         consumer_claim: None,
+        consumers: Box::default(),
     };
     let issuers = [(name("corp"), Arc::new(issuer))].into();
     Roster { consumers: Arc::new(consumers), issuers, ..Roster::default() }

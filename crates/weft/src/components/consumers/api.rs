@@ -247,7 +247,7 @@ pub static OPERATIONS: &[Row<Api>] = &[
     delete(
         "delete_consumer",
         "/v1/consumers/{name}",
-        "Takes out a consumer and its keys, which let nobody in from then on.",
+        "Takes out a consumer and its keys, which let nobody in from then on; 409 if it is one of the configuration.",
         Permission::Manage,
         |ask| Box::pin(remove(ask)),
     )
@@ -417,8 +417,9 @@ async fn create(ask: Ask<'_, Api>) -> Result<Response> {
 
 async fn remove(ask: Ask<'_, Api>) -> Result<Response> {
     let consumer = named(&ask)?;
+    // It would be there as before, so nobody is told that it is gone. Its keys are revoked one by one.
+    not_configured(ask.state, &consumer)?;
     if !ask.state.consumers.delete(&consumer).await? {
-        not_configured(ask.state, &consumer)?;
         return Err(no("consumer", consumer.as_str()));
     }
     tracing::info!(%consumer, "consumer deleted");

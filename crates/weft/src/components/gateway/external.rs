@@ -78,8 +78,8 @@ settings! {
         path_prefix: Option<At<String>>,
         /// Headers of the request that it is shown; all of them if none is named.
         headers: Many<HeaderName>,
-        /// Headers of its answer over HTTP that the service behind is told. What a client sends under these
-        /// names is taken off.
+        /// Headers of its answer that the service behind is told, and the only ones that it may add. What a client
+        /// sends under these names, and under those that read like them, is taken off.
         service_headers: Many<At<HeaderName>>,
         /// Headers of its answer over HTTP that the client gets with the response.
         client_headers: Many<At<HeaderName>>,
@@ -100,7 +100,6 @@ impl ExternalSection {
         let of_http = [
             (self.path.as_ref().map(|path| path.place), "path"),
             (self.path_prefix.as_ref().map(|prefix| prefix.place), "path_prefix"),
-            (self.service_headers.first().map(|name| name.place), "service_headers"),
             (self.client_headers.first().map(|name| name.place), "client_headers"),
         ];
         if let Some((place, key)) =

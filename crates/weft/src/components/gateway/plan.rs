@@ -47,6 +47,8 @@ pub struct Issuer {
     pub introspection: Option<introspection::Options>,
     /// The claim that names the consumer.
     pub consumer_claim: Option<String>,
+    /// The consumers that it may name; any if none is named.
+    pub consumers: Vec<Name>,
 }
 
 /// Where keys come from.

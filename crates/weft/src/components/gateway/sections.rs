@@ -150,6 +150,8 @@ settings! {
         kind("type"): Option<String>,
         /// Claim that names the consumer; a token that names none is refused. Subjects of consumers come first.
         consumer: Option<String>,
+        /// Consumers that this claim may name; any, also those of other issuers, if none is named.
+        consumers: Many<Name>,
     }
 
     /// Introspection endpoint of an issuer, and what it knows the node as.

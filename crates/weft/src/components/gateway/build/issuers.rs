@@ -105,6 +105,7 @@ fn issuer_of(name: &At<Name>, issuer: &Issuer, cx: &mut Cx) -> Option<plan::Issu
         keys,
         introspection,
         consumer_claim,
+        consumers: issuer.consumers.to_vec(),
     })
 }
 

@@ -146,6 +146,7 @@ fn login_of(name: &At<Name>, login: &Login, cx: &mut Cx) -> Option<Options> {
         max: login.session.max.0,
         access_token: login.forward_access_token.as_ref().map(|name| name.0.clone()),
         consumer_claim: login.consumer.clone(),
+        consumers: login.consumers.to_vec(),
         secrets,
     })
 }

@@ -1,5 +1,7 @@
 //! What is said about logins of browsers.
 
+use weft_kernel::Name;
+
 use crate::config::{
     catalogue::KeyOf,
     leaf::{InputFile, Many, Named, Pairs, Secret, Some1, Span},
@@ -73,6 +75,8 @@ settings! {
         forward_access_token: Option<At<HeaderName>>,
         /// Claim of the ID token that names the consumer; a session that names none is refused.
         consumer: Option<String>,
+        /// Consumers that this claim may name; any, also those of issuers, if none is named.
+        consumers: Many<Name>,
     }
 
     /// Cookies of sessions.

@@ -17,6 +17,7 @@ mod opaque;
 mod scheme;
 mod shown;
 mod signed;
+mod suspects;
 mod told;
 
 use std::{
@@ -50,6 +51,7 @@ pub(crate) use self::{
 use self::{
     forward::{KEPT, Passed},
     shown::{Good, Refused, Shown},
+    suspects::Suspects,
 };
 use crate::{
     consumer::Consumer,
@@ -144,6 +146,7 @@ impl PolicyMaker for Maker {
 struct Guard {
     shared: Arc<Shared>,
     settings: Arc<Authentication>,
+    suspects: Suspects,
     /// Whether credentials may stand in the query.
     in_query: bool,
     /// What a client without good credentials is told of those that would do.
@@ -180,8 +183,8 @@ impl Guard {
             || settings.methods.iter().any(is_login)
             || settings.tokens().any(|(_, method)| !method.tell.is_empty());
         let challenges = challenges.into();
-        let settings = Arc::new(settings);
-        Self { challenges, bearer, in_query, tells, accept_signature, shared, settings }
+        let (suspects, settings) = (Suspects::of(&settings), Arc::new(settings));
+        Self { challenges, bearer, in_query, tells, accept_signature, shared, settings, suspects }
     }
 
     /// What all methods together make of a request.
@@ -417,7 +420,7 @@ impl Policy for Guard {
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
         let passed = cx.fact::<Introduction>().map(|it| it.passed.clone()).unwrap_or_default();
-        forward::tell(&self.settings, consumer.as_ref(), &passed, cx.head_mut());
+        forward::tell((&self.settings, &self.suspects), consumer.as_ref(), &passed, cx.head_mut());
         for login in self.settings.logins(&self.shared.roster.load()) {
             let handed = cx.fact::<Handed>().cloned();
             login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);
@@ -450,7 +453,7 @@ impl Policy for Guard {
 
     fn keep(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        forward::keep(&self.settings, consumer.as_ref(), cx.head_mut());
+        forward::keep((&self.settings, &self.suspects), consumer.as_ref(), cx.head_mut());
         for login in self.settings.logins(&self.shared.roster.load()) {
             login.hand_on(None, &mut cx.head_mut().fields);
         }

@@ -16,6 +16,7 @@ use super::{
     Authentication, Bearer, KeyPlace, Scheme,
     extract::{Found, key, may_be, token},
     shown::By,
+    suspects::Suspects,
 };
 use crate::{
     consumer::Consumer,
@@ -27,7 +28,7 @@ const USERNAME: &str = "x-consumer-username";
 const GROUPS: &str = "x-consumer-groups";
 const ANONYMOUS: &str = "x-anonymous-consumer";
 /// The names that say who a consumer is, or begin with it: Kong's and APISIX's.
-const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
+pub(super) const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
 
 /// The consumer of a request that is kept; a `?` stands before one that is anonymous.
 pub(super) const KEPT: &str = "weft-kept-consumer";
@@ -85,13 +86,13 @@ impl Passed {
 /// Takes off what the service is not to see, and tells it the consumer, and the claims of each token by the method
 /// that let it through.
 pub(super) fn tell(
-    settings: &Authentication,
+    (settings, suspects): (&Authentication, &Suspects),
     consumer: Option<&Consumer>,
     passed: &Passed,
     head: &mut RequestHead,
 ) {
     let shown = if settings.forward { verified(settings, passed, head) } else { Vec::new() };
-    strip(settings, &shown, head);
+    strip((settings, suspects), &shown, head);
     passed.claim(settings, &mut head.fields);
     if let Some(consumer) = consumer {
         introduce(consumer, &mut head.fields);
@@ -112,7 +113,11 @@ pub(crate) fn introduce(consumer: &Consumer, fields: &mut Fields) {
 
 /// Takes credentials off a request that is kept, and writes the consumer for when it is carried out. They
 /// are not kept even where the service is shown them.
-pub(super) fn keep(settings: &Authentication, consumer: Option<&Consumer>, head: &mut RequestHead) {
+pub(super) fn keep(
+    settings: (&Authentication, &Suspects),
+    consumer: Option<&Consumer>,
+    head: &mut RequestHead,
+) {
     strip(settings, &[], head);
     if let Some(consumer) = consumer {
         let mark = if consumer.is_anonymous() { "?" } else { "" };
@@ -121,7 +126,11 @@ pub(super) fn keep(settings: &Authentication, consumer: Option<&Consumer>, head:
 }
 
 /// Takes off what only Weft may say, and all that may be credentials but those that are shown.
-fn strip(settings: &Authentication, shown: &[Verified<'_>], head: &mut RequestHead) {
+fn strip(
+    (settings, suspects): (&Authentication, &Suspects),
+    shown: &[Verified<'_>],
+    head: &mut RequestHead,
+) {
     let is_shown = |name: &str| {
         shown.iter().any(|it| match it {
             Verified::In(KeyPlace::Header(of)) => **of == *name,
@@ -132,8 +141,9 @@ fn strip(settings: &Authentication, shown: &[Verified<'_>], head: &mut RequestHe
     };
     let all = shown.iter().any(|it| matches!(it, Verified::All));
     head.fields.retain(|name, value| {
-        !settings.is_said(name)
-            && (all || is_shown(name) || !settings.is_credential(name, Some(value)))
+        !suspects.may_have(name)
+            || (!settings.is_said(name)
+                && (all || is_shown(name) || !settings.is_credential(name, Some(value))))
     });
     if all {
         return;

@@ -169,7 +169,7 @@ fn any_of_several_or_all() {
 
 /// What the service sees of a request: its target, and its fields in order.
 fn seen(settings: &Authentication, consumer: Option<&Consumer>, mut head: RequestHead) -> String {
-    forward::tell(settings, consumer, &Passed::default(), &mut head);
+    forward::tell((settings, &Suspects::of(settings)), consumer, &Passed::default(), &mut head);
     let fields = head.fields.iter();
     let lines: Vec<_> =
         fields.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value))).collect();
@@ -236,7 +236,7 @@ fn shown(
         Shown::Nothing if anonymous.is_some() => Vec::new(),
         _ => panic!("it is let through"),
     };
-    forward::tell(&settings, None, &Passed::By(by), &mut head);
+    forward::tell((&settings, &Suspects::of(&settings)), None, &Passed::By(by), &mut head);
     let fields = head.fields.iter();
     let lines = fields.map(|(name, value)| format!(" {name}={}", String::from_utf8_lossy(value)));
     lines.fold(head.target, |all, line| all + &line)
@@ -324,7 +324,7 @@ fn what_is_kept_holds_the_consumer_and_no_credentials() {
         (None, None),
     ] {
         let mut head = head("/?key=1", &[("x-api-key", "k"), ("weft-kept-consumer", "admin")]);
-        forward::keep(&settings, consumer.as_ref(), &mut head);
+        forward::keep((&settings, &Suspects::of(&settings)), consumer.as_ref(), &mut head);
         assert_eq!((&*head.target, head.fields.only_named(KEPT)), ("/", expected));
         assert!(head.fields.named("x-api-key").is_none());
     }

@@ -27,10 +27,13 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = &'a Limit>) -> String {
 /// What `RateLimit` says: the units `r` that are left of each limit, and the seconds `t` until all are back, at most the
 /// window that the policy names: a burst above the quota takes longer than that to come back, and no client waits for it.
 pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(48);
+    let mut digits = itoa::Buffer::new();
     for (limit, verdict) in said {
-        let separator = if text.is_empty() { "" } else { ", " };
-        let _ = write!(text, "{separator}\"{}\";r={}", limit.name, bounded(verdict.remaining));
+        text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+        text.push_str(&limit.name);
+        text.push_str("\";r=");
+        text.push_str(digits.format(bounded(verdict.remaining)));
         // Who is refused is told when to come again, as `Retry-After` says it.
         let (Kind::Rate { rate, .. } | Kind::Bandwidth { rate, .. }) = &limit.kind else {
             continue;
@@ -39,7 +42,8 @@ pub(super) fn left<'a>(said: impl Iterator<Item = (&'a Limit, &'a Verdict)>) -> 
             (false, Some(wait)) => wait,
             _ => verdict.reset.min(rate.per),
         };
-        let _ = write!(text, ";t={}", seconds(time));
+        text.push_str(";t=");
+        text.push_str(digits.format(seconds(time)));
     }
     text
 }

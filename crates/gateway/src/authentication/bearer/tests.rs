@@ -242,7 +242,7 @@ fn told_by(combine: Combine, methods: &[&Bearer], mut head: RequestHead) -> Stri
         _ => return "otherwise".to_owned(),
     };
     let first = good.token.as_ref().map(|token| token.issuer().to_string()).unwrap_or_default();
-    forward::tell(&guard.settings, None, &Passed::By(good.by), &mut head);
+    forward::tell((&guard.settings, &guard.suspects), None, &Passed::By(good.by), &mut head);
     let line = |(name, value): (&str, &[u8])| format!(" {name}={}", String::from_utf8_lossy(value));
     head.fields.iter().map(line).fold(format!("{first}:"), |all, line| all + &line)
 }

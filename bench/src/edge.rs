@@ -66,6 +66,14 @@ pub(crate) fn consumer(number: usize) -> String {
     format!("c{number:05}")
 }
 
+/// What is asked of every request, and the tokens of those that call.
+pub(crate) fn prepare() -> Result<(Edge, Vec<String>)> {
+    let issuer = Issuer::new()?;
+    let tokens = (0..CALLERS).map(|number| issuer.token(&consumer(number)));
+    let tokens = tokens.collect::<Result<_>>()?;
+    Ok((Edge { jwks: issuer.jwks()?, consumers: CONSUMERS }, tokens))
+}
+
 /// Measures, prints, and judges.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     stop::watch()?;
@@ -76,10 +84,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let extent = Extent { rounds, time, warm_up: Duration::from_secs(1) };
     let mut journal = Journal::open("edge")?;
     let mut testbed = Testbed::new(programs)?;
-    let issuer = Issuer::new()?;
-    testbed.tokens =
-        (0..CALLERS).map(|number| issuer.token(&consumer(number))).collect::<Result<_>>()?;
-    let edge = Edge { jwks: issuer.jwks()?, consumers: CONSUMERS };
+    let (edge, tokens) = prepare()?;
+    testbed.tokens = tokens;
 
     let mut added = None;
     if chosen.has(ROUTES) {

@@ -17,6 +17,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use crate::{
+    edge::{self, Edge},
     load::{Asked, Driver, Pace},
     peer::{Peer, Programs, install},
     scenario::{self, Scenario},
@@ -38,8 +39,15 @@ const FEW: u64 = 1_000;
 const MANY: u64 = 3_000;
 /// How far a figure may be from what is committed: above is a regression, below a gain to commit.
 const TOLERANCE: f64 = 0.03;
-/// Scenario, connections, requests in flight on each: few, so that a slow server is not flooded.
-const COUNTED: &[(&str, usize, usize)] = &[("h1_100", 8, 1), ("h2_100", 4, 8), ("grpc", 4, 8)];
+/// Name, scenario, whether the policies of the edge are on, connections, requests in flight on each: few, so that a
+/// slow server is not flooded.
+const COUNTED: &[(&str, &str, bool, usize, usize)] = &[
+    ("h1_100", "h1_100", false, 8, 1),
+    ("h1_100 edge", "h1_100", true, 8, 1),
+    ("h2_100", "h2_100", false, 4, 8),
+    ("h2_100 edge", "h2_100", true, 4, 8),
+    ("grpc", "grpc", false, 4, 8),
+];
 /// How long Weft may take to end under valgrind.
 const END: Duration = Duration::from_secs(60);
 
@@ -56,19 +64,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Some(path) => std::path::absolute(path)?,
         None => install::built()?,
     };
-    let testbed = Testbed::new(Programs { weft, envoy: PathBuf::new() })?;
+    let mut testbed = Testbed::new(Programs { weft, envoy: PathBuf::new() })?;
+    let (edge, tokens) = edge::prepare()?;
     let committed_at = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
     let committed = read(&committed_at)?;
     let mut found = Counts::new();
     let mut good = true;
-    for &(name, connections, streams) in COUNTED {
-        let Some(scenario) = scenario::find(name) else { bail!("no scenario {name}") };
+    for &(name, scenario, is_edge, connections, streams) in COUNTED {
+        let Some(scenario) = scenario::find(scenario) else { bail!("no scenario {scenario}") };
         let scenario = Scenario { connections, streams, ..*scenario };
-        let few = count(&testbed, &scenario, FEW)?;
-        let many = count(&testbed, &scenario, MANY)?;
+        let edge = is_edge.then_some(&edge);
+        testbed.tokens = if is_edge { tokens.clone() } else { Vec::new() };
+        let few = count(&testbed, &scenario, edge, FEW)?;
+        let many = count(&testbed, &scenario, edge, MANY)?;
         let each = many.saturating_sub(few) / (MANY - FEW);
         let verdict = judge(each, committed.get(name).copied());
-        println!("{name:<8} {each:>8} user instructions per request  {}", verdict.0);
+        println!("{name:<12} {each:>8} user instructions per request  {}", verdict.0);
         good &= verdict.1;
         found.insert(name.to_owned(), each);
     }
@@ -105,8 +116,16 @@ fn judge(found: u64, committed: Option<u64>) -> (String, bool) {
 }
 
 /// The instructions of a whole life of Weft with so many requests in it.
-fn count(testbed: &Testbed, scenario: &Scenario, requests: u64) -> Result<u64> {
-    let site = testbed.site(Peer::Weft, &format!("count-{}-{requests}", scenario.name), 1)?;
+fn count(
+    testbed: &Testbed,
+    scenario: &Scenario,
+    edge: Option<&Edge>,
+    requests: u64,
+) -> Result<u64> {
+    let kind = if edge.is_some() { "edge" } else { "bare" };
+    let name = format!("count-{}-{kind}-{requests}", scenario.name);
+    let mut site = testbed.site(Peer::Weft, &name, 1)?;
+    site.edge = edge.cloned();
     let out = site.folder.join("callgrind");
     let under = |command: Command| {
         let mut valgrind = Command::new("valgrind");
@@ -117,7 +136,9 @@ fn count(testbed: &Testbed, scenario: &Scenario, requests: u64) -> Result<u64> {
     };
     let mut running = testbed.start_with(Peer::Weft, site, under)?;
     let to = running.address(scenario);
-    let mut driver = Driver::connect(scenario, Asked::path(&scenario.path()), to, &testbed.trust)?;
+    let path = scenario.path();
+    let asked = Asked { path: &path, tokens: &testbed.tokens };
+    let mut driver = Driver::connect(scenario, asked, to, &testbed.trust)?;
     let outcome = driver.run(Pace::Count(requests))?;
     drop(driver);
     if outcome.bad > 0 || outcome.good != requests {
@@ -171,6 +192,6 @@ mod tests {
     fn what_is_committed_is_read() {
         let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
         let counts = read(&at).expect("a table of counts");
-        assert!(counts.keys().all(|name| scenario::find(name).is_some()));
+        assert!(counts.keys().all(|name| COUNTED.iter().any(|(counted, ..)| counted == name)));
     }
 }

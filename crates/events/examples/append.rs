@@ -1,0 +1,128 @@
+//! What streams cost: appends with an expected version from many writers, over few streams and over many.
+//!
+//! `append FOLDER [STREAMS] [SECONDS] [WRITERS] [EVENTS]` fills so many streams (default: 100,000) with an event each, then has so
+//! many writers (64) append to streams by chance, so many events (1) of 200 bytes at a time, each when the last one is
+//! on the disk. The folder is made, should be on the disk in question, and is removed at the end.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use weft_broker::{MessageBuilder, message::Value};
+use weft_events::{Append, AppendBatch, EventStore, Expected, NewEvent, Rejected, StreamName};
+use weft_kernel::{Rng, SystemClock};
+use weft_ledger::{EmbeddedStore as _, Ledger, Options};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().map_or_else(|| PathBuf::from("append.tmp"), PathBuf::from);
+    let mut number = |default: u64| arguments.next().map_or(default, |text| text.parse().unwrap());
+    let (streams, seconds, writers, events) = (number(100_000), number(10), number(64), number(1));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (ledger, _) =
+        Ledger::open_folder(&folder, Options::default(), Arc::new(SystemClock)).unwrap();
+    ledger.start().unwrap();
+    let store = runtime.block_on(async {
+        let store = EventStore::open(ledger.embedded_namespace("events").unwrap()).await.unwrap();
+        fill(&store, streams).await;
+        store
+    });
+    memory("filled");
+    runtime.block_on(load(&store, streams, Duration::from_secs(seconds), writers, events));
+    memory("at the end");
+    ledger.close().unwrap();
+    drop((store, ledger));
+    let begun = Instant::now();
+    let (ledger, _) =
+        Ledger::open_folder(&folder, Options::default(), Arc::new(SystemClock)).unwrap();
+    println!("opened again in {:.1} s", begun.elapsed().as_secs_f64());
+    ledger.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn event(rng: &mut Rng) -> NewEvent {
+    let id = format!("{:016x}", rng.next_u64());
+    let message = MessageBuilder::event(300)
+        .attribute("id", Value::Text(&id))
+        .attribute("source", Value::Text("/bench"))
+        .attribute("type", Value::Text("bench.happened"))
+        .body(&[b'x'; 200])
+        .finish()
+        .unwrap();
+    NewEvent::new(message).unwrap()
+}
+
+/// Names in no order.
+fn name(number: u64) -> StreamName {
+    StreamName::new(&format!("order-{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))).unwrap()
+}
+
+async fn fill(store: &EventStore, streams: u64) {
+    let begun = Instant::now();
+    let mut rng = Rng::seeded(1);
+    for first in (0..streams).step_by(500) {
+        let append = |number| Append {
+            stream: name(number),
+            expected: Expected::Any,
+            events: vec![event(&mut rng)],
+        };
+        let appends = (first..(first + 500).min(streams)).map(append).collect();
+        store.append(AppendBatch { appends, ..AppendBatch::default() }).await.unwrap();
+    }
+    let took = begun.elapsed().as_secs_f64();
+    println!("{streams} streams in {took:.1} s: {:.0} events/s", streams as f64 / took);
+}
+
+async fn load(store: &EventStore, streams: u64, span: Duration, writers: u64, events: u64) {
+    let (done, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..writers)
+        .map(|writer| {
+            let (store, done, refused) = (store.clone(), Arc::clone(&done), Arc::clone(&refused));
+            #[expect(clippy::disallowed_methods, reason = "an example has no node")]
+            tokio::spawn(async move {
+                let mut rng = Rng::seeded(writer + 2);
+                while begun.elapsed() < span {
+                    let stream = name(rng.below(streams));
+                    let next = store.stream(&stream).await.unwrap().unwrap().next;
+                    let new = (0..events).map(|_| event(&mut rng)).collect();
+                    match store
+                        .append(AppendBatch::of(stream, Expected::Version(next - 1), new))
+                        .await
+                    {
+                        Ok(_) => done.fetch_add(1, Relaxed),
+                        Err(Rejected::Conflict(_)) => refused.fetch_add(1, Relaxed),
+                        Err(Rejected::Failed(error)) => panic!("{}", error.detail()),
+                    };
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let (done, refused) = (done.load(Relaxed), refused.load(Relaxed));
+    println!(
+        "{writers} writers: {:.0} appends/s, {:.0} events/s, each on the disk; {refused} conflicts",
+        done as f64 / took,
+        (done * events) as f64 / took
+    );
+}
+
+/// What the process has in memory, and has had at most.
+fn memory(when: &str) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+    };
+    println!("{when}: {} MiB resident, {} MiB at most", of("VmRSS"), of("VmHWM"));
+}

@@ -149,15 +149,14 @@ impl EventStore {
         }
     }
 
-    /// Events of a stream from a version on, so many at most and all that there are.
+    /// Events of a stream from a version on, whether it is there or not.
     pub(crate) async fn versions(
         &self,
         name: &StreamName,
         from: u64,
-        count: usize,
+        limits: PageLimits,
     ) -> Result<Vec<Recorded>> {
         let head = self.0.head(name).await?;
-        let limits = PageLimits { events: count, bytes: u64::MAX };
         Ok(self.0.forward(name, &head, from, limits.into()).await?.events)
     }
 }

@@ -22,10 +22,12 @@ use crate::{
     head::{Chunk, Head, Life},
     name::StreamName,
     order::{Order, Seen},
+    read::PageLimits,
 };
 
-/// Events that a conflict shows.
+/// Events that a conflict shows, and how much of them.
 const SHOWN_MAX: usize = 16;
+const SHOWN_BYTES: u64 = 1 << 20;
 
 /// All events of a store; a clone is a handle to the same.
 #[derive(Clone)]
@@ -209,7 +211,8 @@ impl EventStore {
     /// Whether the events of an append stand in its stream from a version on.
     async fn is_there(&self, append: &Append, from: u64) -> Result<bool> {
         self.0.seen().await?;
-        let found = self.versions(&append.stream, from, append.events.len()).await?;
+        let limits = PageLimits { events: append.events.len(), bytes: u64::MAX };
+        let found = self.versions(&append.stream, from, limits).await?;
         let id =
             |message: &weft_broker::Message| message.event().map(|event| event.id().to_owned());
         Ok(found.len() == append.events.len()
@@ -221,7 +224,8 @@ impl EventStore {
 
     async fn conflict(&self, append: &Append, from: u64, head: &Head) -> Result<Rejected> {
         self.0.seen().await?;
-        let events = self.versions(&append.stream, from, SHOWN_MAX).await?;
+        let limits = PageLimits { events: SHOWN_MAX, bytes: SHOWN_BYTES };
+        let events = self.versions(&append.stream, from, limits).await?;
         Ok(Rejected::Conflict(Box::new(Conflict {
             stream: append.stream.clone(),
             expected: append.expected,

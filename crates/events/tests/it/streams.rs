@@ -1,6 +1,6 @@
 //! What streams promise, case by case.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use weft_broker::{MessageBuilder, message::Value};
 use weft_events::{
@@ -9,7 +9,7 @@ use weft_events::{
     follow::{Followed, Told},
     store::Change,
 };
-use weft_kernel::{ByteSize, Reason, SystemClock};
+use weft_kernel::{ByteSize, Reason, Rng, SystemClock};
 use weft_ledger::{Durability, EmbeddedStore, Ledger, Options, disk::SimulatedDisk};
 
 pub(crate) fn name(text: &str) -> StreamName {
@@ -247,6 +247,52 @@ fn what_is_truncated_or_deleted_is_gone_everywhere_at_once() {
         let all = opened.events.read_all(0, Direction::Forward, limits).await.unwrap();
         assert_eq!(left(all.events), ["b"]);
     });
+}
+
+/// Whatever moment the machine stops in: either nothing has gone, or all of it has with the next start.
+#[test]
+fn a_crash_while_events_are_removed_leaves_none_of_them_behind() {
+    let (mut whole, mut gone) = (0, 0);
+    for round in 0..24_u64 {
+        let (disk, stream) = (SimulatedDisk::new(), name("a"));
+        block(async {
+            let opened = Opened::on(&disk).await;
+            for first in (0..3_000).step_by(500) {
+                let batch =
+                    AppendBatch::of(stream.clone(), Expected::Any, events(first..first + 500));
+                opened.events.append(batch).await.unwrap();
+                // So that they do not all stand together.
+                opened
+                    .events
+                    .append(AppendBatch::of(name("b"), Expected::Any, events(0..1)))
+                    .await
+                    .unwrap();
+            }
+            let change = opened.events.change(&stream, Expected::Any, Change::Truncate(2_700));
+            let _ = tokio::time::timeout(Duration::from_micros(round * 150), change).await;
+            disk.halt();
+        });
+        disk.restart(&mut Rng::seeded(round));
+        block(async {
+            let opened = Opened::on(&disk).await;
+            let first = opened.events.stream(&stream).await.unwrap().unwrap().first;
+            let limits = PageLimits { events: 10_000, bytes: 1 << 30 };
+            let all = opened.events.read_all(0, Direction::Forward, limits).await.unwrap().events;
+            let of_it =
+                all.iter().filter(|event| event.stream == stream).map(|event| event.version);
+            assert!(of_it.eq(first..3_000), "{first}");
+            assert_eq!(
+                bodies(&opened.events, "a", 0, Direction::Forward).await,
+                numbers(first..3_000)
+            );
+            match first {
+                0 => whole += 1,
+                2_700 => gone += 1,
+                other => panic!("{other}"),
+            }
+        });
+    }
+    assert!(whole > 0 && gone > 0, "{whole} {gone}");
 }
 
 #[test]

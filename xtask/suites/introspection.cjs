@@ -1,14 +1,18 @@
 // Opaque tokens of oidc-provider of npm: asked about by Weft (RFC 7662), fetched by it for a service (RFC 6749 section
 // 4.4), and fetched in exchange (RFC 8693).
 //
-// usage: introspection.cjs WEB SERVICE BASIC POST, each HOST:PORT: Weft; where this is the service, a provider whose
-// client authenticates by `client_secret_basic`, and one by `client_secret_post`. The last line is `PASSED n/m`.
+// usage: introspection.cjs WEB SERVICE BASIC POST FOLDER, each HOST:PORT: Weft; where this is the service, a provider
+// whose clients authenticate by `client_secret_basic`, and one by `client_secret_post`; and the folder with the public
+// keys, NAME.pem, of clients that sign (`private_key_jwt`). The last line is `PASSED n/m`.
 "use strict";
 
+const { createPublicKey } = require("node:crypto");
+const fs = require("node:fs");
 const http = require("node:http");
 const { Provider, errors } = require("oidc-provider");
 
-const [web, service, ...places] = process.argv.slice(2);
+const [web, service, ...places] = process.argv.slice(2, 6);
+const folder = process.argv[6];
 const SECRET = "a secret: 100% of/+&= that both know, or not";
 const ORDERS = "urn:orders";
 const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -16,6 +20,7 @@ const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 const CACHE = 4000;
 const LIVES = { brief: 2 };
 const METHODS = ["client_secret_basic", "client_secret_post"];
+const SIGNING = { rsa: "RS256", p256: "ES256", p384: "ES384", ed25519: "EdDSA" };
 let passed = 0;
 let count = 0;
 // What becomes of all requests of providers: nothing, `hang`, or a status.
@@ -54,10 +59,21 @@ async function exchange(ctx) {
 
 function serve(place, method) {
   const client = { redirect_uris: [], response_types: [], token_endpoint_auth_method: method, client_secret: SECRET };
+  const own = { grant_types: ["client_credentials", EXCHANGE], scope: "read write" };
   const ids = ["shop", "brief", "weft: & co", "unknown"];
+  const signing = Object.entries(SIGNING).map(([name, algorithm]) => ({
+    ...client,
+    ...own,
+    client_id: `key-${name}`,
+    client_secret: undefined,
+    token_endpoint_auth_method: "private_key_jwt",
+    token_endpoint_auth_signing_alg: algorithm,
+    jwks: { keys: [{ ...createPublicKey(fs.readFileSync(`${folder}/${name}.pem`)).export({ format: "jwk" }), kid: `${name}-1` }] },
+  }));
   const provider = new Provider(`http://${place}`, {
-    clients: ids.map((client_id) => ({ ...client, client_id, grant_types: ["client_credentials", EXCHANGE], scope: "read write" })),
-    clientAuthMethods: METHODS,
+    clients: [...ids.map((client_id) => ({ ...client, ...own, client_id })), ...signing],
+    clientAuthMethods: [...METHODS, "private_key_jwt"],
+    enabledJWA: { clientAuthSigningAlgValues: Object.values(SIGNING) },
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
@@ -228,13 +244,13 @@ async function many(at, way) {
 }
 
 // What a service is shown by Weft itself.
-async function fetched(at, way) {
+async function fetched(at, way, id = "weft: & co") {
   const before = asked("/token");
   const first = await ask(`/own-${way}/1`, undefined, { authorization: "Bearer mine" });
   const [scheme, value] = (first.is.authorization ?? "").split(" ");
   const token = await at.provider.ClientCredentials.find(value);
   check(`${way}: the service is shown a token of the provider`, first.status === 200 && scheme === "Bearer" && token !== undefined, first);
-  check(`${way}: of Weft, with its scopes, for the service`, token?.clientId === "weft: & co" && token?.scope === "read write" && token?.aud === ORDERS, token);
+  check(`${way}: of Weft, with its scopes, for the service`, token?.clientId === id && token?.scope === "read write" && token?.aud === ORDERS, token);
   const again = await ask(`/own-${way}/2`);
   check(`${way}: again the same`, again.is.authorization === first.is.authorization && asked("/token") === before + 1, again);
   const there = await ask(`/own-${way}/1`, undefined, { authorization: "Bearer mine" });
@@ -246,13 +262,13 @@ async function fetched(at, way) {
   check(`${way}: is shown another then`, other.status === 200 && other.is.authorization !== first.is.authorization, other);
 }
 
-async function exchanged(at, way) {
+async function exchanged(at, way, id = "weft: & co") {
   const [ada] = await person(at);
   const first = await ask(`/exchanged-${way}/1`, ada);
   const value = (first.is.authorization ?? "").split(" ")[1];
   const token = await at.provider.AccessToken.find(value ?? "");
   check(`${way}: a token in exchange`, first.status === 200 && value !== ada && token !== undefined, first);
-  check(`${way}: of the same person, for the service`, token?.accountId === "ada" && token?.aud === "urn:billing" && token?.clientId === "weft: & co", token);
+  check(`${way}: of the same person, for the service`, token?.accountId === "ada" && token?.aud === "urn:billing" && token?.clientId === id, token);
   const again = await ask(`/exchanged-${way}/1`, ada);
   check(`${way}: once for each`, again.is.authorization === first.is.authorization, again);
   const [bob] = await person(at);
@@ -270,6 +286,8 @@ async function stranger(at) {
   check("a secret that is wrong", closed.status === 503 && closed.problem === "issuer_unavailable", closed);
   const own = await ask("/own-stranger/1");
   check("is given no token either", own.status === 503 && own.problem === "issuer_unavailable", own);
+  const forged = await ask("/own-key-stranger/1");
+  check("nor is one that signs by the key of another", forged.status === 503 && forged.problem === "issuer_unavailable", forged);
 }
 
 // The provider is away, or wrong, or slow: what is known counts, and nothing else is let through.
@@ -307,6 +325,10 @@ async function main() {
     () => fetched(at, way),
     () => exchanged(at, way),
   ]);
+  parts.push(...Object.keys(SIGNING).flatMap((name) => [
+    () => fetched(basic, `key-${name}`, `key-${name}`),
+    () => exchanged(basic, `key-${name}`, `key-${name}`),
+  ]));
   for (const part of parts) await part();
   await Promise.all(ways.map(([at, way]) => ends(at, way)));
   await many(basic, "basic");
@@ -320,7 +342,7 @@ async function main() {
 main()
   .then(() => {
     console.log(`PASSED ${passed}/${count}`);
-    process.exit(passed === count && count > 90 ? 0 : 1);
+    process.exit(passed === count && count > 140 ? 0 : 1);
   })
   .catch((error) => {
     console.log(error);

@@ -143,7 +143,7 @@ impl Asked {
         let mut body = String::with_capacity(token.len() + 64);
         push(&mut body, "token", token);
         push(&mut body, "token_type_hint", "access_token");
-        let authorization = self.options.client.sign(&mut body);
+        let authorization = self.options.client.sign(&mut body, &self.options.url, clock::wall());
         let form = Form { body, authorization };
         let asked = self.post.post(&self.options.url, form, ANSWER_BYTES_MAX).await;
         let (status, body) = asked.map_err(|error| failed(&error.detail()))?;

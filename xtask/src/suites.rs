@@ -5,7 +5,9 @@
 //! none, and `cargo xtask suite NAME` one.
 
 mod amqp;
+mod external_authorization;
 mod front;
+mod introspection;
 mod limits;
 mod login;
 mod messages;
@@ -94,6 +96,12 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "WebSocket", needs: &[WEBSOCKETS, KOSOKU], run: websocket },
     Suite { name: "OpenAPI", needs: openapi::NEEDS, run: openapi::weft },
     Suite { name: "tokens", needs: tokens::NEEDS, run: tokens::weft },
+    Suite { name: "introspection", needs: introspection::NEEDS, run: introspection::weft },
+    Suite {
+        name: "external authorization",
+        needs: external_authorization::DECIDERS,
+        run: external_authorization::weft,
+    },
     Suite { name: "shared limits", needs: limits::NEEDS, run: limits::weft },
     Suite { name: "login", needs: login::NEEDS, run: login::weft },
     Suite { name: "message signatures", needs: signatures::NEEDS, run: signatures::weft },
@@ -102,8 +110,14 @@ pub(crate) const SUITES: &[Suite] = &[
 ];
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.
-const BY_NAME: &[Suite] =
-    &[Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq }];
+const BY_NAME: &[Suite] = &[
+    Suite { name: "AMQP of RabbitMQ", needs: amqp::NEEDS, run: amqp::rabbitmq },
+    Suite {
+        name: "external authorization of Envoy",
+        needs: external_authorization::NEEDS,
+        run: external_authorization::envoy,
+    },
+];
 
 /// The task that runs one suite alone.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

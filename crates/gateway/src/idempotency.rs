@@ -32,7 +32,7 @@ use weft_wire::{Known, ResponseHead};
 
 pub use self::{
     accounts::Sum,
-    key::{EntryKey, KEY_BYTES_MAX},
+    key::{EntryKey, KEY_BYTES_MAX, read as key_of},
     record::Standing,
     store::{Counts, Entry, Keys},
 };
@@ -254,7 +254,7 @@ impl Policy for Once {
         if !self.settings.methods.iter().any(|of| &**of == method) {
             return Foreseen::new(PolicyOutcome::Passes, "requests of this method have no key");
         }
-        match key::read(&head.fields) {
+        match key_of(&head.fields) {
             Ok(Some(_)) => {
                 Foreseen::new(PolicyOutcome::TakesPart, "its key would be looked up, and claimed")
             }
@@ -281,7 +281,7 @@ impl Policy for Once {
         if !self.settings.methods.iter().any(|of| &**of == method) {
             return Flow::Next;
         }
-        match key::read(&head.fields) {
+        match key_of(&head.fields) {
             // There is no answer that could be kept.
             Ok(Some(_)) if cx.is_tunnel() => Flow::Next,
             Ok(Some(key)) => Flow::wait(self.ask(cx, key)),

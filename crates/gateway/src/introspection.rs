@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use weft_identity::token::Claims;
 use weft_kernel::{Name, Tick};
 use weft_net::clock;
@@ -142,12 +143,14 @@ impl Asked {
         let mut body = String::with_capacity(token.len() + 64);
         push(&mut body, "token", token);
         push(&mut body, "token_type_hint", "access_token");
-        let authorization = self.options.client.sign(&mut body);
+        let authorization = self.options.client.sign(&mut body, &self.options.url, clock::wall());
         let form = Form { body, authorization };
         let asked = self.post.post(&self.options.url, form, ANSWER_BYTES_MAX).await;
         let (status, body) = asked.map_err(|error| failed(&error.detail()))?;
         match status {
             200 => {}
+            // It has no tokens of that kind, such as signed ones, and so not this one (RFC 7009 section 2.2.1).
+            400 if says(&body, "unsupported_token_type") => return Ok((None, 0)),
             401 | 403 => {
                 return Err(failed(&format!("status {status}: it does not take the client")));
             }
@@ -158,7 +161,7 @@ impl Asked {
         }
         let claims =
             Claims::of_json(&body).map_err(|_fault| failed("the answer is not understood"))?;
-        match claims.get("active").and_then(serde_json::Value::as_bool) {
+        match claims.get("active").and_then(Value::as_bool) {
             Some(true) => {
                 let bytes = claims.weight();
                 Ok((Some(claims), bytes))
@@ -167,6 +170,12 @@ impl Asked {
             None => Err(failed("the answer does not say whether the token is active")),
         }
     }
+}
+
+/// Whether an answer is this error (RFC 6749 section 5.2).
+fn says(body: &[u8], error: &str) -> bool {
+    let said: Option<Value> = serde_json::from_slice(body).ok();
+    said.as_ref().and_then(|said| said.get("error")?.as_str()) == Some(error)
 }
 
 /// The time that a token has left, if it says when it ends.

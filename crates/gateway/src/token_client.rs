@@ -152,7 +152,7 @@ impl Endpoint for Asked {
 
 impl Asked {
     fn form(&self, subject: &str) -> Form {
-        let Options { client, scopes, audiences, resources, subject_type, .. } = &self.options;
+        let Options { url, client, scopes, audiences, resources, subject_type, .. } = &self.options;
         let mut body = String::with_capacity(subject.len() + 256);
         if subject.is_empty() {
             push(&mut body, "grant_type", "client_credentials");
@@ -166,7 +166,7 @@ impl Asked {
         }
         audiences.iter().for_each(|audience| push(&mut body, "audience", audience));
         resources.iter().for_each(|resource| push(&mut body, "resource", resource));
-        let authorization = client.sign(&mut body);
+        let authorization = client.sign(&mut body, url, clock::wall());
         Form { body, authorization }
     }
 

@@ -10,18 +10,19 @@
 //! Invariants: no I/O and no clock; nothing from outside makes it panic; work is bounded by [`TOKEN_BYTES_MAX`]
 //! and [`TRIES_MAX`].
 //!
-//! Reading order: [`algorithm`], [`keys`], [`claims`], this file.
+//! Reading order: [`algorithm`], [`keys`], [`claims`], this file; [`signing`] is of tokens of the node's own.
 
 pub mod algorithm;
 pub mod claims;
 pub mod keys;
+pub mod signing;
 
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-pub use self::{algorithm::Algorithm, claims::Claims, keys::KeySet};
+pub use self::{algorithm::Algorithm, claims::Claims, keys::KeySet, signing::SigningKey};
 
 /// The longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;

@@ -16,19 +16,15 @@ use crate::{
     process::{Process, free_ports},
 };
 
+pub(super) const PROVIDER: Need = Need {
+    name: "oidc-provider",
+    why: "a provider of OpenID Connect, and an authorization server",
+    check: &["test", "-f", "target/node/node_modules/oidc-provider/package.json"],
+    source: Source::Npm(&["oidc-provider@9.13.3"]),
+};
+
 /// The provider, and the browser.
-pub(super) const NEEDS: &[Need] = &[
-    NODE,
-    Need {
-        name: "oidc-provider",
-        why: "a provider of OpenID Connect",
-        check: &["test", "-f", "target/node/node_modules/oidc-provider/package.json"],
-        source: Source::Npm(&["oidc-provider@9.13.3"]),
-    },
-    PLAYWRIGHT,
-    CHROMIUM,
-    OPENSSL,
-];
+pub(super) const NEEDS: &[Need] = &[NODE, PROVIDER, PLAYWRIGHT, CHROMIUM, OPENSSL];
 
 /// The browser and the provider against a Weft whose service is in the script.
 pub(super) fn weft() -> Result<String> {

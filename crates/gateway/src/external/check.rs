@@ -154,22 +154,28 @@ pub(super) fn read(settings: &ExternalAuthorization, answered: &Answered) -> Res
         .map_err(|error| format!("the answer is not understood: {error}"))?;
     // No status is one of zero: that is how protobuf writes it.
     let is_allowed = response.status.as_ref().is_none_or(|status| status.code == 0);
-    match (is_allowed, response.denied) {
-        (true, None) => {
+    match (is_allowed, response.denied, response.error) {
+        (true, None, None) => {
             let allowed = response.allowed.unwrap_or_default();
             let told = allowed.headers.iter().chain(&allowed.response_headers_to_add);
             are_few(told.map(size).chain(allowed.headers_to_remove.iter().map(String::len)))?;
             // What the settings do not name is the client's own, and so nobody could tell who has said it.
             let is_named = |change: &Change| settings.to_service.contains(&change.name);
-            let set = allowed.headers.iter().filter_map(change).filter(is_named);
+            let set = allowed.headers.iter().filter_map(|option| change(option, How::Set));
+            let set = set.filter(is_named);
             let removed = allowed.headers_to_remove.iter();
             let removed = removed.filter_map(|name| Change::new(name, How::Remove));
-            // Envoy takes off first.
-            let request = removed.chain(set).collect();
-            let response = allowed.response_headers_to_add.iter().filter_map(change).collect();
+            // As in Envoy, what is taken off is gone, and a response keeps what its service says.
+            let request = set.chain(removed).collect();
+            let added = allowed.response_headers_to_add.iter();
+            let response = added.filter_map(|option| change(option, How::Append)).collect();
             Ok(Said::Allowed(Changes { request, response, is_carried: false }))
         }
-        (_, denied) => {
+        (_, None, Some(error)) => {
+            let status = error.status.unwrap_or_default().code;
+            Err(format!("it says that it has failed, with status {status}").into())
+        }
+        (_, denied, _) => {
             let denied = denied.unwrap_or_default();
             let status = match denied.status.map(|status| status.code) {
                 None | Some(0) => 403,
@@ -179,7 +185,9 @@ pub(super) fn read(settings: &ExternalAuthorization, answered: &Answered) -> Res
                     .ok_or("the answer denies with a status that is none")?,
             };
             are_few(denied.headers.iter().map(size))?;
-            let fields = plain(denied.headers.iter().filter_map(change));
+            // All of one name are told, as there may be several cookies; nothing is there that they could replace.
+            let added = denied.headers.iter().filter_map(|option| change(option, How::Append));
+            let fields = plain(added.map(beside));
             Ok(Said::Denied(status, fields, denied.body.into()))
         }
     }
@@ -199,8 +207,17 @@ fn size(option: &proto::HeaderOption) -> usize {
     option.header.as_ref().map_or(0, of)
 }
 
-/// A field that is changed, as Envoy reads it.
-fn change(option: &proto::HeaderOption) -> Option<Change> {
+/// The same field, beside those of its name.
+fn beside(change: Change) -> Change {
+    let how = match change.how {
+        How::Set(value) | How::IfAbsent(value) | How::IfPresent(value) => How::Append(value),
+        how @ (How::Append(_) | How::Remove) => how,
+    };
+    Change { how, ..change }
+}
+
+/// A field that is changed, as Envoy reads it; `unsaid` is what becomes of it where nothing is said.
+fn change(option: &proto::HeaderOption, unsaid: fn(Box<[u8]>) -> How) -> Option<Change> {
     let header = option.header.as_ref()?;
     let value: Box<[u8]> = match (&header.value, &header.raw_value) {
         (value, raw) if value.is_empty() => raw[..].into(),
@@ -210,7 +227,8 @@ fn change(option: &proto::HeaderOption) -> Option<Change> {
         (Some(true), _) => How::Append(value),
         (None, 1) => How::IfAbsent(value),
         (None, 3) => How::IfPresent(value),
-        // Whether nothing is said, or that it takes the place of others.
+        (None, 0) => unsaid(value),
+        // It takes the place of others.
         _ => How::Set(value),
     };
     Change::new(&header.key, how)

@@ -158,6 +158,9 @@ fn an_answer_over_grpc() {
     assert_eq!(read(&part(3, &allowed)), "free=1 | x-seen=1");
     let denied = [part(1, &[8, 0x91, 3]), part(2, &option("x-why", "no", b"")), part(3, b"never")];
     assert_eq!(read(&[code(7), part(2, &denied.concat())].concat()), "401 x-why=no never");
+    // What is set and removed is gone, as in Envoy.
+    let allowed = [part(2, &option("a", "2", b"")), part(5, b"a")].concat();
+    assert_eq!(read(&part(3, &allowed)), "b=1 | ");
     // One that denies without a status denies.
     assert_eq!(read(&part(2, b"")), "403  ");
     assert_eq!(
@@ -210,6 +213,34 @@ fn an_answer_that_changes_more_fields_than_it_may_decides_nothing() {
     }
     let large = "failed: the answer changes more than 65536 bytes of fields";
     assert_eq!(http(70, &"v".repeat(1_000)), large);
+}
+
+#[test]
+fn cookies_of_an_answer_take_no_place_of_others() {
+    let cookie = |value: &str, more: &[u8]| option("set-cookie", value, more);
+    let two = |field: u8| [part(field, &cookie("a=1", b"")), part(field, &cookie("b=2", &[24, 3]))];
+    let denied = told(check::read(&envoys(), &grpc(&part(2, &two(2).concat()))));
+    assert_eq!(denied, "403 set-cookie=a=1 set-cookie=b=2 ");
+    let both = [part(6, &cookie("a=1", b"")), part(6, &cookie("b=2", b""))].concat();
+    let Ok(Said::Allowed(changes)) = check::read(&envoys(), &grpc(&part(3, &both))) else {
+        panic!("denied")
+    };
+    let mut fields = Fields::new();
+    fields.append("set-cookie", b"of=service");
+    changes.response.iter().for_each(|change| change.apply(&mut fields));
+    let all: Vec<_> = fields.all_named("set-cookie").map(String::from_utf8_lossy).collect();
+    assert_eq!(all, ["of=service", "a=1", "b=2"]);
+}
+
+#[test]
+fn an_answer_that_says_that_it_has_failed_decides_nothing() {
+    let read = |message: &[u8]| told(check::read(&envoys(), &grpc(message)));
+    let error = part(5, &part(3, b"it broke"));
+    let failed = "failed: it says that it has failed, with status 0";
+    assert_eq!(read(&[part(1, &[8, 13]), error.clone()].concat()), failed);
+    assert_eq!(read(&error), failed);
+    // It is denied all the same.
+    assert_eq!(read(&[part(2, b""), error].concat()), "403  ");
 }
 
 fn read_long(message: &[u8]) -> String {

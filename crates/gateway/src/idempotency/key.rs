@@ -22,7 +22,7 @@ const BETWEEN: u8 = 0;
 ///
 /// # Errors
 /// [`Reason::MalformedRequest`] for anything else, for two of them, and for one that is too long.
-pub(super) fn read(fields: &Fields) -> Result<Option<String>> {
+pub fn read(fields: &Fields) -> Result<Option<String>> {
     if !fields.has(Known::IdempotencyKey) {
         return Ok(None);
     }

@@ -37,6 +37,8 @@ impl Post for Script {
                 Some(status @ ("400" | "401" | "413" | "429" | "500")) => {
                     Ok((status.parse().unwrap_or(0), "{}".into()))
                 }
+                // As oidc-provider of npm answers about a signed token.
+                Some(text) if text.contains("\"error\"") => Ok((400, text.into())),
                 Some(text) => Ok((200, text.into())),
             }
         })
@@ -142,6 +144,19 @@ async fn what_is_refused_of_one_token_ends_no_other() {
             assert!(matches!(known, Some(Known::Failed)), "{refusal} {number}");
         }
         assert_eq!((endpoint.0.troubles().0, endpoint.counts().failed), (0, 20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_kind_that_the_issuer_does_not_have_is_no_good() {
+    let (endpoint, _asked) =
+        endpoint(&[r#"{"error":"unsupported_token_type"}"#, r#"{"error":"invalid_request"}"#]);
+    for (number, is_known) in [(0, true), (1, false)] {
+        assert!(endpoint.ask(of(number), b"t", clock::now()).is_some());
+        work(&endpoint, 1.5).await;
+        let known = endpoint.known(&of(number), clock::now());
+        let inactive = matches!(known, Some(Known::Said(Token::Inactive)));
+        assert_eq!(inactive, is_known, "{number}: {known:?}");
     }
 }
 

@@ -238,7 +238,7 @@ impl Tokens {
         struct Refusal {
             error: String,
         }
-        let authorization = self.client.sign(&mut body);
+        let authorization = self.client.sign(&mut body, url, clock::wall());
         let form = Form { body, authorization };
         let asked = self.post.post(url, form, ANSWER_BYTES_MAX).await;
         let (status, body) = asked.map_err(|error| error.detail())?;

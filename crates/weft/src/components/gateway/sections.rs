@@ -102,6 +102,18 @@ words! {
 }
 
 words! {
+    /// How a client of an authorization server shows who it is (RFC 6749 section 2.3, RFC 7523).
+    pub enum TokenClientWay {
+        /// secret in `Authorization` (`client_secret_basic`)
+        Basic = "basic",
+        /// secret in the form (`client_secret_post`)
+        Post = "post",
+        /// token that it signs by its key for each question
+        PrivateKeyJwt = "private_key_jwt",
+    }
+}
+
+words! {
     /// Type of a token that is offered in exchange for another (RFC 8693 section 3).
     pub enum SubjectType {
         /// access token of OAuth 2
@@ -179,10 +191,15 @@ settings! {
         token_url: At<String>,
         /// Id of the node as a client of the server.
         client_id: At<String>,
-        /// Secret of the client; `file:PATH` reads it from a file.
-        client_secret: At<Secret>,
-        /// How the client shows its secret.
-        client_authentication: ClientWay = "basic",
+        /// Secret of the client, for `basic` and `post`; `file:PATH` reads it from a file.
+        client_secret: Option<At<Secret>>,
+        /// Private key of the client in PEM, for `private_key_jwt`: of RSA, which signs by RS256, of P-256, P-384 or
+        /// P-521, or of Ed25519; `file:PATH` reads it from a file.
+        client_key: Option<At<Secret>>,
+        /// Id of the key (`kid`), where the server needs it.
+        client_key_id: Option<At<String>>,
+        /// How the client shows who it is.
+        client_authentication: TokenClientWay = "basic",
         /// Authority of the certificate at the URL, in PEM; those of the system if it is left out.
         ca_file: Option<At<InputFile>>,
         /// Scopes that a token is to have (`scope`).

@@ -96,6 +96,9 @@ pub struct CheckResponse {
     pub denied: ::core::option::Option<Denied>,
     #[prost(message, optional, tag = "3")]
     pub allowed: ::core::option::Option<Allowed>,
+    /// That nothing can be decided, and what is to be said of it.
+    #[prost(message, optional, tag = "5")]
+    pub error: ::core::option::Option<Denied>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Status {

@@ -134,16 +134,22 @@ pub(super) fn client(
     way: ClientWay,
     cx: &mut Cx,
 ) -> Option<Client> {
-    if id.is_empty() {
-        cx.report(Problem::error(id.place, "a client has an id"));
-        return None;
-    }
+    let id = client_id(id, cx)?;
     secret.discourage(cx);
     let authentication = match way {
         ClientWay::Basic => ClientAuthentication::Basic,
         ClientWay::Post => ClientAuthentication::Post,
     };
-    Some(Client { id: id.as_str().into(), secret: Some(secret.reveal().into()), authentication })
+    Some(Client { id, secret: Some(secret.reveal().into()), authentication })
+}
+
+/// The id of a client.
+pub(super) fn client_id(id: &At<String>, cx: &mut Cx) -> Option<Box<str>> {
+    if id.is_empty() {
+        cx.report(Problem::error(id.place, "a client has an id"));
+        return None;
+    }
+    Some(id.as_str().into())
 }
 
 fn keys(said: &Keys, algorithms: &[Algorithm], cx: &mut Cx) -> Option<plan::Keys> {

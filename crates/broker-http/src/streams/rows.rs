@@ -72,7 +72,7 @@ pub static STREAM_OPERATIONS: &[Row<Streams>] = &[
         .verb(
             &STREAM,
             Verb::List {
-                help: "Streams of events, by name",
+                help: "Every stream that there ever was, by name",
                 member: "streams",
                 columns: &[
                     ("stream", "name"),
@@ -155,5 +155,13 @@ pub static STREAM_OPERATIONS: &[Row<Streams>] = &[
         may("end", "Whether the stream never takes another event.", Shape::Words(&["true", "false"])),
     ])
     .shows::<view::StreamView>()
-    .refuses(CHANGE),
+    .refuses(CHANGE)
+    .verb(
+        &STREAM,
+        Verb::Delete {
+            help: "Delete a stream with all its events; the next one begins it again",
+            confirm: true,
+            done: "deleted",
+        },
+    ),
 ];

@@ -1,6 +1,6 @@
 //! What streams promise, case by case.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use weft_broker::{MessageBuilder, message::Value};
 use weft_events::{
@@ -268,8 +268,21 @@ fn a_crash_while_events_are_removed_leaves_none_of_them_behind() {
                     .await
                     .unwrap();
             }
-            let change = opened.events.change(&stream, Expected::Any, Change::Truncate(2_700));
-            let _ = tokio::time::timeout(Duration::from_micros(round * 150), change).await;
+            // Before anything is written, after so many writes, or once all is done.
+            let until = match round {
+                23 => u64::MAX,
+                _ => disk.writes() + round,
+            };
+            let stops = async {
+                while disk.writes() < until {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stops => {}
+                done = opened.events.change(&stream, Expected::Any, Change::Truncate(2_700)) => drop(done),
+            }
             disk.halt();
         });
         disk.restart(&mut Rng::seeded(round));

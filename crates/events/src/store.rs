@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_kernel::{Error, Reason, Result};
@@ -115,9 +116,8 @@ impl EventStore {
         let mut known = vec![Known::default(); batch.appends.len()];
         let mut there = vec![None; batch.appends.len()];
         loop {
-            for append in &batch.appends {
-                self.0.head(&append.stream).await?;
-            }
+            // Heads that have to be read from the disk are read at once.
+            try_join_all(batch.appends.iter().map(|append| self.0.head(&append.stream))).await?;
             match self.0.try_append(&batch, &known, &there) {
                 Tried::Done(appended, receipt) => {
                     if let Some(receipt) = receipt {

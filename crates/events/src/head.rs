@@ -1,7 +1,7 @@
 //! The head of a stream: how many events it has, and where in the log they are.
 //!
 //! Events that follow each other in the log are one [`Extent`]. The newest extents stand in the head itself; older
-//! ones are moved out of it, [`MOVED`] at a time, into chunks, rows of their own that are found by the version that
+//! ones are moved out of it, sixteen at a time, into chunks, rows of their own that are found by the version that
 //! they end before. A stream of a few events is one row, and one of a million costs an append no more.
 
 use serde::{Deserialize, Serialize};

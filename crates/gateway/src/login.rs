@@ -28,7 +28,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::join;
 use weft_identity::token::{Algorithm, Rules};
 use weft_kernel::Name;
-use weft_proxy::{Fact, cookie as cookies};
+use weft_proxy::Fact;
 use weft_wire::{Fields, Known, Method, RequestHead};
 
 pub use self::{
@@ -137,6 +137,11 @@ pub(crate) struct SetCookies(pub(crate) Vec<String>);
 
 impl Fact for SetCookies {}
 
+/// That a login answers a request itself.
+pub(crate) struct Answered;
+
+impl Fact for Answered {}
+
 impl Login {
     /// A login at a provider that nobody has asked yet.
     pub fn new(
@@ -209,11 +214,8 @@ impl Login {
         seems || self.options.origin.as_ref().is_some_and(|origin| origin.starts_with("https://"))
     }
 
-    /// Takes its cookies off, which are for nobody else, and tells the service the access token, if it is to be told.
+    /// Tells the service the access token, if it is to be told.
     pub(crate) fn hand_on(&self, handed: Option<&Handed>, fields: &mut Fields) {
-        if fields.has(Known::Cookie) {
-            cookies::retain(fields, |name| !self.options.cookie.is_own(name));
-        }
         let Some(field) = &self.options.access_token else { return };
         fields.remove_named(field);
         if let Some(Handed(token)) = handed {

@@ -41,7 +41,7 @@ pub struct Cookie {
 
 impl Cookie {
     /// Whether a cookie is one of these, with whatever prefix.
-    pub(super) fn is_own(&self, name: &[u8]) -> bool {
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let bare = ["__Host-", "__Secure-"].iter().find_map(|it| name.strip_prefix(it.as_bytes()));
         let Some(rest) = bare.unwrap_or(name).strip_prefix(self.name.as_bytes()) else {
             return false;

@@ -10,7 +10,7 @@ use weft_proxy::{Reply, RequestContext, query};
 use weft_wire::{Known, Method, ResponseHead};
 
 use super::{
-    Login,
+    Answered, Login,
     pending::{Pending, challenge, drawn, is_local, seconds},
     provider::Metadata,
     session::{Session, fits},
@@ -83,6 +83,7 @@ impl Login {
 
     /// Answers a request for a path of its own.
     pub(crate) async fn answer(&self, own: Own, cx: &mut RequestContext<'_>) -> Result<Reply> {
+        cx.leave(Answered);
         let is_get = cx.head().method == Method::Get;
         let is_post = cx.head().method == Method::Post;
         match own {
@@ -108,6 +109,7 @@ impl Login {
 
     /// Sends a browser to the provider to log in, and then back to a target.
     pub(crate) async fn begin(&self, back: String, cx: &mut RequestContext<'_>) -> Result<Reply> {
+        cx.leave(Answered);
         let metadata = self.metadata(cx).await?;
         let (origin, there) = self.origins(cx);
         let chance = || {

@@ -267,6 +267,43 @@ fn a_browser_logs_in_is_known_and_logs_out() {
 }
 
 #[test]
+fn no_service_is_shown_a_session_and_none_sets_one() {
+    let planted = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nset-cookie: weft-shop=1.planted; Path=/\r\nset-cookie: =weft-shop=1.planted\r\nset-cookie: theme=dark\r\n\r\npage";
+    let service = Upstream::answering(move |_| planted.to_owned());
+    let copies = Upstream::answering(|_| upstream::ok("a copy"));
+    let provider = Provider::new();
+    let routes = "routes:
+  - { name: open, match: /open/*, mirror: copies, to: app }
+  - { name: keyed, match: /keyed/*, authentication: api_key, to: app }
+  - { name: asked, match: /asked/*, external_authorization: { service: copies, path: /allowed }, to: app }";
+    let copying = format!("services: {{ copies: {{ endpoints: '{}' }}, ", copies.address());
+    let yaml = config(&service, &provider.issuer(), "")
+        .replace("routes:", routes)
+        .replace("services: { ", &copying)
+        .replace(
+            "people: {}",
+            "people: { api_keys: '${S:-a key of thirty-two characters 012345}' }",
+        );
+    let weft = Weft::start(BIN, &yaml);
+    let mut browser = Browser::default();
+    enter(&weft, &provider, &mut browser);
+    browser.0.insert("theme".into(), "light".into());
+    let session = browser.0["weft-shop"].clone();
+    let key = "x-api-key: a key of thirty-two characters 012345\r\n";
+    for (path, fields) in [("/open/1", PAGE), ("/keyed/1", key), ("/asked/1", PAGE), ("/", PAGE)] {
+        let pairs = format!("cookie: weft-shop={session}; theme=light\r\n{fields}");
+        let answer = weft.get(path, &pairs);
+        assert_eq!(answer.status(), 200, "{path} {}", answer.text());
+        assert_eq!(answer.all("set-cookie"), ["theme=dark"], "{path}");
+        assert_eq!(service.seen().pop().unwrap().get("cookie"), Some("theme=light"), "{path}");
+    }
+    until("the copy is there, and the question", || (copies.seen().len() >= 2).then_some(()));
+    for copy in copies.seen() {
+        assert_eq!(copy.get("cookie"), Some("theme=light"), "{}", copy.target());
+    }
+}
+
+#[test]
 fn what_asks_for_data_is_refused_and_not_sent_away() {
     let (service, _provider, weft) = start("");
     let mut browser = Browser::default();

@@ -11,11 +11,14 @@
 //! Invariants: a browser is sent back to where it was within its own site and nowhere else; a session is made of an
 //! ID token that was verified and of nothing that a client says; while the provider is away sessions go on.
 //!
-//! Reading order: `seal`, `cookie`, `pending`, `session`, [`provider`], `tokens`, `revoked`, this file, `steps`.
+//! Reading order: `seal`, `cookie`, `pending`, `session`, [`provider`], `granted`, `remembered`, `tokens`, `revoked`, this file,
+//! `steps`.
 
 mod cookie;
+mod granted;
 mod pending;
 pub mod provider;
+mod remembered;
 mod revoked;
 mod seal;
 mod session;
@@ -26,6 +29,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::join;
+use parking_lot::Mutex;
 use weft_identity::token::{Algorithm, Rules};
 use weft_kernel::Name;
 use weft_proxy::Fact;
@@ -37,6 +41,7 @@ pub use self::{
 };
 use self::{
     provider::{Discovery, Metadata},
+    remembered::Remembered,
     revoked::Revoked,
     seal::Sealer,
     tokens::Tokens,
@@ -118,6 +123,10 @@ pub struct Login {
     tokens: Tokens,
     issuer: Arc<Issuer>,
     revoked: Revoked,
+    /// Logout tokens that have come.
+    told: Mutex<Remembered>,
+    /// Sessions that were warned of.
+    warned: Mutex<Remembered>,
 }
 
 impl fmt::Debug for Login {
@@ -179,8 +188,10 @@ impl Login {
         Self {
             sealer: Sealer::new(options.name.as_str(), &options.secrets),
             keys: Arc::new(Remote::new(of_keys, discovery, generation)),
-            tokens: Tokens::new(options.name.clone(), options.client.clone(), post),
+            tokens: Tokens::new(options.name.clone(), options.client.clone(), options.max, post),
             revoked: Revoked::default(),
+            told: Mutex::default(),
+            warned: Mutex::default(),
             metadata,
             issuer,
             options,

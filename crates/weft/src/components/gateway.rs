@@ -213,7 +213,8 @@ impl Gateway {
                 .map_err(|error| format!("login {}: {error:#}", options.name))
         };
         let generation = self.authentication.generation();
-        Ok(Arc::new(Login::new(options.clone(), fetcher()?, fetcher()?, generation)))
+        let post = fetcher()?.patient();
+        Ok(Arc::new(Login::new(options.clone(), fetcher()?, post, generation)))
     }
 }
 

@@ -477,6 +477,69 @@ fn a_refresh_token_is_used_once_however_many_ask() {
 }
 
 #[test]
+fn a_session_that_has_changed_comes_with_every_answer() {
+    let (_service, provider, weft) = start("");
+    let mut browser = Browser::default();
+    provider.change(|script| {
+        script.answer = json!({"access_token": "first", "refresh_token": "r1", "expires_in": 0});
+    });
+    enter(&weft, &provider, &mut browser);
+    provider.change(|script| {
+        script.answer =
+            json!({"access_token": "second", "refresh_token": "r2", "expires_in": "3600"});
+    });
+    let lacks = browser.clone().get(&weft, "/staff");
+    assert_eq!(lacks.status(), 403, "{}", lacks.text());
+    assert!(lacks.all("set-cookie")[0].starts_with("weft-shop="), "{:?}", lacks.all("set-cookie"));
+}
+
+#[test]
+fn what_cannot_be_a_login_begins_none_and_its_code_is_in_no_log() {
+    let (_service, provider, weft) = start("");
+    let old = weft.ask(format!("GET / HTTP/1.0\r\n{PAGE}\r\n"));
+    assert_eq!((old.status(), old.get("location")), (400, None), "{}", old.text());
+    assert_eq!(old.get("set-cookie"), None);
+    let mut browser = Browser::default();
+    let sent = begin(&weft, &provider, &mut browser, "/");
+    let target = back(&sent, "a-secret-code");
+    for method in ["HEAD", "PUT"] {
+        let length = if method == "PUT" { "content-length: 0\r\n" } else { "" };
+        let asked = format!(
+            "{method} {target} HTTP/1.1\r\nhost: test\r\n{length}connection: close\r\n\r\n"
+        );
+        assert_eq!(weft.ask(asked).status(), 405, "{method}");
+    }
+    let log = until("both are in the log", || {
+        let log = std::fs::read_to_string(weft.folder().join("access.log")).unwrap();
+        (log.contains("HEAD") && log.contains("PUT")).then_some(log)
+    });
+    assert!(!log.contains("a-secret-code") && !log.contains(&parameter(&sent, "state")), "{log}");
+}
+
+#[test]
+fn a_token_of_another_kind_lets_nobody_in_and_keys_that_are_away_say_so() {
+    let (service, provider, weft) = start("");
+    let mut browser = Browser::default();
+    let sent = begin(&weft, &provider, &mut browser, "/");
+    provider.change(|script| script.answer = json!({"access_token": "a", "token_type": "DPoP"}));
+    let why = "its tokens are of a type that is not known here";
+    failed(&weft, &browser.get(&weft, &back(&sent, "c")), why);
+    for (claims, why) in [
+        (json!({"sub": ""}), "the token has no claim `sub`"),
+        (json!({"iat": now() + 90}), "the token is not valid yet"),
+    ] {
+        provider.change(|script| {
+            script.claims = claims.clone();
+            script.answer = json!({"access_token": "a"});
+        });
+        let mut browser = Browser::default();
+        let sent = begin(&weft, &provider, &mut browser, "/");
+        failed(&weft, &browser.get(&weft, &back(&sent, "c")), why);
+    }
+    assert!(service.seen().is_empty());
+}
+
+#[test]
 fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
     let (_service, provider, weft) = start("");
     let (mut one, mut other) = (Browser::default(), Browser::default());
@@ -486,6 +549,7 @@ fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
         assert_eq!(browser.get(&weft, "/").status(), 200);
     }
     let issuer = provider.issuer();
+    let began = now();
     let ended = |change: Value, kind: &str| {
         let mut claims = json!({
             "iss": issuer, "aud": "weft", "iat": now(), "exp": now() + 120, "jti": "1", "sid": "s1",
@@ -508,10 +572,16 @@ fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
         (json!({"nonce": "n"}), "logout+jwt"),
         (json!({"aud": "other"}), "logout+jwt"),
         (json!({"sid": null}), "logout+jwt"),
+        (json!({"jti": null}), "logout+jwt"),
+        (json!({"jti": ""}), "logout+jwt"),
+        (json!({"iat": now() + 90}), "logout+jwt"),
         (json!({}), "JWT"),
     ] {
         assert_eq!(ended(change.clone(), kind), 400, "{change} {kind}");
     }
+    assert_eq!(one.get(&weft, "/").status(), 200);
+    // It was issued before the session began, and ends what was there then.
+    assert_eq!(ended(json!({"iat": began - 30, "jti": "0"}), "logout+jwt"), 200);
     assert_eq!(one.get(&weft, "/").status(), 200);
     assert_eq!(ended(json!({}), "logout+jwt"), 200);
     assert!(location(&one.get(&weft, "/")).contains("/auth?"));

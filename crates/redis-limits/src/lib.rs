@@ -114,6 +114,8 @@ enum Fault {
     Question(String),
     /// The connection is of no use any more.
     Connection(String),
+    /// The server has closed the connection; the question may be put again.
+    Closed(Option<Question>),
 }
 
 impl Fault {
@@ -121,6 +123,7 @@ impl Fault {
     fn whole(self) -> Self {
         match self {
             Self::Question(why) | Self::Connection(why) => Self::Connection(why),
+            Self::Closed(_) => self,
         }
     }
 }
@@ -172,7 +175,7 @@ impl RedisLimits {
         let mut asked = self.asked.lock().await;
         let (mut pause, mut told) = (PAUSES.0, String::new());
         let name = self.options.name.as_str();
-        let mut was_good = false;
+        let (mut was_good, mut again) = (false, Vec::new());
         loop {
             let connected = match std::mem::take(&mut was_good) {
                 // A server closes what was idle: whoever asks now waits for the next connection.
@@ -186,7 +189,7 @@ impl RedisLimits {
                         tracing::info!(store = name, "the limit store is there again");
                     }
                     let (since, answered) = (Instant::now(), self.counts().0);
-                    let why = self.serve(connection, &mut asked).await;
+                    let why = self.serve(connection, &mut asked, &mut again).await;
                     if self.counts().0 > answered || since.elapsed() > PAUSES.1 {
                         (pause, told) = (PAUSES.0, String::new());
                         if why == CLOSED {
@@ -200,6 +203,7 @@ impl RedisLimits {
                 Err(why) => why,
             };
             self.away.store(true, Relaxed);
+            self.failed.fetch_add(again.drain(..).count() as u64, Relaxed);
             if why != told {
                 tracing::warn!(store = name, "the limit store is away: {why}");
                 told = why;
@@ -227,23 +231,32 @@ impl RedisLimits {
         }
     }
 
-    /// Asks over a connection until it is of no use any more; gives why.
+    /// Asks over a connection until it is of no use any more; gives why. `again` are the questions that the last one
+    /// did not answer when it was closed, and then those of this one; none is put a third time.
     async fn serve(
         &self,
         Connection { asks, driver }: Connection,
         asked: &mut mpsc::Receiver<Question>,
+        again: &mut Vec<Question>,
     ) -> String {
         let mut driver = driver;
         let mut under_way = FuturesUnordered::new();
+        for question in again.drain(..) {
+            under_way.push(self.put(asks.clone(), Some(question), false));
+        }
         let mut refused: Option<(String, Instant)> = None;
         let mut ping = tokio::time::interval(PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut driver => return CLOSED.into(),
+                () = &mut driver => break,
                 Some(outcome) = under_way.next() => match outcome {
                     Ok(()) => {}
                     Err(Fault::Connection(why)) => return why,
+                    Err(Fault::Closed(question)) => {
+                        again.extend(question);
+                        break;
+                    }
                     Err(Fault::Question(why)) => {
                         let is_new = |(what, at): &(String, Instant)| {
                             *what != why || at.elapsed() > TOLD
@@ -256,18 +269,28 @@ impl RedisLimits {
                     }
                 },
                 Some(question) = asked.recv(), if under_way.len() < IN_FLIGHT_MAX => {
-                    under_way.push(self.put(asks.clone(), Some(question)));
+                    under_way.push(self.put(asks.clone(), Some(question), true));
                 }
-                _ = ping.tick() => under_way.push(self.put(asks.clone(), None)),
+                _ = ping.tick() => under_way.push(self.put(asks.clone(), None, false)),
             }
         }
+        // What is under way learns that nobody carries it any more.
+        drop(driver);
+        while let Some(outcome) = under_way.next().await {
+            if let Err(Fault::Closed(question)) = outcome {
+                again.extend(question);
+            }
+        }
+        CLOSED.into()
     }
 
-    /// Puts a question, or asks whether anybody is there.
+    /// Puts a question, or asks whether anybody is there. A question is given back, if it may be put again, where the
+    /// connection was closed: the server may have counted it, which costs its key some units and nobody the request.
     async fn put(
         &self,
         mut asks: MultiplexedConnection,
         question: Option<Question>,
+        may_repeat: bool,
     ) -> Result<(), Fault> {
         let Some(question) = question else {
             let command = redis::cmd("PING");
@@ -296,6 +319,7 @@ impl RedisLimits {
                 question.answer(Answer { units, left, reset, retry_after });
                 Ok(())
             }
+            Err(Fault::Closed(_)) if may_repeat => Err(Fault::Closed(Some(question))),
             Err(why) => {
                 self.failed.fetch_add(1, Relaxed);
                 Err(why)
@@ -310,7 +334,7 @@ impl RedisLimits {
         match tokio::time::timeout(self.options.timeout, work).await {
             Ok(done) => done.map_err(|error| match connection::is_answer(&error) {
                 true => Fault::Question(connection::told(&error)),
-                false if error.is_connection_dropped() => Fault::Connection(CLOSED.into()),
+                false if error.is_connection_dropped() => Fault::Closed(None),
                 false => Fault::Connection(connection::told(&error)),
             }),
             Err(_elapsed) => Err(Fault::Connection("it has not answered in time".into())),

@@ -19,6 +19,8 @@ use crate::{authentication::Moment, credential::Digest};
 
 /// An access token is refreshed when this is left of its time, or a fifth of it if that is less.
 const AHEAD: i64 = 60;
+/// The most refreshes by which a cookie is behind, of those that are remembered.
+const BEHIND_MAX: usize = 4;
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,8 +193,10 @@ impl Login {
             return Seen::Nothing;
         };
         let mut is_changed = false;
-        if let Some(token) = session.due(now) {
-            let grant = Grant::Refresh(token);
+        // A cookie may be several refreshes behind.
+        for _ in 0..BEHIND_MAX {
+            let Some(token) = session.due(now).map(str::to_owned) else { break };
+            let grant = Grant::Refresh(&token);
             let digest = grant.digest();
             match self.tokens.known(&digest, at.now) {
                 Some(Outcome::Granted(granted)) => match self.refreshed(&claims, &granted) {
@@ -202,6 +206,9 @@ impl Login {
                             (session.id_token, claims) = (token, of_token);
                         }
                         is_changed = true;
+                        if session.refresh_token.as_deref() == Some(&*token) {
+                            break;
+                        }
                     }
                     Err(why) => {
                         self.warn(&session, &why, now);
@@ -211,11 +218,13 @@ impl Login {
                 // The provider has ended it.
                 Some(Outcome::Refused(_)) => return Seen::Nothing,
                 // While it is away, what there is goes on.
-                Some(Outcome::Failed) => {}
+                Some(Outcome::Failed) => break,
                 // An old cookie, whose newer one is not known here: the provider would take that for theft.
                 None if self.tokens.is_spent(&digest, now) => return Seen::Nothing,
+                // One refresh is enough for a request.
+                None if is_changed => break,
                 // It runs on, and what comes of it is for those who come after.
-                None if !at.may_wait || self.tokens.is_late(&digest, at.now) => {}
+                None if !at.may_wait || self.tokens.is_late(&digest, at.now) => break,
                 None => {
                     let metadata = self.metadata.load();
                     let asked = metadata
@@ -224,6 +233,7 @@ impl Login {
                     if let Some(asked) = asked {
                         return Seen::Later(Box::pin(asked));
                     }
+                    break;
                 }
             }
         }

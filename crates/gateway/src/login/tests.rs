@@ -238,6 +238,15 @@ async fn a_refresh_token_that_was_used_up_is_not_sent_again() {
         asked.await;
         let is_known = |after| matches!(login.look(false, &of, at(after)), Seen::Session { .. });
         assert!(is_known(0) && is_known(590));
+        // One that is two refreshes behind gets what is newest.
+        let newer =
+            Session { refresh_token: Some("r2".into()), refresh_at: Some(now()), ..old.clone() };
+        let newest = json!({"access_token": "newest", "refresh_token": "r3", "expires_in": 9_000});
+        provider.says(200, newest);
+        let of_newer = fields(&login, &newer);
+        let Seen::Later(asked) = login.look(false, &of_newer, at(0)) else { panic!("it waits") };
+        asked.await;
+        assert_eq!(seen(&login, &of, 595), "ada newest 1");
         // What came of it is forgotten, and that it was used is not.
         assert!(matches!(login.look(false, &of, at(700)), Seen::Nothing));
     };

@@ -195,15 +195,17 @@ impl Guard {
         at: Moment,
     ) -> Shown {
         let mut found: Option<Good> = None;
-        let mut missing = false;
+        let (mut missing, mut renewed) = (false, None);
         // The one that says most of why not, if none is good.
         let mut best = Shown::Nothing;
         for (number, method) in self.settings.methods.iter().enumerate() {
-            match (
-                method.look((roster, generation), (message, certificate), at),
-                self.settings.combine,
-            ) {
-                (Shown::By(good), Combine::Any) => return Shown::By(good.by(number)),
+            let shown = method.look((roster, generation), (message, certificate), at);
+            let (shown, session) = shown.parted();
+            renewed = renewed.or(session);
+            match (shown, self.settings.combine) {
+                (Shown::By(good), Combine::Any) => {
+                    return Shown::By(good.by(number)).renewing(renewed);
+                }
                 (Shown::By(good), Combine::All) => {
                     let good = good.by(number);
                     let former = found.take().unwrap_or_default();
@@ -222,7 +224,7 @@ impl Guard {
         match (best, found) {
             (Shown::Nothing, Some(_)) if missing => "one of several credentials is missing".into(),
             (Shown::Nothing, Some(good)) => Shown::By(good),
-            (best, _) => best,
+            (best, _) => best.renewing(renewed),
         }
     }
 
@@ -235,6 +237,11 @@ impl Guard {
     ) -> Result<Good, Error> {
         match shown {
             Shown::By(good) => Ok(good),
+            Shown::Renewed(both) => {
+                let (session, shown) = *both;
+                session.leave(cx);
+                self.settle(shown, roster, cx)
+            }
             Shown::Nothing if self.settings.preflight && is_preflight(cx.head()) => {
                 Ok(Good::default())
             }

@@ -26,6 +26,7 @@ use weft_wire::{Fields, Known, RequestHead, ResponseHead, fields::is_alike};
 use crate::{
     authentication::{Introduction, introduce, is_ours},
     consumer::Consumer,
+    login_cookies,
 };
 
 /// The name under which the policy is made.
@@ -424,6 +425,9 @@ fn shown(settings: &ExternalAuthorization, cx: &RequestContext<'_>) -> Fields {
     let all = settings.shown.is_empty();
     fields
         .retain(|name, _| !is_ours(name) && (all || settings.shown.iter().any(|it| **it == *name)));
+    if let Some(kept) = cx.fact::<login_cookies::Kept>() {
+        kept.hide(&mut fields);
+    }
     if let Some(introduction) = cx.fact::<Introduction>() {
         introduction.claim(&mut fields);
     }

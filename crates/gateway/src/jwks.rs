@@ -155,6 +155,11 @@ impl Remote {
         state.keys(&self.options, now).map(|fetched| Arc::clone(&fetched.set))
     }
 
+    /// Whether it could not be fetched the last time.
+    pub(crate) fn is_away(&self) -> bool {
+        self.state.borrow().failures > 0
+    }
+
     /// Has the set fetched for a token that needs it; `None` if that has just been done.
     pub(crate) fn ask(&self, now: Tick) -> Option<impl Future<Output = ()> + use<>> {
         let mut state = self.state.subscribe();

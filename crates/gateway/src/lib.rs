@@ -12,7 +12,7 @@
 //! Reading order: [`consumer`], [`credential`], [`directory`], [`key`], [`kept`], [`issuer`], [`jwks`], [`oauth`],
 //! `questions`, [`introspection`], [`signature`], [`login`], [`roster`],
 //! `decision`, [`authentication`], [`rate_limit`], [`quota`], [`authorization`], [`external`], [`networks`], [`cors`],
-//! [`security_headers`], [`token_client`], [`service_credentials`].
+//! [`login_cookies`], [`security_headers`], [`token_client`], [`service_credentials`].
 
 pub mod authentication;
 pub mod authorization;
@@ -33,6 +33,7 @@ pub mod jwks;
 pub mod kept;
 pub mod key;
 pub mod login;
+pub mod login_cookies;
 pub mod networks;
 pub mod oauth;
 mod questions;
@@ -55,6 +56,7 @@ pub use external::{EXTERNAL_AUTHORIZATION, ExternalAuthorization, ExternalMaker}
 pub use idempotency::{IDEMPOTENCY, Idempotency, IdempotencyMaker};
 pub use issuer::Issuer;
 pub use login::Login;
+pub use login_cookies::{LOGIN_COOKIES, LoginCookies, LoginCookiesMaker};
 pub use networks::{NETWORKS, NetworkLists, Networks};
 pub use quota::{Books, QUOTAS, Quotas};
 pub use rate_limit::{RATE_LIMITS, RateLimits};

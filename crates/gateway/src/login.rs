@@ -11,11 +11,14 @@
 //! Invariants: a browser is sent back to where it was within its own site and nowhere else; a session is made of an
 //! ID token that was verified and of nothing that a client says; while the provider is away sessions go on.
 //!
-//! Reading order: `seal`, `cookie`, `pending`, `session`, [`provider`], `tokens`, `revoked`, this file, `steps`.
+//! Reading order: `seal`, `cookie`, `pending`, `session`, [`provider`], `granted`, `remembered`, `tokens`, `revoked`, this file,
+//! `steps`.
 
 mod cookie;
+mod granted;
 mod pending;
 pub mod provider;
+mod remembered;
 mod revoked;
 mod seal;
 mod session;
@@ -26,9 +29,10 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::join;
+use parking_lot::Mutex;
 use weft_identity::token::{Algorithm, Rules};
 use weft_kernel::Name;
-use weft_proxy::{Fact, cookie as cookies};
+use weft_proxy::Fact;
 use weft_wire::{Fields, Known, Method, RequestHead, fields::is_alike};
 
 pub use self::{
@@ -37,6 +41,7 @@ pub use self::{
 };
 use self::{
     provider::{Discovery, Metadata},
+    remembered::Remembered,
     revoked::Revoked,
     seal::Sealer,
     tokens::Tokens,
@@ -120,6 +125,10 @@ pub struct Login {
     tokens: Tokens,
     issuer: Arc<Issuer>,
     revoked: Revoked,
+    /// Logout tokens that have come.
+    told: Mutex<Remembered>,
+    /// Sessions that were warned of.
+    warned: Mutex<Remembered>,
 }
 
 impl fmt::Debug for Login {
@@ -138,6 +147,11 @@ impl Fact for Handed {}
 pub(crate) struct SetCookies(pub(crate) Vec<String>);
 
 impl Fact for SetCookies {}
+
+/// That a login answers a request itself.
+pub(crate) struct Answered;
+
+impl Fact for Answered {}
 
 impl Login {
     /// A login at a provider that nobody has asked yet.
@@ -177,8 +191,10 @@ impl Login {
         Self {
             sealer: Sealer::new(options.name.as_str(), &options.secrets),
             keys: Arc::new(Remote::new(of_keys, discovery, generation)),
-            tokens: Tokens::new(options.name.clone(), options.client.clone(), post),
+            tokens: Tokens::new(options.name.clone(), options.client.clone(), options.max, post),
             revoked: Revoked::default(),
+            told: Mutex::default(),
+            warned: Mutex::default(),
             metadata,
             issuer,
             options,
@@ -217,11 +233,8 @@ impl Login {
         self.options.access_token.as_ref().is_some_and(|field| is_alike(field, name))
     }
 
-    /// Takes its cookies off, which are for nobody else, and tells the service the access token, if it is to be told.
+    /// Tells the service the access token, if it is to be told.
     pub(crate) fn hand_on(&self, handed: Option<&Handed>, fields: &mut Fields) {
-        if fields.has(Known::Cookie) {
-            cookies::retain(fields, |name| !self.options.cookie.is_own(name));
-        }
         let Some(field) = &self.options.access_token else { return };
         fields.remove_alike(field);
         if let Some(Handed(token)) = handed {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use weft_kernel::{Error, Name, Reason, Result, Tick};
 use weft_proxy::{
     Fact, Flow, OutgoingContext, Policy, PolicyMaker, RequestContext, ResponseContext, Sides,
-    Stage, plan::Binding,
+    Stage, cookie, plan::Binding,
 };
 use weft_wire::{Known as Field, fields::is_alike};
 
@@ -231,10 +231,16 @@ impl Policy for Shower {
                 if let Some(line) = line {
                     fields.add(Field::Authorization, line.as_bytes());
                 }
-                if let Source::TokenExchange(_, KeyPlace::Header(name)) = &self.settings.source
-                    && **name != *Field::Authorization.text()
-                {
-                    fields.remove_alike(name);
+                match &self.settings.source {
+                    Source::TokenExchange(_, KeyPlace::Header(name))
+                        if **name != *Field::Authorization.text() =>
+                    {
+                        fields.remove_alike(name);
+                    }
+                    Source::TokenExchange(_, KeyPlace::Cookie(name)) => {
+                        cookie::retain(fields, |of| of != name.as_bytes());
+                    }
+                    _ => {}
                 }
             }
         }

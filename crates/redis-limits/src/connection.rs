@@ -3,7 +3,8 @@
 use std::pin::Pin;
 
 use redis::{
-    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
+    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind,
+    aio::MultiplexedConnection,
 };
 use rustls_pki_types::ServerName;
 use weft_net::{
@@ -12,7 +13,7 @@ use weft_net::{
     connect::{ClientTls, ConnectTarget, connect},
 };
 
-use super::{CONNECT, RedisLimits};
+use super::{CONNECT, RedisLimits, bounded::Bounded};
 
 /// A connection on which the server has let the node in.
 pub(super) struct Connection {
@@ -62,9 +63,23 @@ async fn open_at(store: &RedisLimits, address: Address) -> Result<Connection, St
         info = info.set_password(password);
     }
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let opened = MultiplexedConnection::new_with_config(&info, connected.io, config).await;
+    let opened =
+        MultiplexedConnection::new_with_config(&info, Bounded::new(connected.io), config).await;
     let (asks, driver) = opened.map_err(|error| told(&error))?;
     Ok(Connection { asks, driver: Box::pin(driver) })
+}
+
+/// Whether an error is an answer to one question alone, so that the connection goes on with the others: not one of a
+/// server that takes no questions at the moment, or is the wrong one.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Extension => error.code() != Some("NOAUTH"),
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::ResponseError | ServerErrorKind::ExecAbort | ServerErrorKind::NoScript
+        ),
+        _ => false,
+    }
 }
 
 /// What went wrong, without anything that was sent.

@@ -5,12 +5,14 @@
 //!
 //! Invariants: who asks never waits for the network, since questions go into a bounded queue that [`RedisLimits::run`]
 //! works off on a runtime of its own; a question that cannot be put, or has no answer in time, is dropped, by which
-//! whoever asked learns it; while the server is away none are kept; keys in the server are digests, and expire.
+//! whoever asked learns it; an error that answers one question fails that one alone; while the server is away none are
+//! kept, and while a connection that was good is opened anew, they wait; keys in the server are digests, and expire.
 //! This is the only room that knows the `redis` crate. Deliberately absent: the redirections of a cluster, and the
 //! look-ups of Sentinel. Address a node or a proxy that takes writes.
 //!
-//! Reading order: [`Options`], `take.lua`, `connection`, [`RedisLimits`].
+//! Reading order: [`Options`], `take.lua`, `bounded`, `connection`, [`RedisLimits`].
 
+mod bounded;
 mod connection;
 
 use std::{
@@ -45,6 +47,8 @@ const PING: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The time for connecting, with all that has to be said first.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How often it is told that the server answers questions with the same error.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// Where the server is, and how it is asked.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +105,29 @@ pub struct RedisLimits {
     closed: Notify,
 }
 
+/// Why a connection is of no use any more, if the server has ended it.
+const CLOSED: &str = "it has closed the connection";
+
+/// Why a question has no answer.
+enum Fault {
+    /// It is of this question alone.
+    Question(String),
+    /// The connection is of no use any more.
+    Connection(String),
+    /// The server has closed the connection; the question may be put again.
+    Closed(Option<Question>),
+}
+
+impl Fault {
+    /// One of the connection, whatever it was.
+    fn whole(self) -> Self {
+        match self {
+            Self::Question(why) | Self::Connection(why) => Self::Connection(why),
+            Self::Closed(_) => self,
+        }
+    }
+}
+
 impl RedisLimits {
     /// A store that is away until it [runs](Self::run). `tls` is asked with each connection that speaks it.
     pub fn new(options: Options, resolver: Arc<dyn Resolver>, tls: Option<Tls>) -> Self {
@@ -148,8 +175,13 @@ impl RedisLimits {
         let mut asked = self.asked.lock().await;
         let (mut pause, mut told) = (PAUSES.0, String::new());
         let name = self.options.name.as_str();
+        let (mut was_good, mut again) = (false, Vec::new());
         loop {
-            let connected = self.refusing(&mut asked, connection::open(self)).await;
+            let connected = match std::mem::take(&mut was_good) {
+                // A server closes what was idle: whoever asks now waits for the next connection.
+                true => connection::open(self).await,
+                false => self.refusing(&mut asked, connection::open(self)).await,
+            };
             let why = match connected {
                 Ok(connection) => {
                     self.away.store(false, Relaxed);
@@ -157,15 +189,21 @@ impl RedisLimits {
                         tracing::info!(store = name, "the limit store is there again");
                     }
                     let (since, answered) = (Instant::now(), self.counts().0);
-                    let why = self.serve(connection, &mut asked).await;
+                    let why = self.serve(connection, &mut asked, &mut again).await;
                     if self.counts().0 > answered || since.elapsed() > PAUSES.1 {
                         (pause, told) = (PAUSES.0, String::new());
+                        if why == CLOSED {
+                            tracing::debug!(store = name, "the limit store {why}");
+                            was_good = true;
+                            continue;
+                        }
                     }
                     why
                 }
                 Err(why) => why,
             };
             self.away.store(true, Relaxed);
+            self.failed.fetch_add(again.drain(..).count() as u64, Relaxed);
             if why != told {
                 tracing::warn!(store = name, "the limit store is away: {why}");
                 told = why;
@@ -193,42 +231,72 @@ impl RedisLimits {
         }
     }
 
-    /// Asks over a connection until it is of no use any more; gives why.
+    /// Asks over a connection until it is of no use any more; gives why. `again` are the questions that the last one
+    /// did not answer when it was closed, and then those of this one; none is put a third time.
     async fn serve(
         &self,
         Connection { asks, driver }: Connection,
         asked: &mut mpsc::Receiver<Question>,
+        again: &mut Vec<Question>,
     ) -> String {
         let mut driver = driver;
         let mut under_way = FuturesUnordered::new();
+        for question in again.drain(..) {
+            under_way.push(self.put(asks.clone(), Some(question), false));
+        }
+        let mut refused: Option<(String, Instant)> = None;
         let mut ping = tokio::time::interval(PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut driver => return "it has closed the connection".into(),
-                Some(outcome) = under_way.next() => {
-                    if let Err(why) = outcome {
-                        return why;
+                () = &mut driver => break,
+                Some(outcome) = under_way.next() => match outcome {
+                    Ok(()) => {}
+                    Err(Fault::Connection(why)) => return why,
+                    Err(Fault::Closed(question)) => {
+                        again.extend(question);
+                        break;
                     }
-                }
+                    Err(Fault::Question(why)) => {
+                        let is_new = |(what, at): &(String, Instant)| {
+                            *what != why || at.elapsed() > TOLD
+                        };
+                        if refused.as_ref().is_none_or(is_new) {
+                            let name = self.options.name.as_str();
+                            tracing::warn!(store = name, "the limit store does not count: {why}");
+                            refused = Some((why, Instant::now()));
+                        }
+                    }
+                },
                 Some(question) = asked.recv(), if under_way.len() < IN_FLIGHT_MAX => {
-                    under_way.push(self.put(asks.clone(), Some(question)));
+                    under_way.push(self.put(asks.clone(), Some(question), true));
                 }
-                _ = ping.tick() => under_way.push(self.put(asks.clone(), None)),
+                _ = ping.tick() => under_way.push(self.put(asks.clone(), None, false)),
             }
         }
+        // What is under way learns that nobody carries it any more.
+        drop(driver);
+        while let Some(outcome) = under_way.next().await {
+            if let Err(Fault::Closed(question)) = outcome {
+                again.extend(question);
+            }
+        }
+        CLOSED.into()
     }
 
-    /// Puts a question, or asks whether anybody is there.
+    /// Puts a question, or asks whether anybody is there. A question is given back, if it may be put again, where the
+    /// connection was closed: the server may have counted it, which costs its key some units and nobody the request.
     async fn put(
         &self,
         mut asks: MultiplexedConnection,
         question: Option<Question>,
-    ) -> Result<(), String> {
+        may_repeat: bool,
+    ) -> Result<(), Fault> {
         let Some(question) = question else {
             let command = redis::cmd("PING");
             let ping = command.query_async::<String>(&mut asks);
-            return self.within(ping).await.map(|_| ());
+            // A server that does not answer this is none.
+            return self.within(ping).await.map(|_| ()).map_err(Fault::whole);
         };
         let (key, rate, ask) = (question.key, question.rate, question.ask);
         let per_unit = rate.per.as_secs_f64() * 1e6 / rate.units.get() as f64;
@@ -251,6 +319,7 @@ impl RedisLimits {
                 question.answer(Answer { units, left, reset, retry_after });
                 Ok(())
             }
+            Err(Fault::Closed(_)) if may_repeat => Err(Fault::Closed(Some(question))),
             Err(why) => {
                 self.failed.fetch_add(1, Relaxed);
                 Err(why)
@@ -261,10 +330,14 @@ impl RedisLimits {
     async fn within<T>(
         &self,
         work: impl Future<Output = redis::RedisResult<T>>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Fault> {
         match tokio::time::timeout(self.options.timeout, work).await {
-            Ok(done) => done.map_err(|error| connection::told(&error)),
-            Err(_elapsed) => Err("it has not answered in time".into()),
+            Ok(done) => done.map_err(|error| match connection::is_answer(&error) {
+                true => Fault::Question(connection::told(&error)),
+                false if error.is_connection_dropped() => Fault::Closed(None),
+                false => Fault::Connection(connection::told(&error)),
+            }),
+            Err(_elapsed) => Err(Fault::Connection("it has not answered in time".into())),
         }
     }
 

@@ -31,7 +31,7 @@ impl Guard {
         };
         let shown = self.judge((&roster, generation), (&message, view.certificate()), at);
         let refused = |why| Foreseen::of(PolicyOutcome::Refuses(Reason::Unauthenticated), why);
-        match shown {
+        match shown.parted().0 {
             Shown::By(Good { consumer, token, .. }) => {
                 let who = match (&consumer, &token) {
                     (Some(consumer), _) => format!("it comes from consumer `{}`", consumer.name()),
@@ -68,7 +68,7 @@ impl Guard {
                 PolicyOutcome::Refuses(Reason::InsufficientScope),
                 "the token lacks a scope or a claim that is needed here",
             ),
-            Shown::Closed | Shown::Later(_) => {
+            Shown::Closed | Shown::Later(_) | Shown::Renewed(_) => {
                 Foreseen::new(PolicyOutcome::Asks, "the issuer of the token would be asked")
             }
         }

@@ -34,6 +34,11 @@ pub(super) struct OfSession {
 }
 
 impl OfSession {
+    /// Its cookies alone, if there are any, for a browser whose session is not good for what it asks.
+    fn renewed(self) -> Option<Self> {
+        (!self.cookies.is_empty()).then_some(Self { access_token: None, ..self })
+    }
+
     /// Leaves it for the service and the browser.
     pub(super) fn leave(self, cx: &mut RequestContext<'_>) {
         if let Some(token) = self.access_token {
@@ -54,18 +59,16 @@ impl Oidc {
                 Seen::Later(asked) => return Shown::Later(asked),
                 Seen::Session { claims, access_token, cookies } => (claims, access_token, cookies),
             };
+        let session = OfSession { access_token, cookies };
         let consumer = match consumer_of(roster, login.issuer(), &claims) {
             Ok(consumer) => consumer,
-            Err(shown) => return shown,
+            Err(shown) => return shown.renewing(session.renewed()),
         };
         let (issuer, claims) = (Arc::clone(login.issuer()), Arc::new(claims));
         let verified = Verified { issuer, claims, consumer, until: Tick::NEVER };
         match self.claims.permit(Arc::new(verified)) {
-            Shown::By(good) => {
-                let session = Some(Box::new(OfSession { access_token, cookies }));
-                Shown::By(Good { session, ..good })
-            }
-            shown => shown,
+            Shown::By(good) => Shown::By(Good { session: Some(Box::new(session)), ..good }),
+            shown => shown.renewing(session.renewed()),
         }
     }
 }

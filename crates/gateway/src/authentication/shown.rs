@@ -22,6 +22,8 @@ pub(super) enum Shown {
     Closed,
     /// It can be said after this, or at least once more.
     Later(Pin<Box<dyn Future<Output = ()>>>),
+    /// They are not good here, and are a session that has changed, which its browser is to have nevertheless.
+    Renewed(Box<(OfSession, Self)>),
     /// They are good.
     By(Good),
 }
@@ -116,6 +118,27 @@ impl Shown {
             Self::Lacks => 2,
             Self::Closed => 3,
             Self::Later(_) => 4,
+            Self::Renewed(both) => both.1.weight(),
+        }
+    }
+
+    /// What it is without a session that has changed, and that.
+    pub(super) fn parted(self) -> (Self, Option<OfSession>) {
+        match self {
+            Self::Renewed(both) => (both.1, Some(both.0)),
+            shown => (shown, None),
+        }
+    }
+
+    /// The same with a session that has changed. What is looked at again brings that itself.
+    pub(super) fn renewing(self, session: Option<OfSession>) -> Self {
+        match (self, session) {
+            (Self::By(good), Some(session)) => {
+                let session = good.session.or_else(|| Some(Box::new(session)));
+                Self::By(Good { session, ..good })
+            }
+            (shown @ (Self::Later(_) | Self::Renewed(_)), _) | (shown, None) => shown,
+            (shown, Some(session)) => Self::Renewed(Box::new((session, shown))),
         }
     }
 

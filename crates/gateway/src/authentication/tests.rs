@@ -68,7 +68,7 @@ fn judge(settings: &Authentication, head: &RequestHead) -> Result<String, String
         }
         Shown::Wrong(wrong) => Err(wrong.why.into_owned()),
         Shown::Lacks => Err("lacks".to_owned()),
-        Shown::Closed | Shown::Later(_) => Err("closed".to_owned()),
+        Shown::Closed | Shown::Later(_) | Shown::Renewed(_) => Err("closed".to_owned()),
     }
 }
 

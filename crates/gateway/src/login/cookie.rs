@@ -16,6 +16,8 @@ const VALUE_BYTES_MAX: usize = 3_500;
 pub(super) const COOKIES_MAX: usize = 6;
 /// What stands between the name and the state of a login under way.
 const PENDING: &str = ".login-";
+/// The most cookies of one name that are looked at.
+const SAME_MAX: usize = 4;
 /// The most logins that are under way in one browser.
 const PENDING_MAX: usize = 8;
 
@@ -41,7 +43,7 @@ pub struct Cookie {
 
 impl Cookie {
     /// Whether a cookie is one of these, with whatever prefix.
-    pub(super) fn is_own(&self, name: &[u8]) -> bool {
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let bare = ["__Host-", "__Secure-"].iter().find_map(|it| name.strip_prefix(it.as_bytes()));
         let Some(rest) = bare.unwrap_or(name).strip_prefix(self.name.as_bytes()) else {
             return false;
@@ -74,22 +76,47 @@ impl Cookie {
         format!("{}{PENDING}{begin}", self.full_name(secure))
     }
 
-    /// The sealed session of a request, and over how many cookies it is.
-    pub(super) fn session(&self, secure: bool, fields: &Fields) -> Option<(Vec<u8>, usize)> {
+    /// What may be the sealed session of a request, each with over how many cookies it is. A browser that shows several
+    /// cookies of a name shows some that were left over, or planted; which is good is known once it is opened.
+    pub(super) fn sessions(&self, secure: bool, fields: &Fields) -> Vec<(Vec<u8>, usize)> {
         if !fields.has(Known::Cookie) {
-            return None;
+            return Vec::new();
         }
-        let first = only(fields, &self.part_name(secure, 0))?;
-        let (count, data) = first.split_at_checked(2)?;
-        let count = usize::from(count[0].wrapping_sub(b'0'));
-        if first[1] != b'.' || !(1..=COOKIES_MAX).contains(&count) {
-            return None;
+        let of = |part: usize| {
+            let name = self.part_name(secure, part);
+            cookie::values(fields, &name).take(SAME_MAX).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let first = of(0);
+        let mut parts: Vec<Vec<Vec<u8>>> = Vec::new();
+        let mut found = Vec::with_capacity(first.len());
+        for (at, sealed) in first.iter().enumerate() {
+            let Some((count, data)) = counted(sealed) else { continue };
+            while parts.len() + 1 < count {
+                parts.push(of(parts.len() + 1));
+            }
+            let parts = &parts[..count - 1];
+            for is_from_last in [false, true] {
+                // Those of one session stand at the same place, seen from the first or from the last of their names.
+                let place = |of: &[Vec<u8>]| match is_from_last {
+                    false => at.min(of.len().saturating_sub(1)),
+                    true => of.len().saturating_sub(first.len() - at),
+                };
+                let mut all = data.to_vec();
+                let whole = parts.iter().all(|of| {
+                    let part = of.get(place(of));
+                    part.inspect(|part| all.extend_from_slice(part)).is_some()
+                });
+                if whole && found.last().is_none_or(|(last, _)| *last != all) {
+                    found.push((all, count));
+                }
+            }
         }
-        let mut all = data.to_vec();
-        for part in 1..count {
-            all.extend_from_slice(&only(fields, &self.part_name(secure, part))?);
-        }
-        Some((all, count))
+        found
+    }
+
+    /// Over how many cookies the session of a request is, at most.
+    pub(super) fn parts(&self, secure: bool, fields: &Fields) -> usize {
+        self.sessions(secure, fields).iter().map(|(_, count)| *count).max().unwrap_or_default()
     }
 
     /// The lines that set a sealed session in the place of one over so many cookies; `None` if it is too large.
@@ -175,6 +202,13 @@ impl Cookie {
     }
 }
 
+/// How many cookies a session is over, and its part in the first.
+fn counted(first: &[u8]) -> Option<(usize, &[u8])> {
+    let (count, data) = first.split_at_checked(2)?;
+    let number = usize::from(count[0].wrapping_sub(b'0'));
+    (count[1] == b'.' && (1..=COOKIES_MAX).contains(&number)).then_some((number, data))
+}
+
 /// The value of the only cookie of a name: of two, one was planted, and nobody can tell which.
 fn only(fields: &Fields, name: &str) -> Option<Vec<u8>> {
     let mut values = cookie::values(fields, name);
@@ -216,8 +250,8 @@ mod tests {
                     && lines[0].ends_with(set)
             );
             let fields = sent(&lines);
-            assert_eq!(cookie.session(true, &fields), Some((sealed.into_bytes(), count)));
-            assert_eq!(cookie.session(false, &fields), None);
+            assert_eq!(cookie.sessions(true, &fields), [(sealed.into_bytes(), count)]);
+            assert_eq!(cookie.sessions(false, &fields), []);
             assert_eq!(cookie.unset_session(true, &fields).len(), count);
         }
         assert_eq!(cookie.set_session(true, &"s".repeat(21_001), 0, day), None);
@@ -228,11 +262,12 @@ mod tests {
             "weft-shop=7.a",
             "weft-shop=2.a",
             "weft-shop=x.a",
-            "weft-shop=1.a; weft-shop=1.b",
         ] {
             let pairs: Vec<String> = bad.split("; ").map(str::to_owned).collect();
-            assert_eq!(cookie.session(false, &sent(&pairs)), None, "{bad}");
+            assert_eq!(cookie.sessions(false, &sent(&pairs)), [], "{bad}");
         }
+        let many = vec!["weft-shop=1.a".to_owned(); 1_000];
+        assert!(cookie.sessions(false, &sent(&many)).len() <= SAME_MAX * 2);
     }
 
     #[test]

@@ -25,31 +25,33 @@ struct Ends {
 pub(super) struct Revoked(RwLock<Ends>);
 
 impl Revoked {
-    /// Ends the sessions of a name that began until now, and remembers that until then.
-    pub(super) fn end(&self, name: Digest, now: i64, until: i64) {
+    /// Ends the sessions of a name that began until `at`, and remembers that until then.
+    pub(super) fn end(&self, name: Digest, at: i64, now: i64, until: i64) {
         let mut ends = self.0.write();
-        while let Some((oldest, at, over)) = ends.order.front().copied() {
+        while let Some((oldest, was, over)) = ends.order.front().copied() {
             if over > now && ends.order.len() < REVOKED_MAX {
                 break;
             }
             ends.order.pop_front();
             // One that was ended again since stands further behind, too.
-            if ends.at.get(&oldest) == Some(&at) {
+            if ends.at.get(&oldest) == Some(&was) {
                 ends.at.remove(&oldest);
             }
         }
-        ends.at.insert(name, now);
-        ends.order.push_back((name, now, until));
+        // An end that is told late takes none back that was later.
+        let at = ends.at.get(&name).map_or(at, |was| at.max(*was));
+        ends.at.insert(name, at);
+        ends.order.push_back((name, at, until));
     }
 
-    /// Whether a session that began then was ended by one of its names.
-    pub(super) fn is_over(&self, names: impl Iterator<Item = Digest>, began: i64) -> bool {
+    /// Whether a session was ended by one of its names, each with when it began for that.
+    pub(super) fn is_over(&self, names: impl Iterator<Item = (Digest, i64)>) -> bool {
         let ends = self.0.read();
         if ends.at.is_empty() {
             return false;
         }
         let mut names = names;
-        names.any(|name| ends.at.get(&name).is_some_and(|at| began <= *at))
+        names.any(|(name, began)| ends.at.get(&name).is_some_and(|at| began <= *at))
     }
 }
 
@@ -62,19 +64,22 @@ mod tests {
     #[test]
     fn an_end_counts_for_what_began_before_and_memory_is_bounded() {
         let (revoked, of) = (Revoked::default(), |name: &str| Digest::of_session("id", name));
-        assert!(!revoked.is_over(once(of("a")), 5));
-        revoked.end(of("a"), 10, 100);
-        assert!(revoked.is_over(once(of("a")), 5) && revoked.is_over(once(of("a")), 10));
-        assert!(!revoked.is_over(once(of("a")), 11), "it began after");
-        assert!(!revoked.is_over(once(of("b")), 5));
+        let is_over = |name: &str, began| revoked.is_over(once((of(name), began)));
+        assert!(!is_over("a", 5));
+        revoked.end(of("a"), 10, 12, 100);
+        assert!(is_over("a", 5) && is_over("a", 10));
+        assert!(!is_over("a", 11), "it began after");
+        assert!(!is_over("b", 5));
+        revoked.end(of("a"), 7, 13, 100);
+        assert!(is_over("a", 10), "an older end takes none back");
         for number in 0..REVOKED_MAX + 10 {
-            revoked.end(of(&number.to_string()), 20, 200);
+            revoked.end(of(&number.to_string()), 20, 20, 200);
         }
         assert!(
             revoked.0.read().at.len() <= REVOKED_MAX && revoked.0.read().order.len() <= REVOKED_MAX
         );
-        assert!(revoked.is_over(once(of("65540")), 20) && !revoked.is_over(once(of("a")), 5));
-        revoked.end(of("last"), 201, 300);
+        assert!(is_over("65540", 20) && !is_over("a", 5));
+        revoked.end(of("last"), 201, 201, 300);
         assert_eq!(revoked.0.read().at.len(), 1, "what is over is forgotten");
     }
 }

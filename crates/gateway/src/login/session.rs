@@ -11,13 +11,16 @@ use weft_wire::Fields;
 
 use super::{
     Login, Options,
+    granted::Granted,
     pending::seconds,
-    tokens::{Grant, Granted, Outcome},
+    tokens::{Grant, Outcome},
 };
 use crate::{authentication::Moment, credential::Digest};
 
 /// An access token is refreshed when this is left of its time, or a fifth of it if that is less.
 const AHEAD: i64 = 60;
+/// The most refreshes by which a cookie is behind, of those that are remembered.
+const BEHIND_MAX: usize = 4;
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub(crate) struct Session {
     pub(super) refresh_at: Option<i64>,
     /// The second at which it began.
     pub(super) began: i64,
+    /// The second at which the provider issued its first ID token, by the provider's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) issued: Option<i64>,
     /// The second at which it was used, about.
     pub(super) seen: i64,
 }
@@ -50,6 +56,7 @@ impl Session {
             refresh_token: None,
             refresh_at: None,
             began: now,
+            issued: None,
             seen: now,
         }
     }
@@ -102,11 +109,15 @@ impl Session {
         Claims::of_json(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
     }
 
-    /// What it may be revoked by.
-    pub(super) fn names(&self, claims: &Claims) -> impl Iterator<Item = Digest> {
-        let name = |kind: &str, text: &str| Digest::of_session(kind, text);
-        let of = |claim: &'static str| claims.text(claim).map(|text| name(claim, text));
-        [Some(name("id", &self.id)), of("sid"), of("sub")].into_iter().flatten()
+    /// What it may be revoked by, each with when it began for that: an end that the provider tells is by its clock,
+    /// and its own end is its end whenever that was.
+    pub(super) fn names(&self, claims: &Claims) -> impl Iterator<Item = (Digest, i64)> {
+        let began = self.issued.unwrap_or(self.began);
+        let of = |claim: &'static str| {
+            claims.text(claim).map(|text| (Digest::of_session(claim, text), began))
+        };
+        let own = (Digest::of_session("id", &self.id), i64::MIN);
+        [Some(own), of("sid"), of("sub")].into_iter().flatten()
     }
 }
 
@@ -134,11 +145,27 @@ pub(super) fn fits(id_token: &str, claims: &Claims, access_token: Option<&str>) 
 }
 
 impl Login {
-    /// The session of a request, and over how many cookies it is.
-    pub(super) fn session(&self, secure: bool, fields: &Fields) -> Option<(Session, usize)> {
-        let (sealed, count) = self.options.cookie.session(secure, fields)?;
-        let plain = self.sealer.open("session", &sealed)?;
-        Some((serde_json::from_slice(&plain).ok()?, count))
+    /// The sessions that a request shows, whether they are over or not.
+    pub(super) fn sessions(&self, secure: bool, fields: &Fields) -> Vec<(Session, usize)> {
+        let sealed = self.options.cookie.sessions(secure, fields).into_iter();
+        let opened = sealed.filter_map(|(sealed, count)| {
+            let plain = self.sealer.open("session", &sealed)?;
+            Some((serde_json::from_slice(&plain).ok()?, count))
+        });
+        opened.collect()
+    }
+
+    /// The session of a request, with what it says and over how many cookies it is. Of several that are good the one
+    /// that began last counts, and of that what was used last.
+    fn session(&self, secure: bool, fields: &Fields, now: i64) -> Option<(Session, Claims, usize)> {
+        let shown = self.sessions(secure, fields).into_iter();
+        let good = shown.filter_map(|(session, count)| {
+            let claims = session.claims()?;
+            let is_over =
+                session.is_over(&self.options, now) || self.revoked.is_over(session.names(&claims));
+            (!is_over).then_some((session, claims, count))
+        });
+        good.max_by_key(|(session, ..)| (session.began, session.seen))
     }
 
     /// Seals something for a purpose.
@@ -162,17 +189,16 @@ impl Login {
     /// What a session comes to, or why there is none.
     pub(crate) fn look(&self, secure: bool, fields: &Fields, at: Moment) -> Seen {
         let (secure, now) = (self.is_secure(secure), seconds(at.wall));
-        let Some((mut session, count)) = self.session(secure, fields) else { return Seen::Nothing };
-        let Some(mut claims) = session.claims() else { return Seen::Nothing };
-        if session.is_over(&self.options, now)
-            || self.revoked.is_over(session.names(&claims), session.began)
-        {
+        let Some((mut session, mut claims, count)) = self.session(secure, fields, now) else {
             return Seen::Nothing;
-        }
+        };
         let mut is_changed = false;
-        if let Some(token) = session.due(now) {
-            let grant = Grant::Refresh(token);
-            match self.tokens.known(&grant.digest(), at.now) {
+        // A cookie may be several refreshes behind.
+        for _ in 0..BEHIND_MAX {
+            let Some(token) = session.due(now).map(str::to_owned) else { break };
+            let grant = Grant::Refresh(&token);
+            let digest = grant.digest();
+            match self.tokens.known(&digest, at.now) {
                 Some(Outcome::Granted(granted)) => match self.refreshed(&claims, &granted) {
                     Ok(renewed) => {
                         session.take(&granted, &self.options);
@@ -180,20 +206,25 @@ impl Login {
                             (session.id_token, claims) = (token, of_token);
                         }
                         is_changed = true;
+                        if session.refresh_token.as_deref() == Some(&*token) {
+                            break;
+                        }
                     }
                     Err(why) => {
-                        let Options { name, .. } = &self.options;
-                        tracing::warn!(
-                            "login {name}: a session has ended: its refresh is not good: {why}"
-                        );
+                        self.warn(&session, &why, now);
                         return Seen::Nothing;
                     }
                 },
                 // The provider has ended it.
                 Some(Outcome::Refused(_)) => return Seen::Nothing,
                 // While it is away, what there is goes on.
-                Some(Outcome::Failed) => {}
-                None if !at.may_wait => {}
+                Some(Outcome::Failed) => break,
+                // An old cookie, whose newer one is not known here: the provider would take that for theft.
+                None if self.tokens.is_spent(&digest, now) => return Seen::Nothing,
+                // One refresh is enough for a request.
+                None if is_changed => break,
+                // It runs on, and what comes of it is for those who come after.
+                None if !at.may_wait || self.tokens.is_late(&digest, at.now) => break,
                 None => {
                     let metadata = self.metadata.load();
                     let asked = metadata
@@ -202,6 +233,7 @@ impl Login {
                     if let Some(asked) = asked {
                         return Seen::Later(Box::pin(asked));
                     }
+                    break;
                 }
             }
         }
@@ -218,12 +250,24 @@ impl Login {
         Seen::Session { claims, access_token: session.access_token, cookies }
     }
 
+    /// Warns of a session that has ended, once in a minute.
+    fn warn(&self, session: &Session, why: &str, now: i64) {
+        let id = Digest::of_session("id", &session.id);
+        if self.warned.lock().insert(id, now, now.saturating_add(60)) {
+            let Options { name, .. } = &self.options;
+            tracing::warn!("login {name}: a session has ended: its refresh is not good: {why}");
+        }
+    }
+
     /// The ID token that came with a refresh, if one did; it is of the same person, by the same provider.
     fn refreshed(
         &self,
         before: &Claims,
         granted: &Granted,
     ) -> Result<Option<(String, Claims)>, String> {
+        if !granted.is_bearer() {
+            return Err("its tokens are of a type that is not known here".to_owned());
+        }
         let Some(token) = &granted.id_token else { return Ok(None) };
         let claims = match self.verify(token, None) {
             Ok(claims) => claims,

@@ -10,11 +10,12 @@ use weft_proxy::{Reply, RequestContext, query};
 use weft_wire::{Known, Method, ResponseHead};
 
 use super::{
-    Login,
+    Answered, Login,
+    granted::Granted,
     pending::{Pending, challenge, drawn, is_local, seconds},
     provider::Metadata,
     session::{Session, fits},
-    tokens::{Grant, Granted, Outcome},
+    tokens::{Grant, Outcome},
 };
 use crate::{credential::Digest, jwks::WAIT_MAX, oauth::push};
 
@@ -22,8 +23,9 @@ use crate::{credential::Digest, jwks::WAIT_MAX, oauth::push};
 const PENDING: Duration = Duration::from_secs(900);
 /// The longest time for which a browser waits for the provider's tokens.
 const TOKENS_MAX: Duration = Duration::from_secs(10);
-/// The most bytes of a form of the provider.
-const FORM_BYTES_MAX: usize = 32 * 1024;
+/// The most bytes of a form of the provider, and the longest time that it may take.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+const FORM_MAX: Duration = Duration::from_secs(10);
 /// What a token that ends sessions says (OpenID Connect Back-Channel Logout 1.0 section 2.4).
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -83,6 +85,7 @@ impl Login {
 
     /// Answers a request for a path of its own.
     pub(crate) async fn answer(&self, own: Own, cx: &mut RequestContext<'_>) -> Result<Reply> {
+        cx.leave(Answered);
         let is_get = cx.head().method == Method::Get;
         let is_post = cx.head().method == Method::Post;
         match own {
@@ -108,6 +111,11 @@ impl Login {
 
     /// Sends a browser to the provider to log in, and then back to a target.
     pub(crate) async fn begin(&self, back: String, cx: &mut RequestContext<'_>) -> Result<Reply> {
+        cx.leave(Answered);
+        if cx.authority().is_empty() {
+            let say = "the request names no host that a browser could come back to";
+            return Err(failed(say, "a login was asked for without `Host`"));
+        }
         let metadata = self.metadata(cx).await?;
         let (origin, there) = self.origins(cx);
         let chance = || {
@@ -174,6 +182,9 @@ impl Login {
             redirect_uri: &pending.redirect_uri,
         };
         let granted = self.granted(&metadata, &grant, cx).await?;
+        if !granted.is_bearer() {
+            return Err(failed(NOT_GOOD, "its tokens are of a type that is not known here"));
+        }
         let id_token = granted.id_token.as_deref();
         let id_token = id_token.ok_or_else(|| failed(NOT_GOOD, "it gives no ID token"))?;
         let claims = self.verified(id_token, cx).await?;
@@ -187,9 +198,9 @@ impl Login {
         let now = seconds(clock::wall());
         let id = drawn::<16>().unwrap_or_default();
         let mut session = Session::new(id, id_token.to_owned(), now);
+        session.issued = issued(&claims);
         session.take(&granted, &self.options);
-        let before = self.options.cookie.session(secure, &cx.head().fields);
-        let before = before.map_or(0, |(_, count)| count);
+        let before = self.options.cookie.parts(secure, &cx.head().fields);
         let mut cookies = self.cookies_of(&session, secure, before, now).ok_or_else(|| {
             let why = "its tokens do not fit into the cookies of a session";
             failed(NOT_GOOD, why)
@@ -239,12 +250,13 @@ impl Login {
     /// Ends the session of a browser, here and at the provider.
     async fn log_out(&self, cx: &mut RequestContext<'_>) -> Result<Reply> {
         let (secure, now) = (self.is_secure(cx.is_secure()), seconds(clock::wall()));
-        let session = self.session(secure, &cx.head().fields).map(|(session, _)| session);
-        if let Some(session) = &session {
+        let shown = self.sessions(secure, &cx.head().fields);
+        for (session, _) in &shown {
             let id = Digest::of_session("id", &session.id);
             let left = i64::try_from(self.options.max.as_secs()).unwrap_or(i64::MAX);
-            self.revoked.end(id, now, session.began.saturating_add(left));
+            self.revoked.end(id, now, now, session.began.saturating_add(left));
         }
+        let session = shown.into_iter().map(|(session, _)| session).max_by_key(|it| it.began);
         let cookies = self.options.cookie.unset_session(secure, &cx.head().fields);
         let metadata = self.metadata.load_full();
         let end = metadata.as_deref().and_then(|known| known.end_session_endpoint.as_deref());
@@ -265,7 +277,11 @@ impl Login {
 
     /// Ends sessions that the provider has ended (back-channel logout).
     async fn end_sessions(&self, cx: &mut RequestContext<'_>) -> Result<Reply> {
-        let body = cx.read_body(FORM_BYTES_MAX).await?;
+        let read = cx.gather_body(FORM_BYTES_MAX, |_| Ok(()));
+        let body = tokio::time::timeout(FORM_MAX, read).await.unwrap_or_else(|_elapsed| {
+            let say = "the form was not here in full in time";
+            Err(Error::new(Reason::BodyTimeout, say))
+        })?;
         let body = String::from_utf8_lossy(&body);
         let mut tokens = query::values(&body, "logout_token");
         let (Some(token), None) = (tokens.next(), tokens.next()) else {
@@ -283,9 +299,20 @@ impl Login {
             (None, Some(sub)) => Digest::of_session("sub", sub),
             (None, None) => return Err(failed(NOT_GOOD, "the token names no session")),
         };
-        let now = seconds(clock::wall());
-        let max = i64::try_from(self.options.max.as_secs()).unwrap_or(i64::MAX);
-        self.revoked.end(name, now, now.saturating_add(max));
+        let (Some(id), Some(at)) =
+            (claims.text("jti").filter(|id| !id.is_empty()), issued(&claims))
+        else {
+            return Err(failed(NOT_GOOD, "the token has no id, or was issued at no time"));
+        };
+        let (now, id) = (seconds(clock::wall()), Digest::of_session("jti", id));
+        let skew = i64::try_from(self.options.skew.as_secs()).unwrap_or(i64::MAX);
+        let ends = claims.get("exp").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        let until = (ends.ceil() as i64).saturating_add(skew);
+        // One that comes twice ends what it ends once.
+        if self.told.lock().insert(id, now, until) {
+            let max = i64::try_from(self.options.max.as_secs()).unwrap_or(i64::MAX);
+            self.revoked.end(name, at, now, now.saturating_add(max));
+        }
         let mut head = ResponseHead::new(200);
         plain(&mut head, &[]);
         Ok(Reply::new(head, Body::Empty))
@@ -348,7 +375,11 @@ impl Login {
             // The provider may have changed its keys since they were fetched.
             Err(TokenFault::UnknownKey) => {
                 self.fetched(cx).await;
-                self.verify(token, kind)
+                match self.verify(token, kind) {
+                    // Whether it is a key of the provider cannot be said.
+                    Err(TokenFault::UnknownKey) if self.keys.is_away() => return Err(unavailable()),
+                    verified => verified,
+                }
             }
             verified => verified,
         }
@@ -362,13 +393,23 @@ impl Login {
         let rules = match kind {
             None => rules,
             Some(kind) => {
-                let required = vec!["iat".to_owned(), "exp".to_owned()];
+                let required = ["iat", "exp", "jti"].map(str::to_owned).to_vec();
                 of_kind = Rules { kind: Some(kind.to_owned()), required, ..rules.clone() };
                 &of_kind
             }
         };
         let keys = self.keys.keys(clock::now()).ok_or(TokenFault::UnknownKey)?;
-        let claims = Unverified::parse(token.as_bytes())?.verify(&keys, rules, clock::wall())?;
+        let now = clock::wall();
+        let claims = Unverified::parse(token.as_bytes())?.verify(&keys, rules, now)?;
+        let Some(issued) = issued(&claims) else {
+            return Err(TokenFault::Malformed("`iat` is no number"));
+        };
+        if issued > seconds(now + rules.skew) {
+            return Err(TokenFault::NotYet);
+        }
+        if kind.is_none() && claims.text("sub").is_none_or(str::is_empty) {
+            return Err(TokenFault::Missing("sub".to_owned()));
+        }
         // OpenID Connect Core section 3.1.3.7, 4 and 5.
         let client = &*self.options.client.id;
         let several = claims.texts("aud").nth(1).is_some();
@@ -378,6 +419,12 @@ impl Login {
             _ => Ok(claims),
         }
     }
+}
+
+/// The second at which a token was issued.
+fn issued(claims: &Claims) -> Option<i64> {
+    // Saturates.
+    claims.get("iat")?.as_f64().map(|at| at.floor() as i64)
 }
 
 /// A URL with parameters more.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use weft_net::clock;
 
-use super::{session::Session, tokens::Granted, *};
+use super::{granted::Granted, session::Session, *};
 use crate::{
     authentication::Moment,
     credential::Digest,
@@ -163,10 +163,152 @@ fn a_session_goes_on_while_it_is_used_and_no_longer_than_it_may() {
         Login { sealer: Sealer::new("other", &options().secrets), ..self::login(&provider) };
     assert_eq!(seen(&other, &of, 0), "nothing");
 
-    login.revoked.end(Digest::of_session("sid", "s2"), now(), now() + 900);
+    login.revoked.end(Digest::of_session("sid", "s2"), now(), now(), now() + 900);
     assert_eq!(seen(&login, &of, 0), "ada  0");
-    login.revoked.end(Digest::of_session("sid", "s1"), now(), now() + 900);
+    login.revoked.end(Digest::of_session("sid", "s1"), session.began - 1, now(), now() + 900);
+    assert_eq!(seen(&login, &of, 0), "ada  0", "it began after that");
+    login.revoked.end(Digest::of_session("sid", "s1"), session.began, now(), now() + 900);
     assert_eq!(seen(&login, &of, 0), "nothing");
+    // By the clock of the provider, which may be another.
+    let ahead = Session { issued: Some(session.began + 30), id: "two".into(), ..session };
+    let of = fields(&login, &ahead);
+    assert_eq!(seen(&login, &of, 0), "ada  0");
+    login.revoked.end(Digest::of_session("id", "two"), now(), now(), now() + 900);
+    assert_eq!(seen(&login, &of, 0), "nothing");
+}
+
+#[test]
+fn of_several_cookies_of_a_name_the_good_one_counts() {
+    let provider = Provider::new();
+    let login = login(&provider);
+    let session = session(&provider);
+    let over = Session { began: now() - 9_000, ..session.clone() };
+    let large = Session { access_token: Some("t".repeat(5_000)), ..session.clone() };
+    let large_over = Session { began: now() - 9_000, id: "old".into(), ..large.clone() };
+    let line = |of: &Session| {
+        let fields = fields(&login, of);
+        String::from_utf8(fields.get(Known::Cookie).unwrap().to_vec()).unwrap()
+    };
+    let with = |lines: &[&str]| head(Method::Get, "/", &[("cookie", &lines.join("; "))]).fields;
+    let (good, stale, large, large_stale) =
+        (line(&session), line(&over), line(&large), line(&large_over));
+    let odd = "shop=1.AAAA";
+    for (lines, expected) in [
+        (&[&*stale, &*good][..], "ada"),
+        (&[&good, &stale], "ada"),
+        (&[odd, &stale, odd, &good], "ada"),
+        (&[&stale, odd], "nothing"),
+        (&[&large_stale, &large], "ada"),
+        (&[&large, &large_stale], "ada"),
+        (&[&stale, &large], "ada"),
+        (&[&large_stale, &good], "ada"),
+        (&["shop-1=left.over", &large], "ada"),
+        // There is an end to looking.
+        (&[odd, odd, odd, odd, &good], "nothing"),
+    ] {
+        let found = seen(&login, &with(lines), 0);
+        assert_eq!(found.split(' ').next(), Some(expected), "{lines:.200?}");
+    }
+    // The one that began last, and of that what is newest.
+    let eve = provider.id_token(&json!({"sub": "eve"}));
+    let later = Session { began: now() + 1, id_token: eve, ..session.clone() };
+    assert_eq!(seen(&login, &with(&[&good, &line(&later)]), 0), "eve  0");
+    assert_eq!(seen(&login, &with(&[&line(&later), &good]), 0), "eve  0");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_was_used_up_is_not_sent_again() {
+    let provider = Provider::new();
+    let login = login(&provider);
+    let next = json!({"access_token": "next", "refresh_token": "r2", "expires_in": 600});
+    provider.says(200, next);
+    let mut old = session(&provider);
+    old.refresh_token = Some("r1".into());
+    old.refresh_at = Some(now());
+    let of = fields(&login, &old);
+    let work = async {
+        if let Some(fetched) = login.keys.ask(clock::now()) {
+            fetched.await;
+        }
+        let at = |after: u64| Moment {
+            now: clock::now().plus(Duration::from_secs(after)),
+            wall: clock::wall() + Duration::from_secs(after),
+            may_wait: true,
+        };
+        let Seen::Later(asked) = login.look(false, &of, at(0)) else { panic!("it waits") };
+        asked.await;
+        let is_known = |after| matches!(login.look(false, &of, at(after)), Seen::Session { .. });
+        assert!(is_known(0) && is_known(590));
+        // One that is two refreshes behind gets what is newest.
+        let newer =
+            Session { refresh_token: Some("r2".into()), refresh_at: Some(now()), ..old.clone() };
+        let newest = json!({"access_token": "newest", "refresh_token": "r3", "expires_in": 9_000});
+        provider.says(200, newest);
+        let of_newer = fields(&login, &newer);
+        let Seen::Later(asked) = login.look(false, &of_newer, at(0)) else { panic!("it waits") };
+        asked.await;
+        assert_eq!(seen(&login, &of, 595), "ada newest 1");
+        // What came of it is forgotten, and that it was used is not.
+        assert!(matches!(login.look(false, &of, at(700)), Seen::Nothing));
+    };
+    tokio::select! { () = work => {}, () = login.run() => {} }
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_late_is_waited_for_once() {
+    let provider = Provider::new();
+    let login = login(&provider);
+    let mut due = session(&provider);
+    due.refresh_token = Some("r1".into());
+    due.refresh_at = Some(now());
+    let of = fields(&login, &due);
+    let fetch = async {
+        if let Some(fetched) = login.keys.ask(clock::now()) {
+            fetched.await;
+        }
+    };
+    tokio::select! { () = fetch => {}, () = login.run() => {} }
+    // Nobody answers from now on.
+    let at = |after: u64| Moment {
+        now: clock::now().plus(Duration::from_secs(after)),
+        wall: clock::wall(),
+        may_wait: true,
+    };
+    assert!(matches!(login.look(false, &of, at(0)), Seen::Later(_)));
+    assert!(matches!(login.look(false, &of, at(4)), Seen::Later(_)));
+    assert!(matches!(login.look(false, &of, at(6)), Seen::Session { .. }), "it goes on");
+    provider.says(200, json!({"access_token": "next", "refresh_token": "r2"}));
+    let work = async {
+        let digest = tokens::Grant::Refresh("r1").digest();
+        while login.tokens.known(&digest, clock::now()).is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(seen(&login, &of, 0), "ada next 1", "what came of it is kept");
+    };
+    tokio::select! { () = work => {}, () = login.run() => {} }
+}
+
+#[tokio::test]
+async fn an_id_token_is_of_somebody_and_of_its_time() {
+    let provider = Provider::new();
+    let login = login(&provider);
+    let fetch = async {
+        if let Some(fetched) = login.keys.ask(clock::now()) {
+            fetched.await;
+        }
+    };
+    tokio::select! { () = fetch => {}, () = login.run() => {} }
+    for (more, is_good) in [
+        (json!({}), true),
+        (json!({"iat": now() + 50}), true),
+        (json!({"iat": now() + 90}), false),
+        (json!({"iat": "now"}), false),
+        (json!({"sub": ""}), false),
+        (json!({"sub": 7}), false),
+        (json!({"sub": null}), false),
+    ] {
+        assert_eq!(login.verify(&provider.id_token(&more), None).is_ok(), is_good, "{more}");
+    }
 }
 
 #[tokio::test]
@@ -178,6 +320,7 @@ async fn tokens_are_refreshed_ahead_of_their_time() {
         access_token: Some("first".into()),
         refresh_token: Some("r1".into()),
         expires_in: Some(600),
+        token_type: None,
         at,
     };
     let id_token = |more: Value| provider.id_token(&more);
@@ -208,6 +351,9 @@ async fn tokens_are_refreshed_ahead_of_their_time() {
         (503, json!({}), "ada first 0"),
         (200, json!("odd"), "ada first 0"),
         (401, json!({"error": "invalid_client"}), "ada first 0"),
+        (400, json!({"error": "invalid_request"}), "ada first 0"),
+        (429, json!({"error": "invalid_grant"}), "ada first 0"),
+        (200, json!({"access_token": "next", "token_type": "DPoP"}), "nothing"),
     ] {
         let login = self::login(&provider);
         provider.says(status, &answer);
@@ -261,15 +407,11 @@ fn only_a_page_is_sent_to_log_in() {
 }
 
 #[test]
-fn a_service_is_shown_no_cookie_of_the_login_and_no_token_but_its_own() {
+fn a_service_is_shown_no_token_but_its_own() {
     let login = login(&Provider::new());
-    let cookies = "a=1; shop=1.x; __Host-shop-1=y; shop.login-abc=z; shopping=2";
     for (handed, expected) in [(None, None), (Some(Handed("t".into())), Some(&b"Bearer t"[..]))] {
-        let mut fields =
-            head(Method::Get, "/", &[("cookie", cookies), ("authorization", "Bearer forged")])
-                .fields;
+        let mut fields = head(Method::Get, "/", &[("authorization", "Bearer forged")]).fields;
         login.hand_on(handed.as_ref(), &mut fields);
-        assert_eq!(fields.get(Known::Cookie), Some(&b"a=1; shopping=2"[..]));
         assert_eq!(fields.get(Known::Authorization), expected);
     }
     let paths = ["/back", "/in", "/out", "/other", "/back/"].map(|path| login.own(path));

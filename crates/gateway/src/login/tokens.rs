@@ -2,8 +2,9 @@
 //!
 //! One future asks, on the control runtime; workers leave what they need and read what came of it. Requests of one
 //! browser that need a refresh at once have one among them, on whatever worker, since a provider that rotates
-//! refresh tokens takes the second use of one for theft. What came of it is remembered for a while, for requests that left the browser
-//! before the answer reached it. All of that is bounded.
+//! refresh tokens takes the second use of one for theft. What came of it is remembered for a while, for requests that
+//! left the browser before the answer reached it, and a refresh token that was used up is never sent again, however late
+//! an old cookie brings it. Who asks need not wait to the end: the question runs on. All of that is bounded.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use weft_kernel::{Name, Tick};
 use weft_net::clock;
 
-use super::pending::seconds;
+use super::{granted::Granted, pending::seconds, remembered::Remembered};
 use crate::{
     credential::{ByDigest, Digest},
     oauth::{Client, Form, Post, push},
@@ -29,23 +30,15 @@ const ASKED_MAX: usize = 64;
 const WAITING_MAX: usize = 1024;
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// For how long an answer is remembered, and how many are.
+/// For how long an answer is remembered, that of a refresh longer, and how many are, with how many bytes.
 const REMEMBERED: Duration = Duration::from_secs(60);
-const REMEMBERED_MAX: usize = 1024;
+const REFRESHED: Duration = Duration::from_secs(600);
+const REMEMBERED_MAX: usize = 16_384;
+const REMEMBERED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// For how long a request waits for a refresh that is under way.
+const LATE: Duration = Duration::from_secs(5);
 /// For how long nobody asks again what could not be answered.
 const FAILED: Duration = Duration::from_secs(5);
-
-/// What was granted (RFC 6749 section 5.1).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Granted {
-    pub(super) id_token: Option<String>,
-    pub(super) access_token: Option<String>,
-    pub(super) refresh_token: Option<String>,
-    pub(super) expires_in: Option<u64>,
-    /// The second at which it was.
-    #[serde(skip)]
-    pub(super) at: i64,
-}
 
 /// What came of asking.
 #[derive(Clone, Debug)]
@@ -95,8 +88,18 @@ impl Grant<'_> {
     }
 }
 
+impl Outcome {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Granted(granted) => granted.bytes(),
+            Self::Refused(_) | Self::Failed => 0,
+        }
+    }
+}
+
 struct Question {
     digest: Digest,
+    is_refresh: bool,
     url: String,
     form: String,
 }
@@ -106,20 +109,27 @@ struct State {
     known: HashMap<Digest, (Outcome, Tick), ByDigest>,
     /// Those that are known, in the order in which they came.
     order: VecDeque<Digest>,
-    /// Those that somebody waits for; the sender goes when it is known.
-    waiting: HashMap<Digest, watch::Sender<()>, ByDigest>,
+    /// Those that somebody waits for, and since when; the sender goes when it is known.
+    waiting: HashMap<Digest, (watch::Sender<()>, Tick), ByDigest>,
     queue: VecDeque<Question>,
+    /// Bytes of the tokens that are known.
+    bytes: usize,
+    /// Refresh tokens that are used up.
+    spent: Remembered,
 }
 
 impl State {
     fn end(&mut self, digest: Digest, outcome: Outcome, until: Tick) {
-        if self.known.insert(digest, (outcome, until)).is_none() {
-            self.order.push_back(digest);
+        self.bytes += outcome.bytes();
+        match self.known.insert(digest, (outcome, until)) {
+            None => self.order.push_back(digest),
+            Some((before, _)) => self.bytes -= before.bytes(),
         }
-        if self.order.len() > REMEMBERED_MAX
+        while (self.order.len() > REMEMBERED_MAX || self.bytes > REMEMBERED_BYTES_MAX)
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            let before = self.known.remove(&oldest);
+            self.bytes -= before.map_or(0, |(before, _)| before.bytes());
         }
         self.waiting.remove(&digest);
     }
@@ -129,6 +139,8 @@ impl State {
 pub(super) struct Tokens {
     login: Name,
     client: Client,
+    /// For how long a session may go on, and bring a refresh token again.
+    max: Duration,
     post: Box<dyn Post>,
     state: Mutex<State>,
     left: Notify,
@@ -149,9 +161,14 @@ impl Drop for Asking<'_> {
 }
 
 impl Tokens {
-    pub(super) fn new(login: Name, client: Client, post: impl Post + 'static) -> Self {
+    pub(super) fn new(
+        login: Name,
+        client: Client,
+        max: Duration,
+        post: impl Post + 'static,
+    ) -> Self {
         let (post, state) = (Box::new(post), Mutex::default());
-        Self { login, client, post, state, left: Notify::new() }
+        Self { login, client, max, post, state, left: Notify::new() }
     }
 
     /// What came of a grant, as far as it is remembered.
@@ -162,6 +179,17 @@ impl Tokens {
             .get(digest)
             .filter(|(_, until)| now < *until)
             .map(|(outcome, _)| outcome.clone())
+    }
+
+    /// Whether a refresh token is used up, as far as that is remembered.
+    pub(super) fn is_spent(&self, digest: &Digest, now: i64) -> bool {
+        self.state.lock().spent.has(digest, now)
+    }
+
+    /// Whether a question has been under way for so long that nobody waits for it any more.
+    pub(super) fn is_late(&self, digest: &Digest, now: Tick) -> bool {
+        let state = self.state.lock();
+        state.waiting.get(digest).is_some_and(|(_, since)| now >= since.plus(LATE))
     }
 
     /// What came of a code, which counts once: whoever brings it again is told that it is used.
@@ -184,12 +212,13 @@ impl Tokens {
         let mut known = {
             let mut state = self.state.lock();
             match state.waiting.get(&digest) {
-                Some(known) => known.subscribe(),
+                Some((known, _)) => known.subscribe(),
                 None if state.waiting.len() < WAITING_MAX => {
                     let (sender, known) = watch::channel(());
-                    state.waiting.insert(digest, sender);
+                    state.waiting.insert(digest, (sender, clock::now()));
                     let (url, form) = (url.to_owned(), grant.form());
-                    state.queue.push_back(Question { digest, url, form });
+                    let is_refresh = matches!(grant, Grant::Refresh(_));
+                    state.queue.push_back(Question { digest, is_refresh, url, form });
                     known
                 }
                 None => return None,
@@ -219,10 +248,11 @@ impl Tokens {
     }
 
     async fn carry_out(&self, question: Question, mut under_way: Asking<'_>) {
-        let Question { digest, url, form } = question;
-        let said = self.put(&url, form).await;
+        let Question { digest, is_refresh, url, form } = question;
+        let said = self.put(&url, is_refresh, form).await;
         let now = clock::now();
         let (outcome, until) = match said {
+            Ok(outcome) if is_refresh => (outcome, now.plus(REFRESHED)),
             Ok(outcome) => (outcome, now.plus(REMEMBERED)),
             Err(why) => {
                 tracing::warn!("login {}: {url} could not be asked for tokens: {why}", self.login);
@@ -230,10 +260,25 @@ impl Tokens {
             }
         };
         under_way.digest = None;
-        self.state.lock().end(digest, outcome, until);
+        let is_spent = is_refresh
+            && match &outcome {
+                Outcome::Granted(granted) => {
+                    let next = granted.refresh_token.as_deref();
+                    next.is_some_and(|next| Grant::Refresh(next).digest() != digest)
+                }
+                Outcome::Refused(_) => true,
+                Outcome::Failed => false,
+            };
+        let mut state = self.state.lock();
+        if is_spent {
+            let (now, max) = (seconds(clock::wall()), self.max.as_secs());
+            let until = now.saturating_add(i64::try_from(max).unwrap_or(i64::MAX));
+            state.spent.insert(digest, now, until);
+        }
+        state.end(digest, outcome, until);
     }
 
-    async fn put(&self, url: &str, mut body: String) -> Result<Outcome, String> {
+    async fn put(&self, url: &str, is_refresh: bool, mut body: String) -> Result<Outcome, String> {
         #[derive(Deserialize)]
         struct Refusal {
             error: String,
@@ -256,6 +301,10 @@ impl Tokens {
                     // Nothing that another request could change.
                     "invalid_client" | "unauthorized_client" | "unsupported_grant_type" => {
                         Err(format!("it does not take the client: {word:.64}"))
+                    }
+                    // Only this says that a refresh token is no good (RFC 6749 section 5.2).
+                    _ if is_refresh && word != "invalid_grant" => {
+                        Err(format!("it does not refresh: {word:.64}"))
                     }
                     _ => Ok(Outcome::Refused(word.chars().take(64).collect::<String>().into())),
                 }
@@ -285,6 +334,8 @@ mod tests {
                 of if of.contains("refresh_token=gone") => (400, r#"{"error":"invalid_grant"}"#),
                 of if of.contains("refresh_token=away") => (503, ""),
                 of if of.contains("refresh_token=wrong") => (401, r#"{"error":"invalid_client"}"#),
+                of if of.contains("refresh_token=slow") => (400, r#"{"error":"slow_down"}"#),
+                of if of.contains("refresh_token=kept") => (200, r#"{"access_token":"a"}"#),
                 of if of.contains("refresh_token=odd") => (200, "<html>"),
                 _ => (200, r#"{"access_token":"a","refresh_token":"next","expires_in":300}"#),
             };
@@ -303,7 +354,8 @@ mod tests {
             secret: Some("s".into()),
             authentication: ClientAuthentication::Basic,
         };
-        let tokens = Tokens::new(name("shop"), client, Endpoint(Arc::clone(&asked)));
+        let max = Duration::from_secs(3_600);
+        let tokens = Tokens::new(name("shop"), client, max, Endpoint(Arc::clone(&asked)));
         let work = async {
             for (token, expected) in [
                 ("good", "granted"),
@@ -311,6 +363,7 @@ mod tests {
                 ("away", "failed"),
                 ("wrong", "failed"),
                 ("odd", "failed"),
+                ("slow", "failed"),
             ] {
                 let before = asked.load(Ordering::Relaxed);
                 let grant = Grant::Refresh(token);
@@ -327,9 +380,19 @@ mod tests {
                     None => "unknown".to_owned(),
                 };
                 assert_eq!(found, expected, "{token}");
-                let later = clock::now().plus(REMEMBERED);
+                let later = clock::now().plus(REFRESHED);
                 assert!(tokens.known(&grant.digest(), later).is_none(), "{token}");
+                // It is known for longer that it was used up.
+                let (is_spent, wall) = (["good", "gone"].contains(&token), seconds(clock::wall()));
+                for (after, expected) in [(3_590, is_spent), (3_610, false)] {
+                    let found = tokens.is_spent(&grant.digest(), wall + after);
+                    assert_eq!(found, expected, "{token} {after}");
+                }
             }
+            // One that the provider goes on with is not used up.
+            let kept = Grant::Refresh("kept");
+            tokens.ask("https://id.example/token", &kept).unwrap().await;
+            assert!(!tokens.is_spent(&kept.digest(), seconds(clock::wall())));
         };
         tokio::select! { () = work => {}, () = tokens.run() => {} }
     }
@@ -338,7 +401,7 @@ mod tests {
     async fn a_code_counts_once() {
         let client =
             Client { id: "weft".into(), secret: None, authentication: ClientAuthentication::Post };
-        let tokens = Tokens::new(name("shop"), client, Endpoint(Arc::default()));
+        let tokens = Tokens::new(name("shop"), client, Duration::ZERO, Endpoint(Arc::default()));
         let grant = Grant::Code { code: "c", verifier: "v", redirect_uri: "https://a.example/" };
         let work = async {
             tokens.ask("https://id.example/token", &grant).unwrap().await;
@@ -360,5 +423,16 @@ mod tests {
             state.end(digest, Outcome::Failed, Tick::NEVER);
         }
         assert!(state.known.len() <= REMEMBERED_MAX && state.order.len() <= REMEMBERED_MAX);
+        let token = "t".repeat(REMEMBERED_BYTES_MAX / 4);
+        for number in 0..10 {
+            let granted = Granted { access_token: Some(token.clone()), ..Granted::default() };
+            let digest = Digest::of_grant("refresh", &number.to_string());
+            for _ in 0..2 {
+                let outcome = Outcome::Granted(Arc::new(granted.clone()));
+                state.end(digest, outcome, Tick::NEVER);
+            }
+        }
+        assert_eq!(state.bytes, REMEMBERED_BYTES_MAX);
+        assert_eq!(state.known.len(), 4);
     }
 }

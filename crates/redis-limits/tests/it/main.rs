@@ -5,7 +5,11 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     num::NonZeroU64,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -38,6 +42,29 @@ fn server(script: impl Fn(&[String]) -> Option<String> + Send + 'static) -> u16 
         }
     });
     port
+}
+
+/// A server that closes a connection where the script has no answer, and counts that.
+fn closing(
+    script: impl Fn(&[String]) -> Option<String> + Send + 'static,
+) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let closed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&closed);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            while let Some(command) = command(&mut reader)
+                && let Some(answer) = script(&command)
+            {
+                reader.get_ref().write_all(answer.as_bytes()).unwrap();
+            }
+            drop(reader);
+            count.fetch_add(1, Relaxed);
+        }
+    });
+    (port, closed)
 }
 
 /// One command of the protocol, as a list of texts.
@@ -162,6 +189,76 @@ fn what_is_no_answer_is_told_and_ends_the_connection() {
         until("it is connected", || !store.is_away());
         assert_eq!(ask(&store), None, "{answer}");
         assert_eq!(store.counts().0, 0);
+    }
+}
+
+#[test]
+fn an_error_of_one_question_is_no_error_of_the_others() {
+    for error in ["-WRONGTYPE Operation against a key\r\n", "-ERR of a script\r\n"] {
+        let (seen, commands) = mpsc::sync_channel(1_024);
+        let answer = "*4\r\n:7\r\n:50\r\n:0\r\n:0\r\n";
+        let asked = AtomicUsize::new(0);
+        let port = server(move |command| {
+            let _ = seen.send(command[0].clone());
+            Some(match &*command[0] {
+                "PING" => "+PONG\r\n".into(),
+                "EVALSHA" => match asked.fetch_add(1, Relaxed) {
+                    0 => error.into(),
+                    _ => answer.into(),
+                },
+                _ => "+OK\r\n".into(),
+            })
+        });
+        let store = running(options(port));
+        until("it is connected", || !store.is_away());
+        assert_eq!(ask(&store), None, "{error}");
+        assert!(!store.is_away(), "{error}");
+        assert_eq!(ask(&store).unwrap().units, 7, "{error}");
+        assert_eq!(store.counts(), (1, 1));
+        let opened = commands.try_iter().filter(|command| command == "AUTH").count();
+        assert_eq!(opened, 1, "one connection carries all");
+    }
+}
+
+#[test]
+fn a_reply_without_an_end_ends_the_connection() {
+    let endless = "a".repeat(200_000);
+    let port = server(move |command| {
+        Some(match &*command[0] {
+            "PING" => "+PONG\r\n".into(),
+            "EVALSHA" => format!("+{endless}"),
+            _ => "+OK\r\n".into(),
+        })
+    });
+    // It is told long before the time for an answer is over.
+    let store = running(Options { timeout: PATIENCE * 2, ..options(port) });
+    until("it is connected", || !store.is_away());
+    assert_eq!(ask(&store), None);
+}
+
+#[test]
+fn after_a_connection_was_closed_the_next_question_has_an_answer() {
+    let answer = "*4\r\n:7\r\n:50\r\n:0\r\n:0\r\n";
+    let asked = AtomicUsize::new(0);
+    // After each answer the next command, which is a ping, finds the connection closed.
+    let (port, closed) = closing(move |command| match &*command[0] {
+        "PING" if asked.load(Relaxed) % 2 == 1 => {
+            asked.fetch_add(1, Relaxed);
+            None
+        }
+        "PING" => Some("+PONG\r\n".into()),
+        "EVALSHA" => {
+            asked.fetch_add(1, Relaxed);
+            Some(answer.into())
+        }
+        _ => Some("+OK\r\n".into()),
+    });
+    let store = running(Options { timeout: PATIENCE, ..options(port) });
+    until("it is connected", || !store.is_away());
+    for round in 1..4 {
+        assert_eq!(ask(&store).unwrap().units, 7, "{round}");
+        until("it is closed", || closed.load(Relaxed) == round);
+        assert!(!store.is_away(), "{round}");
     }
 }
 

@@ -24,8 +24,9 @@ use weft_api::Row;
 use weft_discovery::resolve::Hickory;
 use weft_gateway::{
     AUTHENTICATION, AUTHORIZATION, Authentication, AuthorizationMaker, CORS, CorsMaker, Directory,
-    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, Login, Maker, RATE_LIMITS, Roster,
-    SECURITY_HEADERS, SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient, TokenClients,
+    EXTERNAL_AUTHORIZATION, ExternalMaker, Issuer, LOGIN_COOKIES, Login, LoginCookiesMaker, Maker,
+    RATE_LIMITS, Roster, SECURITY_HEADERS, SERVICE_CREDENTIALS, SecurityHeadersMaker, TokenClient,
+    TokenClients,
     authentication::Scheme,
     introspection::Introspection,
     issuer::Keys,
@@ -213,7 +214,8 @@ impl Gateway {
                 .map_err(|error| format!("login {}: {error:#}", options.name))
         };
         let generation = self.authentication.generation();
-        Ok(Arc::new(Login::new(options.clone(), fetcher()?, fetcher()?, generation)))
+        let post = fetcher()?.patient();
+        Ok(Arc::new(Login::new(options.clone(), fetcher()?, post, generation)))
     }
 }
 
@@ -345,6 +347,7 @@ impl Component for Gateway {
             .with_policy(AUTHENTICATION, locals.authentication.clone())
             .with_policy(RATE_LIMITS, locals.limits.clone())
             .with_policy(CORS, CorsMaker)
+            .with_policy(LOGIN_COOKIES, LoginCookiesMaker)
             .with_policy(SECURITY_HEADERS, SecurityHeadersMaker)
             .with_policy(AUTHORIZATION, AuthorizationMaker)
             .with_policy(EXTERNAL_AUTHORIZATION, ExternalMaker)

@@ -19,7 +19,7 @@ pub(super) use route::build as route;
 pub(super) use tls::Tls;
 
 use weft_kernel::Name;
-use weft_proxy::plan::{Host, Weighted};
+use weft_proxy::plan::{Host, RoutePolicies, Weighted};
 
 use super::{
     catalogue::{Catalogue, Checked, Internal, Sections},
@@ -68,12 +68,33 @@ pub(super) fn plan(
     shadow::check(&routes, cx);
     let mut sections = Sections::new(root, &read.names, &proxy);
     let parts = catalogue.build(&mut sections, cx);
-    let Internal { named, unnamed } = sections.added;
+    let Sections { added: Internal { named, mut unnamed }, everywhere, .. } = sections;
     proxy.routes.extend(named.iter().map(Arc::clone));
+    bind(&everywhere, proxy.routes.iter_mut().chain(&mut unnamed));
     let plan = Plan { proxy, sockets, admin, parts, unnamed };
     catalogue.check(&Checked { plan: &plan, root, built: &routes }, cx);
     unused::check(read, &routes, &named, cx);
     Some((plan, routes))
+}
+
+/// Binds routes to policies that all of them have. Routes that share their policies share them still.
+fn bind<'a>(
+    to: &[weft_proxy::plan::Binding],
+    routes: impl Iterator<Item = &'a mut Arc<weft_proxy::plan::Route>>,
+) {
+    if to.is_empty() {
+        return;
+    }
+    let mut bound: HashMap<*const RoutePolicies, Arc<RoutePolicies>> = HashMap::new();
+    for route in routes {
+        let policy = bound.entry(Arc::as_ptr(&route.policy)).or_insert_with(|| {
+            let mut policy = RoutePolicies::clone(&route.policy);
+            policy.policies.extend_from_slice(to);
+            Arc::new(policy)
+        });
+        let policy = Arc::clone(policy);
+        Arc::make_mut(route).policy = policy;
+    }
 }
 
 /// Reports a service that is not there.

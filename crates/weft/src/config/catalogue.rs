@@ -262,6 +262,8 @@ pub struct Sections<'a> {
     pub proxy: &'a proxy::Plan,
     /// Internal routes that were added.
     pub(super) added: Internal,
+    /// Policies of every route.
+    pub(super) everywhere: Vec<proxy::Binding>,
     /// The largest of what is to be kept, if anything is.
     kept: Option<At<ByteSize>>,
 }
@@ -277,7 +279,7 @@ pub(super) struct Internal {
 
 impl<'a> Sections<'a> {
     pub(super) fn new(root: &'a Node, names: &'a Names, proxy: &'a proxy::Plan) -> Self {
-        Self { root, names, proxy, added: Internal::default(), kept: None }
+        Self { root, names, proxy, added: Internal::default(), everywhere: Vec::new(), kept: None }
     }
 
     /// Reads a section; `None` when it cannot be read, which has then been reported.
@@ -322,6 +324,11 @@ impl<'a> Sections<'a> {
         let route = Arc::new(route);
         self.added.named.push(Arc::clone(&route));
         route
+    }
+
+    /// Has every route bound to a policy, behind those of its stage that it is bound to itself; also internal ones.
+    pub fn bind_everywhere(&mut self, binding: proxy::Binding) {
+        self.everywhere.push(binding);
     }
 
     /// Adds an internal route that no section speaks of; it is not listed among the others.

@@ -255,8 +255,9 @@ fn a_service_is_asked_over_grpc() {
     });
     let (app, it) = (service.address().to_string(), authz.address().to_string());
     let policy = "{ service: authz, protocol: grpc, service_headers: [x-user, x-role], body_max: 1KiB, context: { zone: blue }, timeout: 5s }";
-    let weft = Weft::start(BIN, &config(&app, &it, ", protocol: http2", policy));
-    let post = "POST /asked/1?a=b HTTP/1.1\r\nhost: shop.example\r\nx-user: root\r\nx.user: root\r\nx-role: admin\r\nx-free: mine\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-forwarded-host: evil.example\r\nx-forwarded-proto: https\r\nx-real-ip: 6.6.6.6\r\nx-secret: s\r\ncookie: a=1\r\ncookie: b=2\r\ncontent-length: 4\r\n\r\nbody";
+    let login = "logins: { corp: { issuer: 'http://127.0.0.1:9', client_id: c, session_keys: session-of-the-test-0123456789abcd } }\n";
+    let weft = Weft::start(BIN, &(config(&app, &it, ", protocol: http2", policy) + login));
+    let post = "POST /asked/1?a=b HTTP/1.1\r\nhost: shop.example\r\nx-user: root\r\nx.user: root\r\nx-role: admin\r\nx-free: mine\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-forwarded-host: evil.example\r\nx-forwarded-proto: https\r\nx-real-ip: 6.6.6.6\r\nx-secret: s\r\ncookie: a=1; weft-corp=session\r\ncookie: b=2\r\ncontent-length: 4\r\n\r\nbody";
     let answer = weft.ask(post);
     assert_eq!((answer.status(), answer.get("x-seen")), (200, Some("1")), "{}", answer.text());
     let seen = service.seen().pop().unwrap();
@@ -268,7 +269,7 @@ fn a_service_is_asked_over_grpc() {
     assert_eq!((seen.get("x-free"), seen.get("x-role")), (Some("mine"), None));
     assert_eq!(seen.get("x.user"), None);
     let question = questions.lock().unwrap().pop().unwrap();
-    for made_up in ["6.6.6.6", "evil.example"] {
+    for made_up in ["6.6.6.6", "evil.example", "weft-corp"] {
         assert!(!holds(&question, made_up.as_bytes()), "{made_up}");
     }
     let said = [part(1, b"x-forwarded-proto"), part(2, b"http")].concat();

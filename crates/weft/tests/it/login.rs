@@ -267,6 +267,43 @@ fn a_browser_logs_in_is_known_and_logs_out() {
 }
 
 #[test]
+fn no_service_is_shown_a_session_and_none_sets_one() {
+    let planted = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nset-cookie: weft-shop=1.planted; Path=/\r\nset-cookie: =weft-shop=1.planted\r\nset-cookie: theme=dark\r\n\r\npage";
+    let service = Upstream::answering(move |_| planted.to_owned());
+    let copies = Upstream::answering(|_| upstream::ok("a copy"));
+    let provider = Provider::new();
+    let routes = "routes:
+  - { name: open, match: /open/*, mirror: copies, to: app }
+  - { name: keyed, match: /keyed/*, authentication: api_key, to: app }
+  - { name: asked, match: /asked/*, external_authorization: { service: copies, path: /allowed }, to: app }";
+    let copying = format!("services: {{ copies: {{ endpoints: '{}' }}, ", copies.address());
+    let yaml = config(&service, &provider.issuer(), "")
+        .replace("routes:", routes)
+        .replace("services: { ", &copying)
+        .replace(
+            "people: {}",
+            "people: { api_keys: '${S:-a key of thirty-two characters 012345}' }",
+        );
+    let weft = Weft::start(BIN, &yaml);
+    let mut browser = Browser::default();
+    enter(&weft, &provider, &mut browser);
+    browser.0.insert("theme".into(), "light".into());
+    let session = browser.0["weft-shop"].clone();
+    let key = "x-api-key: a key of thirty-two characters 012345\r\n";
+    for (path, fields) in [("/open/1", PAGE), ("/keyed/1", key), ("/asked/1", PAGE), ("/", PAGE)] {
+        let pairs = format!("cookie: weft-shop={session}; theme=light\r\n{fields}");
+        let answer = weft.get(path, &pairs);
+        assert_eq!(answer.status(), 200, "{path} {}", answer.text());
+        assert_eq!(answer.all("set-cookie"), ["theme=dark"], "{path}");
+        assert_eq!(service.seen().pop().unwrap().get("cookie"), Some("theme=light"), "{path}");
+    }
+    until("the copy is there, and the question", || (copies.seen().len() >= 2).then_some(()));
+    for copy in copies.seen() {
+        assert_eq!(copy.get("cookie"), Some("theme=light"), "{}", copy.target());
+    }
+}
+
+#[test]
 fn what_asks_for_data_is_refused_and_not_sent_away() {
     let (service, _provider, weft) = start("");
     let mut browser = Browser::default();
@@ -440,6 +477,69 @@ fn a_refresh_token_is_used_once_however_many_ask() {
 }
 
 #[test]
+fn a_session_that_has_changed_comes_with_every_answer() {
+    let (_service, provider, weft) = start("");
+    let mut browser = Browser::default();
+    provider.change(|script| {
+        script.answer = json!({"access_token": "first", "refresh_token": "r1", "expires_in": 0});
+    });
+    enter(&weft, &provider, &mut browser);
+    provider.change(|script| {
+        script.answer =
+            json!({"access_token": "second", "refresh_token": "r2", "expires_in": "3600"});
+    });
+    let lacks = browser.clone().get(&weft, "/staff");
+    assert_eq!(lacks.status(), 403, "{}", lacks.text());
+    assert!(lacks.all("set-cookie")[0].starts_with("weft-shop="), "{:?}", lacks.all("set-cookie"));
+}
+
+#[test]
+fn what_cannot_be_a_login_begins_none_and_its_code_is_in_no_log() {
+    let (_service, provider, weft) = start("");
+    let old = weft.ask(format!("GET / HTTP/1.0\r\n{PAGE}\r\n"));
+    assert_eq!((old.status(), old.get("location")), (400, None), "{}", old.text());
+    assert_eq!(old.get("set-cookie"), None);
+    let mut browser = Browser::default();
+    let sent = begin(&weft, &provider, &mut browser, "/");
+    let target = back(&sent, "a-secret-code");
+    for method in ["HEAD", "PUT"] {
+        let length = if method == "PUT" { "content-length: 0\r\n" } else { "" };
+        let asked = format!(
+            "{method} {target} HTTP/1.1\r\nhost: test\r\n{length}connection: close\r\n\r\n"
+        );
+        assert_eq!(weft.ask(asked).status(), 405, "{method}");
+    }
+    let log = until("both are in the log", || {
+        let log = std::fs::read_to_string(weft.folder().join("access.log")).unwrap();
+        (log.contains("HEAD") && log.contains("PUT")).then_some(log)
+    });
+    assert!(!log.contains("a-secret-code") && !log.contains(&parameter(&sent, "state")), "{log}");
+}
+
+#[test]
+fn a_token_of_another_kind_lets_nobody_in_and_keys_that_are_away_say_so() {
+    let (service, provider, weft) = start("");
+    let mut browser = Browser::default();
+    let sent = begin(&weft, &provider, &mut browser, "/");
+    provider.change(|script| script.answer = json!({"access_token": "a", "token_type": "DPoP"}));
+    let why = "its tokens are of a type that is not known here";
+    failed(&weft, &browser.get(&weft, &back(&sent, "c")), why);
+    for (claims, why) in [
+        (json!({"sub": ""}), "the token has no claim `sub`"),
+        (json!({"iat": now() + 90}), "the token is not valid yet"),
+    ] {
+        provider.change(|script| {
+            script.claims = claims.clone();
+            script.answer = json!({"access_token": "a"});
+        });
+        let mut browser = Browser::default();
+        let sent = begin(&weft, &provider, &mut browser, "/");
+        failed(&weft, &browser.get(&weft, &back(&sent, "c")), why);
+    }
+    assert!(service.seen().is_empty());
+}
+
+#[test]
 fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
     let (_service, provider, weft) = start("");
     let (mut one, mut other) = (Browser::default(), Browser::default());
@@ -449,6 +549,7 @@ fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
         assert_eq!(browser.get(&weft, "/").status(), 200);
     }
     let issuer = provider.issuer();
+    let began = now();
     let ended = |change: Value, kind: &str| {
         let mut claims = json!({
             "iss": issuer, "aud": "weft", "iat": now(), "exp": now() + 120, "jti": "1", "sid": "s1",
@@ -471,10 +572,16 @@ fn the_provider_ends_sessions_and_keys_are_changed_under_them() {
         (json!({"nonce": "n"}), "logout+jwt"),
         (json!({"aud": "other"}), "logout+jwt"),
         (json!({"sid": null}), "logout+jwt"),
+        (json!({"jti": null}), "logout+jwt"),
+        (json!({"jti": ""}), "logout+jwt"),
+        (json!({"iat": now() + 90}), "logout+jwt"),
         (json!({}), "JWT"),
     ] {
         assert_eq!(ended(change.clone(), kind), 400, "{change} {kind}");
     }
+    assert_eq!(one.get(&weft, "/").status(), 200);
+    // It was issued before the session began, and ends what was there then.
+    assert_eq!(ended(json!({"iat": began - 30, "jti": "0"}), "logout+jwt"), 200);
     assert_eq!(one.get(&weft, "/").status(), 200);
     assert_eq!(ended(json!({}), "logout+jwt"), 200);
     assert!(location(&one.get(&weft, "/")).contains("/auth?"));

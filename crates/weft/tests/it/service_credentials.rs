@@ -226,7 +226,8 @@ fn a_token_is_fetched_once_for_all_and_anew_when_it_is_not_taken() {
 #[test]
 fn a_token_is_exchanged_for_one_of_the_service() {
     let (app, server) = (service("nothing"), Server::new());
-    let weft = Weft::start(BIN, &config(&app, &server, ""));
+    let in_cookie = "  - { name: cookie, match: /cookie, service_credentials: { token_exchange: { client: billing, cookie: tok } }, to: app }\n";
+    let weft = Weft::start(BIN, &config(&app, &server, in_cookie));
     let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
     for name in ["ada", "bob", "ada", "bob", "ada"] {
         assert_eq!(weft.get("/theirs", &bearer(name)).text(), format!("Bearer for-{name} -"));
@@ -234,6 +235,9 @@ fn a_token_is_exchanged_for_one_of_the_service() {
     // It does not go on from where it was found.
     let both = "x-token: ada\r\nauthorization: Bearer of-another\r\n";
     assert_eq!(weft.get("/other", both).text(), "Bearer for-ada -");
+    let cookies = "cookie: theme=dark; tok=ada\r\n";
+    assert_eq!(weft.get("/cookie", cookies).text(), "Bearer for-ada -");
+    assert_eq!(app.seen().pop().unwrap().get("cookie"), Some("theme=dark"));
     assert_eq!(server.asked(), 2);
     for _ in 0..5 {
         assert_eq!(problem(&weft.get("/theirs", &bearer("eve"))), (401, "unauthenticated".into()));

@@ -95,7 +95,7 @@ fn judged(method: &Bearer, head: &RequestHead) -> String {
         Shown::Nothing => "nothing".to_owned(),
         Shown::Wrong(wrong) => wrong.why.into_owned(),
         Shown::Lacks => "lacks".to_owned(),
-        Shown::Closed | Shown::Later(_) => "closed".to_owned(),
+        Shown::Closed | Shown::Later(_) | Shown::Renewed(_) => "closed".to_owned(),
         Shown::By(good) => {
             assert!(good.token.is_some());
             good.consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())

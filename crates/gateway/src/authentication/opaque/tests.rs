@@ -76,7 +76,7 @@ async fn judged(method: &Bearer, token: &str) -> String {
         Shown::Nothing => "nothing".to_owned(),
         Shown::Wrong(wrong) => wrong.why.into_owned(),
         Shown::Lacks => "lacks".to_owned(),
-        Shown::Closed | Shown::Later(_) => "closed".to_owned(),
+        Shown::Closed | Shown::Later(_) | Shown::Renewed(_) => "closed".to_owned(),
         Shown::By(good) => {
             good.consumer.map_or_else(|| "-".to_owned(), |consumer| consumer.name().to_string())
         }

@@ -70,6 +70,7 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     let clients = clients::build(&clients, cx);
     let stores = stores::build(&stores, cx);
     let logins = logins::build(&logins, &names, cx);
+    logins::keep_cookies(&logins, said);
     let names = said.names(&CONSUMERS);
     let signature_keys = Arc::new(signatures::build(&signature_keys, &names, cx));
     let consumers = Arc::new(gathered.directory);

@@ -17,10 +17,13 @@ use crate::components::trust::trust;
 
 /// The time for one fetch or question.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The time for a question that must not be put again, so that its answer is worth waiting for.
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// Asks what is at a URL. Redirects are not followed.
 pub(super) struct Fetcher {
     client: Client,
+    limit: Duration,
     /// Whom it believes, if that is read from a file, which may be another by the next time.
     trust: Option<Arc<ClientIdentity>>,
 }
@@ -31,7 +34,12 @@ impl Fetcher {
         let is_own = ca_file.is_some();
         let (identity, tls) = trust(ca_file)?;
         let client = Client::new(Options::default(), Arc::new(dns), Some(tls));
-        Ok(Self { client, trust: is_own.then_some(identity) })
+        Ok(Self { client, limit: LIMIT, trust: is_own.then_some(identity) })
+    }
+
+    /// The same with time for slow answers.
+    pub(super) fn patient(self) -> Self {
+        Self { limit: PATIENT, ..self }
     }
 
     async fn get(&self, url: &str) -> Result<Bytes> {
@@ -66,7 +74,7 @@ impl Fetcher {
         }
         let wrong = || Error::new(Reason::Misconfigured, "this is no URL");
         let request = request.body(body).map_err(|error| wrong().because(error))?;
-        let answer = self.client.request(Version::Http1, request, bytes_max, LIMIT).await?;
+        let answer = self.client.request(Version::Http1, request, bytes_max, self.limit).await?;
         Ok((answer.status.as_u16(), answer.body))
     }
 }

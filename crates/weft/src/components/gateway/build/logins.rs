@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use weft_gateway::{
+    LOGIN_COOKIES, LoginCookies,
     login::{Cookie, Options, SECRET_BYTES_MIN, SameSite, SessionSecret, is_local},
     oauth::{Client, ClientAuthentication},
 };
 use weft_identity::token::Algorithm;
 use weft_kernel::Name;
+use weft_proxy::plan::Binding;
 
 use super::{
     super::sections::logins::{self, Login},
     issuers::{algorithm, client, url},
 };
 use crate::config::{
+    catalogue::Sections,
     merge::NameSet,
     problem::{Problem, Severity},
     setting::{At, Cx},
@@ -55,6 +58,14 @@ pub(super) fn build(said: &[(At<Name>, Login)], issuers: &NameSet, cx: &mut Cx) 
         built.push(options);
     }
     built
+}
+
+/// Has every route keep the cookies of logins from whoever answers there.
+pub(super) fn keep_cookies(logins: &[Options], said: &mut Sections<'_>) {
+    let cookies: Vec<Cookie> = logins.iter().map(|login| login.cookie.clone()).collect();
+    if !cookies.is_empty() {
+        said.bind_everywhere(Binding::new(LOGIN_COOKIES, LoginCookies(cookies)));
+    }
 }
 
 fn login_of(name: &At<Name>, login: &Login, cx: &mut Cx) -> Option<Options> {

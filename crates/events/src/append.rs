@@ -17,7 +17,7 @@ pub enum Expected {
     /// Whatever it is.
     #[default]
     Any,
-    /// Not there: without events, or deleted.
+    /// Not there: never begun, or deleted.
     None,
     /// There.
     Exists,
@@ -258,6 +258,19 @@ mod tests {
         let known = Known { not_before: 3 };
         assert_eq!(decide(&head(3), Expected::Any, &[102], known), Decision::Go);
         assert_eq!(decide(&head(3), Expected::Version(0), &[101], known), Decision::Conflict(1));
+    }
+
+    #[test]
+    fn a_stream_of_which_all_was_truncated_is_there() {
+        let mut head = head(3);
+        head.first = 3;
+        let said = |expected| decide(&head, expected, &[102], Known::default());
+        assert_eq!(said(Expected::None), Decision::Conflict(3));
+        assert_eq!(
+            (said(Expected::Exists), said(Expected::Version(2))),
+            (Decision::Go, Decision::Go)
+        );
+        assert_eq!(said(Expected::Version(1)), Decision::Conflict(2));
     }
 
     #[test]

@@ -101,9 +101,9 @@ impl Head {
         &self.ids
     }
 
-    /// Whether there is anything in it.
+    /// Whether it has begun, and was not deleted. All of its events may have been truncated.
     pub const fn is_there(&self) -> bool {
-        self.next > self.first && matches!(self.life, Life::Open)
+        self.next > 0 && matches!(self.life, Life::Open)
     }
 }
 

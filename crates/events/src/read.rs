@@ -10,6 +10,10 @@ use crate::{
     store::{EventStore, Inner, decode, row_key, row_prefix},
 };
 
+/// Events that are read at once backward.
+const WINDOW_MAX: usize = 256;
+/// How much of them.
+const WINDOW_BYTES: usize = 8 << 20;
 /// Chunks that are read at once.
 const CHUNKS: usize = 8;
 
@@ -130,9 +134,16 @@ impl EventStore {
             }
             Direction::Backward => {
                 let mut end = from.saturating_add(1).min(self.0.seen().await?);
+                let mut window = room.events.max(1) as u64;
                 while room.is_left() && end > 0 {
-                    let start = end.saturating_sub(room.events.max(1) as u64);
-                    let read = self.0.span(start, end).await?;
+                    let start = end.saturating_sub(window);
+                    let Some(read) = self.0.span(start, end).await? else {
+                        window /= 2;
+                        continue;
+                    };
+                    // Where much was removed, more is looked at at once.
+                    window =
+                        if read.is_empty() { window.saturating_mul(2) } else { WINDOW_MAX as u64 };
                     for item in read.into_iter().rev() {
                         if !room.is_left() {
                             break;
@@ -169,7 +180,7 @@ impl Inner {
         from: u64,
         mut room: Room,
     ) -> Result<Page> {
-        let (mut events, mut at) = (Vec::new(), from.max(head.first));
+        let (mut events, mut at, mut is_seen) = (Vec::new(), from.max(head.first), false);
         while at < head.next && room.is_left() {
             let runs: Vec<Run> = if at >= head.inline() {
                 head.places(at).collect()
@@ -192,9 +203,15 @@ impl Inner {
                     let within =
                         |item: &ReadItem| item.position() < run.position + u64::from(run.count);
                     let items: Vec<_> = items.into_iter().take_while(within).collect();
+                    if items.is_empty() && !is_seen {
+                        // It is on its way to the disk.
+                        self.seen().await?;
+                        is_seen = true;
+                        continue;
+                    }
                     if items.is_empty() {
-                        // What is not seen yet is at the end of its stream.
-                        return Ok(Page { events, next: None });
+                        // It was removed meanwhile.
+                        done = u64::from(run.count);
                     }
                     for item in items {
                         done = item.position() + 1 - run.position;
@@ -218,7 +235,7 @@ impl Inner {
         mut room: Room,
     ) -> Result<Page> {
         self.seen().await?;
-        let mut events = Vec::new();
+        let (mut events, mut window) = (Vec::new(), WINDOW_MAX as u64);
         // Versions before this one are still to be read.
         let mut end = from.saturating_add(1).min(head.next);
         while end > head.first && room.is_left() {
@@ -234,9 +251,12 @@ impl Inner {
             for run in runs.into_iter().rev() {
                 while end > run.version.max(head.first) && room.is_left() {
                     let count = end - run.version.max(head.first);
-                    let count = count.min(room.events.max(1) as u64);
+                    let count = count.min(room.events.max(1) as u64).min(window);
                     let last = run.position + (end - run.version);
-                    let items = self.span(last - count, last).await?;
+                    let Some(items) = self.span(last - count, last).await? else {
+                        window = (count / 2).max(1);
+                        continue;
+                    };
                     for item in items.into_iter().rev() {
                         if !room.is_left() {
                             break;
@@ -264,18 +284,25 @@ impl Inner {
         rows.iter().map(|(_, value)| decode(&value.data)).collect()
     }
 
-    /// What stands from a position to before another.
-    async fn span(&self, start: u64, end: u64) -> Result<Vec<ReadItem>> {
-        let (mut at, mut found) = (start, Vec::new());
+    /// What stands from a position to before another; `None` if that is more than is read at once.
+    async fn span(&self, start: u64, end: u64) -> Result<Option<Vec<ReadItem>>> {
+        let (mut at, mut found, mut bytes) = (start, Vec::new(), 0);
         while at < end {
-            let records = u32::try_from(end - at).unwrap_or(u32::MAX);
+            let records = u32::try_from(end - at).unwrap_or(u32::MAX).min(WINDOW_MAX as u32);
             let limits = RecordLimits { records, bytes: 1 << 20 };
             let items = self.store.read(self.log, at, limits).await?;
             let Some(last) = items.last().map(ReadItem::position) else { break };
-            found.extend(items.into_iter().filter(|item| item.position() < end));
+            for item in items.into_iter().filter(|item| item.position() < end) {
+                bytes += if let ReadItem::Record(record) = &item { record.data.len() } else { 0 };
+                found.push(item);
+            }
+            let is_much = found.len() > WINDOW_MAX || bytes > WINDOW_BYTES;
+            if is_much && end - start > 1 {
+                return Ok(None);
+            }
             at = last + 1;
         }
-        Ok(found)
+        Ok(Some(found))
     }
 }
 

@@ -47,11 +47,6 @@ impl Digest {
         Self::of(5, &[kind.as_bytes(), &[0], name.as_bytes()])
     }
 
-    /// Of a token.
-    pub fn of_token(token: &[u8]) -> Self {
-        Self::of(4, &[token])
-    }
-
     /// Of a token that an issuer is asked about, which does not say itself whose it is.
     pub fn of_opaque(issuer: &str, token: &[u8]) -> Self {
         Self::of(16, &[issuer.as_bytes(), &[0], token])

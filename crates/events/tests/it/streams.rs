@@ -126,6 +126,40 @@ fn what_is_appended_is_read_both_ways_also_after_a_restart() {
 }
 
 #[test]
+fn what_is_left_of_many_is_found_backward_however_much_was_removed() {
+    block(async {
+        let opened = Opened::on(&SimulatedDisk::new()).await;
+        let store = &opened.events;
+        let append = async |stream: &str, ids: std::ops::Range<u64>| {
+            let batch = AppendBatch::of(name(stream), Expected::Any, events(ids));
+            store.append(batch).await.unwrap();
+        };
+        append("a", 0..3).await;
+        for first in (0..20_000).step_by(1_000) {
+            append("gone", first..first + 1_000).await;
+        }
+        append("b", 0..700).await;
+        store.change(&name("gone"), Expected::Any, Change::Delete).await.unwrap();
+        let (mut found, mut next, mut pages) = (Vec::new(), Some(u64::MAX), 0);
+        while let Some(from) = next {
+            let limits = PageLimits { events: 50, bytes: 1 << 20 };
+            let page = store.read_all(from, Direction::Backward, limits).await.unwrap();
+            found.extend(
+                page.events.into_iter().map(|event| (event.stream.to_string(), event.version)),
+            );
+            (next, pages) = (page.next, pages + 1);
+        }
+        let expected = (0..700).rev().map(|version| ("b".to_owned(), version));
+        assert!(
+            found
+                .into_iter()
+                .eq(expected.chain((0..3).rev().map(|version| ("a".to_owned(), version))))
+        );
+        assert!(pages <= 17, "{pages}");
+    });
+}
+
+#[test]
 fn a_conflict_changes_nothing_and_shows_what_was_not_known() {
     block(async {
         let opened = Opened::on(&SimulatedDisk::new()).await;

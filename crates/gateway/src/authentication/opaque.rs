@@ -39,7 +39,7 @@ impl Bearer {
             return TokenFault::TooLong.into();
         }
         let digest = Digest::of_opaque(issuer.name.as_str(), &token);
-        let remembered = decision::find(generation, &digest);
+        let remembered = decision::find_opaque(generation, &digest);
         if let Some(verified) = remembered.filter(|verified| at.now < verified.until) {
             return match verified.claims.is_time(at.wall, issuer.rules.skew) {
                 Ok(()) => self.permit(verified),
@@ -72,7 +72,7 @@ impl Bearer {
         };
         let verified = Arc::new(Verified { issuer: Arc::clone(issuer), claims, consumer, until });
         if token.len() <= decision::TOKEN_BYTES_MAX {
-            decision::put(generation, digest, Arc::clone(&verified));
+            decision::put_opaque(generation, digest, Arc::clone(&verified));
         }
         self.permit(verified)
     }

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn of(number: usize) -> Digest {
-        Digest::of_token(&number.to_le_bytes())
+        Digest::of_opaque("test", &number.to_le_bytes())
     }
 
     fn entry(seconds: u64, bytes: usize) -> Entry<&'static str> {

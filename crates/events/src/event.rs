@@ -74,8 +74,7 @@ impl Recorded {
         let corrupt = |say: &str| {
             Error::new(Reason::StorageCorrupt, format!("the event at position {position} {say}"))
         };
-        let stream = std::str::from_utf8(&key).ok().and_then(|name| StreamName::new(name).ok());
-        let stream = stream.ok_or_else(|| corrupt("has no stream"))?;
+        let stream = StreamName::of_bytes(&key).ok_or_else(|| corrupt("has no stream"))?;
         let message = Message::from_stored(data)?;
         let version = message.event().and_then(|event| event.get(VERSION)?.as_text()?.parse().ok());
         let version = version.ok_or_else(|| corrupt("has no version"))?;

@@ -11,7 +11,7 @@
 //! - An append whose expectation does not hold changes nothing, and is told the events that it did not know of.
 //! - The same append again, known by the ids of its events, changes nothing and is told where they are.
 //!
-//! Reading order: [`name`], [`event`], [`head`], [`append`] (the pure parts); `order` (which append comes when),
+//! Reading order: [`name`], [`event`], [`head`], [`append`], `row` (the pure parts); `order` (which append comes when),
 //! [`store`], [`read`], [`follow`], `waste` (what happens).
 
 pub mod append;
@@ -21,6 +21,7 @@ pub mod head;
 pub mod name;
 mod order;
 pub mod read;
+mod row;
 pub mod store;
 mod waste;
 

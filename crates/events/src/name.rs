@@ -29,6 +29,11 @@ impl StreamName {
         Err(Error::new(Reason::MalformedRequest, format!("the name of a stream {wrong}")))
     }
 
+    /// The name that is stored as these bytes; `None` if they are none.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::new(std::str::from_utf8(bytes).ok()?).ok()
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -7,7 +7,8 @@ use crate::{
     event::Recorded,
     head::{Chunk, Head, Run},
     name::StreamName,
-    store::{EventStore, Inner, decode, row_key, row_prefix},
+    row::{decode, row_key, row_prefix},
+    store::{EventStore, Inner},
 };
 
 /// Events that are read at once backward.

@@ -24,6 +24,7 @@ use crate::{
     name::StreamName,
     order::{Order, Seen},
     read::PageLimits,
+    row::{decode, encode, row_key},
 };
 
 /// Events that a conflict shows, and how much of them.
@@ -64,6 +65,12 @@ pub struct StreamInfo {
     pub first: u64,
     /// Whether it takes events.
     pub life: Life,
+}
+
+impl From<&Head> for StreamInfo {
+    fn from(head: &Head) -> Self {
+        Self { next: head.next, first: head.first, life: head.life }
+    }
 }
 
 /// What becomes of a stream by hand.
@@ -148,8 +155,7 @@ impl EventStore {
     /// What the store says.
     pub async fn stream(&self, name: &StreamName) -> Result<Option<StreamInfo>> {
         let head = self.0.head(name).await?;
-        let Head { next, first, life, .. } = *head;
-        Ok((next > 0).then_some(StreamInfo { next, first, life }))
+        Ok((head.next > 0).then(|| StreamInfo::from(&*head)))
     }
 
     /// Streams whose name begins with a text, in their order, after one, at most so many: those that there ever were.
@@ -167,9 +173,8 @@ impl EventStore {
         let info = |(key, value): &(Bytes, Value)| {
             let corrupt =
                 || Error::new(Reason::StorageCorrupt, "the name of a stream cannot be read");
-            let name = std::str::from_utf8(key).ok().and_then(|name| StreamName::new(name).ok());
-            let Head { next, first, life, .. } = decode(&value.data)?;
-            Ok((name.ok_or_else(corrupt)?, StreamInfo { next, first, life }))
+            let head: Head = decode(&value.data)?;
+            Ok((StreamName::of_bytes(key).ok_or_else(corrupt)?, StreamInfo::from(&head)))
         };
         rows.iter().map(info).collect()
     }
@@ -410,7 +415,7 @@ impl Inner {
                 .push(self.put_waste(&append.stream, before, head.first).map_err(Tried::Failed)?);
         }
         let receipt = self.submit(transaction)?;
-        let info = StreamInfo { next: head.next, first: head.first, life: head.life };
+        let info = StreamInfo::from(&head);
         order.changed(append.stream.clone(), head);
         drop(order);
         Ok((info, receipt))
@@ -470,43 +475,7 @@ fn again(
     look
 }
 
-/// The key of a row of a stream about a version: a chunk that ends before it, or waste that begins with it.
-pub(crate) fn row_key(name: &StreamName, end: u64) -> Bytes {
-    let mut key = row_prefix(name);
-    key.extend_from_slice(&end.to_be_bytes());
-    key.into()
-}
-
-/// What the keys of such rows of a stream begin with. Names have no NUL.
-pub(crate) fn row_prefix(name: &StreamName) -> Vec<u8> {
-    let mut key = Vec::with_capacity(name.as_str().len() + 9);
-    key.extend_from_slice(name.as_str().as_bytes());
-    key.push(0);
-    key
-}
-
-/// The stream and the version that the key of a row is about.
-pub(crate) fn read_key(key: &[u8]) -> Option<(StreamName, u64)> {
-    let (name, version) = key.split_at_checked(key.len().checked_sub(9)?)?;
-    let name = StreamName::new(std::str::from_utf8(name).ok()?).ok()?;
-    let version = version.strip_prefix(&[0])?.try_into().ok()?;
-    Some((name, u64::from_be_bytes(version)))
-}
-
 /// The later of two.
 fn later(one: SeenAt, other: SeenAt) -> SeenAt {
     SeenAt { written: one.written.max(other.written), synced: one.synced.max(other.synced) }
-}
-
-pub(crate) fn encode<T: serde::Serialize>(row: &T) -> Result<Bytes> {
-    let bytes = postcard::to_allocvec(row).map_err(|error| {
-        Error::new(Reason::Internal, "a row of a stream cannot be written").because(error)
-    })?;
-    Ok(bytes.into())
-}
-
-pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes).map_err(|error| {
-        Error::new(Reason::StorageCorrupt, "a row of a stream cannot be read").because(error)
-    })
 }

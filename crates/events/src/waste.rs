@@ -13,7 +13,8 @@ use weft_ledger::{
 use crate::{
     head::{Chunk, Run},
     name::StreamName,
-    store::{Inner, decode, encode, read_key, row_key, row_prefix},
+    row::{decode, encode, read_key, row_key, row_prefix},
+    store::Inner,
 };
 
 /// Records that are removed in one transaction.

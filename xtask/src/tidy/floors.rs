@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ledger", 2),
     ("discovery", 3),
     ("broker", 3),
+    ("schemas", 3),
     ("redis-limits", 3),
     ("proxy", 4),
     ("api", 4),

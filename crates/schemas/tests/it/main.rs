@@ -1,0 +1,5 @@
+//! The registry on a ledger.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod registry;

@@ -9,7 +9,7 @@ mod resolve;
 
 use std::sync::OnceLock;
 
-use jsonschema::{PatternOptions, Registry, Validator};
+use jsonschema::{Draft, PatternOptions, Registry, Validator};
 use serde_json::{Map, Value};
 
 pub(crate) use self::compatible::issues;
@@ -65,7 +65,12 @@ impl Schema {
                 registry.add(&address, value.clone()).map_err(|error| wrong(error.to_string()))?;
         }
         let registry = registry.prepare().map_err(|error| wrong(error.to_string()))?;
-        let built = jsonschema::options()
+        let mut options = jsonschema::options();
+        // What does not say its draft is of the one that Confluent's registry takes it for.
+        if self.documents.root().get("$schema").is_none() {
+            options = options.with_draft(Draft::Draft7);
+        }
+        let built = options
             .with_registry(&registry)
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_MAX))
             .build(self.documents.root());

@@ -20,7 +20,7 @@ pub(super) fn file(file: &FileDescriptorProto) -> String {
     for (at, name) in file.dependency.iter().enumerate() {
         let at = i32::try_from(at).unwrap_or(-1);
         let public = if file.public_dependency.contains(&at) { "public " } else { "" };
-        out.line(format_args!("import {public}{name:?};"));
+        out.line(format_args!("import {public}{};", quoted(name)));
     }
     out.file_options(file);
     for message in &file.message_type {
@@ -74,7 +74,7 @@ impl Out {
         ];
         for (name, value) in texts {
             if let Some(value) = value {
-                self.line(format_args!("option {name} = {value:?};"));
+                self.line(format_args!("option {name} = {};", quoted(value)));
             }
         }
         let switches = [
@@ -113,7 +113,7 @@ impl Out {
             ));
         }
         for name in &message.reserved_name {
-            self.line(format_args!("reserved {name:?};"));
+            self.line(format_args!("reserved {};", quoted(name)));
         }
         for range in &message.extension_range {
             self.line(format_args!(
@@ -213,7 +213,7 @@ impl Out {
             self.line(format_args!("reserved {};", span(range.start(), range.end(), i32::MAX)));
         }
         for name in &of.reserved_name {
-            self.line(format_args!("reserved {name:?};"));
+            self.line(format_args!("reserved {};", quoted(name)));
         }
         for value in &of.value {
             let is_old = value.options.as_ref().is_some_and(|options| options.deprecated());
@@ -237,6 +237,21 @@ impl Out {
         }
         self.close();
     }
+}
+
+/// A text as the language writes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_ascii_control() => out.push_str(&format!("\\{:03o}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn span(from: i32, to: i32, most: i32) -> String {
@@ -287,14 +302,14 @@ fn field_options(field: &FieldDescriptorProto) -> String {
     let mut all = Vec::new();
     if let Some(default) = &field.default_value {
         all.push(match field.r#type() {
-            Type::String => format!("default = {default:?}"),
+            Type::String => format!("default = {}", quoted(default)),
             // Escaped already.
             Type::Bytes => format!("default = \"{default}\""),
             _ => format!("default = {default}"),
         });
     }
     if let Some(name) = field.json_name.as_ref().filter(|name| **name != json_name(field.name())) {
-        all.push(format!("json_name = {name:?}"));
+        all.push(format!("json_name = {}", quoted(name)));
     }
     if let Some(options) = &field.options {
         all.extend(options.packed.map(|value| format!("packed = {value}")));

@@ -30,4 +30,4 @@ pub use event::{NewEvent, Recorded};
 pub use follow::Follower;
 pub use name::StreamName;
 pub use read::{Direction, Page, PageLimits};
-pub use store::{EventStore, StreamInfo};
+pub use store::{EventCheck, EventStore, StreamInfo};

@@ -1,6 +1,9 @@
 //! The store of events: what is appended and changed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -31,6 +34,15 @@ use crate::{
 const SHOWN_MAX: usize = 16;
 const SHOWN_BYTES: u64 = 1 << 20;
 
+/// Holds events to what they must be, whoever knows that: a seam, since streams know no schemas.
+pub trait EventCheck: Send + Sync {
+    /// Holds an event to what its type asks for. Must be quick and must not wait.
+    ///
+    /// # Errors
+    /// Why it is refused, such as [`Reason::SchemaMismatch`].
+    fn check(&self, event: &weft_broker::Message) -> Result<()>;
+}
+
 /// All events of a store; a clone is a handle to the same.
 #[derive(Clone)]
 pub struct EventStore(pub(crate) Arc<Inner>);
@@ -45,6 +57,7 @@ pub(crate) struct Inner {
     order: Mutex<Order>,
     /// What was appended last.
     tail: watch::Sender<Tail>,
+    check: OnceLock<Arc<dyn EventCheck>>,
 }
 
 /// The end of the log.
@@ -94,6 +107,8 @@ enum Tried {
     /// The events of an append have to be looked at, from a version on.
     Look(usize, u64),
     Conflict(usize, u64, Arc<Head>),
+    /// An event that would be written is refused for what it is.
+    Refused,
     Failed(Error),
 }
 
@@ -110,7 +125,8 @@ impl EventStore {
         let next = store.log_stats_now(log)?.end;
         let order = Mutex::new(Order::at(next));
         let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
-        let inner = Inner { store, log, heads, chunks, waste, order, tail };
+        let check = OnceLock::new();
+        let inner = Inner { store, log, heads, chunks, waste, order, tail, check };
         inner.remove_waste().await?;
         Ok(Self(Arc::new(inner)))
     }
@@ -120,12 +136,14 @@ impl EventStore {
     /// # Errors
     /// [`Rejected::Conflict`] if a stream is not as expected; nothing is changed then.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Rejected> {
+        // What is there already is known again, whatever its schema has become since.
+        let refusal = self.0.refusal(&batch);
         let mut known = vec![Known::default(); batch.appends.len()];
         let mut there = vec![None; batch.appends.len()];
         loop {
             // Heads that have to be read from the disk are read at once.
             try_join_all(batch.appends.iter().map(|append| self.0.head(&append.stream))).await?;
-            match self.0.try_append(&batch, &known, &there) {
+            match self.0.try_append(&batch, &known, &there, refusal.is_some()) {
                 Tried::Done(appended, receipt) => {
                     if let Some(receipt) = receipt {
                         self.0.until_done(&receipt).await?;
@@ -144,9 +162,19 @@ impl EventStore {
                 Tried::Conflict(at, from, head) => {
                     return Err(self.conflict(&batch.appends[at], from, &head).await?);
                 }
+                Tried::Refused => {
+                    if let Some(error) = refusal {
+                        return Err(error.into());
+                    }
+                }
                 Tried::Failed(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Has events that are appended from now on checked; the first who checks stays.
+    pub fn check_by(&self, check: Arc<dyn EventCheck>) {
+        let _ = self.0.check.set(check);
     }
 
     /// A stream as it stands; `None` if there never was one.
@@ -293,6 +321,13 @@ impl Inner {
         Ok(next)
     }
 
+    /// Why an event of a batch is refused for what it is, if one is.
+    fn refusal(&self, batch: &AppendBatch) -> Option<Error> {
+        let check = self.check.get()?;
+        let mut events = batch.appends.iter().flat_map(|append| &append.events);
+        events.find_map(|event| check.check(event.message()).err())
+    }
+
     async fn until_done(&self, receipt: &Receipt) -> Result<()> {
         until_durable(&*self.store, receipt.seq, receipt.durability).await?;
         until_seen(&*self.store, receipt.seen).await
@@ -300,7 +335,13 @@ impl Inner {
 
     /// Appends, if all heads are here and as they are expected. `there` says from which version on the events of an
     /// append are known to be there.
-    fn try_append(&self, batch: &AppendBatch, known: &[Known], there: &[Option<u64>]) -> Tried {
+    fn try_append(
+        &self,
+        batch: &AppendBatch,
+        known: &[Known],
+        there: &[Option<u64>],
+        is_refused: bool,
+    ) -> Tried {
         let mut order = self.order.lock();
         let mut heads: HashMap<&StreamName, Head> = HashMap::new();
         for append in &batch.appends {
@@ -329,6 +370,7 @@ impl Inner {
             }
             let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
             match decide(head, append.expected, &ids, known[at]) {
+                Decision::Go if is_refused => return Tried::Refused,
                 Decision::Go => {}
                 Decision::Look(from) => return Tried::Look(at, from),
                 Decision::Conflict(from) => {

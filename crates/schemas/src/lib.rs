@@ -27,6 +27,9 @@ pub mod schema;
 
 pub use compatibility::{Level, Mode};
 pub use error::Error;
-pub use registry::{Deleted, Draft, Kept, Registered, Registry, SubjectSettings, Which};
+pub use registry::{
+    Deleted, Draft, HELD_VERSIONS_MAX, Kept, PayloadVerdict, Registered, Registry, SubjectSettings,
+    Which,
+};
 pub use row::Reference;
 pub use schema::{Format, PayloadFault, SCHEMA_BYTES_MAX, Schema};

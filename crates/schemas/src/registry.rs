@@ -5,6 +5,7 @@
 
 mod change;
 mod check;
+mod hold;
 mod parsed;
 mod remove;
 mod settings;
@@ -12,11 +13,12 @@ mod settings;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use weft_ledger::{MapId, MapOptions, Store, Value};
 
-use self::parsed::Parsed;
+pub use self::hold::{HELD_SUBJECTS_MAX, HELD_VERSIONS_MAX, PayloadVerdict};
 pub use self::settings::SubjectSettings;
+use self::{hold::Held, parsed::Parsed};
 use crate::{
     error::{Error, Result},
     row::{
@@ -43,6 +45,9 @@ struct Inner {
     store: Arc<dyn Store>,
     maps: Maps,
     parsed: Parsed,
+    held: Held,
+    /// Told when payloads are to be held to what is not read.
+    wanted: Notify,
     /// Held while something is changed.
     changes: Mutex<()>,
     /// How often anything was changed.
@@ -186,6 +191,8 @@ impl Registry {
             store,
             maps,
             parsed: Parsed::default(),
+            held: Held::default(),
+            wanted: Notify::new(),
             changes: Mutex::new(()),
             changed: watch::Sender::new(0),
         })))

@@ -40,6 +40,7 @@ const READ: &[Reason] = &[
 /// Reasons of what changes.
 const CHANGE: &[Reason] = &[
     Reason::VersionConflict,
+    Reason::SchemaMismatch,
     Reason::MalformedMessage,
     Reason::MessageTooLarge,
     Reason::StorageBusy,

@@ -162,6 +162,7 @@ impl Registry {
             .put(maps.uses, use_key(id, subject, version), "", ExpectValue::Any)
             .put(maps.subjects, subject.to_owned(), encode(&row)?, ExpectValue::Any);
         self.commit(change).await?;
+        self.read_held(subject).await?;
         let schema = Kept {
             id,
             format: ready.schema.format(),

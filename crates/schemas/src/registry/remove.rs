@@ -118,6 +118,7 @@ impl Registry {
                 .delete(maps.digests, row.digest.into_bytes(), ExpectValue::Any);
         }
         self.commit(change).await?;
+        self.read_held(subject).await?;
         unused.into_iter().for_each(|id| self.0.parsed.remove(id));
         Ok(())
     }

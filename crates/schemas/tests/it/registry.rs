@@ -8,9 +8,9 @@ use weft_schemas::{
     Deleted, Draft, Format, Level, Mode, Reference, Registry, SubjectSettings, Which,
 };
 
-struct Opened {
+pub(crate) struct Opened {
     ledger: Ledger,
-    registry: Registry,
+    pub(crate) registry: Registry,
 }
 
 impl Opened {
@@ -24,7 +24,7 @@ impl Opened {
         Self { ledger, registry }
     }
 
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(&SimulatedDisk::default()).await
     }
 
@@ -41,7 +41,7 @@ impl Drop for Opened {
     }
 }
 
-fn draft(format: Format, text: &str) -> Draft {
+pub(crate) fn draft(format: Format, text: &str) -> Draft {
     Draft { format, text: text.to_owned(), ..Draft::default() }
 }
 

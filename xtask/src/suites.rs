@@ -12,6 +12,7 @@ mod limits;
 mod login;
 mod messages;
 mod openapi;
+mod schemas;
 mod signatures;
 mod tokens;
 
@@ -107,6 +108,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "message signatures", needs: signatures::NEEDS, run: signatures::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
+    Suite { name: "schema clients", needs: schemas::CLIENTS, run: schemas::weft },
 ];
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.

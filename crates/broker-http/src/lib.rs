@@ -11,7 +11,7 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: `handle`, `target`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`; `streams`.
+//! Reading order: `handle`, `target`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`; `streams`; `schemas`.
 
 mod api;
 mod deferred;
@@ -20,6 +20,7 @@ mod event;
 mod fixture;
 mod handle;
 mod push_delivery;
+mod schemas;
 pub mod settings;
 mod sse;
 mod streams;
@@ -31,6 +32,7 @@ pub use api::{OPERATIONS, PUBLISH_BYTES_MAX, Surface, nouns};
 pub use deferred::{Outside, is_callback_prefix};
 pub use handle::{Declared, Handle, Hooks};
 pub use push_delivery::{PushSubscription, Sender};
+pub use schemas::{SCHEMA_OPERATIONS, SCHEMAS, SUBJECT, SchemaTargets, SchemasApi};
 pub use streams::{STREAM, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams, StreamsApi};
 pub use target::{
     Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod messages;
 pub mod networks;
 pub mod quotas;
+pub mod schemas;
 pub mod storage;
 pub mod streams;
 pub mod telemetry;
@@ -37,6 +38,7 @@ pub use self::{
     messages::Messages,
     networks::Networks,
     quotas::Quotas,
+    schemas::Schemas,
     storage::Storage,
     streams::Streams,
     telemetry::{Collector, Telemetry},
@@ -170,6 +172,7 @@ components! {
     consumers: Consumers,
     quotas: Quotas,
     idempotency: Idempotency,
+    schemas: Schemas,
     messages: Messages,
     streams: Streams,
     discovery: Discovery,

@@ -148,6 +148,8 @@ impl Node {
             takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
             engines: Arc::default(),
+            events: OnceLock::new(),
+            event_check: OnceLock::new(),
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;

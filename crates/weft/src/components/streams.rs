@@ -107,6 +107,11 @@ impl Component for Streams {
     async fn open(_plan: &Asked, host: &Host, locals: &StreamTargets) -> anyhow::Result<Self> {
         let store = host.root()?.embedded_namespace("events")?;
         let events = EventStore::open(store).await.map_err(described).context("streams")?;
+        if let Some(check) = host.event_check.get() {
+            events.check_by(std::sync::Arc::clone(check));
+        }
+        // A node opens them once.
+        let _ = host.events.set(events.clone());
         let operated = Operated { events, stop: host.stop.clone() };
         locals.open(operated.clone());
         Ok(Self { operated })

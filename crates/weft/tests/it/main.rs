@@ -60,6 +60,7 @@ mod reload;
 mod resilience;
 mod resumption;
 mod routing;
+mod schemas;
 mod secrets;
 mod security_headers;
 mod service_credentials;

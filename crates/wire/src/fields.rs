@@ -154,13 +154,17 @@ impl Fields {
 
     /// Adds a field that another parser has held to what a name, in lower case, and a value may be.
     pub fn append_lower(&mut self, name: &str, value: &[u8]) -> bool {
-        debug_assert!(name.bytes().all(|byte| is_token(byte) && !byte.is_ascii_uppercase()));
-        debug_assert!(is_value(value));
+        self.append_told(name.as_bytes(), Known::of(name.as_bytes()), value)
+    }
+
+    /// The same of a name of which is told whether it is a known one.
+    pub fn append_told(&mut self, name: &[u8], known: Option<Known>, value: &[u8]) -> bool {
+        debug_assert!(name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()));
+        debug_assert!(known == Known::of(name) && is_value(value));
         if name.len() > u16::MAX as usize {
             return false;
         }
-        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
-        self.push_line(name.as_bytes(), value, known, false);
+        self.push_line(name, value, known.map_or(UNKNOWN, |known| known as u8), false);
         true
     }
 

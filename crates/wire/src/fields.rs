@@ -12,7 +12,7 @@ mod known;
 use std::{fmt, ops::Range};
 
 pub use alike::{begins_alike, is_alike, is_odd};
-pub use known::Known;
+pub use known::{Known, KnownNames};
 use known::{Names, UNKNOWN};
 
 #[derive(Clone, Copy)]
@@ -261,9 +261,21 @@ impl Fields {
     }
 
     /// Removes the fields that are not to be kept, by their name, in lower case, and value.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
+    pub fn retain(&mut self, keep: impl FnMut(&str, &[u8]) -> bool) {
+        self.retain_unless(Names::none(), keep);
+    }
+
+    /// The same of fields whose names are among these, or are no known ones; all others stay.
+    pub fn retain_among(&mut self, among: &KnownNames, keep: impl FnMut(&str, &[u8]) -> bool) {
+        self.retain_unless(among.0.others(), keep);
+    }
+
+    fn retain_unless(&mut self, stay: Names, mut keep: impl FnMut(&str, &[u8]) -> bool) {
         let (text, before) = (&self.text, self.lines.len());
         self.lines.retain(|line| {
+            if line.known != UNKNOWN && stay.has(line.known) {
+                return true;
+            }
             let name = line.start as usize..line.start as usize + line.name_len as usize;
             let value = name.end + 2..name.end + 2 + line.value_len as usize;
             keep(std::str::from_utf8(&text[name]).unwrap_or(""), &text[value])

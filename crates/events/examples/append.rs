@@ -1,8 +1,9 @@
 //! What streams cost: appends with an expected version from many writers, over few streams and over many.
 //!
-//! `append FOLDER [STREAMS] [SECONDS] [WRITERS] [EVENTS]` fills so many streams (default: 100,000) with an event each, then has so
+//! `append FOLDER [STREAMS] [SECONDS] [WRITERS] [EVENTS] [IDS]` fills so many streams (default: 100,000) with an event each, then has so
 //! many writers (64) append to streams by chance, so many events (1) of 200 bytes at a time, each when the last one is
-//! on the disk. The folder is made, should be on the disk in question, and is removed at the end.
+//! on the disk. Each event has a correlation id, one of so many
+//! (without bound, unless said), or none with 0: one of its own costs the index most. The folder is made, should be on the disk in question, and is removed at the end.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::{
@@ -24,6 +25,7 @@ fn main() {
     let folder = arguments.next().map_or_else(|| PathBuf::from("append.tmp"), PathBuf::from);
     let mut number = |default: u64| arguments.next().map_or(default, |text| text.parse().unwrap());
     let (streams, seconds, writers, events) = (number(100_000), number(10), number(64), number(1));
+    let ids = number(u64::MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (ledger, _) =
@@ -31,11 +33,12 @@ fn main() {
     ledger.start().unwrap();
     let store = runtime.block_on(async {
         let store = EventStore::open(ledger.embedded_namespace("events").unwrap()).await.unwrap();
-        fill(&store, streams).await;
+        fill(&store, streams, ids).await;
         store
     });
     memory("filled");
-    runtime.block_on(load(&store, streams, Duration::from_secs(seconds), writers, events));
+    let span = Duration::from_secs(seconds);
+    runtime.block_on(load(&store, (streams, ids), span, writers, events));
     memory("at the end");
     ledger.close().unwrap();
     drop((store, ledger));
@@ -47,16 +50,18 @@ fn main() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-fn event(rng: &mut Rng) -> NewEvent {
+fn event(rng: &mut Rng, ids: u64) -> NewEvent {
     let id = format!("{:016x}", rng.next_u64());
-    let message = MessageBuilder::event(300)
+    let mut message = MessageBuilder::event(300)
         .attribute("id", Value::Text(&id))
         .attribute("source", Value::Text("/bench"))
         .attribute("type", Value::Text("bench.happened"))
-        .body(&[b'x'; 200])
-        .finish()
-        .unwrap();
-    NewEvent::new(message).unwrap()
+        .body(&[b'x'; 200]);
+    if ids > 0 {
+        let correlation = format!("{:016x}", rng.below(ids));
+        message = message.attribute("correlationid", Value::Text(&correlation));
+    }
+    NewEvent::new(message.finish().unwrap()).unwrap()
 }
 
 /// Names in no order.
@@ -64,14 +69,14 @@ fn name(number: u64) -> StreamName {
     StreamName::new(&format!("order-{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))).unwrap()
 }
 
-async fn fill(store: &EventStore, streams: u64) {
+async fn fill(store: &EventStore, streams: u64, ids: u64) {
     let begun = Instant::now();
     let mut rng = Rng::seeded(1);
     for first in (0..streams).step_by(500) {
         let append = |number| Append {
             stream: name(number),
             expected: Expected::Any,
-            events: vec![event(&mut rng)],
+            events: vec![event(&mut rng, ids)],
         };
         let appends = (first..(first + 500).min(streams)).map(append).collect();
         store.append(AppendBatch { appends, ..AppendBatch::default() }).await.unwrap();
@@ -80,7 +85,13 @@ async fn fill(store: &EventStore, streams: u64) {
     println!("{streams} streams in {took:.1} s: {:.0} events/s", streams as f64 / took);
 }
 
-async fn load(store: &EventStore, streams: u64, span: Duration, writers: u64, events: u64) {
+async fn load(
+    store: &EventStore,
+    (streams, ids): (u64, u64),
+    span: Duration,
+    writers: u64,
+    events: u64,
+) {
     let (done, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let begun = Instant::now();
     let tasks: Vec<_> = (0..writers)
@@ -92,13 +103,15 @@ async fn load(store: &EventStore, streams: u64, span: Duration, writers: u64, ev
                 while begun.elapsed() < span {
                     let stream = name(rng.below(streams));
                     let next = store.stream(&stream).await.unwrap().unwrap().next;
-                    let new = (0..events).map(|_| event(&mut rng)).collect();
+                    let new = (0..events).map(|_| event(&mut rng, ids)).collect();
                     match store
                         .append(AppendBatch::of(stream, Expected::Version(next - 1), new))
                         .await
                     {
                         Ok(_) => done.fetch_add(1, Relaxed),
-                        Err(Rejected::Conflict(_)) => refused.fetch_add(1, Relaxed),
+                        Err(Rejected::Conflict(_) | Rejected::Matched(_)) => {
+                            refused.fetch_add(1, Relaxed)
+                        }
                         Err(Rejected::Failed(error)) => panic!("{}", error.detail()),
                     };
                 }

@@ -2,5 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod conditions;
+mod index;
 mod model;
+mod rows;
 mod streams;
+mod times;

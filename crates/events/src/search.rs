@@ -3,6 +3,7 @@
 //! Rows are looked at for a span of positions at a time, which grows while little is found and shrinks where there is
 //! too much. An event is shown only if it matches itself, so rows may say too much, and never too little.
 
+use bytes::Bytes;
 use weft_kernel::Result;
 use weft_ledger::{
     record::{Limits as RecordLimits, ReadItem},
@@ -342,23 +343,41 @@ impl Inner {
             let (key, mut left) = (of_key[0].0, of_key);
             while let Some((_, first)) = left.first() {
                 let after = first.checked_sub(1).map(|before| key.row(before));
-                let rows = self.store.scan(self.index, &key.prefix(), after, 1).await?;
-                let Some((row, value)) = rows.into_iter().next() else { break };
-                let (last, mut positions) = read_row(&row, &value.data)?;
-                let (these, later) = left.split_at(left.partition_point(|(_, at)| *at <= last));
-                left = later;
-                let before = positions.len();
-                positions.retain(|at| these.binary_search_by_key(at, |(_, gone)| *gone).is_err());
-                let (map, expect) = (self.index, ExpectValue::Any);
-                if positions.is_empty() {
-                    ops.push(Op::Delete { map, key: row, expect });
-                } else if positions.len() < before {
-                    let value = write_row(last, &positions)?;
-                    ops.push(Op::Put { map, key: row, value, expires_ms: 0, expect });
+                let count = left.len().min(ROWS);
+                let rows = self.store.scan(self.index, &key.prefix(), after, count).await?;
+                if rows.is_empty() {
+                    break;
+                }
+                for (row, value) in rows {
+                    let (last, positions) = read_row(&row, &value.data)?;
+                    let (these, later) = left.split_at(left.partition_point(|(_, at)| *at <= last));
+                    left = later;
+                    ops.extend(self.without(row, last, positions, these)?);
                 }
             }
         }
         Ok(ops)
+    }
+
+    /// A row without positions that have gone; `None` if it has none of them.
+    fn without(
+        &self,
+        row: Bytes,
+        last: u64,
+        mut positions: Vec<u64>,
+        gone: &[(Key, u64)],
+    ) -> Result<Option<Op>> {
+        let before = positions.len();
+        positions.retain(|at| gone.binary_search_by_key(at, |(_, gone)| *gone).is_err());
+        let (map, key, expect) = (self.index, row, ExpectValue::Any);
+        Ok(match positions.len() {
+            0 => Some(Op::Delete { map, key, expect }),
+            left if left == before => None,
+            _ => {
+                let value = write_row(last, &positions)?;
+                Some(Op::Put { map, key, value, expires_ms: 0, expect })
+            }
+        })
     }
 }
 

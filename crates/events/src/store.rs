@@ -97,9 +97,8 @@ impl EventStore {
         let heads = store.create_map("heads", MapOptions::default()).await?;
         let chunks = store.create_map("chunks", MapOptions::default()).await?;
         let waste = store.create_map("waste", MapOptions::default()).await?;
-        let index = store.create_map("index", MapOptions::default()).await?;
         let next = store.log_stats_now(log)?.end;
-        let upto = store.get(index, UPTO).await?.map_or(Ok(0), |row| decode(&row.data))?;
+        let (index, upto) = open_index(&*store, next).await?;
         let order = Mutex::new(Order::at(next, Recent::behind(upto)));
         let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
         let removing = tokio::sync::Mutex::default();
@@ -244,6 +243,18 @@ impl EventStore {
             events,
         })))
     }
+}
+
+/// The map of rows, and the position before which all events are in them.
+async fn open_index(store: &dyn EmbeddedStore, next: u64) -> Result<(MapId, u64)> {
+    let index = store.create_map("index", MapOptions::default()).await?;
+    let upto = store.get(index, UPTO).await?.map_or(Ok(0), |row| decode(&row.data))?;
+    if upto <= next {
+        return Ok((index, upto));
+    }
+    // Events were lost, and whoever repaired the ledger has accepted it: rows tell of what is not there, and are made anew.
+    store.drop_map(index).await?;
+    Ok((store.create_map("index", MapOptions::default()).await?, 0))
 }
 
 /// Gives up the reading of a head that nobody has finished.

@@ -10,7 +10,12 @@ use weft_events::{
     store::Change,
 };
 use weft_kernel::{Reason, Rng};
-use weft_ledger::disk::SimulatedDisk;
+use weft_ledger::{
+    EmbeddedStore as _,
+    disk::SimulatedDisk,
+    options::MapOptions,
+    transaction::{ExpectValue, Transaction},
+};
 
 use crate::{
     rows::{all, check, check_query},
@@ -182,6 +187,30 @@ fn a_query_is_followed_from_history_to_what_comes_without_a_gap() {
             assert!(positions.into_iter().eq((300..3_000).step_by(3)) && caught_up > 0);
         };
         tokio::join!(append(1_500..3_000), follow);
+    });
+}
+
+/// A ledger that was repaired may have lost events of which there are rows.
+#[test]
+fn rows_that_tell_of_more_than_there_is_are_made_anew() {
+    block(async {
+        let (disk, mut rng) = (SimulatedDisk::new(), Rng::seeded(4));
+        let opened = Opened::on(&disk).await;
+        fill(&opened.events, &mut rng, 2_500).await;
+        let store = opened.ledger.embedded_namespace("events").unwrap();
+        let map = store.create_map("index", MapOptions::default()).await.unwrap();
+        let beyond = postcard::to_allocvec(&9_999_u64).unwrap();
+        let ahead = Transaction::default().put(map, &[0][..], beyond, ExpectValue::Any);
+        store.commit(ahead).await.unwrap();
+        drop((store, opened));
+        disk.reopen();
+        let opened = Opened::on(&disk).await;
+        fill(&opened.events, &mut rng, 2_500).await;
+        assert!((3_000..5_000).contains(&check(&opened).await));
+        let all = all(&opened.events).await;
+        for item in items() {
+            check_query(&opened.events, &all, item, 1_000).await;
+        }
     });
 }
 

@@ -6,5 +6,6 @@ mod conditions;
 mod index;
 mod model;
 mod rows;
+mod simulation;
 mod streams;
 mod times;

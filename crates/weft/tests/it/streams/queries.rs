@@ -1,5 +1,7 @@
 //! Events by what they have, by time, and appends under a condition, over HTTP.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use weft_testkit::Weft;
 
@@ -197,6 +199,37 @@ fn events_are_read_from_a_time_and_as_of_one() {
     }
     let mut follower = follow(&node, "/events?since=2999-01-01T00:00:00Z", "");
     assert_eq!(next(&mut follower, &mut String::new()).1, "weft.caught-up");
+}
+
+#[test]
+fn operators_read_events_at_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Weft::start(BIN, &config(folder.path()));
+    shop(&node);
+    let admin = format!("http://{}", node.address("admin"));
+    let weft = |arguments: &[&str]| {
+        let arguments = [&["stream", "events"], arguments].concat();
+        let output = Command::new(BIN).args(arguments).args(["--admin", &admin]).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let id = |line: &str| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["event"]["id"].as_str().unwrap().to_owned()
+        };
+        (output.status.code(), lines.lines().map(id).collect::<Vec<_>>().join(" "))
+    };
+    for (arguments, expected) in [
+        (&[][..], "1 2 3 4 5"),
+        (&["order-2"], "3 5"),
+        (&["order-2", "--from", "1"], "5"),
+        (&["order-2", "--until", "2020-01-01T00:00:00Z"], ""),
+        (&["--category", "order", "--max", "2"], "1 2"),
+        (&["--tags", "customer:7,sku:a"], "1"),
+        (&["--type", "order.paid,debited", "--backward"], "4 2"),
+        (&["--correlation", "c4", "--since", "2020-01-01T00:00:00Z"], "4"),
+    ] {
+        assert_eq!(weft(arguments), (Some(0), expected.to_owned()), "{arguments:?}");
+    }
+    assert_eq!(weft(&["none"]).0, Some(1));
 }
 
 #[test]

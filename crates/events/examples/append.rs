@@ -16,9 +16,12 @@ use std::{
 };
 
 use weft_broker::{MessageBuilder, message::Value};
-use weft_events::{Append, AppendBatch, EventStore, Expected, NewEvent, Rejected, StreamName};
+use weft_events::{
+    Append, AppendBatch, AppendCondition, Direction, EventQuery, EventStore, Expected, NewEvent,
+    PageLimits, QueryItem, Rejected, StreamName,
+};
 use weft_kernel::{Rng, SystemClock};
-use weft_ledger::{EmbeddedStore as _, Ledger, Options};
+use weft_ledger::{Durability, EmbeddedStore as _, Ledger, Options};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -39,6 +42,7 @@ fn main() {
     memory("filled");
     let span = Duration::from_secs(seconds);
     runtime.block_on(load(&store, (streams, ids), span, writers, events));
+    runtime.block_on(look_up(&store));
     memory("at the end");
     ledger.close().unwrap();
     drop((store, ledger));
@@ -128,6 +132,55 @@ async fn load(
         done as f64 / took,
         (done * events) as f64 / took
     );
+}
+
+/// How long it takes to find events: a page of what all have, one that is alone, and none; and to append where a
+/// condition has to be looked up among all.
+async fn look_up(store: &EventStore) {
+    let query = |item: QueryItem| EventQuery::new(vec![item]).unwrap();
+    let page = PageLimits { events: 100, ..PageLimits::default() };
+    let middle = store.next_position() / 2;
+    let some = store.read_all(middle, Direction::Forward, page).await.unwrap().events;
+    let correlations: Vec<_> = some
+        .iter()
+        .filter_map(|event| {
+            Some(event.message.event()?.get("correlationid")?.as_text()?.to_owned())
+        })
+        .collect();
+    let types = query(QueryItem { types: vec!["bench.happened".into()], ..QueryItem::default() });
+    let begun = Instant::now();
+    for direction in [Direction::Forward, Direction::Backward] {
+        for at in 0..50 {
+            let from = store.next_position() / 50 * at;
+            store.read_by(&types, from, direction, page).await.unwrap();
+        }
+    }
+    println!("a page of 100 of a type: {:.0} µs", begun.elapsed().as_micros() as f64 / 100.0);
+    let begun = Instant::now();
+    for id in &correlations {
+        let one = query(QueryItem { correlation: Some(id.clone()), ..QueryItem::default() });
+        let found = store.read_by(&one, 0, Direction::Forward, page).await.unwrap();
+        assert!(!found.events.is_empty());
+    }
+    let each = begun.elapsed().as_micros() as f64 / correlations.len().max(1) as f64;
+    println!("all of a correlation id: {each:.0} µs");
+    let begun = Instant::now();
+    let mut rng = Rng::seeded(7);
+    for number in 0..200 {
+        let tags = vec![format!("name:{number}")];
+        let condition = AppendCondition {
+            fail_if_events_match: query(QueryItem { tags, ..QueryItem::default() }),
+            after: None,
+        };
+        let batch = AppendBatch {
+            conditions: vec![condition],
+            durability: Durability::Os,
+            ..AppendBatch::of(name(number), Expected::Any, vec![event(&mut rng, 1)])
+        };
+        store.append(batch).await.unwrap();
+    }
+    let each = begun.elapsed().as_micros() as f64 / 200.0;
+    println!("an append under a condition over all {} events: {each:.0} µs", store.next_position());
 }
 
 /// What the process has in memory, and has had at most.

@@ -59,13 +59,12 @@ fn event(rng: &mut Rng, ids: u64) -> NewEvent {
     let mut message = MessageBuilder::event(300)
         .attribute("id", Value::Text(&id))
         .attribute("source", Value::Text("/bench"))
-        .attribute("type", Value::Text("bench.happened"))
-        .body(&[b'x'; 200]);
+        .attribute("type", Value::Text("bench.happened"));
     if ids > 0 {
         let correlation = format!("{:016x}", rng.below(ids));
         message = message.attribute("correlationid", Value::Text(&correlation));
     }
-    NewEvent::new(message.finish().unwrap()).unwrap()
+    NewEvent::new(message.body(&[b'x'; 200]).finish().unwrap()).unwrap()
 }
 
 /// Names in no order.

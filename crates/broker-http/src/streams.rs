@@ -1,7 +1,9 @@
 //! Streams of events over HTTP: rows of the one table ([`weft_api`]), on the admin API and on routes.
 
 mod append;
+mod asked;
 mod change;
+mod condition;
 mod read;
 mod rows;
 mod target;

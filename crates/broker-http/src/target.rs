@@ -28,6 +28,7 @@ use weft_wire::{Length, ResponseHead};
 use crate::{
     api::{self, Surface, publish},
     deferred,
+    event::Origin,
     handle::Handle,
     request,
     request::Request,
@@ -226,7 +227,7 @@ impl Handle {
             body: &body,
             source: head.path(),
             event_type: how.event_type.as_deref().unwrap_or(route.as_str()),
-            traceparent: std::str::from_utf8(&traceparent).ok(),
+            origin: Origin::of(&head.fields, std::str::from_utf8(&traceparent).ok()),
         };
         let wish = publish::Wish { key, ..publish::Wish::default() };
         let response = publish::publish(self, &target, &intake, &wish).await?;

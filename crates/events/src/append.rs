@@ -9,6 +9,7 @@ use crate::{
     event::{NewEvent, Recorded},
     head::{Head, Life},
     name::StreamName,
+    query::AppendCondition,
 };
 
 /// What a stream must be when events are appended to it.
@@ -52,6 +53,8 @@ pub struct Append {
 pub struct AppendBatch {
     /// The appends.
     pub appends: Vec<Append>,
+    /// What must not have come meanwhile.
+    pub conditions: Vec<AppendCondition>,
     /// What else happens in the same transaction: messages, timers, entries of maps.
     pub with: Vec<Op>,
     /// When it counts as done.
@@ -100,11 +103,22 @@ pub struct Conflict {
     pub events: Vec<Recorded>,
 }
 
+/// Events that a condition did not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// Behind which position they were looked for.
+    pub after: Option<u64>,
+    /// The first of them.
+    pub events: Vec<Recorded>,
+}
+
 /// Why nothing was appended.
 #[derive(Debug)]
 pub enum Rejected {
     /// What was expected is not so.
     Conflict(Box<Conflict>),
+    /// Events match what must not have come.
+    Matched(Box<Matched>),
     /// What the store says, or who appends wrong.
     Failed(Error),
 }
@@ -119,6 +133,16 @@ impl From<Rejected> for Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::Failed(error) => error,
+            Rejected::Matched(matched) => {
+                let count = matched.events.len();
+                let after = match matched.after {
+                    Some(after) => format!("after position {after}"),
+                    None => "already".to_owned(),
+                };
+                let events = if count == 1 { "event matches" } else { "events match" };
+                let say = format!("{count} {events} the condition of the append {after}");
+                Self::new(Reason::ConditionConflict, say)
+            }
             Rejected::Conflict(conflict) => {
                 let Conflict { stream, expected, actual, is_ended, .. } = *conflict;
                 let is = match (actual, is_ended) {

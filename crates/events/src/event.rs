@@ -11,20 +11,27 @@ use weft_kernel::{Error, Reason, Result};
 use weft_ledger::record::Record;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::name::StreamName;
+use crate::{
+    index::{Keys, check_tags, keys},
+    name::StreamName,
+};
 
 /// The attribute in which the version of an event stands.
 pub const VERSION: &str = "streamversion";
 
 /// An event to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent(Message);
+pub struct NewEvent {
+    message: Message,
+    keys: Keys,
+}
 
 impl NewEvent {
     /// Of a message.
     ///
     /// # Errors
-    /// `malformed_message` for one that is no CloudEvent, or says which version it has.
+    /// `malformed_message` for one that is no CloudEvent, says which version it has, or has more or longer tags than an
+    /// event may have.
     pub fn new(message: Message) -> Result<Self> {
         let wrong = |say: &'static str| Error::new(Reason::MalformedMessage, say);
         if message.form() != Form::Event {
@@ -33,22 +40,29 @@ impl NewEvent {
         if message.event().is_some_and(|event| event.get(VERSION).is_some()) {
             return Err(wrong("an event has the attribute `streamversion` once it is appended"));
         }
-        Ok(Self(message))
+        check_tags(&message)?;
+        let keys = keys(&message);
+        Ok(Self { message, keys })
     }
 
     /// What is appended.
     pub const fn message(&self) -> &Message {
-        &self.0
+        &self.message
     }
 
     /// By which it is known again.
     pub(crate) fn hash(&self) -> u64 {
-        self.0.event().map_or(0, |event| xxh3_64(event.id().as_bytes()))
+        self.message.event().map_or(0, |event| xxh3_64(event.id().as_bytes()))
+    }
+
+    /// What it is looked up by.
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// What stands in the log of it.
     pub(crate) fn stored(&self, version: u64) -> bytes::Bytes {
-        self.0.with_attribute(VERSION, Value::Text(&version.to_string())).stored().clone()
+        self.message.with_attribute(VERSION, Value::Text(&version.to_string())).stored().clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Following events: from a position on, through history, and then as they come, without a gap.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::watch;
 use weft_kernel::Result;
@@ -9,6 +9,7 @@ use weft_ledger::store::until_seen;
 use crate::{
     event::Recorded,
     name::StreamName,
+    query::EventQuery,
     read::{Direction, PageLimits},
     store::{EventStore, Tail},
 };
@@ -35,6 +36,13 @@ pub enum Followed {
         /// The stream.
         name: StreamName,
         /// The version of the first.
+        from: u64,
+    },
+    /// The events that match a query, from a position on.
+    Matching {
+        /// What is meant.
+        query: Arc<EventQuery>,
+        /// The position of the first.
         from: u64,
     },
 }
@@ -67,7 +75,9 @@ impl Follower {
         loop {
             if let Some(event) = self.read.pop_front() {
                 match &mut self.followed {
-                    Followed::All { from } => *from = event.position + 1,
+                    Followed::All { from } | Followed::Matching { from, .. } => {
+                        *from = event.position + 1;
+                    }
                     Followed::Stream { from, .. } => *from = event.version + 1,
                 }
                 return Ok(Told::Event(Box::new(event)));
@@ -90,10 +100,17 @@ impl Follower {
         }
     }
 
-    async fn page(&self) -> Result<VecDeque<Recorded>> {
-        let page = match &self.followed {
+    async fn page(&mut self) -> Result<VecDeque<Recorded>> {
+        let page = match &mut self.followed {
             Followed::All { from } => {
                 self.store.read_all(*from, Direction::Forward, self.limits).await?
+            }
+            Followed::Matching { query, from } => {
+                let (page, end) = self.store.0.find_forward(query, *from, self.limits).await?;
+                if page.events.is_empty() {
+                    *from = end.max(*from);
+                }
+                page
             }
             Followed::Stream { name, from } => {
                 if self.store.stream(name).await?.is_none_or(|info| info.next <= *from) {

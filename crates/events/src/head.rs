@@ -122,6 +122,14 @@ pub(crate) struct Run {
     pub(crate) count: u32,
 }
 
+impl Run {
+    /// What of it are versions before one; `None` for nothing.
+    pub(crate) fn before(self, version: u64) -> Option<Self> {
+        let left = version.checked_sub(self.version).filter(|left| *left > 0)?;
+        Some(Self { count: self.count.min(u32::try_from(left).unwrap_or(u32::MAX)), ..self })
+    }
+}
+
 fn runs(mut version: u64, extents: &[Extent], from: u64) -> impl Iterator<Item = Run> {
     let runs = extents.iter().map(move |extent| {
         let run = Run { version, position: extent.position, count: extent.count };

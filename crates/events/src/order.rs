@@ -11,16 +11,18 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{head::Head, name::StreamName};
+use crate::{head::Head, index::Recent, name::StreamName};
 
 /// Heads that are kept in memory.
 const HEADS_MAX: usize = 16_384;
 
 /// What is known under the lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Order {
     /// The position of the next event.
     pub(crate) next: u64,
+    /// The newest events.
+    pub(crate) recent: Recent,
     heads: HashMap<StreamName, Slot>,
     /// Those that are known, the oldest first.
     queue: VecDeque<StreamName>,
@@ -45,9 +47,9 @@ pub(crate) enum Seen {
 }
 
 impl Order {
-    /// Of a log whose next event has this position.
-    pub(crate) fn at(next: u64) -> Self {
-        Self { next, ..Self::default() }
+    /// Of a log whose next event has this position, with the newest events.
+    pub(crate) fn at(next: u64, recent: Recent) -> Self {
+        Self { next, recent, heads: HashMap::new(), queue: VecDeque::new() }
     }
 
     /// A head, if it is here.

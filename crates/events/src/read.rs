@@ -35,11 +35,13 @@ pub struct PageLimits {
     pub events: usize,
     /// Bytes.
     pub bytes: u64,
+    /// The version or position to end before; forward alone.
+    pub before: u64,
 }
 
 impl Default for PageLimits {
     fn default() -> Self {
-        Self { events: 256, bytes: 1 << 20 }
+        Self { events: 256, bytes: 1 << 20, before: u64::MAX }
     }
 }
 
@@ -53,14 +55,14 @@ pub struct Page {
 }
 
 /// What is still to be read of a page.
-struct Room {
+pub(crate) struct Room {
     events: usize,
     bytes: u64,
     is_first: bool,
 }
 
 impl Room {
-    const fn is_left(&self) -> bool {
+    pub(crate) const fn is_left(&self) -> bool {
         self.is_first || (self.events > 0 && self.bytes > 0)
     }
 
@@ -68,6 +70,38 @@ impl Room {
         self.is_first = false;
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(event.message.len() as u64);
+    }
+
+    /// How many more there may be, one at least.
+    pub(crate) fn events_max(&self) -> usize {
+        self.events.max(1)
+    }
+
+    /// An event of the log goes into a page.
+    fn take(&mut self, item: ReadItem, into: &mut Vec<Recorded>) -> Result<()> {
+        self.take_if(item, into, |_| true)
+    }
+
+    /// An event of the log goes into a page if it is one of those that are meant.
+    pub(crate) fn take_if(
+        &mut self,
+        item: ReadItem,
+        into: &mut Vec<Recorded>,
+        is_meant: impl Fn(&Recorded) -> bool,
+    ) -> Result<()> {
+        let record = match item {
+            ReadItem::Record(record) => record,
+            ReadItem::Lost { position, why, .. } => {
+                let say = format!("the event at position {position} cannot be read");
+                return Err(Error::new(Reason::StorageCorrupt, say).note(why));
+            }
+        };
+        let event = Recorded::read(record)?;
+        if is_meant(&event) {
+            self.count(&event);
+            into.push(event);
+        }
+        Ok(())
     }
 
     fn limits(&self, count: u64) -> RecordLimits {
@@ -101,7 +135,7 @@ impl EventStore {
             return Err(Error::new(Reason::NotFound, say));
         }
         match direction {
-            Direction::Forward => self.0.forward(name, &head, from, limits.into()).await,
+            Direction::Forward => self.0.forward(name, &head, from, limits).await,
             Direction::Backward => self.0.backward(name, &head, from, limits.into()).await,
         }
     }
@@ -122,13 +156,17 @@ impl EventStore {
             Direction::Forward => {
                 let mut at = from;
                 while room.is_left() {
-                    let items = self.0.store.read(self.0.log, at, room.limits(u64::MAX)).await?;
-                    if items.is_empty() {
+                    let count = limits.before.saturating_sub(at);
+                    let items = self.0.store.read(self.0.log, at, room.limits(count)).await?;
+                    if count == 0 || items.is_empty() {
                         return Ok(Page { events, next: None });
                     }
                     for item in items {
                         at = item.position() + 1;
-                        take(item, &mut room, &mut events)?;
+                        if at > limits.before {
+                            return Ok(Page { events, next: None });
+                        }
+                        room.take(item, &mut events)?;
                     }
                 }
                 Ok(Page { events, next: Some(at) })
@@ -150,7 +188,7 @@ impl EventStore {
                             break;
                         }
                         end = item.position();
-                        take(item, &mut room, &mut events)?;
+                        room.take(item, &mut events)?;
                     }
                     if room.is_left() {
                         end = start;
@@ -169,7 +207,7 @@ impl EventStore {
         limits: PageLimits,
     ) -> Result<Vec<Recorded>> {
         let head = self.0.head(name).await?;
-        Ok(self.0.forward(name, &head, from, limits.into()).await?.events)
+        Ok(self.0.forward(name, &head, from, limits).await?.events)
     }
 }
 
@@ -179,23 +217,16 @@ impl Inner {
         name: &StreamName,
         head: &Head,
         from: u64,
-        mut room: Room,
+        limits: PageLimits,
     ) -> Result<Page> {
+        let (mut room, end) = (Room::from(limits), head.next.min(limits.before));
         let (mut events, mut at, mut is_seen) = (Vec::new(), from.max(head.first), false);
-        while at < head.next && room.is_left() {
-            let runs: Vec<Run> = if at >= head.inline() {
-                head.places(at).collect()
-            } else {
-                self.chunks_from(name, at)
-                    .await?
-                    .iter()
-                    .flat_map(|chunk| chunk.places(at))
-                    .collect()
-            };
+        while at < end && room.is_left() {
+            let runs = self.runs(name, head, at).await?;
             if runs.is_empty() {
                 return Err(lost(name, at));
             }
-            for run in runs {
+            for run in runs.into_iter().map_while(|run| run.before(end)) {
                 let mut done = 0;
                 while done < u64::from(run.count) && room.is_left() {
                     let position = run.position + done;
@@ -216,7 +247,7 @@ impl Inner {
                     }
                     for item in items {
                         done = item.position() + 1 - run.position;
-                        take(item, &mut room, &mut events)?;
+                        room.take(item, &mut events)?;
                     }
                     at = run.version + done;
                 }
@@ -225,7 +256,7 @@ impl Inner {
                 }
             }
         }
-        Ok(Page { events, next: (at < head.next).then_some(at) })
+        Ok(Page { events, next: (at < end).then_some(at) })
     }
 
     async fn backward(
@@ -263,7 +294,7 @@ impl Inner {
                             break;
                         }
                         end = run.version + (item.position() - run.position);
-                        take(item, &mut room, &mut events)?;
+                        room.take(item, &mut events)?;
                     }
                     if room.is_left() {
                         end = end.min(run.version + (last - count - run.position));
@@ -305,21 +336,6 @@ impl Inner {
         }
         Ok(Some(found))
     }
-}
-
-/// An event of the log goes into a page.
-fn take(item: ReadItem, room: &mut Room, into: &mut Vec<Recorded>) -> Result<()> {
-    let record = match item {
-        ReadItem::Record(record) => record,
-        ReadItem::Lost { position, why, .. } => {
-            let say = format!("the event at position {position} cannot be read");
-            return Err(Error::new(Reason::StorageCorrupt, say).note(why));
-        }
-    };
-    let event = Recorded::read(record)?;
-    room.count(&event);
-    into.push(event);
-    Ok(())
 }
 
 fn lost(name: &StreamName, version: u64) -> Error {

@@ -1,9 +1,6 @@
 //! The store of events: what is appended and changed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -11,28 +8,27 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
-    Durability, EmbeddedStore,
+    EmbeddedStore,
     options::{LogOptions, MapOptions},
     record::{LogId, MapId, Value},
     store::{room, until_durable, until_seen},
-    transaction::{Expect, ExpectValue, NewRecord, Op, Receipt, Seen as SeenAt, Transaction},
+    transaction::{Receipt, Seen as SeenAt},
 };
 
 use crate::{
-    append::{
-        Append, AppendBatch, AppendReceipt, Conflict, Decision, Expected, Known, Rejected, Written,
-        decide,
-    },
-    head::{Chunk, Head, Life},
+    append::{Append, AppendBatch, AppendReceipt, Conflict, Expected, Matched, Rejected},
+    head::{Head, Life},
+    index::{Recent, UPTO},
     name::StreamName,
     order::{Order, Seen},
+    query::AppendCondition,
     read::PageLimits,
-    row::{decode, encode, row_key},
+    row::decode,
+    submit::{Knowledge, Tried},
 };
 
 /// Events that a conflict shows, and how much of them.
-const SHOWN_MAX: usize = 16;
-const SHOWN_BYTES: u64 = 1 << 20;
+const SHOWN: PageLimits = PageLimits { events: 16, bytes: 1 << 20, before: u64::MAX };
 
 /// Holds events to what they must be, whoever knows that: a seam, since streams know no schemas.
 pub trait EventCheck: Send + Sync {
@@ -54,9 +50,13 @@ pub(crate) struct Inner {
     pub(crate) chunks: MapId,
     /// What is to be removed of streams.
     pub(crate) waste: MapId,
-    order: Mutex<Order>,
+    /// Where events of a category, type, correlation id or tag are.
+    pub(crate) index: MapId,
+    pub(crate) order: Mutex<Order>,
+    /// Held by who removes events: two may have something in one row of the index.
+    pub(crate) removing: tokio::sync::Mutex<()>,
     /// What was appended last.
-    tail: watch::Sender<Tail>,
+    pub(crate) tail: watch::Sender<Tail>,
     check: OnceLock<Arc<dyn EventCheck>>,
 }
 
@@ -97,21 +97,6 @@ pub enum Change {
     End,
 }
 
-/// What came of trying.
-enum Tried {
-    Done(AppendReceipt, Option<Receipt>),
-    /// A head went out of memory meanwhile.
-    Cold,
-    /// Too much waits to be written.
-    Busy,
-    /// The events of an append have to be looked at, from a version on.
-    Look(usize, u64),
-    Conflict(usize, u64, Arc<Head>),
-    /// An event that would be written is refused for what it is.
-    Refused,
-    Failed(Error),
-}
-
 impl EventStore {
     /// Opens what a namespace of a ledger has of streams, or begins it.
     ///
@@ -123,10 +108,13 @@ impl EventStore {
         let chunks = store.create_map("chunks", MapOptions::default()).await?;
         let waste = store.create_map("waste", MapOptions::default()).await?;
         let next = store.log_stats_now(log)?.end;
-        let order = Mutex::new(Order::at(next));
+        let (index, upto) = open_index(&*store, next).await?;
+        let order = Mutex::new(Order::at(next, Recent::behind(upto)));
         let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
+        let removing = tokio::sync::Mutex::default();
         let check = OnceLock::new();
-        let inner = Inner { store, log, heads, chunks, waste, order, tail, check };
+        let inner = Inner { store, log, heads, chunks, waste, index, order, tail, removing, check };
+        inner.recall().await?;
         inner.remove_waste().await?;
         Ok(Self(Arc::new(inner)))
     }
@@ -134,16 +122,16 @@ impl EventStore {
     /// Appends to streams, all of it or nothing. On return it is done at its level, and seen by who reads.
     ///
     /// # Errors
-    /// [`Rejected::Conflict`] if a stream is not as expected; nothing is changed then.
+    /// [`Rejected::Conflict`] if a stream is not as expected, [`Rejected::Matched`] if events have come that a condition
+    /// does not allow, `position_conflict` if one names a position that is not there yet; nothing is changed then.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Rejected> {
         // What is there already is known again, whatever its schema has become since.
         let refusal = self.0.refusal(&batch);
-        let mut known = vec![Known::default(); batch.appends.len()];
-        let mut there = vec![None; batch.appends.len()];
+        let mut knowledge = Knowledge::of(&batch, refusal.is_some());
         loop {
             // Heads that have to be read from the disk are read at once.
             try_join_all(batch.appends.iter().map(|append| self.0.head(&append.stream))).await?;
-            match self.0.try_append(&batch, &known, &there, refusal.is_some()) {
+            match self.0.try_append(&batch, &knowledge) {
                 Tried::Done(appended, receipt) => {
                     if let Some(receipt) = receipt {
                         self.0.until_done(&receipt).await?;
@@ -155,9 +143,20 @@ impl EventStore {
                 Tried::Look(at, from) => {
                     let append = &batch.appends[at];
                     match self.is_there(append, from).await? {
-                        true => there[at] = Some(from),
-                        false => known[at].not_before = from + 1,
+                        true => knowledge.there[at] = Some(from),
+                        false => knowledge.known[at].not_before = from + 1,
                     }
+                }
+                Tried::Search(at) => {
+                    let AppendCondition { fail_if_events_match, after } = &batch.conditions[at];
+                    let from = knowledge.clear[at];
+                    let (page, end) =
+                        self.0.find_forward(fail_if_events_match, from, SHOWN).await?;
+                    if !page.events.is_empty() {
+                        let matched = Matched { after: *after, events: page.events };
+                        return Err(Rejected::Matched(Box::new(matched)));
+                    }
+                    knowledge.clear[at] = end.max(from);
                 }
                 Tried::Conflict(at, from, head) => {
                     return Err(self.conflict(&batch.appends[at], from, &head).await?);
@@ -244,7 +243,8 @@ impl EventStore {
     /// Whether the events of an append stand in its stream from a version on.
     async fn is_there(&self, append: &Append, from: u64) -> Result<bool> {
         self.0.seen().await?;
-        let limits = PageLimits { events: append.events.len(), bytes: u64::MAX };
+        let limits =
+            PageLimits { events: append.events.len(), bytes: u64::MAX, ..PageLimits::default() };
         let found = self.versions(&append.stream, from, limits).await?;
         let id =
             |message: &weft_broker::Message| message.event().map(|event| event.id().to_owned());
@@ -257,8 +257,7 @@ impl EventStore {
 
     async fn conflict(&self, append: &Append, from: u64, head: &Head) -> Result<Rejected> {
         self.0.seen().await?;
-        let limits = PageLimits { events: SHOWN_MAX, bytes: SHOWN_BYTES };
-        let events = self.versions(&append.stream, from, limits).await?;
+        let events = self.versions(&append.stream, from, SHOWN).await?;
         Ok(Rejected::Conflict(Box::new(Conflict {
             stream: append.stream.clone(),
             expected: append.expected,
@@ -267,6 +266,18 @@ impl EventStore {
             events,
         })))
     }
+}
+
+/// The map of rows, and the position before which all events are in them.
+async fn open_index(store: &dyn EmbeddedStore, next: u64) -> Result<(MapId, u64)> {
+    let index = store.create_map("index", MapOptions::default()).await?;
+    let upto = store.get(index, UPTO).await?.map_or(Ok(0), |row| decode(&row.data))?;
+    if upto <= next {
+        return Ok((index, upto));
+    }
+    // Events were lost, and whoever repaired the ledger has accepted it: rows tell of what is not there, and are made anew.
+    store.drop_map(index).await?;
+    Ok((store.create_map("index", MapOptions::default()).await?, 0))
 }
 
 /// Gives up the reading of a head that nobody has finished.
@@ -332,192 +343,4 @@ impl Inner {
         until_durable(&*self.store, receipt.seq, receipt.durability).await?;
         until_seen(&*self.store, receipt.seen).await
     }
-
-    /// Appends, if all heads are here and as they are expected. `there` says from which version on the events of an
-    /// append are known to be there.
-    fn try_append(
-        &self,
-        batch: &AppendBatch,
-        known: &[Known],
-        there: &[Option<u64>],
-        is_refused: bool,
-    ) -> Tried {
-        let mut order = self.order.lock();
-        let mut heads: HashMap<&StreamName, Head> = HashMap::new();
-        for append in &batch.appends {
-            let Some(head) = order.head(&append.stream) else { return Tried::Cold };
-            heads.entry(&append.stream).or_insert_with(|| Head::clone(head));
-        }
-        // A batch that was done already is done, whatever has become of its streams since.
-        let is_again = match again(batch, &heads, known, there) {
-            Again::Look(at, from) => return Tried::Look(at, from),
-            Again::Yes => true,
-            Again::No => false,
-        };
-        let (first, mut next) = (order.next, order.next);
-        let (mut ops, mut written) = (Vec::new(), Vec::with_capacity(batch.appends.len()));
-        for (at, append) in batch.appends.iter().enumerate() {
-            let Some(head) = heads.get_mut(&append.stream) else { return Tried::Cold };
-            let stream = append.stream.clone();
-            let count = append.events.len() as u64;
-            if let Some(from) = there[at] {
-                written.push(Written { stream, versions: from..from + count, is_known: true });
-                continue;
-            }
-            if is_again {
-                written.push(Written { stream, versions: head.next..head.next, is_known: true });
-                continue;
-            }
-            let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
-            match decide(head, append.expected, &ids, known[at]) {
-                Decision::Go if is_refused => return Tried::Refused,
-                Decision::Go => {}
-                Decision::Look(from) => return Tried::Look(at, from),
-                Decision::Conflict(from) => {
-                    let head = order.head(&append.stream).cloned().unwrap_or_default();
-                    return Tried::Conflict(at, from, head);
-                }
-            }
-            let began = head.next;
-            for (event, id) in append.events.iter().zip(ids) {
-                let key = Bytes::copy_from_slice(stream.as_str().as_bytes());
-                let record = NewRecord::new(event.stored(head.next)).keyed(key);
-                let expect = if next == first { Expect::Next(first) } else { Expect::Any };
-                ops.push(Op::Append { log: self.log, expect, record });
-                if let Some(chunk) = head.push(next, id) {
-                    match self.put_chunk(&stream, &chunk) {
-                        Ok(op) => ops.push(op),
-                        Err(error) => return Tried::Failed(error),
-                    }
-                }
-                next += 1;
-            }
-            written.push(Written { stream, versions: began..head.next, is_known: false });
-        }
-        let position = |next: u64| (next > first).then(|| next - 1);
-        if is_again || (ops.is_empty() && batch.with.is_empty()) {
-            return Tried::Done(AppendReceipt { written, position: None }, None);
-        }
-        let changed =
-            written.iter().filter(|written| !written.is_known && !written.versions.is_empty());
-        let mut changed: Vec<&StreamName> = changed.map(|written| &written.stream).collect();
-        changed.sort_unstable();
-        changed.dedup();
-        for name in &changed {
-            match self.put_head(name, &heads[name]) {
-                Ok(op) => ops.push(op),
-                Err(error) => return Tried::Failed(error),
-            }
-        }
-        ops.extend(batch.with.iter().cloned());
-        let transaction = Transaction { ops: ops.into(), durability: batch.durability };
-        let receipt = match self.submit(transaction) {
-            Ok(receipt) => receipt,
-            Err(tried) => return tried,
-        };
-        for name in changed {
-            if let Some(head) = heads.remove(name) {
-                order.changed(name.clone(), head);
-            }
-        }
-        order.next = next;
-        self.tail.send_modify(|tail| {
-            tail.next = next;
-            tail.seen = later(tail.seen, receipt.seen);
-        });
-        drop(order);
-        Tried::Done(AppendReceipt { written, position: position(next) }, Some(receipt))
-    }
-
-    fn try_change(&self, append: &Append, change: Change) -> Result<(StreamInfo, Receipt), Tried> {
-        let mut order = self.order.lock();
-        let Some(head) = order.head(&append.stream) else { return Err(Tried::Cold) };
-        if let Decision::Conflict(from) | Decision::Look(from) =
-            decide(head, append.expected, &[], Known::default())
-        {
-            return Err(Tried::Conflict(0, from, Arc::clone(head)));
-        }
-        let mut head = Head::clone(head);
-        let before = head.first;
-        match change {
-            Change::Truncate(before) if before > head.next => {
-                let say =
-                    format!("the stream has {} events, and cannot begin with {before}", head.next);
-                return Err(Tried::Failed(Error::new(Reason::MalformedRequest, say)));
-            }
-            Change::Truncate(before) => head.first = head.first.max(before),
-            Change::Delete => (head.first, head.life) = (head.next, Life::Deleted),
-            Change::End => (head.first, head.life) = (head.next, Life::Ended),
-        }
-        let put = self.put_head(&append.stream, &head).map_err(Tried::Failed)?;
-        let mut transaction = Transaction::new(Durability::Fsync).with(put);
-        if head.first > before {
-            transaction
-                .ops
-                .push(self.put_waste(&append.stream, before, head.first).map_err(Tried::Failed)?);
-        }
-        let receipt = self.submit(transaction)?;
-        let info = StreamInfo::from(&head);
-        order.changed(append.stream.clone(), head);
-        drop(order);
-        Ok((info, receipt))
-    }
-
-    fn submit(&self, transaction: Transaction) -> Result<Receipt, Tried> {
-        self.store.submit_now(transaction).map_err(|refused| match refused.error.reason() {
-            Reason::StorageBusy => Tried::Busy,
-            _ => Tried::Failed(refused.error),
-        })
-    }
-
-    fn put_head(&self, name: &StreamName, head: &Head) -> Result<Op> {
-        let (map, key) = (self.heads, Bytes::copy_from_slice(name.as_str().as_bytes()));
-        Ok(Op::Put { map, key, value: encode(head)?, expires_ms: 0, expect: ExpectValue::Any })
-    }
-
-    fn put_chunk(&self, name: &StreamName, chunk: &Chunk) -> Result<Op> {
-        let (map, key) = (self.chunks, row_key(name, chunk.end));
-        Ok(Op::Put { map, key, value: encode(chunk)?, expires_ms: 0, expect: ExpectValue::Any })
-    }
-}
-
-/// Whether a batch was done already.
-enum Again {
-    Yes,
-    No,
-    /// It looks so: these events have to be looked at.
-    Look(usize, u64),
-}
-
-/// Whether all events of a batch are there already, as far as that is known.
-fn again(
-    batch: &AppendBatch,
-    heads: &HashMap<&StreamName, Head>,
-    known: &[Known],
-    there: &[Option<u64>],
-) -> Again {
-    if let ([_], [there]) = (&*batch.appends, there) {
-        return if there.is_some() { Again::Yes } else { Again::No };
-    }
-    let mut look = Again::No;
-    for (at, append) in batch.appends.iter().enumerate().filter(|(_, of)| !of.events.is_empty()) {
-        if there[at].is_some() {
-            look = if matches!(look, Again::No) { Again::Yes } else { look };
-            continue;
-        }
-        let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
-        match decide(&heads[&append.stream], append.expected, &ids, known[at]) {
-            Decision::Look(from) if !matches!(look, Again::Look(..)) => {
-                look = Again::Look(at, from)
-            }
-            Decision::Look(_) => {}
-            Decision::Go | Decision::Conflict(_) => return Again::No,
-        }
-    }
-    look
-}
-
-/// The later of two.
-fn later(one: SeenAt, other: SeenAt) -> SeenAt {
-    SeenAt { written: one.written.max(other.written), synced: one.synced.max(other.synced) }
 }

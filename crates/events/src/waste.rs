@@ -6,19 +6,25 @@ use bytes::Bytes;
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{
     Durability,
-    record::Value,
+    record::{Limits, ReadItem, Value},
     transaction::{ExpectValue, Op, Transaction},
 };
 
 use crate::{
+    event::Recorded,
     head::{Chunk, Run},
+    index::{Key, Kind, keys},
     name::StreamName,
     row::{decode, encode, read_key, row_key, row_prefix},
+    search::readable,
     store::Inner,
 };
 
 /// Records that are removed in one transaction.
 const AT_ONCE: u64 = 1_000;
+/// Rows of the index that are changed in one transaction, and how much of them.
+const ROWS_MAX: usize = 4_096;
+const BYTES_MAX: usize = 256 << 10;
 /// Streams that are looked up at once.
 const PAGE: usize = 100;
 
@@ -56,8 +62,9 @@ impl Inner {
         }
     }
 
-    /// Removes what a row says. Another may do the same meanwhile, which does no harm.
+    /// Removes what a row says.
     async fn remove(&self, key: Bytes, row: &Value) -> Result<()> {
+        let _alone = self.removing.lock().await;
         let corrupt = || Error::new(Reason::StorageCorrupt, "what is to be removed cannot be read");
         let (name, mut from) = read_key(&key).ok_or_else(corrupt)?;
         let to = decode::<u64>(&row.data)?;
@@ -70,19 +77,19 @@ impl Inner {
             } else {
                 (Vec::new(), head.places(from).collect())
             };
-            let mut transaction = Transaction::new(Durability::Fsync);
-            let mut done = from;
+            let (mut positions, mut done) = (Vec::new(), from);
             for run in runs {
                 let end = (run.version + u64::from(run.count)).min(to).min(from + AT_ONCE);
-                for version in done.max(run.version)..end {
-                    let position = run.position + (version - run.version);
-                    transaction.ops.push(Op::Remove { log: self.log, position, required: false });
-                }
+                let place = |version: u64| run.position + (version - run.version);
+                positions.extend((done.max(run.version)..end).map(place));
                 done = done.max(end);
             }
             if done == from {
                 break;
             }
+            let mut transaction = self.without_rows(&positions).await?;
+            let remove = |position| Op::Remove { log: self.log, position, required: false };
+            transaction.ops.extend(positions.into_iter().map(remove));
             for chunk in chunks.iter().filter(|chunk| chunk.end <= done) {
                 let (map, key) = (self.chunks, row_key(&name, chunk.end));
                 transaction.ops.push(Op::Delete { map, key, expect: ExpectValue::Any });
@@ -93,5 +100,39 @@ impl Inner {
         let gone = Transaction::new(Durability::Fsync).delete(self.waste, key, ExpectValue::Any);
         self.store.commit(gone).await.map_err(|refused| refused.error)?;
         Ok(())
+    }
+
+    /// The beginning of a transaction that removes the events at positions: the index loses them first. What is too much
+    /// for one transaction has been done on return; a crash in between has all of it done again.
+    async fn without_rows(&self, positions: &[u64]) -> Result<Transaction> {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+            return Ok(Transaction::new(Durability::Fsync));
+        };
+        self.index_while(|recent| recent.waits(*last)).await?;
+        let (mut at, mut gone) = (*first, Vec::new());
+        while at <= *last {
+            let items = self.store.read(self.log, at, Limits::default()).await?;
+            let Some(end) = items.last().map(ReadItem::position) else { break };
+            at = positions
+                .get(positions.partition_point(|position| *position <= end))
+                .map_or(u64::MAX, |at| *at);
+            let meant = |event: &Recorded| positions.binary_search(&event.position).is_ok();
+            for event in items.into_iter().filter_map(readable).filter(meant) {
+                gone.push((Key::of(Kind::Category, event.stream.category()), event.position));
+                gone.extend(keys(&event.message).into_iter().map(|key| (key, event.position)));
+            }
+        }
+        let mut transaction = Transaction::new(Durability::Fsync);
+        let mut bytes = 0;
+        for op in self.unindexed(&mut gone).await? {
+            bytes += if let Op::Put { value, .. } = &op { value.len() } else { 0 };
+            transaction.ops.push(op);
+            if transaction.ops.len() >= ROWS_MAX || bytes >= BYTES_MAX {
+                bytes = 0;
+                let full = std::mem::replace(&mut transaction, Transaction::new(Durability::Fsync));
+                self.store.commit(full).await.map_err(|refused| refused.error)?;
+            }
+        }
+        Ok(transaction)
     }
 }

@@ -42,6 +42,7 @@ use weft_proxy::{
     ResponseContext, Sides, Stage, plan::Binding,
 };
 use weft_resilience::{concurrency::Permit, rate::Rate};
+use weft_wire::Known;
 
 pub(crate) use self::key::network;
 use self::{
@@ -364,9 +365,9 @@ impl Policy for Limits {
         });
         let left = fields::left(told);
         let fields = &mut cx.head_mut().fields;
-        fields.append("ratelimit-policy", self.policy_field.as_bytes());
+        fields.add(Known::RateLimitPolicy, self.policy_field.as_bytes());
         if !left.is_empty() {
-            fields.append("ratelimit", left.as_bytes());
+            fields.add(Known::RateLimit, left.as_bytes());
         }
         Flow::Next
     }

@@ -206,6 +206,8 @@ reasons! {
     PositionConflict = "position_conflict", Conflict, Caller, No, "http_request_denied";
     /// The entry has another version than the caller expected.
     VersionConflict = "version_conflict", Conflict, Caller, No, "http_request_denied";
+    /// Events match the condition of an append that must not.
+    ConditionConflict = "condition_conflict", Conflict, Caller, No, "http_request_denied";
     /// The engine that keeps the queue or topic cannot be reached.
     EngineUnavailable = "engine_unavailable", Unavailable, Upstream, Idempotent, "destination_unavailable";
     /// The write queue of the ledger is full, or another process has the ledger open.

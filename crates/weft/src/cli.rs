@@ -20,6 +20,7 @@ pub mod schedule;
 pub mod schema;
 pub mod service;
 pub mod status;
+pub mod stream;
 pub mod subject;
 pub mod subscription;
 pub mod topic;

@@ -102,6 +102,40 @@ pub const EVENT_TYPE: Kind = Kind {
     fits: |text| !text.is_empty() && is_plain(text),
 };
 
+/// Types of events, with commas between them.
+pub const EVENT_TYPES: Kind = Kind {
+    word: "types",
+    what: "1 to 32 types of events, with commas between them",
+    pattern: "[!-+.-~-]{1,64}(,[!-+.-~-]{1,64}){0,7}",
+    format: None,
+    fits: |text| {
+        text.split(',').count() <= 32 && text.split(',').all(|one| (EVENT_TYPE.fits)(one.trim()))
+    },
+};
+
+/// A tag of an event.
+pub const TAG: Kind = Kind {
+    word: "tag",
+    what: "a tag: 1 to 64 bytes without commas, control characters, or spaces around it",
+    pattern: "[!-+.-~-]{1,64}",
+    format: None,
+    fits: |text| {
+        (1..=64).contains(&text.len())
+            && is_plain(text)
+            && !text.contains(',')
+            && text.trim().len() == text.len()
+    },
+};
+
+/// Tags of an event, with commas between them.
+pub const TAGS: Kind = Kind {
+    word: "tags",
+    what: "1 to 16 tags of at most 64 bytes, with commas between them",
+    pattern: "[!-+.-~-]{1,64}(,[!-+.-~-]{1,64}){0,7}",
+    format: None,
+    fits: |text| text.split(',').count() <= 16 && text.split(',').all(|one| (TAG.fits)(one.trim())),
+};
+
 /// A media type.
 pub const MEDIA: Kind = Kind {
     word: "media type",

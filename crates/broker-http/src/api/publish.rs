@@ -14,7 +14,7 @@ use weft_wire::{
 
 use super::Ask;
 use crate::{
-    event::{self, PARTITION_KEY},
+    event::{self, CORRELATION, Origin, PARTITION_KEY},
     handle::Handle,
     query::Query,
     response::{JSON, Response},
@@ -39,8 +39,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) source: &'a str,
     /// Its `type`.
     pub(crate) event_type: &'a str,
-    /// The trace of events that have none.
-    pub(crate) traceparent: Option<&'a str>,
+    /// What events get of the request.
+    pub(crate) origin: Origin<'a>,
 }
 
 /// What a publisher may ask for beside the messages.
@@ -132,7 +132,7 @@ async fn take(
         body: &ask.request.body,
         source,
         event_type: event_type.as_deref().unwrap_or("weft.message"),
-        traceparent: ask.request.traceparent(),
+        origin: Origin::of(&ask.request.fields, ask.request.traceparent()),
     };
     publish(ask.handle, target, &intake, wish).await
 }
@@ -233,7 +233,7 @@ fn one<'a>(event: Event<'a>, intake: &Intake<'a>, wish: &Wish) -> Result<Publish
         ttl: wish.ttl,
         priority: wish.priority,
         durability: wish.durability,
-        ..Publish::new(event::store(event, intake.traceparent)?)
+        ..Publish::new(event::store(event, &intake.origin)?)
     })
 }
 
@@ -252,7 +252,8 @@ pub(super) fn single(ask: &Ask<'_>, event_type: Option<&str>, key: Bytes) -> Res
         body: &ask.request.body,
         source: ask.request.path.strip_suffix("/request").unwrap_or(&ask.request.path),
         event_type: event_type.unwrap_or("weft.request"),
-        traceparent: ask.request.traceparent(),
+        // A reply is known by a correlation id of its own.
+        origin: Origin::traced(ask.request.traceparent()),
     };
     let mut messages = read(&intake, &Wish { key, ..Wish::default() })?;
     match (messages.pop(), messages.is_empty()) {
@@ -277,5 +278,5 @@ fn reply(ask: Ask<'_>) -> Result<Response> {
 }
 
 fn correlation(message: &Message) -> Option<&str> {
-    message.event()?.get("correlationid")?.as_text()
+    message.event()?.get(CORRELATION)?.as_text()
 }

@@ -10,7 +10,8 @@ use weft_wire::cloudevents::Event;
 
 use super::{Ask, ask::space, view::ScheduleView};
 use crate::{
-    body, event,
+    body,
+    event::{self, Origin},
     response::Response,
     settings::schedule::{Destination, ScheduleSettings},
     time,
@@ -71,7 +72,7 @@ pub(super) async fn put(ask: Ask<'_>) -> Result<Response> {
         ..Event::default()
     };
     event.check().map_err(|fault| event::refused(&fault))?;
-    let publish = Publish::new(event::store(event, ask.request.traceparent())?)
+    let publish = Publish::new(event::store(event, &Origin::traced(ask.request.traceparent()))?)
         .keyed(Bytes::copy_from_slice(settings.key().as_bytes()));
     let was = ask.handle.engines().embedded().schedule_of(&id).await?;
     if let Some(was) = &was

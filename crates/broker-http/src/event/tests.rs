@@ -22,7 +22,7 @@ fn a_structured_event_comes_back_as_it_was() {
         r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#,
         r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":null,"datacontenttype":"application/json"}"#,
     ] {
-        let message = store(json::parse(text.as_bytes()).unwrap(), None).unwrap();
+        let message = store(json::parse(text.as_bytes()).unwrap(), &Origin::default()).unwrap();
         let expected: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(structured(&message), expected, "{text}");
     }
@@ -39,7 +39,7 @@ fn a_binary_event_comes_back_as_it_was() {
         ("content-type", b"application/x-protobuf"),
     ];
     let event = http::parse(fields, b"\x00\x01\xff").unwrap();
-    let message = store(event.clone(), None).unwrap();
+    let message = store(event.clone(), &Origin::default()).unwrap();
     with(&message, 0, |read, body| {
         assert_eq!(&body[..], b"\x00\x01\xff");
         assert_eq!(*read, event);
@@ -58,8 +58,37 @@ fn a_trace_is_added_only_where_there_is_none() {
     let plain = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
     let traced = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","traceparent":"own"}"#;
     for (text, expected) in [(&plain[..], "given"), (&traced[..], "own")] {
-        let message = store(json::parse(text).unwrap(), Some("given")).unwrap();
+        let message = store(json::parse(text).unwrap(), &Origin::traced(Some("given"))).unwrap();
         assert_eq!(structured(&message)["traceparent"], expected);
+    }
+}
+
+#[test]
+fn correlation_and_causation_come_with_the_request() {
+    let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let both = &[("x-correlation-id", "c"), ("x-causation-id", "p")][..];
+    let own = r#","correlationid":"own","causationid":"mine""#;
+    for (fields, trace, members, is_stream, correlation, causation) in [
+        (both, trace, "", true, Some("c"), Some("p")),
+        (both, trace, "", false, Some("c"), Some("p")),
+        (both, trace, own, true, Some("own"), Some("mine")),
+        (&[], trace, "", true, Some(trace_id), None),
+        (&[], None, "", true, Some("1"), None),
+        (&[("x-correlation-id", " ")], None, "", true, Some("1"), None),
+        // A message is not said to belong to what it does not say.
+        (&[], trace, "", false, None, None),
+    ] {
+        let mut of_request = weft_wire::Fields::default();
+        for (name, value) in fields {
+            of_request.append(name, value.as_bytes());
+        }
+        let origin = Origin::of(&of_request, trace);
+        let origin = if is_stream { origin.correlated() } else { origin };
+        let text = format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t"{members}}}"#);
+        let shown = structured(&store(json::parse(text.as_bytes()).unwrap(), &origin).unwrap());
+        let of = |name: &str| shown.get(name).and_then(|id| id.as_str());
+        assert_eq!((of("correlationid"), of("causationid")), (correlation, causation), "{text}");
     }
 }
 
@@ -91,7 +120,7 @@ proptest! {
             data: data.map(Cow::from),
             ..Event::default()
         };
-        let message = store(event.clone(), None).unwrap();
+        let message = store(event.clone(), &Origin::default()).unwrap();
         with(&message, 0, |read, _| assert_eq!(*read, event)).unwrap();
     }
 }

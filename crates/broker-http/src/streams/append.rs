@@ -14,10 +14,14 @@ use weft_wire::{
     problem::{CONTENT_TYPE, Problem},
 };
 
-use super::{Ask, expected, expected_of, stream, view};
+use super::{
+    Ask,
+    condition::{CONDITION, Condition},
+    expected, expected_of, stream, view,
+};
 use crate::{
     api::publish::{Intake, Wish, read},
-    event,
+    event::{self, Origin},
     response::{Content, JSON, Response},
 };
 
@@ -37,7 +41,7 @@ pub(super) async fn append(ask: Ask<'_>) -> Result<Response> {
         body: &ask.request.body,
         source,
         event_type: event_type.as_deref().unwrap_or("weft.event"),
-        traceparent: ask.request.traceparent(),
+        origin: Origin::of(&ask.request.fields, ask.request.traceparent()).correlated(),
     };
     let events = read(&intake, &Wish::default())?;
     let events = events.into_iter().map(|publish| NewEvent::new(publish.message));
@@ -50,6 +54,7 @@ pub(super) async fn append(ask: Ask<'_>) -> Result<Response> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Several {
     appends: Vec<One>,
+    condition: Option<Condition>,
     durability: Option<String>,
 }
 
@@ -72,6 +77,7 @@ enum Wanted {
 impl Body for Several {
     const SHAPE: &'static Shape = &Shape::Object(&Object::of(&[
         Member::must("appends", Shape::List(&ONE, 1, APPENDS_MAX)),
+        Member::may("condition", CONDITION),
         Member::may("durability", Shape::Words(&["memory", "os", "fsync"])),
     ]));
 }
@@ -84,10 +90,11 @@ const ONE: Shape = Shape::Object(&Object::of(&[
 
 /// `POST /v1/events`
 pub(super) async fn append_all(ask: Ask<'_>) -> Result<Response> {
-    let Several { appends, durability: asked } = ask.body()?;
-    let trace = ask.request.traceparent();
+    let Several { appends, condition, durability: asked } = ask.body()?;
+    let origin = Origin::of(&ask.request.fields, ask.request.traceparent()).correlated();
     let mut batch =
         AppendBatch { durability: durability(asked.as_deref())?, ..AppendBatch::default() };
+    batch.conditions.extend(condition.map(Condition::read).transpose()?);
     for One { stream, expected, events } in &appends {
         let expected = match expected {
             None => weft_events::Expected::Any,
@@ -97,7 +104,7 @@ pub(super) async fn append_all(ask: Ask<'_>) -> Result<Response> {
         let event = |raw: &RawValue| {
             let event =
                 json::parse(raw.get().as_bytes()).map_err(|fault| event::refused(&fault))?;
-            NewEvent::new(event::store(event, trace)?)
+            NewEvent::new(event::store(event, &origin)?)
         };
         let events = events.iter().map(|raw| event(raw)).collect::<Result<_>>()?;
         batch.appends.push(Append { stream: StreamName::new(stream)?, expected, events });
@@ -143,20 +150,31 @@ fn written(receipt: &AppendReceipt) -> Vec<u8> {
 
 /// Tells why nothing was done; of a conflict also the events that whoever appends has not seen.
 pub(super) fn refusal(rejected: Rejected) -> Result<Response> {
-    let conflict = match rejected {
-        Rejected::Failed(error) => return Err(error),
-        Rejected::Conflict(conflict) => conflict,
-    };
-    let Conflict { stream, expected, actual, events, .. } = &*conflict;
     let mut members = Vec::with_capacity(256);
-    view::text(&mut members, "stream", stream.as_str());
-    view::text(&mut members, "expected", &expected.to_string());
-    if let Some(actual) = actual {
-        view::number(&mut members, "actual", *actual);
+    let events = match &rejected {
+        Rejected::Failed(_) => return Err(rejected.into()),
+        Rejected::Conflict(conflict) => {
+            let Conflict { stream, expected, actual, events, .. } = &**conflict;
+            view::text(&mut members, "stream", stream.as_str());
+            view::text(&mut members, "expected", &expected.to_string());
+            if let Some(actual) = actual {
+                view::number(&mut members, "actual", *actual);
+            }
+            events
+        }
+        Rejected::Matched(matched) => {
+            if let Some(after) = matched.after {
+                view::number(&mut members, "after", after);
+            }
+            &matched.events
+        }
+    };
+    if !members.is_empty() {
+        members.push(b',');
     }
-    members.extend_from_slice(b",\"events\":");
+    members.extend_from_slice(b"\"events\":");
     view::events(&mut members, events);
-    let error = Error::from(Rejected::Conflict(conflict));
+    let error = Error::from(rejected);
     let problem = Problem::of(&error);
     let mut body = Vec::with_capacity(256 + members.len());
     problem.write(&mut body);

@@ -29,6 +29,32 @@ const DIRECTION: Parameter =
 const MAX: Parameter =
     may("max", "The most events of a page; 100 if it is left out.", Shape::Int(1, read::MAX));
 
+const SINCE: Parameter = may(
+    "since",
+    "The time of the first events, as 2026-01-31T00:00:00Z.",
+    Shape::Text(&text::TIME),
+);
+const UNTIL: Parameter =
+    may("until", "The time of the last events of pages.", Shape::Text(&text::TIME));
+const CATEGORY: Parameter = may(
+    "category",
+    "Only events of streams of a category, as `order` of order-1001.",
+    Shape::Text(&text::SPACE),
+);
+const TYPE: Parameter = may(
+    "type",
+    "Only events of one of these types, with commas between them.",
+    Shape::Text(&text::EVENT_TYPES),
+);
+const TAGS: Parameter = may(
+    "tags",
+    "Only events with all of these tags, with commas between them.",
+    Shape::Text(&text::TAGS),
+);
+const CORRELATION: Parameter =
+    may("correlation", "Only events with this correlation id.", Shape::Text(&text::ANY));
+const OF_STREAM: Parameter = may("stream", "Only events of this stream.", Shape::Text(&text::NAME));
+
 /// Reasons of what reads.
 const READ: &[Reason] = &[
     Reason::NotFound,
@@ -40,6 +66,8 @@ const READ: &[Reason] = &[
 /// Reasons of what changes.
 const CHANGE: &[Reason] = &[
     Reason::VersionConflict,
+    Reason::ConditionConflict,
+    Reason::PositionConflict,
     Reason::SchemaMismatch,
     Reason::MalformedMessage,
     Reason::MessageTooLarge,
@@ -106,7 +134,7 @@ pub static STREAM_OPERATIONS: &[Row<Streams>] = &[
     post(
         "append_to_streams",
         "/v1/events",
-        "Appends events to several streams, all or nothing; one without events is only held to what is expected.",
+        "Appends events to several streams, all or nothing, unless events match a condition; one without events is only held to what is expected.",
         Permission::Publish,
         by!(append::append_all),
     )
@@ -120,17 +148,17 @@ pub static STREAM_OPERATIONS: &[Row<Streams>] = &[
         Permission::Consume,
         by!(read::read),
     )
-    .query(&[FROM, DIRECTION, MAX])
+    .query(&[FROM, SINCE, UNTIL, DIRECTION, MAX])
     .gives(PAGE)
     .refuses(READ),
     get(
         "read_events",
         "/v1/events",
-        "Events of all streams in the order in which they were appended, page by page, or as they come.",
+        "Events of all streams, or those with what is asked for, in the order in which they were appended, page by page, or as they come.",
         Permission::Consume,
         by!(read::read_all),
     )
-    .query(&[FROM, DIRECTION, MAX])
+    .query(&[CATEGORY, TYPE, TAGS, CORRELATION, OF_STREAM, FROM, SINCE, UNTIL, DIRECTION, MAX])
     .gives(PAGE)
     .refuses(READ),
     post(

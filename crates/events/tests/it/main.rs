@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod conditions;
+mod index;
 mod model;
+mod rows;
+mod simulation;
 mod streams;
+mod times;

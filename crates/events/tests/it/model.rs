@@ -62,6 +62,7 @@ async fn write(opened: &Opened, told: &Told, crash: &Crash, (writer, seed): (u64
                     let first = conflict.events.first().map(|event| event.version);
                     assert_eq!(first, Some(info.map_or(0, |info| info.next)), "{conflict:?}");
                 }
+                Err(Rejected::Matched(matched)) => panic!("{matched:?}"),
                 Err(Rejected::Failed(_)) if crash.disk.halted() => return,
                 Err(Rejected::Failed(error)) => panic!("{error}"),
             }
@@ -87,7 +88,7 @@ fn writers_at_once_get_each_version_once_and_crashes_lose_nothing_that_was_told(
         }
         block(async {
             let opened = Opened::on(&disk).await;
-            let limits = PageLimits { events: 10_000, bytes: 1 << 30 };
+            let limits = PageLimits { events: 10_000, bytes: 1 << 30, ..PageLimits::default() };
             let all = opened.events.read_all(0, Direction::Forward, limits).await.unwrap().events;
             let mut next: HashMap<String, u64> = HashMap::new();
             for event in &all {

@@ -63,7 +63,7 @@ pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
 async fn bodies(store: &EventStore, stream: &str, from: u64, direction: Direction) -> Vec<String> {
     let (mut found, mut next) = (Vec::new(), Some(from));
     while let Some(from) = next {
-        let limits = PageLimits { events: 7, bytes: 1 << 20 };
+        let limits = PageLimits { events: 7, bytes: 1 << 20, ..PageLimits::default() };
         let page = store.read(&name(stream), from, direction, limits).await.unwrap();
         assert!(page.events.len() <= 7);
         found.extend(
@@ -110,7 +110,7 @@ fn what_is_appended_is_read_both_ways_also_after_a_restart() {
         let gone = store.read(&name("c-1"), 0, Direction::Forward, PageLimits::default()).await;
         assert_eq!(gone.unwrap_err().reason(), Reason::NotFound);
         // All in the order in which they came.
-        let limits = PageLimits { events: 1_000, bytes: 1 << 30 };
+        let limits = PageLimits { events: 1_000, bytes: 1 << 30, ..PageLimits::default() };
         let all = store.read_all(0, Direction::Forward, limits).await.unwrap();
         assert_eq!((all.events.len(), all.next), (700, None));
         assert!(all.events.windows(2).all(|pair| pair[0].position + 1 == pair[1].position));
@@ -142,7 +142,7 @@ fn what_is_left_of_many_is_found_backward_however_much_was_removed() {
         store.change(&name("gone"), Expected::Any, Change::Delete).await.unwrap();
         let (mut found, mut next, mut pages) = (Vec::new(), Some(u64::MAX), 0);
         while let Some(from) = next {
-            let limits = PageLimits { events: 50, bytes: 1 << 20 };
+            let limits = PageLimits { events: 50, bytes: 1 << 20, ..PageLimits::default() };
             let page = store.read_all(from, Direction::Backward, limits).await.unwrap();
             found.extend(
                 page.events.into_iter().map(|event| (event.stream.to_string(), event.version)),
@@ -263,7 +263,7 @@ fn what_is_truncated_or_deleted_is_gone_everywhere_at_once() {
         let left = |all: Vec<weft_events::Recorded>| {
             all.into_iter().map(|event| event.stream.to_string()).collect::<Vec<_>>()
         };
-        let limits = PageLimits { events: 10_000, bytes: 1 << 30 };
+        let limits = PageLimits { events: 10_000, bytes: 1 << 30, ..PageLimits::default() };
         let all = store.read_all(0, Direction::Forward, limits).await.unwrap();
         assert_eq!(left(all.events), vec!["a"; 500]);
         // It begins again where it was; one that has ended does not.
@@ -323,7 +323,7 @@ fn a_crash_while_events_are_removed_leaves_none_of_them_behind() {
         block(async {
             let opened = Opened::on(&disk).await;
             let first = opened.events.stream(&stream).await.unwrap().unwrap().first;
-            let limits = PageLimits { events: 10_000, bytes: 1 << 30 };
+            let limits = PageLimits { events: 10_000, bytes: 1 << 30, ..PageLimits::default() };
             let all = opened.events.read_all(0, Direction::Forward, limits).await.unwrap().events;
             let of_it =
                 all.iter().filter(|event| event.stream == stream).map(|event| event.version);
@@ -348,7 +348,7 @@ fn a_follower_goes_from_history_to_what_comes_without_a_gap() {
         let opened = Opened::on(&SimulatedDisk::new()).await;
         let store = opened.events.clone();
         store.append(AppendBatch::of(name("a"), Expected::None, events(0..100))).await.unwrap();
-        let limits = PageLimits { events: 10, bytes: 1 << 20 };
+        let limits = PageLimits { events: 10, bytes: 1 << 20, ..PageLimits::default() };
         let mut all = store.follow(Followed::All { from: 50 }, limits);
         let mut one = store.follow(Followed::Stream { name: name("b"), from: 1 }, limits);
         let append = async {

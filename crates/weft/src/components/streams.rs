@@ -1,5 +1,7 @@
 //! Streams of events as a component, in a namespace of the store.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use weft_api::Row;
 use weft_broker_http::{
@@ -16,8 +18,8 @@ use weft_telemetry::metrics::{Def, Kind, Writer};
 
 use super::storage::described;
 use crate::{
-    cli::verbs::OfTable,
-    component::{Component, Host},
+    cli,
+    component::{Component, Host, Noun},
     config::{
         catalogue::{Bound, KeyOf, Sections, TargetKey},
         setting::{At, Cx, Field, Setting as _},
@@ -79,7 +81,7 @@ impl Component for Streams {
     type Fixed = ();
     type Locals = StreamTargets;
     type Api = Operated;
-    type Noun = OfTable<Self>;
+    type Noun = Nouns;
 
     /// They stand in the store.
     const EXCLUSIVE: bool = true;
@@ -147,5 +149,21 @@ impl Component for Streams {
 
     fn api(self: &std::sync::Arc<Self>, _node: &std::sync::Arc<crate::node::Node>) -> Operated {
         self.operated.clone()
+    }
+}
+
+/// Its nouns.
+#[derive(Debug, clap::Subcommand)]
+pub enum Nouns {
+    /// The noun of streams.
+    #[command(about = weft_broker_http::STREAM.title())]
+    Stream(cli::stream::Stream),
+}
+
+impl Noun for Nouns {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Stream(stream) => stream.run(),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Streams of events, as services and operators meet them.
 
+mod queries;
+
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -441,7 +441,8 @@ impl Policy for Guard {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        let passed = cx.fact::<Introduction>().map(|it| it.passed.clone()).unwrap_or_default();
+        let introduction = if self.tells { cx.fact::<Introduction>() } else { None };
+        let passed = introduction.map(|it| it.passed.clone()).unwrap_or_default();
         forward::tell((&self.settings, &self.suspects), consumer.as_ref(), &passed, cx.head_mut());
         if self.has_logins {
             for login in self.settings.logins(&self.shared.roster.load()) {
@@ -484,7 +485,12 @@ impl Policy for Guard {
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
-        oidc::set_cookies(cx);
+        if self.has_logins {
+            oidc::set_cookies(cx);
+        }
+        if cx.reason().is_none() {
+            return Flow::Next;
+        }
         let refused = cx.fact::<Refused>().copied();
         match (cx.reason(), &self.bearer) {
             (Some(Reason::Unauthenticated), bearer) if cx.fact::<Consumer>().is_none() => {

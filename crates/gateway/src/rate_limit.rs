@@ -36,6 +36,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_proxy::{
     DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext,
@@ -48,7 +49,7 @@ pub(crate) use self::key::network;
 use self::{
     asking::{Asked, Verdicted, Why},
     counter::{Counted, Counter},
-    key::Key,
+    key::hashed,
     owed::Owed,
     pace::{Paced, Paces},
 };
@@ -196,7 +197,7 @@ struct Limits {
 }
 
 /// What the limits have said of a request, for its response.
-struct Said(Vec<Verdicted>);
+struct Said(SmallVec<[Verdicted; 1]>);
 
 impl Fact for Said {}
 
@@ -273,8 +274,7 @@ impl Limits {
         let mut paces = Paces::default();
         for Counted { settings, counter } in self.limits.iter() {
             let Counter::Bandwidth { limiter, of } = counter else { continue };
-            let pace =
-                paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx.view())), *of);
+            let pace = paces.add(settings, limiter, hashed(limiter, &settings.by, cx.view()), *of);
             if of.is_of_requests() {
                 let pace = pace.clone();
                 cx.wrap_body(|body| Paced::wrap(body, pace));

@@ -143,7 +143,7 @@ fn strip(
             || (!settings.is_said(name)
                 && (all || is_shown(name) || !settings.is_credential(name, Some(value))))
     });
-    if all {
+    if all || suspects.in_fields_alone {
         return;
     }
     let is_shown = |place| shown.iter().any(|it| matches!(it, Verified::In(of) if *of == place));

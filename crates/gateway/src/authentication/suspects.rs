@@ -19,6 +19,8 @@ pub(super) struct Suspects {
     pub(super) known: KnownNames,
     /// Of all others, by letter and length.
     by_look: [u64; FIRSTS],
+    /// No credentials may stand in the query or a cookie.
+    pub(super) in_fields_alone: bool,
 }
 
 impl Suspects {
@@ -41,7 +43,9 @@ impl Suspects {
             let name = known.text();
             settings.is_said(name) || settings.is_credential(name, None)
         };
-        Self { known: KnownNames::of(goes), by_look }
+        let in_fields_alone =
+            settings.key_places().all(|place| matches!(place, KeyPlace::Header(_)));
+        Self { known: KnownNames::of(goes), by_look, in_fields_alone }
     }
 
     /// Whether a name may be one of them.

@@ -90,6 +90,11 @@ impl Limiter {
         Hashed(self.hasher.hash_one(key).max(1))
     }
 
+    /// The key of something by its mark, which was hashed with chance before.
+    pub const fn marked(&self, mark: u64) -> Hashed {
+        Hashed(if mark == 0 { 1 } else { mark })
+    }
+
     /// Asks for so many units for a key.
     pub fn take(&self, key: Hashed, cost: u64, now: Tick) -> Verdict {
         self.with(key, now, |rate, state| rate.take(state, cost, now))

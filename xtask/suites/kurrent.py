@@ -15,7 +15,7 @@ import uuid
 
 from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
 from kurrentdbclient import exceptions as errors
-from kurrentdbclient.events import CaughtUp, Checkpoint, NewEvents, NewRecord, StreamStateCheck
+from kurrentdbclient.events import CaughtUp, Checkpoint, FellBehind, NewEvents, NewRecord, StreamStateCheck
 
 WEB, API = sys.argv[1:3]
 HALF = sys.argv[3] if len(sys.argv) > 3 else None
@@ -191,7 +191,17 @@ def subscribing(client):
     with client.subscribe_to_all(filter_exclude=()) as subscription:
         found = [one.commit_position for one in taken(subscription, len(everything))]
         check("all of history", found == everything, len(found))
+    # Who does not read falls behind, is told so, and catches up.
+    with client.subscribe_to_stream("slow", include_caught_up=True, include_fell_behind=True) as subscription:
+        check("nothing yet", isinstance(taken(subscription, 1)[0], CaughtUp))
+        for _ in range(6):
+            client.append_to_stream("slow", current_version=StreamState.ANY, events=[
+                event(data=b"x" * 2000, content_type="application/octet-stream") for _ in range(1000)])
+        found = taken(subscription, 6002)
+        check("fell behind", sum(isinstance(one, FellBehind) for one in found) == 1, len(found))
+        check("caught up again", isinstance(found[-1], CaughtUp) and found[-1].stream_position == 5999, found[-1])
     # A subscriber that does not read holds nobody up.
+    everything = list(client.read_all())
     idle = client.subscribe_to_all()
     for _ in range(20):
         client.append_to_stream("bulk", current_version=StreamState.ANY, events=[
@@ -298,3 +308,4 @@ else:
     discovering()
 client.close()
 print(f"PASSED {passed}/{count}")
+sys.exit(passed != count or count < (6 if HALF == "read" else 80))

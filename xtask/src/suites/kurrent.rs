@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use super::{amqp, front::accepts, script};
+use super::{NODE, amqp, front::accepts, script};
 use crate::{
     build,
     need::{Need, PYTHON, Source},
@@ -18,11 +18,19 @@ const PYTHON_CLIENT: Need = Need {
     source: Source::Python(&["kurrentdbclient==1.3.5"]),
 };
 
-/// What the clients need.
-pub(super) const CLIENTS: &[Need] = &[PYTHON_CLIENT];
+const NODE_CLIENT: Need = Need {
+    name: "@kurrent/kurrentdb-client",
+    why: "KurrentDB's protocol as Node.js speaks it, and Rust beneath it",
+    check: &["node", "-e", "require('./target/node/node_modules/@kurrent/kurrentdb-client')"],
+    source: Source::Npm(&["@kurrent/kurrentdb-client@1.3.1"]),
+};
 
-/// The script of the client for Python.
-const SCRIPT: &str = "xtask/suites/kurrent.py";
+/// What the clients need.
+pub(super) const CLIENTS: &[Need] = &[PYTHON_CLIENT, NODE, NODE_CLIENT];
+
+/// The scripts of the clients.
+const IN_PYTHON: &str = "xtask/suites/kurrent.py";
+const IN_NODE: &str = "xtask/suites/kurrent_node.cjs";
 
 /// The clients against a Weft that keeps streams, which is killed in between.
 pub(super) fn weft() -> Result<String> {
@@ -41,15 +49,16 @@ pub(super) fn weft() -> Result<String> {
     let places = [web, api].map(|address| address.to_string());
     let half = |half: &str| {
         let arguments = [places[0].as_str(), places[1].as_str(), half];
-        script(PYTHON, SCRIPT, &arguments).with_context(|| format!("kurrentdbclient, {half}"))
+        script(PYTHON, IN_PYTHON, &arguments).with_context(|| format!("kurrentdbclient, {half}"))
     };
     let mut server = start("log")?;
     let written = half("write")?;
+    let node = script("node", IN_NODE, &[&places[0]]).context("kurrentdb-client of Node.js")?;
     server.kill();
     let server = start("log-again")?;
     let read = half("read")?;
     drop(server);
-    Ok(format!("kurrentdbclient: {written}; after a kill: {read}"))
+    Ok(format!("kurrentdbclient: {written}; after a kill: {read}; kurrentdb-client: {node}"))
 }
 
 /// The protocol on a listener of its own, and the API of streams on another.

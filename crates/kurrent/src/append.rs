@@ -168,8 +168,8 @@ pub(crate) async fn put(
             Done { revision: is_open.and_then(|info| info.next.checked_sub(1)), place: None }
         }
     };
-    if let Some(message) = messages.last() {
-        metadata::written(kurrent, stream, message).await?;
+    if let Some(event) = events.last() {
+        metadata::written(kurrent, stream, event).await?;
     }
     Ok(done)
 }

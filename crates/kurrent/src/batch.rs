@@ -28,8 +28,9 @@ use crate::{
     target::Kurrent,
 };
 
-/// Appends that wait for the disk at once.
+/// Appends that wait for the disk at once, and how much of them.
 const IN_FLIGHT_MAX: usize = 64;
+const IN_FLIGHT_BYTES_MAX: usize = 2 * APPEND_BYTES_MAX;
 /// Appends of which a part has come, and how much of them.
 const PARTS_MAX: usize = 64;
 const PARTS_BYTES_MAX: usize = 2 * APPEND_BYTES_MAX;
@@ -44,6 +45,7 @@ pub(crate) fn batch(kurrent: &Kurrent, requests: Requests) -> Reply {
         next: None,
         busy: HashSet::new(),
         running: FuturesUnordered::new(),
+        bytes: 0,
     })
 }
 
@@ -56,7 +58,8 @@ struct Part {
     is_too_large: bool,
 }
 
-type Running = Pin<Box<dyn Future<Output = (Vec<u8>, Bytes)>>>;
+/// An append that has begun: its stream, how much it is, and what is answered.
+type Running = Pin<Box<dyn Future<Output = (Vec<u8>, usize, Bytes)>>>;
 
 struct Batches {
     kurrent: Kurrent,
@@ -68,6 +71,8 @@ struct Batches {
     /// Streams that are appended to.
     busy: HashSet<Vec<u8>>,
     running: FuturesUnordered<Running>,
+    /// How much of appends that have begun is held.
+    bytes: usize,
 }
 
 impl Producer for Batches {
@@ -76,8 +81,9 @@ impl Producer for Batches {
             self.begin();
             let is_open = !self.is_over && self.next.is_none();
             tokio::select! {
-                Some((stream, answer)) = self.running.next() => {
+                Some((stream, bytes, answer)) = self.running.next() => {
                     self.busy.remove(&stream);
+                    self.bytes -= bytes;
                     return Ok(Some(answer));
                 }
                 request = self.requests.next::<BatchAppendRequest>(), if is_open => {
@@ -100,12 +106,19 @@ impl Batches {
             identifier.map_or_else(Vec::new, |identifier| identifier.stream_name.clone())
         };
         let ready = |part: &mut Part| {
-            self.running.len() < IN_FLIGHT_MAX && !self.busy.contains(&name(part))
+            self.running.len() < IN_FLIGHT_MAX
+                && self.bytes + part.gathered.bytes <= IN_FLIGHT_BYTES_MAX
+                && !self.busy.contains(&name(part))
         };
         if let Some(part) = self.next.take_if(ready) {
-            let (name, kurrent) = (name(&part), self.kurrent.clone());
+            let (name, bytes) = (name(&part), part.gathered.bytes);
+            let kurrent = self.kurrent.clone();
             self.busy.insert(name.clone());
-            self.running.push(Box::pin(async move { (name, run(&kurrent, part).await) }));
+            self.bytes += bytes;
+            self.running.push(Box::pin(async move {
+                let answer = run(&kurrent, part).await;
+                (name, bytes, answer)
+            }));
         }
     }
 

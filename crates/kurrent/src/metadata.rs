@@ -3,12 +3,12 @@
 //! What a stream has in excess is not seen by who reads or follows it, and is removed when its metadata are written.
 
 use weft_events::{
-    Direction, Expected, PageLimits, Rejected, StreamName, head::Life, store::Change,
+    Direction, Expected, NewEvent, PageLimits, Rejected, StreamName, head::Life, store::Change,
 };
 use weft_kernel::Reason;
 use weft_net::clock;
 
-use crate::{fault::Fault, messages::ProposedMessage, target::Kurrent};
+use crate::{fault::Fault, target::Kurrent};
 
 /// What stands before the name of a stream in that of its metadata.
 const PREFIX: &str = "$$";
@@ -68,23 +68,29 @@ pub(crate) async fn of(kurrent: &Kurrent, stream: &StreamName) -> Result<Metadat
 
 /// The stream of the metadata of a stream; those of metadata have none.
 fn name(stream: &StreamName) -> Option<StreamName> {
-    if stream.as_str().starts_with(PREFIX) {
+    if is_of(stream) {
         return None;
     }
     StreamName::new(&format!("{PREFIX}{stream}")).ok()
+}
+
+/// Whether a stream is one of metadata.
+pub(crate) fn is_of(stream: &StreamName) -> bool {
+    stream.as_str().starts_with(PREFIX)
 }
 
 /// Removes what a stream has in excess, if an event that was appended is of metadata.
 pub(crate) async fn written(
     kurrent: &Kurrent,
     stream: &StreamName,
-    message: &ProposedMessage,
+    event: &NewEvent,
 ) -> Result<(), Fault> {
     let Some(name) = stream.as_str().strip_prefix(PREFIX) else { return Ok(()) };
-    if message.metadata.get("type").is_none_or(|kind| kind != KIND) {
+    let message = event.message();
+    if message.event().is_none_or(|event| event.kind() != KIND) {
         return Ok(());
     }
-    let (Ok(name), metadata) = (StreamName::new(name), Metadata::read(&message.data)) else {
+    let (Ok(name), metadata) = (StreamName::new(name), Metadata::read(&message.body())) else {
         return Ok(());
     };
     let Some(info) = kurrent.events.stream(&name).await? else { return Ok(()) };

@@ -1,7 +1,9 @@
 //! Appending to several streams at once: the second protocol.
 
 use serde_json::{Map, Value as Json};
-use weft_events::{Append, AppendBatch, AppendReceipt, Conflict, Expected, Rejected, StreamName};
+use weft_events::{
+    Append, AppendBatch, AppendReceipt, Conflict, Expected, NewEvent, Rejected, StreamName,
+};
 use weft_proxy::Reply;
 use weft_wire::grpc::Status;
 
@@ -17,6 +19,7 @@ use crate::{
         Value, consistency_violations as violations, records_request::check, records_response,
         session_response, value::Kind,
     },
+    metadata,
     target::Kurrent,
 };
 
@@ -48,12 +51,15 @@ pub(crate) async fn append_session(
     if session.batch.appends.is_empty() {
         return Err(Fault::invalid("the session has no requests"));
     }
-    let streams = session.streams();
+    let (streams, metadata) = (session.streams(), session.metadata());
     let receipt = match kurrent.events.append(session.batch).await {
         Ok(receipt) => receipt,
         Err(Rejected::Conflict(conflict)) => return Err(conflicting(&conflict)),
         Err(Rejected::Failed(error)) => return Err(error.into()),
     };
+    for (stream, event) in metadata {
+        metadata::written(kurrent, &stream, &event).await?;
+    }
     let position = last_place(kurrent, &receipt).await?;
     let mut output = Vec::with_capacity(streams.len());
     for stream in streams {
@@ -94,7 +100,7 @@ pub(crate) async fn append_records(
         }
         session.take(&stream, &record)?;
     }
-    let streams: Vec<_> = session.streams().into_iter().collect();
+    let (streams, metadata) = (session.streams(), session.metadata());
     let receipt = match kurrent.events.append(session.batch).await {
         Ok(receipt) => receipt,
         Err(Rejected::Conflict(conflict)) if conflict.is_ended => {
@@ -105,6 +111,9 @@ pub(crate) async fn append_records(
         }
         Err(Rejected::Failed(error)) => return Err(error.into()),
     };
+    for (stream, event) in metadata {
+        metadata::written(kurrent, &stream, &event).await?;
+    }
     let position = last_place(kurrent, &receipt).await?;
     let mut revisions = Vec::with_capacity(streams.len());
     for stream in streams {
@@ -183,6 +192,13 @@ impl Session {
             append.events.push(proposed.event(stream)?);
         }
         Ok(())
+    }
+
+    /// The last events of those streams that are of metadata.
+    fn metadata(&self) -> Vec<(StreamName, NewEvent)> {
+        let of = self.batch.appends.iter().filter(|append| metadata::is_of(&append.stream));
+        of.filter_map(|append| Some((append.stream.clone(), append.events.last()?.clone())))
+            .collect()
     }
 
     /// The streams, each once, in their order.

@@ -3,12 +3,12 @@
 //! Nothing is made that the client does not ask for by its flow control, so one that does not read costs a page. A
 //! message without content goes when nothing else has gone for a while, so that nobody takes the call for dead.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use weft_events::{
-    Follower, PageLimits, Recorded, StreamName,
+    PageLimits, Recorded, StreamName,
     follow::{Followed, Told},
 };
 use weft_kernel::{Result, Rng};
@@ -89,8 +89,13 @@ fn subscribe(
 ) -> Reply {
     let is_all = matches!(followed, Followed::All { .. });
     let limits = PageLimits { events: 256, bytes: 1 << 20 };
+    // What is being read is not given up when nobody waits for it for a moment.
+    let told = stream::unfold(kurrent.events.follow(followed, limits), |mut follower| async {
+        let told = follower.next().await;
+        Some((told, follower))
+    });
     answer::produced(Subscription {
-        follower: kurrent.events.follow(followed, limits),
+        told: Box::pin(told),
         kurrent: kurrent.clone(),
         wanted,
         is_structured,
@@ -112,7 +117,7 @@ enum Wanted {
 
 struct Subscription {
     kurrent: Kurrent,
-    follower: Follower,
+    told: Pin<Box<dyn Stream<Item = Result<Told>>>>,
     wanted: Wanted,
     is_structured: bool,
     is_all: bool,
@@ -138,7 +143,7 @@ impl Producer for Subscription {
         let mut passed = 0;
         while out.len() < PIECE {
             // What is there goes together; it is waited only if there is nothing to be told.
-            let told = match self.follower.next().now_or_never() {
+            let told = match self.told.next().now_or_never() {
                 Some(told) => told,
                 None if !out.is_empty() => break,
                 None => tokio::select! {
@@ -146,13 +151,14 @@ impl Producer for Subscription {
                     () = self.kurrent.stop.draining() => {
                         return Err(Fault::new(Status::Unavailable, "the node is about to stop"));
                     }
-                    told = self.follower.next() => told,
+                    told = self.told.next() => told,
                     () = tokio::time::sleep(SILENCE) => {
                         put(&mut out, &ReadResponse::default());
                         break;
                     }
                 },
             };
+            let Some(told) = told else { return Ok(None) };
             match told? {
                 Told::Event(event) => self.event(&event, &mut out),
                 Told::CaughtUp => self.caught_up(&mut out),

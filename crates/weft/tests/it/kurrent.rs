@@ -16,6 +16,7 @@ const STREAMS: &str = "/event_store.client.streams.Streams";
 fn config(folder: &Path) -> String {
     format!(
         "admin: {{ listen: '@admin' }}
+telemetry: {{ access_log: all }}
 ledger: {{ path: '{}' }}
 listeners:
   web: {{ address: '@web' }}
@@ -154,6 +155,18 @@ fn a_subscription_follows_and_ends_at_the_drain() {
 }
 
 #[test]
+fn a_subscription_ends_at_the_deadline_of_its_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Weft::start(BIN, &config(folder.path()));
+    http2::run(async {
+        let client = Client::to(node.address("web")).await;
+        let request = grpc::call(&format!("{STREAMS}/Read")).header("grpc-timeout", "300m");
+        let ended = client.ask(request.body(read("later", &field(6, b""))).unwrap()).await.unwrap();
+        assert_eq!(ended.trailer("grpc-status"), "4", "{ended:?}");
+    });
+}
+
+#[test]
 fn who_does_not_read_costs_little() {
     let folder = tempfile::tempdir().unwrap();
     let node = Weft::start(BIN, &config(folder.path()));
@@ -222,6 +235,9 @@ fn what_is_no_call_is_refused() {
         let plain = client.get("/").await.unwrap();
         assert_eq!(plain.status, 501);
     });
+    // The log knows how calls end, at the head and behind the body.
+    assert!(node.wait_line("Streams/Nothing").contains("\"grpc_status\":12"));
+    assert!(node.wait_line("Streams/BatchAppend").contains("\"grpc_status\":3"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod amqp;
 mod external_authorization;
 mod front;
 mod introspection;
+mod kurrent;
 mod limits;
 mod login;
 mod messages;
@@ -109,6 +110,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
     Suite { name: "schema clients", needs: schemas::CLIENTS, run: schemas::weft },
+    Suite { name: "KurrentDB clients", needs: kurrent::CLIENTS, run: kurrent::weft },
 ];
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("amqp", 5),
     ("mqtt", 5),
     ("broker-http", 5),
+    ("kurrent", 5),
     ("client", 5),
     ("weft", 6),
 ];

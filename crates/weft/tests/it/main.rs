@@ -36,6 +36,7 @@ mod idle;
 mod internal_client;
 mod introspection;
 mod jwt;
+mod kurrent;
 mod leaving;
 mod ledger;
 mod limit_costs;

@@ -40,7 +40,7 @@ async function main() {
       console.error(`${name}: ${error.stack}`);
     }
   }
-  console.log(`${passed} of ${cases.length} cases passed`);
+  console.log(`PASSED ${passed}/${cases.length}`);
   process.exit(passed === cases.length ? 0 : 1);
 }
 

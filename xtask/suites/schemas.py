@@ -191,5 +191,5 @@ for run in cases:
     except Exception as error:
         failed += 1
         print(f"{run.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
-print(f"{len(cases) - failed} of {len(cases)} cases passed")
+print(f"PASSED {len(cases) - failed}/{len(cases)}")
 sys.exit(bool(failed))

@@ -46,6 +46,15 @@ impl Fields {
         }
     }
 
+    /// A copy with room for what is usually added.
+    pub fn roomy(&self) -> Self {
+        let mut copy = Self::with_capacity(self.lines.len() + 8, self.text.len() + 512);
+        copy.text.extend_from_slice(&self.text);
+        copy.lines.extend_from_slice(&self.lines);
+        copy.present = self.present;
+        copy
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.lines.len()

@@ -70,7 +70,9 @@ pub(super) fn to_header_map(
     left_out: Option<Known>,
     told: Option<&Told>,
 ) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len() + 2);
+    // A length may be declared besides. No more than that: a map of more than six takes twice the room.
+    let declared = usize::from(!fields.has(Known::ContentLength));
+    let mut map = HeaderMap::with_capacity(fields.len() + declared);
     // Every value is a part of one copy.
     let text = Bytes::copy_from_slice(fields.text());
     for (known, name, value) in fields.places() {

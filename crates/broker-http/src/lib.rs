@@ -11,7 +11,7 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: `handle`, `target`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`; `streams`.
+//! Reading order: `handle`, `target`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`; `streams`, `projections`.
 
 mod api;
 mod deferred;
@@ -19,6 +19,7 @@ mod event;
 #[cfg(test)]
 mod fixture;
 mod handle;
+mod projections;
 mod push_delivery;
 pub mod settings;
 mod sse;
@@ -30,8 +31,11 @@ use weft_api::{body, query, request, response, schema, time};
 pub use api::{OPERATIONS, PUBLISH_BYTES_MAX, Surface, nouns};
 pub use deferred::{Outside, is_callback_prefix};
 pub use handle::{Declared, Handle, Hooks};
+pub use projections::{PROJECTION, PROJECTION_OPERATIONS, PROJECTIONS, Projected};
 pub use push_delivery::{PushSubscription, Sender};
-pub use streams::{STREAM, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams, StreamsApi};
+pub use streams::{
+    ApiPath, BelowTargets, STREAM, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams,
+};
 pub use target::{
     Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,
 };

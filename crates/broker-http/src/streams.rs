@@ -16,7 +16,7 @@ use weft_net::Stop;
 
 pub use self::{
     rows::STREAM_OPERATIONS,
-    target::{STREAMS, StreamTargets, StreamsApi},
+    target::{ApiPath, Below, BelowTargets, STREAMS, StreamTargets},
 };
 use crate::query::Query;
 

@@ -24,4 +24,4 @@ pub mod service;
 pub use definition::{Definition, Rule, Source};
 pub use read::{Listed, Listing, Shown};
 pub use rows::Parked;
-pub use service::{Projection, Projections, Status};
+pub use service::{Projection, Projections, Runner, Status};

@@ -25,6 +25,7 @@ use clap::Subcommand;
 use weft_api::Row;
 use weft_broker::engine::Engines;
 use weft_discovery::resolve::Hickory;
+use weft_events::EventStore;
 use weft_gateway::kept::Kept;
 use weft_kernel::Result;
 use weft_ledger::{Ledger, Store, Transaction};
@@ -65,6 +66,8 @@ pub struct Host {
     pub ledger: OnceLock<Ledger>,
     /// Engines of messages, from when [`Messages`](crate::components::Messages) has opened them.
     pub engines: Arc<OnceLock<Engines>>,
+    /// Events of the node, from when [`Streams`](crate::components::Streams) has opened them.
+    pub streams: OnceLock<EventStore>,
 }
 
 impl Host {
@@ -100,6 +103,7 @@ impl Host {
             takeover_timeout: Duration::ZERO,
             ledger: OnceLock::new(),
             engines: Arc::default(),
+            streams: OnceLock::new(),
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod idempotency;
 pub mod messages;
 pub mod networks;
+pub mod projections;
 pub mod quotas;
 pub mod storage;
 pub mod streams;
@@ -36,6 +37,7 @@ pub use self::{
     idempotency::Idempotency,
     messages::Messages,
     networks::Networks,
+    projections::Projections,
     quotas::Quotas,
     storage::Storage,
     streams::Streams,
@@ -171,6 +173,7 @@ components! {
     quotas: Quotas,
     idempotency: Idempotency,
     messages: Messages,
+    projections: Projections,
     streams: Streams,
     discovery: Discovery,
     telemetry: Telemetry,

@@ -148,6 +148,7 @@ impl Node {
             takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
             engines: Arc::default(),
+            streams: OnceLock::new(),
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;

@@ -181,9 +181,11 @@ impl Projection {
     /// Waits until it has got further, or something else has changed about it, since it was at a position.
     pub(super) async fn beyond(&self, position: u64, build: u64) -> Status {
         let mut status = self.status.clone();
-        match status.wait_for(|now| now.position > position || now.build != build).await {
-            Ok(status) => status.clone(),
-            Err(_) => std::future::pending().await,
+        let beyond = |now: &Status| now.position > position || now.build != build;
+        let now = status.wait_for(beyond).await.ok().map(|now| now.clone());
+        match now {
+            Some(status) => status,
+            None => std::future::pending().await,
         }
     }
 

@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use weft_api::Row;
-use weft_broker_http::{
-    STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated, StreamsApi,
-};
+use weft_broker_http::{ApiPath, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
 use weft_events::EventStore;
 use weft_kernel::{ByteSize, Name, Result};
 use weft_ledger::EmbeddedStore as _;
@@ -16,7 +14,7 @@ use weft_proxy::{
 };
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use super::storage::described;
+use super::{projections::sections::PROJECTIONS_SECTION, storage::described};
 use crate::{
     cli,
     component::{Component, Host, Noun},
@@ -55,7 +53,10 @@ static TARGETS: [TargetKey; 1] = [TargetKey {
 fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
     let path = At::<PlainPath>::read(node, cx)?;
     let prefix = path.value.0.trim_end_matches('/').to_owned();
-    Some(Bound { binding: Binding::new(STREAMS, StreamsApi { prefix }), place: path.place })
+    Some(Bound {
+        binding: Binding::new(STREAMS, ApiPath { what: STREAMS, prefix }),
+        place: path.place,
+    })
 }
 
 /// The streams of a node.
@@ -98,7 +99,8 @@ impl Component for Streams {
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&STREAMS_SECTION, cx)?;
         let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == STREAMS);
-        if !is_asked && !said.proxy.routes.iter().any(|route| offers(route)) {
+        let is_folded = said.place(&PROJECTIONS_SECTION).is_some();
+        if !is_asked && !is_folded && !said.proxy.routes.iter().any(|route| offers(route)) {
             return None;
         }
         let place = said.place(&STREAMS_SECTION).unwrap_or(Place::BUILT_IN);
@@ -110,6 +112,7 @@ impl Component for Streams {
         let store = host.root()?.embedded_namespace("events")?;
         let events = EventStore::open(store).await.map_err(described).context("streams")?;
         let operated = Operated { events, stop: host.stop.clone() };
+        let _ = host.streams.set(operated.events.clone());
         locals.open(operated.clone());
         Ok(Self { operated })
     }

@@ -51,6 +51,7 @@ mod operators;
 mod options;
 mod otlp;
 mod plain;
+mod projections;
 mod proxy_protocol;
 mod push_delivery;
 mod quotas;

@@ -1,0 +1,46 @@
+//! Projections over HTTP: rows of the one table ([`weft_api`]), on the admin API and on routes.
+
+mod read;
+mod rows;
+mod state;
+pub(crate) mod token;
+
+use weft_api::Noun;
+use weft_events::projection::{Projection, Projections};
+use weft_kernel::Result;
+use weft_net::Stop;
+
+pub use self::rows::PROJECTION_OPERATIONS;
+use crate::streams::Below;
+
+/// A projection.
+pub static PROJECTION: Noun =
+    Noun { name: "projection", about: "read models that are folded from events" };
+
+/// The handler of routes that offer projections; its settings are an [`ApiPath`](crate::ApiPath).
+pub const PROJECTIONS: &str = "projections";
+
+/// What the rows operate.
+#[derive(Clone)]
+pub struct Projected {
+    /// The projections.
+    pub projections: Projections,
+    /// Ends what follows.
+    pub stop: Stop,
+}
+
+impl Below for Projected {
+    const HANDLER: &'static str = PROJECTIONS;
+
+    fn rows() -> &'static [weft_api::Row<Self>] {
+        PROJECTION_OPERATIONS
+    }
+}
+
+/// A request about projections.
+type Ask<'a> = weft_api::Ask<'a, Projected>;
+
+/// The projection of the path.
+fn projection<'a>(ask: &Ask<'a>) -> Result<&'a Projection> {
+    ask.state.projections.get(ask.names.at(0))
+}

@@ -1,0 +1,216 @@
+//! Projections as a component: documents that are folded from the events of streams, in their namespace of the store.
+
+pub mod sections;
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::SystemTime};
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use weft_api::Row;
+use weft_broker_http::{ApiPath, BelowTargets, PROJECTION_OPERATIONS, PROJECTIONS, Projected};
+use weft_events::projection::{self, Definition, Runner};
+use weft_kernel::{ByteSize, Name, Result};
+use weft_net::Stop;
+use weft_proxy::{
+    Handlers,
+    plan::{Binding, Target},
+};
+use weft_telemetry::metrics::{Def, Kind, Writer};
+
+use super::storage::described;
+use crate::{
+    cli,
+    component::{Component, Host, Noun},
+    config::{
+        catalogue::{Bound, KeyOf, Sections, TargetKey},
+        setting::{At, Cx, Field, Setting as _},
+        source::Place,
+        text::PlainPath,
+        tree::Node,
+    },
+};
+
+/// The largest of what is kept at once.
+const DOCUMENT_MAX: ByteSize = ByteSize(1 << 20);
+
+static TARGETS: [TargetKey; 1] = [TargetKey {
+    field: KeyOf::<Option<PlainPath>>::new(
+        "projections",
+        "Path below which the documents of projections are served, as `/v1/projections/…`.",
+    )
+    .field(),
+    build: target,
+}];
+
+fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
+    let path = At::<PlainPath>::read(node, cx)?;
+    let prefix = path.value.0.trim_end_matches('/').to_owned();
+    let settings = ApiPath { what: PROJECTIONS, prefix };
+    Some(Bound { binding: Binding::new(PROJECTIONS, settings), place: path.place })
+}
+
+/// The projections of a node.
+pub struct Projections {
+    operated: Projected,
+    /// What runs them, until they run.
+    runners: Mutex<Vec<Runner>>,
+}
+
+const fn of_each(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Def {
+    Def { name, kind, unit, labels: &["projection"], help }
+}
+
+static METRICS: [Def; 5] = [
+    of_each(
+        "weft_projection_lag_events",
+        Kind::Gauge,
+        "",
+        "Positions of the log that a projection has not looked at.",
+    ),
+    of_each(
+        "weft_projection_lag_seconds",
+        Kind::Gauge,
+        "seconds",
+        "Age of the event that a projection has applied last, while it is behind; 0 otherwise.",
+    ),
+    of_each(
+        "weft_projection_applied",
+        Kind::Counter,
+        "",
+        "How often an event was applied to a document of a projection.",
+    ),
+    of_each(
+        "weft_projection_parked",
+        Kind::Gauge,
+        "",
+        "Documents and events of a projection that wait, as an event could not be applied.",
+    ),
+    of_each(
+        "weft_projection_rebuilt_ratio",
+        Kind::Gauge,
+        "",
+        "How far the build has got that is to take the place of what answers, from 0 to 1; 1 if there is none.",
+    ),
+];
+
+/// The definitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared(BTreeMap<String, Definition>);
+
+impl Component for Projections {
+    type Plan = Declared;
+    type Ready = ();
+    type Fixed = Option<Declared>;
+    type Locals = BelowTargets<Projected>;
+    type Api = Projected;
+    type Noun = Nouns;
+
+    /// They stand in the store.
+    const EXCLUSIVE: bool = true;
+    const ABSENT: &'static str =
+        "this node has no projections: its configuration has no `projections`";
+
+    fn sections() -> &'static [Field] {
+        sections::ALL
+    }
+
+    fn targets() -> &'static [TargetKey] {
+        &TARGETS
+    }
+
+    fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Declared> {
+        let declared = sections::build(said, cx);
+        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == PROJECTIONS);
+        let place = said.place(&sections::PROJECTIONS_SECTION);
+        if place.is_none() && !said.proxy.routes.iter().any(|route| offers(route)) {
+            return None;
+        }
+        said.keep(At { value: DOCUMENT_MAX, place: place.unwrap_or(Place::BUILT_IN) });
+        Some(Declared(declared))
+    }
+
+    async fn open(
+        plan: &Declared,
+        host: &Host,
+        locals: &BelowTargets<Projected>,
+    ) -> anyhow::Result<Self> {
+        let events = host.streams.get().context("the node keeps no streams")?;
+        let opened = projection::Projections::open(events, plan.0.clone()).await;
+        let (projections, runners) = opened.map_err(described).context("projections")?;
+        let operated = Projected { projections, stop: host.stop.clone() };
+        locals.open(operated.clone());
+        Ok(Self { operated, runners: Mutex::new(runners) })
+    }
+
+    fn register(locals: &BelowTargets<Projected>, handlers: Handlers) -> Handlers {
+        locals.register(handlers)
+    }
+
+    fn fixed(plan: Option<&Declared>) -> Option<Declared> {
+        plan.cloned()
+    }
+
+    fn awaits_restart(fixed: &Option<Declared>, plan: Option<&Declared>) -> Vec<&'static str> {
+        if fixed.as_ref() == plan { Vec::new() } else { vec!["projections"] }
+    }
+
+    async fn prepare(&self, _plan: Option<&Declared>) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    async fn commit(&self, (): ()) {}
+
+    /// Each goes on as events come; what was begun when the node stops is done again at the next start.
+    async fn run(self: Arc<Self>, stop: Stop) {
+        let runners = std::mem::take(&mut *self.runners.lock());
+        let running = futures_util::future::join_all(runners.into_iter().map(Runner::run));
+        drop(self);
+        tokio::select! {
+            () = stop.closed() => {}
+            () = async { running.await; std::future::pending().await } => {}
+        }
+    }
+
+    fn metrics() -> &'static [Def] {
+        &METRICS
+    }
+
+    fn measure(&self, to: &mut Writer) {
+        let now = SystemTime::now();
+        for projection in self.operated.projections.all() {
+            let (status, lag) = (projection.status(), projection.lag());
+            let labels = [("projection", projection.name())];
+            let end = (status.position + lag).max(1) as f64;
+            to.gauge(&METRICS[0], &labels, lag as f64);
+            to.gauge(&METRICS[1], &labels, projection.lag_seconds(now));
+            to.counter(&METRICS[2], &labels, status.applied);
+            to.gauge(&METRICS[3], &labels, status.parked as f64);
+            let rebuilt = status.building.map_or(1.0, |position| (position as f64 / end).min(1.0));
+            to.gauge(&METRICS[4], &labels, rebuilt);
+        }
+    }
+
+    fn operations() -> &'static [Row<Projected>] {
+        PROJECTION_OPERATIONS
+    }
+
+    fn api(self: &Arc<Self>, _node: &Arc<crate::node::Node>) -> Projected {
+        self.operated.clone()
+    }
+}
+
+/// Its nouns.
+#[derive(Debug, clap::Subcommand)]
+pub enum Nouns {
+    /// The noun of projections.
+    #[command(about = weft_broker_http::PROJECTION.title())]
+    Projection(cli::projection::Projection),
+}
+
+impl Noun for Nouns {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Projection(projection) => projection.run(),
+        }
+    }
+}

@@ -1,11 +1,9 @@
 //! `bench broker`: Weft beside RabbitMQ and NATS JetStream.
 
 mod client;
-mod disk;
 mod endure;
 mod flow;
 mod gates;
-mod message;
 mod record;
 mod report;
 mod rounds;
@@ -21,7 +19,6 @@ use clap::Args;
 use tempfile::TempDir;
 
 use self::{
-    disk::Disk,
     endure::Endured,
     record::Records,
     rounds::{Size, Stand},
@@ -31,6 +28,7 @@ use self::{
 };
 use crate::{
     asked::{Asked, Chosen},
+    disk::Disk,
     gate,
     record::Journal,
     spin, stop,

@@ -13,6 +13,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::stop;
+
 /// How long a process may take to end when it is asked to.
 const END: Duration = Duration::from_secs(3);
 
@@ -80,6 +82,23 @@ impl Child {
         self.wait(END).map(drop)
     }
 
+    /// Waits until it has nothing left to do, or has had time enough.
+    pub(crate) fn quiet(&self) -> Result<()> {
+        let step = Duration::from_millis(100);
+        let mut before = self.cpu();
+        for _ in 0..30 {
+            stop::check()?;
+            thread::sleep(step);
+            let now = self.cpu();
+            // A tick of the kernel's clock is 10 ms.
+            if now.saturating_sub(before) <= step / 10 {
+                return Ok(());
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
     /// The memory of the tree in KiB, shared pages divided among those that share them.
     pub(crate) fn memory_kib(&self) -> u64 {
         tree(self.inner.id()).into_iter().filter_map(proportional_kib).sum()
@@ -101,6 +120,17 @@ impl Drop for Child {
             let _ = self.inner.wait();
         }
     }
+}
+
+/// The processor time of this program so far.
+pub(crate) fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The memory of this program in KiB.
+pub(crate) fn own_memory_kib() -> u64 {
+    proportional_kib(std::process::id()).unwrap_or(0)
 }
 
 /// Kills a process, if it is still there.

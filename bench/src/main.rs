@@ -2,7 +2,7 @@
 //!
 //! Absolute figures on a shared machine mean little, so everything is measured in one go, in turns, and
 //! what is judged are ratios. `bench proxy` compares with nginx, HAProxy and Envoy; `bench edge` with itself
-//! and with Envoy, both asking who calls and how often; `bench broker` with RabbitMQ and NATS JetStream;
+//! and with Envoy, both asking who calls and how often; `bench broker` with RabbitMQ and NATS JetStream; `bench events` with PostgreSQL;
 //! `bench instructions` counts the instructions of Weft alone, which no neighbour can disturb, and compares
 //! them with what is committed.
 
@@ -16,12 +16,16 @@ mod asked;
 mod broker;
 mod certificates;
 mod child;
+mod disk;
 mod edge;
+mod events;
 mod gate;
+mod http1;
 mod instructions;
 mod latency;
 mod load;
 mod memory;
+mod message;
 mod peer;
 mod poll;
 mod proxy;
@@ -54,6 +58,8 @@ enum Command {
     Edge(edge::Options),
     /// Weft beside RabbitMQ and NATS JetStream.
     Broker(broker::Options),
+    /// The event store, as a node and as a library, beside a table of events in PostgreSQL.
+    Events(events::Options),
     /// User instructions per request of Weft alone, against those committed.
     Instructions(instructions::Options),
     /// The server that all proxies lead to; ends with its standard input.
@@ -70,6 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Proxy(options) => proxy::run(&options),
         Command::Edge(options) => edge::run(&options),
         Command::Broker(options) => broker::run(&options),
+        Command::Events(options) => events::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Upstream(options) => upstream::run(&options).map(done),
         Command::Spin => {

@@ -8,10 +8,12 @@ mod amqp;
 mod external_authorization;
 mod front;
 mod introspection;
+mod kurrent;
 mod limits;
 mod login;
 mod messages;
 mod openapi;
+mod schemas;
 mod signatures;
 mod tokens;
 
@@ -107,6 +109,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "message signatures", needs: signatures::NEEDS, run: signatures::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
+    Suite { name: "schema clients", needs: schemas::CLIENTS, run: schemas::weft },
+    Suite { name: "KurrentDB clients", needs: kurrent::CLIENTS, run: kurrent::weft },
 ];
 
 /// What is run by name alone, and by no gate: what judges somebody else and so the suites themselves.

@@ -10,10 +10,12 @@ use anyhow::{Result, bail, ensure};
 
 use super::{
     client::{Consumer, Publisher},
-    message::{Bodies, Check},
     socket::{LATE, Socket},
 };
-use crate::stop;
+use crate::{
+    message::{Bodies, Check},
+    stop,
+};
 
 /// How much is published.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{disk::Sync, target::Target};
-use crate::{latency::median, record::Latency};
+use super::target::Target;
+use crate::{disk::Sync, latency::median, record::Latency};
 
 /// What one run of one scenario on one target came to.
 #[derive(Clone, Debug, Serialize)]

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     client::{Mode, Place, Reach},
-    disk::{Disk, Sync},
     flow::{self, Consumed, Extent, Published},
     record::{Record, Records},
     scenario::{Load, Scenario},
@@ -18,6 +17,8 @@ use super::{
     target::Target,
 };
 use crate::{
+    child::own_cpu,
+    disk::{Disk, Sync},
     latency::quantile,
     poll,
     record::{self, Journal, Latency},
@@ -228,9 +229,9 @@ impl<'a> Stage<'a> {
     fn meter<T: Into<Came>>(&self, run: impl FnOnce() -> Result<T>) -> Result<Spent> {
         let server = self.stand.server;
         let written = self.disk.written()?;
-        let before = (server.cpu(), client_time());
+        let before = (server.cpu(), own_cpu());
         let came: Came = run()?.into();
-        let after = (server.cpu(), client_time());
+        let after = (server.cpu(), own_cpu());
         let written = written.zip(self.disk.written()?);
         Ok(Spent {
             good: came.good,
@@ -269,12 +270,6 @@ impl From<(Published, Consumed)> for Came {
     fn from((published, consumed): (Published, Consumed)) -> Self {
         Self { latencies: published.latencies, ..consumed.into() }
     }
-}
-
-/// The processor time of this program so far.
-fn client_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// A run that fails altogether is a record like any other: of one bad message.

@@ -160,19 +160,7 @@ impl Running {
 
     /// Waits until it has nothing left to do, or has had time enough.
     pub(super) fn quiet(&self) -> Result<()> {
-        let step = Duration::from_millis(100);
-        let mut before = self.cpu();
-        for _ in 0..30 {
-            crate::stop::check()?;
-            std::thread::sleep(step);
-            let now = self.cpu();
-            // A tick of the kernel's clock is 10 ms.
-            if now.saturating_sub(before) <= step / 10 {
-                return Ok(());
-            }
-            before = now;
-        }
-        Ok(())
+        self.child.quiet()
     }
 
     /// Bytes in its folder.

@@ -8,7 +8,8 @@
 //! What comes in is described by a [`schema::Shape`], by which it is checked as well; what goes out by its
 //! Rust type ([`schemars::JsonSchema`]), of which it is written.
 //!
-//! Invariants: nothing in a request that is not understood is passed over, but for the query of a probe;
+//! Invariants: nothing in a request that is not understood is passed over, but for the query of a probe and of
+//! somebody else's API;
 //! what is not an answer is a problem document with a reason; a row that names no permission is open to
 //! all. Deliberately absent: sockets, HTTP itself, and any state of what is operated.
 //!

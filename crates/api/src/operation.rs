@@ -44,6 +44,9 @@ pub struct Operation {
     /// Whether those ask for it again and again who watch over a node: it needs no place among the requests
     /// that are under way, and whatever its query says is passed over.
     pub probe: bool,
+    /// Whether it is of somebody else's API: what its query says beyond its parameters is passed over, as clients of
+    /// that API are used to.
+    pub foreign: bool,
     /// The noun that it is about and the verb of the command line that asks for it, if one does.
     pub verb: Option<(&'static Noun, Verb)>,
 }
@@ -234,7 +237,7 @@ impl Operation {
     /// # Errors
     /// [`Reason::MalformedRequest`].
     pub fn check_query(&self, query: &str) -> Result<()> {
-        if self.probe || query.is_empty() {
+        if self.probe || self.foreign || query.is_empty() {
             return Ok(());
         }
         let mut query = Query::parse(query)?;
@@ -268,6 +271,7 @@ impl<C> Row<C> {
             body_bytes_max: 0,
             admin_only: false,
             probe: false,
+            foreign: false,
             verb: None,
         };
         Self { operation, handler }
@@ -337,6 +341,12 @@ impl<C> Row<C> {
     #[must_use]
     pub const fn probe(self) -> Self {
         Self { operation: Operation { probe: true, ..self.operation }, ..self }
+    }
+
+    /// The same of somebody else's API.
+    #[must_use]
+    pub const fn foreign(self) -> Self {
+        Self { operation: Operation { foreign: true, ..self.operation }, ..self }
     }
 
     /// The same for everybody, whatever they show.

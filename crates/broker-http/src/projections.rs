@@ -5,13 +5,13 @@ mod rows;
 mod state;
 pub(crate) mod token;
 
-use weft_api::Noun;
+use weft_api::{Noun, Row};
 use weft_events::projection::{Projection, Projections};
 use weft_kernel::Result;
 use weft_net::Stop;
 
 pub use self::rows::PROJECTION_OPERATIONS;
-use crate::streams::Below;
+use crate::below::{Below, BelowTargets};
 
 /// A projection.
 pub static PROJECTION: Noun =
@@ -19,6 +19,9 @@ pub static PROJECTION: Noun =
 
 /// The handler of routes that offer projections; its settings are an [`ApiPath`](crate::ApiPath).
 pub const PROJECTIONS: &str = "projections";
+
+/// The local handler of projections.
+pub type ProjectionTargets = BelowTargets<Projected>;
 
 /// What the rows operate.
 #[derive(Clone)]
@@ -32,7 +35,7 @@ pub struct Projected {
 impl Below for Projected {
     const HANDLER: &'static str = PROJECTIONS;
 
-    fn rows() -> &'static [weft_api::Row<Self>] {
+    fn rows() -> &'static [Row<Self>] {
         PROJECTION_OPERATIONS
     }
 }

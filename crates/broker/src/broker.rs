@@ -26,6 +26,7 @@ use crate::{
     forward::Forwarder,
     maintenance::Maintenance,
     name::{Key, SubscriptionKey},
+    payload::PayloadCheck,
     request::Inbox,
     schedule::Schedules,
     source::{MessageSource, Queue, Subscription, Topic, WeakSource},
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     /// Held by who declares or deletes, so that one change of definitions happens at a time.
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) route: OnceLock<Arc<dyn DeadLetterRoute>>,
+    pub(crate) payload_check: OnceLock<Arc<dyn PayloadCheck>>,
     pub(crate) watchers: RwLock<Vec<Arc<dyn DefinitionWatcher>>>,
     /// Told when a subscription is declared.
     pub(crate) subscribed: Notify,
@@ -119,6 +121,7 @@ impl Broker {
             registry: RwLock::default(),
             changing: Arc::default(),
             route: OnceLock::new(),
+            payload_check: OnceLock::new(),
             watchers: RwLock::default(),
             subscribed: Notify::new(),
             next_consumer: AtomicU64::new(1),

@@ -14,7 +14,7 @@
 //! store knows.
 //!
 //! Reading order: [`name`], [`message`], [`options`], [`filter`], [`retry`], [`history`], [`settle`] (the
-//! pure parts); [`source`], [`publish`], [`consume`], `settlement`, [`dead`], `maintenance`, [`schedule`],
+//! pure parts); [`source`], [`payload`], [`publish`], [`consume`], `settlement`, [`dead`], `maintenance`, [`schedule`],
 //! [`request`], [`last`], [`inspect`], [`redrive`] (what happens); [`broker`] (what is held); [`engine`] (what
 //! others may stand in for).
 
@@ -38,6 +38,7 @@ pub mod message;
 pub mod name;
 pub mod options;
 mod parked;
+pub mod payload;
 pub mod publish;
 pub mod redrive;
 pub mod report;
@@ -65,6 +66,7 @@ pub use options::{
     DeadLetter, Dedupe, OnFailure, Order, Overflow, PushTarget, QueueLimit, QueueOptions,
     Retention, Start, SubscriptionOptions, SubscriptionTarget, TopicOptions,
 };
+pub use payload::{Enforcement, PayloadCheck, PayloadSchema};
 pub use publish::{Batch, BatchReceipt, Publish, PublishTarget, Published, Refusal, Submitted};
 pub use redrive::{RedriveOptions, Redriven};
 pub use report::Report;

@@ -172,7 +172,7 @@ pub struct Published {
 impl Broker {
     /// An empty batch.
     pub fn batch(&self) -> Batch {
-        Batch::new(self.now_ms(), self.inner().secret)
+        Batch::new(self.now_ms(), self.inner().secret, self.inner().payload_check.get().cloned())
     }
 
     /// Puts a batch into the store without waiting for the disk: it is done once

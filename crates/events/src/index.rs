@@ -6,12 +6,17 @@
 //! them become rows together: one for each value that occurs. Up to where that has been done is a row as well, put in
 //! the same transaction, and what comes behind it is read from the log at the start.
 //!
+//! Correlation ids are the exception: nearly each event has one of its own, so that rows for each would be as many as
+//! events. They share rows in 64 groups, which say of each position a part of the hash as well; who looks for one goes
+//! through all rows of its group.
+//!
 //! Rows know hashes and no values: who reads by them looks at the events. So a value has any length, and an event
 //! that two values of one hash point at is shown for its own alone.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use weft_broker::Message;
 use weft_kernel::{Error, Reason, Result};
@@ -39,6 +44,8 @@ pub const TAG_BYTES_MAX: usize = 64;
 
 /// Events that become rows together.
 const TOGETHER: usize = 1_024;
+/// What correlation ids are distributed over.
+const GROUPS: u64 = 64;
 /// The most rows of one transaction.
 const ROWS_MAX: usize = 4_096;
 /// The row that says up to where events are in rows; no other begins so.
@@ -71,10 +78,26 @@ impl Key {
         Self { kind, hash: xxh3_64_with_seed(value.as_bytes(), kind as u64) }
     }
 
+    /// What it shares rows with.
+    pub(crate) const fn group(self) -> (Kind, u64) {
+        match self.kind {
+            Kind::Correlation => (self.kind, self.hash % GROUPS),
+            kind => (kind, self.hash),
+        }
+    }
+
+    /// What tells it from others in its rows.
+    pub(crate) const fn rest(self) -> u32 {
+        match self.kind {
+            Kind::Correlation => (self.hash >> 32) as u32,
+            _ => 0,
+        }
+    }
+
     /// What the keys of its rows begin with.
     pub(crate) fn prefix(self) -> [u8; 9] {
         let mut prefix = [self.kind as u8; 9];
-        prefix[1..].copy_from_slice(&self.hash.to_be_bytes());
+        prefix[1..].copy_from_slice(&self.group().1.to_be_bytes());
         prefix
     }
 
@@ -126,25 +149,43 @@ pub(crate) fn check_tags(message: &Message) -> Result<()> {
     Ok(())
 }
 
-/// Positions of a row, ascending, as they are stored: the gaps before them, beginning with that to the end of it.
-pub(crate) fn write_row(last: u64, positions: &[u64]) -> Result<Bytes> {
-    let mut behind = last;
-    let gap = |position: &u64| std::mem::replace(&mut behind, *position) - position;
-    encode(&positions.iter().rev().map(gap).collect::<Vec<_>>())
+/// Where an event of a row is, and what tells its value from others of the row.
+pub(crate) type Place = (u64, u32);
+
+/// A row as it is stored: the gaps before its positions, from the last one back and beginning with that to the end of
+/// the row, and what tells their values apart, if anything does.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    gaps: Vec<u64>,
+    rests: Vec<u32>,
 }
 
-/// The end of a row and its positions, ascending.
-pub(crate) fn read_row(key: &[u8], value: &[u8]) -> Result<(u64, Vec<u64>)> {
+/// A row of places, ascending, as it is stored.
+pub(crate) fn write_row(last: u64, places: &[Place]) -> Result<Bytes> {
+    let mut behind = last;
+    let gap = |(position, _): &Place| std::mem::replace(&mut behind, *position) - position;
+    let gaps = places.iter().rev().map(gap).collect();
+    let is_told_apart = places.iter().any(|(_, rest)| *rest != 0);
+    let rests = places.iter().rev().map(|(_, rest)| *rest).filter(|_| is_told_apart).collect();
+    encode(&Row { gaps, rests })
+}
+
+/// The end of a row and its places, ascending.
+pub(crate) fn read_row(key: &[u8], value: &[u8]) -> Result<(u64, Vec<Place>)> {
     let corrupt = || Error::new(Reason::StorageCorrupt, "a row of the index cannot be read");
     let last = key.last_chunk().map(|last| u64::from_be_bytes(*last)).ok_or_else(corrupt)?;
-    let mut positions: Vec<u64> = decode(value)?;
-    let mut behind = last;
-    for gap in &mut positions {
-        behind = behind.checked_sub(*gap).ok_or_else(corrupt)?;
-        *gap = behind;
+    let Row { gaps, rests } = decode(value)?;
+    if !rests.is_empty() && rests.len() != gaps.len() {
+        return Err(corrupt());
     }
-    positions.reverse();
-    Ok((last, positions))
+    let mut behind = last;
+    let mut places = Vec::with_capacity(gaps.len());
+    for (at, gap) in gaps.into_iter().enumerate() {
+        behind = behind.checked_sub(gap).ok_or_else(corrupt)?;
+        places.push((behind, rests.get(at).copied().unwrap_or(0)));
+    }
+    places.reverse();
+    Ok((last, places))
 }
 
 /// An event that was appended, with its values.
@@ -225,17 +266,17 @@ impl Recent {
                 break;
             }
             let keys = entry.keys.iter().filter(|key| key.kind != Kind::Stream);
-            values.extend(keys.map(|key| (*key, entry.position)));
+            values.extend(keys.map(|key| (key.group(), entry.position, *key)));
             upto = entry.position + 1;
         }
         values.sort_unstable();
         let put = |key, value| Op::Put { map, key, value, expires_ms: 0, expect: ExpectValue::Any };
-        let (mut ops, mut positions) = (Vec::with_capacity(values.len() / 2), Vec::new());
-        for of_key in values.chunk_by(|one, other| one.0 == other.0) {
-            positions.clear();
-            positions.extend(of_key.iter().map(|(_, position)| *position));
-            let (key, last) = of_key[of_key.len() - 1];
-            ops.push(put(key.row(last), write_row(last, &positions)?));
+        let (mut ops, mut places) = (Vec::with_capacity(values.len() / 2), Vec::new());
+        for of_group in values.chunk_by(|one, other| one.0 == other.0) {
+            places.clear();
+            places.extend(of_group.iter().map(|(_, position, key)| (*position, key.rest())));
+            let (_, last, key) = of_group[of_group.len() - 1];
+            ops.push(put(key.row(last), write_row(last, &places)?));
         }
         ops.push(put(Bytes::from_static(UPTO), encode(&upto)?));
         Ok((ops, upto))
@@ -260,7 +301,7 @@ mod tests {
         #[test]
         fn rows_say_what_they_were_told(gaps in prop::collection::vec(1_u64..300, 0..300), behind in 0_u64..9) {
             let mut at = 0;
-            let positions: Vec<u64> = gaps.iter().map(|gap| { at += gap; at }).collect();
+            let positions: Vec<Place> = gaps.iter().map(|gap| { at += gap; (at, (at % 3) as u32 * 70_000) }).collect();
             let key = Key::of(Kind::Type, "x");
             let last = at + behind;
             let row = write_row(last, &positions).unwrap();
@@ -270,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_row_that_makes_no_sense_is_corrupt() {
-        let row = encode(&vec![3_u64, 5]).unwrap();
+        let row = encode(&Row { gaps: vec![3, 5], rests: Vec::new() }).unwrap();
         assert!(read_row(&Key::of(Kind::Tag, "x").row(7), &row).is_err());
         assert!(read_row(b"short", &row).is_err());
     }
@@ -281,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_events_become_a_row_for_each_value() {
+    fn a_thousand_events_become_few_rows() {
         let (mut recent, name) = (Recent::behind(0), StreamName::new("order-1").unwrap());
         let keys = |number: u64| -> Keys {
             [Key::of(Kind::Type, "t"), Key::of(Kind::Correlation, &number.to_string())]
@@ -297,8 +338,8 @@ mod tests {
             made.push((ops.len(), upto));
             recent.in_rows(upto);
         }
-        // Category, type and end beside one for each correlation id.
-        assert_eq!(made, [(1_027, 1_024), (1_027, 2_048)]);
+        // Category, type and end beside one for each group of correlation ids.
+        assert_eq!(made, [(67, 1_024), (67, 2_048)]);
         // Those that are in rows stay a while, for who asks what came last.
         assert_eq!((recent.start(), recent.upto(), recent.entries.len()), (1_024, 2_048, 1_976));
         let fit = |keys: &[Key]| keys.contains(&Key::of(Kind::Correlation, "2500"));

@@ -41,4 +41,4 @@ pub use follow::Follower;
 pub use name::StreamName;
 pub use query::{AppendCondition, EventQuery, QueryItem};
 pub use read::{Direction, Page, PageLimits};
-pub use store::{EventStore, StreamInfo};
+pub use store::{EventCheck, EventStore, StreamInfo};

@@ -14,7 +14,7 @@ use weft_ledger::{
 use crate::{
     event::Recorded,
     head::{Head, Run},
-    index::{Key, Recent, keys, read_row, write_row},
+    index::{Key, Place, Recent, keys, read_row, write_row},
     name::StreamName,
     query::{EventQuery, Wanted},
     read::{Direction, Page, PageLimits, Room},
@@ -25,8 +25,8 @@ use crate::{
 /// Positions that are looked at first.
 const SPAN: u64 = 4_096;
 /// Rows that are read at once, and the most of a value for a span.
-const ROWS: usize = 16;
-const ROWS_MAX: usize = 64;
+const ROWS: usize = 64;
+const ROWS_MAX: usize = 256;
 /// The most positions of a stream for a span.
 const POSITIONS_MAX: usize = 65_536;
 /// Of so few positions the events are looked at, rather than more rows.
@@ -257,7 +257,8 @@ impl Inner {
             let is_all = rows.len() < ROWS;
             for (row, value) in rows {
                 let (last, positions) = read_row(&row, &value.data)?;
-                found.extend(positions.iter().filter(|at| (start..end).contains(*at)));
+                let meant = |(at, rest): &Place| (start..end).contains(at) && *rest == key.rest();
+                found.extend(positions.iter().copied().filter(meant).map(|(at, _)| at));
                 if last.saturating_add(1) >= end {
                     return Ok(true);
                 }
@@ -337,9 +338,9 @@ impl Inner {
 
     /// What rows have to lose for events that go: at which positions, and with which values each.
     pub(crate) async fn unindexed(&self, gone: &mut [(Key, u64)]) -> Result<Vec<Op>> {
-        gone.sort_unstable();
+        gone.sort_unstable_by_key(|(key, at)| (key.group(), *at));
         let mut ops = Vec::new();
-        for of_key in gone.chunk_by(|one, other| one.0 == other.0) {
+        for of_key in gone.chunk_by(|one, other| one.0.group() == other.0.group()) {
             let (key, mut left) = (of_key[0].0, of_key);
             while let Some((_, first)) = left.first() {
                 let after = first.checked_sub(1).map(|before| key.row(before));
@@ -364,11 +365,11 @@ impl Inner {
         &self,
         row: Bytes,
         last: u64,
-        mut positions: Vec<u64>,
+        mut positions: Vec<Place>,
         gone: &[(Key, u64)],
     ) -> Result<Option<Op>> {
         let before = positions.len();
-        positions.retain(|at| gone.binary_search_by_key(at, |(_, gone)| *gone).is_err());
+        positions.retain(|(at, _)| gone.binary_search_by_key(at, |(_, gone)| *gone).is_err());
         let (map, key, expect) = (self.index, row, ExpectValue::Any);
         Ok(match positions.len() {
             0 => Some(Op::Delete { map, key, expect }),

@@ -1,6 +1,6 @@
 //! The store of events: what is appended and changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -30,6 +30,15 @@ use crate::{
 /// Events that a conflict shows, and how much of them.
 const SHOWN: PageLimits = PageLimits { events: 16, bytes: 1 << 20, before: u64::MAX };
 
+/// Holds events to what they must be, whoever knows that: a seam, since streams know no schemas.
+pub trait EventCheck: Send + Sync {
+    /// Holds an event to what its type asks for. Must be quick and must not wait.
+    ///
+    /// # Errors
+    /// Why it is refused, such as [`Reason::SchemaMismatch`].
+    fn check(&self, event: &weft_broker::Message) -> Result<()>;
+}
+
 /// All events of a store; a clone is a handle to the same.
 #[derive(Clone)]
 pub struct EventStore(pub(crate) Arc<Inner>);
@@ -48,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) removing: tokio::sync::Mutex<()>,
     /// What was appended last.
     pub(crate) tail: watch::Sender<Tail>,
+    check: OnceLock<Arc<dyn EventCheck>>,
 }
 
 /// The end of the log.
@@ -102,7 +112,8 @@ impl EventStore {
         let order = Mutex::new(Order::at(next, Recent::behind(upto)));
         let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
         let removing = tokio::sync::Mutex::default();
-        let inner = Inner { store, log, heads, chunks, waste, index, order, tail, removing };
+        let check = OnceLock::new();
+        let inner = Inner { store, log, heads, chunks, waste, index, order, tail, removing, check };
         inner.recall().await?;
         inner.remove_waste().await?;
         Ok(Self(Arc::new(inner)))
@@ -114,7 +125,9 @@ impl EventStore {
     /// [`Rejected::Conflict`] if a stream is not as expected, [`Rejected::Matched`] if events have come that a condition
     /// does not allow, `position_conflict` if one names a position that is not there yet; nothing is changed then.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Rejected> {
-        let mut knowledge = Knowledge::of(&batch);
+        // What is there already is known again, whatever its schema has become since.
+        let refusal = self.0.refusal(&batch);
+        let mut knowledge = Knowledge::of(&batch, refusal.is_some());
         loop {
             // Heads that have to be read from the disk are read at once.
             try_join_all(batch.appends.iter().map(|append| self.0.head(&append.stream))).await?;
@@ -148,9 +161,19 @@ impl EventStore {
                 Tried::Conflict(at, from, head) => {
                     return Err(self.conflict(&batch.appends[at], from, &head).await?);
                 }
+                Tried::Refused => {
+                    if let Some(error) = refusal {
+                        return Err(error.into());
+                    }
+                }
                 Tried::Failed(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Has events that are appended from now on checked; the first who checks stays.
+    pub fn check_by(&self, check: Arc<dyn EventCheck>) {
+        let _ = self.0.check.set(check);
     }
 
     /// A stream as it stands; `None` if there never was one.
@@ -307,6 +330,13 @@ impl Inner {
         let Tail { next, seen } = *self.tail.borrow();
         until_seen(&*self.store, seen).await?;
         Ok(next)
+    }
+
+    /// Why an event of a batch is refused for what it is, if one is.
+    fn refusal(&self, batch: &AppendBatch) -> Option<Error> {
+        let check = self.check.get()?;
+        let mut events = batch.appends.iter().flat_map(|append| &append.events);
+        events.find_map(|event| check.check(event.message()).err())
     }
 
     async fn until_done(&self, receipt: &Receipt) -> Result<()> {

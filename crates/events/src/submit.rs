@@ -31,6 +31,8 @@ pub(crate) enum Tried {
     Conflict(usize, u64, Arc<Head>),
     /// Whether there are events that a condition does not allow has to be looked up.
     Search(usize),
+    /// An event that would be written is refused for what it is.
+    Refused,
     Failed(Error),
 }
 
@@ -41,15 +43,18 @@ pub(crate) struct Knowledge {
     pub(crate) there: Vec<Option<u64>>,
     /// Before which position there are no events that a condition does not allow.
     pub(crate) clear: Vec<u64>,
+    /// Whether an event of it is refused for what it is, if it would be written.
+    is_refused: bool,
 }
 
 impl Knowledge {
-    pub(crate) fn of(batch: &AppendBatch) -> Self {
+    pub(crate) fn of(batch: &AppendBatch, is_refused: bool) -> Self {
         let clear = |after: Option<u64>| after.map_or(0, |after| after.saturating_add(1));
         Self {
             known: vec![Known::default(); batch.appends.len()],
             there: vec![None; batch.appends.len()],
             clear: batch.conditions.iter().map(|condition| clear(condition.after)).collect(),
+            is_refused,
         }
     }
 }
@@ -57,7 +62,7 @@ impl Knowledge {
 impl Inner {
     /// Appends, if all heads are here and as they are expected, and nothing has come that a condition does not allow.
     pub(crate) fn try_append(&self, batch: &AppendBatch, knowledge: &Knowledge) -> Tried {
-        let Knowledge { known, there, clear } = knowledge;
+        let Knowledge { known, there, clear, is_refused } = knowledge;
         let mut order = self.order.lock();
         if let Err(tried) = self.index(&mut order, Recent::is_due) {
             return tried;
@@ -90,6 +95,7 @@ impl Inner {
             }
             let ids: Vec<u64> = append.events.iter().map(|event| event.hash()).collect();
             match decide(head, append.expected, &ids, known[at]) {
+                Decision::Go if *is_refused => return Tried::Refused,
                 Decision::Go => {}
                 Decision::Look(from) => return Tried::Look(at, from),
                 Decision::Conflict(from) => {

@@ -155,6 +155,8 @@ struct Guard {
     bearer: Option<(Box<str>, String)>,
     /// Whether the service may be told more than the consumer: claims, or credentials.
     tells: bool,
+    /// Whether a browser may log in.
+    has_logins: bool,
     /// What a signature must cover (RFC 9421 section 5.1).
     accept_signature: Option<String>,
 }
@@ -179,12 +181,23 @@ impl Guard {
             _ => None,
         });
         let is_login = |method: &Scheme| matches!(method, Scheme::Oidc(_));
+        let has_logins = settings.methods.iter().any(is_login);
         let tells = settings.forward
-            || settings.methods.iter().any(is_login)
+            || has_logins
             || settings.tokens().any(|(_, method)| !method.tell.is_empty());
         let challenges = challenges.into();
         let (suspects, settings) = (Suspects::of(&settings), Arc::new(settings));
-        Self { challenges, bearer, in_query, tells, accept_signature, shared, settings, suspects }
+        Self {
+            challenges,
+            bearer,
+            in_query,
+            tells,
+            has_logins,
+            accept_signature,
+            shared,
+            settings,
+            suspects,
+        }
     }
 
     /// What all methods together make of a request.
@@ -204,7 +217,9 @@ impl Guard {
             renewed = renewed.or(session);
             match (shown, self.settings.combine) {
                 (Shown::By(good), Combine::Any) => {
-                    return Shown::By(good.by(number)).renewing(renewed);
+                    // By which method is of no use where nothing is told of it.
+                    let good = if self.tells { good.by(number) } else { good };
+                    return Shown::By(good).renewing(renewed);
                 }
                 (Shown::By(good), Combine::All) => {
                     let good = good.by(number);
@@ -270,6 +285,17 @@ impl Guard {
         }
     }
 
+    /// The request as methods look at it. Signatures alone are held to the host.
+    fn message<'a>(&self, cx: &'a RequestContext<'_>) -> Message<'a> {
+        Message {
+            head: cx.head(),
+            target: cx.target_as_sent(),
+            host: if self.accept_signature.is_some() { cx.authority() } else { "" },
+            is_secure: cx.is_secure(),
+            has_body: cx.has_body(),
+        }
+    }
+
     /// What comes of looking once what is waited for is there.
     async fn judge_later(
         &self,
@@ -293,7 +319,7 @@ impl Guard {
             let now = clock::now();
             let may_wait = rounds > 0 && now < until;
             let at = Moment { now, wall: clock::wall(), may_wait };
-            let request = (&message(cx), cx.certificate());
+            let request = (&self.message(cx), cx.certificate());
             match self.judge((&roster, generation), request, at) {
                 Shown::Later(next) => fetched = next,
                 shown => return Ok((shown, roster)),
@@ -359,17 +385,6 @@ fn refusal(why: Cow<'static, str>) -> Error {
     Error::new(Reason::Unauthenticated, say).note(why)
 }
 
-/// The request as signatures are held to it.
-fn message<'a>(cx: &'a RequestContext<'_>) -> Message<'a> {
-    Message {
-        head: cx.head(),
-        target: cx.target_as_sent(),
-        host: cx.authority(),
-        is_secure: cx.is_secure(),
-        has_body: cx.has_body(),
-    }
-}
-
 impl Policy for Guard {
     fn stage(&self) -> Stage {
         Stage::Authentication
@@ -395,17 +410,17 @@ impl Policy for Guard {
         }
         let at = Moment { now: cx.now(), wall: clock::wall(), may_wait: true };
         let certificate = cx.certificate();
-        let shown = self.judge((&roster, generation), (&message(cx), certificate), at);
+        let shown = self.judge((&roster, generation), (&self.message(cx), certificate), at);
         match shown {
             Shown::Later(fetched) => Flow::wait(async move {
                 let (shown, roster) = self.judge_later(fetched, cx).await?;
-                if let Some(login) = self.settings.begins(&shown, &roster, cx) {
+                if let Some(login) = self.settings.begins(&shown, &roster, cx.head()) {
                     return login.begin(cx.head().target.clone(), cx).await.map(Some);
                 }
                 let good = self.settle(shown, &roster, cx)?;
                 self.end(good, cx).await
             }),
-            shown if let Some(login) = self.settings.begins(&shown, &roster, cx) => {
+            shown if let Some(login) = self.settings.begins(&shown, &roster, cx.head()) => {
                 let back = cx.head().target.clone();
                 Flow::wait(async move { login.begin(back, cx).await.map(Some) })
             }
@@ -426,11 +441,14 @@ impl Policy for Guard {
 
     fn outgoing(&self, cx: &mut OutgoingContext<'_>) {
         let consumer = cx.fact::<Consumer>().cloned();
-        let passed = cx.fact::<Introduction>().map(|it| it.passed.clone()).unwrap_or_default();
+        let introduction = if self.tells { cx.fact::<Introduction>() } else { None };
+        let passed = introduction.map(|it| it.passed.clone()).unwrap_or_default();
         forward::tell((&self.settings, &self.suspects), consumer.as_ref(), &passed, cx.head_mut());
-        for login in self.settings.logins(&self.shared.roster.load()) {
-            let handed = cx.fact::<Handed>().cloned();
-            login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);
+        if self.has_logins {
+            for login in self.settings.logins(&self.shared.roster.load()) {
+                let handed = cx.fact::<Handed>().cloned();
+                login.hand_on(handed.as_ref(), &mut cx.head_mut().fields);
+            }
         }
     }
 
@@ -467,7 +485,12 @@ impl Policy for Guard {
     }
 
     fn response<'a>(&'a self, cx: &'a mut ResponseContext<'_>) -> Flow<'a> {
-        oidc::set_cookies(cx);
+        if self.has_logins {
+            oidc::set_cookies(cx);
+        }
+        if cx.reason().is_none() {
+            return Flow::Next;
+        }
         let refused = cx.fact::<Refused>().copied();
         match (cx.reason(), &self.bearer) {
             (Some(Reason::Unauthenticated), bearer) if cx.fact::<Consumer>().is_none() => {

@@ -1,6 +1,10 @@
 //! Consumer: a client that the node knows, and the groups it is in.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use weft_kernel::Name;
 use weft_proxy::Fact;
@@ -12,12 +16,16 @@ pub(crate) struct Known {
     pub(crate) groups: Box<[Name]>,
     /// The groups as one field value, so that no request writes it.
     pub(crate) groups_line: Box<str>,
+    /// The hash of the name with the chance of this process, so that no request works it out.
+    pub(crate) mark: u64,
 }
 
 impl Known {
     pub(crate) fn new(name: Name, groups: Vec<Name>) -> Self {
         let groups_line = groups.iter().map(Name::as_str).collect::<Vec<_>>().join(",").into();
-        Self { name, groups: groups.into(), groups_line }
+        static MARKS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let mark = MARKS.hash_one(name.as_str());
+        Self { name, groups: groups.into(), groups_line, mark }
     }
 }
 

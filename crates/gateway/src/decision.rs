@@ -37,8 +37,24 @@ pub(crate) struct Verified {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) consumer: Option<Consumer>,
+    /// Whether it is for an audience of its issuer, or that has none.
+    pub(crate) is_for_issuer: bool,
     /// When it must be decided anew.
     pub(crate) until: Tick,
+}
+
+impl Verified {
+    pub(crate) fn new(
+        issuer: Arc<Issuer>,
+        claims: Arc<Claims>,
+        consumer: Option<Consumer>,
+        until: Tick,
+    ) -> Self {
+        let audiences = issuer.audiences.as_deref();
+        let is_for_issuer =
+            audiences.is_none_or(|all| all.is_empty() || all.iter().any(|one| claims.is_for(one)));
+        Self { issuer, claims, consumer, is_for_issuer, until }
+    }
 }
 
 struct Decisions<K, S> {
@@ -152,7 +168,7 @@ mod tests {
             consumers: Box::default(),
         };
         let (issuer, until) = (Arc::new(issuer), Tick::NEVER);
-        Arc::new(Verified { issuer, claims: Arc::default(), consumer: None, until })
+        Arc::new(Verified::new(issuer, Arc::default(), None, until))
     }
 
     #[test]

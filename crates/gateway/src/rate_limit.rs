@@ -36,18 +36,20 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_proxy::{
     DryRun, Fact, Flow, Foreseen, Policy, PolicyMaker, PolicyOutcome, RequestContext,
     ResponseContext, Sides, Stage, plan::Binding,
 };
 use weft_resilience::{concurrency::Permit, rate::Rate};
+use weft_wire::Known;
 
 pub(crate) use self::key::network;
 use self::{
     asking::{Asked, Verdicted, Why},
     counter::{Counted, Counter},
-    key::Key,
+    key::hashed,
     owed::Owed,
     pace::{Paced, Paces},
 };
@@ -195,7 +197,7 @@ struct Limits {
 }
 
 /// What the limits have said of a request, for its response.
-struct Said(Vec<Verdicted>);
+struct Said(SmallVec<[Verdicted; 1]>);
 
 impl Fact for Said {}
 
@@ -272,8 +274,7 @@ impl Limits {
         let mut paces = Paces::default();
         for Counted { settings, counter } in self.limits.iter() {
             let Counter::Bandwidth { limiter, of } = counter else { continue };
-            let pace =
-                paces.add(settings, limiter, limiter.key(Key::new(&settings.by, cx.view())), *of);
+            let pace = paces.add(settings, limiter, hashed(limiter, &settings.by, cx.view()), *of);
             if of.is_of_requests() {
                 let pace = pace.clone();
                 cx.wrap_body(|body| Paced::wrap(body, pace));
@@ -364,9 +365,9 @@ impl Policy for Limits {
         });
         let left = fields::left(told);
         let fields = &mut cx.head_mut().fields;
-        fields.append("ratelimit-policy", self.policy_field.as_bytes());
+        fields.add(Known::RateLimitPolicy, self.policy_field.as_bytes());
         if !left.is_empty() {
-            fields.append("ratelimit", left.as_bytes());
+            fields.add(Known::RateLimit, left.as_bytes());
         }
         Flow::Next
     }

@@ -34,7 +34,7 @@ macro_rules! reasons {
                     Self::VersionNotSupported => 505,
                     Self::ExpectationFailed => 417,
                     Self::UpgradeRequired => 426,
-                    Self::IdempotencyKeyReused => 422,
+                    Self::IdempotencyKeyReused | Self::SchemaMismatch => 422,
                     Self::Misdirected => 421,
                     _ => self.code().http(),
                 }
@@ -182,6 +182,8 @@ reasons! {
     MessageTooLarge = "message_too_large", TooLarge, Caller, No, "http_request_error";
     /// The message breaks the format that it claims to have.
     MalformedMessage = "malformed_message", Invalid, Caller, No, "http_request_error";
+    /// The message does not fit the schema of its topic.
+    SchemaMismatch = "schema_mismatch", Invalid, Caller, No, "http_request_error";
     /// No topic has this name.
     NoTopic = "no_topic", NotFound, Caller, No, "destination_not_found";
     /// No queue has this name.

@@ -160,7 +160,13 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn wrap(body: Body, upload: &Rc<Upload>) -> Body {
+    /// Watches a body that must end by a deadline.
+    pub(crate) fn by(body: Body, deadline: Deadline, upload: &Rc<Upload>) -> Body {
+        let body = if deadline == Deadline::NONE || body.is_empty() {
+            body
+        } else {
+            Body::Source(Box::new(Timed::new(body, deadline)))
+        };
         Body::Source(Box::new(Self { body, upload: upload.clone() }))
     }
 

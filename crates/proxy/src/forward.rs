@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_discovery::{Endpoint, Pick};
-use weft_kernel::{Deadline, Error, Reason, Result, Retry, Tick};
+use weft_kernel::{Error, Reason, Result, Retry, Tick};
 use weft_net::{
     body::Body,
     clock,
@@ -114,8 +114,7 @@ impl Forward<'_> {
                         let body = Answering::wrap(body, &exchange.upload);
                         // The route's limit ends with the head of the response, so that streams may
                         // last; what a gRPC client asks for holds for the whole call.
-                        let body = within(body, exchange.received.deadline);
-                        Watched::wrap(body, &exchange.upload)
+                        Watched::by(body, exchange.received.deadline, &exchange.upload)
                     }
                 };
                 Answer::new(head, body)
@@ -492,12 +491,4 @@ fn criticality(of: &plan::CriticalityOf, exchange: &Exchange) -> adaptive::Criti
         Some(b"sheddable") => adaptive::Criticality::Sheddable,
         _ => of.default,
     }
-}
-
-/// A body that must end by a deadline.
-fn within(body: Body, deadline: Deadline) -> Body {
-    if deadline == Deadline::NONE || body.is_empty() {
-        return body;
-    }
-    Body::Source(Box::new(crate::body::Timed::new(body, deadline)))
 }

@@ -18,6 +18,7 @@ use weft_wire::{Known, Method, Version, grpc};
 
 use crate::{
     answer::{self, Answer},
+    body::{Watched, grpc_status},
     certificate::Certificate,
     connection,
     exchange::Exchange,
@@ -284,6 +285,13 @@ async fn to_local(
         }
     }
     answer::hand_back(&mut answer.head);
+    if exchange.received.grpc.is_some() {
+        exchange.upload.note_status(grpc_status(&answer.head.fields));
+        if !matches!(answer.body, Body::Empty) {
+            let body = std::mem::take(&mut answer.body);
+            answer.body = Watched::by(body, exchange.received.deadline, &exchange.upload);
+        }
+    }
     if let Some(protocol) = protocol
         && exchange.received.head.version == Version::Http11
     {

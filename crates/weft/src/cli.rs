@@ -22,6 +22,7 @@ pub mod schema;
 pub mod service;
 pub mod status;
 pub mod stream;
+pub mod subject;
 pub mod subscription;
 pub mod topic;
 pub mod up;

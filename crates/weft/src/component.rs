@@ -25,7 +25,7 @@ use clap::Subcommand;
 use weft_api::Row;
 use weft_broker::engine::Engines;
 use weft_discovery::resolve::Hickory;
-use weft_events::EventStore;
+use weft_events::{EventCheck, EventStore};
 use weft_gateway::kept::Kept;
 use weft_kernel::Result;
 use weft_ledger::{Ledger, Store, Transaction};
@@ -66,8 +66,10 @@ pub struct Host {
     pub ledger: OnceLock<Ledger>,
     /// Engines of messages, from when [`Messages`](crate::components::Messages) has opened them.
     pub engines: Arc<OnceLock<Engines>>,
-    /// Events of the node, from when [`Streams`](crate::components::Streams) has opened them.
-    pub streams: OnceLock<EventStore>,
+    /// Streams of events, from when [`Streams`](crate::components::Streams) has opened them.
+    pub events: OnceLock<EventStore>,
+    /// What holds events to schemas, from when [`Schemas`](crate::components::Schemas) is open.
+    pub event_check: OnceLock<Arc<dyn EventCheck>>,
 }
 
 impl Host {
@@ -103,7 +105,8 @@ impl Host {
             takeover_timeout: Duration::ZERO,
             ledger: OnceLock::new(),
             engines: Arc::default(),
-            streams: OnceLock::new(),
+            events: OnceLock::new(),
+            event_check: OnceLock::new(),
         })
     }
 }

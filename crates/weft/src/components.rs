@@ -4,6 +4,7 @@
 //! need something for themselves alone at last; and they commit, stop and close from the top. The store
 //! stands at the bottom, since any of them may keep something.
 
+mod below;
 pub mod consumers;
 pub mod discovery;
 pub mod gateway;
@@ -12,6 +13,7 @@ pub mod messages;
 pub mod networks;
 pub mod projections;
 pub mod quotas;
+pub mod schemas;
 pub mod storage;
 pub mod streams;
 pub mod telemetry;
@@ -39,6 +41,7 @@ pub use self::{
     networks::Networks,
     projections::Projections,
     quotas::Quotas,
+    schemas::Schemas,
     storage::Storage,
     streams::Streams,
     telemetry::{Collector, Telemetry},
@@ -172,6 +175,7 @@ components! {
     consumers: Consumers,
     quotas: Quotas,
     idempotency: Idempotency,
+    schemas: Schemas,
     messages: Messages,
     projections: Projections,
     streams: Streams,

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod print;
 pub mod problem;
 pub mod reference;
+mod remembered;
 pub mod report;
 mod routes;
 pub mod schema;

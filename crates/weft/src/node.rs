@@ -148,7 +148,8 @@ impl Node {
             takeover_timeout: TAKEOVER_TIMEOUT,
             ledger: OnceLock::new(),
             engines: Arc::default(),
-            streams: OnceLock::new(),
+            events: OnceLock::new(),
+            event_check: OnceLock::new(),
         };
         let components = Arc::new(Components::new(plan));
         components.open(plan, &host, false).await?;

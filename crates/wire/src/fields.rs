@@ -12,7 +12,7 @@ mod known;
 use std::{fmt, ops::Range};
 
 pub use alike::{begins_alike, is_alike, is_odd};
-pub use known::Known;
+pub use known::{Known, KnownNames};
 use known::{Names, UNKNOWN};
 
 #[derive(Clone, Copy)]
@@ -154,13 +154,17 @@ impl Fields {
 
     /// Adds a field that another parser has held to what a name, in lower case, and a value may be.
     pub fn append_lower(&mut self, name: &str, value: &[u8]) -> bool {
-        debug_assert!(name.bytes().all(|byte| is_token(byte) && !byte.is_ascii_uppercase()));
-        debug_assert!(is_value(value));
+        self.append_told(name.as_bytes(), Known::of(name.as_bytes()), value)
+    }
+
+    /// The same of a name of which is told whether it is a known one.
+    pub fn append_told(&mut self, name: &[u8], known: Option<Known>, value: &[u8]) -> bool {
+        debug_assert!(name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()));
+        debug_assert!(known == Known::of(name) && is_value(value));
         if name.len() > u16::MAX as usize {
             return false;
         }
-        let known = Known::of(name.as_bytes()).map_or(UNKNOWN, |known| known as u8);
-        self.push_line(name.as_bytes(), value, known, false);
+        self.push_line(name, value, known.map_or(UNKNOWN, |known| known as u8), false);
         true
     }
 
@@ -257,9 +261,21 @@ impl Fields {
     }
 
     /// Removes the fields that are not to be kept, by their name, in lower case, and value.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
+    pub fn retain(&mut self, keep: impl FnMut(&str, &[u8]) -> bool) {
+        self.retain_unless(Names::none(), keep);
+    }
+
+    /// The same of fields whose names are among these, or are no known ones; all others stay.
+    pub fn retain_among(&mut self, among: &KnownNames, keep: impl FnMut(&str, &[u8]) -> bool) {
+        self.retain_unless(among.0.others(), keep);
+    }
+
+    fn retain_unless(&mut self, stay: Names, mut keep: impl FnMut(&str, &[u8]) -> bool) {
         let (text, before) = (&self.text, self.lines.len());
         self.lines.retain(|line| {
+            if line.known != UNKNOWN && stay.has(line.known) {
+                return true;
+            }
             let name = line.start as usize..line.start as usize + line.name_len as usize;
             let value = name.end + 2..name.end + 2 + line.value_len as usize;
             keep(std::str::from_utf8(&text[name]).unwrap_or(""), &text[value])

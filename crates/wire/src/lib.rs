@@ -19,5 +19,5 @@ pub mod proxy_protocol;
 pub mod proxy_status;
 pub mod structured;
 
-pub use fields::{Fields, Known};
+pub use fields::{Fields, Known, KnownNames};
 pub use head::{Length, Method, RequestHead, ResponseHead, Version};

@@ -35,6 +35,12 @@ const SOURCES: &[Source] = &[
         out: "crates/gateway/src/external/check/generated",
         attributes: &[],
     },
+    Source {
+        folder: "crates/kurrent/proto",
+        file: "kurrent.proto",
+        out: "crates/kurrent/src/messages/generated",
+        attributes: &[],
+    },
 ];
 
 fn main() -> Result<()> {

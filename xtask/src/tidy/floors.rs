@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ledger", 2),
     ("discovery", 3),
     ("broker", 3),
+    ("schemas", 3),
     ("redis-limits", 3),
     ("proxy", 4),
     ("api", 4),
@@ -28,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("amqp", 5),
     ("mqtt", 5),
     ("broker-http", 5),
+    ("kurrent", 5),
     ("client", 5),
     ("weft", 6),
 ];

@@ -4,11 +4,14 @@
 
 use std::{fmt::Write, net::SocketAddr};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::{Confirmed, Delivered, Mode, Place};
-use crate::broker::socket::Socket;
+use crate::{
+    broker::socket::Socket,
+    http1::{head, request, response},
+};
 
 const SOURCE: &str = "/bench";
 
@@ -17,56 +20,6 @@ fn path(place: Place, name: &str) -> String {
         Place::Queue => format!("/v1/queues/{name}"),
         Place::Log => format!("/v1/topics/{name}"),
     }
-}
-
-/// Writes a request.
-fn request(
-    out: &mut Vec<u8>,
-    host: SocketAddr,
-    method: &str,
-    path: &str,
-    field: &str,
-    body: &[u8],
-) {
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{field}\r\ncontent-length: {length}\r\n\r\n"
-    );
-    out.extend(head.as_bytes());
-    out.extend(body);
-}
-
-/// A response's head: its status, the bytes it takes, and its body's length unless that comes in chunks.
-struct Head {
-    status: u16,
-    size: usize,
-    length: Option<usize>,
-}
-
-fn head(bytes: &[u8]) -> Result<Option<Head>> {
-    let mut fields = [httparse::EMPTY_HEADER; 40];
-    let mut response = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(size) = response.parse(bytes)? else { return Ok(None) };
-    let status = response.code.context("a response without a status")?;
-    let length = response.headers.iter().find(|f| f.name.eq_ignore_ascii_case("content-length"));
-    let length = match length {
-        Some(field) => Some(std::str::from_utf8(field.value)?.trim().parse()?),
-        None if status == 204 => Some(0),
-        None => None,
-    };
-    Ok(Some(Head { status, size, length }))
-}
-
-/// The body of the next response, which must be one of success, once it is wholly there; the bytes it
-/// takes in all.
-fn response(bytes: &[u8]) -> Result<Option<(&[u8], usize)>> {
-    let Some(head) = head(bytes)? else { return Ok(None) };
-    let length = head.length.context("a response whose length is not told")?;
-    let Some(body) = bytes.get(head.size..head.size + length) else { return Ok(None) };
-    if !(200..300).contains(&head.status) {
-        bail!("status {}: {}", head.status, body.escape_ascii());
-    }
-    Ok(Some((body, head.size + length)))
 }
 
 /// One request on a connection of its own.
@@ -348,17 +301,6 @@ fn data(line: &[u8]) -> Result<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_responses_when_they_are_whole() {
-        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 503 No\r\n";
-        for cut in 0..41 {
-            assert!(response(&text[..cut]).expect("not yet").is_none(), "{cut}");
-        }
-        assert_eq!(response(text).expect("whole"), Some((&b"abc"[..], 41)));
-        assert!(response(b"HTTP/1.1 409 No\r\ncontent-length: 2\r\n\r\n{}").is_err());
-        assert!(response(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
-    }
 
     #[test]
     fn finds_data_in_a_line() {

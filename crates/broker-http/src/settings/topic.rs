@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use weft_broker::{
+    Enforcement, PayloadSchema,
     engine::EMBEDDED,
     options::{self, Dedupe, TopicOptions},
 };
@@ -9,7 +10,10 @@ use weft_broker::{
 use weft_api::{Body, Settings};
 
 use super::{AGES_MS, Level, MESSAGE_MAX, Size, Span, Switch, engine, of_broker};
-use crate::schema::{Fault, Section, Setting, Shape, text::ENGINE};
+use crate::schema::{
+    Fault, Section, Setting, Shape,
+    text::{ANY, ENGINE},
+};
 
 /// When a message is acknowledged.
 pub(super) const DURABILITY: Shape = Shape::Choice(&[
@@ -56,6 +60,38 @@ const TOPIC: Section = Section {
             Shape::Bool,
             "false",
             "Log compaction: only the newest message of each key has to stay.",
+        ),
+        Setting::group(
+            "schema",
+            Shape::Section(&SCHEMA),
+            "Schema of the registry that messages are held to.",
+        ),
+    ],
+    forms: &[],
+    rule: "",
+};
+
+const SCHEMA: Section = Section {
+    name: "schema",
+    about: "Schema of the registry that the payloads of a topic are held to, when they are published.",
+    short: Some("subject"),
+    settings: &[
+        Setting::new(
+            "subject",
+            Shape::Text(&ANY),
+            "",
+            "Subject of the registry; empty for none. A payload is held to its latest version, or to the one whose \
+             id it begins with.",
+        ),
+        Setting::new(
+            "enforce",
+            Shape::Choice(&[
+                ("off", "nobody looks"),
+                ("warn", "it is taken, counted and logged"),
+                ("reject", "it is refused"),
+            ]),
+            "off",
+            "What becomes of a message whose payload does not fit.",
         ),
     ],
     forms: &[],
@@ -116,6 +152,14 @@ pub struct TopicSettings {
     dedupe: Switch<Span>,
     message_max: Size,
     compact: bool,
+    schema: Schema,
+}
+
+/// The schema that messages are held to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Schema {
+    subject: String,
+    enforce: Enforcement,
 }
 
 /// How long messages stay.
@@ -164,6 +208,10 @@ impl TopicSettings {
             dedupe: dedupe(self.dedupe),
             compact: self.compact,
             message_bytes_max: self.message_max.0,
+            schema: (!self.schema.subject.is_empty()).then(|| PayloadSchema {
+                subject: self.schema.subject.clone(),
+                enforce: self.schema.enforce,
+            }),
         }
     }
 
@@ -182,6 +230,10 @@ impl TopicSettings {
             dedupe: options.dedupe.map(|dedupe| Span(dedupe.time)).into(),
             message_max: Size(options.message_bytes_max),
             compact: options.compact,
+            schema: match &options.schema {
+                Some(schema) => Schema { subject: schema.subject.clone(), enforce: schema.enforce },
+                None => Schema { subject: String::new(), enforce: Enforcement::Off },
+            },
         }
     }
 }

@@ -68,6 +68,7 @@ const CHANGE: &[Reason] = &[
     Reason::VersionConflict,
     Reason::ConditionConflict,
     Reason::PositionConflict,
+    Reason::SchemaMismatch,
     Reason::MalformedMessage,
     Reason::MessageTooLarge,
     Reason::StorageBusy,

@@ -7,6 +7,7 @@ use weft_kernel::Result;
 use weft_ledger::Durability;
 
 use super::{MESSAGE_BYTES_MAX, StoredDurability, verdict};
+use crate::payload::PayloadSchema;
 
 /// How long messages stay on a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +79,9 @@ pub struct TopicOptions {
     pub compact: bool,
     /// The largest message, head and body together, in bytes (1 MiB).
     pub message_bytes_max: u64,
+    /// The schema that messages are held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<PayloadSchema>,
 }
 
 impl Default for TopicOptions {
@@ -89,6 +93,7 @@ impl Default for TopicOptions {
             dedupe: Some(Dedupe::default()),
             compact: false,
             message_bytes_max: MESSAGE_BYTES_MAX,
+            schema: None,
         }
     }
 }

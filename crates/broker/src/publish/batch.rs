@@ -12,11 +12,12 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 use super::{Publish, PublishTarget, Refusal};
 use crate::{
     counters::add,
+    payload::{self, PayloadCheck},
     source::{Queue, Topic},
 };
 
 /// What is published in one transaction.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Batch {
     pub(crate) transaction: Transaction,
     /// One per append, with the bytes of the message.
@@ -25,16 +26,28 @@ pub struct Batch {
     pub(super) publishes: SmallVec<[u32; 1]>,
     now_ms: u64,
     secret: u64,
+    payload_check: Option<Arc<dyn PayloadCheck>>,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("appends", &self.appends).finish_non_exhaustive()
+    }
 }
 
 impl Batch {
-    pub(crate) fn new(now_ms: u64, secret: u64) -> Self {
+    pub(crate) fn new(
+        now_ms: u64,
+        secret: u64,
+        payload_check: Option<Arc<dyn PayloadCheck>>,
+    ) -> Self {
         Self {
             transaction: Transaction::new(Durability::Memory),
             appends: SmallVec::new(),
             publishes: SmallVec::new(),
             now_ms,
             secret,
+            payload_check,
         }
     }
 
@@ -183,7 +196,8 @@ impl Batch {
     ///
     /// # Errors
     /// [`Reason::NoTopic`] when it was deleted, [`Reason::MessageTooLarge`] beyond its bound,
-    /// [`Reason::MalformedMessage`] when a compacted topic gets a message without a key.
+    /// [`Reason::MalformedMessage`] when a compacted topic gets a message without a key,
+    /// [`Reason::SchemaMismatch`] when the message does not fit the schema of the topic.
     pub fn topic(
         &mut self,
         topic: &Arc<Topic>,
@@ -201,6 +215,9 @@ impl Batch {
                     Reason::MalformedMessage,
                     format!("topic {} keeps the last message of each key: give it one", topic.key),
                 ));
+            }
+            if let Some(schema) = &options.schema {
+                payload::check(self.payload_check.as_ref(), &topic.key, schema, &publish.message)?;
             }
             let id = options.dedupe.and_then(|_| self.id(publish));
             (publish.durability.unwrap_or(options.durability), id)

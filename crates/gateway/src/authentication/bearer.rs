@@ -119,7 +119,7 @@ impl Bearer {
             Ok(claims) => {
                 let consumer = consumer_of(roster, issuer, &claims)?;
                 let (issuer, claims) = (Arc::clone(issuer), Arc::new(claims));
-                Ok(Verified { issuer, claims, consumer, until: Tick::NEVER })
+                Ok(Verified::new(issuer, claims, consumer, Tick::NEVER))
             }
             Err(TokenFault::UnknownKey) => Err(ask(issuer, at, TokenFault::UnknownKey.into())),
             Err(fault) => Err(fault.into()),
@@ -132,11 +132,11 @@ impl Bearer {
             return TokenFault::Issuer.into();
         }
         let claims = &verified.claims;
-        let audiences = match (&self.audiences[..], &verified.issuer.audiences) {
-            ([], Some(audiences)) => &audiences[..],
-            (audiences, _) => audiences,
+        let is_for = match &self.audiences[..] {
+            [] => verified.is_for_issuer,
+            audiences => audiences.iter().any(|audience| claims.is_for(audience)),
         };
-        if !audiences.is_empty() && !audiences.iter().any(|audience| claims.is_for(audience)) {
+        if !is_for {
             return TokenFault::Audience.into();
         }
         let has = |(claim, values): &(String, Vec<String>)| {

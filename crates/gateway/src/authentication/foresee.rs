@@ -9,7 +9,7 @@ use weft_wire::Known;
 use super::{
     Guard,
     bearer::Moment,
-    shown::{Good, Shown},
+    shown::{Good, Shown, Signed},
 };
 use crate::{cors::is_preflight, signature::Message};
 
@@ -22,6 +22,12 @@ impl Guard {
         let view = cx.view();
         let is_preflight = self.settings.preflight && is_preflight(view.head());
         let head = view.head();
+        if let Some((login, own)) = self.settings.own(&roster, head.path()) {
+            return Foreseen::of(
+                own.foreseen(&head.method),
+                format!("login `{}` answers on this path", login.options().name),
+            );
+        }
         let message = Message {
             head,
             target: &head.target,
@@ -30,10 +36,14 @@ impl Guard {
             has_body: head.fields.has(Known::ContentLength),
         };
         let shown = self.judge((&roster, generation), (&message, view.certificate()), at);
+        if let Some(login) = self.settings.begins(&shown, &roster, head) {
+            let says = format!("login `{}` sends a browser to its provider", login.options().name);
+            return Foreseen::of(PolicyOutcome::Answers(303), says);
+        }
         let refused = |why| Foreseen::of(PolicyOutcome::Refuses(Reason::Unauthenticated), why);
         match shown.parted().0 {
-            Shown::By(Good { consumer, token, .. }) => {
-                let who = match (&consumer, &token) {
+            Shown::By(Good { consumer, token, signed, .. }) => {
+                let mut who = match (&consumer, &token) {
                     (Some(consumer), _) => format!("it comes from consumer `{}`", consumer.name()),
                     (None, Some(token)) => {
                         format!(
@@ -43,6 +53,14 @@ impl Guard {
                     }
                     (None, None) => String::new(),
                 };
+                let after = match signed.as_deref() {
+                    Some(Signed { nonce: Some(_), .. }) => "; its nonce would have to be a new one",
+                    Some(Signed { content: Some(_), .. }) => {
+                        "; its body would have to be the one that is signed"
+                    }
+                    _ => "",
+                };
+                who.push_str(after);
                 token.into_iter().for_each(|token| cx.leave(token));
                 consumer.into_iter().for_each(|consumer| cx.leave(consumer));
                 Foreseen::of(PolicyOutcome::Passes, who)

@@ -24,11 +24,9 @@ use crate::{
     signature::{SIGNATURE, SIGNATURE_INPUT},
 };
 
-const USERNAME: &str = "x-consumer-username";
-const GROUPS: &str = "x-consumer-groups";
-const ANONYMOUS: &str = "x-anonymous-consumer";
 /// The names that say who a consumer is, or begin with it: Kong's and APISIX's.
-pub(super) const OURS: [&str; 3] = ["x-consumer-", "x-credential-", ANONYMOUS];
+pub(super) const OURS: [&str; 3] =
+    ["x-consumer-", "x-credential-", Known::XAnonymousConsumer.text()];
 
 /// The consumer of a request that is kept; a `?` stands before one that is anonymous.
 pub(super) const KEPT: &str = "weft-kept-consumer";
@@ -101,13 +99,13 @@ pub(super) fn tell(
 
 /// Writes who a consumer is.
 pub(crate) fn introduce(consumer: &Consumer, fields: &mut Fields) {
-    fields.append(USERNAME, consumer.name().as_str().as_bytes());
+    fields.add(Known::XConsumerUsername, consumer.name().as_str().as_bytes());
     let groups = &consumer.known.groups_line;
     if !groups.is_empty() {
-        fields.append(GROUPS, groups.as_bytes());
+        fields.add(Known::XConsumerGroups, groups.as_bytes());
     }
     if consumer.is_anonymous() {
-        fields.append(ANONYMOUS, b"true");
+        fields.add(Known::XAnonymousConsumer, b"true");
     }
 }
 
@@ -140,12 +138,12 @@ fn strip(
         })
     };
     let all = shown.iter().any(|it| matches!(it, Verified::All));
-    head.fields.retain(|name, value| {
+    head.fields.retain_among(&suspects.known, |name, value| {
         !suspects.may_have(name)
             || (!settings.is_said(name)
                 && (all || is_shown(name) || !settings.is_credential(name, Some(value))))
     });
-    if all {
+    if all || suspects.in_fields_alone {
         return;
     }
     let is_shown = |place| shown.iter().any(|it| matches!(it, Verified::In(of) if *of == place));

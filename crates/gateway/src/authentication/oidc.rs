@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weft_kernel::{Name, Tick};
 use weft_proxy::{RequestContext, ResponseContext};
+use weft_wire::RequestHead;
 
 use super::{
     Authentication, Scheme,
@@ -65,7 +66,7 @@ impl Oidc {
             Err(shown) => return shown.renewing(session.renewed()),
         };
         let (issuer, claims) = (Arc::clone(login.issuer()), Arc::new(claims));
-        let verified = Verified { issuer, claims, consumer, until: Tick::NEVER };
+        let verified = Verified::new(issuer, claims, consumer, Tick::NEVER);
         match self.claims.permit(Arc::new(verified)) {
             Shown::By(good) => Shown::By(Good { session: Some(Box::new(session)), ..good }),
             shown => shown.renewing(session.renewed()),
@@ -92,10 +93,10 @@ impl Authentication {
         &self,
         shown: &Shown,
         roster: &Roster,
-        cx: &RequestContext<'_>,
+        head: &RequestHead,
     ) -> Option<Arc<Login>> {
         let is_due = matches!(shown, Shown::Nothing) && self.anonymous.is_none();
-        let login = self.logins(roster).next().filter(|_| is_due && is_navigation(cx.head()))?;
+        let login = self.logins(roster).next().filter(|_| is_due && is_navigation(head))?;
         Some(Arc::clone(login))
     }
 }

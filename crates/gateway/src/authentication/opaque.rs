@@ -70,7 +70,7 @@ impl Bearer {
             Ok(consumer) => consumer,
             Err(shown) => return shown,
         };
-        let verified = Arc::new(Verified { issuer: Arc::clone(issuer), claims, consumer, until });
+        let verified = Arc::new(Verified::new(Arc::clone(issuer), claims, consumer, until));
         if token.len() <= decision::TOKEN_BYTES_MAX {
             decision::put_opaque(generation, digest, Arc::clone(&verified));
         }

@@ -2,7 +2,7 @@
 //! request has besides costs next to nothing.
 
 use weft_proxy::policy::KEPT_PREFIX;
-use weft_wire::Known;
+use weft_wire::{Known, KnownNames};
 
 use super::{Authentication, KeyPlace, forward::OURS};
 use crate::signature::{SIGNATURE, SIGNATURE_INPUT};
@@ -14,14 +14,21 @@ const FIRSTS: usize = 27;
 
 /// Names that may have to be taken off.
 #[derive(Clone, Debug)]
-pub(super) struct Suspects([u64; FIRSTS]);
+pub(super) struct Suspects {
+    /// Of those that are known, exactly which.
+    pub(super) known: KnownNames,
+    /// Of all others, by letter and length.
+    by_look: [u64; FIRSTS],
+    /// No credentials may stand in the query or a cookie.
+    pub(super) in_fields_alone: bool,
+}
 
 impl Suspects {
     /// Those that these settings speak of.
     pub(super) fn of(settings: &Authentication) -> Self {
-        let mut suspects = Self([0; FIRSTS]);
+        let mut by_look = [0_u64; FIRSTS];
         for beginning in OURS.into_iter().chain([KEPT_PREFIX]) {
-            suspects.0[first(beginning)] |= !0 << beginning.len().min(LENGTH_MAX);
+            by_look[first(beginning)] |= !0 << beginning.len().min(LENGTH_MAX);
         }
         let told = settings.tokens().flat_map(|(_, method)| &method.tell).map(|(name, _)| &**name);
         let held = settings.key_places().filter_map(|place| match place {
@@ -30,14 +37,20 @@ impl Suspects {
         });
         let names = told.chain(held);
         for name in names.chain([Known::Authorization.text(), SIGNATURE, SIGNATURE_INPUT]) {
-            suspects.0[first(name)] |= 1 << name.len().min(LENGTH_MAX);
+            by_look[first(name)] |= 1 << name.len().min(LENGTH_MAX);
         }
-        suspects
+        let goes = |known: Known| {
+            let name = known.text();
+            settings.is_said(name) || settings.is_credential(name, None)
+        };
+        let in_fields_alone =
+            settings.key_places().all(|place| matches!(place, KeyPlace::Header(_)));
+        Self { known: KnownNames::of(goes), by_look, in_fields_alone }
     }
 
     /// Whether a name may be one of them.
     pub(super) fn may_have(&self, name: &str) -> bool {
-        self.0[first(name)] >> name.len().min(LENGTH_MAX) & 1 == 1
+        self.by_look[first(name)] >> name.len().min(LENGTH_MAX) & 1 == 1
     }
 }
 

@@ -6,7 +6,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use weft_identity::token::{Claims, Rules, TokenFault, Unverified};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::{body::Body, clock};
-use weft_proxy::{Reply, RequestContext, query};
+use weft_proxy::{PolicyOutcome, Reply, RequestContext, query};
 use weft_wire::{Known, Method, ResponseHead};
 
 use super::{
@@ -40,6 +40,19 @@ pub(crate) enum Own {
     Out,
     /// The provider ends sessions.
     Ended,
+}
+
+impl Own {
+    /// What would become of a request for it, as far as that can be said without the provider.
+    pub(crate) fn foreseen(&self, method: &Method) -> PolicyOutcome {
+        match (self, method) {
+            (Self::Begin, Method::Get) | (Self::Out, Method::Get | Method::Post) => {
+                PolicyOutcome::Answers(303)
+            }
+            (Self::Back, Method::Get) | (Self::Ended, Method::Post) => PolicyOutcome::TakesPart,
+            _ => PolicyOutcome::Refuses(Reason::MethodNotAllowed),
+        }
+    }
 }
 
 /// Why a login fails; the second text is for the log.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use weft_kernel::Tick;
 use weft_proxy::RequestContext;
 use weft_resilience::{
@@ -36,7 +37,8 @@ pub(super) struct Asked {
     pub(super) would: Option<usize>,
     /// One that could not count, and lets the request pass all the same.
     pub(super) uncounted: Option<usize>,
-    pub(super) said: Vec<Verdicted>,
+    /// Most routes have one limit.
+    pub(super) said: SmallVec<[Verdicted; 1]>,
     pub(super) held: Vec<Permit>,
 }
 

@@ -9,7 +9,7 @@ use weft_resilience::{
     rate::{self, Hashed, Limiter, Verdict, shared::Taken},
 };
 
-use super::{Direction, Kind, Limit, Part, Stores, key::Key, shared::Shared};
+use super::{Direction, Kind, Limit, Part, Stores, key::hashed, shared::Shared};
 use crate::cost::{Cost, Formula};
 
 /// A limit with what it has counted.
@@ -91,7 +91,7 @@ impl Count {
     ) -> Option<(Verdict, Place)> {
         match self {
             Self::Here(limiter) => {
-                let key = limiter.key(Key::new(by, cx.view()));
+                let key = hashed(limiter, by, cx.view());
                 Some((limiter.take(key, cost, cx.now()), Place::Here(key)))
             }
             Self::Shared(shared) => {
@@ -112,7 +112,7 @@ impl Count {
         cost: u64,
     ) -> Option<(Verdict, Place)> {
         let limiter = self.limiter()?;
-        let key = limiter.key(Key::new(by, cx.view()));
+        let key = hashed(limiter, by, cx.view());
         Some((limiter.take(key, cost, cx.now()), Place::Here(key)))
     }
 
@@ -125,7 +125,7 @@ impl Count {
         now: Tick,
     ) -> Option<Verdict> {
         let Self::Here(limiter) = self else { return None };
-        Some(limiter.peek(limiter.key(Key::new(by, view)), cost, now))
+        Some(limiter.peek(hashed(limiter, by, view), cost, now))
     }
 
     fn limiter(&self) -> Option<&Limiter> {

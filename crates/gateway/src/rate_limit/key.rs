@@ -7,6 +7,7 @@ use std::{
 };
 
 use weft_proxy::RequestView;
+use weft_resilience::rate::{Hashed, Limiter};
 
 use crate::{authentication::AccessToken, consumer::Consumer};
 
@@ -49,6 +50,14 @@ pub(super) struct Key<'a> {
 impl<'a> Key<'a> {
     pub(super) const fn new(by: &'a [Part], of: RequestView<'a>) -> Self {
         Self { by, of }
+    }
+}
+
+/// The key of a request as a limiter knows it.
+pub(super) fn hashed(limiter: &Limiter, by: &[Part], of: RequestView<'_>) -> Hashed {
+    match (by, of.fact::<Consumer>()) {
+        ([Part::Consumer], Some(consumer)) => limiter.marked(consumer.known.mark),
+        _ => limiter.key(Key::new(by, of)),
     }
 }
 

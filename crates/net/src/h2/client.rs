@@ -142,12 +142,13 @@ impl Connection {
     pub async fn open(io: Io, settings: Settings, stop: &Stop) -> Result<Self> {
         let secure = io.tls_info().is_some();
         let limits = Limits {
-            trailers: HeadLimits {
+            fields: HeadLimits {
                 bytes_max: settings.header_bytes_max,
                 count_max: settings.header_bytes_max / 4,
             },
             list_max: settings.header_bytes_max,
             block_max: BLOCK_MAX,
+            waiting: (0, 0),
         };
         let (io, heads) = Screen::new(io, Sender::Service, limits);
         let (send, connection) = h2::client::Builder::new()

@@ -29,6 +29,7 @@ const fn stays_out(known: Known) -> bool {
             | Known::GrpcMessage
             | Known::XRequestTimeout
             | Known::IdempotencyKey
+            | Known::RateLimit
             | Known::Authorization
             | Known::Cookie
             | Known::SetCookie

@@ -3,14 +3,18 @@
 //! The library ends a connection, with all that others have on it, over a name or a value that HTTP does not
 //! have, and over a head of several times its limit; of trailers that are too large it drops a part and says
 //! nothing. RFC 9113 section 8.1.1 makes that the matter of one stream. So each block is decoded here first.
-//! One that is fine passes as it came. For any other the library is given a block that stands for it, and
-//! whoever reads the stream is told what came; from then on every block of the connection is written anew,
-//! without the library's table, which has not seen what the sender's has.
+//!
+//! Of a request, that is the only time: whoever reads its stream is handed what was read here ([`Heads::take`]), and
+//! the library is given one in a few bytes that stands for it, with the length of the body, to which it holds that.
+//! Of a service, a block that is fine passes as it came. For any other the library is given one that stands for it,
+//! and whoever reads the stream is told what came; from then on every block of the connection is written anew,
+//! without the library's table, which has not seen what the sender's has. So are the trailers of requests.
 //!
 //! A block that cannot be decoded is still the end of the connection, as the tables differ after it.
 
 mod heads;
 mod look;
+mod request;
 
 use std::{
     io,
@@ -20,12 +24,17 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use weft_wire::{h1::HeadLimits, hpack};
+use weft_kernel::Reason;
+use weft_wire::{Known, h1::HeadLimits, hpack};
 
-pub(super) use self::heads::{Fault, Heads};
 use self::{
     heads::Part,
     look::{Look, Verdict},
+    request::Request,
+};
+pub(super) use self::{
+    heads::{Fault, Heads},
+    request::Refused,
 };
 
 const PREFACE_LEN: usize = 24;
@@ -34,6 +43,10 @@ const HEAD_LEN: usize = 9;
 const FRAME_MAX: usize = 16384;
 /// How many frames of one block the library always takes.
 const FRAMES_MAX: usize = 5;
+/// What is kept of the room for what is written anew.
+const WRITTEN_KEPT: usize = 256;
+/// Room for what stands for a request.
+const BLOCK_ROOM: usize = 48;
 
 const HEADERS: u8 = 1;
 const PUSH_PROMISE: u8 = 5;
@@ -60,12 +73,14 @@ pub(super) enum Sender {
 /// What a block is held to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Of trailers.
-    pub(super) trailers: HeadLimits,
+    /// The fields of a request, and of trailers.
+    pub(super) fields: HeadLimits,
     /// What the library takes of a head.
     pub(super) list_max: usize,
     /// The largest block that is decoded at all.
     pub(super) block_max: usize,
+    /// Most requests that may wait to be accepted, and most of their bytes.
+    pub(super) waiting: (usize, usize),
 }
 
 /// A connection whose inward header blocks are looked at.
@@ -80,43 +95,59 @@ pub(super) struct Screen<S> {
 
 impl<S> Screen<S> {
     pub(super) fn new(io: S, sender: Sender, limits: Limits) -> (Self, Heads) {
-        let heads = Heads::default();
+        let heads = Heads::new(limits.waiting);
         let sight = Sight {
             sender,
             limits,
             decoder: look::decoder(),
             skip: if sender == Sender::Client { PREFACE_LEN } else { 0 },
-            rewrites: false,
+            // Its requests never reach the library's table.
+            rewrites: sender == Sender::Client,
             lost: false,
             heads: heads.clone(),
+            written: Vec::new(),
         };
         (Self { io, sight, held: Vec::new(), out: BytesMut::new() }, heads)
     }
 
-    /// Looks at bytes that were read. So many of them pass as they are; what comes of the others is in `out`.
-    fn look(&mut self, bytes: &[u8]) -> usize {
-        let mut passed = 0;
-        while self.held.is_empty() && passed < bytes.len() {
-            match self.sight.next(&bytes[passed..]) {
-                Step::Pass(len) => passed += len,
-                Step::More => {
-                    self.held.extend_from_slice(&bytes[passed..]);
-                    return passed;
+    /// Looks at bytes that were read. So many of them, as they are now, are to be read next; what follows them is in
+    /// `out`.
+    fn look(&mut self, bytes: &mut [u8]) -> usize {
+        if !self.held.is_empty() {
+            self.held.extend_from_slice(bytes);
+            self.settle();
+            return 0;
+        }
+        // What is replaced is written over what it stands for, which most often is longer.
+        let (mut read, mut written) = (0, 0);
+        while read < bytes.len() {
+            match self.sight.next(&bytes[read..]) {
+                Step::Pass(len) => {
+                    if self.out.is_empty() {
+                        bytes.copy_within(read..read + len, written);
+                        written += len;
+                    } else {
+                        self.out.extend_from_slice(&bytes[read..read + len]);
+                    }
+                    read += len;
                 }
-                Step::Replace(len, block) => {
-                    self.out.extend_from_slice(&block);
-                    passed += len;
-                    self.held.extend_from_slice(&bytes[passed..]);
-                    self.settle();
-                    return passed - len;
+                Step::More => {
+                    self.held.extend_from_slice(&bytes[read..]);
+                    break;
+                }
+                Step::Replace(len) => {
+                    let block = &self.sight.written;
+                    read += len;
+                    if self.out.is_empty() && written + block.len() <= read {
+                        bytes[written..written + block.len()].copy_from_slice(block);
+                        written += block.len();
+                    } else {
+                        self.out.extend_from_slice(block);
+                    }
                 }
             }
         }
-        if passed == 0 {
-            self.held.extend_from_slice(bytes);
-            self.settle();
-        }
-        passed
+        written
     }
 
     /// Turns what is held, and is whole, into what is to be read.
@@ -130,8 +161,8 @@ impl<S> Screen<S> {
                     self.out.extend_from_slice(&held[at..at + len]);
                     at += len;
                 }
-                Step::Replace(len, block) => {
-                    self.out.extend_from_slice(&block);
+                Step::Replace(len) => {
+                    self.out.extend_from_slice(&self.sight.written);
                     at += len;
                 }
             }
@@ -150,8 +181,8 @@ enum Step {
     More,
     /// So many bytes are fine.
     Pass(usize),
-    /// So many bytes are replaced.
-    Replace(usize, Vec<u8>),
+    /// So many bytes are replaced by what was written.
+    Replace(usize),
 }
 
 struct Sight {
@@ -165,6 +196,8 @@ struct Sight {
     /// Nothing that comes is of use.
     lost: bool,
     heads: Heads,
+    /// What stands in the place of what was looked at last.
+    written: Vec<u8>,
 }
 
 /// The head of a frame.
@@ -173,6 +206,8 @@ struct Frame {
     kind: u8,
     flags: u8,
     stream: u32,
+    /// Its priority says so (RFC 7540 section 5.3.1).
+    depends_on_itself: bool,
 }
 
 impl Frame {
@@ -180,7 +215,7 @@ impl Frame {
         let [a, b, c, kind, flags, s, t, u, v, ..] = *bytes else { return None };
         let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         let stream = u32::from_be_bytes([s & 0x7f, t, u, v]);
-        Some(Self { len, kind, flags, stream })
+        Some(Self { len, kind, flags, stream, depends_on_itself: false })
     }
 }
 
@@ -189,17 +224,20 @@ impl Sight {
         if bytes.is_empty() {
             return Step::More;
         }
+        // Blocks that are written anew may be large; most are a few bytes.
+        self.written.clear();
+        self.written.shrink_to(WRITTEN_KEPT);
         if self.lost {
-            return Step::Replace(bytes.len(), Vec::new());
+            return Step::Replace(bytes.len());
         }
         if self.skip > 0 {
             let skip = self.skip.min(bytes.len());
             self.skip -= skip;
             return Step::Pass(skip);
         }
-        let Some(first) = Frame::read(bytes) else { return Step::More };
+        let Some(mut first) = Frame::read(bytes) else { return Step::More };
         match first.kind {
-            HEADERS => self.block(&first, bytes),
+            HEADERS => self.block(&mut first, bytes),
             // No stream may be pushed here, and no block goes on that has not begun.
             PUSH_PROMISE | CONTINUATION => self.lose(bytes.len(), first.stream),
             _ => {
@@ -212,26 +250,25 @@ impl Sight {
     /// Gives the connection up, as what follows cannot be read: the library is given what it does that for.
     fn lose(&mut self, len: usize, stream: u32) -> Step {
         self.lost = true;
-        let mut out = Vec::new();
-        write_block(stream.max(1), false, NOTHING, &mut out);
-        Step::Replace(len, out)
+        write_block(stream.max(1), false, NOTHING, &mut self.written);
+        Step::Replace(len)
     }
 
     /// Gives the connection up for a block that does not end: the library is given more frames of one than
     /// it takes, which is ENHANCE_YOUR_CALM to it.
     fn overflow(&mut self, len: usize, stream: u32) -> Step {
         self.lost = true;
-        let mut out = Vec::new();
-        write_frame(HEADERS, 0, stream, &[], &mut out);
+        let out = &mut self.written;
+        write_frame(HEADERS, 0, stream, &[], out);
         let least = self.limits.list_max / FRAME_MAX;
         for _ in 0..least + least / 4 + 2 * FRAMES_MAX {
-            write_frame(CONTINUATION, 0, stream, &[], &mut out);
+            write_frame(CONTINUATION, 0, stream, &[], out);
         }
-        Step::Replace(len, out)
+        Step::Replace(len)
     }
 
     /// A block, from its HEADERS frame on.
-    fn block(&mut self, first: &Frame, bytes: &[u8]) -> Step {
+    fn block(&mut self, first: &mut Frame, bytes: &[u8]) -> Step {
         let (mut len, mut frames) = (0, 0);
         loop {
             let Some(frame) = Frame::read(&bytes[len.min(bytes.len())..]) else {
@@ -258,7 +295,7 @@ impl Sight {
         if len > bytes.len() {
             return Step::More;
         }
-        let Some(mut block) = fragment(first.flags, &bytes[HEAD_LEN..HEAD_LEN + first.len]) else {
+        let Some(mut block) = fragment(first, &bytes[HEAD_LEN..HEAD_LEN + first.len]) else {
             return self.lose(bytes.len(), first.stream);
         };
         let mut joined = Vec::new();
@@ -275,6 +312,7 @@ impl Sight {
         self.judge(first, block, (len, frames), bytes.len())
     }
 
+    /// Reads a block, of so many bytes in so many frames of all that is there.
     fn judge(
         &mut self,
         first: &Frame,
@@ -296,6 +334,10 @@ impl Sight {
         }
         look.end(ends);
         self.heads.note(self.sender, first.stream, &look);
+        if let Some(request) = look.request.take() {
+            self.request(first, request, look.fault);
+            return Step::Replace(len);
+        }
         if look.fault.is_none() && !look.differs && !rewrites {
             return Step::Pass(len);
         }
@@ -304,35 +346,56 @@ impl Sight {
             // The size of the table is 0.
             block.push(0x20);
         }
-        match (look.fault, part, self.sender) {
-            (None, ..) => block.extend_from_slice(&look.kept),
-            (Some(_), Part::Trailers, _) => {}
-            (Some(_), Part::Late, _) | (Some(_), Part::Head, Sender::Service) => {
-                block.extend_from_slice(ANY_RESPONSE)
-            }
-            (Some(fault), Part::Head, Sender::Client) => {
-                block.extend_from_slice(ANY_REQUEST);
-                if fault != Fault::TooLarge {
-                    // What the library resets the stream for.
-                    hpack::encode_plain(b"te", b"malformed", &mut block);
-                }
-            }
+        match (look.fault, part) {
+            (None, _) => block.extend_from_slice(&look.kept),
+            (Some(_), Part::Trailers) => {}
+            (Some(_), Part::Late | Part::Head) => block.extend_from_slice(ANY_RESPONSE),
         }
-        let mut out = Vec::with_capacity(block.len() + HEAD_LEN);
-        write_block(first.stream, ends, &block, &mut out);
-        Step::Replace(len, out)
+        write_block(first.stream, ends, &block, &mut self.written);
+        Step::Replace(len)
+    }
+
+    /// Holds a request for who reads its stream, and writes one that stands for it.
+    fn request(&mut self, first: &Frame, request: Request, fault: Option<Fault>) {
+        let request = match fault {
+            None if first.depends_on_itself => Err("a stream depends on itself"),
+            None => request.end(),
+            Some(Fault::TooLarge) => {
+                Ok(Err((Reason::HeadersTooLarge, "the header section is too large")))
+            }
+            Some(Fault::Malformed(say)) => Err(say),
+        };
+        let mut block = Vec::with_capacity(BLOCK_ROOM);
+        block.extend_from_slice(ANY_REQUEST);
+        match request {
+            Ok(request) => {
+                let head = request.as_ref().ok();
+                if let Some(length) = head.and_then(|head| head.fields.get(Known::ContentLength)) {
+                    // The library holds the body to it.
+                    hpack::encode_plain(b"content-length", length, &mut block);
+                }
+                self.heads.hold(first.stream, request);
+            }
+            // What the library resets the stream for.
+            Err(_) => hpack::encode_plain(b"te", b"malformed", &mut block),
+        }
+        let ends = first.flags & END_STREAM != 0;
+        write_block(first.stream, ends, &block, &mut self.written);
     }
 }
 
 /// What is left of the payload of HEADERS without padding and priority.
-fn fragment(flags: u8, mut payload: &[u8]) -> Option<&[u8]> {
+fn fragment<'a>(first: &mut Frame, mut payload: &'a [u8]) -> Option<&'a [u8]> {
     let mut padding = 0;
-    if flags & PADDED != 0 {
+    if first.flags & PADDED != 0 {
         padding = usize::from(*payload.first()?);
         payload = &payload[1..];
     }
-    if flags & PRIORITY != 0 {
-        payload = payload.get(5..)?;
+    if first.flags & PRIORITY != 0 {
+        let (priority, rest) = payload.split_first_chunk::<5>()?;
+        let [a, b, c, d, _] = *priority;
+        first.depends_on_itself = u32::from_be_bytes([a & 0x7f, b, c, d]) == first.stream;
+        payload = rest;
     }
     payload.get(..payload.len().checked_sub(padding)?)
 }
@@ -388,7 +451,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screen<S> {
                 this.out.extend_from_slice(&held);
                 continue;
             }
-            let passed = this.look(&buf.filled()[before..]);
+            let passed = this.look(&mut buf.filled_mut()[before..]);
             buf.set_filled(before + passed);
             if passed > 0 {
                 return Poll::Ready(Ok(()));

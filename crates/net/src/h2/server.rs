@@ -1,6 +1,5 @@
 //! The server side of a client's HTTP/2 connection.
 
-mod head;
 mod stream;
 
 use std::{
@@ -82,7 +81,6 @@ struct Shared<H> {
     handler: Rc<H>,
     peer: Rc<Peer>,
     stop: Stop,
-    head: HeadLimits,
     heads: Heads,
     idle: Duration,
     cut: Cut,
@@ -140,13 +138,19 @@ pub async fn serve<H: Handler>(
     stop: &Stop,
 ) -> Result<()> {
     let timer = TaskTimer::default();
-    let head =
+    let fields =
         HeadLimits { bytes_max: settings.header_bytes_max, count_max: settings.header_count_max };
     let list_max = settings.header_bytes_max.saturating_mul(HEADER_LIST_FACTOR);
     let (io, tripped) = Guard::new(io, early, settings.resets_max);
     let block_max = list_max.saturating_add(BLOCK_SPARE);
+    // Those that the library accepts, and as many as the client may have reset before they were.
+    let streams_max = settings.streams_max as usize;
+    let waiting = (
+        streams_max.saturating_add(settings.resets_max as usize),
+        streams_max.saturating_mul(settings.header_bytes_max),
+    );
     let (io, heads) =
-        Screen::new(io, Sender::Client, Limits { trailers: head, list_max, block_max });
+        Screen::new(io, Sender::Client, Limits { fields, list_max, block_max, waiting });
     let mut draining = stop.draining();
     let began = clock::now();
     let mut handshake = pin!(
@@ -187,7 +191,6 @@ pub async fn serve<H: Handler>(
         handler,
         peer,
         stop: stop.clone(),
-        head,
         heads,
         idle: settings.stream_idle_timeout,
         cut: Cut::default(),
@@ -210,9 +213,11 @@ pub async fn serve<H: Handler>(
             }
             match accepted {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    let head = shared.heads.take(request.body().stream_id().into());
                     // In a box, since a task is moved several times before it runs.
                     tokio::task::spawn_local(Box::pin(stream::serve(
-                        request,
+                        head,
+                        request.into_body(),
                         respond,
                         Counted::new(shared.clone()),
                     )));

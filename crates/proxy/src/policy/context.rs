@@ -12,7 +12,7 @@ use weft_kernel::{Deadline, Error, Name, Reason, Result, Rng, Tick};
 use weft_net::{body::Body, clock, message::Peer, timer::TaskTimer};
 use weft_wire::{Known, Length, Method, RequestHead, ResponseHead};
 
-use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView, gathered};
+use super::{Completion, Fact, Facts, KEPT_PREFIX, RequestView, dry_run::HostOf, gathered};
 use crate::{
     answer::Answer,
     exchange::Exchange,
@@ -46,7 +46,7 @@ impl RequestContext<'_> {
         RequestView {
             head: &received.head,
             method: received.routed_method(),
-            host: received.host(),
+            host: HostOf::Received(received),
             route,
             found,
             captures,

@@ -12,6 +12,7 @@ use super::{Fact, Facts, Stage};
 use crate::{
     certificate::Certificate,
     front,
+    received::Received,
     route::Route,
     router::{Captures, Found, Lookup},
     snapshot::Snapshot,
@@ -22,7 +23,7 @@ use crate::{
 pub struct RequestView<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) method: &'a str,
-    pub(crate) host: &'a str,
+    pub(crate) host: HostOf<'a>,
     pub(crate) route: &'a Route,
     pub(crate) found: &'a Found,
     pub(crate) captures: &'a Captures,
@@ -32,6 +33,13 @@ pub struct RequestView<'a> {
     /// What the client has shown, and by which connection.
     pub(crate) certificate: Option<(&'a Certificate, &'a Peer)>,
     pub(crate) facts: &'a Facts,
+}
+
+/// Where the host of a request is looked up, by the few who ask for it.
+#[derive(Clone, Copy)]
+pub(crate) enum HostOf<'a> {
+    Received(&'a Received),
+    Supposed(&'a str),
 }
 
 impl<'a> RequestView<'a> {
@@ -47,7 +55,10 @@ impl<'a> RequestView<'a> {
 
     /// The host that is asked for, in lower case and without its port.
     pub fn host(&self) -> Cow<'a, str> {
-        front::plain_host(self.host)
+        front::plain_host(match self.host {
+            HostOf::Received(received) => received.host(),
+            HostOf::Supposed(host) => host,
+        })
     }
 
     /// The name of the route.
@@ -194,7 +205,7 @@ impl Snapshot {
         let view = RequestView {
             head,
             method: head.method.as_str(),
-            host,
+            host: HostOf::Supposed(host),
             route,
             found: &found,
             captures: &captures,

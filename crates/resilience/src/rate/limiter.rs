@@ -53,6 +53,8 @@ struct Place {
     busy: usize,
     /// What the key there has used: nought if it is at rest.
     used: u128,
+    /// Whether there is one. A key at rest would have to come in again, so it stays where there is room beside it.
+    is_taken: bool,
     set: usize,
     at: usize,
 }
@@ -86,6 +88,11 @@ impl Limiter {
     pub fn key(&self, key: impl Hash) -> Hashed {
         // Nought stands for no key.
         Hashed(self.hasher.hash_one(key).max(1))
+    }
+
+    /// The key of something by its mark, which was hashed with chance before.
+    pub const fn marked(&self, mark: u64) -> Hashed {
+        Hashed(if mark == 0 { 1 } else { mark })
     }
 
     /// Asks for so many units for a key.
@@ -204,12 +211,13 @@ impl Shard {
     /// Where in a set a key would come, and how gladly.
     fn place_in(&self, set: usize, rate: &Scale, now: Tick) -> Place {
         let Set { keys, states } = &self.sets[set];
-        let mut place = Place { busy: 0, used: u128::MAX, set, at: 0 };
+        let mut place = Place { busy: 0, used: u128::MAX, is_taken: true, set, at: 0 };
         for (at, (key, state)) in keys.iter().zip(states).enumerate() {
             let used = if *key == 0 { 0 } else { rate.used(*state, now) };
             place.busy += usize::from(used > 0);
-            if used < place.used {
-                (place.used, place.at) = (used, at);
+            let is_taken = *key != 0;
+            if (used, is_taken) < (place.used, place.is_taken) {
+                (place.used, place.is_taken, place.at) = (used, is_taken, at);
             }
         }
         place
@@ -253,5 +261,32 @@ impl Set {
     fn entries(&self) -> impl Iterator<Item = (u64, State)> {
         let all = self.keys.iter().copied().zip(self.states.iter().copied());
         all.filter(|(key, _)| *key != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    #[test]
+    fn keys_at_rest_stay_where_there_is_room_beside_them() {
+        let scale = Rate::new(NonZeroU64::MIN, Duration::from_secs(1)).scale();
+        let (mut shard, mut now) = (Shard::default(), Tick::from_nanos(1));
+        for key in 1..=WAYS as u64 {
+            // Each comes when all before it are at rest.
+            now = now.plus(Duration::from_secs(10));
+            shard.with(key, &scale, 1, now, |rate, state| rate.take(state, 1, now));
+        }
+        let mut keys: Vec<u64> =
+            shard.sets.iter().flat_map(Set::entries).map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, (1..=WAYS as u64).collect::<Vec<_>>());
+        // One more takes the place of one that is at rest.
+        now = now.plus(Duration::from_secs(10));
+        shard.with(99, &scale, 1, now, |rate, state| rate.take(state, 1, now));
+        assert!(shard.sets[0].keys.contains(&99));
+        assert_eq!((shard.sets.len(), shard.forgotten), (1, 0));
     }
 }

@@ -157,7 +157,10 @@ impl Admin {
             let value = value.with_context(|| format!("{} is no admin API of Weft", self.url))?;
             return Ok(Said::Yes(value));
         }
-        let detail = value.ok().and_then(|value| Some(value.get("detail")?.as_str()?.to_owned()));
+        // The schema registry tells refusals in its own words.
+        let said = |value: &Value, of: &str| Some(value.get(of)?.as_str()?.to_owned());
+        let detail =
+            value.ok().and_then(|value| said(&value, "detail").or_else(|| said(&value, "message")));
         Ok(Said::No(detail.unwrap_or_else(|| format!("the node answered {}", answer.status))))
     }
 }

@@ -16,7 +16,7 @@ pub mod security_headers;
 pub mod service_credentials;
 pub mod stores;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{cell::LazyCell, collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, join4};
 use tokio::sync::Notify;
@@ -240,7 +240,8 @@ impl Component for Gateway {
     }
 
     fn check(whole: &Checked<'_>, cx: &mut Cx) {
-        let consumers = whole.names(&sections::CONSUMERS);
+        // There may be very many, and few rules that name one.
+        let consumers = LazyCell::new(|| whole.names(&sections::CONSUMERS));
         let issuers = whole.names(&sections::ISSUERS);
         let signature_keys = whole.names(&sections::SIGNATURE_KEYS);
         let logins = whole.names(&sections::logins::LOGINS);

@@ -7,26 +7,22 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::SystemTime}
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_api::Row;
-use weft_broker_http::{ApiPath, BelowTargets, PROJECTION_OPERATIONS, PROJECTIONS, Projected};
+use weft_broker_http::{PROJECTION_OPERATIONS, PROJECTIONS, Projected, ProjectionTargets};
 use weft_events::projection::{self, Definition, Runner};
-use weft_kernel::{ByteSize, Name, Result};
+use weft_kernel::{ByteSize, Result};
 use weft_net::Stop;
-use weft_proxy::{
-    Handlers,
-    plan::{Binding, Target},
-};
+use weft_proxy::Handlers;
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use super::storage::described;
+use super::{below, storage::described};
 use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
-        catalogue::{Bound, KeyOf, Sections, TargetKey},
-        setting::{At, Cx, Field, Setting as _},
+        catalogue::{KeyOf, Sections, TargetKey},
+        setting::{At, Cx, Field},
         source::Place,
         text::PlainPath,
-        tree::Node,
     },
 };
 
@@ -39,15 +35,8 @@ static TARGETS: [TargetKey; 1] = [TargetKey {
         "Path below which the documents of projections are served, as `/v1/projections/…`.",
     )
     .field(),
-    build: target,
+    build: |_, node, cx| below::target(PROJECTIONS, node, cx),
 }];
-
-fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
-    let path = At::<PlainPath>::read(node, cx)?;
-    let prefix = path.value.0.trim_end_matches('/').to_owned();
-    let settings = ApiPath { what: PROJECTIONS, prefix };
-    Some(Bound { binding: Binding::new(PROJECTIONS, settings), place: path.place })
-}
 
 /// The projections of a node.
 pub struct Projections {
@@ -101,7 +90,7 @@ impl Component for Projections {
     type Plan = Declared;
     type Ready = ();
     type Fixed = Option<Declared>;
-    type Locals = BelowTargets<Projected>;
+    type Locals = ProjectionTargets;
     type Api = Projected;
     type Noun = Nouns;
 
@@ -120,9 +109,8 @@ impl Component for Projections {
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Declared> {
         let declared = sections::build(said, cx);
-        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == PROJECTIONS);
         let place = said.place(&sections::PROJECTIONS_SECTION);
-        if place.is_none() && !said.proxy.routes.iter().any(|route| offers(route)) {
+        if place.is_none() && !below::is_offered(said, &[PROJECTIONS]) {
             return None;
         }
         said.keep(At { value: DOCUMENT_MAX, place: place.unwrap_or(Place::BUILT_IN) });
@@ -132,9 +120,9 @@ impl Component for Projections {
     async fn open(
         plan: &Declared,
         host: &Host,
-        locals: &BelowTargets<Projected>,
+        locals: &ProjectionTargets,
     ) -> anyhow::Result<Self> {
-        let events = host.streams.get().context("the node keeps no streams")?;
+        let events = host.events.get().context("the node keeps no streams")?;
         let opened = projection::Projections::open(events, plan.0.clone()).await;
         let (projections, runners) = opened.map_err(described).context("projections")?;
         let operated = Projected { projections, stop: host.stop.clone() };
@@ -142,7 +130,7 @@ impl Component for Projections {
         Ok(Self { operated, runners: Mutex::new(runners) })
     }
 
-    fn register(locals: &BelowTargets<Projected>, handlers: Handlers) -> Handlers {
+    fn register(locals: &ProjectionTargets, handlers: Handlers) -> Handlers {
         locals.register(handlers)
     }
 

@@ -1,25 +1,24 @@
-//! Streams of events as a component, in a namespace of the store.
+//! Streams of events as a component, in a namespace of the store: the API on them, and KurrentDB's protocol.
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use weft_api::Row;
-use weft_broker_http::{ApiPath, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
+use weft_broker_http::{STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
 use weft_events::EventStore;
 use weft_kernel::{ByteSize, Name, Result};
+use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
-use weft_proxy::{
-    Handlers,
-    plan::{Binding, Target},
-};
+use weft_proxy::{Handlers, plan::Binding};
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use super::{projections::sections::PROJECTIONS_SECTION, storage::described};
+use super::{below, projections::sections::PROJECTIONS_SECTION, storage::described};
 use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
         catalogue::{Bound, KeyOf, Sections, TargetKey},
+        problem::Problem,
         setting::{At, Cx, Field, Setting as _},
         source::Place,
         text::PlainPath,
@@ -40,23 +39,43 @@ pub const STREAMS_SECTION: KeyOf<bool> = KeyOf::new(
 /// All sections of it.
 const ALL: &[Field] = &[STREAMS_SECTION.field()];
 
-static TARGETS: [TargetKey; 1] = [TargetKey {
-    field: KeyOf::<Option<PlainPath>>::new(
-        "streams",
-        "Path below which the API of streams is served, as `/v1/…`.",
-    )
-    .field(),
-    build: target,
-}];
+static TARGETS: [TargetKey; 2] = [
+    TargetKey {
+        field: KeyOf::<Option<PlainPath>>::new(
+            "streams",
+            "Path below which the API of streams is served, as `/v1/…`.",
+        )
+        .field(),
+        build: |_, node, cx| below::target(STREAMS, node, cx),
+    },
+    TargetKey {
+        field: KeyOf::<Option<bool>>::new(
+            "kurrent",
+            "`true` to speak KurrentDB's gRPC protocol on the streams of the node.",
+        )
+        .field(),
+        build: kurrent,
+    },
+];
 
-/// The API of streams, below a path.
-fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
-    let path = At::<PlainPath>::read(node, cx)?;
-    let prefix = path.value.0.trim_end_matches('/').to_owned();
-    Some(Bound {
-        binding: Binding::new(STREAMS, ApiPath { what: STREAMS, prefix }),
-        place: path.place,
-    })
+/// KurrentDB's protocol, whose paths are its own.
+fn kurrent(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
+    let asked = At::<bool>::read(node, cx)?;
+    if !asked.value {
+        let say = "`kurrent` at a route is `true`";
+        cx.report(
+            Problem::error(asked.place, say).help("leave it out, and say where the route leads"),
+        );
+        return None;
+    }
+    Some(Bound { binding: Binding::new(KURRENT, "KurrentDB's protocol"), place: asked.place })
+}
+
+/// What of streams routes can name.
+#[derive(Default)]
+pub struct Locals {
+    api: StreamTargets,
+    kurrent: KurrentTargets,
 }
 
 /// The streams of a node.
@@ -80,7 +99,7 @@ impl Component for Streams {
     type Plan = Asked;
     type Ready = ();
     type Fixed = ();
-    type Locals = StreamTargets;
+    type Locals = Locals;
     type Api = Operated;
     type Noun = Nouns;
 
@@ -98,9 +117,8 @@ impl Component for Streams {
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&STREAMS_SECTION, cx)?;
-        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == STREAMS);
         let is_folded = said.place(&PROJECTIONS_SECTION).is_some();
-        if !is_asked && !is_folded && !said.proxy.routes.iter().any(|route| offers(route)) {
+        if !is_asked && !is_folded && !below::is_offered(said, &[STREAMS, KURRENT]) {
             return None;
         }
         let place = said.place(&STREAMS_SECTION).unwrap_or(Place::BUILT_IN);
@@ -108,17 +126,23 @@ impl Component for Streams {
         Some(Asked)
     }
 
-    async fn open(_plan: &Asked, host: &Host, locals: &StreamTargets) -> anyhow::Result<Self> {
+    async fn open(_plan: &Asked, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
         let store = host.root()?.embedded_namespace("events")?;
         let events = EventStore::open(store).await.map_err(described).context("streams")?;
+        if let Some(check) = host.event_check.get() {
+            events.check_by(std::sync::Arc::clone(check));
+        }
+        // A node opens them once.
+        let _ = host.events.set(events.clone());
         let operated = Operated { events, stop: host.stop.clone() };
-        let _ = host.streams.set(operated.events.clone());
-        locals.open(operated.clone());
+        let Operated { events, stop } = operated.clone();
+        locals.kurrent.open(Kurrent { events, stop });
+        locals.api.open(operated.clone());
         Ok(Self { operated })
     }
 
-    fn register(locals: &StreamTargets, handlers: Handlers) -> Handlers {
-        locals.register(handlers)
+    fn register(locals: &Locals, handlers: Handlers) -> Handlers {
+        locals.kurrent.register(locals.api.register(handlers))
     }
 
     fn fixed(_plan: Option<&Asked>) {}

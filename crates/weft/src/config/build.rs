@@ -23,10 +23,11 @@ use weft_proxy::plan::{Host, RoutePolicies, Weighted};
 
 use super::{
     catalogue::{Catalogue, Checked, Internal, Sections},
-    kept::Placed,
+    kept::{Placed, Standing},
     merge::{Names, Read},
     plan::Plan,
     problem::Problem,
+    remembered::Remembered,
     routes::{self, Around, Built},
     sections::{listener::Protocol, target},
     setting::{At, Cx},
@@ -40,7 +41,7 @@ pub(super) fn plan(
     root: &Node,
     read: &Read,
     catalogue: &'static Catalogue,
-    kept: Vec<Placed>,
+    (kept, remembered, standing): (Vec<Placed>, &Remembered, &Standing),
     tls: &mut Tls,
     cx: &mut Cx,
 ) -> Option<(Plan, Vec<Built>)> {
@@ -66,7 +67,7 @@ pub(super) fn plan(
     let routes = routes::read(root, kept, around, cx)?;
     proxy.routes = routes.iter().map(|route| Arc::clone(&route.item.plan)).collect();
     shadow::check(&routes, cx);
-    let mut sections = Sections::new(root, &read.names, &proxy);
+    let mut sections = Sections::new(root, &read.names, &proxy, (remembered, standing));
     let parts = catalogue.build(&mut sections, cx);
     let Sections { added: Internal { named, mut unnamed }, everywhere, .. } = sections;
     proxy.routes.extend(named.iter().map(Arc::clone));

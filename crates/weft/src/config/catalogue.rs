@@ -20,9 +20,11 @@ use weft_kernel::{ByteSize, Name};
 use weft_proxy::plan as proxy;
 
 use super::{
+    kept::Standing,
     leaf::Named,
     merge::{NameSet, Names},
     plan::Plan,
+    remembered::Remembered,
     routes::Built,
     sections::{Policy, Route, root},
     setting::{At, Cx, Field, Setting, Shape, Table, built_in},
@@ -266,6 +268,7 @@ pub struct Sections<'a> {
     pub(super) everywhere: Vec<proxy::Binding>,
     /// The largest of what is to be kept, if anything is.
     kept: Option<At<ByteSize>>,
+    memory: (&'a Remembered, &'a Standing),
 }
 
 /// Internal routes that components have.
@@ -278,8 +281,14 @@ pub(super) struct Internal {
 }
 
 impl<'a> Sections<'a> {
-    pub(super) fn new(root: &'a Node, names: &'a Names, proxy: &'a proxy::Plan) -> Self {
-        Self { root, names, proxy, added: Internal::default(), everywhere: Vec::new(), kept: None }
+    pub(super) fn new(
+        root: &'a Node,
+        names: &'a Names,
+        proxy: &'a proxy::Plan,
+        memory: (&'a Remembered, &'a Standing),
+    ) -> Self {
+        let (added, everywhere) = Default::default();
+        Self { root, names, proxy, added, everywhere, kept: None, memory }
     }
 
     /// Reads a section; `None` when it cannot be read, which has then been reported.
@@ -290,6 +299,25 @@ impl<'a> Sections<'a> {
     /// Reads a section by name, in the order of the files, without what cannot be read.
     pub fn entries<T: Setting>(&self, key: &KeyOf<Named<T>>, cx: &mut Cx) -> Vec<(At<Name>, T)> {
         key.entries(self.root, cx)
+    }
+
+    /// What `make` makes of a section by name. While the section stays, and `beside`, which is to be all else that it
+    /// depends on, it is what was made for the load before.
+    pub fn remembered<T, B, M>(
+        &self,
+        key: &KeyOf<Named<T>>,
+        beside: B,
+        cx: &mut Cx,
+        make: impl FnOnce(Vec<(At<Name>, T)>, &mut Cx) -> M,
+    ) -> Arc<M>
+    where
+        T: Setting,
+        B: PartialEq + Send + 'static,
+        M: Send + Sync + 'static,
+    {
+        let (remembered, standing) = self.memory;
+        let made = |cx: &mut Cx| make(key.entries(self.root, cx), cx);
+        remembered.of((key.key, standing), beside, cx, made)
     }
 
     /// The names in a section, also of what cannot be read.

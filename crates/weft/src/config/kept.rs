@@ -56,6 +56,13 @@ pub(super) struct Section {
     nodes: usize,
 }
 
+impl PlacedSection {
+    /// How far on it stands from where it stood, if it is the same.
+    pub(super) fn moved_from(&self, then: &Self) -> Option<i64> {
+        Arc::ptr_eq(&self.section, &then.section).then(|| self.start as i64 - then.start as i64)
+    }
+}
+
 impl Section {
     /// Where its key stood when it was parsed.
     fn origin(&self) -> usize {
@@ -77,6 +84,31 @@ pub(super) struct PlacedSection {
     start: usize,
     end: usize,
     section: Arc<Section>,
+}
+
+/// Large sections that stand in a load, by their keys: those of which no part stands elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Standing(HashMap<Arc<str>, Vec<(u32, PlacedSection)>>);
+
+impl Standing {
+    /// Those of all files, `roots` being what stands in them.
+    pub(super) fn new(roots: &[Node], sections: &[Vec<PlacedSection>]) -> Self {
+        let mut standing: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, sections) in (0..).zip(sections) {
+            for placed in sections {
+                let key = Arc::clone(&placed.section.key.text);
+                standing.entry(key).or_default().push((number, placed.clone()));
+            }
+        }
+        let parts = |key: &str| roots.iter().filter(|root| root.get(key).is_some()).count();
+        standing.retain(|key, all| parts(key) == all.len());
+        Self(standing)
+    }
+
+    /// Where all of a section stands, if it is large.
+    pub(super) fn of(&self, key: &str) -> Option<&[(u32, PlacedSection)]> {
+        self.0.get(key).map(Vec::as_slice)
+    }
 }
 
 /// What a load came to.

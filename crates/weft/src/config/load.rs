@@ -9,10 +9,11 @@ use std::{
 use super::{
     build,
     catalogue::Catalogue,
-    kept::{Cut, Kept, Placed, PlacedSection},
+    kept::{Cut, Kept, Placed, PlacedSection, Standing},
     merge::{self, Read},
     plan::Plan,
     problem::{Problem, Severity},
+    remembered::Remembered,
     secrets::{self, Commands, Secrets},
     sections::root,
     setting::Cx,
@@ -98,12 +99,13 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Refused>> {
 
 /// Loads configurations one after the other, and keeps what outlives a change: a service whose TLS
 /// settings stay keeps its `rustls::ClientConfig`, and with it its sessions and connections, a route
-/// whose text stays is not read again, and what commands of secrets have printed is kept.
+/// whose text stays is not read again, what was made of large sections that stay is not made again, and what commands of secrets have printed is kept.
 #[derive(Debug)]
 pub struct Loader {
     catalogue: &'static Catalogue,
     tls: build::Tls,
     kept: Kept,
+    remembered: Remembered,
     commands: Arc<Commands>,
 }
 
@@ -117,8 +119,8 @@ impl Default for Loader {
 impl Loader {
     /// A loader of configurations with these sections.
     pub fn new(catalogue: &'static Catalogue) -> Self {
-        let (tls, kept, commands) = Default::default();
-        Self { catalogue, tls, kept, commands }
+        let (tls, kept, remembered, commands) = Default::default();
+        Self { catalogue, tls, kept, remembered, commands }
     }
 
     /// The commands of secrets.
@@ -204,6 +206,7 @@ impl Loader {
         let Some((mut roots, sections)) = parse(sources, &cuts, &mut cx.problems) else {
             return Err(cx);
         };
+        let standing = Standing::new(&roots, &sections);
         let (has_secrets, unused) = self.replace(&mut roots, variables, &mut cx);
         if roots.is_empty() {
             return Err(cx);
@@ -216,7 +219,14 @@ impl Loader {
         }
         let read: Read = merge::read(&tree, self.catalogue, &mut cx);
         self.tls.begin();
-        let built = build::plan(&tree, &read, self.catalogue, kept, &mut self.tls, &mut cx);
+        let built = build::plan(
+            &tree,
+            &read,
+            self.catalogue,
+            (kept, &self.remembered, &standing),
+            &mut self.tls,
+            &mut cx,
+        );
         if has_secrets {
             secrets::check(&tree, &mut cx);
         }

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +17,8 @@ use super::problem::Problem;
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The most files of a folder.
 pub const FILES_MAX: usize = 1_000;
+/// How much of a file is read at once.
+const PIECE: usize = 64 * 1024;
 
 /// A range of bytes in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,16 +151,19 @@ impl Sources {
     #[must_use]
     pub fn redacted(&self, secrets: &[Place]) -> Self {
         let mut files = self.files.clone();
-        for place in secrets {
-            let Some(file) = files.get_mut(place.file as usize) else { continue };
-            let mut bytes = file.text.as_bytes().to_vec();
-            let Some(range) = bytes.get_mut(place.start as usize..place.end as usize) else {
+        for (number, file) in (0..).zip(&mut files) {
+            let mut own = secrets.iter().filter(|place| place.file == number).peekable();
+            if own.peek().is_none() {
                 continue;
-            };
-            range.iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b'*');
-            if let Ok(text) = String::from_utf8(bytes) {
-                file.text = text.into();
             }
+            let mut bytes = file.text.as_bytes().to_vec();
+            for place in own {
+                if let Some(range) = bytes.get_mut(place.start as usize..place.end as usize) {
+                    range.iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b'*');
+                }
+            }
+            // A place is whole values; were one to cut through a character, nothing of the file would be shown.
+            file.text = String::from_utf8(bytes).unwrap_or_default().into();
         }
         Self { files }
     }
@@ -215,9 +220,25 @@ pub(super) fn configuration_files(folder: &Path) -> std::io::Result<Vec<PathBuf>
 
 /// Reads a regular file of at most `bytes_max` bytes; the error is a sentence.
 pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    read_pieces(path, bytes_max, |piece, left| {
+        bytes.reserve(piece.len() + left);
+        bytes.extend_from_slice(piece);
+    })?;
+    Ok(bytes)
+}
+
+/// Hands out a regular file of at most `bytes_max` bytes piece by piece, each with how much is to come by the size
+/// of the file; the error is a sentence.
+pub(super) fn read_pieces(
+    path: &Path,
+    bytes_max: u64,
+    mut take: impl FnMut(&[u8], usize),
+) -> Result<(), String> {
+    let cannot = |error| format!("cannot read this file: {error}");
     let meta = fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => format!("cannot read this file: {error}"),
+        _ => cannot(error),
     })?;
     if !meta.is_file() {
         return Err("this is no regular file".into());
@@ -226,9 +247,19 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     if meta.len() > bytes_max {
         return Err(too_large());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-    fs::File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read this file: {error}"))?;
-    if bytes.len() as u64 > bytes_max { Err(too_large()) } else { Ok(bytes) }
+    let mut file = BufReader::with_capacity(PIECE, fs::File::open(path).map_err(cannot)?);
+    let mut done = 0;
+    loop {
+        let piece = file.fill_buf().map_err(cannot)?;
+        let len = piece.len();
+        done += len as u64;
+        if done > bytes_max {
+            return Err(too_large());
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        take(piece, usize::try_from(meta.len().saturating_sub(done)).unwrap_or(0));
+        file.consume(len);
+    }
 }

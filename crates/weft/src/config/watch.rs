@@ -25,9 +25,9 @@ use notify::{
 };
 use tokio::sync::Notify;
 use weft_net::descriptors;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
-use super::source::{FILE_BYTES_MAX, configuration_files, read_bounded};
+use super::source::{FILE_BYTES_MAX, configuration_files, read_pieces};
 
 /// How often and how patiently is looked.
 #[derive(Clone, Debug, PartialEq)]
@@ -272,8 +272,9 @@ const READS: usize = 3;
 /// `before`: a lack of descriptors is no change.
 fn hash(path: &Path, before: Option<u64>) -> Option<u64> {
     for _ in 0..READS {
-        if let Ok(bytes) = read_bounded(path, FILE_BYTES_MAX) {
-            return Some(xxh3_64(&bytes));
+        let mut hash = Xxh3::new();
+        if read_pieces(path, FILE_BYTES_MAX, |piece, _| hash.update(piece)).is_ok() {
+            return Some(hash.digest());
         }
         // A pipe that nobody writes to would hold whoever opens it up for ever.
         if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {

@@ -143,3 +143,46 @@ fn what_gets_no_route_or_cannot_be_asked_is_said() {
     ));
     assert_eq!(answer.status(), 400, "{}", answer.text());
 }
+
+#[test]
+fn what_a_login_answers_itself_is_said() {
+    let service = Upstream::saying("ok");
+    let config = format!(
+        "
+admin: {{ listen: '@admin' }}
+listeners: {{ web: {{ address: '@web' }} }}
+services: {{ app: {{ endpoints: '{}' }} }}
+logins:
+  shop:
+    issuer: https://id.example
+    client_id: weft
+    client_secret: '${{S:-shared}}'
+    session_keys: '${{S:-a secret of thirty-two characters, or more}}'
+    login_path: /in
+routes: [{{ name: pages, authentication: {{ any: {{ oidc: shop }} }}, to: app }}]
+",
+        service.address()
+    );
+    let weft = Weft::start(BIN, &config);
+    for (method, path, field, outcome, say) in [
+        (
+            "GET",
+            "/page",
+            "accept: text/html",
+            "answers",
+            "login `shop` sends a browser to its provider",
+        ),
+        ("GET", "/page", "accept: application/json", "refuses", "no credentials are shown"),
+        ("GET", "/in", "accept: */*", "answers", "login `shop` answers on this path"),
+        ("GET", "/oauth2/logout", "accept: */*", "answers", "login `shop` answers on this path"),
+        ("DELETE", "/oauth2/logout", "accept: */*", "refuses", "login `shop` answers on this path"),
+    ] {
+        let arguments = [method, path, "-H", field];
+        let steps = outcomes(&weft, &arguments);
+        let at = steps.iter().position(|(of, _)| of == "authentication").unwrap();
+        assert_eq!(steps[at].1, outcome, "{arguments:?}: {steps:?}");
+        let told = explain(&weft, &arguments).0;
+        assert!(told.contains(say), "{say} is not in\n{told}");
+    }
+    assert!(service.seen().is_empty());
+}

@@ -327,3 +327,22 @@ fn a_reload_loses_nothing() {
     assert_eq!((again.get("idempotent-replayed"), &*again.text()), (Some("true"), "done"));
     assert_eq!(count.load(Ordering::Acquire), 1);
 }
+
+#[test]
+fn a_keyed_request_costs_one_group_commit() {
+    const REQUESTS: usize = 20;
+    let (service, count) = counting();
+    let node = Weft::start(BIN, &config(&service, "on"));
+    let syncs = || node.metric("weft_ledger_syncs_total", &[]);
+    let before = syncs();
+    for number in 0..REQUESTS {
+        assert_eq!(node.ask(post("/pay/1", "", &number.to_string())).status(), 201);
+    }
+    assert_eq!(syncs(), before, "one without a key costs none");
+    for number in 0..REQUESTS {
+        assert_eq!(node.ask(keyed("/pay/1", &format!("k-{number}"), "x")).status(), 201);
+    }
+    let cost = syncs() - before;
+    assert!((1.0..=REQUESTS as f64).contains(&cost), "{cost} syncs");
+    assert_eq!(count.load(Ordering::Relaxed), 2 * REQUESTS);
+}

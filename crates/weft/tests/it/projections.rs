@@ -63,6 +63,12 @@ fn until(node: &Weft, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
+/// The keys of documents that are listed.
+fn keys(listed: &Value) -> Vec<&str> {
+    let documents = listed["documents"].as_array().unwrap().iter();
+    documents.map(|document| document["key"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn who_reads_with_its_token_sees_what_it_has_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,9 +84,7 @@ fn who_reads_with_its_token_sees_what_it_has_written() {
     }
     let (status, listed) =
         get(&node, "/documents?prefix=order-&filter=document.total%20%3E%202&sort=-total", "");
-    let keys: Vec<_> =
-        listed["documents"].as_array().unwrap().iter().map(|of| &of["key"]).collect();
-    assert_eq!((status, keys), (200, vec!["order-4", "order-3"]), "{listed}");
+    assert_eq!((status, keys(&listed)), (200, vec!["order-4", "order-3"]), "{listed}");
     assert_eq!(listed["cut"], false);
     let (_, page) = get(&node, "/documents?limit=2&after=order-1", "");
     assert_eq!(

@@ -8,7 +8,8 @@ use super::Fields;
 
 /// Whether two names are one to a service that is told them as CGI does.
 pub fn is_alike(one: &str, other: &str) -> bool {
-    one.len() == other.len() && begins_alike(one, other)
+    // Most often it is the very same, or of another length.
+    one == other || (one.len() == other.len() && begins_alike(one, other))
 }
 
 /// Whether a name begins with this one to a service that is told it as CGI does.

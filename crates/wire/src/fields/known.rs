@@ -45,7 +45,9 @@ known! {
     ContentEncoding = "content-encoding", CacheControl = "cache-control",
     IdempotencyKey = "idempotency-key", Origin = "origin",
     SecWebSocketVersion = "sec-websocket-version", SecWebSocketAccept = "sec-websocket-accept",
-    XForwardedClientCert = "x-forwarded-client-cert",
+    XForwardedClientCert = "x-forwarded-client-cert", XConsumerUsername = "x-consumer-username",
+    XConsumerGroups = "x-consumer-groups", XAnonymousConsumer = "x-anonymous-consumer",
+    RateLimitPolicy = "ratelimit-policy", RateLimit = "ratelimit",
 }
 
 // A known name is a byte, of which the last says that a name is none of them.
@@ -102,6 +104,19 @@ impl<const N: usize> Default for Names<N> {
     }
 }
 
+/// A set of known names that is worked out once, for many messages.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownNames(pub(super) Names);
+
+impl KnownNames {
+    /// Of those that are said to be in it.
+    pub fn of(is_in: impl Fn(Known) -> bool) -> Self {
+        let mut names = Names::none();
+        Known::ALL.iter().filter(|known| is_in(**known)).for_each(|known| names.add(*known as u8));
+        Self(names)
+    }
+}
+
 impl Names {
     /// Of these names.
     pub(super) const fn of(names: &[Known]) -> Self {
@@ -136,6 +151,11 @@ impl<const N: usize> Names<N> {
 
     pub(super) const fn remove(&mut self, known: u8) {
         self.0[Self::word(known)] &= !(1 << (known % 64));
+    }
+
+    /// Those that are not in it.
+    pub(super) fn others(self) -> Self {
+        Self(self.0.map(|word| !word))
     }
 
     /// Whether any of the others is here.

@@ -65,51 +65,98 @@ static CODE: LazyLock<Code> = LazyLock::new(|| {
 /// Appends what `coded` stands for to `out`; false if it is no code.
 pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> bool {
     let code = &*CODE;
-    let (mut bits, mut have) = (0_u64, 0_usize);
-    let mut rest = coded.iter();
-    loop {
-        while have <= 56 - QUICK {
-            let Some(byte) = rest.next() else { break };
-            bits = bits << 8 | u64::from(*byte);
+    // The next bits of the code, from the top.
+    let (mut bits, mut have) = (0_u64, 0_u32);
+    let mut rest = coded;
+    let begun = out.len();
+    // The shortest code has five bits.
+    out.resize(begun + coded.len() * 8 / 5, 0);
+    let mut at = begun;
+    let whole = loop {
+        if let Some((next, after)) = rest.split_first_chunk::<4>().filter(|_| have <= 32) {
+            bits |= u64::from(u32::from_be_bytes(*next)) << (32 - have);
+            have += 32;
+            rest = after;
+        } else if let Some((next, after)) = rest.split_first().filter(|_| have <= 56) {
+            bits |= u64::from(*next) << (56 - have);
             have += 8;
-        }
-        if have == 0 {
-            return true;
-        }
-        // Past the end there are ones, which begin no short code.
-        let window = |len: usize| {
-            let shown = if have >= len {
-                bits >> (have - len)
-            } else {
-                (bits << (len - have)) | ((1 << (len - have)) - 1)
-            };
-            shown & ((1 << len) - 1)
-        };
-        let (symbol, length) = code.quick[window(QUICK) as usize];
-        if length != 0 && usize::from(length) <= have {
-            out.push(symbol as u8);
-            have -= usize::from(length);
+            rest = after;
             continue;
         }
-        if have < QUICK {
-            // What is left must be the beginning of the end's code: ones, fewer than eight.
-            return bits & ((1 << have) - 1) == (1 << have) - 1;
-        }
-        let mut found = None;
-        for length in QUICK + 1..=LONGEST.min(have) {
-            let (first, count, at) = code.longer[length];
-            let shown = window(length) as u32;
-            if count > 0 && shown >= first && shown - first < count {
-                found = Some((code.symbols[(at + shown - first) as usize], length));
-                break;
+        // Short codes, for as long as all bits that are looked at are there.
+        let is_longer = loop {
+            if have < QUICK as u32 {
+                break false;
             }
-        }
-        match found {
-            Some((symbol, length)) if symbol != END => {
-                out.push(symbol as u8);
-                have -= length;
+            let (symbol, length) = code.quick[(bits >> (64 - QUICK)) as usize];
+            if length == 0 {
+                break true;
             }
-            _ => return false,
+            let Some(place) = out.get_mut(at) else { break true };
+            *place = symbol as u8;
+            at += 1;
+            bits <<= length;
+            have -= u32::from(length);
+        };
+        if !is_longer && rest.is_empty() {
+            break end(code, bits, have, out, &mut at);
+        }
+        if is_longer {
+            if have < LONGEST as u32 && !rest.is_empty() {
+                continue;
+            }
+            let Some((symbol, length)) = longer(code, bits, have) else { break false };
+            let Some(place) = out.get_mut(at) else { break false };
+            *place = symbol;
+            at += 1;
+            bits <<= length;
+            have -= length;
+        }
+    };
+    out.truncate(at);
+    whole
+}
+
+/// The last bits, of which there are fewer than are looked at at once: one more short code perhaps, and then what must be
+/// the beginning of the end's code: ones, fewer than eight.
+fn end(code: &Code, mut bits: u64, mut have: u32, out: &mut [u8], at: &mut usize) -> bool {
+    while have > 0 {
+        // Past the end there are ones, which begin no short code.
+        let (symbol, length) = code.quick[((bits | u64::MAX >> have) >> (64 - QUICK)) as usize];
+        if length == 0 || u32::from(length) > have {
+            break;
+        }
+        let Some(place) = out.get_mut(*at) else { return false };
+        *place = symbol as u8;
+        *at += 1;
+        bits <<= length;
+        have -= u32::from(length);
+    }
+    bits | u64::MAX >> have == u64::MAX
+}
+
+/// The symbol that a code of more bits than are looked at at once begins with, and how many it has.
+fn longer(code: &Code, bits: u64, have: u32) -> Option<(u8, u32)> {
+    for length in QUICK as u32 + 1..=have.min(LONGEST as u32) {
+        let (first, count, at) = code.longer[length as usize];
+        let shown = (bits >> (64 - length)) as u32;
+        if count > 0 && shown >= first && shown - first < count {
+            let symbol = code.symbols[(at + shown - first) as usize];
+            return (symbol != END).then_some((symbol as u8, length));
         }
     }
+    None
+}
+
+/// The bits of the code of a byte.
+#[cfg(test)]
+pub(super) fn code_of(byte: u8) -> Vec<bool> {
+    let length = LENGTHS[usize::from(byte)];
+    let lower = |other: &u16| {
+        let its = LENGTHS[usize::from(*other)];
+        (its, *other) < (length, u16::from(byte))
+    };
+    // By its share of all codes that come before it, as the code is a complete one.
+    let before: u64 = (0..=END).filter(lower).map(|it| 1 << (32 - LENGTHS[usize::from(it)])).sum();
+    (0..length).map(|at| before >> (31 - at) & 1 == 1).collect()
 }

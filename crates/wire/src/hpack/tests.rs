@@ -130,7 +130,42 @@ fn every_byte_has_its_code() {
     }
 }
 
+/// Text in the code, with ones behind it up to a whole byte.
+fn coded(text: &[u8]) -> Vec<u8> {
+    let bits: Vec<bool> = text.iter().flat_map(|byte| super::huffman::code_of(*byte)).collect();
+    let byte = |bits: &[bool]| {
+        (0..8).fold(0, |byte, at| byte << 1 | u8::from(*bits.get(at).unwrap_or(&true)))
+    };
+    bits.chunks(8).map(byte).collect()
+}
+
+#[test]
+fn what_stands_behind_a_code_is_the_beginning_of_the_end() {
+    let decode = |coded: &[u8]| super::huffman::decode(coded, &mut Vec::new());
+    for text in [&b"a"[..], b"0123456", b"aaaaaaaa", b"~~", b"\0\xff"] {
+        let whole = coded(text);
+        assert!(decode(&whole));
+        // Eight ones more are a whole byte of padding.
+        assert!(!decode(&[&whole[..], &[0xff]].concat()), "{text:?}");
+    }
+    for bad in [&[0x1e][..], &[0x18], &[0xff], &[0xff; 4], &[0xff; 9], &[0x1f, 0xff]] {
+        assert!(!decode(bad), "{bad:x?}");
+    }
+    assert!(decode(&[]));
+}
+
 proptest::proptest! {
+    #[test]
+    fn what_is_coded_is_read_back(text in proptest::collection::vec(proptest::num::u8::ANY, 0..300), before in 0_usize..3) {
+        let mut out = vec![7; before];
+        proptest::prop_assert!(super::huffman::decode(&coded(&text), &mut out));
+        proptest::prop_assert_eq!(&out[before..], &text[..]);
+        let plain: Vec<u8> = text.iter().map(|byte| b'a' + byte % 26).collect();
+        let mut out = Vec::new();
+        proptest::prop_assert!(super::huffman::decode(&coded(&plain), &mut out));
+        proptest::prop_assert_eq!(out, plain);
+    }
+
     #[test]
     fn nothing_panics(blocks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..64), 0..8)) {
         let mut decoder = Decoder::default();

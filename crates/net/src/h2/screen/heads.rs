@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
-use super::{Sender, look::Look};
+use weft_kernel::Reason;
+use weft_wire::RequestHead;
+
+use super::{Sender, look::Look, request::Refused};
 
 /// What is remembered of streams that nobody asks for.
 const FAULTS_MAX: usize = 1024;
@@ -17,14 +20,20 @@ pub(in crate::h2) enum Fault {
 }
 
 /// What the blocks of a connection's streams were, for those who read the streams.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(in crate::h2) struct Heads(Rc<RefCell<Seen>>);
 
 #[derive(Default)]
 struct Seen {
     /// The last stream that a client has opened.
     last: u32,
-    /// Of a client, those with a fault; of a service, those that wait for a response. In the order of
+    /// Requests that nobody has taken yet, in the order of their streams.
+    requests: VecDeque<(u32, Result<RequestHead, Refused>)>,
+    /// How many bytes they hold.
+    held: usize,
+    /// Most of them, and of their bytes.
+    room: (usize, usize),
+    /// Of a client, those whose trailers have a fault; of a service, those that wait for a response. In the order of
     /// their numbers: they come with rising ones, and the oldest go first.
     streams: VecDeque<Stream>,
 }
@@ -59,6 +68,35 @@ struct Stream {
 }
 
 impl Heads {
+    /// Of a connection on which so many requests, of so many bytes together, may wait to be accepted.
+    pub(super) fn new(room: (usize, usize)) -> Self {
+        Self(Rc::new(RefCell::new(Seen { room, ..Seen::default() })))
+    }
+
+    /// Holds a request until its stream is accepted. A client that has more of them waiting than the library accepts is
+    /// refused the others; they are told by that nothing is here of them.
+    pub(super) fn hold(&self, stream: u32, request: Result<RequestHead, Refused>) {
+        let mut seen = self.0.borrow_mut();
+        let bytes = size(&request);
+        if seen.requests.len() < seen.room.0 && seen.held + bytes <= seen.room.1 {
+            seen.held += bytes;
+            seen.requests.push_back((stream, request));
+        }
+    }
+
+    /// The request of a stream that was accepted. Streams are accepted in the order of their numbers: what is here of
+    /// those before was refused.
+    pub(in crate::h2) fn take(&self, stream: u32) -> Result<RequestHead, Refused> {
+        let mut seen = self.0.borrow_mut();
+        while let Some((id, request)) = seen.requests.pop_front_if(|(id, _)| *id <= stream) {
+            seen.held -= size(&request);
+            if id == stream {
+                return request;
+            }
+        }
+        Err((Reason::Overload, "too many requests of this connection wait"))
+    }
+
     /// Has a response looked for on a stream.
     pub(in crate::h2) fn expect(&self, stream: u32) {
         self.0.borrow_mut().add(stream);
@@ -83,7 +121,7 @@ impl Heads {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().streams.is_empty()
+        self.0.borrow().streams.is_empty() && self.0.borrow().requests.is_empty()
     }
 
     /// Which part of a stream comes next.
@@ -103,7 +141,7 @@ impl Heads {
         let mut seen = self.0.borrow_mut();
         if sender == Sender::Client {
             seen.last = seen.last.max(id);
-            if look.fault.is_some() {
+            if look.fault.is_some() && look.part == Part::Trailers {
                 seen.add(id);
                 if seen.streams.len() > FAULTS_MAX {
                     seen.streams.pop_front();
@@ -121,6 +159,11 @@ impl Heads {
             Part::Late => {}
         }
     }
+}
+
+/// How many bytes a request holds.
+fn size(request: &Result<RequestHead, Refused>) -> usize {
+    request.as_ref().map_or(0, |head| head.target.len() + head.fields.text().len())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

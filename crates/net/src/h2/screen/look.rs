@@ -6,7 +6,9 @@
 
 use std::sync::LazyLock;
 
+use http::uri::{Authority, PathAndQuery, Scheme};
 use weft_wire::{
+    Known,
     fields::is_token,
     hpack::{self, ENTRY_COST},
 };
@@ -14,23 +16,34 @@ use weft_wire::{
 use super::{
     Limits, Sender,
     heads::{Fault, Part},
+    request::Request,
 };
 
 /// What is to be said of a field by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A field that may be there.
-    Field,
+    /// A field that may be there, and its name if it is a known one.
+    Field(Option<Known>),
     /// The length of a body.
     Length,
     /// A pseudo-header of a request.
-    Request,
+    Request(Pseudo),
     /// The status of a response.
     Status(u16),
     /// A field that may not be there.
     BadField(&'static str),
     /// A pseudo-header that may not be there.
     BadPseudo(&'static str),
+}
+
+/// A pseudo-header of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pseudo {
+    Method,
+    Scheme,
+    Authority,
+    Path,
+    Protocol,
 }
 
 /// A decoder that keeps the verdicts.
@@ -40,29 +53,21 @@ pub(super) fn decoder() -> hpack::Decoder<Verdict> {
     hpack::Decoder::new(Verdict::of, &VERDICTS)
 }
 
-/// May stand in a name by HTTP/2.
-const NAME: u8 = 1;
-/// May stand in a value.
-const VALUE: u8 = 2;
-static BYTES: [u8; 256] = {
-    let mut bytes = [0; 256];
+/// What may stand in a name by HTTP/2.
+static OF_NAME: [bool; 256] = {
+    let mut bytes = [false; 256];
     let mut at = 0_usize;
     while at < 256 {
         let byte = at as u8;
-        if is_token(byte) && !byte.is_ascii_uppercase() {
-            bytes[at] |= NAME;
-        }
-        if !byte.is_ascii_control() || byte == b'\t' {
-            bytes[at] |= VALUE;
-        }
+        bytes[at] = is_token(byte) && !byte.is_ascii_uppercase();
         at += 1;
     }
     bytes
 };
 
-/// Whether every byte of a text may stand there.
-fn all(text: &[u8], place: u8) -> bool {
-    text.iter().fold(place, |all, byte| all & BYTES[usize::from(*byte)]) != 0
+/// Whether a value holds nothing that may not stand there; all of it is looked at, in wide steps.
+fn is_value(value: &[u8]) -> bool {
+    !value.iter().fold(false, |bad, byte| bad | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
 }
 
 impl Verdict {
@@ -71,10 +76,10 @@ impl Verdict {
         if let Some(pseudo) = name.strip_prefix(b":") {
             return Self::of_pseudo(pseudo, value);
         }
-        if name.is_empty() || !all(name, NAME) {
+        if name.is_empty() || !name.iter().all(|byte| OF_NAME[usize::from(*byte)]) {
             return Self::BadField("a field name is not lower case, or no name");
         }
-        if !all(value, VALUE) {
+        if !is_value(value) {
             return Self::BadField("a field value has a control character");
         }
         let of_connection = match name {
@@ -86,7 +91,7 @@ impl Verdict {
         };
         match of_connection {
             true => Self::BadField("a field that concerns a connection"),
-            false => Self::Field,
+            false => Self::Field(Known::of(name)),
         }
     }
 
@@ -95,13 +100,24 @@ impl Verdict {
             b"method" if value.is_empty() || !value.iter().all(|b| is_token(*b)) => {
                 Self::BadPseudo("the method is none")
             }
+            b"method" => Self::Request(Pseudo::Method),
             b"path" if value.contains(&b'#') => Self::BadPseudo("the path has a fragment"),
-            b"method" | b"path" | b"scheme" | b"authority" | b"protocol" => {
-                match std::str::from_utf8(value) {
-                    Ok(_) => Self::Request,
-                    Err(_) => Self::BadPseudo("a pseudo-header is not text"),
-                }
+            b"path" if value.is_empty() || PathAndQuery::try_from(value).is_err() => {
+                Self::BadPseudo("the path is none")
             }
+            b"path" => Self::Request(Pseudo::Path),
+            b"scheme" if Scheme::try_from(value).is_err() => Self::BadPseudo("the scheme is none"),
+            b"scheme" => Self::Request(Pseudo::Scheme),
+            b"authority" if Authority::try_from(value).is_err() => {
+                Self::BadPseudo("the authority is none")
+            }
+            b"authority" => Self::Request(Pseudo::Authority),
+            b"protocol"
+                if value.is_empty() || !value.iter().all(|b| is_token(*b) || *b == b'/') =>
+            {
+                Self::BadPseudo("the protocol is none")
+            }
+            b"protocol" => Self::Request(Pseudo::Protocol),
             b"status" => match *value {
                 [b'1', b'0', b'1'] => Self::BadPseudo("there is no Switching Protocols in HTTP/2"),
                 [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
@@ -133,10 +149,13 @@ pub(super) struct Look {
     pub(super) kept: Vec<u8>,
     /// What is kept is not all that came.
     pub(super) differs: bool,
+    /// The request that comes of it, if it is the head of one.
+    pub(super) request: Option<Request>,
 }
 
 impl Look {
-    pub(super) const fn new(sender: Sender, part: Part, limits: Limits) -> Self {
+    pub(super) fn new(sender: Sender, part: Part, limits: Limits) -> Self {
+        let is_request = (sender, part) == (Sender::Client, Part::Head);
         Self {
             sender,
             part,
@@ -150,6 +169,7 @@ impl Look {
             keeps: false,
             kept: Vec::new(),
             differs: false,
+            request: is_request.then(|| Request::new(limits.fields)),
         }
     }
 
@@ -163,7 +183,7 @@ impl Look {
         let too_large = match self.part {
             Part::Head | Part::Late => self.list >= self.limits.list_max,
             Part::Trailers => {
-                let limits = self.limits.trailers;
+                let limits = self.limits.fields;
                 self.bytes > limits.bytes_max || self.count > limits.count_max
             }
         };
@@ -174,6 +194,8 @@ impl Look {
         } else if verdict == Verdict::Length && (100..200).contains(&self.status) {
             // An interim response has no body whose length it could tell (RFC 9110 section 8.6).
             self.differs = true;
+        } else if let Some(request) = &mut self.request {
+            self.fault = request.field(name, value, verdict).err().map(Fault::Malformed);
         } else if self.keeps {
             hpack::encode_plain(name, value, &mut self.kept);
         }
@@ -185,7 +207,7 @@ impl Look {
     /// What must hold of a field beside those before it.
     fn check(&mut self, verdict: Verdict) -> Result<(), &'static str> {
         match verdict {
-            Verdict::Field | Verdict::Length => {
+            Verdict::Field(_) | Verdict::Length => {
                 self.regular = true;
                 return Ok(());
             }
@@ -197,7 +219,7 @@ impl Look {
             _ => {}
         }
         match (self.sender, verdict) {
-            (Sender::Client, Verdict::Request) => Ok(()),
+            (Sender::Client, Verdict::Request(_)) => Ok(()),
             (Sender::Service, Verdict::Status(_)) if self.status != 0 => {
                 Err(":status is there twice")
             }

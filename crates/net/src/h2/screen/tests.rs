@@ -25,9 +25,10 @@ impl AsyncRead for Pieces {
 }
 
 const LIMITS: Limits = Limits {
-    trailers: HeadLimits { bytes_max: 100, count_max: 3 },
+    fields: HeadLimits { bytes_max: 100, count_max: 3 },
     list_max: 400,
     block_max: 40_000,
+    waiting: (3, 400),
 };
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -88,22 +89,61 @@ fn check(sender: Sender, bytes: &[u8], expect: &[u8]) -> Heads {
 
 const WHOLE: u8 = END_HEADERS | END_STREAM;
 
+/// A request with these fields.
+fn get(fields: &[Vec<u8>]) -> Vec<u8> {
+    [ANY_REQUEST, &fields.concat()].concat()
+}
+
+/// What is read of a request, in a line.
+fn taken(heads: &Heads, stream: u32) -> String {
+    match heads.take(stream) {
+        Ok(head) => format!("{} {} {:?}", head.method, head.target, head.fields),
+        Err((reason, why)) => format!("{reason:?}: {why}"),
+    }
+}
+
 #[test]
-fn what_is_fine_passes_as_it_came() {
-    let request = [ANY_REQUEST, &kept(":authority", "t"), &kept("x-a", "1")].concat();
+fn a_request_is_held_and_one_that_stands_for_it_passes() {
+    let first =
+        [&[0x82, 0x86][..], &plain(":path", "/a"), &kept(":authority", "t"), &kept("x-a", "1")]
+            .concat();
+    let third = [&get(&[])[..], &[0xbf], &plain("content-length", "300")].concat();
+    let padded = [&[2][..], &third, &[0, 0]].concat();
     let bytes = [
         frame(4, 0, 0, &[]),
-        frame(HEADERS, END_STREAM, 1, &request[..5]),
+        frame(HEADERS, END_STREAM, 1, &first[..5]),
         frame(CONTINUATION, 0, 1, &[]),
-        frame(CONTINUATION, END_HEADERS, 1, &request[5..]),
-        frame(HEADERS, END_HEADERS | PADDED, 3, &[&[2][..], ANY_REQUEST, &[0xbe, 0, 0]].concat()),
+        frame(CONTINUATION, END_HEADERS, 1, &first[5..]),
+        frame(HEADERS, END_HEADERS | PADDED, 3, &padded),
         frame(0, 0, 3, &[HEADERS; 300]),
         frame(HEADERS, WHOLE, 3, &[0xbe]),
         frame(7, 0, 0, &[0; 8])[..12].to_vec(),
     ]
     .concat();
-    let heads = check(Sender::Client, &bytes, &bytes);
+    let expect = [
+        frame(4, 0, 0, &[]),
+        frame(HEADERS, WHOLE, 1, ANY_REQUEST),
+        frame(HEADERS, END_HEADERS, 3, &get(&[plain("content-length", "300")])),
+        frame(0, 0, 3, &[HEADERS; 300]),
+        frame(HEADERS, WHOLE, 3, &plain("x-a", "1")),
+        frame(7, 0, 0, &[0; 8])[..12].to_vec(),
+    ]
+    .concat();
+    let heads = check(Sender::Client, &bytes, &expect);
+    assert_eq!(taken(&heads, 1), r#"GET /a {"host": "t", "x-a": "1"}"#);
+    assert_eq!(taken(&heads, 3), r#"GET / {"host": "t", "content-length": "300"}"#);
     assert!(heads.is_empty());
+}
+
+#[test]
+fn what_a_service_sends_passes_as_it_came() {
+    let bytes = [
+        frame(HEADERS, END_HEADERS, 1, &[&[0x88][..], &kept("x-a", "1")].concat()),
+        frame(0, 0, 1, &[HEADERS; 300]),
+        frame(HEADERS, WHOLE, 1, &[0xbe]),
+    ]
+    .concat();
+    check(Sender::Service, &bytes, &bytes);
     // Trailers of a stream that was given up have no status.
     let late = frame(HEADERS, WHOLE, 99, &[&kept("x-a", "1")[..], &[0xbe]].concat());
     check(Sender::Service, &late, &late);
@@ -111,58 +151,174 @@ fn what_is_fine_passes_as_it_came() {
 
 #[test]
 fn a_malformed_request_is_one_that_the_library_resets_and_the_tables_go_on() {
-    let bad = [ANY_REQUEST, &kept("x-a", "good"), &kept("X-B", "bad")].concat();
-    let next = [ANY_REQUEST, &[0xbf]].concat();
-    let again = [ANY_REQUEST, &[0xbe]].concat();
+    let host = plain(":authority", "t");
+    let bad = get(&[kept("x-a", "good"), kept("X-B", "bad")]);
     let bytes = [
         frame(HEADERS, WHOLE, 1, &bad),
-        frame(HEADERS, WHOLE, 3, &next),
-        frame(HEADERS, WHOLE, 5, &again),
+        frame(HEADERS, WHOLE, 3, &get(&[host, vec![0xbf]])),
+        frame(HEADERS, WHOLE, 5, &get(&[vec![0xbe]])),
     ]
     .concat();
-    let reset = [ANY_REQUEST, &plain("te", "malformed")].concat();
-    let anew: Vec<u8> = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("x-a", "good")]
-        .iter()
-        .flat_map(|(name, value)| plain(name, value))
-        .collect();
+    let reset = get(&[plain("te", "malformed")]);
     let expect = [
-        frame(HEADERS, WHOLE, 1, &[&[0x20], &reset[..]].concat()),
-        frame(HEADERS, WHOLE, 3, &anew),
+        frame(HEADERS, WHOLE, 1, &reset),
+        frame(HEADERS, WHOLE, 3, ANY_REQUEST),
         frame(HEADERS, WHOLE, 5, &reset),
     ]
     .concat();
-    check(Sender::Client, &bytes, &expect);
+    let heads = check(Sender::Client, &bytes, &expect);
+    assert_eq!(taken(&heads, 3), r#"GET / {"host": "t", "x-a": "good"}"#);
+}
+
+#[test]
+fn requests_are_taken_in_the_order_of_their_streams_and_not_all_of_a_flood_are_held() {
+    let host = plain(":authority", "t");
+    let one = |stream| frame(HEADERS, WHOLE, stream, &get(std::slice::from_ref(&host)));
+    let bytes: Vec<u8> = (1..12).step_by(2).flat_map(one).collect();
+    let expect: Vec<u8> =
+        (1..12).step_by(2).flat_map(|id| frame(HEADERS, WHOLE, id, ANY_REQUEST)).collect();
+    let heads = check(Sender::Client, &bytes, &expect);
+    // The library has refused the first.
+    assert_eq!(taken(&heads, 3), r#"GET / {"host": "t"}"#);
+    assert_eq!(taken(&heads, 5), r#"GET / {"host": "t"}"#);
+    for stream in [7, 9, 11] {
+        let say = "Overload: too many requests of this connection wait";
+        assert_eq!(taken(&heads, stream), say);
+    }
+    assert!(heads.is_empty());
+    let long = "x".repeat(70);
+    let one = |stream| {
+        let fields = [host.clone(), plain("a", &long)];
+        frame(HEADERS, WHOLE, stream, &get(&fields))
+    };
+    let bytes: Vec<u8> = (1..8).step_by(2).flat_map(one).collect();
+    let heads = read(Sender::Client, &bytes, usize::MAX).1;
+    assert!(taken(&heads, 1).starts_with("GET"));
+    assert_eq!(taken(&heads, 7), "Overload: too many requests of this connection wait");
+}
+
+#[test]
+fn a_request_is_refused_for_what_one_by_http1_is_refused_for() {
+    let host = || plain(":authority", "t");
+    let long = "x".repeat(120);
+    for (fields, expect) in [
+        (vec![], "MalformedRequest: Host is missing, or not a host"),
+        (vec![plain(":authority", "u@t")], "MalformedRequest: the authority names a user"),
+        (vec![host(), plain("host", "u")], "MalformedRequest: :authority and Host differ"),
+        (vec![host(), plain("host", "T")], r#"GET / {"host": "t"}"#),
+        (
+            vec![plain("host", "t"), plain("host", "t")],
+            "MalformedRequest: Host is there more than once",
+        ),
+        (
+            vec![host(), plain("a", " b")],
+            "MalformedRequest: a field value begins or ends with white space",
+        ),
+        (
+            vec![host(), plain("content-length", "1x")],
+            "MalformedRequest: Content-Length is not one number",
+        ),
+        (
+            vec![host(), plain("content-length", "1"), plain("content-length", "1")],
+            "MalformedRequest: Content-Length is not one number",
+        ),
+        (
+            vec![host(), plain("expect", "x")],
+            "ExpectationFailed: an expectation other than 100-continue",
+        ),
+        (vec![host(), plain("a", &long)], "HeadersTooLarge: the header section is too large"),
+        (
+            vec![host(), plain("a", "1"), plain("b", "1"), plain("c", "1"), plain("d", "1")],
+            "HeadersTooLarge: the header section has too many fields",
+        ),
+        (
+            vec![
+                host(),
+                plain("cookie", "a=1"),
+                plain("a", "1"),
+                plain("cookie", "b=2"),
+                plain("b", "1"),
+            ],
+            r#"GET / {"host": "t", "a": "1", "b": "1", "cookie": "a=1; b=2"}"#,
+        ),
+    ] {
+        let heads = read(Sender::Client, &frame(HEADERS, WHOLE, 1, &get(&fields)), usize::MAX).1;
+        assert_eq!(taken(&heads, 1), expect);
+    }
+    for (fields, expect) in [
+        (vec![(":method", "CONNECT"), (":authority", "t:1")], r#"CONNECT t:1 {"host": "t:1"}"#),
+        (
+            vec![
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                (":path", "/c"),
+                (":authority", "t"),
+            ],
+            r#"CONNECT /c {"host": "t"}"#,
+        ),
+        (
+            vec![(":method", "OPTIONS"), (":scheme", "http"), (":path", "*"), (":authority", "t")],
+            r#"OPTIONS * {"host": "t"}"#,
+        ),
+        (
+            vec![(":method", "GET"), (":scheme", "http"), (":path", "*"), (":authority", "t")],
+            "MalformedRequest: only OPTIONS asks for `*`",
+        ),
+        (
+            vec![(":method", "GET"), (":scheme", "ftp"), (":path", "/"), (":authority", "t")],
+            "MalformedRequest: the scheme is neither http nor https",
+        ),
+        (
+            vec![(":method", &long), (":scheme", "http"), (":path", "/"), (":authority", "t")],
+            "NotSupported: the name of the method is too long to be one",
+        ),
+    ] {
+        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| plain(name, value)).collect();
+        let heads = read(Sender::Client, &frame(HEADERS, WHOLE, 1, &block), usize::MAX).1;
+        assert_eq!(taken(&heads, 1), expect, "{fields:?}");
+    }
 }
 
 #[test]
 fn every_breach_is_that_of_one_stream() {
     let long = "x".repeat(400);
-    for (name, value) in [
-        ("Ab", "c"),
-        ("", "c"),
-        ("a b", "c"),
-        ("a", "b\u{1}"),
-        ("a", "b\n"),
-        ("a", "b\u{7f}"),
-        ("connection", "close"),
-        (":foo", "x"),
-        (":status", "200"),
-        (":method", "GE T"),
-        (":path", "/a#b"),
+    let reset = frame(HEADERS, END_HEADERS, 1, &get(&[plain("te", "malformed")]));
+    let of_itself = [&[0, 0, 0, 1, 9][..], ANY_REQUEST].concat();
+    check(Sender::Client, &frame(HEADERS, END_HEADERS | PRIORITY, 1, &of_itself), &reset);
+    for fields in [
+        &[("Ab", "c")][..],
+        &[("", "c")],
+        &[("a b", "c")],
+        &[("a", "b\u{1}")],
+        &[("a", "b\n")],
+        &[("a", "b\u{7f}")],
+        &[("connection", "close")],
+        &[(":foo", "x")],
+        &[(":status", "200")],
+        &[(":method", "GE T")],
+        &[(":path", "/a#b")],
+        &[(":path", "/a b")],
+        &[(":path", "")],
+        &[(":authority", "a b")],
+        &[(":scheme", "1")],
+        &[("a", "b"), (":authority", "t")],
+        &[(":authority", "t"), (":authority", "t")],
+        &[(":protocol", "websocket")],
     ] {
-        let bytes = frame(HEADERS, END_HEADERS, 1, &plain(name, value));
-        let heads = check(
-            Sender::Client,
-            &bytes,
-            &frame(
-                HEADERS,
-                END_HEADERS,
-                1,
-                &[&[0x20], ANY_REQUEST, &plain("te", "malformed")].concat(),
-            ),
-        );
-        assert!(matches!(heads.of_head(1), Some(Fault::Malformed(_))), "{name}: {value}");
+        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| plain(name, value)).collect();
+        check(Sender::Client, &frame(HEADERS, END_HEADERS, 1, &get(&[block])), &reset);
     }
+    // Without one of those that have to be there, or with one that CONNECT has not.
+    for without in [&[0x86, 0x84][..], &[0x82, 0x84], &[0x82, 0x86]] {
+        check(Sender::Client, &frame(HEADERS, END_HEADERS, 1, without), &reset);
+    }
+    let connect = [&plain(":method", "CONNECT")[..], &[0x84], &plain(":authority", "t:1")].concat();
+    check(Sender::Client, &frame(HEADERS, END_HEADERS, 1, &connect), &reset);
+    // One that is too large is told so.
+    let bytes = frame(HEADERS, END_HEADERS, 1, &get(&[plain("a", &long)]));
+    let heads = check(Sender::Client, &bytes, &frame(HEADERS, END_HEADERS, 1, ANY_REQUEST));
+    assert_eq!(taken(&heads, 1), "HeadersTooLarge: the header section is too large");
     for (fields, fault) in [
         (&[("Ab", "c")][..], None),
         (&[("a", "b\u{1}")], None),

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::HeaderMap;
 use weft_kernel::{Reason, Tick};
-use weft_wire::{Fields, Known, Length, Method, ResponseHead};
+use weft_wire::{Fields, Known, Length, Method, RequestHead, ResponseHead};
 
-use super::{Counted, FLUSH_TIME, Shared, head::request_head};
+use super::{Counted, FLUSH_TIME, Shared};
 use crate::{
     body::Body,
     clock,
@@ -16,6 +16,7 @@ use crate::{
         From, Incoming,
         duplex::Duplex,
         fields::{declare, to_header_map},
+        screen::Refused,
         sending::{Broken, Sending},
     },
     held::Held,
@@ -27,21 +28,16 @@ use crate::{
 
 /// Answers the request of a stream.
 pub(super) async fn serve<H: Handler>(
-    request: http::Request<RecvStream>,
+    head: Result<RequestHead, Refused>,
+    received: RecvStream,
     respond: SendResponse<Bytes>,
     counted: Counted<H>,
 ) {
     let shared = &*counted.shared;
-    let (parts, received) = request.into_parts();
     let respond = Rc::new(RefCell::new(respond));
     let timer = &counted.timer;
     let mut tunnelled = None;
     let mut method = Method::Get;
-    let id = received.stream_id().into();
-    let head = match shared.heads.of_head(id) {
-        None => request_head(&parts, shared.head),
-        Some(_) => Err((Reason::HeadersTooLarge, "the header section is too large")),
-    };
     let response = match head {
         Ok(head) => {
             method = head.method.clone();

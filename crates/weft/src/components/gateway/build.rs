@@ -34,7 +34,15 @@ const KEY_BYTES_MIN: usize = 16;
 
 /// The consumers; `None` if nobody asks who calls, or how often.
 pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gateway> {
-    let consumers = said.entries(&CONSUMERS, cx);
+    let names = said.names(&ISSUERS);
+    let beside: Vec<Box<str>> = names.iter().map(|(name, _)| name.into()).collect();
+    let consumers = said.remembered(&CONSUMERS, beside, cx, |consumers, cx| {
+        let mut gathered = Gathered::default();
+        for (name, consumer) in &consumers {
+            gathered.consumer(name, consumer, &names, cx);
+        }
+        gathered.directory
+    });
     let asks = |route: &weft_proxy::plan::Route| {
         let ours = [
             weft_gateway::AUTHENTICATION,
@@ -61,19 +69,15 @@ pub(super) fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<plan::Gatewa
     if !is_said && !said.proxy.routes.iter().any(|route| asks(route)) {
         return None;
     }
-    let mut gathered = Gathered::default();
-    let names = said.names(&ISSUERS);
-    for (name, consumer) in &consumers {
-        gathered.consumer(name, consumer, &names, cx);
-    }
     let issuers = issuers::build(&issuers, cx);
     let clients = clients::build(&clients, cx);
     let stores = stores::build(&stores, cx);
     let logins = logins::build(&logins, &names, cx);
     logins::keep_cookies(&logins, said);
-    let names = said.names(&CONSUMERS);
-    let signature_keys = Arc::new(signatures::build(&signature_keys, &names, cx));
-    let consumers = Arc::new(gathered.directory);
+    let signature_keys = Arc::new(match signature_keys.is_empty() {
+        true => HashMap::new(),
+        false => signatures::build(&signature_keys, &said.names(&CONSUMERS), cx),
+    });
     Some(plan::Gateway { consumers, issuers, clients, stores, signature_keys, logins })
 }
 

@@ -11,14 +11,14 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Makes bodies of one size.
 #[derive(Clone, Debug)]
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     pool: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl Bodies {
     /// Of so many bytes, at least those of the number.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut pool = Vec::with_capacity(POOL + size);
         for _ in 0..POOL + size {
@@ -31,7 +31,7 @@ impl Bodies {
     }
 
     /// The body of a message.
-    pub(super) fn of(&mut self, number: u64) -> &[u8] {
+    pub(crate) fn of(&mut self, number: u64) -> &[u8] {
         for (at, digit) in self.body[..DIGITS].iter_mut().enumerate() {
             *digit = HEX[(number >> (60 - 4 * at) & 15) as usize];
         }
@@ -43,7 +43,7 @@ impl Bodies {
 }
 
 /// The number of a body.
-pub(super) fn number(body: &[u8]) -> Result<u64> {
+pub(crate) fn number(body: &[u8]) -> Result<u64> {
     let digits = body.get(..DIGITS).context("a body without a number")?;
     digits.iter().try_fold(0_u64, |number, digit| match digit {
         b'0'..=b'9' => Ok(number << 4 | u64::from(digit - b'0')),
@@ -54,19 +54,19 @@ pub(super) fn number(body: &[u8]) -> Result<u64> {
 
 /// Sees whether messages come once each, in order, and at their full length.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Check {
+pub(crate) struct Check {
     next: u64,
     size: usize,
-    pub(super) wrong: u64,
+    pub(crate) wrong: u64,
 }
 
 impl Check {
-    pub(super) fn new(first: u64, size: usize) -> Self {
+    pub(crate) fn new(first: u64, size: usize) -> Self {
         Self { next: first, size, wrong: 0 }
     }
 
     /// Takes note of a body as it is delivered.
-    pub(super) fn see(&mut self, body: &[u8]) {
+    pub(crate) fn see(&mut self, body: &[u8]) {
         match number(body) {
             Ok(number) if number == self.next && body.len() == self.size => self.next += 1,
             Ok(number) => {

@@ -24,21 +24,21 @@ const SECTOR: u64 = 512;
 
 /// Microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Sync {
-    pub(super) p50: f64,
-    pub(super) p99: f64,
+pub(crate) struct Sync {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 /// A file whose blocks are there already.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     file: File,
     /// What the kernel counts of the device beneath.
     counts: PathBuf,
 }
 
 impl Disk {
-    pub(super) fn new(folder: &Path) -> Result<Self> {
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
         let file = File::create(folder.join("disk"))?;
         for page in 0..PAGES {
             file.write_all_at(&[0; PAGE], page * PAGE as u64)?;
@@ -51,13 +51,13 @@ impl Disk {
 
     /// Bytes that the device has written so far, with all that was still in memory; nothing where the file
     /// system has no device of its own.
-    pub(super) fn written(&self) -> Result<Option<u64>> {
+    pub(crate) fn written(&self) -> Result<Option<u64>> {
         rustix::fs::syncfs(&self.file)?;
         Ok(fs::read_to_string(&self.counts).ok().as_deref().and_then(sectors).map(|n| n * SECTOR))
     }
 
     /// Writes page after page and waits for each, so long.
-    pub(super) fn sync(&self, time: Duration) -> Result<Sync> {
+    pub(crate) fn sync(&self, time: Duration) -> Result<Sync> {
         let mut took = Vec::new();
         let began = Instant::now();
         while took.is_empty() || began.elapsed() < time {

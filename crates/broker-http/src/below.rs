@@ -1,4 +1,4 @@
-//! Streams and projections on routes: the API of each below a path.
+//! Tables of operations on routes: the API of streams, of schemas or of projections below a path.
 
 use std::{
     fmt,
@@ -12,50 +12,56 @@ use weft_proxy::{
     Call, Handlers, Local, LocalFuture, LocalTarget, Reply, TargetMaker, plan::Binding,
 };
 
-use super::{STREAM_OPERATIONS, Streams};
-use crate::target::{reply, request_below};
+use crate::{
+    response::Response,
+    target::{reply, request_below},
+};
 
-/// The handler of routes that offer streams; its settings are an [`ApiPath`].
-pub const STREAMS: &str = "streams";
-
-/// What is offered below a path: rows of the one table, by what they operate.
+/// An API that routes offer below a path: rows of the one table, by what they operate.
 pub trait Below: Clone + Send + Sync + 'static {
-    /// The name of the handler.
+    /// The name of the handler; its settings are an [`ApiPath`].
     const HANDLER: &'static str;
 
     /// Its rows.
     fn rows() -> &'static [Row<Self>];
-}
 
-impl Below for Streams {
-    const HANDLER: &'static str = STREAMS;
+    /// The path of a row that a path below the route's means.
+    fn row_path(path: String) -> String {
+        path
+    }
 
-    fn rows() -> &'static [Row<Self>] {
-        STREAM_OPERATIONS
+    /// An answer in the words of this API, the refusals of the table among them.
+    ///
+    /// # Errors
+    /// That it cannot be written.
+    fn worded(response: Response) -> Result<Response> {
+        Ok(response)
     }
 }
 
 /// Where an API stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiPath {
-    /// What is offered.
-    pub what: &'static str,
-    /// What stands before `/v1` in the path; empty for nothing.
+    /// The handler that offers it.
+    pub handler: &'static str,
+    /// What stands before its paths; empty for nothing.
     pub prefix: String,
 }
 
 impl fmt::Display for ApiPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} below {}/v1", self.what, self.prefix)
+        write!(f, "{} below {}/", self.handler, self.prefix)
     }
 }
 
-/// The local handlers of an API. Routes can be bound to them before the ledger is open.
-#[derive(Clone)]
+/// The local handler of an API. Routes can be bound to it before the ledger is open.
 pub struct BelowTargets<S>(Arc<OnceLock<S>>);
 
-/// The local handlers of streams.
-pub type StreamTargets = BelowTargets<Streams>;
+impl<S> Clone for BelowTargets<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<S> Default for BelowTargets<S> {
     fn default() -> Self {
@@ -69,7 +75,7 @@ impl<S: Below> BelowTargets<S> {
         let _ = self.0.set(state);
     }
 
-    /// Adds them to the handlers of a node.
+    /// Adds it to the handlers of a node.
     pub fn register(&self, handlers: Handlers) -> Handlers {
         handlers.with_target(S::HANDLER, self.clone())
     }
@@ -96,15 +102,17 @@ impl<S: Below> LocalTarget for Bound<S> {
             };
             let state = self.state.get().ok_or_else(nobody)?;
             let (mut request, body) = request_below(&self.settings.prefix, call);
-            let response = match router::route(S::rows().iter(), &request.method, &request.path) {
+            request.path = S::row_path(request.path);
+            // Names of the path point into it.
+            let path = request.path.clone();
+            let response = match router::route(S::rows().iter(), &request.method, &path) {
                 Ok((row, names)) => {
-                    let bytes = body.collect(row.operation.body_bytes_max).await?;
-                    request.body = bytes;
+                    request.body = body.collect(row.operation.body_bytes_max).await?;
                     row.answer(state, names, &request).await
                 }
                 Err(refusal) => *refusal,
             };
-            Ok(reply(local, response))
+            Ok(reply(local, S::worded(response)?))
         })
     }
 }

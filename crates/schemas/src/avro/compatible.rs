@@ -1,0 +1,193 @@
+//! Schema resolution of Avro: whether a reader with one schema reads everything that was written with another.
+//!
+//! The rules are those of the specification, "Schema Resolution"; kinds of issues have the names that Avro's and
+//! Confluent's tools give them. A pair of named types is compared once; while it is, it is taken to fit, so that
+//! recursion ends.
+
+use std::collections::HashMap;
+
+use super::{Body, Field, Named, Schema, Type};
+use crate::issue::{DEPTH_MAX, Findings, Issue};
+
+/// What keeps a reader from reading what a writer wrote.
+pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new() };
+    pair.compare(&reader.root, &writer.root, "", 0);
+    pair.findings.issues
+}
+
+struct Pair<'a> {
+    reader: &'a Schema,
+    writer: &'a Schema,
+    /// Pairs of named types that were compared, or are being, and whether they fit.
+    known: HashMap<(usize, usize), bool>,
+    findings: Findings,
+}
+
+impl<'a> Pair<'a> {
+    /// Compares types; what does not fit is found.
+    fn compare(&mut self, reader: &'a Type, writer: &'a Type, path: &str, depth: usize) {
+        if depth > DEPTH_MAX {
+            self.findings.give_up();
+            return;
+        }
+        if !self.findings.step() {
+            return;
+        }
+        match (reader, writer) {
+            (Type::Union(_), Type::Union(branches)) => {
+                for (at, branch) in branches.iter().enumerate() {
+                    self.branch(reader, branch, &format!("{path}/{at}"), depth);
+                }
+            }
+            (_, Type::Union(branches)) => {
+                for branch in branches {
+                    self.compare(reader, branch, path, depth + 1);
+                }
+            }
+            (Type::Union(_), _) => self.branch(reader, writer, path, depth),
+            (Type::Array(reader), Type::Array(writer)) => {
+                self.compare(reader, writer, &format!("{path}/items"), depth + 1);
+            }
+            (Type::Map(reader), Type::Map(writer)) => {
+                self.compare(reader, writer, &format!("{path}/values"), depth + 1);
+            }
+            (Type::Named(from), Type::Named(to)) => self.named(*from, *to, path, depth),
+            (reader, writer) if promotes(reader, writer) => {}
+            (reader, writer) => {
+                let (reader, writer) = (self.reader.word(reader), self.writer.word(writer));
+                let said =
+                    format!("reader type: {reader} not compatible with writer type: {writer}");
+                self.findings.add("TYPE_MISMATCH", path, said);
+            }
+        }
+    }
+
+    /// Whether a branch of a reader's union reads what was written.
+    fn branch(&mut self, union: &'a Type, writer: &'a Type, path: &str, depth: usize) {
+        let Type::Union(branches) = union else { return };
+        let mark = self.findings.mark();
+        // The branch of the same type first, as resolution does: it is mostly that.
+        for branch in branches {
+            self.compare(branch, writer, path, depth + 1);
+            if !self.findings.since(mark) {
+                return;
+            }
+            self.findings.undo(mark);
+        }
+        let word = self.writer.word(writer);
+        let said = format!("reader union lacking writer type: {word}");
+        self.findings.add("MISSING_UNION_BRANCH", path, said);
+    }
+
+    fn named(&mut self, from: usize, to: usize, path: &str, depth: usize) {
+        if let Some(fits) = self.known.get(&(from, to)) {
+            if !fits {
+                let name = &self.reader.named[from].name;
+                self.findings.add(
+                    "TYPE_MISMATCH",
+                    path,
+                    format!("{name} does not fit, as told before"),
+                );
+            }
+            return;
+        }
+        self.known.insert((from, to), true);
+        let mark = self.findings.mark();
+        let (reader, writer) = (&self.reader.named[from], &self.writer.named[to]);
+        match (&reader.body, &writer.body) {
+            (Body::Record(fields), Body::Record(written)) => {
+                self.names(reader, writer, path);
+                self.fields(fields, written, path, depth);
+            }
+            (Body::Enum { symbols, default }, Body::Enum { symbols: written, .. }) => {
+                self.names(reader, writer, path);
+                let missing: Vec<&str> = match default {
+                    Some(_) => Vec::new(),
+                    None => {
+                        let known: std::collections::HashSet<&String> = symbols.iter().collect();
+                        let missing = written.iter().filter(|symbol| !known.contains(symbol));
+                        missing.map(String::as_str).take(20).collect()
+                    }
+                };
+                if !missing.is_empty() {
+                    let path = format!("{path}/symbols");
+                    let said = format!(
+                        "the new schema is missing enum symbols [{}], and has no default",
+                        missing.join(", ")
+                    );
+                    self.findings.add("MISSING_ENUM_SYMBOLS", &path, said);
+                }
+            }
+            (Body::Fixed(size), Body::Fixed(written)) => {
+                self.names(reader, writer, path);
+                if size != written {
+                    let said = format!("expected: {written}, found: {size}");
+                    self.findings.add("FIXED_SIZE_MISMATCH", &format!("{path}/size"), said);
+                }
+            }
+            _ => {
+                let words =
+                    (self.reader.word(&Type::Named(from)), self.writer.word(&Type::Named(to)));
+                let said = format!(
+                    "reader type: {} not compatible with writer type: {}",
+                    words.0, words.1
+                );
+                self.findings.add("TYPE_MISMATCH", path, said);
+            }
+        }
+        let fits = !self.findings.since(mark);
+        self.known.insert((from, to), fits);
+    }
+
+    fn names(&mut self, reader: &Named, writer: &Named, path: &str) {
+        if reader.short() != writer.short() && !reader.aliases.contains(&writer.name) {
+            let said = format!("expected: {}", writer.name);
+            self.findings.add("NAME_MISMATCH", &format!("{path}/name"), said);
+        }
+    }
+
+    fn fields(&mut self, fields: &'a [Field], written: &'a [Field], path: &str, depth: usize) {
+        let by_name: HashMap<&str, &Field> =
+            written.iter().map(|field| (field.name.as_str(), field)).collect();
+        for (at, field) in fields.iter().enumerate() {
+            let names = std::iter::once(&field.name).chain(&field.aliases);
+            let found = names.into_iter().find_map(|name| by_name.get(name.as_str()));
+            if let Some(writer) = found {
+                self.compare(&field.of, &writer.of, &format!("{path}/fields/{at}/type"), depth + 1);
+                continue;
+            }
+            let enum_default = match &field.of {
+                Type::Named(at) => {
+                    matches!(self.reader.named[*at].body, Body::Enum { default: Some(_), .. })
+                }
+                _ => false,
+            };
+            if !field.has_default && !enum_default {
+                let path = format!("{path}/fields/{at}");
+                let said = format!(
+                    "The field '{}' at path '{path}' in the new schema has no default value and is missing in the old schema",
+                    field.name
+                );
+                self.findings.add("READER_FIELD_MISSING_DEFAULT_VALUE", &path, said);
+            }
+        }
+    }
+}
+
+/// Whether what was written as one type is read as another.
+fn promotes(reader: &Type, writer: &Type) -> bool {
+    reader == writer
+        || matches!(
+            (reader, writer),
+            (Type::Long, Type::Int)
+                | (Type::Float, Type::Int | Type::Long)
+                | (Type::Double, Type::Int | Type::Long | Type::Float)
+                | (Type::Bytes, Type::String)
+                | (Type::String, Type::Bytes)
+        )
+}
+
+#[cfg(test)]
+#[path = "compatible_tests.rs"]
+mod tests;

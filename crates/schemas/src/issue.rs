@@ -1,0 +1,88 @@
+//! What keeps a reader with one schema from reading what was written with another: kinds, paths and causes.
+
+use std::fmt;
+
+/// The most issues that are told of one comparison.
+pub const ISSUES_MAX: usize = 100;
+/// The most steps of one comparison.
+const STEPS_MAX: u32 = 300_000;
+/// The deepest that two schemas are compared.
+pub(crate) const DEPTH_MAX: usize = 128;
+
+/// One thing that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// Its kind, in Confluent's words where there is one.
+    pub kind: &'static str,
+    /// Where it is in the reader's schema, or in the writer's if it is missing there.
+    pub path: String,
+    /// What is wrong, in a sentence.
+    pub said: String,
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{{errorType:'{}', description:'{}', path:'{}'}}",
+            self.kind, self.said, self.path
+        )
+    }
+}
+
+/// The issues of a comparison that is under way, and what may still be spent on it.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) issues: Vec<Issue>,
+    steps: u32,
+    /// Whether a bound was met: the answer is then that it does not fit.
+    exhausted: bool,
+}
+
+impl Findings {
+    pub(crate) fn new() -> Self {
+        Self { issues: Vec::new(), steps: 0, exhausted: false }
+    }
+
+    /// Counts a step; `false` if there are to be no more.
+    pub(crate) fn step(&mut self) -> bool {
+        self.steps = self.steps.saturating_add(1);
+        self.steps <= STEPS_MAX || self.give_up()
+    }
+
+    /// Ends the comparison: the schemas are too large or too deep to be compared.
+    pub(crate) fn give_up(&mut self) -> bool {
+        if !std::mem::replace(&mut self.exhausted, true) {
+            self.issues.push(Issue {
+                kind: "TOO_COMPLEX",
+                path: "/".to_owned(),
+                said: "the schemas are too large or too deep to be compared".to_owned(),
+            });
+        }
+        false
+    }
+
+    pub(crate) fn add(&mut self, kind: &'static str, path: &str, said: impl Into<String>) {
+        if self.issues.len() < ISSUES_MAX {
+            let path = if path.is_empty() { "/" } else { path };
+            self.issues.push(Issue { kind, path: path.to_owned(), said: said.into() });
+        }
+    }
+
+    /// How many there are, to which [`undo`](Self::undo) goes back.
+    pub(crate) fn mark(&self) -> usize {
+        self.issues.len()
+    }
+
+    /// Whether there are more than at a mark.
+    pub(crate) fn since(&self, mark: usize) -> bool {
+        self.exhausted || self.issues.len() > mark
+    }
+
+    /// Forgets what came after a mark, unless a bound was met.
+    pub(crate) fn undo(&mut self, mark: usize) {
+        if !self.exhausted {
+            self.issues.truncate(mark);
+        }
+    }
+}

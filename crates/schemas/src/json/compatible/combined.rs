@@ -1,0 +1,119 @@
+//! Schemas that are made of others: all of them, any of them, one of them, not one.
+
+use serde_json::Value;
+
+use super::{At, Pair};
+
+fn list<'a>(at: At<'a>, key: &str) -> Option<Vec<At<'a>>> {
+    let all = at.value.get(key).and_then(Value::as_array)?;
+    Some(all.iter().map(|one| at.of(one)).collect())
+}
+
+/// The sum that a schema is: the keyword and what it is made of.
+fn sum(at: At<'_>) -> Option<(&'static str, Vec<At<'_>>)> {
+    ["anyOf", "oneOf"].into_iter().find_map(|key| Some((key, list(at, key)?)))
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn combined(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        self.sums(new, old, path, depth);
+        self.products(new, old, path, depth);
+        self.negated(new, old, path, depth);
+        for key in ["if", "then", "else"] {
+            let (has, had) = (new.value.get(key), old.value.get(key));
+            if has.is_some() && has != had {
+                let at = format!("{path}/{key}");
+                let said = format!("`{key}` was added or changed");
+                self.add("COMBINED_TYPE_SUBSCHEMAS_CHANGED", &at, said);
+            }
+        }
+    }
+
+    fn sums(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        match (sum(new), sum(old)) {
+            (None, None) => {}
+            (Some((key, has)), None) => {
+                let at = format!("{path}/{key}");
+                let mut fits = has.iter().any(|one| self.fits(*one, old, &at, depth));
+                // A product may fit by one of its parts.
+                if !fits && let Some(parts) = list(old, "allOf") {
+                    fits = parts
+                        .iter()
+                        .any(|part| has.iter().any(|one| self.fits(*one, *part, &at, depth)));
+                }
+                if !fits {
+                    let said =
+                        format!("none of `{key}` takes everything that the old schema takes");
+                    self.add("TYPE_CHANGED", &at, said);
+                }
+            }
+            (None, Some((key, had))) => {
+                for (place, one) in had.into_iter().enumerate() {
+                    let at = format!("{path}/{key}/{place}");
+                    if !self.fits(new, one, &at, depth) {
+                        let said = "the new schema does not take what this one of the old takes";
+                        self.add("TYPE_CHANGED", &at, said);
+                    }
+                }
+            }
+            (Some((key, has)), Some((was, had))) => {
+                let at = format!("{path}/{key}");
+                if key == "oneOf" && was == "anyOf" && has.len() > 1 {
+                    self.add(
+                        "COMBINED_TYPE_CHANGED",
+                        &at,
+                        "any was enough, and exactly one is asked for",
+                    );
+                    return;
+                }
+                for (place, one) in had.iter().enumerate() {
+                    if !has.iter().any(|other| self.fits(*other, *one, &at, depth)) {
+                        let kind = match has.len() < had.len() {
+                            true => "SUM_TYPE_NARROWED",
+                            false => "COMBINED_TYPE_SUBSCHEMAS_CHANGED",
+                        };
+                        let said = format!(
+                            "nothing in the new schema takes what {was}/{place} of the old takes"
+                        );
+                        self.add(kind, &at, said);
+                    }
+                }
+            }
+        }
+    }
+
+    fn products(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let Some(has) = list(new, "allOf") else {
+            return;
+        };
+        let had = list(old, "allOf").unwrap_or_default();
+        for (place, one) in has.iter().enumerate() {
+            let at = format!("{path}/allOf/{place}");
+            let by_part = had.iter().any(|other| self.fits(*one, *other, &at, depth));
+            // The old schema as a whole is narrower than each of its parts.
+            if by_part || self.fits(*one, old, &at, depth) {
+                continue;
+            }
+            let kind = match has.len() > had.len() {
+                true => "PRODUCT_TYPE_EXTENDED",
+                false => "COMBINED_TYPE_SUBSCHEMAS_CHANGED",
+            };
+            self.add(
+                kind,
+                &at,
+                "the new schema asks for this too, which not everything old fulfils",
+            );
+        }
+    }
+
+    fn negated(&mut self, new: At<'a>, old: At<'a>, path: &str, _depth: usize) {
+        let Some(not) = new.value.get("not") else { return };
+        let at = format!("{path}/not");
+        match old.value.get("not") {
+            // What is excluded is compared as it stands: the other way round it would be the writer's reading.
+            Some(was) if was == not => {}
+            Some(_) => self.add("NOT_TYPE_EXTENDED", &at, "what is excluded has changed"),
+            None => self.add("NOT_TYPE_EXTENDED", &at, "the new schema excludes something"),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Whether a reader with one Protobuf schema reads what was written with another.
+//!
+//! The rules are those of "Updating A Message Type" of the language guide, in Confluent's words: a field is its
+//! number, names do not count, and unknown fields and values are kept.
+
+use std::collections::{HashMap, HashSet};
+
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+
+use super::{MAIN, Schema};
+use crate::issue::{Findings, Issue};
+
+/// What keeps a reader from reading what a writer wrote.
+pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    let mut pair = Pair { findings: Findings::new(), seen: HashSet::new(), left: Vec::new() };
+    let (new, old) = (reader.main.package_name(), writer.main.package_name());
+    if new != old {
+        let said = format!("the package was '{old}' and is '{new}'");
+        pair.findings.add("PACKAGE_CHANGED", "#/", said);
+    }
+    for was in all_of(writer) {
+        let path = path_of(&was, old);
+        let is_entry = was.is_map_entry();
+        match reader.pool().get_message_by_name(&renamed(was.full_name(), old, new)) {
+            Some(is) => pair.put(is, was),
+            None if is_entry => {}
+            None => pair.findings.add(
+                "MESSAGE_REMOVED",
+                &path,
+                format!("the message {} is gone", was.name()),
+            ),
+        }
+    }
+    while let Some((is, was)) = pair.left.pop() {
+        let path = path_of(&was, old);
+        pair.message(&is, &was, &path, (new, old));
+    }
+    // What was found first is what stands first.
+    pair.findings.issues.sort_by(|a, b| a.path.cmp(&b.path));
+    pair.findings.issues
+}
+
+struct Pair {
+    findings: Findings,
+    seen: HashSet<(String, String)>,
+    left: Vec<(MessageDescriptor, MessageDescriptor)>,
+}
+
+fn all_of(schema: &Schema) -> impl Iterator<Item = MessageDescriptor> {
+    schema.pool().all_messages().filter(|message| message.parent_file().name() == MAIN)
+}
+
+/// A name of one package in another.
+fn renamed(name: &str, from: &str, to: &str) -> String {
+    match name.strip_prefix(from).and_then(|rest| rest.strip_prefix('.')) {
+        Some(rest) if !to.is_empty() => format!("{to}.{rest}"),
+        Some(rest) => rest.to_owned(),
+        None if from.is_empty() && !to.is_empty() => format!("{to}.{name}"),
+        None => name.to_owned(),
+    }
+}
+
+fn path_of(message: &MessageDescriptor, package: &str) -> String {
+    let name = message.full_name();
+    let name = name.strip_prefix(package).map_or(name, |rest| rest.trim_start_matches('.'));
+    format!("#/{}", name.replace('.', "/"))
+}
+
+impl Pair {
+    fn put(&mut self, new: MessageDescriptor, old: MessageDescriptor) {
+        if self.seen.insert((new.full_name().to_owned(), old.full_name().to_owned())) {
+            self.left.push((new, old));
+        }
+    }
+
+    fn message(
+        &mut self,
+        new: &MessageDescriptor,
+        old: &MessageDescriptor,
+        path: &str,
+        packages: (&str, &str),
+    ) {
+        for was in old.fields() {
+            if !self.findings.step() {
+                return;
+            }
+            let at = format!("{path}/{}", was.number());
+            match new.get_field(was.number()) {
+                Some(is) => self.field(&is, &was, &at, packages),
+                None => self.removed(new, &was, &at),
+            }
+        }
+        for is in new.fields().filter(|is| old.get_field(is.number()).is_none()) {
+            if is.cardinality() == Cardinality::Required {
+                let at = format!("{path}/{}", is.number());
+                let said = format!("the required field {} was added", is.name());
+                self.findings.add("REQUIRED_FIELD_ADDED", &at, said);
+            }
+        }
+        self.oneofs(new, old, path);
+    }
+
+    fn removed(&mut self, new: &MessageDescriptor, was: &FieldDescriptor, at: &str) {
+        let name = was.name();
+        if was.cardinality() == Cardinality::Required {
+            let said = format!("the required field {name} was removed");
+            self.findings.add("REQUIRED_FIELD_REMOVED", at, said);
+        }
+        if let Some(oneof) = real_oneof(was)
+            && new.oneofs().any(|one| one.name() == oneof && !one.is_synthetic())
+        {
+            let said = format!("the field {name} of the oneof {oneof} was removed");
+            self.findings.add("ONEOF_FIELD_REMOVED", at, said);
+        }
+    }
+
+    fn field(
+        &mut self,
+        is: &FieldDescriptor,
+        was: &FieldDescriptor,
+        at: &str,
+        (new, old): (&str, &str),
+    ) {
+        let name = is.name();
+        let required = |field: &FieldDescriptor| field.cardinality() == Cardinality::Required;
+        if required(is) && !required(was) {
+            let said = format!("the field {name} has become required");
+            self.findings.add("REQUIRED_FIELD_ADDED", at, said);
+        }
+        let (kind, old_kind) = (is.kind(), was.kind());
+        match (&kind, &old_kind) {
+            (Kind::Message(to), Kind::Message(from)) => {
+                if is.is_map() != was.is_map() {
+                    let said = format!("the field {name} was a map, or is one");
+                    self.findings.add("FIELD_KIND_CHANGED", at, said);
+                } else if is.is_map() || renamed(from.full_name(), old, new) == to.full_name() {
+                    // Of maps the entries are compared, whatever they are called.
+                    self.put(to.clone(), from.clone());
+                } else {
+                    let said = format!(
+                        "the type of {name} was {} and is {}",
+                        from.full_name(),
+                        to.full_name()
+                    );
+                    self.findings.add("FIELD_NAMED_TYPE_CHANGED", at, said);
+                }
+            }
+            (Kind::Enum(to), Kind::Enum(from)) => {
+                let (from, to) = (renamed(from.full_name(), old, new), to.full_name());
+                if from != to {
+                    let said = format!("the type of {name} was {from} and is {to}");
+                    self.findings.add("FIELD_NAMED_TYPE_CHANGED", at, said);
+                }
+            }
+            (Kind::Message(_), _) | (_, Kind::Message(_)) => {
+                let said =
+                    format!("the field {name} was {} and is {}", word(&old_kind), word(&kind));
+                self.findings.add("FIELD_KIND_CHANGED", at, said);
+            }
+            _ if family(&kind) != family(&old_kind) => {
+                let said =
+                    format!("the kind of {name} was {} and is {}", word(&old_kind), word(&kind));
+                self.findings.add("FIELD_SCALAR_KIND_CHANGED", at, said);
+            }
+            _ => {}
+        }
+        let is_number = !matches!(kind, Kind::String | Kind::Bytes | Kind::Message(_));
+        if is.is_list() != was.is_list() && is_number && !is.is_map() && !was.is_map() {
+            let said = format!("the number {name} was repeated, or is now");
+            self.findings.add("FIELD_NUMERIC_LABEL_CHANGED", at, said);
+        }
+    }
+
+    fn oneofs(&mut self, new: &MessageDescriptor, old: &MessageDescriptor, path: &str) {
+        let mut moved: HashMap<String, Vec<u32>> = HashMap::new();
+        for is in new.fields() {
+            let (Some(oneof), Some(was)) = (real_oneof(&is), old.get_field(is.number())) else {
+                continue;
+            };
+            if real_oneof(&was).is_some() {
+                continue;
+            }
+            if old.oneofs().any(|one| one.name() == oneof && !one.is_synthetic()) {
+                let at = format!("{path}/{}", is.number());
+                let said = format!(
+                    "the field {} was moved to the oneof {oneof}, which was there",
+                    is.name()
+                );
+                self.findings.add("FIELD_MOVED_TO_EXISTING_ONEOF", &at, said);
+            } else {
+                moved.entry(oneof).or_default().push(is.number());
+            }
+        }
+        for (oneof, fields) in moved.into_iter().filter(|(_, fields)| fields.len() > 1) {
+            let at = format!("{path}/{oneof}");
+            let said = format!("the fields {fields:?} were moved to the oneof {oneof}");
+            self.findings.add("MULTIPLE_FIELDS_MOVED_TO_ONEOF", &at, said);
+        }
+    }
+}
+
+/// The name of the oneof that a field is in, if somebody wrote it.
+fn real_oneof(field: &FieldDescriptor) -> Option<String> {
+    let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
+    Some(oneof.name().to_owned())
+}
+
+/// A kind as the language writes it.
+fn word(kind: &Kind) -> String {
+    match kind {
+        Kind::Message(of) => of.full_name().to_owned(),
+        Kind::Enum(of) => of.full_name().to_owned(),
+        scalar => format!("{scalar:?}").to_lowercase(),
+    }
+}
+
+/// Kinds of one family are read as one another.
+fn family(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Int32 | Kind::Uint32 | Kind::Int64 | Kind::Uint64 | Kind::Bool | Kind::Enum(_) => 0,
+        Kind::Sint32 | Kind::Sint64 => 1,
+        Kind::String | Kind::Bytes => 2,
+        Kind::Fixed32 | Kind::Sfixed32 => 3,
+        Kind::Fixed64 | Kind::Sfixed64 => 4,
+        Kind::Float => 5,
+        Kind::Double => 6,
+        Kind::Message(_) => 7,
+    }
+}
+
+#[cfg(test)]
+#[path = "compatible_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! A build of a projection: its map, how far it has got, and its next events.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -12,7 +12,7 @@ use weft_ledger::{
 use super::{
     definition::{Compiled, Definition},
     document::Document,
-    fold::{Fold, Keys},
+    fold::{Applied, Fold, Keys},
     rows::{BuildRow, DOCUMENTS, Parked, STATE, State, map_name, row},
 };
 use crate::{
@@ -24,10 +24,11 @@ use crate::{
 
 /// Events that are read at once, and how much of them.
 const PAGE: PageLimits = PageLimits { events: 8_192, bytes: 8 << 20, before: u64::MAX };
-/// Events whose documents are read at once.
+/// Events whose documents are looked for at once, and after how many others have their turn.
 const AT_ONCE: usize = 256;
-/// How much of documents is written at once, and about how much is kept in memory.
-const CHANGED_BYTES: usize = 8 << 20;
+const TURN: usize = 32;
+/// Documents that are read at once, and about how much memory all take that are kept.
+const DOCUMENTS_AT_ONCE: usize = 32;
 const MEMORY_BYTES: usize = 64 << 20;
 /// So many positions may pass without an event that is meant until it is written how far that was.
 const UNWRITTEN: u64 = 100_000;
@@ -61,6 +62,8 @@ pub(super) struct Build {
     pub(super) map: MapId,
     store: EventStore,
     pub(super) state: State,
+    /// Whether it had folded events that are not there any more: whoever repaired the ledger has accepted their loss.
+    pub(super) is_ahead: bool,
     /// How far is written.
     written: u64,
     pub(super) fold: Fold,
@@ -80,8 +83,10 @@ impl Build {
         let map = store.0.store.create_map(&name, MapOptions::default()).await?;
         let found = store.0.store.get(map, STATE).await?;
         let mut state: State = found.map_or(Ok(State::default()), |of| decode(&of.data))?;
-        // Events were lost, and whoever repaired the ledger has accepted it.
-        state.position = state.position.min(store.next_position());
+        let is_ahead = state.position > store.next_position();
+        if is_ahead {
+            (state.position, state.keys) = (store.next_position(), 0);
+        }
         let mut parked: Vec<Parked> = Vec::new();
         for kind in [b"e", b"k"] {
             let mut after = None;
@@ -99,35 +104,45 @@ impl Build {
         let mut fold = Fold::new(parked);
         fold.applied = state.applied;
         let written = state.position;
-        Ok(Self { row, definition, map, store, state, written, fold, time_ms: 0 })
+        Ok(Self { row, definition, map, store, state, is_ahead, written, fold, time_ms: 0 })
     }
 
     /// Applies the next events, and has it on the disk on return.
     pub(super) async fn step(&mut self) -> Result<Step> {
-        let (events, upto) = self.store.page(&self.definition, self.state.position, PAGE).await?;
-        let mut position = upto;
-        let (mut is_full, mut done) = (false, 0);
+        let begun = self.state;
+        let first =
+            |event: &Recorded| if event.position == begun.position { begun.keys } else { 0 };
+        let (events, upto) = self.store.page(&self.definition, begun.position, PAGE).await?;
+        let (mut next, mut is_full) = ((upto, 0), false);
         'all: for events in events.chunks(AT_ONCE) {
             let keys: Vec<Keys> = events.iter().map(|event| self.definition.keys(event)).collect();
-            self.load(&keys).await?;
-            for (event, keys) in events.iter().zip(&keys) {
-                is_full = !self.fold.apply(&self.definition, event, keys);
-                if is_full {
-                    position = event.position;
+            let wanted = events.iter().zip(&keys).flat_map(|(event, keys)| {
+                keys.as_ref().ok().and_then(|keys| keys.get(first(event)..)).unwrap_or_default()
+            });
+            self.load(wanted).await?;
+            for (at, (event, keys)) in events.iter().zip(&keys).enumerate() {
+                let applied = self.fold.apply(&self.definition, event, keys, first(event));
+                is_full = matches!(applied, Applied::Full(_));
+                if let Applied::Part(done) | Applied::Full(done) = applied {
+                    next = (event.position, done);
                     break 'all;
                 }
                 self.time_ms = event.time_ms;
-                done += 1;
-                if self.fold.changed_bytes > CHANGED_BYTES {
-                    position = event.position + 1;
+                if self.fold.is_due() {
+                    next = (event.position + 1, 0);
                     break 'all;
+                }
+                if at % TURN == TURN - 1 {
+                    tokio::task::yield_now().await;
                 }
             }
         }
-        self.state = State { position, applied: self.fold.applied };
-        if done > 0 || position - self.written > UNWRITTEN {
+        let (position, keys) = next;
+        self.state = State { position, keys, applied: self.fold.applied };
+        if self.fold.is_changed() || position - self.written > UNWRITTEN {
             self.write().await?;
         }
+        self.fold.forget_above(MEMORY_BYTES);
         Ok(match position >= self.store.next_position() {
             _ if is_full => Step::Full,
             true => Step::CaughtUp,
@@ -135,17 +150,22 @@ impl Build {
         })
     }
 
-    async fn load(&mut self, keys: &[Keys]) -> Result<()> {
-        let mut missing: Vec<&String> = keys.iter().flatten().flatten().collect();
-        missing.sort_unstable();
-        missing.dedup();
-        missing.retain(|key| !self.fold.has(key));
-        let read = |key: &String| {
-            let (key, store, map) = (key.clone(), &self.store, self.map);
-            async move { document(store, map, &key).await.map(|document| (key, document)) }
-        };
-        for (key, document) in try_join_all(missing.into_iter().map(read)).await? {
-            self.fold.load(key, document);
+    /// Reads documents that are not here, in their order, as far as there is room; those that come first at least.
+    async fn load(&mut self, wanted: impl Iterator<Item = &String>) -> Result<()> {
+        let mut missing: Vec<&String> = Vec::new();
+        let mut asked = HashSet::new();
+        missing.extend(wanted.filter(|key| !self.fold.has(key) && asked.insert(*key)));
+        for some in missing.chunks(DOCUMENTS_AT_ONCE) {
+            let read = |key: &&String| {
+                let (key, store, map) = ((*key).clone(), &self.store, self.map);
+                async move { document(store, map, &key).await.map(|document| (key, document)) }
+            };
+            for (key, document) in try_join_all(some.iter().map(read)).await? {
+                self.fold.load(key, document);
+            }
+            if self.fold.is_above(MEMORY_BYTES) {
+                break;
+            }
         }
         Ok(())
     }
@@ -165,7 +185,7 @@ impl Build {
         let state = Bytes::from_static(STATE);
         transaction.ops.push(put(map, state, Some(encode(&self.state)?)));
         self.store.0.store.commit(transaction).await.map_err(Error::from)?;
-        self.fold.written(MEMORY_BYTES);
+        self.fold.written();
         self.written = self.state.position;
         Ok(())
     }
@@ -184,47 +204,19 @@ impl Build {
             return Err(Error::new(Reason::NotFound, "nothing is parked there"));
         };
         let (row, mut left, mut applied) = (parked.row(), None, 0);
-        let mut documents: Vec<(String, Option<Document>)> = Vec::new();
-        match key {
+        let document = match key {
             Some(key) => {
-                let mut document = self.document(key).await?;
                 let begin = parked.position + u64::from(how == Resolve::Skip);
-                let mut at = begin;
-                while at < self.state.position {
-                    let limits = PageLimits { before: self.state.position, ..PAGE };
-                    let (events, upto) = self.store.page(&self.definition, at, limits).await?;
-                    for event in &events {
-                        let is_of = self.definition.keys(event);
-                        if !is_of.is_ok_and(|keys| keys.iter().any(|of| of == key)) {
-                            continue;
-                        }
-                        let left: &mut Option<Parked> = &mut left;
-                        if let Some(left) = left {
-                            left.waiting += 1;
-                            continue;
-                        }
-                        match self.definition.apply(event, &mut document) {
-                            Ok(()) => applied += 1,
-                            Err(fault) => {
-                                *left = Some(Parked {
-                                    key: Some(key.to_owned()),
-                                    position: event.position,
-                                    why: fault.why().to_owned(),
-                                    waiting: 1,
-                                });
-                            }
-                        }
-                    }
-                    at = upto.max(at + 1);
-                }
-                documents.push((key.to_owned(), document));
+                let (document, count, again) = self.replay(key, begin).await?;
+                (applied, left) = (count, again);
+                Some((key.to_owned(), document))
             }
             // An event whose documents could not be worked out cannot be by the same definition: it is only left out.
             None if how == Resolve::Resume => return Ok(Some(parked)),
-            None => {}
-        }
+            None => None,
+        };
         let mut transaction = Transaction::new(Durability::Fsync);
-        for (key, document) in &documents {
+        if let Some((key, document)) = &document {
             let key = super::rows::row(DOCUMENTS, key.as_bytes());
             let stored = document.as_ref().map(Document::stored).transpose()?;
             transaction.ops.push(put(self.map, key, stored));
@@ -234,8 +226,50 @@ impl Build {
         transaction.ops.push(put(self.map, Bytes::from_static(STATE), Some(encode(&state)?)));
         self.store.0.store.commit(transaction).await.map_err(Error::from)?;
         (self.state, self.fold.applied, self.written) = (state, state.applied, state.position);
-        self.fold.resolve(&row, left.clone(), documents);
+        self.fold.resolve(&row, left.clone(), document);
         Ok(left)
+    }
+
+    /// A document with what has come of it from a position on, up to where the build is; how often something was
+    /// applied, and what is parked of it then.
+    async fn replay(
+        &self,
+        key: &str,
+        begin: u64,
+    ) -> Result<(Option<Document>, u64, Option<Parked>)> {
+        let (mut document, mut applied) = (self.document(key).await?, 0);
+        let mut left: Option<Parked> = None;
+        let State { position, keys: done, .. } = self.state;
+        let before = position + u64::from(done > 0);
+        let mut at = begin;
+        while at < before {
+            let limits = PageLimits { before, ..PAGE };
+            let (events, upto) = self.store.page(&self.definition, at, limits).await?;
+            for (number, event) in events.iter().enumerate() {
+                if number % TURN == TURN - 1 {
+                    tokio::task::yield_now().await;
+                }
+                let keys = self.definition.keys(event).unwrap_or_default();
+                // Of the one at which the build is, the rest of its documents are to come.
+                let done = if event.position == position { done } else { keys.len() };
+                if !keys.iter().take(done).any(|of| of == key) {
+                    continue;
+                }
+                if let Some(left) = &mut left {
+                    left.waiting += 1;
+                    continue;
+                }
+                match self.definition.apply(event, &mut document) {
+                    Ok(()) => applied += 1,
+                    Err(fault) => {
+                        let (key, why) = (Some(key.to_owned()), fault.why().to_owned());
+                        left = Some(Parked { key, position: event.position, why, waiting: 1 });
+                    }
+                }
+            }
+            at = upto.max(at + 1);
+        }
+        Ok((document, applied, left))
     }
 
     /// A document as it is on the disk.

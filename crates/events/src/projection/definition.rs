@@ -222,7 +222,7 @@ impl Compiled {
             return Ok(());
         }
         let Some(seen) = Seen::of(event, document.as_ref()) else { return Ok(()) };
-        let mut changes = Vec::with_capacity(steps.len());
+        let (mut changes, mut removed) = (Vec::with_capacity(steps.len()), Vec::new());
         for (field, step) in steps {
             let value = |of: &Expression| {
                 of.json(&seen).map_err(|failure| Fault::new(format!("{field}: {failure}")))
@@ -231,15 +231,18 @@ impl Compiled {
                 Step::Set(of) => Change::Set(value(of)?),
                 Step::Add(of) => Change::Add(value(of)?),
                 Step::Append(of) => Change::Append(value(of)?, *items),
-                Step::Remove => Change::Remove,
+                Step::Remove => {
+                    removed.push(field.as_str());
+                    continue;
+                }
             };
             changes.push((field.as_str(), change));
         }
         match document {
-            Some(document) => document.change(changes, event.position),
+            Some(document) => document.change(changes, &removed, event.position),
             None => {
                 let mut new = Document::default();
-                new.change(changes, event.position)?;
+                new.change(changes, &removed, event.position)?;
                 *document = Some(new);
                 Ok(())
             }

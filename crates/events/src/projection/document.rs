@@ -31,7 +31,6 @@ pub(super) enum Change {
     Add(Value),
     /// With how many items the list keeps.
     Append(Value, usize),
-    Remove,
 }
 
 /// A document.
@@ -66,16 +65,17 @@ impl Document {
         self.fields.is_empty()
     }
 
-    /// Changes fields, all of them or none.
+    /// Changes fields and removes others, all of them or none.
     pub(super) fn change(
         &mut self,
         changes: Vec<(&str, Change)>,
+        removed: &[&str],
         position: u64,
     ) -> Result<(), Fault> {
-        // What each field was; lists, that may be long, are put back by what was changed of them.
+        // What each field was; lists, that may be long, are put back by what was changed of them. What goes does so
+        // once all else is done: put back, it would stand behind the others.
         let mut undo: Vec<(&str, Undo)> = Vec::with_capacity(changes.len());
-        let mut bytes = self.bytes;
-        let mut fault = None;
+        let (mut bytes, mut fault) = (self.bytes, None);
         for (field, change) in changes {
             match self.change_one(field, change, &mut bytes) {
                 Ok(was) => undo.push((field, was)),
@@ -85,6 +85,8 @@ impl Document {
                 }
             }
         }
+        let gone = removed.iter().filter_map(|field| Some(whole(field, self.fields.get(*field)?)));
+        bytes -= gone.sum::<usize>();
         if fault.is_none() && bytes + 2 > BYTES_MAX {
             fault = Some(Fault("the document would be larger than 1 MiB".into()));
         }
@@ -93,6 +95,9 @@ impl Document {
                 self.put_back(field, was);
             }
             return Err(fault);
+        }
+        for field in removed {
+            self.fields.remove(*field);
         }
         (self.bytes, self.position) = (bytes, position);
         Ok(())
@@ -104,13 +109,7 @@ impl Document {
         change: Change,
         bytes: &mut usize,
     ) -> Result<Undo, Fault> {
-        let whole = |value: &Value| length(field) + 1 + length(value) + 1;
         let value = match change {
-            Change::Remove => {
-                let was = self.fields.remove(field);
-                *bytes -= was.as_ref().map_or(0, whole);
-                return Ok(Undo::Was(was));
-            }
             Change::Set(value) => value,
             Change::Add(value) => match self.fields.get(field) {
                 None if value.is_number() => value,
@@ -134,9 +133,9 @@ impl Document {
                 Some(_) => return Err(Fault(format!("{field}: the field is no list"))),
             },
         };
-        *bytes += whole(&value);
+        *bytes += whole(field, &value);
         let was = self.fields.insert(field.to_owned(), value);
-        *bytes -= was.as_ref().map_or(0, whole);
+        *bytes -= was.as_ref().map_or(0, |was| whole(field, was));
         Ok(Undo::Was(was))
     }
 
@@ -200,6 +199,11 @@ fn sum(one: &Value, other: &Value) -> Option<Value> {
     }
 }
 
+/// How long a field is as JSON, with its name, a colon and a comma.
+fn whole(field: &str, value: &Value) -> usize {
+    length(field) + 1 + length(value) + 1
+}
+
 /// How long something is as JSON.
 fn length<T: serde::Serialize + ?Sized>(value: &T) -> usize {
     struct Count(usize);
@@ -227,5 +231,57 @@ impl Members for Document {
 
     fn names(&self) -> Vec<Cow<'_, str>> {
         self.fields.keys().map(|name| Cow::Borrowed(&**name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn after(document: &mut Document, changes: Vec<(&str, Change)>, removed: &[&str]) -> bool {
+        document.change(changes, removed, 1).is_ok()
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_all_as_it_was_and_in_its_order() {
+        let mut document = Document::default();
+        let set = |value: Value| Change::Set(value);
+        let first = vec![("a", set(json!(1))), ("b", set(json!([1, 2]))), ("c", set(json!("x")))];
+        assert!(after(&mut document, first, &[]));
+        let before = document.clone();
+        let stored = document.stored().unwrap();
+        for fault in [Change::Add(json!("much")), Change::Append(json!(1), 9), set(json!(null))] {
+            let is_good = matches!(fault, Change::Set(_));
+            let changes =
+                vec![("d", set(json!(true))), ("b", Change::Append(json!(3), 2)), ("c", fault)];
+            let mut tried = document.clone();
+            assert_eq!(after(&mut tried, changes, &["a"]), is_good);
+            match is_good {
+                true => assert_eq!(
+                    Value::Object(tried.fields.clone()),
+                    json!({ "b": [2, 3], "c": null, "d": true })
+                ),
+                false => {
+                    assert_eq!((&tried, tried.stored().unwrap()), (&before, stored.clone()));
+                }
+            }
+            assert_eq!(tried.len(), tried.stored().unwrap().len() - 8);
+            assert_eq!(Document::read(&tried.stored().unwrap()).unwrap(), tried);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_whole_until_they_are_too_large() {
+        let sums = [
+            (json!(1), json!(2), Some(json!(3))),
+            (json!(1), json!(0.5), Some(json!(1.5))),
+            (json!(i64::MAX), json!(1), None),
+            (json!("1"), json!(1), None),
+        ];
+        for (one, other, expected) in sums {
+            assert_eq!(sum(&one, &other), expected, "{one} + {other}");
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct BuildRow {
     pub(super) id: u64,
     /// Its definition, as JSON.
     pub(super) definition: String,
+    /// The epoch of the events that it is folded of.
+    pub(super) epoch: u64,
 }
 
 /// How far a build has got: a row that changes in one transaction with its documents.
@@ -28,6 +30,8 @@ pub(super) struct BuildRow {
 pub(super) struct State {
     /// The position of the next event that it looks at.
     pub(super) position: u64,
+    /// Of how many of its documents that event is done already, if these do not fit one transaction.
+    pub(super) keys: usize,
     /// How often an event was applied to a document.
     pub(super) applied: u64,
 }

@@ -236,10 +236,12 @@ impl Runner {
         let mut control: Control = found.map_or(Ok(Control::default()), |of| decode(&of.data))?;
         let before = control.clone();
         let text = declared.text();
-        let is_declared = |row: &BuildRow| row.definition == text;
+        // Of another epoch it has folded events that are not there any more.
+        let epoch = events.epoch();
+        let is_declared = |row: &BuildRow| row.definition == text && row.epoch == epoch;
         if control.active.as_ref().is_none_or(|row| !is_declared(row)) {
             if control.building.as_ref().is_none_or(|row| !is_declared(row)) {
-                control.begin(text.clone());
+                control.begin(text.clone(), epoch);
             }
         } else if control.building.as_ref().is_some_and(|row| !is_declared(row)) {
             // What was being built is not wanted any more.
@@ -249,7 +251,7 @@ impl Runner {
             Some(active) => active.clone(),
             // The first one answers while it is being built.
             None => {
-                let first = control.building.take().unwrap_or_else(|| control.begun(text));
+                let first = control.building.take().unwrap_or_else(|| control.begun(text, epoch));
                 control.active = Some(first.clone());
                 first
             }
@@ -258,6 +260,10 @@ impl Runner {
             keep(&events, controls, name, &control).await?;
         }
         let active = Build::open(events.clone(), name, active).await?;
+        if active.is_ahead && control.building.is_none() {
+            control.begin(active.row.definition.clone(), epoch);
+            keep(&events, controls, name, &control).await?;
+        }
         let building = match &control.building {
             Some(row) => Some(Build::open(events.clone(), name, row.clone()).await?),
             None => None,
@@ -391,7 +397,7 @@ impl Runner {
             return Err(Error::new(Reason::Conflict, "the projection is being built already"));
         }
         let mut control = self.control.clone();
-        control.begin(self.active.row.definition.clone());
+        control.begin(self.active.row.definition.clone(), self.events.epoch());
         keep(&self.events, self.controls, &self.name, &control).await?;
         let row = control.building.clone();
         self.control = control;
@@ -438,15 +444,15 @@ impl Runner {
 }
 
 impl Control {
-    fn begun(&mut self, definition: String) -> BuildRow {
+    fn begun(&mut self, definition: String, epoch: u64) -> BuildRow {
         self.next += 1;
-        BuildRow { id: self.next, definition }
+        BuildRow { id: self.next, definition, epoch }
     }
 
     /// Begins a build in the place of one that is not done.
-    fn begin(&mut self, definition: String) {
+    fn begin(&mut self, definition: String, epoch: u64) {
         self.removing.extend(self.building.take().map(|row| row.id));
-        self.building = Some(self.begun(definition));
+        self.building = Some(self.begun(definition, epoch));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Projections held against a fold written out by hand: whatever the batches, whenever the power fails.
 
+mod large;
 mod parked;
 mod rebuild;
 

@@ -36,7 +36,8 @@ pub use below::ApiPath;
 pub use deferred::{Outside, is_callback_prefix};
 pub use handle::{Declared, Handle, Hooks};
 pub use projections::{
-    PROJECTION, PROJECTION_OPERATIONS, PROJECTIONS, Projected, ProjectionTargets,
+    CONSISTENCY, Consistency, ConsistencyPolicies, PROJECTION, PROJECTION_OPERATIONS, PROJECTIONS,
+    Projected, ProjectionTargets,
 };
 pub use push_delivery::{PushSubscription, Sender};
 pub use schemas::{SCHEMA_OPERATIONS, SCHEMAS, SUBJECT, SchemaTargets};

@@ -16,8 +16,8 @@ use weft_net::Stop;
 use weft_wire::problem::write_json_string;
 
 use super::{
-    Ask, projection,
-    token::{STALE, TOKEN, position},
+    Ask, behind, projection,
+    token::{STALE, farthest},
 };
 use crate::{
     query::Query,
@@ -77,16 +77,10 @@ async fn wait(ask: &Ask<'_>, of: &Projection, query: &mut Query<'_>) -> Result<b
             return Err(Error::new(Reason::MalformedRequest, "`on_stale` is refuse or serve"));
         }
     };
-    let Some(token) = ask.request.text(TOKEN) else { return Ok(true) };
-    let to = position(token)?;
-    if to > of.end() {
-        let say = "the events that the consistency token is of are not there: they were restored or made anew";
-        return Err(Error::new(Reason::PositionConflict, say));
-    }
+    let Some(to) = farthest(&ask.state.events, &ask.request.fields)? else { return Ok(true) };
     let is_there = tokio::time::timeout(wait, of.reached(to)).await.is_ok();
     if !is_there && !serves {
-        let say = format!("the projection `{}` is {} events behind", of.name(), of.lag());
-        return Err(Error::new(Reason::ProjectionBehind, say));
+        return Err(behind(of));
     }
     Ok(is_there)
 }

@@ -123,7 +123,8 @@ async fn put(ask: &Ask<'_>, batch: AppendBatch) -> Result<Response> {
         Ok(receipt) => {
             // Of what was there already, whoever reads with it waits for no more than there is.
             let known = ask.state.events.next_position();
-            let token = token(receipt.position.map_or(known, |position| position + 1));
+            let end = receipt.position.map_or(known, |position| position + 1);
+            let token = token(ask.state.events.epoch(), end);
             Ok(Response::of(200, JSON, written(&receipt)).with(TOKEN, &token))
         }
         Err(rejected) => refusal(rejected),

@@ -1,5 +1,6 @@
 //! Projections as a component: documents that are folded from the events of streams, in their namespace of the store.
 
+pub mod policies;
 pub mod sections;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::SystemTime};
@@ -7,7 +8,10 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::SystemTime}
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_api::Row;
-use weft_broker_http::{PROJECTION_OPERATIONS, PROJECTIONS, Projected, ProjectionTargets};
+use weft_broker_http::{
+    CONSISTENCY, Consistency, ConsistencyPolicies, PROJECTION_OPERATIONS, PROJECTIONS, Projected,
+    ProjectionTargets,
+};
 use weft_events::projection::{self, Definition, Runner};
 use weft_kernel::{ByteSize, Result};
 use weft_net::Stop;
@@ -19,7 +23,8 @@ use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
-        catalogue::{KeyOf, Sections, TargetKey},
+        catalogue::{Checked, KeyOf, PolicyKey, Sections, TargetKey},
+        problem::Problem,
         setting::{At, Cx, Field},
         source::Place,
         text::PlainPath,
@@ -82,6 +87,13 @@ static METRICS: [Def; 5] = [
     ),
 ];
 
+/// What of projections routes can name.
+#[derive(Default)]
+pub struct Locals {
+    api: ProjectionTargets,
+    consistency: ConsistencyPolicies,
+}
+
 /// The definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared(BTreeMap<String, Definition>);
@@ -90,7 +102,7 @@ impl Component for Projections {
     type Plan = Declared;
     type Ready = ();
     type Fixed = Option<Declared>;
-    type Locals = ProjectionTargets;
+    type Locals = Locals;
     type Api = Projected;
     type Noun = Nouns;
 
@@ -107,31 +119,50 @@ impl Component for Projections {
         &TARGETS
     }
 
+    fn policies() -> &'static [PolicyKey] {
+        &policies::ALL
+    }
+
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Declared> {
         let declared = sections::build(said, cx);
         let place = said.place(&sections::PROJECTIONS_SECTION);
-        if place.is_none() && !below::is_offered(said, &[PROJECTIONS]) {
+        if place.is_none() && !is_on_a_route(said) {
             return None;
         }
         said.keep(At { value: DOCUMENT_MAX, place: place.unwrap_or(Place::BUILT_IN) });
         Some(Declared(declared))
     }
 
-    async fn open(
-        plan: &Declared,
-        host: &Host,
-        locals: &ProjectionTargets,
-    ) -> anyhow::Result<Self> {
+    fn check(whole: &Checked<'_>, cx: &mut Cx) {
+        let declared = whole.names(&sections::PROJECTIONS_SECTION);
+        for (route, place) in whole.routes() {
+            let bindings = route.policy.policies.iter().filter(|of| of.handler == CONSISTENCY);
+            for Consistency { projections, .. } in bindings.filter_map(|of| of.settings().ok()) {
+                for name in projections.iter().filter(|name| !declared.contains(name.as_str())) {
+                    let say = format!(
+                        "route `{}` waits for projection `{name}`, which is not there",
+                        route.name
+                    );
+                    let there: Vec<&str> = declared.iter().map(|(name, _)| name).collect();
+                    cx.report(Problem::error(place, say).near(name.as_str(), there));
+                }
+            }
+        }
+    }
+
+    async fn open(plan: &Declared, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
         let events = host.events.get().context("the node keeps no streams")?;
         let opened = projection::Projections::open(events, plan.0.clone()).await;
         let (projections, runners) = opened.map_err(described).context("projections")?;
-        let operated = Projected { projections, stop: host.stop.clone() };
-        locals.open(operated.clone());
+        let (events, stop) = (events.clone(), host.stop.clone());
+        let operated = Projected { events, projections, stop };
+        locals.api.open(operated.clone());
+        locals.consistency.open(operated.clone());
         Ok(Self { operated, runners: Mutex::new(runners) })
     }
 
-    fn register(locals: &ProjectionTargets, handlers: Handlers) -> Handlers {
-        locals.register(handlers)
+    fn register(locals: &Locals, handlers: Handlers) -> Handlers {
+        locals.consistency.register(locals.api.register(handlers))
     }
 
     fn fixed(plan: Option<&Declared>) -> Option<Declared> {
@@ -185,6 +216,15 @@ impl Component for Projections {
     fn api(self: &Arc<Self>, _node: &Arc<crate::node::Node>) -> Projected {
         self.operated.clone()
     }
+}
+
+/// Whether a route offers projections, or has something to do with consistency tokens.
+pub(super) fn is_on_a_route(said: &Sections<'_>) -> bool {
+    let is_consistent = |route: &weft_proxy::plan::Route| {
+        route.policy.policies.iter().any(|policy| policy.handler == CONSISTENCY)
+    };
+    below::is_offered(said, &[PROJECTIONS])
+        || said.proxy.routes.iter().any(|route| is_consistent(route))
 }
 
 /// Its nouns.

@@ -12,7 +12,11 @@ use weft_ledger::EmbeddedStore as _;
 use weft_proxy::{Handlers, plan::Binding};
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use super::{below, projections::sections::PROJECTIONS_SECTION, storage::described};
+use super::{
+    below,
+    projections::{self, sections::PROJECTIONS_SECTION},
+    storage::described,
+};
 use crate::{
     cli,
     component::{Component, Host, Noun},
@@ -117,7 +121,8 @@ impl Component for Streams {
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&STREAMS_SECTION, cx)?;
-        let is_folded = said.place(&PROJECTIONS_SECTION).is_some();
+        let is_folded =
+            said.place(&PROJECTIONS_SECTION).is_some() || projections::is_on_a_route(said);
         if !is_asked && !is_folded && !below::is_offered(said, &[STREAMS, KURRENT]) {
             return None;
         }

@@ -1,5 +1,9 @@
 //! Projections, as services and operators meet them.
 
+mod consistency;
+mod queries;
+mod rebuilt;
+
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -95,9 +99,22 @@ fn who_reads_with_its_token_sees_what_it_has_written() {
     let answer = node.get("/views/v1/projections/orders/documents/order-1", "");
     let fields = format!("if-none-match: {}\r\n", answer.get("etag").unwrap());
     assert_eq!(node.get("/views/v1/projections/orders/documents/order-1", &fields).status(), 304);
-    // A token of events that are not there, and one that is none.
-    assert_eq!(get(&node, "/documents", "weft-consistency-token: e1.fff\r\n").0, 409);
+    // Of several tokens the farthest counts; what is no token is refused.
+    let token = append(&node, "order-1", "last", "paid", &json!({ "amount": 1 }));
+    let epoch = token.rsplit_once('.').unwrap().0;
+    let fields = format!("weft-consistency-token: {epoch}.0, {token}\r\n");
+    assert_eq!(get(&node, "/documents/order-1?wait=10s", &fields).1["position"], 50);
     assert_eq!(get(&node, "/documents", "weft-consistency-token: mine\r\n").0, 400);
+    // Of events that are not there, and of another store.
+    for token in [format!("{epoch}.fff"), "e1.1.0".to_owned()] {
+        let fields = format!("weft-consistency-token: {token}\r\n");
+        let (status, said) = get(&node, "/documents", &fields);
+        assert_eq!(
+            (status, &said["type"]),
+            (409, &json!("urn:weft:problem:position_conflict")),
+            "{said}"
+        );
+    }
     assert_eq!(get(&node, "/documents/order-9", "").0, 404);
 }
 
@@ -130,7 +147,7 @@ fn operators_see_what_is_parked_and_go_on_without_it() {
     append(&node, "order-1", "b", "paid", &json!({ "amount": 2 }));
     append(&node, "order-2", "c", "paid", &json!({ "amount": 3 }));
     until(&node, "/documents/order-2", |said| said["document"]["paid"] == 3);
-    let (_, parked) = get(&node, "/parked", "");
+    let parked = until(&node, "/parked", |said| said[0]["waiting"] == 2);
     assert_eq!(
         (&parked[0]["key"], &parked[0]["position"], &parked[0]["waiting"]),
         (&json!("order-1"), &json!(0), &json!(2))
@@ -145,6 +162,14 @@ fn operators_see_what_is_parked_and_go_on_without_it() {
     };
     let (code, said) = weft(&["projection", "list"]);
     assert!(code == Some(0) && said.contains("orders") && said.contains("following"), "{said}");
+    // The same again fails again, and nothing is lost or put in another order by it.
+    let resume = "POST /views/v1/projections/orders/parked/resume HTTP/1.1\r\nhost: test\r\n\
+                  content-type: application/json\r\ncontent-length: 17\r\n\r\n{\"key\":\"order-1\"}";
+    let answer = node.ask(resume);
+    let said: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!((answer.status(), &said["parked"]["waiting"]), (200, &json!(2)), "{said}");
+    let (code, said) = weft(&["projection", "parked", "orders"]);
+    assert!(code == Some(0) && said.contains("order-1") && said.contains("paid: "), "{said}");
     let (code, said) = weft(&["projection", "skip", "orders", "--key", "order-1"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(get(&node, "/documents/order-1", "").1["document"]["paid"], 2);

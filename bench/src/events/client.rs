@@ -10,11 +10,14 @@ mod weft;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tokio::task::JoinSet;
 use weft_events::EventStore;
+
+use super::scenario::Filling;
 
 /// The most events of a page.
 pub(super) const PAGE: usize = 10_000;
@@ -101,6 +104,17 @@ impl Client {
             Self::Weft(connection) => connection.append(&appends).await,
             Self::Store(store) => store::append(store, appends).await,
             Self::Postgres(connection) => connection.append(&appends).await,
+        }
+    }
+
+    /// Folds all events that there are into documents, one for each stream.
+    ///
+    /// # Errors
+    /// Also where documents are not as they should be, and for a target that has no projections.
+    pub(super) async fn project(&mut self, filling: Filling) -> Result<Duration> {
+        match self {
+            Self::Store(store) => store::project(store, filling).await,
+            Self::Weft(_) | Self::Postgres(_) => bail!("projections are those of the store"),
         }
     }
 

@@ -189,6 +189,12 @@ pub(super) async fn catch_up(client: &mut Client, count: u64) -> Result<Done> {
     Ok(Done { events, time: began.elapsed(), latencies: Vec::new() })
 }
 
+/// Folds all events from the first on.
+pub(super) async fn project(client: &mut Client, filling: Filling) -> Result<Done> {
+    let time = client.project(filling).await?;
+    Ok(Done { events: filling.streams * filling.events, time, latencies: Vec::new() })
+}
+
 fn as_appended(Found { version, body, .. }: Found<'_>) -> Result<()> {
     let says = number(body)?;
     ensure!(says == version && body.len() == SIZE, "version {version} has the body of {says}");

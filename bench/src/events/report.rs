@@ -9,7 +9,8 @@ use crate::{
 /// A head, a line per target, and Weft's ratios to PostgreSQL.
 pub(super) fn scenario(scenario: &Scenario, targets: &[Target], records: &Records) -> Vec<String> {
     let mut lines = vec![format!("{}: {}", scenario.name, scenario.says())];
-    lines.extend(targets.iter().map(|&target| line(scenario.name, target, targets, records)));
+    let measured = targets.iter().filter(|target| scenario.is_for(**target));
+    lines.extend(measured.map(|&target| line(scenario.name, target, targets, records)));
     lines
 }
 

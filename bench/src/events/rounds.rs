@@ -52,7 +52,7 @@ pub(super) fn run(
     records: &mut Records,
 ) -> Result<()> {
     let mut stages = Vec::with_capacity(targets.len());
-    for &target in targets {
+    for &target in targets.iter().filter(|target| scenario.is_for(**target)) {
         let folder = folder.join(format!("{}-{}", target.name(), scenario.name));
         stages.push((target, Stage::prepare(programs, &folder, target, scenario, size.time)));
         stop::check()?;
@@ -158,6 +158,7 @@ impl Stage {
             }
             Load::ReadStream => self.runtime.block_on(flow::streams(client, filling, time))?,
             Load::CatchUp => self.runtime.block_on(flow::catch_up(client, self.events))?,
+            Load::Project => self.runtime.block_on(flow::project(client, filling))?,
         };
         Ok(done)
     }
@@ -217,7 +218,7 @@ fn tell(
             // Reading writes nothing that tells anything.
             record.disk_per_byte = match scenario.load {
                 Load::Append { .. } => written.map(|bytes| bytes as f64 / (count * SIZE as f64)),
-                Load::ReadStream | Load::CatchUp => None,
+                Load::ReadStream | Load::CatchUp | Load::Project => None,
             };
             record.memory_mib = memory_kib as f64 / 1024.0;
             if let (Some(p50), Some(p99), Some(p999)) = (at(0.5), at(0.99), at(0.999)) {

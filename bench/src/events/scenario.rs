@@ -1,5 +1,6 @@
 //! What is driven: the table of scenarios, each on a server of its own with what it is filled with.
 
+use super::target::Target;
 use crate::asked::Choice;
 
 /// Bytes of an event's body.
@@ -24,6 +25,8 @@ pub(super) enum Load {
     ReadStream,
     /// Reading all events from the first on.
     CatchUp,
+    /// Folding all events from the first on into a document for each stream, with a counter and a field that is set.
+    Project,
 }
 
 /// One kind of load.
@@ -43,6 +46,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario { name: "append_batch", filling: Filling { streams: 100_000, events: 1 },    load: Load::Append { events: 100 }, quick: true },
     Scenario { name: "read_stream",  filling: Filling { streams: 100, events: 1_000 },    load: Load::ReadStream,             quick: true },
     Scenario { name: "catch_up",     filling: Filling { streams: 50_000, events: 10 },    load: Load::CatchUp,                quick: true },
+    Scenario { name: "project",      filling: Filling { streams: 50_000, events: 10 },    load: Load::Project,                quick: true },
     Scenario { name: "append_10m",   filling: Filling { streams: 10_000_000, events: 1 }, load: Load::Append { events: 1 },   quick: false },
 ];
 
@@ -67,8 +71,13 @@ impl Scenario {
     pub(super) fn clients(&self) -> usize {
         match self.load {
             Load::Append { .. } => WRITERS,
-            Load::ReadStream | Load::CatchUp => 1,
+            Load::ReadStream | Load::CatchUp | Load::Project => 1,
         }
+    }
+
+    /// Whether a target can do it: projections are the store's own, and as a library alone they are seen by themselves.
+    pub(super) fn is_for(&self, target: Target) -> bool {
+        self.load != Load::Project || target == Target::WeftStore
     }
 
     /// What it is, in words.
@@ -85,6 +94,9 @@ impl Scenario {
             ),
             Load::ReadStream => format!("one stream of {events} events after the other, whole"),
             Load::CatchUp => format!("all {} events in their order", streams * events),
+            Load::Project => {
+                format!("all {} events into {streams} documents of a projection", streams * events)
+            }
         }
     }
 }

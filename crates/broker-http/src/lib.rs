@@ -11,14 +11,17 @@
 //! that was answered with 202 is carried out at least once. Deliberately absent: any state of topics and
 //! queues (the broker's), sockets, and the reading of configuration.
 //!
-//! Reading order: `handle`, `target`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`; `streams`; `schemas`.
+//! Reading order: `handle`, `target`, `below`; [`settings`]; the API from `api` on; `push_delivery`; `deferred`;
+//! `streams`; `schemas`; `projections`.
 
 mod api;
+mod below;
 mod deferred;
 mod event;
 #[cfg(test)]
 mod fixture;
 mod handle;
+mod projections;
 mod push_delivery;
 mod schemas;
 pub mod settings;
@@ -29,11 +32,16 @@ mod target;
 use weft_api::{body, query, request, response, schema, time};
 
 pub use api::{OPERATIONS, PUBLISH_BYTES_MAX, Surface, nouns};
+pub use below::ApiPath;
 pub use deferred::{Outside, is_callback_prefix};
 pub use handle::{Declared, Handle, Hooks};
+pub use projections::{
+    CONSISTENCY, Consistency, ConsistencyPolicies, PROJECTION, PROJECTION_OPERATIONS, PROJECTIONS,
+    Projected, ProjectionTargets,
+};
 pub use push_delivery::{PushSubscription, Sender};
-pub use schemas::{SCHEMA_OPERATIONS, SCHEMAS, SUBJECT, SchemaTargets, SchemasApi};
-pub use streams::{STREAM, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams, StreamsApi};
+pub use schemas::{SCHEMA_OPERATIONS, SCHEMAS, SUBJECT, SchemaTargets};
+pub use streams::{STREAM, STREAM_OPERATIONS, STREAMS, StreamTargets, Streams};
 pub use target::{
     Api, MESSAGES, PUBLISH, PublishSettings, RESPOND_ASYNC, RespondAsync, Targets, To,
 };

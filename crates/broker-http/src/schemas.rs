@@ -18,7 +18,7 @@ use weft_schemas::{Deleted, Draft, Format, Reference, Registry, Which, error};
 
 pub use self::{
     rows::SCHEMA_OPERATIONS,
-    target::{SCHEMAS, SchemaTargets, SchemasApi},
+    target::{SCHEMAS, SchemaTargets},
 };
 use crate::response::Response;
 

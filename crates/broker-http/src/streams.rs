@@ -6,23 +6,28 @@ mod change;
 mod condition;
 mod read;
 mod rows;
-mod target;
 mod view;
 
-use weft_api::Noun;
+use weft_api::{Noun, Row};
 use weft_events::{EventStore, Expected, StreamName};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::Stop;
 
-pub use self::{
-    rows::STREAM_OPERATIONS,
-    target::{STREAMS, StreamTargets, StreamsApi},
+pub use self::rows::STREAM_OPERATIONS;
+use crate::{
+    below::{Below, BelowTargets},
+    query::Query,
 };
-use crate::query::Query;
 
 /// A stream.
 pub static STREAM: Noun =
     Noun { name: "stream", about: "events of one thing each, in order, with versions" };
+
+/// The handler of routes that offer streams; its settings are an [`ApiPath`](crate::ApiPath).
+pub const STREAMS: &str = "streams";
+
+/// The local handler of streams.
+pub type StreamTargets = BelowTargets<Streams>;
 
 /// What the rows operate.
 #[derive(Clone)]
@@ -31,6 +36,14 @@ pub struct Streams {
     pub events: EventStore,
     /// Ends what follows.
     pub stop: Stop,
+}
+
+impl Below for Streams {
+    const HANDLER: &'static str = STREAMS;
+
+    fn rows() -> &'static [Row<Self>] {
+        STREAM_OPERATIONS
+    }
 }
 
 /// A request about streams.

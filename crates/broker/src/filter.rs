@@ -14,8 +14,9 @@ mod expression;
 use serde::{Deserialize, Serialize};
 use weft_kernel::{Error, Reason, Result};
 
+use self::expression::Expression;
+pub use self::expression::{EVENT, HEADERS, LookedAt};
 use crate::message::{Form, Message};
-use expression::Expression;
 
 /// The most types and attribute conditions of one filter.
 pub const CONDITIONS_MAX: usize = 256;

@@ -48,8 +48,10 @@ const TOGETHER: usize = 1_024;
 const GROUPS: u64 = 64;
 /// The most rows of one transaction.
 const ROWS_MAX: usize = 4_096;
-/// The row that says up to where events are in rows; no other begins so.
+/// The row that says up to where events are in rows; no row of a value begins so.
 pub(crate) const UPTO: &[u8] = &[0];
+/// The row of what the history of these events is told apart by.
+pub(crate) const EPOCH: &[u8] = &[0, 1];
 
 /// By what events are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

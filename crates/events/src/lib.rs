@@ -25,6 +25,7 @@ pub mod head;
 pub mod index;
 pub mod name;
 mod order;
+pub mod projection;
 pub mod query;
 pub mod read;
 mod retention;

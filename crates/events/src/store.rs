@@ -6,24 +6,24 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_kernel::{Error, Reason, Result};
+use weft_kernel::{Error, Reason, Result, Rng};
 use weft_ledger::{
-    EmbeddedStore,
+    Durability, EmbeddedStore, Transaction,
     options::{LogOptions, MapOptions},
     record::{LogId, MapId, Value},
     store::{room, until_durable, until_seen},
-    transaction::{Receipt, Seen as SeenAt},
+    transaction::{ExpectValue, Receipt, Seen as SeenAt},
 };
 
 use crate::{
     append::{Append, AppendBatch, AppendReceipt, Conflict, Expected, Matched, Rejected},
     head::{Head, Life},
-    index::{Recent, UPTO},
+    index::{EPOCH, Recent, UPTO},
     name::StreamName,
     order::{Order, Seen},
     query::AppendCondition,
     read::PageLimits,
-    row::decode,
+    row::{decode, encode},
     submit::{Knowledge, Tried},
 };
 
@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) waste: MapId,
     /// Where events of a category, type, correlation id or tag are.
     pub(crate) index: MapId,
+    /// What this history of events is told apart by from those of other stores.
+    pub(crate) epoch: u64,
     pub(crate) order: Mutex<Order>,
     /// Held by who removes events: two may have something in one row of the index.
     pub(crate) removing: tokio::sync::Mutex<()>,
@@ -109,11 +111,13 @@ impl EventStore {
         let waste = store.create_map("waste", MapOptions::default()).await?;
         let next = store.log_stats_now(log)?.end;
         let (index, upto) = open_index(&*store, next).await?;
+        let epoch = open_epoch(&*store, index).await?;
         let order = Mutex::new(Order::at(next, Recent::behind(upto)));
         let tail = watch::Sender::new(Tail { next, seen: SeenAt::default() });
         let removing = tokio::sync::Mutex::default();
         let check = OnceLock::new();
-        let inner = Inner { store, log, heads, chunks, waste, index, order, tail, removing, check };
+        let inner =
+            Inner { store, log, heads, chunks, waste, index, epoch, order, tail, removing, check };
         inner.recall().await?;
         inner.remove_waste().await?;
         Ok(Self(Arc::new(inner)))
@@ -211,6 +215,12 @@ impl EventStore {
         self.0.tail.borrow().next
     }
 
+    /// The number by which this history of events is told apart from those of other stores, and from its own before
+    /// events of it were lost.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
     /// Changes a stream by hand. What goes has gone on return, also from among all events.
     ///
     /// # Errors
@@ -278,6 +288,18 @@ async fn open_index(store: &dyn EmbeddedStore, next: u64) -> Result<(MapId, u64)
     // Events were lost, and whoever repaired the ledger has accepted it: rows tell of what is not there, and are made anew.
     store.drop_map(index).await?;
     Ok((store.create_map("index", MapOptions::default()).await?, 0))
+}
+
+/// The epoch, which goes with the rows when events were lost.
+async fn open_epoch(store: &dyn EmbeddedStore, index: MapId) -> Result<u64> {
+    if let Some(row) = store.get(index, EPOCH).await? {
+        return decode(&row.data);
+    }
+    let epoch = Rng::from_entropy().next_u64();
+    let (key, value) = (Bytes::from_static(EPOCH), encode(&epoch)?);
+    let put = Transaction::new(Durability::Fsync).put(index, key, value, ExpectValue::Absent);
+    store.commit(put).await.map_err(Error::from)?;
+    Ok(epoch)
 }
 
 /// Gives up the reading of a head that nobody has finished.

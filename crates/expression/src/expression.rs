@@ -15,7 +15,7 @@ use crate::{
     bounds, functions, lower,
     scope::{Result, Scope, Wanted},
     types,
-    value::{Bound, Variables},
+    value::{Bound, Variables, json},
 };
 
 /// The longest text of an expression in bytes.
@@ -101,6 +101,17 @@ impl Expression {
             let uint = || value.downcast_ref::<CelUInt>().map(|number| *number.inner() as f64);
             double.or_else(int).or_else(uint)
         })
+    }
+
+    /// The value that it gives, as JSON.
+    ///
+    /// # Errors
+    /// That it fails, or gives what JSON cannot say: bytes, an optional, a number that is none, a variable as a whole.
+    pub fn json(
+        &self,
+        variables: &dyn Variables,
+    ) -> std::result::Result<serde_json::Value, Failure> {
+        self.work_out(variables, |value| json(&**value))
     }
 
     fn work_out<T>(

@@ -1,7 +1,7 @@
 //! Expressions in CEL, the Common Expression Language, with bounds.
 //!
 //! A [`Scope`] says which variables there are; [`Expression::compile`] checks a text against it, and
-//! [`Expression::is_true`] and [`Expression::number`] work it out over [`Variables`], which are asked for what the
+//! [`Expression::is_true`], [`Expression::number`] and [`Expression::json`] work it out over [`Variables`], which are asked for what the
 //! expression reads and for nothing else. This is the only room that knows the `cel` crate.
 //!
 //! Invariants: what can only fail is refused when it is compiled; a text has at most [`BYTES_MAX`] bytes and a

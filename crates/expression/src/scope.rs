@@ -72,6 +72,8 @@ pub enum Wanted {
     Bool,
     /// A number.
     Number,
+    /// Any value.
+    Any,
 }
 
 impl PartialEq for Kind {

@@ -142,6 +142,46 @@ fn of_json<'j, 'v>(
     }
 }
 
+/// A value as JSON; `None` if JSON has nothing like it.
+pub(crate) fn json(value: &(dyn Val + '_)) -> Option<serde_json::Value> {
+    use serde_json::{Map, Number, Value};
+    if let Some(text) = value.downcast_ref::<CelString<'_>>() {
+        return Some(Value::String(text.inner().to_owned()));
+    }
+    if let Some(number) = value.downcast_ref::<CelInt>() {
+        return Some((*number.inner()).into());
+    }
+    if let Some(number) = value.downcast_ref::<CelUInt>() {
+        return Some((*number.inner()).into());
+    }
+    if let Some(number) = value.downcast_ref::<CelDouble>() {
+        return Number::from_f64(*number.inner()).map(Value::Number);
+    }
+    if let Some(truth) = value.downcast_ref::<CelBool>() {
+        return Some(Value::Bool(*truth.inner()));
+    }
+    if value.downcast_ref::<CelNull>().is_some() {
+        return Some(Value::Null);
+    }
+    if let Some(list) = value.downcast_ref::<CelList<'_>>() {
+        return list
+            .inner()
+            .iter()
+            .map(|item| json(&**item))
+            .collect::<Option<_>>()
+            .map(Value::Array);
+    }
+    let map = value.downcast_ref::<CelMap<'_>>()?;
+    let mut fields = Vec::with_capacity(map.inner().len());
+    for (key, value) in map.inner() {
+        let CelMapKey::String(name) = key else { return None };
+        fields.push((name.inner().to_owned(), json(&**value)?));
+    }
+    // The same map is the same JSON each time.
+    fields.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    Some(Value::Object(fields.into_iter().collect::<Map<_, _>>()))
+}
+
 /// A value as CEL takes it.
 fn lower<'a>(value: Operand<'a>, paid: bool) -> CowVal<'a, 'a> {
     match value {

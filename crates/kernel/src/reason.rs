@@ -208,6 +208,8 @@ reasons! {
     VersionConflict = "version_conflict", Conflict, Caller, No, "http_request_denied";
     /// Events match the condition of an append that must not.
     ConditionConflict = "condition_conflict", Conflict, Caller, No, "http_request_denied";
+    /// The projection has not got as far as the consistency token of the request says.
+    ProjectionBehind = "projection_behind", Unavailable, Weft, Safe, "http_request_denied";
     /// The engine that keeps the queue or topic cannot be reached.
     EngineUnavailable = "engine_unavailable", Unavailable, Upstream, Idempotent, "destination_unavailable";
     /// The write queue of the ledger is full, or another process has the ledger open.

@@ -77,6 +77,8 @@ pub enum Stage {
     Validation,
     /// Whether it is answered later.
     Deferral,
+    /// Whether what its client has written is to be seen yet.
+    Consistency,
     /// Whether the answer is known.
     Cache,
     /// What is changed of request and response.
@@ -101,6 +103,7 @@ impl Stage {
             Self::Idempotency => "idempotency",
             Self::Validation => "validation",
             Self::Deferral => "deferral",
+            Self::Consistency => "consistency",
             Self::Cache => "cache",
             Self::Transform => "transform",
             Self::Mirror => "mirror",

@@ -4,12 +4,14 @@
 //! need something for themselves alone at last; and they commit, stop and close from the top. The store
 //! stands at the bottom, since any of them may keep something.
 
+mod below;
 pub mod consumers;
 pub mod discovery;
 pub mod gateway;
 pub mod idempotency;
 pub mod messages;
 pub mod networks;
+pub mod projections;
 pub mod quotas;
 pub mod schemas;
 pub mod storage;
@@ -37,6 +39,7 @@ pub use self::{
     idempotency::Idempotency,
     messages::Messages,
     networks::Networks,
+    projections::Projections,
     quotas::Quotas,
     schemas::Schemas,
     storage::Storage,
@@ -174,6 +177,7 @@ components! {
     idempotency: Idempotency,
     schemas: Schemas,
     messages: Messages,
+    projections: Projections,
     streams: Streams,
     discovery: Discovery,
     telemetry: Telemetry,

@@ -1,10 +1,20 @@
 //! The store as a library: what a node does of an append but HTTP.
 
-use anyhow::{Result, anyhow, ensure};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use weft_broker::{MessageBuilder, message::Value};
-use weft_events::{AppendBatch, Direction, EventStore, Expected, PageLimits, Rejected, StreamName};
+use weft_events::{
+    AppendBatch, Direction, EventStore, Expected, PageLimits, Rejected, StreamName,
+    projection::{Definition, Projections, Rule, Runner, Source},
+};
 
 use super::{Append, Found, KIND, NewEvent, Of, PAGE, SOURCE, Told, check};
+use crate::events::scenario::{Filling, stream};
 
 pub(super) async fn append(store: &EventStore, appends: Vec<Append>) -> Result<()> {
     let of = |append: &Append| -> weft_kernel::Result<weft_events::Append> {
@@ -54,6 +64,38 @@ pub(super) async fn page(store: &EventStore, of: Of<'_>, told: Told<'_>) -> Resu
         told(Found { version: event.version, position: event.position, body: &body })?;
     }
     Ok(())
+}
+
+/// A projection of its own each time, from the first event on.
+pub(super) async fn project(store: &EventStore, filling: Filling) -> Result<Duration> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let name = format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let fields = |field: &str, text: &str| BTreeMap::from([(field.to_owned(), text.to_owned())]);
+    let rule =
+        Rule { set: fields("last", "event.id"), add: fields("count", "1"), ..Rule::default() };
+    let definition = Definition {
+        from: vec![Source { category: Some("order".to_owned()), tags: Vec::new() }],
+        key: "stream.name".to_owned(),
+        on: BTreeMap::from([(KIND.to_owned(), rule)]),
+    };
+    let declared = BTreeMap::from([(name.clone(), definition)]);
+    let (projections, runners) = Projections::open(store, declared).await.map_err(said)?;
+    let projection = projections.get(&name).map_err(said)?;
+    let began = Instant::now();
+    let running = futures_util::future::join_all(runners.into_iter().map(Runner::run));
+    tokio::select! {
+        _ = running => bail!("a projection runs for ever"),
+        () = projection.reached(store.next_position()) => {}
+    }
+    let time = began.elapsed();
+    let Filling { streams, events } = filling;
+    let applied = projection.status().applied;
+    ensure!(applied == streams * events, "{applied} of {} events were applied", streams * events);
+    let document = projection.document(&stream(streams / 2)).await.map_err(said)?;
+    let document = document.context("a document of each stream")?;
+    let json: serde_json::Value = serde_json::from_slice(&document.json)?;
+    ensure!(json["count"] == events, "{json}");
+    Ok(time)
 }
 
 fn said(error: weft_kernel::Error) -> anyhow::Error {

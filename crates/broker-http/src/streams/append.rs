@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::publish::{Intake, Wish, read},
     event::{self, Origin},
+    projections::token::{TOKEN, token},
     response::{Content, JSON, Response},
 };
 
@@ -119,7 +120,13 @@ fn durability(word: Option<&str>) -> Result<Durability> {
 
 async fn put(ask: &Ask<'_>, batch: AppendBatch) -> Result<Response> {
     match ask.state.events.append(batch).await {
-        Ok(receipt) => Ok(Response::of(200, JSON, written(&receipt))),
+        Ok(receipt) => {
+            // Of what was there already, whoever reads with it waits for no more than there is.
+            let known = ask.state.events.next_position();
+            let end = receipt.position.map_or(known, |position| position + 1);
+            let token = token(ask.state.events.epoch(), end);
+            Ok(Response::of(200, JSON, written(&receipt)).with(TOKEN, &token))
+        }
         Err(rejected) => refusal(rejected),
     }
 }

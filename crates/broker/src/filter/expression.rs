@@ -23,7 +23,8 @@ static SCOPE: Scope = Scope {
     budget: 4_000_000,
 };
 
-static EVENT: Object = Object {
+/// What expressions see of the attributes of an event.
+pub static EVENT: Object = Object {
     fields: &[
         ("id", Kind::Text),
         ("source", Kind::Text),
@@ -38,7 +39,8 @@ static EVENT: Object = Object {
     check: attribute_name,
 };
 
-static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: header_name };
+/// What they see of its headers.
+pub static HEADERS: Object = Object { fields: &[], others: Some(Kind::Text), check: header_name };
 
 fn attribute_name(name: &str) -> scope::Result<()> {
     if name == "data" {
@@ -81,13 +83,7 @@ impl Expression {
 
     /// What it says of an event.
     pub(super) fn judge(&self, message: &Message) -> Judged {
-        let Some(event) = message.event() else { return Judged::Failed };
-        let looked_at = LookedAt {
-            attributes: Attributes(event),
-            headers: Headers(event),
-            message,
-            data: OnceLock::new(),
-        };
+        let Some(looked_at) = LookedAt::of(message) else { return Judged::Failed };
         match self.0.is_true(&looked_at) {
             Ok(true) => Judged::Takes,
             Ok(false) => Judged::Passes,
@@ -96,13 +92,22 @@ impl Expression {
     }
 }
 
-/// A message as its variables.
-struct LookedAt<'a> {
+/// An event as the variables `event`, `headers` and `data`.
+pub struct LookedAt<'a> {
     attributes: Attributes<'a>,
     headers: Headers<'a>,
     message: &'a Message,
     /// The body, parsed when it is read for the first time; nothing if it is too large.
     data: OnceLock<Option<Document>>,
+}
+
+impl<'a> LookedAt<'a> {
+    /// Of a message; `None` for one that is no event.
+    pub fn of(message: &'a Message) -> Option<Self> {
+        let event = message.event()?;
+        let (attributes, headers) = (Attributes(event), Headers(event));
+        Some(Self { attributes, headers, message, data: OnceLock::new() })
+    }
 }
 
 impl Variables for LookedAt<'_> {

@@ -12,27 +12,24 @@ use anyhow::Context as _;
 use weft_api::Row;
 use weft_broker::engine::Engines;
 use weft_broker::{Enforcement, PayloadSchema};
-use weft_broker_http::{SCHEMA_OPERATIONS, SCHEMAS, SchemaTargets, SchemasApi};
-use weft_kernel::{ByteSize, Name, Result};
+use weft_broker_http::{SCHEMA_OPERATIONS, SCHEMAS, SchemaTargets};
+use weft_kernel::{ByteSize, Result};
 use weft_net::Stop;
-use weft_proxy::{
-    Handlers,
-    plan::{Binding, Target},
-};
+use weft_proxy::Handlers;
 use weft_schemas::Registry;
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
 use self::payloads::Payloads;
+use super::below;
 use crate::{
     cli,
     component::{Component, Host, Noun},
     config::{
-        catalogue::{Bound, KeyOf, Sections, TargetKey},
+        catalogue::{KeyOf, Sections, TargetKey},
         leaf::Pairs,
-        setting::{At, Cx, Field, Setting as _, settings, words},
+        setting::{At, Cx, Field, settings, words},
         source::Place,
         text::PlainPath,
-        tree::Node,
     },
 };
 
@@ -94,15 +91,8 @@ static TARGETS: [TargetKey; 1] = [TargetKey {
         "Path below which the schema registry is served: the base URL of clients.",
     )
     .field(),
-    build: target,
+    build: |_, node, cx| below::target(SCHEMAS, node, cx),
 }];
-
-/// The API of schemas, below a path.
-fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
-    let path = At::<PlainPath>::read(node, cx)?;
-    let prefix = path.value.0.trim_end_matches('/').to_owned();
-    Some(Bound { binding: Binding::new(SCHEMAS, SchemasApi { prefix }), place: path.place })
-}
 
 /// The registry of a node.
 pub struct Schemas {
@@ -182,11 +172,10 @@ impl Component for Schemas {
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&SCHEMAS_SECTION, cx)?;
-        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if binding.handler == SCHEMAS);
         let events = said.read(&EVENT_SCHEMAS, cx)?;
         let events: HashMap<String, PayloadSchema> =
             events.0.iter().map(|(kind, section)| (kind.clone(), section.rule())).collect();
-        if !is_asked && events.is_empty() && !said.proxy.routes.iter().any(|route| offers(route)) {
+        if !is_asked && events.is_empty() && !below::is_offered(said, &[SCHEMAS]) {
             return None;
         }
         let place = said.place(&SCHEMAS_SECTION).unwrap_or(Place::BUILT_IN);

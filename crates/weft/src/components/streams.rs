@@ -12,21 +12,20 @@ use std::{
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_api::{Row, time::now_ms};
-use weft_broker_http::{
-    STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated, StreamsApi,
-};
+use weft_broker_http::{STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
 use weft_events::EventStore;
 use weft_kernel::{ByteSize, Name, Result};
 use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
 use weft_net::Stop;
-use weft_proxy::{
-    Handlers,
-    plan::{Binding, Target},
-};
+use weft_proxy::{Handlers, plan::Binding};
 use weft_telemetry::metrics::{Def, Kind, Writer};
 
-use super::storage::described;
+use super::{
+    below,
+    projections::{self, sections::PROJECTIONS_SECTION},
+    storage::described,
+};
 use crate::{
     cli,
     component::{Component, Host, Noun},
@@ -69,7 +68,7 @@ static TARGETS: [TargetKey; 2] = [
             "Path below which the API of streams is served, as `/v1/…`.",
         )
         .field(),
-        build: target,
+        build: |_, node, cx| below::target(STREAMS, node, cx),
     },
     TargetKey {
         field: KeyOf::<Option<bool>>::new(
@@ -80,13 +79,6 @@ static TARGETS: [TargetKey; 2] = [
         build: kurrent,
     },
 ];
-
-/// The API of streams, below a path.
-fn target(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
-    let path = At::<PlainPath>::read(node, cx)?;
-    let prefix = path.value.0.trim_end_matches('/').to_owned();
-    Some(Bound { binding: Binding::new(STREAMS, StreamsApi { prefix }), place: path.place })
-}
 
 /// KurrentDB's protocol, whose paths are its own.
 fn kurrent(_route: &Name, node: &Node, cx: &mut Cx) -> Option<Bound> {
@@ -164,8 +156,9 @@ impl Component for Streams {
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&STREAMS_SECTION, cx)?;
         let is_kept = said.place(&EVENT_RETENTION).is_some();
-        let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if matches!(binding.handler, STREAMS | KURRENT));
-        if !is_asked && !is_kept && !said.proxy.routes.iter().any(|route| offers(route)) {
+        let is_folded =
+            said.place(&PROJECTIONS_SECTION).is_some() || projections::is_on_a_route(said);
+        if !is_asked && !is_kept && !is_folded && !below::is_offered(said, &[STREAMS, KURRENT]) {
             return None;
         }
         let place = said.place(&STREAMS_SECTION).unwrap_or(Place::BUILT_IN);

@@ -52,6 +52,7 @@ mod operators;
 mod options;
 mod otlp;
 mod plain;
+mod projections;
 mod proxy_protocol;
 mod push_delivery;
 mod quotas;

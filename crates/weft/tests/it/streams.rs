@@ -119,7 +119,7 @@ fn several_streams_change_together_or_not_at_all() {
 }
 
 /// The next event of a stream of server-sent events: number, type, data.
-fn next(conn: &mut Conn, held: &mut String) -> (String, String, Value) {
+pub(crate) fn next(conn: &mut Conn, held: &mut String) -> (String, String, Value) {
     loop {
         if let Some((event, rest)) = held.split_once("\n\n") {
             let (event, rest) = (event.to_owned(), rest.to_owned());

@@ -1,6 +1,7 @@
 //! Projections over HTTP: rows of the one table ([`weft_api`]), on the admin API and on routes.
 
 mod consistency;
+mod moment;
 mod read;
 mod rows;
 mod state;

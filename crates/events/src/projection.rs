@@ -11,12 +11,13 @@
 //!   are applied from there when it is resumed.
 //! - Documents, lists, parked documents and what is read at once have bounds.
 //!
-//! Reading order: [`definition`], [`document`], `fold` (the pure parts); `rows`, `build`, [`service`], [`read`].
+//! Reading order: [`definition`], [`document`], `fold` (the pure parts); `rows`, `build`, [`service`], [`read`], [`moment`].
 
 mod build;
 pub mod definition;
 pub mod document;
 mod fold;
+pub mod moment;
 pub mod read;
 mod rows;
 pub mod service;

@@ -7,6 +7,7 @@ use futures_util::stream as chunks;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use weft_api::time;
 use weft_events::projection::{
     Listing, Projection, Shown,
     read::{Changed, Changes, Filter},
@@ -16,7 +17,7 @@ use weft_net::Stop;
 use weft_wire::problem::write_json_string;
 
 use super::{
-    Ask, behind, projection,
+    Ask, behind, moment, projection,
     token::{STALE, farthest},
 };
 use crate::{
@@ -85,6 +86,12 @@ async fn wait(ask: &Ask<'_>, of: &Projection, query: &mut Query<'_>) -> Result<b
     Ok(is_there)
 }
 
+fn one(shown: &Shown) -> Response {
+    let mut out = Vec::with_capacity(64 + shown.key.len() + shown.json.len());
+    write(&mut out, shown);
+    Response::of(200, JSON, out)
+}
+
 fn told(response: Response, is_fresh: bool) -> Response {
     let response = response.with("cache-control", "no-cache");
     if is_fresh { response } else { response.with(STALE, "true") }
@@ -93,23 +100,24 @@ fn told(response: Response, is_fresh: bool) -> Response {
 /// `GET /v1/projections/{name}/documents/{key}`
 pub(super) async fn document(ask: Ask<'_>) -> Result<Response> {
     let projection = projection(&ask)?;
-    let is_fresh = wait(&ask, projection, &mut ask.query()?).await?;
+    let mut query = ask.query()?;
     let key = ask.names.at(1);
-    let build = projection.status().build;
-    let Some(shown) = projection.document(key).await? else {
+    let absent = || {
         let say = format!("the projection `{}` has no document of this key", projection.name());
-        return Err(Error::new(Reason::NotFound, say));
+        Error::new(Reason::NotFound, say)
     };
+    if let Some(until) = query.take("until") {
+        let until = time::parse("until", &until)?;
+        let shown = moment::at(projection, key, until).await?.ok_or_else(absent)?;
+        return Ok(told(one(&shown), true));
+    }
+    let is_fresh = wait(&ask, projection, &mut query).await?;
+    let build = projection.status().build;
+    let shown = projection.document(key).await?.ok_or_else(absent)?;
     let tag = format!("\"{build}-{}\"", shown.position);
     let known = ask.request.text("if-none-match").unwrap_or_default();
     let is_known = known.split(',').any(|of| of.trim().trim_start_matches("W/") == tag);
-    let response = if is_known {
-        Response::empty(304)
-    } else {
-        let mut out = Vec::with_capacity(64 + shown.key.len() + shown.json.len());
-        write(&mut out, &shown);
-        Response::of(200, JSON, out)
-    };
+    let response = if is_known { Response::empty(304) } else { one(&shown) };
     Ok(told(response.with("etag", &tag), is_fresh))
 }
 

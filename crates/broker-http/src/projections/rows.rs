@@ -3,7 +3,7 @@
 use weft_api::{Gives, Permission, Row, Verb, get, post};
 use weft_kernel::Reason;
 
-use super::{PROJECTION, Projected, read, state};
+use super::{PROJECTION, Projected, moment, read, state};
 use crate::{
     response::EVENT_STREAM,
     schema::{Parameter, Shape, text},
@@ -24,6 +24,17 @@ const WAIT: Parameter = may(
     "How long to wait for what the consistency token says, up to 60 s; 1 s if it is left out.",
     Shape::Text(&text::NAME),
 );
+const SINCE: Parameter = Parameter {
+    name: "since",
+    about: "The earlier moment, such as 2026-01-31T08:00:00Z.",
+    shape: Shape::Text(&text::NAME),
+    required: true,
+};
+const UNTIL: Parameter = may(
+    "until",
+    "The moment as of which the document is folded anew; now if it is left out.",
+    Shape::Text(&text::NAME),
+);
 const ON_STALE: Parameter = may(
     "on_stale",
     "What becomes of a read that would show less than its consistency token says: refuse, or serve.",
@@ -35,6 +46,24 @@ const READ: &[Reason] = &[
     Reason::NotFound,
     Reason::PositionConflict,
     Reason::ProjectionBehind,
+    Reason::StorageUnavailable,
+    Reason::StorageCorrupt,
+    Reason::Draining,
+];
+/// Reasons of what reads a document as it is or was.
+const DOCUMENT: &[Reason] = &[
+    Reason::NotFound,
+    Reason::Conflict,
+    Reason::PositionConflict,
+    Reason::ProjectionBehind,
+    Reason::StorageUnavailable,
+    Reason::StorageCorrupt,
+    Reason::Draining,
+];
+/// Reasons of what looks back.
+const MOMENT: &[Reason] = &[
+    Reason::NotFound,
+    Reason::Conflict,
     Reason::StorageUnavailable,
     Reason::StorageCorrupt,
     Reason::Draining,
@@ -117,9 +146,20 @@ pub static PROJECTION_OPERATIONS: &[Row<Projected>] = &[
         by!(read::document),
     )
     .places(KEY)
-    .query(&[WAIT, ON_STALE])
+    .query(&[UNTIL, WAIT, ON_STALE])
     .gives(&[Gives::json::<read::DocumentView>(200), Gives::empty(304)])
-    .refuses(READ),
+    .refuses(DOCUMENT),
+    get(
+        "projection_document_difference",
+        "/v1/projections/{name}/documents/{key}/difference",
+        "What has become of a document between two moments, as a JSON Patch.",
+        Permission::Consume,
+        by!(moment::difference),
+    )
+    .places(KEY)
+    .query(&[SINCE, UNTIL])
+    .shows::<moment::DifferenceView>()
+    .refuses(MOMENT),
     post(
         "rebuild_projection",
         "/v1/projections/{name}/rebuild",

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     event::Recorded,
+    query::EventQuery,
     read::{Direction, PageLimits},
     row::{decode, encode},
     store::EventStore,
@@ -112,7 +113,7 @@ impl Build {
         let begun = self.state;
         let first =
             |event: &Recorded| if event.position == begun.position { begun.keys } else { 0 };
-        let (events, upto) = self.store.page(&self.definition, begun.position, PAGE).await?;
+        let (events, upto) = self.store.page(self.definition.query(), begun.position, PAGE).await?;
         let (mut next, mut is_full) = ((upto, 0), false);
         'all: for events in events.chunks(AT_ONCE) {
             let keys: Vec<Keys> = events.iter().map(|event| self.definition.keys(event)).collect();
@@ -244,7 +245,7 @@ impl Build {
         let mut at = begin;
         while at < before {
             let limits = PageLimits { before, ..PAGE };
-            let (events, upto) = self.store.page(&self.definition, at, limits).await?;
+            let (events, upto) = self.store.page(self.definition.query(), at, limits).await?;
             for (number, event) in events.iter().enumerate() {
                 if number % TURN == TURN - 1 {
                     tokio::task::yield_now().await;
@@ -292,10 +293,10 @@ async fn document(store: &EventStore, map: MapId, key: &str) -> Result<Option<Do
 }
 
 impl EventStore {
-    /// Events that a definition may be about, from a position on, and the position up to which these are all.
+    /// Events that match a query, or all of them, from a position on, and the position up to which these are all.
     pub(super) async fn page(
         &self,
-        definition: &Compiled,
+        query: Option<&EventQuery>,
         from: u64,
         limits: PageLimits,
     ) -> Result<(Vec<Recorded>, u64)> {
@@ -304,7 +305,7 @@ impl EventStore {
             return Ok((Vec::new(), from));
         }
         let limits = PageLimits { before: end, ..limits };
-        let page = match definition.query() {
+        let page = match query {
             Some(query) => self.0.find_forward(query, from, limits).await?.0,
             None => self.read_all(from, Direction::Forward, limits).await?,
         };

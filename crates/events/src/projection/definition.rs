@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::document::{Change, Document, Fault};
 use crate::{
     event::Recorded,
+    name::StreamName,
     query::{EventQuery, QueryItem, TYPES_MAX},
 };
 
@@ -146,7 +147,8 @@ impl Definition {
             true => None,
             false => Some(EventQuery::new(items)?),
         };
-        Ok(Compiled { key, rules, query })
+        let is_by_stream = self.key == KEY && self.on.values().all(|rule| rule.key.is_none());
+        Ok(Compiled { key, rules, query, is_by_stream })
     }
 }
 
@@ -168,12 +170,20 @@ pub struct Compiled {
     key: Expression,
     rules: BTreeMap<String, Steps>,
     query: Option<EventQuery>,
+    /// Whether there is a document for each stream, of its events alone.
+    is_by_stream: bool,
 }
 
 impl Compiled {
     /// The events that it may be about; `None` for all of them.
     pub const fn query(&self) -> Option<&EventQuery> {
         self.query.as_ref()
+    }
+
+    /// The events that a document may be folded of, where that is fewer than [`Self::query`] gives.
+    pub(super) fn of_stream(&self, key: &str) -> Option<EventQuery> {
+        let stream = StreamName::new(key).ok().filter(|_| self.is_by_stream)?;
+        EventQuery::new(vec![QueryItem { stream: Some(stream), ..QueryItem::default() }]).ok()
     }
 
     /// The documents that an event is about, each once; none if it does nothing.

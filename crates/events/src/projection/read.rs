@@ -203,7 +203,7 @@ fn rank(value: Option<&Value>) -> Rank<'_> {
     }
 }
 
-fn shown(key: String, stored: &Bytes) -> Result<Shown> {
+pub(super) fn shown(key: String, stored: &Bytes) -> Result<Shown> {
     let (position, json) = split(stored)?;
     let json = stored.slice_ref(json);
     Ok(Shown { key, position, json })
@@ -255,7 +255,7 @@ impl Changes {
             let limits =
                 PageLimits { events: EVENTS, before: status.position, ..PageLimits::default() };
             let (events, upto) =
-                self.projection.events.page(&definition, self.from, limits).await?;
+                self.projection.events.page(definition.query(), self.from, limits).await?;
             for event in &events {
                 for key in definition.keys(event).unwrap_or_default() {
                     // Told once, for its last event.

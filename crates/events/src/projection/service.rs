@@ -149,6 +149,14 @@ impl Projection {
         self.events.next_position().saturating_sub(self.status.borrow().position)
     }
 
+    /// The position of the first event of a time or later.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn position_at(&self, time_ms: u64) -> Result<u64> {
+        self.events.position_at(time_ms).await
+    }
+
     /// The position that the next event will have.
     pub fn end(&self) -> u64 {
         self.events.next_position()

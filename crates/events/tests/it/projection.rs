@@ -1,6 +1,7 @@
 //! Projections held against a fold written out by hand: whatever the batches, whenever the power fails.
 
 mod large;
+mod moment;
 mod parked;
 mod rebuild;
 

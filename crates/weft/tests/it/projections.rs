@@ -1,6 +1,7 @@
 //! Projections, as services and operators meet them.
 
 mod consistency;
+mod moment;
 mod queries;
 mod rebuilt;
 

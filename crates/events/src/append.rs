@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use weft_kernel::{Error, Reason};
+use weft_kernel::{Error, Reason, Result};
 use weft_ledger::{Durability, transaction::Op};
 
 use crate::{
@@ -11,6 +11,11 @@ use crate::{
     name::StreamName,
     query::AppendCondition,
 };
+
+/// The most events of one append, for however many streams.
+pub const EVENTS_MAX: usize = 5_000;
+/// How much they are together.
+pub const BYTES_MAX: usize = 8 << 20;
 
 /// What a stream must be when events are appended to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -65,6 +70,21 @@ impl AppendBatch {
     /// Events for one stream, and nothing else.
     pub fn of(stream: StreamName, expected: Expected, events: Vec<NewEvent>) -> Self {
         Self { appends: vec![Append { stream, expected, events }], ..Self::default() }
+    }
+
+    /// Holds it to its bounds.
+    ///
+    /// # Errors
+    /// `message_too_large` for more than one append may have.
+    pub(crate) fn check(&self) -> Result<()> {
+        let events = self.appends.iter().flat_map(|append| &append.events);
+        let sizes = events.map(|event| event.message().stored().len());
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        if count > EVENTS_MAX || bytes > BYTES_MAX {
+            let say = "an append has 5,000 events and 8 MiB at most";
+            return Err(Error::new(Reason::MessageTooLarge, say));
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use weft_broker::{
 };
 use weft_kernel::{Error, Reason, Result};
 use weft_ledger::record::Record;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{
     index::{Keys, check_tags, keys},
@@ -18,6 +18,8 @@ use crate::{
 
 /// The attribute in which the version of an event stands.
 pub const VERSION: &str = "streamversion";
+/// The largest event, attributes included.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// An event to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ impl NewEvent {
     ///
     /// # Errors
     /// `malformed_message` for one that is no CloudEvent, says which version it has, or has more or longer tags than an
-    /// event may have.
+    /// event may have; `message_too_large` for one of more than [`EVENT_BYTES_MAX`].
     pub fn new(message: Message) -> Result<Self> {
         let wrong = |say: &'static str| Error::new(Reason::MalformedMessage, say);
         if message.form() != Form::Event {
@@ -41,6 +43,10 @@ impl NewEvent {
             return Err(wrong("an event has the attribute `streamversion` once it is appended"));
         }
         check_tags(&message)?;
+        if message.stored().len() > EVENT_BYTES_MAX {
+            let say = "an event of a stream has 1 MiB at most, with its attributes";
+            return Err(Error::new(Reason::MessageTooLarge, say));
+        }
         let keys = keys(&message);
         Ok(Self { message, keys })
     }
@@ -52,7 +58,8 @@ impl NewEvent {
 
     /// By which it is known again.
     pub(crate) fn hash(&self) -> u64 {
-        self.message.event().map_or(0, |event| xxh3_64(event.id().as_bytes()))
+        identity(&self.message)
+            .map_or(0, |(source, id)| xxh3_64_with_seed(id.as_bytes(), xxh3_64(source.as_bytes())))
     }
 
     /// What it is looked up by.
@@ -64,6 +71,12 @@ impl NewEvent {
     pub(crate) fn stored(&self, version: u64) -> bytes::Bytes {
         self.message.with_attribute(VERSION, Value::Text(&version.to_string())).stored().clone()
     }
+}
+
+/// What tells an event from all others, as CloudEvents have it: its source, and its id there.
+pub(crate) fn identity(message: &Message) -> Option<(&str, &str)> {
+    let event = message.event()?;
+    Some((event.source(), event.id()))
 }
 
 /// An event that was appended.

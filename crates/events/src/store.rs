@@ -17,6 +17,7 @@ use weft_ledger::{
 
 use crate::{
     append::{Append, AppendBatch, AppendReceipt, Conflict, Expected, Matched, Rejected},
+    event::identity,
     head::{Head, Life},
     index::{EPOCH, Recent, UPTO},
     name::StreamName,
@@ -126,9 +127,10 @@ impl EventStore {
     /// Appends to streams, all of it or nothing. On return it is done at its level, and seen by who reads.
     ///
     /// # Errors
-    /// [`Rejected::Conflict`] if a stream is not as expected, [`Rejected::Matched`] if events have come that a condition
+    /// `message_too_large` for more than a batch has; [`Rejected::Conflict`] if a stream is not as expected, [`Rejected::Matched`] if events have come that a condition
     /// does not allow, `position_conflict` if one names a position that is not there yet; nothing is changed then.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Rejected> {
+        batch.check()?;
         // What is there already is known again, whatever its schema has become since.
         let refusal = self.0.refusal(&batch);
         let mut knowledge = Knowledge::of(&batch, refusal.is_some());
@@ -256,13 +258,11 @@ impl EventStore {
         let limits =
             PageLimits { events: append.events.len(), bytes: u64::MAX, ..PageLimits::default() };
         let found = self.versions(&append.stream, from, limits).await?;
-        let id =
-            |message: &weft_broker::Message| message.event().map(|event| event.id().to_owned());
         Ok(found.len() == append.events.len()
             && found
                 .iter()
                 .zip(&append.events)
-                .all(|(there, new)| id(&there.message) == id(new.message())))
+                .all(|(there, new)| identity(&there.message) == identity(new.message())))
     }
 
     async fn conflict(&self, append: &Append, from: u64, head: &Head) -> Result<Rejected> {

@@ -92,6 +92,22 @@ impl Asked {
         Ok(Bounds { start, end })
     }
 
+    /// Holds a number from which on is asked to the number of the next event: one beyond it was seen where events have
+    /// been lost since.
+    pub(super) fn is_there(&self, next: u64) -> Result<()> {
+        match self.from {
+            Some(from)
+                if from > next && from < u64::MAX && self.direction == Direction::Forward =>
+            {
+                let say = format!(
+                    "`from` is {from}, and the next event is {next}: they were restored or made anew"
+                );
+                Err(Error::new(Reason::PositionConflict, say))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where a page begins, and what it may have; `None` for nothing.
     pub(super) fn page(&self, Bounds { start, end }: &Bounds) -> Option<(u64, PageLimits)> {
         let limits = PageLimits { before: *end, ..self.limits };
@@ -116,7 +132,10 @@ impl Asked {
                 Err(Error::new(Reason::PositionConflict, say))
             }
             Some(last) => Ok(last + 1),
-            None => Ok(self.from.unwrap_or(0).max(bounds.start).min(next)),
+            None => {
+                self.is_there(next)?;
+                Ok(self.from.unwrap_or(0).max(bounds.start).min(next))
+            }
         }
     }
 }

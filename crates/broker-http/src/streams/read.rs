@@ -26,8 +26,10 @@ use crate::{
 /// The most events of a page, and those that it has unless more are asked for.
 pub(super) const MAX: u64 = 10_000;
 pub(super) const PAGE: u64 = 100;
-/// How much of them.
-pub(super) const BYTES: u64 = 8 << 20;
+/// How much of them: an answer is made whole, and stays until its client has read it.
+pub(super) const BYTES: u64 = 1 << 20;
+/// What a follower holds ahead of its client.
+const AHEAD: PageLimits = PageLimits { events: 64, bytes: 128 << 10, before: u64::MAX };
 /// The most streams of a page.
 pub(super) const STREAMS_MAX: u64 = 1_000;
 /// What is told of who has been told all that there was.
@@ -77,6 +79,9 @@ pub(super) async fn read(ask: Ask<'_>) -> Result<Response> {
         return if is_there { Ok(shown(&NOTHING)) } else { Err(absent(&name)) };
     };
     let page = store.read(&name, from, asked.direction, limits).await?;
+    if page.events.is_empty() {
+        asked.is_there(store.stream(&name).await?.map_or(0, |info| info.next))?;
+    }
     Ok(shown(&bounds.within(page, &Of::Stream(&name))))
 }
 
@@ -97,6 +102,7 @@ pub(super) async fn read_all(ask: Ask<'_>) -> Result<Response> {
     let Some((from, limits)) = asked.page(&bounds) else {
         return Ok(shown(&NOTHING));
     };
+    asked.is_there(store.next_position())?;
     let page = match &events {
         Some(query) => store.read_by(query, from, asked.direction, limits).await?,
         None => store.read_all(from, asked.direction, limits).await?,
@@ -117,8 +123,7 @@ fn shown(page: &Page) -> Response {
 /// Tells events as they come.
 fn follow(ask: &Ask<'_>, followed: Followed, is_all: bool) -> Response {
     let events: &EventStore = &ask.state.events;
-    let follower = events
-        .follow(followed, PageLimits { events: 256, bytes: 1 << 20, ..PageLimits::default() });
+    let follower = events.follow(followed, AHEAD);
     let ready = VecDeque::from([sse::HELLO]);
     let state = Following { follower, ready, stop: ask.state.stop.clone(), is_all };
     let chunks = chunks::unfold(Some(state), |state| async {

@@ -21,6 +21,9 @@ async fn stored(opened: &Opened) -> (Rows, u64) {
             upto = postcard::from_bytes(&value.data).unwrap();
             continue;
         }
+        if key[0] == 0 {
+            continue;
+        }
         let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
         let (hash, mut at) = (number(&key[1..9]), number(&key[9..]));
         let (gaps, rests): (Vec<u64>, Vec<u32>) = postcard::from_bytes(&value.data).unwrap();

@@ -17,9 +17,13 @@ pub(crate) fn name(text: &str) -> StreamName {
 }
 
 pub(crate) fn event(id: &str) -> NewEvent {
+    of_source("/test", id)
+}
+
+fn of_source(source: &str, id: &str) -> NewEvent {
     let message = MessageBuilder::event(64)
         .attribute("id", Value::Text(id))
-        .attribute("source", Value::Text("/test"))
+        .attribute("source", Value::Text(source))
         .attribute("type", Value::Text("test.happened"))
         .body(id.as_bytes())
         .finish()
@@ -237,6 +241,53 @@ fn the_same_again_is_known_and_something_else_is_not() {
         let again = store.append(batch).await.unwrap();
         assert!(again.written.iter().all(|written| written.is_known));
         assert_eq!(store.stream(&name("w")).await.unwrap().unwrap().next, 2);
+    });
+}
+
+#[test]
+fn events_of_two_sources_may_have_one_id() {
+    block(async {
+        let opened = Opened::on(&SimulatedDisk::new()).await;
+        let store = &opened.events;
+        for (version, source) in (0..).zip(["/one", "/other", "/third"]) {
+            for is_again in [false, true] {
+                let append =
+                    AppendBatch::of(name("a"), Expected::Any, vec![of_source(source, "1")]);
+                let written = &store.append(append).await.unwrap().written[0];
+                assert_eq!((written.versions.start, written.is_known), (version, is_again));
+            }
+        }
+        let exact =
+            |source| AppendBatch::of(name("a"), Expected::Version(0), vec![of_source(source, "1")]);
+        assert!(store.append(exact("/other")).await.unwrap().written[0].is_known);
+        assert!(matches!(store.append(exact("/third")).await, Err(Rejected::Conflict(_))));
+    });
+}
+
+#[test]
+fn an_append_has_bounds() {
+    block(async {
+        let opened = Opened::on(&SimulatedDisk::new()).await;
+        let store = &opened.events;
+        let append = async |stream: &str, ids: std::ops::Range<u64>| {
+            let batch = AppendBatch::of(name(stream), Expected::Any, events(ids));
+            store.append(batch).await.map_err(weft_kernel::Error::from)
+        };
+        assert!(append("a", 0..5_000).await.is_ok());
+        assert_eq!(append("b", 0..5_001).await.unwrap_err().reason(), Reason::MessageTooLarge);
+        assert_eq!(store.next_position(), 5_000);
+        let large = |bytes: usize| {
+            let message = MessageBuilder::event(bytes)
+                .attribute("id", Value::Text("1"))
+                .attribute("source", Value::Text("/test"))
+                .attribute("type", Value::Text("test.happened"))
+                .body(&vec![b'x'; bytes])
+                .finish()
+                .unwrap();
+            NewEvent::new(message)
+        };
+        assert!(large(1_000_000).is_ok());
+        assert_eq!(large(1 << 20).unwrap_err().reason(), Reason::MessageTooLarge);
     });
 }
 

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_api::{Row, time::now_ms};
 use weft_broker_http::{STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
-use weft_events::EventStore;
+use weft_events::{Direction, EventStore, PageLimits};
 use weft_kernel::{ByteSize, Name, Result};
 use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
@@ -44,6 +44,9 @@ use crate::{
 const EVENT_MAX: ByteSize = ByteSize(1 << 20);
 /// How often events are looked for that are too old.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// By how much the last event may be ahead of the clock without a word.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// Whether there are streams.
 pub const STREAMS_SECTION: KeyOf<bool> = KeyOf::new(
@@ -174,6 +177,7 @@ impl Component for Streams {
         if let Some(check) = host.event_check.get() {
             events.check_by(Arc::clone(check));
         }
+        warn_of_times(&events).await.map_err(described).context("streams")?;
         // A node opens them once.
         let _ = host.events.set(events.clone());
         let operated = Operated { events, stop: host.stop.clone() };
@@ -253,6 +257,22 @@ impl Streams {
             }
         }
     }
+}
+
+/// Says if events are of a time that has not come: those that follow will have it too, until the clock has caught up.
+async fn warn_of_times(events: &EventStore) -> Result<()> {
+    let limits = PageLimits { events: 1, ..PageLimits::default() };
+    let page = events.read_all(u64::MAX, Direction::Backward, limits).await?;
+    let ahead_ms = page.events.first().map_or(0, |last| last.time_ms.saturating_sub(now_ms()));
+    if ahead_ms > AHEAD.as_millis() as u64 {
+        let ahead = Duration::from_millis(ahead_ms);
+        tracing::warn!(
+            ?ahead,
+            "the last event is of a time that has not come by the clock of this machine, and events that follow \
+             will have that time until it has"
+        );
+    }
+    Ok(())
 }
 
 /// Its nouns.

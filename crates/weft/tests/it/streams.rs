@@ -255,6 +255,8 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         ("GET", "/streams/none", "", "", 404, "not_found"),
         ("GET", "/streams/none/events", "", "", 404, "not_found"),
         ("GET", "/events?from=-1", "", "", 400, "malformed_request"),
+        ("GET", "/events?from=1", "", "", 409, "position_conflict"),
+        ("GET", "/events?category=a&from=1000000", "", "", 409, "position_conflict"),
         ("GET", "/events?max=0", "", "", 400, "malformed_request"),
         ("GET", "/events?direction=up", "", "", 400, "malformed_request"),
         ("POST", "/streams/a/events?expected=-1", batch, &*good, 400, "malformed_request"),
@@ -290,6 +292,53 @@ fn what_is_wrong_is_told_and_changes_nothing() {
     let forged = r#"[{"specversion":"1.0","id":"1","source":"/x","type":"x","streamversion":"9"}]"#;
     let (status, said) = ask(&node, "POST", "/streams/a/events", batch, forged);
     assert_eq!(status, 400, "{said}");
+    // Larger than an event may be, and than several may be together; as bodies they would pass.
+    let large = |count: usize, bytes: usize| {
+        let of = |id| json!({ "specversion": "1.0", "id": format!("{id}"), "source": "/x", "type": "x", "data": "x".repeat(bytes) });
+        json!((0..count).map(of).collect::<Vec<_>>()).to_string()
+    };
+    for body in [large(1, 1 << 20), large(9, 1_000_000)] {
+        let (status, said) = ask(&node, "POST", "/streams/a/events", batch, &body);
+        assert_eq!(status, 413, "{said}");
+        assert_eq!(said["type"], "urn:weft:problem:message_too_large");
+    }
+    let follow =
+        "GET /shop/v1/events?from=7 HTTP/1.1\r\nhost: t\r\naccept: text/event-stream\r\n\r\n";
+    assert_eq!(node.ask(follow).status(), 409);
     let (_, all) = get(&node, "/events");
     assert_eq!(versions(&all), Vec::<u64>::new());
+    // What is there to come may be waited for.
+    let (status, said) = append(&node, "a", "none", &[event("1", "x"), event("2", "x")]);
+    assert_eq!(status, 200, "{said}");
+    for (path, status) in [
+        ("/events?from=2", 200),
+        ("/streams/a/events?from=2", 200),
+        ("/streams/a/events?from=3", 409),
+    ] {
+        assert_eq!(get(&node, path).0, status, "{path}");
+    }
+}
+
+#[test]
+fn a_page_has_a_megabyte_at_most_and_says_where_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Weft::start(BIN, &config(folder.path()));
+    for id in 0..8 {
+        let event = json!({ "specversion": "1.0", "id": format!("{id}"), "source": "/x", "type": "x", "data": "x".repeat(300_000) });
+        let (status, said) = append(&node, "fat", "any", &[event]);
+        assert_eq!(status, 200, "{said}");
+    }
+    let (mut from, mut seen) = (0, Vec::new());
+    loop {
+        let answer = node.get(&format!("/shop/v1/streams/fat/events?max=10000&from={from}"), "");
+        let text = answer.text();
+        assert!(text.len() < 1_300_000, "{}", text.len());
+        let page: Value = serde_json::from_str(&text).unwrap();
+        seen.extend(versions(&page));
+        match page["next"].as_u64() {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..8).collect::<Vec<_>>());
 }

@@ -53,10 +53,12 @@ pub fn judge(
     server: &Server,
     slot: Option<&SlotState>,
 ) -> Result<Next, Fault> {
-    if let Some(kept) = kept {
-        same(kept, server)?;
-    }
     let made = kept.filter(|kept| !kept.making);
+    if let Some(made) = made {
+        same(made, server)?;
+    }
+    // A slot that was being made on another server is none.
+    let kept = kept.filter(|kept| same(kept, server).is_ok());
     let Some(slot) = slot else {
         return if made.is_some() { Err(Fault::SlotMissing) } else { Ok(Next::Create) };
     };
@@ -178,6 +180,11 @@ mod tests {
         let words = |server: Server, slot: SlotState| {
             judge(Some(&kept()), &server, Some(&slot)).map_err(|fault| fault.word())
         };
+        let making = Kept { making: true, done: None, ..kept() };
+        let elsewhere = Server { system: "2".into(), ..server() };
+        assert_eq!(judge(Some(&making), &elsewhere, None), Ok(Next::Create));
+        let unknown = Err(Fault::SlotUnknown(Lsn(200)));
+        assert_eq!(judge(Some(&making), &elsewhere, Some(&slot(200))), unknown);
         let of = |change: fn(&mut Server)| {
             let mut server = server();
             change(&mut server);

@@ -324,7 +324,9 @@ impl Outbox {
             );
             return Err(Fault::OtherName(say).into());
         }
-        match judge(kept.as_ref().map(|(kept, _)| kept), &server, slot.as_ref())? {
+        let known = kept.as_ref().map(|(kept, _)| kept);
+        let known = known.filter(|kept| kept.slot == self.options.slot);
+        match judge(known, &server, slot.as_ref())? {
             Next::Read { from, proof } => {
                 let unknown = || End::Fault(Fault::SlotUnknown(from));
                 Ok((kept.ok_or_else(unknown)?, from, proof))

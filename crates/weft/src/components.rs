@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod idempotency;
 pub mod messages;
 pub mod networks;
+pub mod outboxes;
 pub mod quotas;
 pub mod schemas;
 pub mod storage;
@@ -37,6 +38,7 @@ pub use self::{
     idempotency::Idempotency,
     messages::Messages,
     networks::Networks,
+    outboxes::Outboxes,
     quotas::Quotas,
     schemas::Schemas,
     storage::Storage,
@@ -172,6 +174,7 @@ components! {
     consumers: Consumers,
     quotas: Quotas,
     idempotency: Idempotency,
+    outboxes: Outboxes,
     schemas: Schemas,
     messages: Messages,
     streams: Streams,

@@ -51,6 +51,7 @@ mod nouns;
 mod operators;
 mod options;
 mod otlp;
+mod outboxes;
 mod plain;
 mod proxy_protocol;
 mod push_delivery;

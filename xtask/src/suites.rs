@@ -13,6 +13,7 @@ mod limits;
 mod login;
 mod messages;
 mod openapi;
+mod outboxes;
 mod schemas;
 mod signatures;
 mod tokens;
@@ -109,6 +110,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "message signatures", needs: signatures::NEEDS, run: signatures::weft },
     Suite { name: "message clients", needs: messages::CLIENTS, run: messages::weft },
     Suite { name: "AMQP clients", needs: amqp::CLIENTS, run: amqp::weft },
+    Suite { name: "outboxes", needs: outboxes::NEEDS, run: outboxes::weft },
     Suite { name: "schema clients", needs: schemas::CLIENTS, run: schemas::weft },
     Suite { name: "KurrentDB clients", needs: kurrent::CLIENTS, run: kurrent::weft },
 ];

@@ -212,6 +212,8 @@ reasons! {
     ProjectionBehind = "projection_behind", Unavailable, Weft, Safe, "http_request_denied";
     /// The engine that keeps the queue or topic cannot be reached.
     EngineUnavailable = "engine_unavailable", Unavailable, Upstream, Idempotent, "destination_unavailable";
+    /// An outbox that the node needs stands still until a person has looked at it.
+    OutboxStopped = "outbox_stopped", Unavailable, Upstream, Safe, "destination_unavailable";
     /// The write queue of the ledger is full, or another process has the ledger open.
     StorageBusy = "storage_busy", Overloaded, Weft, Safe, "http_request_denied";
     /// The disk is full.

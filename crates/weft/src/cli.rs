@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod listener;
 pub mod message;
 mod options;
+pub mod outbox;
 pub mod projection;
 pub mod queue;
 pub mod quota;

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod idempotency;
 pub mod messages;
 pub mod networks;
+pub mod outboxes;
 pub mod projections;
 pub mod quotas;
 pub mod schemas;
@@ -39,6 +40,7 @@ pub use self::{
     idempotency::Idempotency,
     messages::Messages,
     networks::Networks,
+    outboxes::Outboxes,
     projections::Projections,
     quotas::Quotas,
     schemas::Schemas,
@@ -175,6 +177,7 @@ components! {
     consumers: Consumers,
     quotas: Quotas,
     idempotency: Idempotency,
+    outboxes: Outboxes,
     schemas: Schemas,
     messages: Messages,
     projections: Projections,

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mqtt", 5),
     ("broker-http", 5),
     ("kurrent", 5),
+    ("outbox", 5),
     ("client", 5),
     ("weft", 6),
 ];

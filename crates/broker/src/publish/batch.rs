@@ -285,6 +285,12 @@ impl Batch {
         }
     }
 
+    /// Adds an operation of who publishes, such as the position that the messages were read from: it happens with
+    /// them or not at all. What it is on is the publisher's own, and no log, group or map of the broker.
+    pub fn with(&mut self, op: Op, level: Durability) {
+        self.op(op, level);
+    }
+
     /// Adds another operation.
     pub(crate) fn op(&mut self, op: Op, level: Durability) {
         self.require(level);

@@ -82,6 +82,8 @@ fn files() -> tempfile::TempDir {
                MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=\n\
                -----END PUBLIC KEY-----\n";
     fs::write(folder.path().join("partner.pem"), key).unwrap();
+    let database = "postgres://weft:secret@db.internal:5432/shop";
+    fs::write(folder.path().join("shop.database"), database).unwrap();
     folder
 }
 

@@ -51,6 +51,7 @@ mod nouns;
 mod operators;
 mod options;
 mod otlp;
+mod outboxes;
 mod plain;
 mod projections;
 mod proxy_protocol;

@@ -52,7 +52,10 @@ async fn no_connection_is_refused_while_generations_change() {
         let target = ConnectTarget::plain(address.clone());
         clients.spawn(async move {
             let mut seen = Vec::new();
-            while !over.load(Ordering::Relaxed) {
+            let mut is_last = false;
+            while !is_last {
+                // One more once it is over: a client may have stood still meanwhile.
+                is_last = over.load(Ordering::Relaxed);
                 let mut io = connect(&target, LONG).await.expect("refused").io;
                 seen.push(soon(io.read_u8()).await.expect("accepted, but not served"));
                 served.fetch_add(1, Ordering::Relaxed);

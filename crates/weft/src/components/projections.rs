@@ -68,7 +68,7 @@ static METRICS: [Def; 5] = [
         "Age of the event that a projection has applied last, while it is behind; 0 otherwise.",
     ),
     of_each(
-        "weft_projection_applied",
+        "weft_projection_applied_total",
         Kind::Counter,
         "",
         "How often an event was applied to a document of a projection.",

@@ -145,6 +145,7 @@ fn a_token_of_another_store_is_refused_and_its_cookie_passed_over() {
     let other = Weft::start(BIN, &config(folders[1].path(), 1));
     let token = append(&other, "order-1", "a", "paid", &json!({ "amount": 1 }));
     command(&node, "order-1");
+    until(&node, "", |said| said["lag_events"] == 0);
     for (fields, status, reason) in [
         (
             format!("weft-consistency-token: {token}\r\n"),

@@ -298,8 +298,8 @@ impl Node {
 
     /// Forgets up to where anything was published, as if its outboxes had other names.
     pub(crate) async fn forget(&mut self, number: usize) {
-        let map = self.ledger.create_map(&format!("positions-{number}"), MapOptions::default());
-        self.map = map.await.unwrap();
+        let name = format!("positions-{number}");
+        self.map = self.ledger.create_map(&name, MapOptions::default()).await.unwrap();
     }
 
     /// An outbox that reads a server, once it runs.

@@ -21,7 +21,7 @@ outboxes: {{ shop: {{ database: \"postgres://weft:a-password\\x40127.0.0.1:{port
 fn admin(node: &Weft, method: &str, path: &str, body: &str) -> HttpMessage {
     let length = body.len();
     node.connect("admin").ask(format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     ))
 }
 

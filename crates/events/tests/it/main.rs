@@ -6,6 +6,7 @@ mod conditions;
 mod index;
 mod model;
 mod rows;
+mod shared;
 mod simulation;
 mod streams;
 mod times;

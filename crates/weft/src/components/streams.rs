@@ -7,7 +7,7 @@ use weft_api::Row;
 use weft_broker_http::{
     STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated, StreamsApi,
 };
-use weft_events::EventStore;
+use weft_events::{EventStore, shared::SharedSubscriptions};
 use weft_kernel::{ByteSize, Name, Result};
 use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
@@ -148,7 +148,8 @@ impl Component for Streams {
         let _ = host.events.set(events.clone());
         let operated = Operated { events, stop: host.stop.clone() };
         let Operated { events, stop } = operated.clone();
-        locals.kurrent.open(Kurrent { events, stop });
+        let shared = SharedSubscriptions::open(events.clone()).await.map_err(described)?;
+        locals.kurrent.open(Kurrent { events, shared, stop });
         locals.api.open(operated.clone());
         Ok(Self { operated })
     }

@@ -4,7 +4,6 @@ mod client;
 mod endure;
 mod flow;
 mod gates;
-mod record;
 mod report;
 mod rounds;
 mod scenario;
@@ -20,7 +19,6 @@ use tempfile::TempDir;
 
 use self::{
     endure::Endured,
-    record::Records,
     rounds::{Size, Stand},
     scenario::Scenario,
     server::{Programs, Running},
@@ -30,7 +28,10 @@ use crate::{
     asked::{Asked, Chosen},
     disk::Disk,
     gate,
-    record::Journal,
+    record::{
+        Journal,
+        durable::{Records, Target as _},
+    },
     spin, stop,
     testbed::raise_descriptors,
 };

@@ -3,7 +3,6 @@
 mod client;
 mod flow;
 mod gates;
-mod record;
 mod report;
 mod rounds;
 mod scenario;
@@ -15,12 +14,15 @@ use std::{fs, os::unix::fs::PermissionsExt, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use self::{record::Records, rounds::Size, scenario::Scenario, server::Programs, target::Target};
+use self::{rounds::Size, scenario::Scenario, server::Programs, target::Target};
 use crate::{
     asked::{Asked, Chosen},
     disk::Disk,
     gate,
-    record::Journal,
+    record::{
+        Journal,
+        durable::{Records, Target as _},
+    },
     spin, stop,
     testbed::raise_descriptors,
 };

@@ -1,5 +1,7 @@
 //! One measured run, kept as a line of JSON.
 
+pub(crate) mod durable;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,

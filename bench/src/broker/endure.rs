@@ -16,7 +16,11 @@ use super::{
     server::{Programs, Running},
     target::Target,
 };
-use crate::{poll, record, stop};
+use crate::{
+    poll,
+    record::{self, durable::Target as _},
+    stop,
+};
 
 /// Bytes of a body in what is recovered.
 const BODY: usize = 1024;

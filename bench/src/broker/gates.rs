@@ -2,10 +2,12 @@
 
 use super::{
     endure::{Endured, Recovery},
-    record::{Record, Records},
     target::Target,
 };
-use crate::gate::Gate;
+use crate::{
+    gate::Gate,
+    record::durable::{Record, Records, Target as _},
+};
 
 use Target::{Nats, NatsAlways, RabbitmqQuorum, WeftAmqp, WeftHttp};
 
@@ -104,10 +106,7 @@ pub(super) fn all(records: &Records, endured: &Endured) -> Vec<Gate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        broker::{record::tests::record, scenario},
-        gate::Verdict,
-    };
+    use crate::{broker::scenario, gate::Verdict, record::durable::tests::record};
 
     fn verdict(gates: &[Gate], what: &str) -> Verdict {
         gates.iter().find(|gate| gate.what == what).map(Gate::verdict).expect("a gate")
@@ -116,8 +115,8 @@ mod tests {
     #[test]
     fn holds_ratios_and_counts() {
         let mut records = Records::default();
-        records.0.push(record(WeftAmqp, 0, 90_000.0));
-        records.0.push(record(RabbitmqQuorum, 0, 29_000.0));
+        records.0.push(record("publish_1000", WeftAmqp, 0, 90_000.0));
+        records.0.push(record("publish_1000", RabbitmqQuorum, 0, 29_000.0));
         let gates = all(&records, &Endured::default());
         let time = "publish_1000: time, weft-amqp to rabbitmq-quorum";
         assert_eq!(verdict(&gates, time), Verdict::Ok);

@@ -2,10 +2,10 @@
 
 use super::{
     endure::{Idle, Recovery},
-    record::{Record, Records},
     scenario::Scenario,
     target::Target,
 };
+use crate::record::durable::{Record, Records, Target as _};
 
 /// A head, a line per target, and Weft's ratios to each.
 pub(super) fn scenario(scenario: &Scenario, targets: &[Target], records: &Records) -> Vec<String> {
@@ -89,16 +89,16 @@ pub(super) fn idle(line: &Idle) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{record::tests::record, scenario};
+    use crate::{broker::scenario, record::durable::tests::record};
 
     #[test]
     fn shows_ratios_and_what_was_wrong() {
         let mut records = Records::default();
-        records.0.push(record(Target::WeftAmqp, 0, 30_000.0));
+        records.0.push(record("publish_1000", Target::WeftAmqp, 0, 30_000.0));
         let wrong = Record {
             bad: 2,
             complaint: Some("lost".into()),
-            ..record(Target::RabbitmqQuorum, 0, 10_000.0)
+            ..record("publish_1000", Target::RabbitmqQuorum, 0, 10_000.0)
         };
         records.0.push(wrong);
         let asked = scenario::find("publish_1000").expect("a scenario");

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, ensure};
 use super::{
     client::{Mode, Place, Reach},
     flow::{self, Consumed, Extent, Published},
-    record::{Record, Records},
     scenario::{Load, Scenario},
     server::Running,
     target::Target,
@@ -21,7 +20,10 @@ use crate::{
     disk::{Disk, Sync},
     latency::quantile,
     poll,
-    record::{self, Journal, Latency},
+    record::{
+        self, Journal, Latency,
+        durable::{Record, Records, Target as _},
+    },
     stop,
 };
 

@@ -2,6 +2,7 @@
 //! it acknowledges.
 
 use super::client::Kind;
+use crate::record::durable;
 
 /// A server that is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +57,6 @@ impl Target {
         Self::Nats,
     ];
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::WeftAmqp => "weft-amqp",
-            Self::WeftHttp => "weft-http",
-            Self::RabbitmqQuorum => "rabbitmq-quorum",
-            Self::RabbitmqClassic => "rabbitmq-classic",
-            Self::NatsAlways => "nats-always",
-            Self::Nats => "nats",
-        }
-    }
-
     pub(super) fn server(self) -> Server {
         match self {
             Self::WeftAmqp | Self::WeftHttp => Server::Weft,
@@ -96,5 +86,18 @@ impl Target {
 
     pub(super) fn is_weft(self) -> bool {
         self.server() == Server::Weft
+    }
+}
+
+impl durable::Target for Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::WeftAmqp => "weft-amqp",
+            Self::WeftHttp => "weft-http",
+            Self::RabbitmqQuorum => "rabbitmq-quorum",
+            Self::RabbitmqClassic => "rabbitmq-classic",
+            Self::NatsAlways => "nats-always",
+            Self::Nats => "nats",
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The bounds that Weft is held to as an event store: a ratio to PostgreSQL in the same round, and what an
 //! event may cost at all.
 
-use super::{
-    record::{Record, Records},
-    target::Target,
+use super::target::Target;
+use crate::{
+    gate::Gate,
+    record::durable::{Record, Records, Target as _},
 };
-use crate::gate::Gate;
 
 use Target::{Postgres, Weft, WeftStore};
 
@@ -46,7 +46,7 @@ pub(super) fn all(records: &Records) -> Vec<Gate> {
     });
     gates.push(Gate {
         what: "wrong answers in all runs".into(),
-        found: (!records.0.is_empty()).then(|| records.bad() as f64),
+        found: (!records.0.is_empty()).then(|| records.bad(|_| true) as f64),
         bound: 0.0,
         unit: "",
     });
@@ -56,10 +56,7 @@ pub(super) fn all(records: &Records) -> Vec<Gate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        events::{record::tests::record, scenario},
-        gate::Verdict,
-    };
+    use crate::{events::scenario, gate::Verdict, record::durable::tests::record};
 
     fn verdict(records: &Records, what: &str) -> Verdict {
         all(records).iter().find(|gate| gate.what == what).map(Gate::verdict).expect("a gate")
@@ -74,8 +71,8 @@ mod tests {
         );
         assert_eq!(verdict(&records, ratio), Verdict::NotRun);
         assert_eq!(verdict(&records, "wrong answers in all runs"), Verdict::NotRun);
-        records.0.push(record(WeftStore, 0, 29_000.0));
-        records.0.push(record(Postgres, 0, 5_000.0));
+        records.0.push(record("append_100k", WeftStore, 0, 29_000.0));
+        records.0.push(record("append_100k", Postgres, 0, 5_000.0));
         assert_eq!(verdict(&records, ratio), Verdict::Ok);
         assert_eq!(verdict(&records, time), Verdict::Miss);
         assert_eq!(verdict(&records, "append_10m: memory of the node"), Verdict::NotRun);

@@ -1,11 +1,10 @@
 //! What was found, as lines to read.
 
-use super::{
-    record::{Record, Records},
-    scenario::Scenario,
-    target::Target,
+use super::{scenario::Scenario, target::Target};
+use crate::{
+    latency::median,
+    record::durable::{Record, Records, Target as _},
 };
-use crate::latency::median;
 
 /// A head, a line per target, and Weft's ratios to PostgreSQL.
 pub(super) fn scenario(scenario: &Scenario, targets: &[Target], records: &Records) -> Vec<String> {
@@ -56,16 +55,16 @@ pub(super) fn disk(records: &Records) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{record::tests::record, scenario};
+    use crate::{events::scenario, record::durable::tests::record};
 
     #[test]
     fn shows_ratios_and_what_was_wrong() {
         let mut records = Records::default();
-        records.0.push(record(Target::WeftStore, 0, 30_000.0));
+        records.0.push(record("append_100k", Target::WeftStore, 0, 30_000.0));
         let wrong = Record {
             bad: 1,
             complaint: Some("version 4 instead of 3".into()),
-            ..record(Target::Postgres, 0, 10_000.0)
+            ..record("append_100k", Target::Postgres, 0, 10_000.0)
         };
         records.0.push(wrong);
         let asked = scenario::find("append_100k").expect("a scenario");

@@ -12,7 +12,6 @@ use tokio::{
 use super::{
     client::Client,
     flow::{self, Done},
-    record::{Record, Records},
     scenario::{Load, SIZE, Scenario},
     server::{Programs, Running},
     target::Target,
@@ -21,7 +20,10 @@ use crate::{
     child::own_cpu,
     disk::{Disk, Sync},
     latency::quantile,
-    record::{self, Journal, Latency},
+    record::{
+        self, Journal, Latency,
+        durable::{Record, Records, Target as _},
+    },
     stop,
 };
 
@@ -188,6 +190,7 @@ fn tell(
         at: record::now(),
         scenario: scenario.name,
         target: target.name(),
+        durability: "fsync",
         round,
         good: 0,
         bad: 1,

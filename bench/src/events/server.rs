@@ -24,6 +24,7 @@ use crate::{
     child::{Child, own_cpu, own_memory_kib},
     peer::{install, log_tail},
     poll,
+    record::durable::Target as _,
     testbed::free_ports,
 };
 

@@ -1,5 +1,7 @@
 //! What is measured: the table of targets. All acknowledge what is on the disk.
 
+use crate::record::durable;
+
 /// One way to keep events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Target {
@@ -14,15 +16,17 @@ pub(super) enum Target {
 impl Target {
     pub(super) const ALL: [Self; 3] = [Self::Weft, Self::WeftStore, Self::Postgres];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn is_weft(self) -> bool {
+        self != Self::Postgres
+    }
+}
+
+impl durable::Target for Target {
+    fn name(self) -> &'static str {
         match self {
             Self::Weft => "weft",
             Self::WeftStore => "weft-store",
             Self::Postgres => "postgres",
         }
-    }
-
-    pub(super) fn is_weft(self) -> bool {
-        self != Self::Postgres
     }
 }

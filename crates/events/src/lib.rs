@@ -16,8 +16,8 @@
 //! - The same append again, known by the ids of its events, changes nothing and is told where they are.
 //!
 //! Reading order: [`name`], [`event`], [`head`], [`query`], [`index`], [`append`], `row` (the pure parts); `order`
-//! (which append comes when), [`store`], `submit`, [`read`], `search`, `times`, [`follow`], [`shared`], `waste`
-//! (what happens).
+//! (which append comes when), [`store`], `submit`, [`read`], `search`, `times`, [`follow`], [`shared`], `waste`,
+//! `retention` (what happens).
 
 pub mod append;
 pub mod event;
@@ -28,6 +28,7 @@ pub mod name;
 mod order;
 pub mod query;
 pub mod read;
+mod retention;
 mod row;
 mod search;
 pub mod shared;

@@ -1,8 +1,8 @@
 //! Where events of a time are.
 //!
-//! Times are those of the records, in milliseconds, taken from the clock of the machine as they were appended: later
-//! positions have later times, unless somebody has set that clock back. They are found by halving, so that of
-//! events around such a moment some may count to the wrong side of it.
+//! Times are those of the records, in milliseconds, taken from the clock of the machine as they were appended. They
+//! never go back: if that clock does, events have the time of the one before until it has caught up. So they are found
+//! by halving.
 
 use weft_kernel::Result;
 use weft_ledger::record::{Limits, ReadItem, Record};

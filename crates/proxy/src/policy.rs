@@ -21,6 +21,7 @@ mod mirror;
 
 use std::{any::Any, borrow::Cow, sync::Arc};
 
+use smallvec::SmallVec;
 use weft_kernel::{Error, Result, Tick};
 use weft_net::{body::Body, timer::TaskTimer};
 use weft_wire::Fields;
@@ -259,12 +260,12 @@ pub struct Ended {
     pub now: Tick,
 }
 
-/// What the policies of a request have found out; each kind once.
-pub(crate) struct Facts(Vec<Box<dyn Fact>>);
+/// What the policies of a request have found out; each kind once. Most have two at most.
+pub(crate) struct Facts(SmallVec<[Box<dyn Fact>; 2]>);
 
 impl Facts {
     pub(crate) const fn none() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new_const())
     }
 
     pub(crate) fn leave<F: Fact>(&mut self, fact: F) {

@@ -105,13 +105,15 @@ impl Received {
     /// which method and version stay. It is large, so its parts change places where they are.
     pub(crate) fn hand_head(&mut self, needed: bool, to: &mut RequestHead) {
         debug_assert!(!self.spent, "who asks twice needs the head the first time");
+        to.method = self.head.method.clone();
+        to.version = self.head.version;
         if needed {
-            *to = self.head.clone();
+            to.target.clone_from(&self.head.target);
+            to.fields = self.head.fields.roomy();
+            to.upgrade.clone_from(&self.head.upgrade);
             return;
         }
         self.spent = true;
-        to.method = self.head.method.clone();
-        to.version = self.head.version;
         std::mem::swap(&mut to.target, &mut self.head.target);
         std::mem::swap(&mut to.fields, &mut self.head.fields);
         to.upgrade = self.head.upgrade.take();

@@ -46,6 +46,15 @@ impl Fields {
         }
     }
 
+    /// A copy with room for what is usually added.
+    pub fn roomy(&self) -> Self {
+        let mut copy = Self::with_capacity(self.lines.len() + 8, self.text.len() + 512);
+        copy.text.extend_from_slice(&self.text);
+        copy.lines.extend_from_slice(&self.lines);
+        copy.present = self.present;
+        copy
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.lines.len()
@@ -278,7 +287,11 @@ impl Fields {
             }
             let name = line.start as usize..line.start as usize + line.name_len as usize;
             let value = name.end + 2..name.end + 2 + line.value_len as usize;
-            keep(std::str::from_utf8(&text[name]).unwrap_or(""), &text[value])
+            let name = match Known::ALL.get(usize::from(line.known)) {
+                Some(known) => known.text(),
+                None => std::str::from_utf8(&text[name]).unwrap_or(""),
+            };
+            keep(name, &text[value])
         });
         if self.lines.len() < before {
             self.present = Names::none();

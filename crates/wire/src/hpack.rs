@@ -5,8 +5,11 @@
 //! name or a value is none that HTTP has is no matter of HPACK: its caller judges.
 
 mod huffman;
+mod recent;
 
 use std::collections::VecDeque;
+
+use self::recent::Recent;
 
 /// What an entry of a table costs beyond its text (RFC 7541 section 4.1).
 pub const ENTRY_COST: usize = 32;
@@ -98,6 +101,7 @@ pub struct Decoder<V: 'static = ()> {
     entries: VecDeque<Entry<V>>,
     size: usize,
     size_max: Option<usize>,
+    recent: Recent<V>,
     name: Vec<u8>,
     value: Vec<u8>,
 }
@@ -138,6 +142,7 @@ impl<V: Copy> Decoder<V> {
             entries: VecDeque::new(),
             size: 0,
             size_max: None,
+            recent: Recent::new(),
             name: Vec::new(),
             value: Vec::new(),
         }
@@ -171,15 +176,27 @@ impl<V: Copy> Decoder<V> {
                     let (mut own_name, mut own_value) =
                         (std::mem::take(&mut self.name), std::mem::take(&mut self.value));
                     let name = match index {
-                        0 => string(&mut block, &mut own_name)?,
+                        0 => string(&mut block)?.read(&mut own_name)?,
                         _ => self.entry(index)?.0,
                     };
-                    let value = string(&mut block, &mut own_value)?;
-                    let verdict = (self.judge)(name, value);
-                    field(name, value, verdict);
-                    if keeps {
-                        let text = [name, value].concat().into();
-                        self.insert(Entry { text, name: name.len(), verdict });
+                    let sent = string(&mut block)?;
+                    // What a client keeps out of the table it sends again and again.
+                    let again = match sent {
+                        Sent::Coded(coded) if !keeps => self.recent.find(index, coded),
+                        _ => None,
+                    };
+                    if let Some((value, verdict)) = again {
+                        field(name, value, verdict);
+                    } else {
+                        let value = sent.read(&mut own_value)?;
+                        let verdict = (self.judge)(name, value);
+                        field(name, value, verdict);
+                        if keeps {
+                            let text = [name, value].concat().into();
+                            self.insert(Entry { text, name: name.len(), verdict });
+                        } else if let (Sent::Coded(coded), 1..) = (sent, index) {
+                            self.recent.keep(index, coded, value, verdict);
+                        }
                     }
                     (self.name, self.value) = (own_name, own_value);
                 }
@@ -248,22 +265,41 @@ fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, Broken> {
     Ok(number)
 }
 
-/// The next string: a part of the block, or decoded into `room`.
-fn string<'a, 'b: 'a>(block: &mut &'b [u8], room: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
+/// A string as it was sent.
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    Plain(&'a [u8]),
+    /// In the Huffman code.
+    Coded(&'a [u8]),
+}
+
+impl<'a> Sent<'a> {
+    /// What it says, decoded into `room` if it has to be.
+    fn read<'b>(self, room: &'b mut Vec<u8>) -> Result<&'b [u8], Broken>
+    where
+        'a: 'b,
+    {
+        let coded = match self {
+            Self::Plain(text) => return Ok(text),
+            Self::Coded(coded) => coded,
+        };
+        room.clear();
+        if !huffman::decode(coded, room) {
+            return Err(Broken("a string is not in the Huffman code"));
+        }
+        Ok(room)
+    }
+}
+
+/// The next string of the block.
+fn string<'a>(block: &mut &'a [u8]) -> Result<Sent<'a>, Broken> {
     let coded = block.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer(block, 7)?;
     let Some((text, rest)) = block.split_at_checked(length) else {
         return Err(Broken("the block ends within a string"));
     };
     *block = rest;
-    if !coded {
-        return Ok(text);
-    }
-    room.clear();
-    if !huffman::decode(text, room) {
-        return Err(Broken("a string is not in the Huffman code"));
-    }
-    Ok(room)
+    Ok(if coded { Sent::Coded(text) } else { Sent::Plain(text) })
 }
 
 /// Writes a field that stays out of the tables.

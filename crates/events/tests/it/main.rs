@@ -5,6 +5,7 @@
 mod conditions;
 mod index;
 mod model;
+mod retention;
 mod rows;
 mod shared;
 mod simulation;

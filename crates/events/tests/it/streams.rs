@@ -9,7 +9,7 @@ use weft_events::{
     follow::{Followed, Told},
     store::Change,
 };
-use weft_kernel::{ByteSize, Reason, Rng, SystemClock};
+use weft_kernel::{ByteSize, Clock, ManualClock, Reason, Rng, SystemClock};
 use weft_ledger::{Durability, EmbeddedStore, Ledger, Options, disk::SimulatedDisk};
 
 pub(crate) fn name(text: &str) -> StreamName {
@@ -38,9 +38,18 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) async fn on(disk: &SimulatedDisk) -> Self {
+        Self::with(disk, Arc::new(SystemClock)).await
+    }
+
+    /// On a disk of its own, at times that are set by hand.
+    pub(crate) async fn by(clock: &Arc<ManualClock>) -> Self {
+        Self::with(&SimulatedDisk::new(), Arc::clone(clock) as Arc<_>).await
+    }
+
+    async fn with(disk: &SimulatedDisk, clock: Arc<dyn Clock>) -> Self {
         let options = Options { wal_file_bytes: ByteSize(1 << 20), ..Options::default() };
         let disk = Arc::new(disk.clone());
-        let (ledger, _) = Ledger::open(disk, options, Arc::new(SystemClock)).unwrap();
+        let (ledger, _) = Ledger::open(disk, options, clock).unwrap();
         ledger.start().unwrap();
         let store = ledger.embedded_namespace("events").unwrap();
         let events = EventStore::open(store).await.unwrap();

@@ -5,15 +5,12 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use weft_events::{
-    AppendBatch, Direction, EventQuery, EventStore, Expected, PageLimits, QueryItem,
-};
+use weft_events::{AppendBatch, Direction, EventQuery, Expected, PageLimits, QueryItem};
 use weft_kernel::{Clock as _, ManualClock};
-use weft_ledger::{EmbeddedStore as _, Ledger, Options, disk::SimulatedDisk};
 
 use crate::{
     index::tagged,
-    streams::{block, name},
+    streams::{Opened, block, name},
 };
 
 #[test]
@@ -21,11 +18,7 @@ fn events_are_found_by_their_time() {
     block(async {
         let clock = Arc::new(ManualClock::default());
         let began = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        let disk = Arc::new(SimulatedDisk::new());
-        let (ledger, _) =
-            Ledger::open(disk, Options::default(), Arc::clone(&clock) as Arc<_>).unwrap();
-        ledger.start().unwrap();
-        let store = EventStore::open(ledger.embedded_namespace("events").unwrap()).await.unwrap();
+        let Opened { events: store, .. } = &Opened::by(&clock).await;
         // Ten events a second, of two streams by turns; the even ones of the first stream.
         for id in 0..2_500_u64 {
             let stream = name(if id % 2 == 0 { "a-1" } else { "b-1" });
@@ -61,6 +54,5 @@ fn events_are_found_by_their_time() {
         assert_eq!((page.events.len(), page.next), (7, Some(297)));
         let page = store.read(&name("a-1"), 297, Direction::Forward, limits).await.unwrap();
         assert_eq!((page.events.len(), page.next), (3, None));
-        ledger.close().unwrap();
     });
 }

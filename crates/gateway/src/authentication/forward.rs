@@ -140,8 +140,8 @@ fn strip(
     let all = shown.iter().any(|it| matches!(it, Verified::All));
     head.fields.retain_among(&suspects.known, |name, value| {
         !suspects.may_have(name)
-            || (!settings.is_said(name)
-                && (all || is_shown(name) || !settings.is_credential(name, Some(value))))
+            || ((all || is_shown(name) || !settings.is_credential(name, Some(value)))
+                && !settings.is_said(name))
     });
     if all || suspects.in_fields_alone {
         return;

@@ -21,7 +21,7 @@ use weft_wire::{
 use super::{
     From, Incoming,
     cut::{self, Cut},
-    fields::{declare, from_header_map, tell_names, to_header_map},
+    fields::{Told, declare, from_header_map, to_header_map},
     keep_alive::KeepAlive,
     screen::{Fault, Heads, Limits, Screen, Sender},
     sending::{Broken, Sending},
@@ -75,6 +75,7 @@ pub struct Connection {
     pub idle_since: Rc<Cell<Tick>>,
     /// How many streams it has carried.
     pub served: Rc<Cell<u64>>,
+    told: Rc<Told>,
     /// As many streams as its window has room for, though nobody reads them.
     pub streams_max: usize,
     /// Whom to tell of a stream that has ended.
@@ -180,6 +181,7 @@ impl Connection {
             opened: now,
             idle_since: Rc::new(Cell::new(now)),
             served: Rc::default(),
+            told: Rc::default(),
             streams_max: settings.streams_max,
             freed: Freed::default(),
             cut: Cut::default(),
@@ -335,11 +337,8 @@ impl Connection {
         *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_2;
         // The authority says it.
-        let mut headers = to_header_map(&head.fields, Some(Known::Host));
+        let mut headers = to_header_map(&head.fields, Some(Known::Host), Some(&self.told));
         declare(body.length(), &head.fields, &mut headers);
-        if self.served.get() == 1 {
-            tell_names(&mut headers);
-        }
         *request.headers_mut() = headers;
         Ok(request)
     }

@@ -1,6 +1,6 @@
 //! Our fields as those of the `http` crate, and back.
 
-use std::sync::LazyLock;
+use std::{cell::Cell, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -39,27 +39,40 @@ const fn stays_out(known: Known) -> bool {
 }
 
 /// Fields whose values are new in every message, and no secrets; their names are not in HPACK's static table.
-const NEW: [Known; 5] = [
+const NEW: [Known; 6] = [
     Known::XRequestId,
     Known::Traceparent,
     Known::XForwardedFor,
     Known::GrpcTimeout,
     Known::XRequestTimeout,
+    Known::RateLimit,
 ];
 
-/// Lets HPACK's table have such fields of one message, by which others need not write out their names.
-pub(super) fn tell_names(headers: &mut HeaderMap) {
-    for known in NEW {
-        if let Some(value) = headers.get_mut(&NAMES[known as usize]) {
-            value.set_sensitive(false);
-        }
+/// Which of these the peer of a connection has been sent. HPACK's table may have each of them once, by which
+/// the next need not write out its name.
+#[derive(Default)]
+pub(super) struct Told(Cell<u8>);
+
+impl Told {
+    /// Whether this is the first of its name.
+    fn is_first(&self, known: Known) -> bool {
+        let Some(at) = NEW.iter().position(|new| *new == known) else { return false };
+        let before = self.0.get();
+        self.0.set(before | 1 << at);
+        before & 1 << at == 0
     }
 }
 
-/// Our fields as the library's, without those of one name. What is no name or value there is left out too;
-/// our parsers let none through.
-pub(super) fn to_header_map(fields: &Fields, left_out: Option<Known>) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len() + 2);
+/// Our fields as the library's, without those of one name, for a peer who knows what it was `told`. What is no
+/// name or value there is left out too; our parsers let none through.
+pub(super) fn to_header_map(
+    fields: &Fields,
+    left_out: Option<Known>,
+    told: Option<&Told>,
+) -> HeaderMap {
+    // A length may be declared besides. No more than that: a map of more than six takes twice the room.
+    let declared = usize::from(!fields.has(Known::ContentLength));
+    let mut map = HeaderMap::with_capacity(fields.len() + declared);
     // Every value is a part of one copy.
     let text = Bytes::copy_from_slice(fields.text());
     for (known, name, value) in fields.places() {
@@ -74,7 +87,8 @@ pub(super) fn to_header_map(fields: &Fields, left_out: Option<Known>) -> HeaderM
             },
         };
         if let Ok(mut value) = HeaderValue::from_maybe_shared(text.slice(value)) {
-            value.set_sensitive(known.is_some_and(stays_out));
+            let may_be_kept = |known| told.is_some_and(|told| told.is_first(known));
+            value.set_sensitive(known.is_some_and(|known| stays_out(known) && !may_be_kept(known)));
             map.append(name, value);
         }
     }
@@ -147,8 +161,8 @@ mod tests {
             assert!(fields.append(name, value));
         }
         fields.remove(Known::Via);
-        let map = to_header_map(&fields, None);
-        assert!(!to_header_map(&fields, Some(Known::Host)).contains_key("host"));
+        let map = to_header_map(&fields, None, None);
+        assert!(!to_header_map(&fields, Some(Known::Host), None).contains_key("host"));
         assert_eq!(map.get_all("set-cookie").iter().count(), 2);
         assert!(map["set-cookie"].is_sensitive() && !map["host"].is_sensitive());
         let back = from_header_map(&map);
@@ -166,11 +180,13 @@ mod tests {
         let mut fields = Fields::new();
         let secrets = [Known::Authorization, Known::Cookie, Known::IdempotencyKey];
         NEW.iter().chain(&secrets).for_each(|known| assert!(fields.add(*known, b"1")));
-        let mut map = to_header_map(&fields, None);
-        assert!(map.values().all(HeaderValue::is_sensitive));
-        tell_names(&mut map);
+        assert!(to_header_map(&fields, None, None).values().all(HeaderValue::is_sensitive));
+        let told = Told::default();
+        let map = to_header_map(&fields, None, Some(&told));
         assert!(NEW.iter().all(|known| !map[known.text()].is_sensitive()));
         assert!(secrets.iter().all(|known| map[known.text()].is_sensitive()));
+        let again = to_header_map(&fields, None, Some(&told));
+        assert!(again.values().all(HeaderValue::is_sensitive));
     }
 
     #[test]
@@ -196,7 +212,7 @@ mod tests {
             for one in said {
                 fields.add(Known::ContentLength, one.as_bytes());
             }
-            let mut map = to_header_map(&fields, None);
+            let mut map = to_header_map(&fields, None, None);
             declare(length, &fields, &mut map);
             let all = map.get_all("content-length").iter();
             all.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()

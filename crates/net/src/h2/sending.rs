@@ -86,7 +86,7 @@ impl Sending {
             match next {
                 Some(Ok(Frame::Data(data))) => self.data = data,
                 Some(Ok(Frame::Trailers(fields))) => {
-                    let sent = self.stream.send_trailers(to_header_map(&fields, None));
+                    let sent = self.stream.send_trailers(to_header_map(&fields, None, None));
                     return Poll::Ready(sent.map_err(|_error| Broken::Peer));
                 }
                 None => {

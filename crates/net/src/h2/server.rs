@@ -18,7 +18,7 @@ use weft_wire::{ResponseHead, h1::HeadLimits};
 
 use super::{
     cut::{self, Cut},
-    fields::to_header_map,
+    fields::{Told, to_header_map},
     guard::{Guard, Tripped},
     keep_alive::KeepAlive,
     screen::{Heads, Limits, Screen, Sender},
@@ -82,6 +82,7 @@ struct Shared<H> {
     peer: Rc<Peer>,
     stop: Stop,
     heads: Heads,
+    told: Told,
     idle: Duration,
     cut: Cut,
     open: Cell<usize>,
@@ -192,6 +193,7 @@ pub async fn serve<H: Handler>(
         peer,
         stop: stop.clone(),
         heads,
+        told: Told::default(),
         idle: settings.stream_idle_timeout,
         cut: Cut::default(),
         open: Cell::new(0),
@@ -273,7 +275,7 @@ pub(crate) fn send_interim(respond: &mut SendResponse<Bytes>, head: &ResponseHea
     if let (true, Ok(status)) = (interim, http::StatusCode::from_u16(head.status)) {
         let mut response = http::Response::new(());
         *response.status_mut() = status;
-        *response.headers_mut() = to_header_map(&head.fields, None);
+        *response.headers_mut() = to_header_map(&head.fields, None, None);
         // A client that has gone needs no word.
         let _ = respond.send_informational(response);
     }

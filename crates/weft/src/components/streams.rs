@@ -1,9 +1,17 @@
 //! Streams of events as a component, in a namespace of the store: the API on them, and KurrentDB's protocol.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use weft_api::Row;
+use parking_lot::Mutex;
+use weft_api::{Row, time::now_ms};
 use weft_broker_http::{
     STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated, StreamsApi,
 };
@@ -11,6 +19,7 @@ use weft_events::{EventStore, shared::SharedSubscriptions};
 use weft_kernel::{ByteSize, Name, Result};
 use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
+use weft_net::Stop;
 use weft_proxy::{
     Handlers,
     plan::{Binding, Target},
@@ -23,6 +32,7 @@ use crate::{
     component::{Component, Host, Noun},
     config::{
         catalogue::{Bound, KeyOf, Sections, TargetKey},
+        leaf::{Pairs, Span},
         problem::Problem,
         setting::{At, Cx, Field, Setting as _},
         source::Place,
@@ -33,6 +43,8 @@ use crate::{
 
 /// The largest of what is kept at once.
 const EVENT_MAX: ByteSize = ByteSize(1 << 20);
+/// How often events are looked for that are too old.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Whether there are streams.
 pub const STREAMS_SECTION: KeyOf<bool> = KeyOf::new(
@@ -41,8 +53,14 @@ pub const STREAMS_SECTION: KeyOf<bool> = KeyOf::new(
 )
 .or("false");
 
+/// How long events stay.
+pub const EVENT_RETENTION: KeyOf<Pairs<String, Span>> = KeyOf::new(
+    "event_retention",
+    "Retention of events of streams by category: the age at which they are removed. Those of other categories stay. The node keeps streams then.",
+);
+
 /// All sections of it.
-const ALL: &[Field] = &[STREAMS_SECTION.field()];
+const ALL: &[Field] = &[STREAMS_SECTION.field(), EVENT_RETENTION.field()];
 
 static TARGETS: [TargetKey; 2] = [
     TargetKey {
@@ -93,23 +111,39 @@ pub struct Locals {
 /// The streams of a node.
 pub struct Streams {
     operated: Operated,
+    retention: Mutex<Retention>,
+    expired: AtomicU64,
 }
 
-static METRICS: [Def; 1] = [Def {
-    name: "weft_stream_events",
-    kind: Kind::Gauge,
-    unit: "",
-    labels: &[],
-    help: "Position of the next event of a stream among all: as many as were ever appended.",
-}];
+static METRICS: [Def; 2] = [
+    Def {
+        name: "weft_stream_events",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &[],
+        help: "Position of the next event of a stream among all: as many as were ever appended.",
+    },
+    Def {
+        name: "weft_stream_events_expired_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &[],
+        help: "Events of streams that were removed because of their age.",
+    },
+];
+
+/// The age at which events of a category go.
+type Retention = Vec<(String, Duration)>;
 
 /// That streams are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    retention: Retention,
+}
 
 impl Component for Streams {
     type Plan = Asked;
-    type Ready = ();
+    type Ready = Retention;
     type Fixed = ();
     type Locals = Locals;
     type Api = Operated;
@@ -129,20 +163,23 @@ impl Component for Streams {
 
     fn build(said: &mut Sections<'_>, cx: &mut Cx) -> Option<Asked> {
         let is_asked = said.read(&STREAMS_SECTION, cx)?;
+        let is_kept = said.place(&EVENT_RETENTION).is_some();
         let offers = |route: &weft_proxy::plan::Route| matches!(&route.target, Target::Local(binding) if matches!(binding.handler, STREAMS | KURRENT));
-        if !is_asked && !said.proxy.routes.iter().any(|route| offers(route)) {
+        if !is_asked && !is_kept && !said.proxy.routes.iter().any(|route| offers(route)) {
             return None;
         }
         let place = said.place(&STREAMS_SECTION).unwrap_or(Place::BUILT_IN);
         said.keep(At { value: EVENT_MAX, place });
-        Some(Asked)
+        let Pairs(retention) = said.read(&EVENT_RETENTION, cx)?;
+        let retention = retention.into_iter().map(|(category, Span(age))| (category, age));
+        Some(Asked { retention: retention.collect() })
     }
 
     async fn open(_plan: &Asked, host: &Host, locals: &Locals) -> anyhow::Result<Self> {
         let store = host.root()?.embedded_namespace("events")?;
         let events = EventStore::open(store).await.map_err(described).context("streams")?;
         if let Some(check) = host.event_check.get() {
-            events.check_by(std::sync::Arc::clone(check));
+            events.check_by(Arc::clone(check));
         }
         // A node opens them once.
         let _ = host.events.set(events.clone());
@@ -151,7 +188,7 @@ impl Component for Streams {
         let shared = SharedSubscriptions::open(events.clone()).await.map_err(described)?;
         locals.kurrent.open(Kurrent { events, shared, stop });
         locals.api.open(operated.clone());
-        Ok(Self { operated })
+        Ok(Self { operated, retention: Mutex::default(), expired: AtomicU64::new(0) })
     }
 
     fn register(locals: &Locals, handlers: Handlers) -> Handlers {
@@ -164,11 +201,27 @@ impl Component for Streams {
         Vec::new()
     }
 
-    async fn prepare(&self, _plan: Option<&Asked>) -> Result<(), Vec<String>> {
-        Ok(())
+    async fn prepare(&self, plan: Option<&Asked>) -> Result<Retention, Vec<String>> {
+        Ok(plan.map(|plan| plan.retention.clone()).unwrap_or_default())
     }
 
-    async fn commit(&self, (): ()) {}
+    async fn commit(&self, retention: Retention) {
+        *self.retention.lock() = retention;
+    }
+
+    /// Removes what is too old.
+    async fn run(self: Arc<Self>, stop: Stop) {
+        let sweep = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                self.sweep().await;
+            }
+        };
+        tokio::select! {
+            () = sweep => {}
+            () = stop.closed() => {}
+        }
+    }
 
     fn metrics() -> &'static [Def] {
         &METRICS
@@ -176,14 +229,37 @@ impl Component for Streams {
 
     fn measure(&self, to: &mut Writer) {
         to.gauge(&METRICS[0], &[], self.operated.events.next_position() as f64);
+        to.counter(&METRICS[1], &[], self.expired.load(Relaxed));
     }
 
     fn operations() -> &'static [Row<Operated>] {
         STREAM_OPERATIONS
     }
 
-    fn api(self: &std::sync::Arc<Self>, _node: &std::sync::Arc<crate::node::Node>) -> Operated {
+    fn api(self: &Arc<Self>, _node: &Arc<crate::node::Node>) -> Operated {
         self.operated.clone()
+    }
+}
+
+impl Streams {
+    async fn sweep(&self) {
+        let retention = self.retention.lock().clone();
+        for (category, age) in retention {
+            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            let before_ms = now_ms().saturating_sub(age_ms);
+            match self.operated.events.expire(&category, before_ms).await {
+                Ok(0) => {}
+                Ok(events) => {
+                    self.expired.fetch_add(events, Relaxed);
+                    tracing::info!(category, events, "events were removed because of their age");
+                }
+                Err(error) => tracing::warn!(
+                    category,
+                    "events that are too old could not be removed: {}",
+                    error.detail()
+                ),
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod queries;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use weft_testkit::{Conn, Weft};
+use weft_testkit::{Conn, Weft, until};
 
 const BIN: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -223,6 +223,26 @@ fn operators_see_truncate_and_delete_streams() {
     assert_eq!((&page["streams"][0]["name"], &page["next"]), (&json!("a-1"), &json!("a-1")));
     let (_, page) = get(&node, "/streams?prefix=a-&after=a-1");
     assert_eq!((&page["streams"][0]["name"], &page["next"]), (&json!("a-2"), &Value::Null));
+}
+
+#[test]
+fn events_of_a_category_go_when_they_are_old_and_those_of_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = config(folder.path());
+    let node = Weft::start(BIN, &format!("{yaml}event_retention: {{ session: 1ms }}\n"));
+    for stream in ["session-1", "order-1"] {
+        let (status, said) = append(&node, stream, "none", &[event(stream, "begun")]);
+        assert_eq!(status, 200, "{said}");
+    }
+    until("the session to go", || {
+        let (_, page) = get(&node, "/events");
+        let left = page["events"].as_array().unwrap();
+        (left.len() == 1).then(|| assert_eq!(left[0]["stream"], "order-1"))
+    });
+    node.wait_metric("weft_stream_events_expired_total", &[], 1.0);
+    // The stream goes on with its versions.
+    let (status, said) = append(&node, "session-1", "0", &[event("again", "begun")]);
+    assert_eq!((status, &said["appends"][0]["first"]), (200, &json!(1)), "{said}");
 }
 
 #[test]

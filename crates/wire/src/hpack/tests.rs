@@ -154,6 +154,60 @@ fn what_stands_behind_a_code_is_the_beginning_of_the_end() {
     assert!(decode(&[]));
 }
 
+/// The fields of blocks that a decoder reads one after another, each said to be `authorization`, `cookie` or
+/// `etag` and kept out of the table, and how often one was judged.
+fn judged(sent: &[(u8, &[u8])]) -> usize {
+    static VERDICTS: [(); STATIC_LEN] = [(); STATIC_LEN];
+    thread_local!(static JUDGED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+    JUDGED.set(0);
+    let mut decoder = Decoder::new(|_, _| JUDGED.set(JUDGED.get() + 1), &VERDICTS);
+    for (name, value) in sent {
+        let coded = coded(value);
+        let mut block = vec![0x1f, name - 15, 0xff];
+        let mut left = coded.len() - 0x7f;
+        while left >= 0x80 {
+            block.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        block.push(left as u8);
+        block.extend_from_slice(&coded);
+        let mut seen = Vec::new();
+        decoder
+            .decode(&block, |name, value, ()| seen.push((name.to_vec(), value.to_vec())))
+            .unwrap();
+        let name = STATIC[usize::from(name - 1)].0.as_bytes().to_vec();
+        assert_eq!(seen, [(name, value.to_vec())]);
+    }
+    JUDGED.get()
+}
+
+#[test]
+fn a_long_value_that_comes_again_is_decoded_once() {
+    let [token, other, session] = [b'a', b'b', b'c'].map(|byte| vec![byte; 300]);
+    let (authorization, cookie, etag) = (23, 32, 34);
+    // Each of its own field, for as long as it stays what it was.
+    assert_eq!(
+        judged(&[
+            (authorization, &token),
+            (cookie, &session),
+            (authorization, &token),
+            (cookie, &session)
+        ]),
+        2
+    );
+    assert_eq!(judged(&[(authorization, &token), (cookie, &token), (authorization, &token)]), 2);
+    assert_eq!(
+        judged(&[(authorization, &token), (authorization, &other), (authorization, &token)]),
+        3
+    );
+    // A third field takes the place of one of two, which takes the place of the other.
+    let three = [(authorization, &*token), (cookie, &session), (etag, &other)];
+    assert_eq!(judged(&[&three[..], &three[..]].concat()), 4);
+    // What is too long to be held is decoded each time.
+    let long = vec![b'a'; 20_000];
+    assert_eq!(judged(&[(cookie, &long), (cookie, &long)]), 2);
+}
+
 proptest::proptest! {
     #[test]
     fn what_is_coded_is_read_back(text in proptest::collection::vec(proptest::num::u8::ANY, 0..300), before in 0_usize..3) {

@@ -15,7 +15,7 @@ use crate::{
     h2::{
         From, Incoming,
         duplex::Duplex,
-        fields::{declare, to_header_map},
+        fields::{Told, declare, to_header_map},
         screen::Refused,
         sending::{Broken, Sending},
     },
@@ -86,7 +86,7 @@ pub(super) async fn serve<H: Handler>(
     let status = if tunnel.is_some() && head.status == 101 { 200 } else { head.status };
     if let (Some(tunnel), Some(received)) = (tunnel, tunnelled) {
         head.fields.remove(Known::SecWebSocketAccept);
-        if let Some(stream) = begin(&respond, status, &head.fields, |_| {}, false) {
+        if let Some(stream) = begin(&respond, status, (&head.fields, &shared.told), |_| {}, false) {
             join(Duplex::new(stream, received), *tunnel, done, &counted).await;
         }
         return;
@@ -100,7 +100,7 @@ pub(super) async fn serve<H: Handler>(
         _ if may_have_body || !length.is_none() => declare(length, &head.fields, map),
         _ => {}
     };
-    let Some(stream) = begin(&respond, status, &head.fields, more, ends) else {
+    let Some(stream) = begin(&respond, status, (&head.fields, &shared.told), more, ends) else {
         return;
     };
     // Nothing may come before the response any more.
@@ -118,14 +118,14 @@ pub(super) async fn serve<H: Handler>(
 fn begin(
     respond: &RefCell<SendResponse<Bytes>>,
     status: u16,
-    fields: &Fields,
+    (fields, told): (&Fields, &Told),
     more: impl FnOnce(&mut HeaderMap),
     ends: bool,
 ) -> Option<SendStream<Bytes>> {
     let mut response = http::Response::new(());
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = to_header_map(fields, None);
+    *response.headers_mut() = to_header_map(fields, None, Some(told));
     more(response.headers_mut());
     respond.borrow_mut().send_response(response, ends).ok()
 }

@@ -1,64 +1,71 @@
-//! One measured run, kept as a line of JSON.
+//! One measured run of what keeps messages or events on a disk.
 
 use serde::Serialize;
 
-use super::target::Target;
-use crate::{disk::Sync, latency::median, record::Latency};
+use super::Latency;
+use crate::{disk::Sync, latency::median};
+
+/// What is measured.
+pub(crate) trait Target: Copy {
+    /// As records tell it.
+    fn name(self) -> &'static str;
+}
 
 /// What one run of one scenario on one target came to.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Seconds since 1970.
-    pub(super) at: u64,
-    pub(super) scenario: &'static str,
-    pub(super) target: &'static str,
-    pub(super) round: usize,
-    /// Events.
-    pub(super) good: u64,
-    /// Runs in which an answer, a count or an event was not as it should be.
-    pub(super) bad: u64,
+    pub(crate) at: u64,
+    pub(crate) scenario: &'static str,
+    pub(crate) target: &'static str,
+    /// What an acknowledgement means.
+    pub(crate) durability: &'static str,
+    pub(crate) round: usize,
+    /// Messages or events.
+    pub(crate) good: u64,
+    /// Messages lost, doubled, cut, out of order or never confirmed; runs in which an event was not as it should be.
+    pub(crate) bad: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) complaint: Option<String>,
-    /// Events.
-    pub(super) per_second: f64,
-    /// Of the server's tree, per event; of this program where that is the server.
-    pub(super) cpu_us: f64,
-    /// Of this program, per event.
-    pub(super) client_us: f64,
+    pub(crate) complaint: Option<String>,
+    pub(crate) per_second: f64,
+    /// Of the server's tree, per one; of this program where that is the server.
+    pub(crate) cpu_us: f64,
+    /// Of this program, per one.
+    pub(crate) client_us: f64,
     /// Written by the device per byte of payload.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) disk_per_byte: Option<f64>,
+    pub(crate) disk_per_byte: Option<f64>,
     /// Of the server's tree at the end; of this program where that is the server.
-    pub(super) memory_mib: f64,
-    /// Of a transaction, or of a stream that is read.
+    pub(crate) memory_mib: f64,
+    /// From publish to confirm; of a transaction, or of a stream that is read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) latency_us: Option<Latency>,
+    pub(crate) latency_us: Option<Latency>,
     /// What the disk itself takes, in the same round.
-    pub(super) sync_us: Sync,
+    pub(crate) sync_us: Sync,
 }
 
 /// All runs.
 #[derive(Debug, Default)]
-pub(super) struct Records(pub(super) Vec<Record>);
+pub(crate) struct Records(pub(crate) Vec<Record>);
 
 impl Records {
     /// The runs of a scenario on a target that came to something.
-    pub(super) fn of(&self, scenario: &str, target: Target) -> impl Iterator<Item = &Record> {
+    pub(crate) fn of(&self, scenario: &str, target: impl Target) -> impl Iterator<Item = &Record> {
         self.all(scenario, target).filter(|record| record.good > 0)
     }
 
     /// All runs of a scenario on a target.
-    pub(super) fn all(&self, scenario: &str, target: Target) -> impl Iterator<Item = &Record> {
+    pub(crate) fn all(&self, scenario: &str, target: impl Target) -> impl Iterator<Item = &Record> {
         let is_asked =
             move |record: &&Record| record.scenario == scenario && record.target == target.name();
         self.0.iter().filter(is_asked)
     }
 
     /// The median of a figure.
-    pub(super) fn median(
+    pub(crate) fn median(
         &self,
         scenario: &str,
-        target: Target,
+        target: impl Target,
         figure: impl Fn(&Record) -> Option<f64>,
     ) -> Option<f64> {
         let figures: Vec<f64> = self.of(scenario, target).filter_map(figure).collect();
@@ -66,11 +73,11 @@ impl Records {
     }
 
     /// The median over the rounds of the ratio of one target's figure to another's in the same round.
-    pub(super) fn ratio(
+    pub(crate) fn ratio(
         &self,
         scenario: &str,
-        ours: Target,
-        theirs: Target,
+        ours: impl Target,
+        theirs: impl Target,
         figure: impl Fn(&Record) -> Option<f64>,
     ) -> Option<f64> {
         let ratio = |record: &Record| {
@@ -82,21 +89,33 @@ impl Records {
         (!ratios.is_empty()).then(|| median(&ratios))
     }
 
-    /// Runs that were not as they should be.
-    pub(super) fn bad(&self) -> u64 {
-        self.0.iter().map(|record| record.bad).sum()
+    /// What was not as it should be.
+    pub(crate) fn bad(&self, is_asked: impl Fn(&Record) -> bool) -> u64 {
+        self.0.iter().filter(|record| is_asked(record)).map(|record| record.bad).sum()
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::events) fn record(target: Target, round: usize, per_second: f64) -> Record {
+    impl Target for &'static str {
+        fn name(self) -> &'static str {
+            self
+        }
+    }
+
+    pub(crate) fn record(
+        scenario: &'static str,
+        target: impl Target,
+        round: usize,
+        per_second: f64,
+    ) -> Record {
         Record {
             at: 0,
-            scenario: "append_100k",
+            scenario,
             target: target.name(),
+            durability: "fsync",
             round,
             good: 1_000,
             bad: 0,
@@ -117,14 +136,13 @@ pub(super) mod tests {
         for (round, (ours, theirs)) in
             [(10.0, 5.0), (90.0, 10.0), (20.0, 5.0)].into_iter().enumerate()
         {
-            records.0.push(record(Target::Weft, round, ours));
-            records.0.push(record(Target::Postgres, round, theirs));
+            records.0.push(record("one", "ours", round, ours));
+            records.0.push(record("one", "theirs", round, theirs));
         }
         let speed = |record: &Record| Some(record.per_second);
-        let ratio = |ours, theirs| records.ratio("append_100k", ours, theirs, speed);
-        assert_eq!(ratio(Target::Weft, Target::Postgres), Some(4.0));
-        assert_eq!(ratio(Target::WeftStore, Target::Postgres), None);
-        assert_eq!(records.median("append_100k", Target::Weft, speed), Some(20.0));
-        assert_eq!(records.bad(), 0);
+        let ratio = |theirs| records.ratio("one", "ours", theirs, speed);
+        assert_eq!((ratio("theirs"), ratio("others")), (Some(4.0), None));
+        assert_eq!(records.median("one", "ours", speed), Some(20.0));
+        assert_eq!(records.bad(|_| true), 0);
     }
 }

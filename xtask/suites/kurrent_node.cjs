@@ -48,6 +48,67 @@ function taken(subscription, wanted) {
 
 const placed = (n) => db.jsonEvent({ id: randomUUID(), type: "node.placed", data: { n }, metadata: { by: "node" } });
 
+/** Calls something with each event of a persistent subscription, until so many have come. */
+function worked(subscription, wanted, work) {
+  return new Promise((resolve, reject) => {
+    const found = [];
+    const timer = setTimeout(() => reject(new Error(`only ${found.length} came`)), 15000);
+    subscription.on("error", reject);
+    subscription.on("data", async (resolved) => {
+      found.push(resolved);
+      await work(resolved, found.length);
+      if (found.length === wanted) {
+        clearTimeout(timer);
+        resolve(found);
+      }
+    });
+  });
+}
+
+async function persistent(client) {
+  const settings = db.persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: db.START, maxRetryCount: 1, resolveLinkTos: true });
+  await client.appendToStream("nodejob-1", [0, 1, 2].map(placed));
+  await client.createPersistentSubscriptionToStream("$ce-nodejob", "node", settings);
+  await fails("created twice", db.PersistentSubscriptionExistsError, () =>
+    client.createPersistentSubscriptionToStream("$ce-nodejob", "node", settings));
+  await fails("nobody's", db.PersistentSubscriptionDoesNotExistError, () =>
+    client.deletePersistentSubscriptionToStream("$ce-nodejob", "nobody"));
+  const subscription = client.subscribeToPersistentSubscriptionToStream("$ce-nodejob", "node", { bufferSize: 5 });
+  const found = await worked(subscription, 4, async (resolved, number) => {
+    if (number === 1) await subscription.nack("retry", "once more", resolved);
+    else await subscription.ack(resolved);
+  });
+  const numbers = found.map((one) => one.event.data.n);
+  check("one came twice", numbers.sort().join() === "0,0,1,2", numbers);
+  check("by links", found.every((one) => one.link.streamId === "$ce-nodejob"), found[0]);
+  const retried = found.filter((one) => one.retryCount === 1).map((one) => one.event.data.n);
+  check("and was counted", retried.join() === "0", retried);
+  let info;
+  for (let tries = 0; tries < 100; tries += 1) {
+    info = await client.getPersistentSubscriptionToStreamInfo("$ce-nodejob", "node");
+    if (info.stats.outstandingMessagesCount === 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  check("all are done", info.stats.outstandingMessagesCount === 0 && info.settings.maxRetryCount === 1, info);
+  const updated = db.persistentSubscriptionToStreamSettingsFromDefaults({ startFrom: db.START, maxRetryCount: 7 });
+  const dropped = new Promise((resolve) => subscription.on("error", resolve));
+  await client.updatePersistentSubscriptionToStream("$ce-nodejob", "node", updated);
+  check("dropped", (await dropped).type === db.ErrorType.PERSISTENT_SUBSCRIPTION_DROPPED);
+  const ofAll = db.persistentSubscriptionToAllSettingsFromDefaults({ startFrom: db.END });
+  await client.createPersistentSubscriptionToAll("node", ofAll, { filter: db.eventTypeFilter({ prefixes: ["node."] }) });
+  const all = client.subscribeToPersistentSubscriptionToAll("node");
+  const came = worked(all, 1, (resolved) => all.ack(resolved));
+  await client.appendToStream("nodejob-2", placed(5));
+  check("of all", (await came)[0].event.data.n === 5);
+  await all.unsubscribe();
+  const listed = (await client.listAllPersistentSubscriptions()).filter((one) => one.groupName === "node");
+  check("listed", listed.map((one) => one.eventSource).join() === "$all,$ce-nodejob", listed);
+  await client.replayParkedMessagesToStream("$ce-nodejob", "node");
+  await client.restartPersistentSubscriptionSubsystem();
+  await client.deletePersistentSubscriptionToAll("node");
+  await client.deletePersistentSubscriptionToStream("$ce-nodejob", "node");
+}
+
 async function main() {
   const client = db.KurrentDBClient.connectionString(`kurrentdb://${web}?tls=false`);
   const events = [0, 1, 2].map(placed);
@@ -110,6 +171,7 @@ async function main() {
       { streamName: "node-a", expectedState: db.NO_STREAM, events: [record()] },
     ]));
   }
+  await persistent(client);
   await client.dispose();
 }
 

@@ -16,7 +16,8 @@
 //! - The same append again, known by the ids of its events, changes nothing and is told where they are.
 //!
 //! Reading order: [`name`], [`event`], [`head`], [`query`], [`index`], [`append`], `row` (the pure parts); `order`
-//! (which append comes when), [`store`], `submit`, [`read`], `search`, `times`, [`follow`], `waste`, `retention` (what happens).
+//! (which append comes when), [`store`], `submit`, [`read`], `search`, `times`, [`follow`], [`shared`], `waste`,
+//! `retention` (what happens).
 
 pub mod append;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod read;
 mod retention;
 mod row;
 mod search;
+pub mod shared;
 pub mod store;
 mod submit;
 mod times;

@@ -88,11 +88,7 @@ fn source(stream: &StreamName) -> String {
 pub(crate) fn recorded(event: &Recorded, is_structured: bool) -> proto::ReadEvent {
     let head = event.message.event();
     let get = |name: &str| head.and_then(|head| head.get(name));
-    let (id, kind) = head.map_or(("", ""), |head| (head.id(), head.kind()));
-    let id = parse(id).unwrap_or_else(|| {
-        let source = head.map_or("", |head| head.source());
-        derived(source, id)
-    });
+    let kind = head.map_or("", |head| head.kind());
     let content_type = match Shape::of(get("datacontenttype").and_then(Value::as_text)) {
         Shape::Json => JSON,
         _ => BYTES,
@@ -105,7 +101,7 @@ pub(crate) fn recorded(event: &Recorded, is_structured: bool) -> proto::ReadEven
     let position = place(event.position);
     let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let recorded = proto::RecordedEvent {
-        id: Some(uuid_of(id, is_structured)),
+        id: Some(uuid_of(id_of(event), is_structured)),
         stream_identifier: Some(identifier(&event.stream)),
         stream_revision: event.version,
         prepare_position: position,
@@ -125,6 +121,13 @@ pub(crate) fn recorded(event: &Recorded, is_structured: bool) -> proto::ReadEven
         link: None,
         position: Some(proto::read_event::Position::CommitPosition(position)),
     }
+}
+
+/// The UUID of an event.
+pub(crate) fn id_of(event: &Recorded) -> u128 {
+    let head = event.message.event();
+    let (source, id) = head.map_or(("", ""), |head| (head.source(), head.id()));
+    parse(id).unwrap_or_else(|| derived(source, id))
 }
 
 /// Attributes of an event that came over HTTP, as JSON.
@@ -205,7 +208,7 @@ pub(crate) fn text_of(id: u128) -> String {
 }
 
 /// A UUID of an event that has none: always the same for the same `source` and `id` (version 8 of RFC 9562).
-fn derived(source: &str, id: &str) -> u128 {
+pub(crate) fn derived(source: &str, id: &str) -> u128 {
     let hash = xxh3_128(format!("{source}\0{id}").as_bytes());
     let version = 0xf000_u128 << 64;
     let variant = 0xc000_u128 << 48;

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use prost::Message;
-use weft_events::{Expected, StreamName};
+use weft_events::{Expected, StreamName, shared::SharedName};
 use weft_kernel::{Error, Reason};
 use weft_wire::{
     Fields, Known,
@@ -74,6 +74,19 @@ impl Fault {
         Self::invalid(format!("Maximum Append Size of {max} Exceeded."))
             .with("exception", "maximum-append-size-exceeded")
             .with("maximum-append-size", max.to_string())
+    }
+
+    /// Something is wrong with a persistent subscription.
+    pub(crate) fn persistent(
+        status: Status,
+        say: impl Into<String>,
+        exception: &str,
+        name: &SharedName,
+    ) -> Self {
+        Self::new(status, say)
+            .with("exception", exception)
+            .with("stream-name", name.stream.as_str())
+            .with("group-name", name.group.as_str())
     }
 
     /// The trailers that tell it.

@@ -100,7 +100,8 @@ mod tests {
 
     use super::*;
     use crate::messages::{
-        AppendRequest, BatchAppendRequest, ReadRequest, SessionRequest, StreamIdentifier,
+        AppendRequest, BatchAppendRequest, PersistentChange, PersistentRead, ReadRequest,
+        SessionRequest, StreamIdentifier,
     };
 
     struct Pieces(Vec<Vec<u8>>);
@@ -147,6 +148,8 @@ mod tests {
             }
             bytes.extend_from_slice(&body);
             let _ = all::<ReadRequest>(vec![bytes.clone()]);
+            let _ = all::<PersistentChange>(vec![bytes.clone()]);
+            let _ = all::<PersistentRead>(vec![bytes.clone()]);
             let _ = all::<AppendRequest>(vec![bytes.clone()]);
             let _ = all::<BatchAppendRequest>(vec![bytes.clone()]);
             let _ = all::<SessionRequest>(vec![bytes]);

@@ -10,20 +10,24 @@
 //! nothing answers as if it worked. Positions are those of the store and one, so that nought is before all events.
 //!
 //! Reading order: [`target`], `service` (which method is which), `frame`, `answer` and `fault` (gRPC), `event`
-//! (between their events and CloudEvents), `append`, `batch`, `session`, `change`, `metadata`, `filter`, `read`,
-//! `subscribe`, `node`.
+//! (between their events and CloudEvents), `append`, `batch`, `session`, `change`, `metadata`, `filter`, `links`,
+//! `read`, `subscribe`, `persistent`, `persistent_info`, `consume`, `node`.
 
 mod answer;
 mod append;
 mod batch;
 mod change;
+mod consume;
 mod event;
 mod fault;
 mod filter;
 mod frame;
+mod links;
 mod messages;
 mod metadata;
 mod node;
+mod persistent;
+mod persistent_info;
 mod read;
 mod service;
 mod session;

@@ -11,7 +11,7 @@ use crate::{
         cluster_info::{EndPoint, Member},
         supported_methods::Method,
     },
-    service::METHODS,
+    service::{METHODS, PERSISTENT},
 };
 
 /// The state of a member that leads.
@@ -48,7 +48,10 @@ pub(crate) fn features() -> Reply {
     let method = |(service, method): &(&str, &str)| Method {
         method_name: method.to_lowercase(),
         service_name: service.to_lowercase(),
-        features: Vec::new(),
+        features: match *service {
+            PERSISTENT if *method != "RestartSubsystem" => vec!["stream".into(), "all".into()],
+            _ => Vec::new(),
+        },
     };
     let methods = METHODS.iter().map(method).collect();
     let event_store_server_version = VERSION.to_owned();

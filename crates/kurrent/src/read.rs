@@ -1,18 +1,20 @@
 //! Reading: of a stream and of all, forward and backward, to an end.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use weft_events::{Direction, Page, PageLimits, Recorded, StreamName, head::Life};
+use weft_events::{Direction, EventQuery, Page, PageLimits, Recorded, StreamName, head::Life};
 use weft_kernel::Reason;
 use weft_proxy::Reply;
-use weft_wire::grpc::Status;
 
 use crate::{
     answer::{self, Producer},
-    append::{is_projected, stream},
-    event::{identifier, recorded},
+    append::stream,
+    event::identifier,
     fault::Fault,
     filter::Filter,
     frame::{Requests, put},
+    links::{Links, Shown},
     messages::{
         ReadRequest, ReadResponse,
         read_request::{Options, of_all, of_stream, options, uuid_form},
@@ -29,7 +31,7 @@ const PAGE: usize = 256;
 /// `Streams/Read`
 pub(crate) async fn read(kurrent: &Kurrent, mut requests: Requests) -> Result<Reply, Fault> {
     let options = requests.only::<ReadRequest>().await?.options.unwrap_or_default();
-    let Options { of, read_direction, until, filtered, uuid_option, .. } = options;
+    let Options { of, read_direction, until, filtered, uuid_option, resolve_links } = options;
     let direction = match read_direction {
         0 => Direction::Forward,
         1 => Direction::Backward,
@@ -55,20 +57,23 @@ pub(crate) async fn read(kurrent: &Kurrent, mut requests: Requests) -> Result<Re
             if filter.is_some() {
                 return Err(Fault::invalid("a filter is for all events, and not for one stream"));
             }
+            let links = Links::of(&stream)?;
+            let shown = Shown { is_structured, links, is_resolved: resolve_links };
             check(kurrent, &stream).await?;
             let Some(count) = count else {
-                return subscribe::to_stream(kurrent, stream, of.from, is_structured).await;
+                return subscribe::to_stream(kurrent, stream, of.from, shown).await;
             };
             let from = match of.from {
                 Some(of_stream::From::Revision(version)) => version,
                 Some(of_stream::From::Start(_)) | None => 0,
                 Some(of_stream::From::End(_)) => u64::MAX,
             };
-            of_one(kurrent, stream, from, direction, count, is_structured).await
+            of_one(kurrent, stream, from, direction, count, shown).await
         }
         Some(options::Of::All(of)) => {
+            let shown = Shown { is_structured, ..Shown::default() };
             let Some(count) = count else {
-                return subscribe::to_all(kurrent, of.from, filter, is_structured);
+                return subscribe::to_all(kurrent, of.from, filter, shown);
             };
             let end = kurrent.events.next_position();
             let at = match (of.from, direction) {
@@ -86,7 +91,7 @@ pub(crate) async fn read(kurrent: &Kurrent, mut requests: Requests) -> Result<Re
             };
             let of = Of::All { filter, end };
             let kurrent = kurrent.clone();
-            let reading = Reading { kurrent, of, at, direction, left: count, is_structured };
+            let reading = Reading { kurrent, of, at, direction, left: count, shown };
             Ok(answer::produced(reading))
         }
         None => Err(Fault::invalid("a read is of a stream or of all")),
@@ -95,12 +100,6 @@ pub(crate) async fn read(kurrent: &Kurrent, mut requests: Requests) -> Result<Re
 
 /// Whether a stream can be read that may be there or not.
 async fn check(kurrent: &Kurrent, stream: &StreamName) -> Result<(), Fault> {
-    if is_projected(stream.as_str()) {
-        let say = format!(
-            "stream `{stream}` is one of projections, which are not there: read all with a filter"
-        );
-        return Err(Fault::new(Status::Unimplemented, say));
-    }
     let info = kurrent.events.stream(stream).await?;
     if info.is_some_and(|info| info.life == Life::Ended) {
         return Err(Fault::deleted(stream));
@@ -114,14 +113,27 @@ async fn of_one(
     from: u64,
     direction: Direction,
     count: u64,
-    is_structured: bool,
+    shown: Shown,
 ) -> Result<Reply, Fault> {
-    let info = kurrent.events.stream(&stream).await?;
-    let Some(info) = info.filter(|info| info.next > 0 && info.life == Life::Open) else {
+    let absent = || {
         let stream_identifier = Some(identifier(&stream));
         let absent = proto::StreamNotFound { stream_identifier };
         let content = Some(proto::Content::StreamNotFound(absent));
-        return Ok(answer::message(&ReadResponse { content }));
+        Ok(answer::message(&ReadResponse { content }))
+    };
+    if let Some(links) = &shown.links {
+        if !is_there(kurrent, links).await? {
+            return absent();
+        }
+        let of =
+            Of::Links { query: Arc::clone(links.query()), end: kurrent.events.next_position() };
+        let (kurrent, at) = (kurrent.clone(), Some(from));
+        let reading = Reading { kurrent, of, at, direction, left: count, shown };
+        return Ok(answer::produced(reading));
+    }
+    let info = kurrent.events.stream(&stream).await?;
+    let Some(info) = info.filter(|info| info.next > 0 && info.life == Life::Open) else {
+        return absent();
     };
     let metadata = metadata::of(kurrent, &stream).await?;
     let from = match direction {
@@ -130,8 +142,23 @@ async fn of_one(
     };
     let of = Of::Stream { stream, metadata, first: metadata.first(info.next) };
     let (kurrent, at) = (kurrent.clone(), Some(from));
-    let reading = Reading { kurrent, of, at, direction, left: count, is_structured };
+    let reading = Reading { kurrent, of, at, direction, left: count, shown };
     Ok(answer::produced(reading))
+}
+
+/// Whether there is any link.
+async fn is_there(kurrent: &Kurrent, links: &Links) -> Result<bool, Fault> {
+    let limits = PageLimits { events: 16, ..PageLimits::default() };
+    let mut at = Some(0);
+    while let Some(from) = at {
+        let page = kurrent.events.read_by(links.query(), from, Direction::Forward, limits).await?;
+        if page.events.iter().any(|event| links.has(event)) {
+            return Ok(true);
+        }
+        at = page.next;
+        tokio::task::yield_now().await;
+    }
+    Ok(false)
 }
 
 /// What is read.
@@ -141,6 +168,11 @@ enum Of {
         metadata: Metadata,
         /// The first version that is seen.
         first: u64,
+    },
+    Links {
+        query: Arc<EventQuery>,
+        /// Where the log ended when it was asked for.
+        end: u64,
     },
     All {
         filter: Option<Filter>,
@@ -156,7 +188,7 @@ struct Reading {
     at: Option<u64>,
     direction: Direction,
     left: u64,
-    is_structured: bool,
+    shown: Shown,
 }
 
 impl Producer for Reading {
@@ -169,7 +201,7 @@ impl Producer for Reading {
                 match self.sees(event) {
                     Seen::Yes if self.left > 0 => {
                         self.left -= 1;
-                        put(&mut out, &response(event, self.is_structured));
+                        put(&mut out, &self.shown.response(event));
                     }
                     Seen::End => self.at = None,
                     _ => {}
@@ -208,6 +240,10 @@ impl Reading {
                     Err(error) => Err(error.into()),
                 }
             }
+            Of::Links { query, end } => {
+                let limits = PageLimits { before: *end, ..limits(most) };
+                Ok(events.read_by(query, at, self.direction, limits).await?)
+            }
             Of::All { filter, .. } => {
                 let most = if filter.is_some() { PAGE } else { most };
                 Ok(events.read_all(at, self.direction, limits(most)).await?)
@@ -229,14 +265,9 @@ impl Reading {
                 Direction::Forward => Seen::End,
                 Direction::Backward => Seen::No,
             },
+            Of::Links { .. } if !self.shown.has(event) => Seen::No,
             Of::All { filter: Some(filter), .. } if !filter.takes(event) => Seen::No,
-            Of::All { .. } => Seen::Yes,
+            Of::Links { .. } | Of::All { .. } => Seen::Yes,
         }
     }
-}
-
-/// An event as it is answered.
-pub(crate) fn response(event: &Recorded, is_structured: bool) -> ReadResponse {
-    let event = recorded(event, is_structured);
-    ReadResponse { content: Some(proto::Content::Event(event)) }
 }

@@ -4,9 +4,13 @@ use weft_proxy::{Call, Reply};
 use weft_wire::{Known, grpc::Status};
 
 use crate::{
-    answer, append, batch, change, fault::Fault, frame::Requests, node, read, session,
-    target::Kurrent,
+    answer, append, batch, change, consume, fault::Fault, frame::Requests, messages::Empty, node,
+    persistent, persistent_info, read, session, target::Kurrent,
 };
+
+/// The service of persistent subscriptions.
+pub(crate) const PERSISTENT: &str =
+    "event_store.client.persistent_subscriptions.PersistentSubscriptions";
 
 /// The methods that there are, as `service/method`.
 pub(crate) const METHODS: &[(&str, &str)] = &[
@@ -15,6 +19,14 @@ pub(crate) const METHODS: &[(&str, &str)] = &[
     ("event_store.client.streams.Streams", "BatchAppend"),
     ("event_store.client.streams.Streams", "Delete"),
     ("event_store.client.streams.Streams", "Tombstone"),
+    (PERSISTENT, "Create"),
+    (PERSISTENT, "Update"),
+    (PERSISTENT, "Delete"),
+    (PERSISTENT, "Read"),
+    (PERSISTENT, "GetInfo"),
+    (PERSISTENT, "ReplayParked"),
+    (PERSISTENT, "List"),
+    (PERSISTENT, "RestartSubsystem"),
     ("event_store.client.gossip.Gossip", "Read"),
     ("event_store.client.server_features.ServerFeatures", "GetSupportedMethods"),
     ("kurrentdb.protocol.v2.streams.StreamsService", "AppendSession"),
@@ -23,10 +35,6 @@ pub(crate) const METHODS: &[(&str, &str)] = &[
 
 /// Services of KurrentDB that Weft does not have, and what there is instead.
 const ABSENT: &[(&str, &str)] = &[
-    (
-        "event_store.client.persistent_subscriptions.",
-        "persistent subscriptions are not there: use a catch-up subscription, or a subscription of a topic",
-    ),
     (
         "event_store.client.projections.",
         "projections are not there: fold a subscription in a service",
@@ -60,6 +68,15 @@ pub(crate) async fn answer(kurrent: &Kurrent, call: Call) -> Reply {
         ("event_store.client.streams.Streams", "Tombstone") => {
             change::change(kurrent, requests, weft_events::store::Change::End).await
         }
+        (PERSISTENT, "Create") => persistent::create(kurrent, requests).await,
+        (PERSISTENT, "Update") => persistent::update(kurrent, requests).await,
+        (PERSISTENT, "Delete") => persistent::delete(kurrent, requests).await,
+        (PERSISTENT, "Read") => consume::consume(kurrent, requests).await,
+        (PERSISTENT, "GetInfo") => persistent_info::info(kurrent, requests).await,
+        (PERSISTENT, "ReplayParked") => persistent::replay(kurrent, requests).await,
+        (PERSISTENT, "List") => persistent_info::list(kurrent, requests).await,
+        // There is nothing that could be started again.
+        (PERSISTENT, "RestartSubsystem") => Ok(answer::message(&Empty {})),
         ("event_store.client.gossip.Gossip", "Read") => Ok(node::gossip(&host)),
         ("event_store.client.server_features.ServerFeatures", "GetSupportedMethods") => {
             Ok(node::features())

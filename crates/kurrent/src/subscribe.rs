@@ -3,7 +3,7 @@
 //! Nothing is made that the client does not ask for by its flow control, so one that does not read costs a page. A
 //! message without content goes when nothing else has gone for a while, so that nobody takes the call for dead.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -22,13 +22,13 @@ use crate::{
     fault::Fault,
     filter::Filter,
     frame::put,
+    links::Shown,
     messages::{
         Position, ReadResponse, Timestamp,
         read_request::{of_all, of_stream},
         read_response::{Checkpoint, Confirmation, Content, Standing},
     },
     metadata,
-    read::response,
     target::Kurrent,
 };
 
@@ -46,8 +46,17 @@ pub(crate) async fn to_stream(
     kurrent: &Kurrent,
     stream: StreamName,
     from: Option<of_stream::From>,
-    is_structured: bool,
+    shown: Shown,
 ) -> Result<Reply, Fault> {
+    if let Some(links) = &shown.links {
+        let from = match from {
+            Some(of_stream::From::Revision(position)) => position.saturating_add(1),
+            Some(of_stream::From::Start(_)) | None => 0,
+            Some(of_stream::From::End(_)) => kurrent.events.next_position(),
+        };
+        let followed = Followed::Matching { query: Arc::clone(links.query()), from };
+        return Ok(subscribe(kurrent, followed, Wanted::All, shown, from.checked_sub(1)));
+    }
     let info = kurrent.events.stream(&stream).await?;
     let next = info.map_or(0, |info| info.next);
     let metadata = metadata::of(kurrent, &stream).await?;
@@ -59,7 +68,7 @@ pub(crate) async fn to_stream(
     let from = from.max(metadata.first(next));
     let followed = Followed::Stream { name: stream, from };
     let is_wanted = Wanted::Since(metadata.since_ms());
-    Ok(subscribe(kurrent, followed, is_wanted, is_structured, from.checked_sub(1)))
+    Ok(subscribe(kurrent, followed, is_wanted, shown, from.checked_sub(1)))
 }
 
 /// Subscribes to all events, behind a place.
@@ -67,7 +76,7 @@ pub(crate) fn to_all(
     kurrent: &Kurrent,
     from: Option<of_all::From>,
     filter: Option<Filter>,
-    is_structured: bool,
+    shown: Shown,
 ) -> Result<Reply, Fault> {
     let from = match from {
         // A place is the position and one.
@@ -77,14 +86,14 @@ pub(crate) fn to_all(
     };
     let followed = Followed::All { from };
     let is_wanted = filter.map_or(Wanted::All, Wanted::Filtered);
-    Ok(subscribe(kurrent, followed, is_wanted, is_structured, Some(from)))
+    Ok(subscribe(kurrent, followed, is_wanted, shown, Some(from)))
 }
 
 fn subscribe(
     kurrent: &Kurrent,
     followed: Followed,
     wanted: Wanted,
-    is_structured: bool,
+    shown: Shown,
     last: Option<u64>,
 ) -> Reply {
     let is_all = matches!(followed, Followed::All { .. });
@@ -98,7 +107,7 @@ fn subscribe(
         told: Box::pin(told),
         kurrent: kurrent.clone(),
         wanted,
-        is_structured,
+        shown,
         is_all,
         is_confirmed: false,
         is_live: false,
@@ -119,7 +128,7 @@ struct Subscription {
     kurrent: Kurrent,
     told: Pin<Box<dyn Stream<Item = Result<Told>>>>,
     wanted: Wanted,
-    is_structured: bool,
+    shown: Shown,
     is_all: bool,
     is_confirmed: bool,
     /// Whether the client has been told that it has caught up.
@@ -179,14 +188,15 @@ impl Subscription {
             self.is_live = false;
             tell(out, Content::FellBehind(self.standing()));
         }
-        self.last = Some(if self.is_all { place(event.position) } else { event.version });
+        self.last =
+            Some(if self.is_all { place(event.position) } else { self.shown.revision(event) });
         let is_wanted = match &self.wanted {
-            Wanted::All => true,
+            Wanted::All => self.shown.has(event),
             Wanted::Since(time_ms) => event.time_ms >= *time_ms,
             Wanted::Filtered(filter) => filter.takes(event),
         };
         if is_wanted {
-            put(out, &response(event, self.is_structured));
+            put(out, &self.shown.response(event));
         }
         if let Wanted::Filtered(filter) = &self.wanted {
             self.looked_at += 1;

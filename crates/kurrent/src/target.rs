@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use weft_events::EventStore;
+use weft_events::{EventStore, shared::SharedSubscriptions};
 use weft_kernel::{Error, Reason, Result};
 use weft_net::Stop;
 use weft_proxy::{
@@ -23,6 +23,8 @@ pub const KURRENT: &str = "kurrent";
 pub struct Kurrent {
     /// The store of events.
     pub events: EventStore,
+    /// Persistent subscriptions.
+    pub shared: SharedSubscriptions,
     /// Ends subscriptions.
     pub stop: Stop,
 }

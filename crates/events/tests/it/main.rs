@@ -8,6 +8,7 @@ mod model;
 mod projection;
 mod retention;
 mod rows;
+mod shared;
 mod simulation;
 mod streams;
 mod times;

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use weft_api::{Row, time::now_ms};
 use weft_broker_http::{STREAM_OPERATIONS, STREAMS, StreamTargets, Streams as Operated};
-use weft_events::{Direction, EventStore, PageLimits};
+use weft_events::{Direction, EventStore, PageLimits, shared::SharedSubscriptions};
 use weft_kernel::{ByteSize, Name, Result};
 use weft_kurrent::{KURRENT, Kurrent, KurrentTargets};
 use weft_ledger::EmbeddedStore as _;
@@ -182,7 +182,8 @@ impl Component for Streams {
         let _ = host.events.set(events.clone());
         let operated = Operated { events, stop: host.stop.clone() };
         let Operated { events, stop } = operated.clone();
-        locals.kurrent.open(Kurrent { events, stop });
+        let shared = SharedSubscriptions::open(events.clone()).await.map_err(described)?;
+        locals.kurrent.open(Kurrent { events, shared, stop });
         locals.api.open(operated.clone());
         Ok(Self { operated, retention: Mutex::default(), expired: AtomicU64::new(0) })
     }

@@ -37,6 +37,7 @@ mod internal_client;
 mod introspection;
 mod jwt;
 mod kurrent;
+mod kurrent_persistent;
 mod leaving;
 mod ledger;
 mod limit_costs;

@@ -768,3 +768,416 @@ pub mod consistency_violations {
         }
     }
 }
+/// Persistent subscriptions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentTarget {
+    #[prost(string, tag = "2")]
+    pub group_name: ::prost::alloc::string::String,
+    #[prost(oneof = "persistent_target::Of", tags = "1, 3")]
+    pub of: ::core::option::Option<persistent_target::Of>,
+}
+/// Nested message and enum types in `PersistentTarget`.
+pub mod persistent_target {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Of {
+        #[prost(message, tag = "1")]
+        StreamIdentifier(super::StreamIdentifier),
+        #[prost(message, tag = "3")]
+        All(super::Empty),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentChange {
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<persistent_change::Options>,
+}
+/// Nested message and enum types in `PersistentChange`.
+pub mod persistent_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Settings {
+        #[prost(bool, tag = "1")]
+        pub resolve_links: bool,
+        #[prost(uint64, tag = "2")]
+        pub revision: u64,
+        #[prost(bool, tag = "3")]
+        pub extra_statistics: bool,
+        #[prost(int32, tag = "5")]
+        pub max_retry_count: i32,
+        #[prost(int32, tag = "7")]
+        pub min_checkpoint_count: i32,
+        #[prost(int32, tag = "8")]
+        pub max_checkpoint_count: i32,
+        #[prost(int32, tag = "9")]
+        pub max_subscriber_count: i32,
+        #[prost(int32, tag = "10")]
+        pub live_buffer_size: i32,
+        #[prost(int32, tag = "11")]
+        pub read_batch_size: i32,
+        #[prost(int32, tag = "12")]
+        pub history_buffer_size: i32,
+        #[prost(int32, tag = "13")]
+        pub named_consumer_strategy: i32,
+        #[prost(string, tag = "16")]
+        pub consumer_strategy: ::prost::alloc::string::String,
+        #[prost(oneof = "settings::MessageTimeout", tags = "4, 14")]
+        pub message_timeout: ::core::option::Option<settings::MessageTimeout>,
+        #[prost(oneof = "settings::CheckpointAfter", tags = "6, 15")]
+        pub checkpoint_after: ::core::option::Option<settings::CheckpointAfter>,
+    }
+    /// Nested message and enum types in `Settings`.
+    pub mod settings {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum MessageTimeout {
+            #[prost(int64, tag = "4")]
+            MessageTimeoutTicks(i64),
+            #[prost(int32, tag = "14")]
+            MessageTimeoutMs(i32),
+        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum CheckpointAfter {
+            #[prost(int64, tag = "6")]
+            CheckpointAfterTicks(i64),
+            #[prost(int32, tag = "15")]
+            CheckpointAfterMs(i32),
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct OfAll {
+        #[prost(oneof = "of_all::From", tags = "1, 2, 3")]
+        pub from: ::core::option::Option<of_all::From>,
+        #[prost(oneof = "of_all::Filtered", tags = "4, 5")]
+        pub filtered: ::core::option::Option<of_all::Filtered>,
+    }
+    /// Nested message and enum types in `OfAll`.
+    pub mod of_all {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum From {
+            #[prost(message, tag = "1")]
+            Position(super::super::Position),
+            #[prost(message, tag = "2")]
+            Start(super::super::Empty),
+            #[prost(message, tag = "3")]
+            End(super::super::Empty),
+        }
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Filtered {
+            #[prost(message, tag = "4")]
+            Filter(super::super::read_request::Filter),
+            #[prost(message, tag = "5")]
+            NoFilter(super::super::Empty),
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Options {
+        #[prost(message, optional, tag = "1")]
+        pub stream_identifier: ::core::option::Option<super::StreamIdentifier>,
+        #[prost(string, tag = "2")]
+        pub group_name: ::prost::alloc::string::String,
+        #[prost(message, optional, tag = "3")]
+        pub settings: ::core::option::Option<Settings>,
+        #[prost(oneof = "options::Of", tags = "4, 5")]
+        pub of: ::core::option::Option<options::Of>,
+    }
+    /// Nested message and enum types in `Options`.
+    pub mod options {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Of {
+            #[prost(message, tag = "4")]
+            Stream(super::super::read_request::OfStream),
+            #[prost(message, tag = "5")]
+            All(super::OfAll),
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentDelete {
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<PersistentTarget>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PersistentRead {
+    #[prost(oneof = "persistent_read::Content", tags = "1, 2, 3")]
+    pub content: ::core::option::Option<persistent_read::Content>,
+}
+/// Nested message and enum types in `PersistentRead`.
+pub mod persistent_read {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Options {
+        #[prost(string, tag = "2")]
+        pub group_name: ::prost::alloc::string::String,
+        #[prost(int32, tag = "3")]
+        pub buffer_size: i32,
+        #[prost(message, optional, tag = "4")]
+        pub uuid_option: ::core::option::Option<super::read_request::UuidForm>,
+        #[prost(oneof = "options::Of", tags = "1, 5")]
+        pub of: ::core::option::Option<options::Of>,
+    }
+    /// Nested message and enum types in `Options`.
+    pub mod options {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Of {
+            #[prost(message, tag = "1")]
+            StreamIdentifier(super::super::StreamIdentifier),
+            #[prost(message, tag = "5")]
+            All(super::super::Empty),
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Ack {
+        #[prost(message, repeated, tag = "2")]
+        pub ids: ::prost::alloc::vec::Vec<super::Uuid>,
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Nack {
+        #[prost(message, repeated, tag = "2")]
+        pub ids: ::prost::alloc::vec::Vec<super::Uuid>,
+        /// 0 is unknown, 1 is to park, 2 to retry, 3 to skip, 4 to stop.
+        #[prost(int32, tag = "3")]
+        pub action: i32,
+        #[prost(string, tag = "4")]
+        pub reason: ::prost::alloc::string::String,
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Content {
+        #[prost(message, tag = "1")]
+        Options(Options),
+        #[prost(message, tag = "2")]
+        Ack(Ack),
+        #[prost(message, tag = "3")]
+        Nack(Nack),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PersistentEvent {
+    #[prost(oneof = "persistent_event::Content", tags = "1, 2")]
+    pub content: ::core::option::Option<persistent_event::Content>,
+}
+/// Nested message and enum types in `PersistentEvent`.
+pub mod persistent_event {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Read {
+        #[prost(message, optional, tag = "1")]
+        pub event: ::core::option::Option<super::read_response::RecordedEvent>,
+        #[prost(message, optional, tag = "2")]
+        pub link: ::core::option::Option<super::read_response::RecordedEvent>,
+        #[prost(oneof = "read::Position", tags = "3, 4")]
+        pub position: ::core::option::Option<read::Position>,
+        #[prost(oneof = "read::Count", tags = "5, 6")]
+        pub count: ::core::option::Option<read::Count>,
+    }
+    /// Nested message and enum types in `Read`.
+    pub mod read {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Position {
+            #[prost(uint64, tag = "3")]
+            CommitPosition(u64),
+            #[prost(message, tag = "4")]
+            NoPosition(super::super::Empty),
+        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Count {
+            #[prost(int32, tag = "5")]
+            RetryCount(i32),
+            #[prost(message, tag = "6")]
+            NoRetryCount(super::super::Empty),
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Content {
+        #[prost(message, tag = "1")]
+        Event(Read),
+        #[prost(message, tag = "2")]
+        SubscriptionConfirmation(super::read_response::Confirmation),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentInfoRequest {
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<persistent_info_request::Options>,
+}
+/// Nested message and enum types in `PersistentInfoRequest`.
+pub mod persistent_info_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Options {
+        #[prost(string, tag = "3")]
+        pub group_name: ::prost::alloc::string::String,
+        #[prost(oneof = "options::Of", tags = "1, 2")]
+        pub of: ::core::option::Option<options::Of>,
+    }
+    /// Nested message and enum types in `Options`.
+    pub mod options {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Of {
+            #[prost(message, tag = "1")]
+            StreamIdentifier(super::super::StreamIdentifier),
+            #[prost(message, tag = "2")]
+            All(super::super::Empty),
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PersistentInfo {
+    #[prost(string, tag = "1")]
+    pub event_source: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub group_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub status: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub connections: ::prost::alloc::vec::Vec<persistent_info::Connection>,
+    #[prost(int64, tag = "6")]
+    pub total_items: i64,
+    #[prost(string, tag = "8")]
+    pub last_checkpointed_event_position: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub last_known_event_position: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub resolve_link_tos: bool,
+    #[prost(string, tag = "11")]
+    pub start_from: ::prost::alloc::string::String,
+    #[prost(int32, tag = "12")]
+    pub message_timeout_milliseconds: i32,
+    #[prost(bool, tag = "13")]
+    pub extra_statistics: bool,
+    #[prost(int32, tag = "14")]
+    pub max_retry_count: i32,
+    #[prost(int32, tag = "15")]
+    pub live_buffer_size: i32,
+    #[prost(int32, tag = "16")]
+    pub buffer_size: i32,
+    #[prost(int32, tag = "17")]
+    pub read_batch_size: i32,
+    #[prost(int32, tag = "18")]
+    pub check_point_after_milliseconds: i32,
+    #[prost(int32, tag = "19")]
+    pub min_check_point_count: i32,
+    #[prost(int32, tag = "20")]
+    pub max_check_point_count: i32,
+    #[prost(int32, tag = "21")]
+    pub read_buffer_count: i32,
+    #[prost(int64, tag = "22")]
+    pub live_buffer_count: i64,
+    #[prost(int32, tag = "23")]
+    pub retry_buffer_count: i32,
+    #[prost(int32, tag = "24")]
+    pub total_in_flight_messages: i32,
+    #[prost(int32, tag = "25")]
+    pub outstanding_messages_count: i32,
+    #[prost(string, tag = "26")]
+    pub named_consumer_strategy: ::prost::alloc::string::String,
+    #[prost(int32, tag = "27")]
+    pub max_subscriber_count: i32,
+    #[prost(int64, tag = "28")]
+    pub parked_message_count: i64,
+}
+/// Nested message and enum types in `PersistentInfo`.
+pub mod persistent_info {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Connection {
+        #[prost(string, tag = "1")]
+        pub from: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub username: ::prost::alloc::string::String,
+        #[prost(int64, tag = "4")]
+        pub total_items: i64,
+        #[prost(int32, tag = "7")]
+        pub available_slots: i32,
+        #[prost(int32, tag = "8")]
+        pub in_flight_messages: i32,
+        #[prost(string, tag = "9")]
+        pub connection_name: ::prost::alloc::string::String,
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PersistentInfoResponse {
+    #[prost(message, optional, tag = "1")]
+    pub subscription_info: ::core::option::Option<PersistentInfo>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentReplay {
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<persistent_replay::Options>,
+}
+/// Nested message and enum types in `PersistentReplay`.
+pub mod persistent_replay {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Options {
+        #[prost(string, tag = "1")]
+        pub group_name: ::prost::alloc::string::String,
+        #[prost(oneof = "options::Of", tags = "2, 3")]
+        pub of: ::core::option::Option<options::Of>,
+        #[prost(oneof = "options::Stop", tags = "4, 5")]
+        pub stop: ::core::option::Option<options::Stop>,
+    }
+    /// Nested message and enum types in `Options`.
+    pub mod options {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Of {
+            #[prost(message, tag = "2")]
+            StreamIdentifier(super::super::StreamIdentifier),
+            #[prost(message, tag = "3")]
+            All(super::super::Empty),
+        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Stop {
+            #[prost(int64, tag = "4")]
+            StopAt(i64),
+            #[prost(message, tag = "5")]
+            NoLimit(super::super::Empty),
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentList {
+    #[prost(message, optional, tag = "1")]
+    pub options: ::core::option::Option<persistent_list::Options>,
+}
+/// Nested message and enum types in `PersistentList`.
+pub mod persistent_list {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct OfStream {
+        #[prost(oneof = "of_stream::Of", tags = "1, 2")]
+        pub of: ::core::option::Option<of_stream::Of>,
+    }
+    /// Nested message and enum types in `OfStream`.
+    pub mod of_stream {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Of {
+            #[prost(message, tag = "1")]
+            Stream(super::super::StreamIdentifier),
+            #[prost(message, tag = "2")]
+            All(super::super::Empty),
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Options {
+        #[prost(oneof = "options::Which", tags = "1, 2")]
+        pub which: ::core::option::Option<options::Which>,
+    }
+    /// Nested message and enum types in `Options`.
+    pub mod options {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Which {
+            #[prost(message, tag = "1")]
+            ListAllSubscriptions(super::super::Empty),
+            #[prost(message, tag = "2")]
+            ListForStream(super::OfStream),
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PersistentInfos {
+    #[prost(message, repeated, tag = "1")]
+    pub subscriptions: ::prost::alloc::vec::Vec<PersistentInfo>,
+}
+/// What is kept of a persistent subscription beside what the store knows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentNote {
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<persistent_change::Settings>,
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<read_request::Filter>,
+    /// As it is told: a revision, or places.
+    #[prost(string, tag = "3")]
+    pub start_from: ::prost::alloc::string::String,
+}

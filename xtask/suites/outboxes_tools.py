@@ -181,7 +181,7 @@ class Weft:
             f"  {name}: {{ database: '{self.url()}', ca_file: ca.pem, heartbeat: 500ms, {rest} }}\n"
             for name, rest in outboxes.items()
         )
-        topics = "".join(f"  {topic}: {{}}\n" for topic in ("outbox.event.order", "outbox.event.user", *topics))
+        topics = "".join(f"  {topic}: {{ dedupe: off }}\n" for topic in ("outbox.event.order", "outbox.event.user", *topics))
         self.config.write_text(f"""admin: {{ listen: '127.0.0.1:{self.admin}' }}
 telemetry: {{ access_log: off }}
 ledger: {{ path: ledger }}

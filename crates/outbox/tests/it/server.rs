@@ -273,11 +273,10 @@ impl Node {
         let broker =
             Broker::open(Arc::new(ledger.clone()), Arc::new(SystemClock), Rng::seeded(1)).await;
         let broker = broker.unwrap();
+        // Nothing but the outbox keeps doubles out.
+        let options = TopicOptions { dedupe: None, ..TopicOptions::default() };
         for topic in ["orders", "users"] {
-            broker
-                .declare_topic(&Key::plain(topic).unwrap(), TopicOptions::default())
-                .await
-                .unwrap();
+            broker.declare_topic(&Key::plain(topic).unwrap(), options.clone()).await.unwrap();
         }
         let limit = QueueLimit { messages: Some(1), ..QueueLimit::default() };
         let options = QueueOptions { limit, ..QueueOptions::default() };

@@ -196,7 +196,7 @@ impl SharedSubscriptions {
     /// # Errors
     /// `no_subscription` if it is not there.
     pub async fn info(&self, name: &SharedName) -> Result<SharedInfo> {
-        let running = self.0.running.lock().await;
+        let known = self.0.running.lock().await.get(&name.key()).cloned();
         let info = |definition: &Definition, core: &Core| {
             let (waiting, held) = core.counts();
             SharedInfo {
@@ -210,7 +210,9 @@ impl SharedSubscriptions {
                 consumers: core.members().collect(),
             }
         };
-        if let Some(known) = running.get(&name.key()) {
+        if let Some(known) = known {
+            // What is told has happened, whatever happens next.
+            known.store().await?;
             return Ok(known.with(|core| info(&known.definition, core)));
         }
         let definition = self.definition(name).await?;

@@ -229,7 +229,7 @@ fn what_is_no_call_is_refused() {
         }
         let batch = call(&client, "BatchAppend", b"no frame at all".to_vec()).await;
         assert_eq!(batch.trailer("grpc-status"), "3");
-        let absent = "/event_store.client.persistent_subscriptions.PersistentSubscriptions/Create";
+        let absent = "/event_store.client.projections.Projections/Create";
         let absent = client.ask(grpc::call(absent).body(Vec::new()).unwrap()).await.unwrap();
         assert_eq!(absent.get("grpc-status"), "12");
         let plain = client.get("/").await.unwrap();

@@ -204,7 +204,12 @@ mod tests {
             format!(r##"{{"properties":{{"a":{{"$ref":"#/$defs/d{}"}}}}}}"##, at + 1)
         });
         let nested = format!("{}{{}}{}", r#"{"not":"#.repeat(10_000), "}".repeat(10_000));
-        for text in [doubling, chain, spread, nested] {
+        let pattern = format!(r#"{{"pattern":"{}"}}"#, "a?".repeat(475_000));
+        let names = format!(r#"{{"patternProperties":{{"{}":{{}}}}}}"#, "a?".repeat(475_000));
+        let many: Vec<String> =
+            (0..12_000).map(|at| format!(r#""p{at}":{{"pattern":"^[a-z]{{1,40}}$"}}"#)).collect();
+        let many = format!(r#"{{"$defs":{{{}}}}}"#, many.join(","));
+        for text in [doubling, chain, spread, nested, pattern, names, many] {
             let began = std::time::Instant::now();
             assert!(read(&text).is_err(), "{}…", &text[..60]);
             assert!(began.elapsed() < std::time::Duration::from_secs(5));

@@ -71,7 +71,7 @@ pub struct Schema(Read);
 #[derive(Debug)]
 enum Read {
     Avro(avro::Schema),
-    Json(json::Schema),
+    Json(Box<json::Schema>),
     Protobuf(protobuf::Schema),
 }
 
@@ -102,7 +102,7 @@ impl Schema {
         let named = || references.iter().map(|one| (one.name.as_str(), one.text.as_str()));
         Ok(Self(match format {
             Format::Avro => Read::Avro(avro::Schema::read(text, named().map(|(_, text)| text))?),
-            Format::Json => Read::Json(json::Schema::read(text, named())?),
+            Format::Json => Read::Json(Box::new(json::Schema::read(text, named())?)),
             Format::Protobuf => Read::Protobuf(protobuf::Schema::read(text, named())?),
         }))
     }

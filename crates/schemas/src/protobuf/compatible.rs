@@ -31,7 +31,7 @@ pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
             ),
         }
     }
-    while let Some((is, was)) = pair.left.pop() {
+    while let Some((is, was)) = pair.left.pop().filter(|_| !pair.findings.is_over()) {
         let path = path_of(&was, old);
         pair.message(&is, &was, &path, (new, old));
     }
@@ -80,14 +80,19 @@ impl Pair {
         path: &str,
         packages: (&str, &str),
     ) {
+        let oneofs = |of: &MessageDescriptor| -> HashSet<String> {
+            let all = of.oneofs().filter(|one| !one.is_synthetic());
+            all.map(|one| one.name().to_owned()).collect()
+        };
+        let (has, had) = (oneofs(new), oneofs(old));
         for was in old.fields() {
-            if !self.findings.step() {
+            if !self.findings.step() || !self.findings.spend(path.len() / 16) {
                 return;
             }
             let at = format!("{path}/{}", was.number());
             match new.get_field(was.number()) {
                 Some(is) => self.field(&is, &was, &at, packages),
-                None => self.removed(new, &was, &at),
+                None => self.removed(&has, &was, &at),
             }
         }
         for is in new.fields().filter(|is| old.get_field(is.number()).is_none()) {
@@ -97,17 +102,17 @@ impl Pair {
                 self.findings.add("REQUIRED_FIELD_ADDED", &at, said);
             }
         }
-        self.oneofs(new, old, path);
+        self.oneofs(new, old, &had, path);
     }
 
-    fn removed(&mut self, new: &MessageDescriptor, was: &FieldDescriptor, at: &str) {
+    fn removed(&mut self, oneofs: &HashSet<String>, was: &FieldDescriptor, at: &str) {
         let name = was.name();
         if was.cardinality() == Cardinality::Required {
             let said = format!("the required field {name} was removed");
             self.findings.add("REQUIRED_FIELD_REMOVED", at, said);
         }
         if let Some(oneof) = real_oneof(was)
-            && new.oneofs().any(|one| one.name() == oneof && !one.is_synthetic())
+            && oneofs.contains(&oneof)
         {
             let said = format!("the field {name} of the oneof {oneof} was removed");
             self.findings.add("ONEOF_FIELD_REMOVED", at, said);
@@ -171,16 +176,25 @@ impl Pair {
         }
     }
 
-    fn oneofs(&mut self, new: &MessageDescriptor, old: &MessageDescriptor, path: &str) {
+    fn oneofs(
+        &mut self,
+        new: &MessageDescriptor,
+        old: &MessageDescriptor,
+        had: &HashSet<String>,
+        path: &str,
+    ) {
         let mut moved: HashMap<String, Vec<u32>> = HashMap::new();
         for is in new.fields() {
+            if !self.findings.spend(4 + path.len() / 16) {
+                return;
+            }
             let (Some(oneof), Some(was)) = (real_oneof(&is), old.get_field(is.number())) else {
                 continue;
             };
             if real_oneof(&was).is_some() {
                 continue;
             }
-            if old.oneofs().any(|one| one.name() == oneof && !one.is_synthetic()) {
+            if had.contains(&oneof) {
                 let at = format!("{path}/{}", is.number());
                 let said = format!(
                     "the field {} was moved to the oneof {oneof}, which was there",

@@ -42,6 +42,9 @@ impl<'a> Pair<'a> {
         }
         let ((has, rest), (had, were)) = (items(new), items(old));
         for place in 0..has.len().max(had.len()) {
+            if !self.findings.spend(8 + path.len() / 16) {
+                return;
+            }
             let at = format!("{path}/items/{place}");
             match (has.get(place), had.get(place)) {
                 (Some(has), Some(had)) => self.compare(new.of(has), old.of(had), &at, depth + 1),

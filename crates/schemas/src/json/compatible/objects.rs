@@ -1,11 +1,11 @@
 //! Properties of objects, by content model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
-use super::{At, Pair, values::Bound};
+use super::{At, Pair, values::Bound, weight};
 
 const BOUNDS: &[Bound] = &[
     ("maxProperties", false, "MAX_PROPERTIES_ADDED", "MAX_PROPERTIES_DECREASED"),
@@ -13,6 +13,10 @@ const BOUNDS: &[Bound] = &[
 ];
 /// The most memory of a pattern of names, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 18;
+/// The work of making a pattern of names.
+const PATTERN_WORK: usize = 24_000;
+/// The most patterns that are kept made.
+const PATTERNS_MAX: usize = 128;
 
 /// Which properties may stand in an object beside those that are named.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,26 +45,46 @@ fn required(at: At<'_>) -> BTreeSet<&str> {
     all.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The schema of a property that is not named, if one counts.
-fn cover<'a>(at: At<'a>, name: &str) -> Option<At<'a>> {
-    for (pattern, of) in properties(at, "patternProperties").into_iter().flatten() {
-        let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
-        if built.is_ok_and(|regex| regex.is_match(name)) {
-            return Some(at.of(of));
-        }
-    }
-    at.get("additionalProperties").filter(|more| *more.value != Value::Bool(false))
-}
-
 impl<'a> Pair<'a> {
+    /// The schema of a property that is not named, if one counts.
+    fn cover(&mut self, at: At<'a>, name: &str) -> Option<At<'a>> {
+        for (pattern, of) in properties(at, "patternProperties").into_iter().flatten() {
+            if !self.findings.spend(8 + name.len()) {
+                return None;
+            }
+            if !self.regexes.contains_key(pattern.as_str()) {
+                if !self.findings.spend(PATTERN_WORK) {
+                    return None;
+                }
+                if self.regexes.len() >= PATTERNS_MAX {
+                    self.regexes.clear();
+                }
+                let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
+                self.regexes.insert(pattern, built.ok());
+            }
+            let built = self.regexes.get(pattern.as_str()).and_then(Option::as_ref);
+            if built.is_some_and(|regex| regex.is_match(name)) {
+                return Some(at.of(of));
+            }
+        }
+        at.get("additionalProperties").filter(|more| *more.value != Value::Bool(false))
+    }
+
     pub(super) fn objects(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
         self.bounds(BOUNDS, new, old, path);
         let none = Map::new();
         let had = properties(old, "properties");
         let has = properties(new, "properties");
+        let count = had.map_or(0, Map::len) + has.map_or(0, Map::len);
+        if !self.findings.spend(count) {
+            return;
+        }
         let names: BTreeSet<&String> =
             had.into_iter().chain(has).flat_map(|all| all.keys()).collect();
         for name in names {
+            if !self.findings.spend(8 + (path.len() + name.len()) / 16) {
+                return;
+            }
             let at = format!("{path}/properties/{name}");
             let (had, has) = (had.and_then(|all| all.get(name)), has.and_then(|all| all.get(name)));
             match (had, has) {
@@ -97,7 +121,7 @@ impl<'a> Pair<'a> {
                 at,
                 format!("the new schema has a closed content model and lacks the property {name}, which the old one has"),
             ),
-            Model::Partial => match cover(new, name) {
+            Model::Partial => match self.cover(new, name) {
                 Some(cover) if self.fits(cover, had, at, depth) => {}
                 None if is_never => {}
                 _ => self.add(
@@ -118,7 +142,7 @@ impl<'a> Pair<'a> {
                 format!("the old schema has an open content model: {name}, which the new one names, may have been there as anything"),
             ),
             Model::Closed => {}
-            Model::Partial => match cover(old, name) {
+            Model::Partial => match self.cover(old, name) {
                 Some(cover) if !self.fits(has, cover, at, depth) => self.add(
                     "PROPERTY_ADDED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL",
                     at,
@@ -137,6 +161,11 @@ impl<'a> Pair<'a> {
         had: Option<&Map<String, Value>>,
         path: &str,
     ) {
+        let count =
+            |at: At<'_>| at.value.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+        if !self.findings.spend((count(new) + count(old)) * 4) {
+            return;
+        }
         let were = required(old);
         for name in required(new).into_iter().filter(|name| !were.contains(name)) {
             if has.get(name).is_some_and(|of| of.get("default").is_some()) {
@@ -156,6 +185,9 @@ impl<'a> Pair<'a> {
         let (had, has) =
             (properties(old, "patternProperties"), properties(new, "patternProperties"));
         for (pattern, has) in has.into_iter().flatten() {
+            if !self.findings.spend(8 + (path.len() + pattern.len()) / 16) {
+                return;
+            }
             let at = format!("{path}/patternProperties/{pattern}");
             match had.and_then(|all| all.get(pattern)) {
                 Some(had) => self.compare(new.of(has), old.of(had), &at, depth + 1),
@@ -168,6 +200,9 @@ impl<'a> Pair<'a> {
             }
         }
         for pattern in had.into_iter().flat_map(|all| all.keys()) {
+            if !self.findings.spend(8 + (path.len() + pattern.len()) / 16) {
+                return;
+            }
             let is_there = has.is_some_and(|all| all.contains_key(pattern));
             if !is_there && model(new) != Model::Open {
                 let at = format!("{path}/patternProperties/{pattern}");
@@ -204,6 +239,9 @@ impl<'a> Pair<'a> {
     fn dependencies(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
         for key in ["dependencies", "dependentRequired", "dependentSchemas"] {
             for (name, has) in properties(new, key).into_iter().flatten() {
+                if !self.findings.spend(8 + (path.len() + name.len()) / 16) {
+                    return;
+                }
                 let at = format!("{path}/{key}/{name}");
                 let had = properties(old, key).and_then(|all| all.get(name));
                 match (has, had) {
@@ -215,8 +253,13 @@ impl<'a> Pair<'a> {
                         );
                     }
                     (Value::Array(has), Some(Value::Array(had))) => {
-                        if has.iter().any(|one| !had.contains(one)) {
-                            let kind = match had.iter().all(|one| has.contains(one)) {
+                        if !self.findings.spend(has.iter().chain(had).map(weight).sum()) {
+                            return;
+                        }
+                        let were: HashSet<&Value> = had.iter().collect();
+                        if has.iter().any(|one| !were.contains(one)) {
+                            let are: HashSet<&Value> = has.iter().collect();
+                            let kind = match had.iter().all(|one| are.contains(one)) {
                                 true => "DEPENDENCY_ARRAY_EXTENDED",
                                 false => "DEPENDENCY_ARRAY_CHANGED",
                             };

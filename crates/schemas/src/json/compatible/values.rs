@@ -1,8 +1,11 @@
 //! Bounds of texts and numbers, and lists of values.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::{At, Pair};
+use super::{At, Pair, weight};
+use crate::json::shown;
 
 /// A bound that may not become stricter: its keyword, whether more of it is stricter, and the kinds of issues when
 /// it is added and when it is stricter.
@@ -48,13 +51,17 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "PATTERN_ADDED",
                     &path,
-                    format!("the new schema asks for the pattern {pattern}"),
+                    format!("the new schema asks for the pattern {}", shown(&pattern.to_string())),
                 ),
                 Some(was) if was != pattern => {
                     self.add(
                         "PATTERN_CHANGED",
                         &path,
-                        format!("the pattern was {was} and is {pattern}"),
+                        format!(
+                            "the pattern was {} and is {}",
+                            shown(&was.to_string()),
+                            shown(&pattern.to_string())
+                        ),
                     );
                 }
                 Some(_) => {}
@@ -93,24 +100,30 @@ impl<'a> Pair<'a> {
             }
             return;
         };
+        let work = takes.iter().chain(had).map(weight).sum();
+        if !self.findings.spend(work) {
+            return;
+        }
+        let taken: HashSet<&Value> = takes.iter().collect();
         let missing: Vec<String> = had
             .iter()
-            .filter(|value| !takes.contains(value))
-            .map(ToString::to_string)
+            .filter(|value| !taken.contains(value))
+            .map(|value| shown(&value.to_string()))
             .take(20)
             .collect();
         if !missing.is_empty() {
-            let is_subset = takes.iter().all(|value| had.contains(value));
+            let were: HashSet<&Value> = had.iter().collect();
+            let is_subset = takes.iter().all(|value| were.contains(value));
             let kind = if is_subset { "ENUM_ARRAY_NARROWED" } else { "ENUM_ARRAY_CHANGED" };
             self.add(kind, &path, format!("the new schema does not take {}", missing.join(", ")));
         }
     }
 }
 
-fn listed(at: At<'_>) -> Option<Vec<&Value>> {
+fn listed(at: At<'_>) -> Option<&[Value]> {
     match (at.value.get("enum"), at.value.get("const")) {
-        (Some(Value::Array(all)), _) => Some(all.iter().collect()),
-        (_, Some(value)) => Some(vec![value]),
+        (Some(Value::Array(all)), _) => Some(all),
+        (_, Some(value)) => Some(std::slice::from_ref(value)),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod compatible;
+mod payload;
 mod resolve;
 
 use std::sync::OnceLock;
@@ -88,10 +89,7 @@ impl Schema {
     /// What is wrong with a payload, with its path.
     pub(crate) fn check(&self, payload: &[u8]) -> Result<(), (String, String)> {
         let fault = |said: String| Err((String::new(), said));
-        let value: Value = match serde_json::from_slice(payload) {
-            Ok(value) => value,
-            Err(error) => return fault(format!("it is no JSON: {error}")),
-        };
+        let value = payload::read(payload)?;
         if depth(&value) > PAYLOAD_DEPTH_MAX {
             return fault(format!("it is nested deeper than {PAYLOAD_DEPTH_MAX}"));
         }
@@ -229,6 +227,8 @@ mod tests {
             (r#"{"id":7,"to":{"zip":"1011"}}"#, Some(("/to/zip", "match"))),
             ("{}", Some(("", "\"id\" is a required property"))),
             ("{", Some(("", "no JSON"))),
+            // The last would fit.
+            (r#"{"id":"7","id":7}"#, Some(("/id", "twice"))),
         ] {
             match (schema.check(payload.as_bytes()), expect) {
                 (Ok(()), None) => {}

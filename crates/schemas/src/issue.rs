@@ -34,18 +34,50 @@ impl fmt::Display for Issue {
     }
 }
 
+/// Which of two schemas is the new one: messages call them by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newer {
+    Reader,
+    Writer,
+}
+
 /// The issues of a comparison that is under way, and what may still be spent on it.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) issues: Vec<Issue>,
+    newer: Newer,
     work: usize,
     /// Whether a bound was met: the answer is then that it does not fit.
     exhausted: bool,
 }
 
 impl Findings {
-    pub(crate) fn new() -> Self {
-        Self { issues: Vec::new(), work: 0, exhausted: false }
+    pub(crate) fn new(newer: Newer) -> Self {
+        Self { newer, issues: Vec::new(), work: 0, exhausted: false }
+    }
+
+    /// What the reader's schema is called.
+    pub(crate) fn reader(&self) -> &'static str {
+        match self.newer {
+            Newer::Reader => "new",
+            Newer::Writer => "old",
+        }
+    }
+
+    /// What the writer's schema is called.
+    pub(crate) fn writer(&self) -> &'static str {
+        match self.newer {
+            Newer::Reader => "old",
+            Newer::Writer => "new",
+        }
+    }
+
+    /// That something is one thing in the reader's schema, and another in the writer's.
+    pub(crate) fn change(&self, reads: impl fmt::Display, wrote: impl fmt::Display) -> String {
+        match self.newer {
+            Newer::Reader => format!("was {wrote} and is {reads}"),
+            Newer::Writer => format!("was {reads} and is {wrote}"),
+        }
     }
 
     /// Counts a step; `false` if there are to be no more.

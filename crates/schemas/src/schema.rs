@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     avro,
     error::{Error, Result},
-    issue::Issue,
+    issue::{Findings, Issue, Newer},
     json, protobuf,
 };
 
@@ -144,15 +144,23 @@ impl Schema {
 
     /// What keeps a reader with this schema from reading what was written with another.
     pub fn issues(&self, writer: &Self) -> Vec<Issue> {
+        self.issues_as(writer, Newer::Reader)
+    }
+
+    /// The same, where either may be the new one.
+    pub(crate) fn issues_as(&self, writer: &Self, newer: Newer) -> Vec<Issue> {
         match (&self.0, &writer.0) {
-            (Read::Avro(reader), Read::Avro(writer)) => avro::issues(reader, writer),
-            (Read::Json(reader), Read::Json(writer)) => json::issues(reader, writer),
-            (Read::Protobuf(reader), Read::Protobuf(writer)) => protobuf::issues(reader, writer),
-            _ => vec![Issue {
-                kind: "SCHEMA_TYPE_CHANGED",
-                path: "/".to_owned(),
-                said: format!("the schema was {} and is {}", writer.format(), self.format()),
-            }],
+            (Read::Avro(reader), Read::Avro(writer)) => avro::issues(reader, writer, newer),
+            (Read::Json(reader), Read::Json(writer)) => json::issues(reader, writer, newer),
+            (Read::Protobuf(reader), Read::Protobuf(writer)) => {
+                protobuf::issues(reader, writer, newer)
+            }
+            _ => {
+                let mut findings = Findings::new(newer);
+                let said = findings.change(self.format(), writer.format());
+                findings.add("SCHEMA_TYPE_CHANGED", "", format!("the schema {said}"));
+                findings.issues
+            }
         }
     }
 

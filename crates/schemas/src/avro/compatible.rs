@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use super::{Body, Decimal, Field, Named, Schema, Type};
-use crate::issue::{DEPTH_MAX, Findings, Issue};
+use crate::issue::{DEPTH_MAX, Findings, Issue, Newer};
 
 /// What keeps a reader from reading what a writer wrote.
-pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
-    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new() };
+pub(crate) fn issues(reader: &Schema, writer: &Schema, newer: Newer) -> Vec<Issue> {
+    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new(newer) };
     pair.compare(&reader.root, &writer.root, "", 0);
     pair.findings.issues
 }
@@ -139,7 +139,8 @@ impl<'a> Pair<'a> {
                 if !missing.is_empty() {
                     let path = format!("{path}/symbols");
                     let said = format!(
-                        "the new schema is missing enum symbols [{}], and has no default",
+                        "the {} schema is missing enum symbols [{}], and has no default",
+                        self.findings.reader(),
                         missing.join(", ")
                     );
                     self.findings.add("MISSING_ENUM_SYMBOLS", &path, said);
@@ -216,8 +217,10 @@ impl<'a> Pair<'a> {
             if !field.has_default && !enum_default {
                 let path = format!("{path}/fields/{at}");
                 let said = format!(
-                    "The field '{}' at path '{path}' in the new schema has no default value and is missing in the old schema",
-                    field.name
+                    "The field '{}' at path '{path}' in the {} schema has no default value and is missing in the {} schema",
+                    field.name,
+                    self.findings.reader(),
+                    self.findings.writer()
                 );
                 self.findings.add("READER_FIELD_MISSING_DEFAULT_VALUE", &path, said);
             }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn record(fields: &str) -> String {
     format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)
 }

@@ -14,16 +14,16 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::Schema;
-use crate::issue::{DEPTH_MAX, Findings, Issue};
+use crate::issue::{DEPTH_MAX, Findings, Issue, Newer};
 
 /// What keeps a reader from taking what fits a writer's schema.
-pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+pub(crate) fn issues(reader: &Schema, writer: &Schema, newer: Newer) -> Vec<Issue> {
     let mut pair = Pair {
         reader,
         writer,
         known: HashMap::new(),
         regexes: HashMap::new(),
-        findings: Findings::new(),
+        findings: Findings::new(newer),
     };
     let (new, old) = (reader.documents.root(), writer.documents.root());
     pair.compare(At { document: 0, value: new }, At { document: 0, value: old }, "#", 0);
@@ -114,11 +114,12 @@ impl<'a> Pair<'a> {
     }
 
     fn compare_here(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         if new.is_any() || *old.value == Value::Bool(false) {
             return;
         }
         if *new.value == Value::Bool(false) {
-            self.add("TYPE_CHANGED", path, "the new schema takes nothing");
+            self.add("TYPE_CHANGED", path, format!("the {reads} schema takes nothing"));
             return;
         }
         // The same text is the same schema, unless it refers to something.
@@ -143,23 +144,32 @@ impl<'a> Pair<'a> {
         fits
     }
 
+    /// What the reader's schema is called, and the writer's.
+    fn words(&self) -> (&'static str, &'static str) {
+        (self.findings.reader(), self.findings.writer())
+    }
+
     fn add(&mut self, kind: &'static str, path: &str, said: impl Into<String>) {
         self.findings.add(kind, path, said);
     }
 
     /// Whether types overlap, so that the rest is worth a look.
     fn types(&mut self, new: At<'a>, old: At<'a>, path: &str) -> bool {
+        let (reads, wrote) = self.words();
         let Some(takes) = types(self.reader, new, 0, &mut self.findings) else { return true };
-        let wrote = types(self.writer, old, 0, &mut self.findings).unwrap_or(ALL);
-        let left = wrote & !takes;
+        let were = types(self.writer, old, 0, &mut self.findings).unwrap_or(ALL);
+        let left = were & !takes;
         if left == 0 {
             return true;
         }
-        let kind = match wrote & takes == 0 || wrote == ALL {
+        let kind = match were & takes == 0 || were == ALL {
             true => "TYPE_CHANGED",
             false => "TYPE_NARROWED",
         };
-        let said = format!("the new schema does not take {}, which the old one takes", words(left));
+        let said = format!(
+            "the {reads} schema does not take {}, which the {wrote} one takes",
+            words(left)
+        );
         self.add(kind, path, said);
         false
     }

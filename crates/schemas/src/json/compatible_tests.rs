@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn check(reader: &str, writer: &str, expect: &[(&str, &str)]) {
     let read = |text: &str| Schema::read(text, []).unwrap();
     let found = issues(&read(reader), &read(writer));

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn schema(body: &str) -> Schema {
     Schema::read(&format!("syntax = \"proto3\"; package p; {body}"), []).unwrap()
 }

@@ -16,6 +16,7 @@ fn sum(at: At<'_>) -> Option<(&'static str, Vec<At<'_>>)> {
 
 impl<'a> Pair<'a> {
     pub(super) fn combined(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         self.sums(new, old, path, depth);
         self.products(new, old, path, depth);
         self.negated(new, old, path, depth);
@@ -26,13 +27,14 @@ impl<'a> Pair<'a> {
             }
             if has.is_some() && has != had {
                 let at = format!("{path}/{key}");
-                let said = format!("`{key}` was added or changed");
+                let said = format!("`{key}` of the {reads} schema is none of the {wrote} one");
                 self.add("COMBINED_TYPE_SUBSCHEMAS_CHANGED", &at, said);
             }
         }
     }
 
     fn sums(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         match (sum(new), sum(old)) {
             (None, None) => {}
             (Some((key, has)), None) => {
@@ -44,7 +46,7 @@ impl<'a> Pair<'a> {
                 }
                 if !fits {
                     let said =
-                        format!("none of `{key}` takes everything that the old schema takes");
+                        format!("none of `{key}` takes everything that the {wrote} schema takes");
                     self.add("TYPE_CHANGED", &at, said);
                 }
             }
@@ -55,7 +57,9 @@ impl<'a> Pair<'a> {
                         if self.findings.is_over() {
                             return;
                         }
-                        let said = "the new schema does not take what this one of the old takes";
+                        let said = format!(
+                            "the {reads} schema does not take what this one of the {wrote} takes"
+                        );
                         self.add("TYPE_CHANGED", &at, said);
                     }
                 }
@@ -66,7 +70,7 @@ impl<'a> Pair<'a> {
                     self.add(
                         "COMBINED_TYPE_CHANGED",
                         &at,
-                        "any was enough, and exactly one is asked for",
+                        format!("any is enough for the {wrote} schema, and the {reads} one asks for exactly one"),
                     );
                     return;
                 }
@@ -80,7 +84,7 @@ impl<'a> Pair<'a> {
                             false => "COMBINED_TYPE_SUBSCHEMAS_CHANGED",
                         };
                         let said = format!(
-                            "nothing in the new schema takes what {was}/{place} of the old takes"
+                            "nothing in the {reads} schema takes what {was}/{place} of the {wrote} takes"
                         );
                         self.add(kind, &at, said);
                     }
@@ -95,6 +99,7 @@ impl<'a> Pair<'a> {
     }
 
     fn products(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         let Some(has) = list(new, "allOf") else {
             return;
         };
@@ -118,12 +123,13 @@ impl<'a> Pair<'a> {
             self.add(
                 kind,
                 &at,
-                "the new schema asks for this too, which not everything old fulfils",
+                format!("the {reads} schema asks for this too, which not everything of the {wrote} one fulfils"),
             );
         }
     }
 
     fn negated(&mut self, new: At<'a>, old: At<'a>, path: &str, _depth: usize) {
+        let (reads, _) = self.words();
         let Some(not) = new.value.get("not") else { return };
         if !self.findings.spend(weight(not)) {
             return;
@@ -133,7 +139,9 @@ impl<'a> Pair<'a> {
             // What is excluded is compared as it stands: the other way round it would be the writer's reading.
             Some(was) if was == not => {}
             Some(_) => self.add("NOT_TYPE_EXTENDED", &at, "what is excluded has changed"),
-            None => self.add("NOT_TYPE_EXTENDED", &at, "the new schema excludes something"),
+            None => {
+                self.add("NOT_TYPE_EXTENDED", &at, format!("the {reads} schema excludes something"))
+            }
         }
     }
 }

@@ -71,6 +71,7 @@ impl<'a> Pair<'a> {
     }
 
     pub(super) fn objects(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         self.bounds(BOUNDS, new, old, path);
         let none = Map::new();
         let had = properties(old, "properties");
@@ -104,14 +105,17 @@ impl<'a> Pair<'a> {
             let at = format!("{path}/propertyNames");
             match old.get("propertyNames") {
                 Some(were) => self.compare(names, were, &at, depth + 1),
-                None => {
-                    self.add("SCHEMA_ADDED", &at, "the new schema restricts names of properties")
-                }
+                None => self.add(
+                    "SCHEMA_ADDED",
+                    &at,
+                    format!("the {reads} schema restricts names of properties"),
+                ),
             }
         }
     }
 
     fn removed(&mut self, new: At<'a>, had: At<'a>, name: &str, at: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         let is_never = *had.value == Value::Bool(false);
         match model(new) {
             Model::Open => {}
@@ -119,7 +123,7 @@ impl<'a> Pair<'a> {
             Model::Closed => self.add(
                 "PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL",
                 at,
-                format!("the new schema has a closed content model and lacks the property {name}, which the old one has"),
+                format!("the {reads} schema has a closed content model and lacks the property {name}, which the {wrote} one has"),
             ),
             Model::Partial => match self.cover(new, name) {
                 Some(cover) if self.fits(cover, had, at, depth) => {}
@@ -127,26 +131,27 @@ impl<'a> Pair<'a> {
                 _ => self.add(
                     "PROPERTY_REMOVED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL",
                     at,
-                    format!("what the new schema says of other properties does not cover {name}"),
+                    format!("what the {reads} schema says of other properties does not cover {name}"),
                 ),
             },
         }
     }
 
     fn added(&mut self, has: At<'a>, old: At<'a>, name: &str, at: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         match model(old) {
             Model::Open if has.is_any() => {}
             Model::Open => self.add(
                 "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL",
                 at,
-                format!("the old schema has an open content model: {name}, which the new one names, may have been there as anything"),
+                format!("the {wrote} schema has an open content model: {name}, which the {reads} one names, may have been there as anything"),
             ),
             Model::Closed => {}
             Model::Partial => match self.cover(old, name) {
                 Some(cover) if !self.fits(has, cover, at, depth) => self.add(
                     "PROPERTY_ADDED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL",
                     at,
-                    format!("the new property {name} does not take what the old schema allows there"),
+                    format!("the {reads} property {name} does not take what the {wrote} schema allows there"),
                 ),
                 _ => {}
             },
@@ -161,6 +166,7 @@ impl<'a> Pair<'a> {
         had: Option<&Map<String, Value>>,
         path: &str,
     ) {
+        let (reads, _) = self.words();
         let count =
             |at: At<'_>| at.value.get("required").and_then(Value::as_array).map_or(0, Vec::len);
         if !self.findings.spend((count(new) + count(old)) * 4) {
@@ -177,11 +183,12 @@ impl<'a> Pair<'a> {
                 false => "REQUIRED_ATTRIBUTE_ADDED",
             };
             let at = format!("{path}/required/{name}");
-            self.add(kind, &at, format!("the new schema requires {name}, without a default"));
+            self.add(kind, &at, format!("the {reads} schema requires {name}, without a default"));
         }
     }
 
     fn patterns(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         let (had, has) =
             (properties(old, "patternProperties"), properties(new, "patternProperties"));
         for (pattern, has) in has.into_iter().flatten() {
@@ -195,7 +202,7 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL",
                     &at,
-                    format!("the old schema says nothing of properties like {pattern}"),
+                    format!("the {wrote} schema says nothing of properties like {pattern}"),
                 ),
             }
         }
@@ -207,13 +214,14 @@ impl<'a> Pair<'a> {
             if !is_there && model(new) != Model::Open {
                 let at = format!("{path}/patternProperties/{pattern}");
                 let said =
-                    format!("the new schema is not open and has no properties like {pattern}");
+                    format!("the {reads} schema is not open and has no properties like {pattern}");
                 self.add("PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL", &at, said);
             }
         }
     }
 
     fn additional(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         let Some(more) = new.get("additionalProperties").filter(|more| !more.is_any()) else {
             return;
         };
@@ -224,19 +232,20 @@ impl<'a> Pair<'a> {
                 self.add(
                     "ADDITIONAL_PROPERTIES_REMOVED",
                     &at,
-                    "the new schema takes no other properties",
+                    format!("the {reads} schema takes no other properties"),
                 );
             }
             Some(were) if !were.is_any() => self.compare(more, were, &at, depth + 1),
             _ => self.add(
                 "ADDITIONAL_PROPERTIES_NARROWED",
                 &at,
-                "the new schema restricts other properties",
+                format!("the {reads} schema restricts other properties"),
             ),
         }
     }
 
     fn dependencies(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         for key in ["dependencies", "dependentRequired", "dependentSchemas"] {
             for (name, has) in properties(new, key).into_iter().flatten() {
                 if !self.findings.spend(8 + (path.len() + name.len()) / 16) {
@@ -249,7 +258,7 @@ impl<'a> Pair<'a> {
                         self.add(
                             "DEPENDENCY_ARRAY_ADDED",
                             &at,
-                            format!("{name} now requires other properties"),
+                            format!("in the {reads} schema {name} requires other properties"),
                         );
                     }
                     (Value::Array(has), Some(Value::Array(had))) => {
@@ -263,7 +272,11 @@ impl<'a> Pair<'a> {
                                 true => "DEPENDENCY_ARRAY_EXTENDED",
                                 false => "DEPENDENCY_ARRAY_CHANGED",
                             };
-                            self.add(kind, &at, format!("{name} requires more properties"));
+                            self.add(
+                                kind,
+                                &at,
+                                format!("in the {reads} schema {name} requires more properties"),
+                            );
                         }
                     }
                     (has, Some(had)) => self.compare(new.of(has), old.of(had), &at, depth + 1),
@@ -271,7 +284,7 @@ impl<'a> Pair<'a> {
                         self.add(
                             "DEPENDENCY_SCHEMA_ADDED",
                             &at,
-                            format!("{name} now asks for more"),
+                            format!("in the {reads} schema {name} asks for more"),
                         );
                     }
                 }

@@ -22,6 +22,7 @@ const BOUNDS: &[Bound] = &[
 
 impl<'a> Pair<'a> {
     pub(super) fn bounds(&mut self, bounds: &[Bound], new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, wrote) = self.words();
         for (key, more_is_stricter, added, stricter) in bounds {
             let Some(bound) = new.number(key) else { continue };
             // What says nothing: at least none of it.
@@ -33,10 +34,14 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     added,
                     &path,
-                    format!("the new schema has {key} {bound}, the old one has none"),
+                    format!("the {reads} schema has {key} {bound}, the {wrote} one has none"),
                 ),
                 Some(was) if (bound > was) == *more_is_stricter && bound != was => {
-                    self.add(stricter, &path, format!("{key} was {was} and is {bound}"));
+                    self.add(
+                        stricter,
+                        &path,
+                        format!("{key} {}", self.findings.change(bound, was)),
+                    );
                 }
                 Some(_) => {}
             }
@@ -44,6 +49,7 @@ impl<'a> Pair<'a> {
     }
 
     pub(super) fn values(&mut self, new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, _) = self.words();
         self.bounds(BOUNDS, new, old, path);
         if let Some(pattern) = new.value.get("pattern") {
             let path = format!("{path}/pattern");
@@ -51,16 +57,19 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "PATTERN_ADDED",
                     &path,
-                    format!("the new schema asks for the pattern {}", shown(&pattern.to_string())),
+                    format!(
+                        "the {reads} schema asks for the pattern {}",
+                        shown(&pattern.to_string())
+                    ),
                 ),
                 Some(was) if was != pattern => {
                     self.add(
                         "PATTERN_CHANGED",
                         &path,
                         format!(
-                            "the pattern was {} and is {}",
-                            shown(&was.to_string()),
-                            shown(&pattern.to_string())
+                            "the pattern {}",
+                            self.findings
+                                .change(shown(&pattern.to_string()), shown(&was.to_string()))
                         ),
                     );
                 }
@@ -74,7 +83,7 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "MULTIPLE_OF_ADDED",
                     &path,
-                    format!("the new schema asks for multiples of {step}"),
+                    format!("the {reads} schema asks for multiples of {step}"),
                 ),
                 Some(was) if divides(was, step) => {}
                 Some(was) => {
@@ -83,7 +92,11 @@ impl<'a> Pair<'a> {
                     } else {
                         "MULTIPLE_OF_CHANGED"
                     };
-                    self.add(kind, &path, format!("multipleOf was {was} and is {step}"));
+                    self.add(
+                        kind,
+                        &path,
+                        format!("multipleOf {}", self.findings.change(step, was)),
+                    );
                 }
             }
         }
@@ -92,11 +105,16 @@ impl<'a> Pair<'a> {
 
     /// Values that are listed one by one.
     fn listed(&mut self, new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, _) = self.words();
         let Some(takes) = listed(new) else { return };
         let path = format!("{path}/enum");
         let Some(had) = listed(old) else {
             if new.value.get("enum").is_some() || new.value.get("const").is_some() {
-                self.add("ENUM_ARRAY_NARROWED", &path, "the new schema takes listed values alone");
+                self.add(
+                    "ENUM_ARRAY_NARROWED",
+                    &path,
+                    format!("the {reads} schema takes listed values alone"),
+                );
             }
             return;
         };
@@ -115,7 +133,11 @@ impl<'a> Pair<'a> {
             let were: HashSet<&Value> = had.iter().collect();
             let is_subset = takes.iter().all(|value| were.contains(value));
             let kind = if is_subset { "ENUM_ARRAY_NARROWED" } else { "ENUM_ARRAY_CHANGED" };
-            self.add(kind, &path, format!("the new schema does not take {}", missing.join(", ")));
+            self.add(
+                kind,
+                &path,
+                format!("the {reads} schema does not take {}", missing.join(", ")),
+            );
         }
     }
 }

@@ -8,12 +8,15 @@ mod compatible;
 mod payload;
 mod read;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
 pub(crate) use self::{compatible::issues, payload::check};
 use crate::error::Result;
+
+/// How much of a name a message shows.
+const NAME_SHOWN_MAX: usize = 200;
 
 /// A schema, with those that it refers to.
 #[derive(Debug)]
@@ -32,7 +35,8 @@ pub(crate) enum Type {
     Long,
     Float,
     Double,
-    Bytes,
+    /// Of a decimal number, if it says so.
+    Bytes(Option<Decimal>),
     String,
     Array(Box<Self>),
     Map(Box<Self>),
@@ -41,13 +45,20 @@ pub(crate) enum Type {
     Named(usize),
 }
 
+/// A decimal number: how many digits it has, and how many of them after the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    pub(crate) precision: u64,
+    pub(crate) scale: u64,
+}
+
 /// A named type.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     /// Its full name.
     pub(crate) name: String,
     /// Other full names of it.
-    pub(crate) aliases: Vec<String>,
+    pub(crate) aliases: HashSet<String>,
     pub(crate) body: Body,
 }
 
@@ -58,10 +69,13 @@ pub(crate) enum Body {
     Open,
     Record(Vec<Field>),
     Enum {
-        symbols: Vec<String>,
+        symbols: BTreeSet<String>,
         default: Option<String>,
     },
-    Fixed(u64),
+    Fixed {
+        size: u64,
+        decimal: Option<Decimal>,
+    },
 }
 
 /// A field of a record.
@@ -109,7 +123,7 @@ impl Schema {
             Type::Long => "LONG".to_owned(),
             Type::Float => "FLOAT".to_owned(),
             Type::Double => "DOUBLE".to_owned(),
-            Type::Bytes => "BYTES".to_owned(),
+            Type::Bytes(_) => "BYTES".to_owned(),
             Type::String => "STRING".to_owned(),
             Type::Array(_) => "ARRAY".to_owned(),
             Type::Map(_) => "MAP".to_owned(),
@@ -119,9 +133,10 @@ impl Schema {
                 let kind = match named.body {
                     Body::Record(_) | Body::Open => "RECORD",
                     Body::Enum { .. } => "ENUM",
-                    Body::Fixed(_) => "FIXED",
+                    Body::Fixed { .. } => "FIXED",
                 };
-                format!("{kind} {}", named.name)
+                let name: String = named.name.chars().take(NAME_SHOWN_MAX).collect();
+                format!("{kind} {name}")
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     error::{Error, Result},
-    issue::Issue,
+    issue::{Issue, Newer},
     schema::Schema,
 };
 
@@ -75,10 +75,10 @@ impl Level {
             &["PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL", "ITEM_ADDED_TO_OPEN_CONTENT_MODEL"];
         let mut found = Vec::new();
         if self.is_backward() {
-            found.extend(new.issues(old));
+            found.extend(new.issues_as(old, Newer::Reader));
         }
         if self.is_forward() {
-            found.extend(old.issues(new));
+            found.extend(old.issues_as(new, Newer::Writer));
         }
         found.retain(|issue| !lenient || !OPEN.contains(&issue.kind));
         found
@@ -161,5 +161,91 @@ mod tests {
         }
         assert_eq!("sideways".parse::<Level>().unwrap_err().code(), 42203);
         assert_eq!("sideways".parse::<Mode>().unwrap_err().code(), 42204);
+    }
+
+    /// Messages call the schemas new and old as they are, whichever of them reads.
+    #[test]
+    fn the_schema_that_lacks_something_is_named() {
+        let avro = |rest: &str| format!(r#"{{"type":"enum","name":"E","symbols":["A"{rest}]}}"#);
+        let json = |max: u32| format!(r#"{{"type":"string","maxLength":{max}}}"#);
+        let fields = |rest: &str| {
+            format!(
+                r#"{{"type":"object","properties":{{"a":{{}}{rest}}},"additionalProperties":false}}"#
+            )
+        };
+        let proto = |kind: &str, rest: &str| {
+            format!("syntax = \"proto3\"; message M {{ {kind} a = 1; }} {rest}")
+        };
+        let record = |rest: &str| format!(r#"{{"type":"record","name":"R","fields":[{rest}]}}"#);
+        let field = r#"{"name":"a","type":"int"}"#;
+        for (format, new, old, backward, forward) in [
+            (
+                Format::Avro,
+                avro(""),
+                avro(r#","B""#),
+                "the new schema is missing enum symbols [B]",
+                "",
+            ),
+            (
+                Format::Avro,
+                avro(r#","B""#),
+                avro(""),
+                "",
+                "the old schema is missing enum symbols [B]",
+            ),
+            (
+                Format::Avro,
+                record(field),
+                record(""),
+                "in the new schema has no default value and is missing in the old schema",
+                "",
+            ),
+            (
+                Format::Avro,
+                record(""),
+                record(field),
+                "",
+                "in the old schema has no default value and is missing in the new schema",
+            ),
+            (Format::Json, json(3), json(9), "maxLength was 9 and is 3", ""),
+            (Format::Json, json(9), json(3), "", "maxLength was 3 and is 9"),
+            (
+                Format::Json,
+                r#"{"type":["string","null"]}"#.to_owned(),
+                r#"{"type":"string"}"#.to_owned(),
+                "",
+                "the old schema does not take null, which the new one takes",
+            ),
+            (
+                Format::Json,
+                fields(r#","b":{}"#),
+                fields(""),
+                "",
+                "the old schema has a closed content model and lacks the property b, which the new one has",
+            ),
+            (
+                Format::Protobuf,
+                proto("int32", "message N {}"),
+                proto("string", ""),
+                "the kind of a was string and is int32",
+                "the kind of a was string and is int32|the old schema lacks the message N",
+            ),
+        ] {
+            let read = |text: &str| Schema::read(format, text, &[]).unwrap();
+            let (new, old) = (read(&new), read(&old));
+            for (level, expect) in [(Level::Backward, backward), (Level::Forward, forward)] {
+                let found = level.issues(&new, &old, false);
+                let said: Vec<&str> = found.iter().map(|one| one.said.as_str()).collect();
+                let expect: Vec<&str> = expect.split('|').filter(|part| !part.is_empty()).collect();
+                assert_eq!(said.len(), expect.len(), "{level}: {said:?}");
+                for (said, expect) in said.iter().zip(expect) {
+                    assert!(said.contains(expect), "{level}: {said}");
+                }
+            }
+        }
+        let read = |format, text| Schema::read(format, text, &[]).unwrap();
+        let (new, old) = (read(Format::Json, "{}"), read(Format::Avro, "\"int\""));
+        let found = Level::Full.issues(&new, &old, false);
+        assert!(found.iter().all(|one| one.said == "the schema was AVRO and is JSON"), "{found:?}");
     }
 }

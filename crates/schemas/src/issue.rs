@@ -4,8 +4,12 @@ use std::fmt;
 
 /// The most issues that are told of one comparison.
 pub const ISSUES_MAX: usize = 100;
-/// The most steps of one comparison.
-const STEPS_MAX: u32 = 300_000;
+/// The most work of one comparison: about the time of as many values that are hashed.
+const WORK_MAX: usize = 4_800_000;
+/// The work of comparing two schemas, apart from the lists that they have.
+const STEP: usize = 16;
+/// The longest text of an issue, in characters.
+const SAID_MAX: usize = 1_000;
 /// The deepest that two schemas are compared.
 pub(crate) const DEPTH_MAX: usize = 128;
 
@@ -30,24 +34,66 @@ impl fmt::Display for Issue {
     }
 }
 
+/// Which of two schemas is the new one: messages call them by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newer {
+    Reader,
+    Writer,
+}
+
 /// The issues of a comparison that is under way, and what may still be spent on it.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) issues: Vec<Issue>,
-    steps: u32,
+    newer: Newer,
+    work: usize,
     /// Whether a bound was met: the answer is then that it does not fit.
     exhausted: bool,
 }
 
 impl Findings {
-    pub(crate) fn new() -> Self {
-        Self { issues: Vec::new(), steps: 0, exhausted: false }
+    pub(crate) fn new(newer: Newer) -> Self {
+        Self { newer, issues: Vec::new(), work: 0, exhausted: false }
+    }
+
+    /// What the reader's schema is called.
+    pub(crate) fn reader(&self) -> &'static str {
+        match self.newer {
+            Newer::Reader => "new",
+            Newer::Writer => "old",
+        }
+    }
+
+    /// What the writer's schema is called.
+    pub(crate) fn writer(&self) -> &'static str {
+        match self.newer {
+            Newer::Reader => "old",
+            Newer::Writer => "new",
+        }
+    }
+
+    /// That something is one thing in the reader's schema, and another in the writer's.
+    pub(crate) fn change(&self, reads: impl fmt::Display, wrote: impl fmt::Display) -> String {
+        match self.newer {
+            Newer::Reader => format!("was {wrote} and is {reads}"),
+            Newer::Writer => format!("was {reads} and is {wrote}"),
+        }
     }
 
     /// Counts a step; `false` if there are to be no more.
     pub(crate) fn step(&mut self) -> bool {
-        self.steps = self.steps.saturating_add(1);
-        self.steps <= STEPS_MAX || self.give_up()
+        self.spend(STEP)
+    }
+
+    /// Counts work whose length the schemas decide; `false` if there is to be no more.
+    pub(crate) fn spend(&mut self, work: usize) -> bool {
+        self.work = self.work.saturating_add(work);
+        self.work <= WORK_MAX || self.give_up()
+    }
+
+    /// Whether a bound was met: whatever is left need not be looked at.
+    pub(crate) fn is_over(&self) -> bool {
+        self.exhausted
     }
 
     /// Ends the comparison: the schemas are too large or too deep to be compared.
@@ -65,7 +111,7 @@ impl Findings {
     pub(crate) fn add(&mut self, kind: &'static str, path: &str, said: impl Into<String>) {
         if self.issues.len() < ISSUES_MAX {
             let path = if path.is_empty() { "/" } else { path };
-            self.issues.push(Issue { kind, path: path.to_owned(), said: said.into() });
+            self.issues.push(Issue { kind, path: cut(path), said: cut(&said.into()) });
         }
     }
 
@@ -84,5 +130,13 @@ impl Findings {
         if !self.exhausted {
             self.issues.truncate(mark);
         }
+    }
+}
+
+/// A text, no longer than is worth reading.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SAID_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }

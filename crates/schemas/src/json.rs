@@ -5,6 +5,7 @@
 
 mod bounds;
 mod compatible;
+mod payload;
 mod resolve;
 
 use std::sync::OnceLock;
@@ -88,10 +89,7 @@ impl Schema {
     /// What is wrong with a payload, with its path.
     pub(crate) fn check(&self, payload: &[u8]) -> Result<(), (String, String)> {
         let fault = |said: String| Err((String::new(), said));
-        let value: Value = match serde_json::from_slice(payload) {
-            Ok(value) => value,
-            Err(error) => return fault(format!("it is no JSON: {error}")),
-        };
+        let value = payload::read(payload)?;
         if depth(&value) > PAYLOAD_DEPTH_MAX {
             return fault(format!("it is nested deeper than {PAYLOAD_DEPTH_MAX}"));
         }
@@ -204,7 +202,12 @@ mod tests {
             format!(r##"{{"properties":{{"a":{{"$ref":"#/$defs/d{}"}}}}}}"##, at + 1)
         });
         let nested = format!("{}{{}}{}", r#"{"not":"#.repeat(10_000), "}".repeat(10_000));
-        for text in [doubling, chain, spread, nested] {
+        let pattern = format!(r#"{{"pattern":"{}"}}"#, "a?".repeat(475_000));
+        let names = format!(r#"{{"patternProperties":{{"{}":{{}}}}}}"#, "a?".repeat(475_000));
+        let many: Vec<String> =
+            (0..12_000).map(|at| format!(r#""p{at}":{{"pattern":"^[a-z]{{1,40}}$"}}"#)).collect();
+        let many = format!(r#"{{"$defs":{{{}}}}}"#, many.join(","));
+        for text in [doubling, chain, spread, nested, pattern, names, many] {
             let began = std::time::Instant::now();
             assert!(read(&text).is_err(), "{}…", &text[..60]);
             assert!(began.elapsed() < std::time::Duration::from_secs(5));
@@ -224,6 +227,8 @@ mod tests {
             (r#"{"id":7,"to":{"zip":"1011"}}"#, Some(("/to/zip", "match"))),
             ("{}", Some(("", "\"id\" is a required property"))),
             ("{", Some(("", "no JSON"))),
+            // The last would fit.
+            (r#"{"id":"7","id":7}"#, Some(("/id", "twice"))),
         ] {
             match (schema.check(payload.as_bytes()), expect) {
                 (Ok(()), None) => {}

@@ -1,7 +1,8 @@
 //! The registry: what is kept of subjects, versions and schemas, and how it is read.
 //!
 //! Everything stands in maps of a namespace of the ledger, and nothing in memory but schemas that were read lately.
-//! Changes come one after the other, each as one transaction; who reads waits for nobody.
+//! Changes come one after the other, each as one transaction; who reads waits for nobody. What takes long, the reading
+//! and comparing of schemas, is done before a change has its turn, which then looks that nothing has changed since.
 
 mod change;
 mod check;
@@ -50,6 +51,8 @@ struct Inner {
     wanted: Notify,
     /// Held while something is changed.
     changes: Mutex<()>,
+    /// Held by the one of those who register whose subject kept changing meanwhile, and who tries again.
+    crowded: Mutex<()>,
     /// How often anything was changed.
     changed: watch::Sender<u64>,
 }
@@ -194,6 +197,7 @@ impl Registry {
             held: Held::default(),
             wanted: Notify::new(),
             changes: Mutex::new(()),
+            crowded: Mutex::new(()),
             changed: watch::Sender::new(0),
         })))
     }

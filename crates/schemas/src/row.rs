@@ -27,7 +27,7 @@ pub(crate) struct SchemaRow {
 }
 
 /// A version of a subject.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VersionRow {
     pub(crate) id: u32,
     pub(crate) deleted: bool,

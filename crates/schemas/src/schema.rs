@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     avro,
     error::{Error, Result},
-    issue::Issue,
+    issue::{Findings, Issue, Newer},
     json, protobuf,
 };
 
@@ -71,7 +71,7 @@ pub struct Schema(Read);
 #[derive(Debug)]
 enum Read {
     Avro(avro::Schema),
-    Json(json::Schema),
+    Json(Box<json::Schema>),
     Protobuf(protobuf::Schema),
 }
 
@@ -102,7 +102,7 @@ impl Schema {
         let named = || references.iter().map(|one| (one.name.as_str(), one.text.as_str()));
         Ok(Self(match format {
             Format::Avro => Read::Avro(avro::Schema::read(text, named().map(|(_, text)| text))?),
-            Format::Json => Read::Json(json::Schema::read(text, named())?),
+            Format::Json => Read::Json(Box::new(json::Schema::read(text, named())?)),
             Format::Protobuf => Read::Protobuf(protobuf::Schema::read(text, named())?),
         }))
     }
@@ -144,15 +144,23 @@ impl Schema {
 
     /// What keeps a reader with this schema from reading what was written with another.
     pub fn issues(&self, writer: &Self) -> Vec<Issue> {
+        self.issues_as(writer, Newer::Reader)
+    }
+
+    /// The same, where either may be the new one.
+    pub(crate) fn issues_as(&self, writer: &Self, newer: Newer) -> Vec<Issue> {
         match (&self.0, &writer.0) {
-            (Read::Avro(reader), Read::Avro(writer)) => avro::issues(reader, writer),
-            (Read::Json(reader), Read::Json(writer)) => json::issues(reader, writer),
-            (Read::Protobuf(reader), Read::Protobuf(writer)) => protobuf::issues(reader, writer),
-            _ => vec![Issue {
-                kind: "SCHEMA_TYPE_CHANGED",
-                path: "/".to_owned(),
-                said: format!("the schema was {} and is {}", writer.format(), self.format()),
-            }],
+            (Read::Avro(reader), Read::Avro(writer)) => avro::issues(reader, writer, newer),
+            (Read::Json(reader), Read::Json(writer)) => json::issues(reader, writer, newer),
+            (Read::Protobuf(reader), Read::Protobuf(writer)) => {
+                protobuf::issues(reader, writer, newer)
+            }
+            _ => {
+                let mut findings = Findings::new(newer);
+                let said = findings.change(self.format(), writer.format());
+                findings.add("SCHEMA_TYPE_CHANGED", "", format!("the schema {said}"));
+                findings.issues
+            }
         }
     }
 

@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 
-use super::{Body, Field, Named, Schema, Type};
-use crate::issue::{DEPTH_MAX, Findings, Issue};
+use super::{Body, Decimal, Field, Named, Schema, Type};
+use crate::issue::{DEPTH_MAX, Findings, Issue, Newer};
 
 /// What keeps a reader from reading what a writer wrote.
-pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
-    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new() };
+pub(crate) fn issues(reader: &Schema, writer: &Schema, newer: Newer) -> Vec<Issue> {
+    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new(newer) };
     pair.compare(&reader.root, &writer.root, "", 0);
     pair.findings.issues
 }
@@ -31,21 +31,37 @@ impl<'a> Pair<'a> {
             self.findings.give_up();
             return;
         }
-        if !self.findings.step() {
+        if !self.findings.step() || !self.findings.spend(path.len() / 16) {
             return;
         }
         match (reader, writer) {
-            (Type::Union(_), Type::Union(branches)) => {
+            (Type::Bytes(Some(reads)), Type::Bytes(Some(wrote))) => {
+                self.decimals(*reads, *wrote, path);
+            }
+            (Type::Union(reads), Type::Union(branches)) => {
+                let same: HashMap<&str, &Type> = reads
+                    .iter()
+                    .filter_map(|branch| Some((name(self.reader, branch)?, branch)))
+                    .collect();
                 for (at, branch) in branches.iter().enumerate() {
-                    self.branch(reader, branch, &format!("{path}/{at}"), depth);
+                    if self.findings.is_over() {
+                        return;
+                    }
+                    let path = format!("{path}/{at}");
+                    // The branch of the same name first, as resolution does: it is mostly that.
+                    let same = name(self.writer, branch).and_then(|name| same.get(name));
+                    self.branch(reads, same.copied(), branch, &path, depth);
                 }
             }
             (_, Type::Union(branches)) => {
                 for branch in branches {
+                    if self.findings.is_over() {
+                        return;
+                    }
                     self.compare(reader, branch, path, depth + 1);
                 }
             }
-            (Type::Union(_), _) => self.branch(reader, writer, path, depth),
+            (Type::Union(reads), _) => self.branch(reads, None, writer, path, depth),
             (Type::Array(reader), Type::Array(writer)) => {
                 self.compare(reader, writer, &format!("{path}/items"), depth + 1);
             }
@@ -64,11 +80,19 @@ impl<'a> Pair<'a> {
     }
 
     /// Whether a branch of a reader's union reads what was written.
-    fn branch(&mut self, union: &'a Type, writer: &'a Type, path: &str, depth: usize) {
-        let Type::Union(branches) = union else { return };
+    fn branch(
+        &mut self,
+        branches: &'a [Type],
+        first: Option<&'a Type>,
+        writer: &'a Type,
+        path: &str,
+        depth: usize,
+    ) {
         let mark = self.findings.mark();
-        // The branch of the same type first, as resolution does: it is mostly that.
-        for branch in branches {
+        for branch in first.into_iter().chain(branches) {
+            if self.findings.is_over() {
+                return;
+            }
             self.compare(branch, writer, path, depth + 1);
             if !self.findings.since(mark) {
                 return;
@@ -105,25 +129,34 @@ impl<'a> Pair<'a> {
                 let missing: Vec<&str> = match default {
                     Some(_) => Vec::new(),
                     None => {
-                        let known: std::collections::HashSet<&String> = symbols.iter().collect();
-                        let missing = written.iter().filter(|symbol| !known.contains(symbol));
+                        if !self.findings.spend(written.len() * 4) {
+                            return;
+                        }
+                        let missing = written.iter().filter(|symbol| !symbols.contains(*symbol));
                         missing.map(String::as_str).take(20).collect()
                     }
                 };
                 if !missing.is_empty() {
                     let path = format!("{path}/symbols");
                     let said = format!(
-                        "the new schema is missing enum symbols [{}], and has no default",
+                        "the {} schema is missing enum symbols [{}], and has no default",
+                        self.findings.reader(),
                         missing.join(", ")
                     );
                     self.findings.add("MISSING_ENUM_SYMBOLS", &path, said);
                 }
             }
-            (Body::Fixed(size), Body::Fixed(written)) => {
+            (
+                Body::Fixed { size, decimal },
+                Body::Fixed { size: written, decimal: written_decimal },
+            ) => {
                 self.names(reader, writer, path);
                 if size != written {
                     let said = format!("expected: {written}, found: {size}");
                     self.findings.add("FIXED_SIZE_MISMATCH", &format!("{path}/size"), said);
+                }
+                if let (Some(reads), Some(wrote)) = (decimal, written_decimal) {
+                    self.decimals(*reads, *wrote, path);
                 }
             }
             _ => {
@@ -140,6 +173,18 @@ impl<'a> Pair<'a> {
         self.known.insert((from, to), fits);
     }
 
+    /// Decimals are read as one another if they have the same digits ("Decimal" of the specification).
+    fn decimals(&mut self, reads: Decimal, wrote: Decimal, path: &str) {
+        for (what, reads, wrote) in
+            [("precision", reads.precision, wrote.precision), ("scale", reads.scale, wrote.scale)]
+        {
+            if reads != wrote {
+                let said = format!("the {what} of the decimal: expected: {wrote}, found: {reads}");
+                self.findings.add("TYPE_MISMATCH", &format!("{path}/{what}"), said);
+            }
+        }
+    }
+
     fn names(&mut self, reader: &Named, writer: &Named, path: &str) {
         if reader.short() != writer.short() && !reader.aliases.contains(&writer.name) {
             let said = format!("expected: {}", writer.name);
@@ -148,9 +193,15 @@ impl<'a> Pair<'a> {
     }
 
     fn fields(&mut self, fields: &'a [Field], written: &'a [Field], path: &str, depth: usize) {
+        if !self.findings.spend((fields.len() + written.len()) * 4) {
+            return;
+        }
         let by_name: HashMap<&str, &Field> =
             written.iter().map(|field| (field.name.as_str(), field)).collect();
         for (at, field) in fields.iter().enumerate() {
+            if !self.findings.spend(field.aliases.len() + path.len() / 16) {
+                return;
+            }
             let names = std::iter::once(&field.name).chain(&field.aliases);
             let found = names.into_iter().find_map(|name| by_name.get(name.as_str()));
             if let Some(writer) = found {
@@ -166,8 +217,10 @@ impl<'a> Pair<'a> {
             if !field.has_default && !enum_default {
                 let path = format!("{path}/fields/{at}");
                 let said = format!(
-                    "The field '{}' at path '{path}' in the new schema has no default value and is missing in the old schema",
-                    field.name
+                    "The field '{}' at path '{path}' in the {} schema has no default value and is missing in the {} schema",
+                    field.name,
+                    self.findings.reader(),
+                    self.findings.writer()
                 );
                 self.findings.add("READER_FIELD_MISSING_DEFAULT_VALUE", &path, said);
             }
@@ -183,9 +236,17 @@ fn promotes(reader: &Type, writer: &Type) -> bool {
             (Type::Long, Type::Int)
                 | (Type::Float, Type::Int | Type::Long)
                 | (Type::Double, Type::Int | Type::Long | Type::Float)
-                | (Type::Bytes, Type::String)
-                | (Type::String, Type::Bytes)
+                | (Type::Bytes(_), Type::Bytes(_) | Type::String)
+                | (Type::String, Type::Bytes(_))
         )
+}
+
+/// The name of a named type.
+fn name<'a>(schema: &'a Schema, of: &Type) -> Option<&'a str> {
+    match of {
+        Type::Named(at) => Some(&schema.named[*at].name),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

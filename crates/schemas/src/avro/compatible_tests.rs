@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn record(fields: &str) -> String {
     format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)
 }
@@ -120,19 +124,84 @@ fn recursion_ends() {
     check(&list("int"), &list("long"), &[("TYPE_MISMATCH", "/fields/0/type")]);
 }
 
-/// Three thousand records, each with a field of the next, in a union of all: an answer comes, and takes neither the
-/// stack nor the day.
+/// A union of three thousand records, each with a field of another type than before: an answer comes, and takes
+/// neither the stack nor the day.
 #[test]
 fn what_is_too_large_to_be_compared_is_said_to_be() {
-    let mut chain = vec![r#"{"type":"record","name":"R0","fields":[]}"#.to_owned()];
-    for at in 1..3_000 {
-        chain.push(format!(
-            r#"{{"type":"record","name":"R{at}","fields":[{{"name":"a","type":"R{}"}}]}}"#,
-            at - 1
-        ));
-    }
-    let text = format!("[{}]", chain.join(","));
-    let schema = Schema::read(&text, []).unwrap();
-    let found = issues(&schema, &schema);
+    let union = |of: &str| {
+        let all = (0..3_000).map(|at| {
+            format!(r#"{{"type":"record","name":"R{at}","fields":[{{"name":"a","type":"{of}"}}]}}"#)
+        });
+        format!("[{}]", all.collect::<Vec<_>>().join(","))
+    };
+    let read = |of: &str| Schema::read(&union(of), []).unwrap();
+    let (texts, numbers) = (read("string"), read("int"));
+    let found = issues(&texts, &numbers);
     assert!(found.iter().any(|one| one.kind == "TOO_COMPLEX"), "{}", found.len());
+    // The same names are found at once.
+    assert_eq!(issues(&texts, &texts), []);
+}
+
+/// A record with fifty thousand other names, against as many records.
+#[test]
+fn lists_of_names_are_compared_by_hash() {
+    let names = |with: &str| {
+        let all: Vec<String> = (0..30_000).map(|at| format!("\"{with}{at}\"")).collect();
+        all.join(",")
+    };
+    let began = std::time::Instant::now();
+    let reader =
+        format!(r#"{{"type":"record","name":"R","fields":[],"aliases":[{}]}}"#, names("A"));
+    let writers =
+        (0..15_000).map(|at| format!(r#"{{"type":"record","name":"W{at}","fields":[]}}"#));
+    let writer = format!("[{}]", writers.collect::<Vec<_>>().join(","));
+    let read = |text: &str| Schema::read(text, []);
+    let found = issues(&read(&reader).unwrap(), &read(&writer).unwrap());
+    assert_eq!(found[0].kind, "NAME_MISMATCH");
+    // Defaults are held to symbols.
+    let symbols = names("S");
+    let field = format!(
+        r#"{{"name":"a","type":{{"type":"array","items":{{"type":"enum","name":"E","symbols":[{symbols}]}}}},"default":[{symbols}]}}"#
+    );
+    assert!(read(&record(&field)).is_ok());
+    let branches = names("B");
+    let branches: Vec<String> = branches
+        .split(',')
+        .take(10_000)
+        .map(|name| format!(r#"{{"type":"fixed","name":{name},"size":1}}"#))
+        .collect();
+    let ones = vec!["1"; 100_000].join(",");
+    let field = format!(
+        r#"{{"name":"a","type":{{"type":"array","items":[{},"int"]}},"default":[{ones}]}}"#,
+        branches.join(",")
+    );
+    let said = read(&record(&field)).unwrap_err().to_string();
+    assert!(said.contains("the defaults come to more than"), "{said}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
+fn decimals_have_the_same_digits() {
+    let of = |kind: &str, rest: &str| {
+        format!(r#"{{"type":"{kind}","name":"D","size":8,"logicalType":"decimal"{rest}}}"#)
+    };
+    for kind in ["bytes", "fixed"] {
+        let four_two = of(kind, r#","precision":4,"scale":2"#);
+        check(&four_two, &four_two, &[]);
+        for (rest, path) in [
+            (r#","precision":4,"scale":3"#, "/scale"),
+            (r#","precision":4"#, "/scale"),
+            (r#","precision":9,"scale":2"#, "/precision"),
+        ] {
+            check(&of(kind, rest), &four_two, &[("TYPE_MISMATCH", path)]);
+            check(&four_two, &of(kind, rest), &[("TYPE_MISMATCH", path)]);
+        }
+        // What is wrongly said is not said.
+        check(&of(kind, ""), &four_two, &[]);
+        check(&of(kind, r#","precision":2,"scale":3"#), &four_two, &[]);
+    }
+    check("\"bytes\"", &of("bytes", r#","precision":4"#), &[]);
+    check("\"string\"", &of("bytes", r#","precision":4"#), &[]);
+    let twice = format!(r#"["bytes",{}]"#, of("bytes", r#","precision":4"#));
+    assert!(Schema::read(&twice, []).is_err());
 }

@@ -51,7 +51,7 @@ impl<'a> Values<'a> {
             Type::Double => {
                 self.take(8)?;
             }
-            Type::Bytes => {
+            Type::Bytes(_) => {
                 self.bytes()?;
             }
             Type::String => {
@@ -77,7 +77,7 @@ impl<'a> Values<'a> {
             }
             Type::Named(at) => match &self.schema.named[*at].body {
                 Body::Open => {}
-                Body::Fixed(size) => {
+                Body::Fixed { size, .. } => {
                     self.take(usize::try_from(*size).unwrap_or(usize::MAX))?;
                 }
                 Body::Enum { symbols, .. } => {

@@ -1,17 +1,22 @@
 //! Reads schemas of JSON: names, references, defaults.
 
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 
 use serde_json::{Map, Value};
 
-use super::{Body, Field, Named, Names, Type};
+use super::{Body, Decimal, Field, Named, Names, Type};
 use crate::error::{Error, Result};
+
+/// The most values that defaults come to, each held to all that it may be.
+const DEFAULTS_MAX: u32 = 1_000_000;
 
 /// What has been read so far.
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) named: Vec<Named>,
     names: Names,
+    /// How many values of defaults were held to their types.
+    defaults: Cell<u32>,
 }
 
 /// The JSON of a text; a text that is no JSON may be the name of a type.
@@ -41,7 +46,7 @@ fn primitive(word: &str) -> Option<Type> {
         "long" => Type::Long,
         "float" => Type::Float,
         "double" => Type::Double,
-        "bytes" => Type::Bytes,
+        "bytes" => Type::Bytes(None),
         "string" => Type::String,
         _ => return None,
     })
@@ -91,6 +96,7 @@ impl Reader {
                 Type::Named(at) => self.named[*at].name.clone(),
                 Type::Array(_) => "array".to_owned(),
                 Type::Map(_) => "map".to_owned(),
+                Type::Bytes(_) => "Bytes".to_owned(),
                 plain => format!("{plain:?}"),
             };
             if !kinds.insert(kind.clone()) {
@@ -122,6 +128,7 @@ impl Reader {
             "record" | "error" => self.record(object, space, path),
             "enum" => self.enumeration(object, space, path),
             "fixed" => self.fixed(object, space, path),
+            "bytes" => Ok(Type::Bytes(decimal(object))),
             word => self.by_name(word, space, path),
         }
     }
@@ -176,7 +183,11 @@ impl Reader {
             if let Some(default) = default
                 && !self.is_default(&of, default, 0)
             {
-                let word = default.to_string();
+                if self.defaults.get() > DEFAULTS_MAX {
+                    let said = format!("the defaults come to more than {DEFAULTS_MAX} values");
+                    return Err(wrong(&path, said));
+                }
+                let word: String = default.to_string().chars().take(200).collect();
                 return Err(wrong(&path, format!("Invalid default for field {name}: {word}")));
             }
             let aliases = match field.as_object() {
@@ -213,6 +224,7 @@ impl Reader {
         {
             return Err(wrong(path, format!("the default \"{default}\" is none of the symbols")));
         }
+        let symbols = symbols.into_iter().collect();
         self.named[at].body = Body::Enum { symbols, default };
         Ok(Type::Named(at))
     }
@@ -222,13 +234,15 @@ impl Reader {
         let size = object.get("size").and_then(Value::as_u64);
         let size = size.filter(|size| i32::try_from(*size).is_ok());
         let size = size.ok_or_else(|| wrong(path, "the `size` is no whole number"))?;
-        self.named[at].body = Body::Fixed(size);
+        self.named[at].body = Body::Fixed { size, decimal: decimal(object) };
         Ok(Type::Named(at))
     }
 
     /// Whether a value can be the default of a type.
     fn is_default(&self, of: &Type, value: &Value, depth: usize) -> bool {
-        if depth > crate::issue::DEPTH_MAX {
+        let steps = self.defaults.get().saturating_add(1);
+        self.defaults.set(steps);
+        if depth > crate::issue::DEPTH_MAX || steps > DEFAULTS_MAX {
             return false;
         }
         let bytes = |text: &str| text.chars().all(|c| u32::from(c) <= 0xff);
@@ -241,7 +255,7 @@ impl Reader {
                 value.is_number()
                     || matches!(value.as_str(), Some("NaN" | "Infinity" | "-Infinity"))
             }
-            Type::Bytes => value.as_str().is_some_and(bytes),
+            Type::Bytes(_) => value.as_str().is_some_and(bytes),
             Type::String => value.is_string(),
             Type::Array(items) => value
                 .as_array()
@@ -252,13 +266,15 @@ impl Reader {
             Type::Union(of) => of.iter().any(|branch| self.is_default(branch, value, depth + 1)),
             Type::Named(at) => match &self.named[*at].body {
                 Body::Open => value.is_object(),
-                Body::Fixed(size) => value
+                Body::Fixed { size, .. } => value
                     .as_str()
                     .is_some_and(|text| bytes(text) && text.chars().count() as u64 == *size),
                 Body::Enum { symbols, .. } => {
-                    value.as_str().is_some_and(|text| symbols.iter().any(|symbol| symbol == text))
+                    value.as_str().is_some_and(|text| symbols.contains(text))
                 }
                 Body::Record(fields) => value.as_object().is_some_and(|all| {
+                    let count = u32::try_from(fields.len()).unwrap_or(u32::MAX);
+                    self.defaults.set(self.defaults.get().saturating_add(count));
                     fields.iter().all(|field| match all.get(&field.name) {
                         Some(value) => self.is_default(&field.of, value, depth + 1),
                         None => field.has_default,
@@ -267,6 +283,19 @@ impl Reader {
             },
         }
     }
+}
+
+/// The decimal number that a type of bytes is; what is wrongly said counts as not said, by the specification.
+fn decimal(object: &Map<String, Value>) -> Option<Decimal> {
+    if object.get("logicalType").and_then(Value::as_str) != Some("decimal") {
+        return None;
+    }
+    let precision = object.get("precision").and_then(Value::as_u64).filter(|count| *count > 0)?;
+    let scale = match object.get("scale") {
+        Some(scale) => scale.as_u64().filter(|scale| *scale <= precision)?,
+        None => 0,
+    };
+    Some(Decimal { precision, scale })
 }
 
 fn texts(object: &Map<String, Value>, member: &str, path: &str) -> Result<Vec<String>> {

@@ -14,6 +14,11 @@ const DEPTH_MAX: usize = 160;
 /// The most schemas in a row that look at the same value.
 const IN_PLACE_MAX: usize = 24;
 
+/// The longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 4_096;
+/// The most that all patterns of a document come to, in bytes.
+const PATTERNS_BYTES_MAX: usize = 128 * 1_024;
+
 /// Keywords with a schema for a part of the value.
 const PARTS: &[&str] = &[
     "additionalProperties",
@@ -33,9 +38,17 @@ const SAME_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 /// Keywords with schemas by name for the same value.
 const NAMED_SAME: &[&str] = &["dependentSchemas", "dependencies"];
 
+/// Keywords with values, in which nothing is a schema.
+const VALUES: &[&str] = &["enum", "const", "default", "examples", "example"];
+
 /// # Errors
-/// That a reference leads nowhere or only to itself, or that a bound is exceeded.
+/// That a pattern is too long, that a reference leads nowhere or only to itself, or that a bound is exceeded.
 pub(super) fn check(documents: &Documents) -> Result<()> {
+    let all = documents.others().iter().map(|(_, other)| other);
+    for document in std::iter::once(documents.root()).chain(all) {
+        let mut left = PATTERNS_BYTES_MAX;
+        patterns(document, &mut left)?;
+    }
     let mut walk = Walk { documents, sizes: HashMap::new(), open: Vec::new() };
     walk.schema(0, documents.root(), 0, 0).map(|_| ())
 }
@@ -129,6 +142,38 @@ impl Walk<'_> {
         let size = self.schema(document, to, part, same + 1)?;
         self.sizes.insert(place, size);
         Ok(size)
+    }
+}
+
+/// Measures patterns wherever they stand: a validator makes those too that nothing leads to.
+fn patterns(value: &Value, left: &mut usize) -> Result<()> {
+    let mut take = |pattern: &str| {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            let said = format!("a pattern is longer than {PATTERN_BYTES_MAX} bytes");
+            return Err(Error::invalid(said));
+        }
+        let rest = left.checked_sub(pattern.len());
+        *left = rest.ok_or_else(|| {
+            Error::invalid(format!("its patterns are longer than {PATTERNS_BYTES_MAX} bytes"))
+        })?;
+        Ok(())
+    };
+    match value {
+        Value::Object(object) => {
+            for (key, inner) in object {
+                match inner {
+                    Value::String(pattern) if key == "pattern" => take(pattern)?,
+                    Value::Object(all) if key == "patternProperties" => {
+                        all.keys().try_for_each(|pattern| take(pattern))?;
+                    }
+                    _ => {}
+                }
+            }
+            let inner = object.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
+            inner.into_iter().try_for_each(|(_, inner)| patterns(inner, left))
+        }
+        Value::Array(all) => all.iter().try_for_each(|inner| patterns(inner, left)),
+        _ => Ok(()),
     }
 }
 

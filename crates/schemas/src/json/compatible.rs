@@ -14,11 +14,17 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::Schema;
-use crate::issue::{DEPTH_MAX, Findings, Issue};
+use crate::issue::{DEPTH_MAX, Findings, Issue, Newer};
 
 /// What keeps a reader from taking what fits a writer's schema.
-pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
-    let mut pair = Pair { reader, writer, known: HashMap::new(), findings: Findings::new() };
+pub(crate) fn issues(reader: &Schema, writer: &Schema, newer: Newer) -> Vec<Issue> {
+    let mut pair = Pair {
+        reader,
+        writer,
+        known: HashMap::new(),
+        regexes: HashMap::new(),
+        findings: Findings::new(newer),
+    };
     let (new, old) = (reader.documents.root(), writer.documents.root());
     pair.compare(At { document: 0, value: new }, At { document: 0, value: old }, "#", 0);
     pair.findings.issues
@@ -75,6 +81,8 @@ struct Pair<'a> {
     writer: &'a Schema,
     /// Pairs of places that were compared, or are being, and whether they fit.
     known: HashMap<(*const Value, *const Value), bool>,
+    /// Patterns of names that were made lately; `None` for what cannot be made.
+    regexes: HashMap<&'a str, Option<regex::Regex>>,
     findings: Findings,
 }
 
@@ -85,11 +93,11 @@ impl<'a> Pair<'a> {
             self.findings.give_up();
             return;
         }
-        if !self.findings.step() {
+        if !self.findings.step() || !self.findings.spend(path.len() / 16) {
             return;
         }
-        let (new, new_moved) = followed(self.reader, new);
-        let (old, old_moved) = followed(self.writer, old);
+        let (new, new_moved) = followed(self.reader, new, &mut self.findings);
+        let (old, old_moved) = followed(self.writer, old, &mut self.findings);
         if !new_moved && !old_moved {
             self.compare_here(new, old, path, depth);
             return;
@@ -106,11 +114,12 @@ impl<'a> Pair<'a> {
     }
 
     fn compare_here(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         if new.is_any() || *old.value == Value::Bool(false) {
             return;
         }
         if *new.value == Value::Bool(false) {
-            self.add("TYPE_CHANGED", path, "the new schema takes nothing");
+            self.add("TYPE_CHANGED", path, format!("the {reads} schema takes nothing"));
             return;
         }
         // The same text is the same schema, unless it refers to something.
@@ -135,36 +144,48 @@ impl<'a> Pair<'a> {
         fits
     }
 
+    /// What the reader's schema is called, and the writer's.
+    fn words(&self) -> (&'static str, &'static str) {
+        (self.findings.reader(), self.findings.writer())
+    }
+
     fn add(&mut self, kind: &'static str, path: &str, said: impl Into<String>) {
         self.findings.add(kind, path, said);
     }
 
     /// Whether types overlap, so that the rest is worth a look.
     fn types(&mut self, new: At<'a>, old: At<'a>, path: &str) -> bool {
-        let Some(takes) = types(self.reader, new, 0) else { return true };
-        let wrote = types(self.writer, old, 0).unwrap_or(ALL);
-        let left = wrote & !takes;
+        let (reads, wrote) = self.words();
+        let Some(takes) = types(self.reader, new, 0, &mut self.findings) else { return true };
+        let were = types(self.writer, old, 0, &mut self.findings).unwrap_or(ALL);
+        let left = were & !takes;
         if left == 0 {
             return true;
         }
-        let kind = match wrote & takes == 0 || wrote == ALL {
+        let kind = match were & takes == 0 || were == ALL {
             true => "TYPE_CHANGED",
             false => "TYPE_NARROWED",
         };
-        let said = format!("the new schema does not take {}, which the old one takes", words(left));
+        let said = format!(
+            "the {reads} schema does not take {}, which the {wrote} one takes",
+            words(left)
+        );
         self.add(kind, path, said);
         false
     }
 }
 
 /// A schema that is only a reference is what it refers to.
-fn followed<'a>(schema: &'a Schema, mut at: At<'a>) -> (At<'a>, bool) {
+fn followed<'a>(schema: &'a Schema, mut at: At<'a>, findings: &mut Findings) -> (At<'a>, bool) {
     let mut moved = false;
     // Siblings of `$ref` count from draft 2019-09 on; they are looked at when the reference stands alone.
     for _ in 0..32 {
         let Some(object) = at.object() else { break };
         let reference = super::resolve::REFERENCES.iter().find_map(|key| object.get(*key));
         let Some(reference) = reference.and_then(Value::as_str) else { break };
+        if !findings.spend(4 + reference.len() / 16) {
+            break;
+        }
         let Some((document, value)) = schema.documents.resolve(at.document, reference) else {
             break;
         };
@@ -185,11 +206,11 @@ fn words(bits: u8) -> String {
 }
 
 /// The types of what a schema takes, where it says so.
-fn types<'a>(schema: &'a Schema, at: At<'a>, depth: usize) -> Option<u8> {
-    if depth > 8 {
+fn types<'a>(schema: &'a Schema, at: At<'a>, depth: usize, findings: &mut Findings) -> Option<u8> {
+    if depth > 8 || !findings.spend(2) {
         return None;
     }
-    let (at, _) = followed(schema, at);
+    let (at, _) = followed(schema, at, findings);
     let of = |word: &Value| {
         let bit =
             TYPES.iter().position(|known| word.as_str() == Some(known)).map_or(0, |at| 1 << at);
@@ -211,6 +232,9 @@ fn types<'a>(schema: &'a Schema, at: At<'a>, depth: usize) -> Option<u8> {
         Value::Number(_) => INTEGER,
     };
     if let Some(all) = at.value.get("enum").and_then(Value::as_array) {
+        if !findings.spend(all.len() / 4) {
+            return None;
+        }
         return Some(all.iter().map(valued).fold(0, |all, one| all | one));
     }
     if let Some(value) = at.value.get("const") {
@@ -218,13 +242,25 @@ fn types<'a>(schema: &'a Schema, at: At<'a>, depth: usize) -> Option<u8> {
     }
     for key in ["anyOf", "oneOf"] {
         if let Some(all) = at.value.get(key).and_then(Value::as_array) {
-            let each = all.iter().map(|one| types(schema, at.of(one), depth + 1));
+            let each = all.iter().map(|one| types(schema, at.of(one), depth + 1, findings));
             return each.collect::<Option<Vec<u8>>>().map(|all| all.iter().fold(0, |a, b| a | b));
         }
     }
     let all = at.value.get("allOf").and_then(Value::as_array)?;
-    let each = all.iter().filter_map(|one| types(schema, at.of(one), depth + 1));
+    let each = all.iter().filter_map(|one| types(schema, at.of(one), depth + 1, findings));
     each.reduce(|all, one| all & one)
+}
+
+/// The work of hashing a value, or of comparing it with another.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => 1 + text.len() / 16,
+        Value::Array(all) => 1 + all.iter().map(weight).sum::<usize>(),
+        Value::Object(all) => {
+            1 + all.iter().map(|(name, of)| 1 + name.len() / 16 + weight(of)).sum::<usize>()
+        }
+        _ => 1,
+    }
 }
 
 #[cfg(test)]

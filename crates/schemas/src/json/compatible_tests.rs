@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn check(reader: &str, writer: &str, expect: &[(&str, &str)]) {
     let read = |text: &str| Schema::read(text, []).unwrap();
     let found = issues(&read(reader), &read(writer));
@@ -203,4 +207,59 @@ fn references_are_followed_and_recursion_ends() {
     };
     check(&node("number"), &node("integer"), &[]);
     check(&node("integer"), &node("number"), &[("TYPE_NARROWED", "#/properties/value")]);
+}
+
+/// Whether comparing both ways ends soon, and how.
+fn kinds_soon(reader: &str, writer: &str) -> Vec<&'static str> {
+    let read = |text: &str| Schema::read(text, []).unwrap();
+    let (reader, writer) = (read(reader), read(writer));
+    let began = std::time::Instant::now();
+    let found = issues(&reader, &writer);
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    found.iter().map(|one| one.kind).collect()
+}
+
+/// A hundred thousand values of each side were compared all with all: for a minute.
+#[test]
+fn long_lists_are_compared_by_hash() {
+    let list = |from: usize| {
+        let all: Vec<String> = (from..from + 100_000).map(|at| format!("\"{at}\"")).collect();
+        all.join(",")
+    };
+    let of = |from| format!(r#"{{"enum":[{}]}}"#, list(from));
+    assert_eq!(kinds_soon(&of(0), &of(0)), [""; 0]);
+    assert_eq!(kinds_soon(&of(0), &of(1)), ["ENUM_ARRAY_CHANGED"]);
+    let of = |from| {
+        format!(
+            r#"{{"$schema":"https://json-schema.org/draft/2020-12/schema","dependentRequired":{{"a":[{}]}}}}"#,
+            list(from)
+        )
+    };
+    assert_eq!(kinds_soon(&of(0), &of(0)), [""; 0]);
+    assert_eq!(kinds_soon(&of(0), &of(1)), ["DEPENDENCY_ARRAY_CHANGED"]);
+}
+
+#[test]
+fn what_is_compared_all_with_all_has_a_bound() {
+    let many = |key: &str, count: usize, one: &str| {
+        format!(r#"{{"{key}":[{}]}}"#, vec![one; count].join(","))
+    };
+    let of =
+        |max: usize| many("anyOf", 20_000, &format!(r#"{{"type":"string","maxLength":{max}}}"#));
+    assert!(kinds_soon(&of(3), &of(9)).contains(&"TOO_COMPLEX"));
+    let long = |at: &str| {
+        let values: Vec<String> = (0..200).map(|value| format!("\"{at}{value}\"")).collect();
+        many("anyOf", 400, &format!(r#"{{"type":"string","enum":[{}]}}"#, values.join(",")))
+    };
+    assert!(kinds_soon(&long("a"), &long("b")).contains(&"TOO_COMPLEX"));
+    let names = |of: &dyn Fn(usize) -> String| (0..20_000).map(of).collect::<Vec<_>>().join(",");
+    let patterns = names(&|at| format!(r#""^{at}$":{{}}"#))
+        .split(',')
+        .take(10_000)
+        .collect::<Vec<_>>()
+        .join(",");
+    let patterns = format!(r#"{{"type":"object","patternProperties":{{{patterns}}}}}"#);
+    let properties = names(&|at| format!(r#""p{at}":{{"type":"null"}}"#));
+    let properties = format!(r#"{{"type":"object","properties":{{{properties}}}}}"#);
+    assert!(kinds_soon(&patterns, &properties).contains(&"TOO_COMPLEX"));
 }

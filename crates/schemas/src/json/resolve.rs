@@ -13,14 +13,30 @@ pub(super) struct Documents {
     others: Vec<(String, Value)>,
     /// Places by `$id`, as it stands: the document, and the pointer within it.
     ids: HashMap<String, (usize, String)>,
+    /// Other documents by their names, and by the last parts of them; of several the first.
+    names: HashMap<String, usize>,
+    last_names: HashMap<String, usize>,
+    /// `$id`s by their last parts; of several the first.
+    last_ids: HashMap<String, String>,
     /// Places by `$anchor`, of the document.
     anchors: HashMap<(usize, String), String>,
 }
 
 impl Documents {
     pub(super) fn new(root: Value, others: Vec<(String, Value)>) -> Self {
-        let mut all =
-            Self { root: Box::new(root), others, ids: HashMap::new(), anchors: HashMap::new() };
+        let mut all = Self {
+            root: Box::new(root),
+            others,
+            ids: HashMap::new(),
+            names: HashMap::new(),
+            last_names: HashMap::new(),
+            last_ids: HashMap::new(),
+            anchors: HashMap::new(),
+        };
+        for (at, (name, _)) in all.others.iter().enumerate() {
+            all.names.entry(name.clone()).or_insert(at + 1);
+            all.last_names.entry(last(name).to_owned()).or_insert(at + 1);
+        }
         for document in 0..=all.others.len() {
             let mut found = Vec::new();
             if let Some(value) = all.document(document) {
@@ -29,7 +45,11 @@ impl Documents {
             for (is_anchor, name, pointer) in found {
                 match is_anchor {
                     true => drop(all.anchors.insert((document, name), pointer)),
-                    false => drop(all.ids.insert(name, (document, pointer))),
+                    false => {
+                        let short = last(&name).to_owned();
+                        all.last_ids.entry(short).or_insert_with(|| name.clone());
+                        all.ids.insert(name, (document, pointer));
+                    }
                 }
             }
         }
@@ -70,11 +90,8 @@ impl Documents {
     }
 
     fn address(&self, address: &str) -> Option<(usize, &Value)> {
-        let last = |text: &str| text.trim_end_matches('#').rsplit('/').next().map(str::to_owned);
-        let by_name = |name: &str| {
-            let at = self.others.iter().position(|(other, _)| other == name)?;
-            Some((at + 1, &self.others[at].1))
-        };
+        let document = |at: usize| Some((at, self.document(at)?));
+        let by_name = |name: &str| document(*self.names.get(name)?);
         let by_id = |name: &str| {
             let (at, pointer) = self.ids.get(name)?;
             Some((*at, self.document(*at)?.pointer(pointer)?))
@@ -82,16 +99,19 @@ impl Documents {
         let plain = address.trim_start_matches("./").trim_start_matches('/');
         by_name(address).or_else(|| by_name(plain)).or_else(|| by_id(address)).or_else(|| {
             // What is relative is looked for by its last part.
-            let wanted = last(address)?;
-            let at =
-                self.others.iter().position(|(other, _)| last(other).as_ref() == Some(&wanted));
-            let id = || self.ids.keys().find(|id| last(id).as_ref() == Some(&wanted));
-            match at {
-                Some(at) => Some((at + 1, &self.others[at].1)),
-                None => by_id(id()?),
+            let wanted = last(address);
+            match self.last_names.get(wanted) {
+                Some(at) => document(*at),
+                None => by_id(self.last_ids.get(wanted)?),
             }
         })
     }
+}
+
+/// The last part of an address.
+fn last(text: &str) -> &str {
+    let text = text.trim_end_matches('#');
+    text.rsplit_once('/').map_or(text, |(_, last)| last)
 }
 
 fn percent(text: &str) -> String {

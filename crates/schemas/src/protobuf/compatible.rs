@@ -8,14 +8,15 @@ use std::collections::{HashMap, HashSet};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::{MAIN, Schema};
-use crate::issue::{Findings, Issue};
+use crate::issue::{Findings, Issue, Newer};
 
 /// What keeps a reader from reading what a writer wrote.
-pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
-    let mut pair = Pair { findings: Findings::new(), seen: HashSet::new(), left: Vec::new() };
+pub(crate) fn issues(reader: &Schema, writer: &Schema, newer: Newer) -> Vec<Issue> {
+    let mut pair = Pair { findings: Findings::new(newer), seen: HashSet::new(), left: Vec::new() };
     let (new, old) = (reader.main.package_name(), writer.main.package_name());
     if new != old {
-        let said = format!("the package was '{old}' and is '{new}'");
+        let said = pair.findings.change(format_args!("'{new}'"), format_args!("'{old}'"));
+        let said = format!("the package {said}");
         pair.findings.add("PACKAGE_CHANGED", "#/", said);
     }
     for was in all_of(writer) {
@@ -27,11 +28,11 @@ pub(crate) fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
             None => pair.findings.add(
                 "MESSAGE_REMOVED",
                 &path,
-                format!("the message {} is gone", was.name()),
+                format!("the {} schema lacks the message {}", pair.findings.reader(), was.name()),
             ),
         }
     }
-    while let Some((is, was)) = pair.left.pop() {
+    while let Some((is, was)) = pair.left.pop().filter(|_| !pair.findings.is_over()) {
         let path = path_of(&was, old);
         pair.message(&is, &was, &path, (new, old));
     }
@@ -80,36 +81,49 @@ impl Pair {
         path: &str,
         packages: (&str, &str),
     ) {
+        let oneofs = |of: &MessageDescriptor| -> HashSet<String> {
+            let all = of.oneofs().filter(|one| !one.is_synthetic());
+            all.map(|one| one.name().to_owned()).collect()
+        };
+        let (has, had) = (oneofs(new), oneofs(old));
         for was in old.fields() {
-            if !self.findings.step() {
+            if !self.findings.step() || !self.findings.spend(path.len() / 16) {
                 return;
             }
             let at = format!("{path}/{}", was.number());
             match new.get_field(was.number()) {
                 Some(is) => self.field(&is, &was, &at, packages),
-                None => self.removed(new, &was, &at),
+                None => self.removed(&has, &was, &at),
             }
         }
         for is in new.fields().filter(|is| old.get_field(is.number()).is_none()) {
             if is.cardinality() == Cardinality::Required {
                 let at = format!("{path}/{}", is.number());
-                let said = format!("the required field {} was added", is.name());
+                let said = self.requires(is.name());
                 self.findings.add("REQUIRED_FIELD_ADDED", &at, said);
             }
         }
-        self.oneofs(new, old, path);
+        self.oneofs(new, old, &had, path);
     }
 
-    fn removed(&mut self, new: &MessageDescriptor, was: &FieldDescriptor, at: &str) {
+    /// That the reader's schema requires a field which the writer's does not.
+    fn requires(&self, name: &str) -> String {
+        let (reads, wrote) = (self.findings.reader(), self.findings.writer());
+        format!("the {reads} schema requires the field {name}, which the {wrote} one does not")
+    }
+
+    fn removed(&mut self, oneofs: &HashSet<String>, was: &FieldDescriptor, at: &str) {
         let name = was.name();
         if was.cardinality() == Cardinality::Required {
-            let said = format!("the required field {name} was removed");
+            let said =
+                format!("the {} schema lacks the required field {name}", self.findings.reader());
             self.findings.add("REQUIRED_FIELD_REMOVED", at, said);
         }
         if let Some(oneof) = real_oneof(was)
-            && new.oneofs().any(|one| one.name() == oneof && !one.is_synthetic())
+            && oneofs.contains(&oneof)
         {
-            let said = format!("the field {name} of the oneof {oneof} was removed");
+            let reader = self.findings.reader();
+            let said = format!("the oneof {oneof} of the {reader} schema lacks the field {name}");
             self.findings.add("ONEOF_FIELD_REMOVED", at, said);
         }
     }
@@ -124,23 +138,22 @@ impl Pair {
         let name = is.name();
         let required = |field: &FieldDescriptor| field.cardinality() == Cardinality::Required;
         if required(is) && !required(was) {
-            let said = format!("the field {name} has become required");
+            let said = self.requires(name);
             self.findings.add("REQUIRED_FIELD_ADDED", at, said);
         }
         let (kind, old_kind) = (is.kind(), was.kind());
         match (&kind, &old_kind) {
             (Kind::Message(to), Kind::Message(from)) => {
                 if is.is_map() != was.is_map() {
-                    let said = format!("the field {name} was a map, or is one");
+                    let said = format!("the field {name} is a map in one of the schemas alone");
                     self.findings.add("FIELD_KIND_CHANGED", at, said);
                 } else if is.is_map() || renamed(from.full_name(), old, new) == to.full_name() {
                     // Of maps the entries are compared, whatever they are called.
                     self.put(to.clone(), from.clone());
                 } else {
                     let said = format!(
-                        "the type of {name} was {} and is {}",
-                        from.full_name(),
-                        to.full_name()
+                        "the type of {name} {}",
+                        self.findings.change(to.full_name(), from.full_name())
                     );
                     self.findings.add("FIELD_NAMED_TYPE_CHANGED", at, said);
                 }
@@ -148,43 +161,58 @@ impl Pair {
             (Kind::Enum(to), Kind::Enum(from)) => {
                 let (from, to) = (renamed(from.full_name(), old, new), to.full_name());
                 if from != to {
-                    let said = format!("the type of {name} was {from} and is {to}");
+                    let said = format!("the type of {name} {}", self.findings.change(to, from));
                     self.findings.add("FIELD_NAMED_TYPE_CHANGED", at, said);
                 }
             }
             (Kind::Message(_), _) | (_, Kind::Message(_)) => {
-                let said =
-                    format!("the field {name} was {} and is {}", word(&old_kind), word(&kind));
+                let said = format!(
+                    "the field {name} {}",
+                    self.findings.change(word(&kind), word(&old_kind))
+                );
                 self.findings.add("FIELD_KIND_CHANGED", at, said);
             }
             _ if family(&kind) != family(&old_kind) => {
-                let said =
-                    format!("the kind of {name} was {} and is {}", word(&old_kind), word(&kind));
+                let said = format!(
+                    "the kind of {name} {}",
+                    self.findings.change(word(&kind), word(&old_kind))
+                );
                 self.findings.add("FIELD_SCALAR_KIND_CHANGED", at, said);
             }
             _ => {}
         }
         let is_number = !matches!(kind, Kind::String | Kind::Bytes | Kind::Message(_));
         if is.is_list() != was.is_list() && is_number && !is.is_map() && !was.is_map() {
-            let said = format!("the number {name} was repeated, or is now");
+            let said = format!("the number {name} is repeated in one of the schemas alone");
             self.findings.add("FIELD_NUMERIC_LABEL_CHANGED", at, said);
         }
     }
 
-    fn oneofs(&mut self, new: &MessageDescriptor, old: &MessageDescriptor, path: &str) {
+    fn oneofs(
+        &mut self,
+        new: &MessageDescriptor,
+        old: &MessageDescriptor,
+        had: &HashSet<String>,
+        path: &str,
+    ) {
         let mut moved: HashMap<String, Vec<u32>> = HashMap::new();
         for is in new.fields() {
+            if !self.findings.spend(4 + path.len() / 16) {
+                return;
+            }
             let (Some(oneof), Some(was)) = (real_oneof(&is), old.get_field(is.number())) else {
                 continue;
             };
             if real_oneof(&was).is_some() {
                 continue;
             }
-            if old.oneofs().any(|one| one.name() == oneof && !one.is_synthetic()) {
+            if had.contains(&oneof) {
                 let at = format!("{path}/{}", is.number());
                 let said = format!(
-                    "the field {} was moved to the oneof {oneof}, which was there",
-                    is.name()
+                    "the field {} is in the oneof {oneof} of the {} schema, and outside of it in the {} one",
+                    is.name(),
+                    self.findings.reader(),
+                    self.findings.writer()
                 );
                 self.findings.add("FIELD_MOVED_TO_EXISTING_ONEOF", &at, said);
             } else {
@@ -193,7 +221,11 @@ impl Pair {
         }
         for (oneof, fields) in moved.into_iter().filter(|(_, fields)| fields.len() > 1) {
             let at = format!("{path}/{oneof}");
-            let said = format!("the fields {fields:?} were moved to the oneof {oneof}");
+            let said = format!(
+                "the fields {fields:?} are in the oneof {oneof} of the {} schema, and outside of it in the {} one",
+                self.findings.reader(),
+                self.findings.writer()
+            );
             self.findings.add("MULTIPLE_FIELDS_MOVED_TO_ONEOF", &at, said);
         }
     }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn issues(reader: &Schema, writer: &Schema) -> Vec<Issue> {
+    super::issues(reader, writer, Newer::Reader)
+}
+
 fn schema(body: &str) -> Schema {
     Schema::read(&format!("syntax = \"proto3\"; package p; {body}"), []).unwrap()
 }
@@ -127,4 +131,19 @@ fn a_package_stays_and_recursion_ends() {
     let list = |kind: &str| format!("message L {{ L next = 1; {kind} value = 2; }}");
     check(&list("int32"), &list("int32"), &[]);
     check(&list("string"), &list("int32"), &[("FIELD_SCALAR_KIND_CHANGED", "#/L/2")]);
+}
+
+/// As many fields as leave a oneof, and as many oneofs that are looked at for it.
+#[test]
+fn oneofs_are_found_by_hash() {
+    let of = |field: usize| {
+        let all = (0..15_000).map(|at| format!("oneof o{at}{{int32 f{at}={};}}", at + field));
+        let all: String = all.collect();
+        format!("message M {{ {all} }}")
+    };
+    let (new, old) = (schema(&of(30_000)), schema(&of(1)));
+    let began = std::time::Instant::now();
+    let found = issues(&new, &old);
+    assert_eq!(found[0].kind, "ONEOF_FIELD_REMOVED");
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
 }

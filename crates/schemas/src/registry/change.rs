@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use weft_kernel::Reason;
 use weft_ledger::{Durability, ExpectValue, Transaction, transaction::MAP_VALUE_BYTES_MAX};
 
 use super::{
     Deleted, Draft, Kept, REFERENCES_MAX, Registered, Registry, SUBJECT_BYTES_MAX, VERSIONS_MAX,
-    Which, parsed,
+    Which, check::Rule, parsed,
 };
 use crate::{
     compatibility::Mode,
@@ -21,6 +22,10 @@ use crate::{
 
 /// Key of the next id.
 const NEXT: &[u8] = b"id";
+/// How often a registration is tried, if others change the subject meanwhile.
+const ROUNDS_MAX: usize = 32;
+/// How many of these times it need not queue with others of whom that is so.
+const ROUNDS_FREE: usize = 4;
 
 /// A schema that was read, and what it will be kept as.
 pub(super) struct Readied {
@@ -49,27 +54,40 @@ impl Registry {
     /// [`Error::InvalidSchema`], [`Error::Incompatible`], [`Error::NotPermitted`] by the mode or at the most versions.
     pub async fn register(&self, subject: &str, draft: &Draft) -> Result<Registered> {
         is_subject(subject)?;
+        let mut queue = None;
+        for round in 0..ROUNDS_MAX {
+            if round == ROUNDS_FREE {
+                queue = Some(self.0.crowded.lock().await);
+            }
+            if let Some(done) = self.register_round(subject, draft).await? {
+                return Ok(done);
+            }
+        }
+        drop(queue);
+        let said = format!("the subject {subject} changes all the time: try again");
+        Err(weft_kernel::Error::new(Reason::StorageBusy, said).into())
+    }
+
+    /// Tries once to register a schema; `None` if the subject has changed meanwhile.
+    async fn register_round(&self, subject: &str, draft: &Draft) -> Result<Option<Registered>> {
         let settings = self.in_force(subject).await?;
         let ready = self.ready(draft, settings.normalize.unwrap_or(false)).await?;
-        let _turn = self.0.changes.lock().await;
-        let known = self.id_of(&ready.digest).await?;
-        if let Some(id) = known
-            && let Some(found) = self.live_use(id, subject).await?
-            && draft.id.is_none_or(|asked| asked == id)
-        {
-            return self.version(subject, Which::Number(found), Deleted::Hidden).await;
+        let versions = self.rows(subject).await?;
+        if let Some(found) = self.found(subject, &ready, draft.id).await? {
+            return Ok(Some(found));
         }
         let mode = settings.mode.unwrap_or_default();
         self.may_register(subject, mode, draft).await?;
-        let versions = self.rows(subject).await?;
+        // Compared before the turn: others need not wait for it.
         if mode != Mode::Import {
-            let level = settings.level.unwrap_or_default();
-            let lenient = settings.lenient.unwrap_or(false);
-            let all = level.is_transitive();
-            let details = self.fits(&ready, &versions, level, all, lenient).await?;
+            let details = self.fits(&ready, &versions, Rule::of(settings)).await?;
             if !details.is_empty() {
                 return Err(Error::Incompatible { subject: subject.to_owned(), details });
             }
+        }
+        let _turn = self.0.changes.lock().await;
+        if self.rows(subject).await? != versions || self.in_force(subject).await? != settings {
+            return Ok(None);
         }
         let row = self.subject(subject).await?.unwrap_or_default();
         if row.versions >= VERSIONS_MAX {
@@ -86,7 +104,24 @@ impl Registry {
             versions: row.versions + 1,
             live: row.live + 1,
         };
-        self.put(subject, version, row, &ready, draft.id, known).await
+        let known = self.id_of(&ready.digest).await?;
+        self.put(subject, version, row, &ready, draft.id, known).await.map(Some)
+    }
+
+    /// The version of a subject that has a schema already, with the id that is asked for.
+    async fn found(
+        &self,
+        subject: &str,
+        ready: &Readied,
+        asked: Option<u32>,
+    ) -> Result<Option<Registered>> {
+        let Some(id) = self.id_of(&ready.digest).await? else { return Ok(None) };
+        match self.live_use(id, subject).await? {
+            Some(found) if asked.is_none_or(|asked| asked == id) => {
+                self.version(subject, Which::Number(found), Deleted::Hidden).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Refuses what the mode of a subject does not allow.
@@ -305,3 +340,7 @@ impl Registry {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;

@@ -14,6 +14,8 @@ const ENTRIES_MAX: usize = 256;
 const BYTES_MAX: usize = 8 << 20;
 /// How many are read or compared at once.
 const AT_ONCE: usize = 2;
+/// How many of them for those who only ask.
+const ASKED_AT_ONCE: usize = 1;
 
 /// Schemas by id.
 #[derive(Default)]
@@ -72,9 +74,6 @@ pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
     static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::new(Reason::Internal, format!("a schema could not be worked on: {error}"))
-    };
     let turn = TURNS.acquire().await.map_err(|error| failed(&error))?;
     let done = tokio::task::spawn_blocking(move || {
         // Held by the work itself: who waits may leave.
@@ -82,4 +81,21 @@ pub(super) async fn apart<T: Send + 'static>(
         work()
     });
     Ok(done.await.map_err(|error| failed(&error))?)
+}
+
+/// The same for those who only ask: who registers waits for one of them at most.
+pub(super) async fn asked<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    static TURNS: Semaphore = Semaphore::const_new(ASKED_AT_ONCE);
+    let turn = TURNS.acquire().await.map_err(|error| failed(&error))?;
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
+    apart(work).await
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Reason::Internal, format!("a schema could not be worked on: {error}"))
 }

@@ -1,11 +1,11 @@
 //! Properties of objects, by content model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
-use super::{At, Pair, values::Bound};
+use super::{At, Pair, values::Bound, weight};
 
 const BOUNDS: &[Bound] = &[
     ("maxProperties", false, "MAX_PROPERTIES_ADDED", "MAX_PROPERTIES_DECREASED"),
@@ -13,6 +13,10 @@ const BOUNDS: &[Bound] = &[
 ];
 /// The most memory of a pattern of names, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 18;
+/// The work of making a pattern of names.
+const PATTERN_WORK: usize = 24_000;
+/// The most patterns that are kept made.
+const PATTERNS_MAX: usize = 128;
 
 /// Which properties may stand in an object beside those that are named.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,26 +45,47 @@ fn required(at: At<'_>) -> BTreeSet<&str> {
     all.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The schema of a property that is not named, if one counts.
-fn cover<'a>(at: At<'a>, name: &str) -> Option<At<'a>> {
-    for (pattern, of) in properties(at, "patternProperties").into_iter().flatten() {
-        let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
-        if built.is_ok_and(|regex| regex.is_match(name)) {
-            return Some(at.of(of));
-        }
-    }
-    at.get("additionalProperties").filter(|more| *more.value != Value::Bool(false))
-}
-
 impl<'a> Pair<'a> {
+    /// The schema of a property that is not named, if one counts.
+    fn cover(&mut self, at: At<'a>, name: &str) -> Option<At<'a>> {
+        for (pattern, of) in properties(at, "patternProperties").into_iter().flatten() {
+            if !self.findings.spend(8 + name.len()) {
+                return None;
+            }
+            if !self.regexes.contains_key(pattern.as_str()) {
+                if !self.findings.spend(PATTERN_WORK) {
+                    return None;
+                }
+                if self.regexes.len() >= PATTERNS_MAX {
+                    self.regexes.clear();
+                }
+                let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
+                self.regexes.insert(pattern, built.ok());
+            }
+            let built = self.regexes.get(pattern.as_str()).and_then(Option::as_ref);
+            if built.is_some_and(|regex| regex.is_match(name)) {
+                return Some(at.of(of));
+            }
+        }
+        at.get("additionalProperties").filter(|more| *more.value != Value::Bool(false))
+    }
+
     pub(super) fn objects(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         self.bounds(BOUNDS, new, old, path);
         let none = Map::new();
         let had = properties(old, "properties");
         let has = properties(new, "properties");
+        let count = had.map_or(0, Map::len) + has.map_or(0, Map::len);
+        if !self.findings.spend(count) {
+            return;
+        }
         let names: BTreeSet<&String> =
             had.into_iter().chain(has).flat_map(|all| all.keys()).collect();
         for name in names {
+            if !self.findings.spend(8 + (path.len() + name.len()) / 16) {
+                return;
+            }
             let at = format!("{path}/properties/{name}");
             let (had, has) = (had.and_then(|all| all.get(name)), has.and_then(|all| all.get(name)));
             match (had, has) {
@@ -80,14 +105,17 @@ impl<'a> Pair<'a> {
             let at = format!("{path}/propertyNames");
             match old.get("propertyNames") {
                 Some(were) => self.compare(names, were, &at, depth + 1),
-                None => {
-                    self.add("SCHEMA_ADDED", &at, "the new schema restricts names of properties")
-                }
+                None => self.add(
+                    "SCHEMA_ADDED",
+                    &at,
+                    format!("the {reads} schema restricts names of properties"),
+                ),
             }
         }
     }
 
     fn removed(&mut self, new: At<'a>, had: At<'a>, name: &str, at: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         let is_never = *had.value == Value::Bool(false);
         match model(new) {
             Model::Open => {}
@@ -95,34 +123,35 @@ impl<'a> Pair<'a> {
             Model::Closed => self.add(
                 "PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL",
                 at,
-                format!("the new schema has a closed content model and lacks the property {name}, which the old one has"),
+                format!("the {reads} schema has a closed content model and lacks the property {name}, which the {wrote} one has"),
             ),
-            Model::Partial => match cover(new, name) {
+            Model::Partial => match self.cover(new, name) {
                 Some(cover) if self.fits(cover, had, at, depth) => {}
                 None if is_never => {}
                 _ => self.add(
                     "PROPERTY_REMOVED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL",
                     at,
-                    format!("what the new schema says of other properties does not cover {name}"),
+                    format!("what the {reads} schema says of other properties does not cover {name}"),
                 ),
             },
         }
     }
 
     fn added(&mut self, has: At<'a>, old: At<'a>, name: &str, at: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         match model(old) {
             Model::Open if has.is_any() => {}
             Model::Open => self.add(
                 "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL",
                 at,
-                format!("the old schema has an open content model: {name}, which the new one names, may have been there as anything"),
+                format!("the {wrote} schema has an open content model: {name}, which the {reads} one names, may have been there as anything"),
             ),
             Model::Closed => {}
-            Model::Partial => match cover(old, name) {
+            Model::Partial => match self.cover(old, name) {
                 Some(cover) if !self.fits(has, cover, at, depth) => self.add(
                     "PROPERTY_ADDED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL",
                     at,
-                    format!("the new property {name} does not take what the old schema allows there"),
+                    format!("the {reads} property {name} does not take what the {wrote} schema allows there"),
                 ),
                 _ => {}
             },
@@ -137,6 +166,12 @@ impl<'a> Pair<'a> {
         had: Option<&Map<String, Value>>,
         path: &str,
     ) {
+        let (reads, _) = self.words();
+        let count =
+            |at: At<'_>| at.value.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+        if !self.findings.spend((count(new) + count(old)) * 4) {
+            return;
+        }
         let were = required(old);
         for name in required(new).into_iter().filter(|name| !were.contains(name)) {
             if has.get(name).is_some_and(|of| of.get("default").is_some()) {
@@ -148,14 +183,18 @@ impl<'a> Pair<'a> {
                 false => "REQUIRED_ATTRIBUTE_ADDED",
             };
             let at = format!("{path}/required/{name}");
-            self.add(kind, &at, format!("the new schema requires {name}, without a default"));
+            self.add(kind, &at, format!("the {reads} schema requires {name}, without a default"));
         }
     }
 
     fn patterns(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, wrote) = self.words();
         let (had, has) =
             (properties(old, "patternProperties"), properties(new, "patternProperties"));
         for (pattern, has) in has.into_iter().flatten() {
+            if !self.findings.spend(8 + (path.len() + pattern.len()) / 16) {
+                return;
+            }
             let at = format!("{path}/patternProperties/{pattern}");
             match had.and_then(|all| all.get(pattern)) {
                 Some(had) => self.compare(new.of(has), old.of(had), &at, depth + 1),
@@ -163,22 +202,26 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL",
                     &at,
-                    format!("the old schema says nothing of properties like {pattern}"),
+                    format!("the {wrote} schema says nothing of properties like {pattern}"),
                 ),
             }
         }
         for pattern in had.into_iter().flat_map(|all| all.keys()) {
+            if !self.findings.spend(8 + (path.len() + pattern.len()) / 16) {
+                return;
+            }
             let is_there = has.is_some_and(|all| all.contains_key(pattern));
             if !is_there && model(new) != Model::Open {
                 let at = format!("{path}/patternProperties/{pattern}");
                 let said =
-                    format!("the new schema is not open and has no properties like {pattern}");
+                    format!("the {reads} schema is not open and has no properties like {pattern}");
                 self.add("PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL", &at, said);
             }
         }
     }
 
     fn additional(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         let Some(more) = new.get("additionalProperties").filter(|more| !more.is_any()) else {
             return;
         };
@@ -189,21 +232,25 @@ impl<'a> Pair<'a> {
                 self.add(
                     "ADDITIONAL_PROPERTIES_REMOVED",
                     &at,
-                    "the new schema takes no other properties",
+                    format!("the {reads} schema takes no other properties"),
                 );
             }
             Some(were) if !were.is_any() => self.compare(more, were, &at, depth + 1),
             _ => self.add(
                 "ADDITIONAL_PROPERTIES_NARROWED",
                 &at,
-                "the new schema restricts other properties",
+                format!("the {reads} schema restricts other properties"),
             ),
         }
     }
 
     fn dependencies(&mut self, new: At<'a>, old: At<'a>, path: &str, depth: usize) {
+        let (reads, _) = self.words();
         for key in ["dependencies", "dependentRequired", "dependentSchemas"] {
             for (name, has) in properties(new, key).into_iter().flatten() {
+                if !self.findings.spend(8 + (path.len() + name.len()) / 16) {
+                    return;
+                }
                 let at = format!("{path}/{key}/{name}");
                 let had = properties(old, key).and_then(|all| all.get(name));
                 match (has, had) {
@@ -211,16 +258,25 @@ impl<'a> Pair<'a> {
                         self.add(
                             "DEPENDENCY_ARRAY_ADDED",
                             &at,
-                            format!("{name} now requires other properties"),
+                            format!("in the {reads} schema {name} requires other properties"),
                         );
                     }
                     (Value::Array(has), Some(Value::Array(had))) => {
-                        if has.iter().any(|one| !had.contains(one)) {
-                            let kind = match had.iter().all(|one| has.contains(one)) {
+                        if !self.findings.spend(has.iter().chain(had).map(weight).sum()) {
+                            return;
+                        }
+                        let were: HashSet<&Value> = had.iter().collect();
+                        if has.iter().any(|one| !were.contains(one)) {
+                            let are: HashSet<&Value> = has.iter().collect();
+                            let kind = match had.iter().all(|one| are.contains(one)) {
                                 true => "DEPENDENCY_ARRAY_EXTENDED",
                                 false => "DEPENDENCY_ARRAY_CHANGED",
                             };
-                            self.add(kind, &at, format!("{name} requires more properties"));
+                            self.add(
+                                kind,
+                                &at,
+                                format!("in the {reads} schema {name} requires more properties"),
+                            );
                         }
                     }
                     (has, Some(had)) => self.compare(new.of(has), old.of(had), &at, depth + 1),
@@ -228,7 +284,7 @@ impl<'a> Pair<'a> {
                         self.add(
                             "DEPENDENCY_SCHEMA_ADDED",
                             &at,
-                            format!("{name} now asks for more"),
+                            format!("in the {reads} schema {name} asks for more"),
                         );
                     }
                 }

@@ -1,8 +1,11 @@
 //! Bounds of texts and numbers, and lists of values.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::{At, Pair};
+use super::{At, Pair, weight};
+use crate::json::shown;
 
 /// A bound that may not become stricter: its keyword, whether more of it is stricter, and the kinds of issues when
 /// it is added and when it is stricter.
@@ -19,6 +22,7 @@ const BOUNDS: &[Bound] = &[
 
 impl<'a> Pair<'a> {
     pub(super) fn bounds(&mut self, bounds: &[Bound], new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, wrote) = self.words();
         for (key, more_is_stricter, added, stricter) in bounds {
             let Some(bound) = new.number(key) else { continue };
             // What says nothing: at least none of it.
@@ -30,10 +34,14 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     added,
                     &path,
-                    format!("the new schema has {key} {bound}, the old one has none"),
+                    format!("the {reads} schema has {key} {bound}, the {wrote} one has none"),
                 ),
                 Some(was) if (bound > was) == *more_is_stricter && bound != was => {
-                    self.add(stricter, &path, format!("{key} was {was} and is {bound}"));
+                    self.add(
+                        stricter,
+                        &path,
+                        format!("{key} {}", self.findings.change(bound, was)),
+                    );
                 }
                 Some(_) => {}
             }
@@ -41,6 +49,7 @@ impl<'a> Pair<'a> {
     }
 
     pub(super) fn values(&mut self, new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, _) = self.words();
         self.bounds(BOUNDS, new, old, path);
         if let Some(pattern) = new.value.get("pattern") {
             let path = format!("{path}/pattern");
@@ -48,13 +57,20 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "PATTERN_ADDED",
                     &path,
-                    format!("the new schema asks for the pattern {pattern}"),
+                    format!(
+                        "the {reads} schema asks for the pattern {}",
+                        shown(&pattern.to_string())
+                    ),
                 ),
                 Some(was) if was != pattern => {
                     self.add(
                         "PATTERN_CHANGED",
                         &path,
-                        format!("the pattern was {was} and is {pattern}"),
+                        format!(
+                            "the pattern {}",
+                            self.findings
+                                .change(shown(&pattern.to_string()), shown(&was.to_string()))
+                        ),
                     );
                 }
                 Some(_) => {}
@@ -67,7 +83,7 @@ impl<'a> Pair<'a> {
                 None => self.add(
                     "MULTIPLE_OF_ADDED",
                     &path,
-                    format!("the new schema asks for multiples of {step}"),
+                    format!("the {reads} schema asks for multiples of {step}"),
                 ),
                 Some(was) if divides(was, step) => {}
                 Some(was) => {
@@ -76,7 +92,11 @@ impl<'a> Pair<'a> {
                     } else {
                         "MULTIPLE_OF_CHANGED"
                     };
-                    self.add(kind, &path, format!("multipleOf was {was} and is {step}"));
+                    self.add(
+                        kind,
+                        &path,
+                        format!("multipleOf {}", self.findings.change(step, was)),
+                    );
                 }
             }
         }
@@ -85,32 +105,47 @@ impl<'a> Pair<'a> {
 
     /// Values that are listed one by one.
     fn listed(&mut self, new: At<'a>, old: At<'a>, path: &str) {
+        let (reads, _) = self.words();
         let Some(takes) = listed(new) else { return };
         let path = format!("{path}/enum");
         let Some(had) = listed(old) else {
             if new.value.get("enum").is_some() || new.value.get("const").is_some() {
-                self.add("ENUM_ARRAY_NARROWED", &path, "the new schema takes listed values alone");
+                self.add(
+                    "ENUM_ARRAY_NARROWED",
+                    &path,
+                    format!("the {reads} schema takes listed values alone"),
+                );
             }
             return;
         };
+        let work = takes.iter().chain(had).map(weight).sum();
+        if !self.findings.spend(work) {
+            return;
+        }
+        let taken: HashSet<&Value> = takes.iter().collect();
         let missing: Vec<String> = had
             .iter()
-            .filter(|value| !takes.contains(value))
-            .map(ToString::to_string)
+            .filter(|value| !taken.contains(value))
+            .map(|value| shown(&value.to_string()))
             .take(20)
             .collect();
         if !missing.is_empty() {
-            let is_subset = takes.iter().all(|value| had.contains(value));
+            let were: HashSet<&Value> = had.iter().collect();
+            let is_subset = takes.iter().all(|value| were.contains(value));
             let kind = if is_subset { "ENUM_ARRAY_NARROWED" } else { "ENUM_ARRAY_CHANGED" };
-            self.add(kind, &path, format!("the new schema does not take {}", missing.join(", ")));
+            self.add(
+                kind,
+                &path,
+                format!("the {reads} schema does not take {}", missing.join(", ")),
+            );
         }
     }
 }
 
-fn listed(at: At<'_>) -> Option<Vec<&Value>> {
+fn listed(at: At<'_>) -> Option<&[Value]> {
     match (at.value.get("enum"), at.value.get("const")) {
-        (Some(Value::Array(all)), _) => Some(all.iter().collect()),
-        (_, Some(value)) => Some(vec![value]),
+        (Some(Value::Array(all)), _) => Some(all),
+        (_, Some(value)) => Some(std::slice::from_ref(value)),
         _ => None,
     }
 }

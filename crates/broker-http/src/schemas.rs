@@ -31,6 +31,9 @@ pub(crate) const MEDIA: &str = "application/vnd.schemaregistry.v1+json";
 /// Where the rows stand on the admin API.
 const ROOT: &str = "/v1/schemas";
 
+/// How much of what is no id a refusal shows.
+const ID_SHOWN_MAX: usize = 100;
+
 /// A request about schemas.
 type Ask<'a> = weft_api::Ask<'a, Registry>;
 
@@ -119,9 +122,10 @@ impl SchemaBody {
             None | Some(..=0) => Ok(None),
             Some(value) => match i32::try_from(value) {
                 Ok(value) => Ok(Some(value.unsigned_abs())),
-                Err(error) => {
-                    Err(error::Error::Malformed(format!("`{what}` is no such number: {error}")))
-                }
+                Err(_) => Err(error::Error::Malformed(format!(
+                    "`{what}` is {value}, and {} at most",
+                    i32::MAX
+                ))),
             },
         };
         Ok(Draft {
@@ -146,7 +150,8 @@ fn which(ask: &Ask<'_>) -> error::Result<Which> {
 /// The id that the path names.
 fn id(ask: &Ask<'_>) -> error::Result<u32> {
     let text = ask.names.at(0);
-    text.parse().map_err(|error| error::Error::Malformed(format!("{text} is no id: {error}")))
+    let id = text.parse().ok().filter(|id| i32::try_from(*id).is_ok());
+    id.ok_or_else(|| error::Error::NoId(text.chars().take(ID_SHOWN_MAX).collect()))
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ pub enum Error {
         /// What does not fit, each with its path and cause.
         details: Vec<String>,
     },
+    /// What stands for the id of a schema is none.
+    #[error("'{0}' is no id of a schema: ids are numbers between 1 and 2^31-1")]
+    NoId(String),
     /// The request is not understood.
     #[error("{0}")]
     Malformed(String),
@@ -101,6 +104,7 @@ impl Error {
             Self::InvalidSubject(_) => 42208,
             Self::Incompatible { .. } => 409,
             Self::Malformed(_) => 400,
+            Self::NoId(_) => 404,
             Self::Store(error) => u32::from(error.reason().http()) * 100 + 1,
         }
     }

@@ -197,6 +197,9 @@ mod tests {
                 r##"{{"properties":{{"a":{{"$ref":"#/$defs/d{to}"}},"b":{{"$ref":"#/$defs/d{to}"}}}}}}"##
             )
         });
+        let links = |count| of(count, &|at| format!(r##"{{"$ref":"#/$defs/d{}"}}"##, at + 1));
+        assert!(read(&links(23)).is_ok());
+        assert!(read(&links(24)).is_err());
         let chain = of(10_000, &|at| format!(r##"{{"$ref":"#/$defs/d{}"}}"##, at + 1));
         let spread = of(10_000, &|at| {
             format!(r##"{{"properties":{{"a":{{"$ref":"#/$defs/d{}"}}}}}}"##, at + 1)

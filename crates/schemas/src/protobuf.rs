@@ -251,6 +251,7 @@ mod tests {
             ("message {", Some("Invalid schema")),
             ("syntax = \"proto3\"; message A { B b = 1; }", Some("B")),
             ("syntax = \"proto3\"; message A { int32 a = 1; int32 b = 1; }", Some("1")),
+            ("edition = \"2023\"; message A { int32 a = 1; }", Some("edition")),
             ("syntax = \"proto3\"; import \"gone.proto\";", Some("gone.proto")),
             ("syntax = \"proto3\"; import \"/etc/passwd\";", Some("invalid")),
             ("syntax = \"proto3\"; import \"schema.weft.proto\";", Some("import")),

@@ -103,7 +103,24 @@ async fn refusals_have_their_codes() {
         ("GET", "/subjects/s/versions/0", "", 422, 42202, "not a valid version id"),
         ("GET", "/subjects/s/versions/x", "", 422, 42202, "'x'"),
         ("GET", "/schemas/ids/99", "", 404, 40403, "Schema 99 not found"),
-        ("GET", "/schemas/ids/x", "", 400, 400, "x is no id"),
+        ("GET", "/schemas/ids/abc", "", 404, 404, "'abc' is no id of a schema"),
+        ("GET", "/schemas/ids/4294967296", "", 404, 404, "'4294967296' is no id"),
+        (
+            "POST",
+            "/subjects/i/versions",
+            r#"{"schema":"\"int\"","id":2147483648}"#,
+            400,
+            400,
+            "`id` is 2147483648, and 2147483647 at most",
+        ),
+        (
+            "POST",
+            "/compatibility/subjects/no/versions/7",
+            r#"{"schema":"\"int\""}"#,
+            404,
+            40401,
+            "'no'",
+        ),
         ("GET", "/config/s", "", 404, 40408, "compatibility"),
         ("GET", "/mode/s", "", 404, 40409, "mode"),
         (
@@ -162,6 +179,8 @@ async fn levels_and_modes_are_set_and_counted() {
     let first = said["messages"][0].as_str().unwrap();
     assert!(first.contains("TYPE_MISMATCH") && first.contains("/fields/0/type"), "{first}");
     let path = "/compatibility/subjects/unknown/versions";
+    assert_eq!(node.send("POST", path, &body).await, (200, json!({ "is_compatible": true })));
+    let path = "/compatibility/subjects/unknown/versions/latest";
     assert_eq!(node.send("POST", path, &body).await, (200, json!({ "is_compatible": true })));
     let (_, said) = node.send("DELETE", "/config/s", "").await;
     assert_eq!(said, json!({ "compatibilityLevel": "FULL_TRANSITIVE" }));

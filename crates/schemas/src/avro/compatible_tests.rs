@@ -177,7 +177,7 @@ fn lists_of_names_are_compared_by_hash() {
     );
     let said = read(&record(&field)).unwrap_err().to_string();
     assert!(said.contains("the defaults come to more than"), "{said}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[test]

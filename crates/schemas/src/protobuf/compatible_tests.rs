@@ -145,5 +145,5 @@ fn oneofs_are_found_by_hash() {
     let began = std::time::Instant::now();
     let found = issues(&new, &old);
     assert_eq!(found[0].kind, "ONEOF_FIELD_REMOVED");
-    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
 }

@@ -188,7 +188,15 @@ impl Registry {
         }
         if id >= first {
             let after = id.checked_add(1).filter(|after| i32::try_from(*after).is_ok());
-            let after = after.ok_or_else(|| Error::NotPermitted("there are no more ids".into()))?;
+            let after = after.ok_or_else(|| {
+                let said = match asked {
+                    Some(_) => format!(
+                        "Schema id {id} is not permitted: no id would be left for the next schema"
+                    ),
+                    None => "There are no more ids for schemas".to_owned(),
+                };
+                Error::NotPermitted(said)
+            })?;
             change = change.put(maps.next, NEXT, encode(&after)?, expect);
         }
         let there = VersionRow { id, deleted: false };

@@ -32,10 +32,10 @@ impl Rule {
 
 impl Registry {
     /// Holds a schema to a version of a subject, or to all that its level asks for. Gives what does not fit;
-    /// nothing if it does.
+    /// nothing if it does, or if the subject has no version.
     ///
     /// # Errors
-    /// [`Error::InvalidSchema`]; with a version [`Error::NoSubject`], [`Error::NoVersion`].
+    /// [`Error::InvalidSchema`]; with the number of a version [`Error::NoSubject`], [`Error::NoVersion`].
     pub async fn check(
         &self,
         subject: &str,
@@ -45,7 +45,11 @@ impl Registry {
         let settings = self.in_force(subject).await?;
         let mut rule = Rule::of(settings);
         let versions = match which {
-            Some(which) => vec![self.row(subject, which, Deleted::Hidden).await?],
+            Some(which) => match self.row(subject, which, Deleted::Hidden).await {
+                // As Confluent's registry has it: there is nothing that it could not fit.
+                Err(Error::NoSubject(_)) if which == Which::Latest => Vec::new(),
+                row => vec![row?],
+            },
             None => self.rows(subject).await?,
         };
         rule.all |= which.is_some();

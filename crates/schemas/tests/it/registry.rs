@@ -91,6 +91,14 @@ async fn the_same_schema_has_one_id_everywhere() {
 #[tokio::test]
 async fn a_level_is_held_to_and_says_where() {
     let it = Opened::new().await;
+    // What has no versions is fitted by anything that is a schema.
+    for which in [None, Some(Which::Latest)] {
+        assert!(it.registry.check("s", which, &record(A)).await.unwrap().is_empty());
+        let code = it.registry.check("s", which, &avro("wat")).await.unwrap_err().code();
+        assert_eq!(code, 42201);
+    }
+    let code = it.registry.check("s", Some(Which::Number(1)), &record(A)).await.unwrap_err().code();
+    assert_eq!(code, 40401);
     it.put("s", &record(A)).await.unwrap();
     let refused = it.registry.register("s", &record(A_B)).await.unwrap_err();
     assert_eq!(refused.code(), 409);
@@ -199,6 +207,10 @@ async fn modes_decide_what_may_be_registered() {
     assert_eq!(it.put("i", &given).await, Ok((70, 7)));
     assert_eq!(it.put("i", &Draft { id: Some(1), ..avro("\"double\"") }).await, Err(42205));
     assert_eq!(it.put("t", &avro("[\"int\",\"null\"]")).await, Ok((71, 2)));
+    let last = Draft { id: Some(i32::MAX as u32), ..avro("\"double\"") };
+    let refused = it.registry.register("i", &last).await.unwrap_err();
+    assert_eq!(refused.code(), 42205);
+    assert!(refused.to_string().contains("id 2147483647"), "{refused}");
     it.registry.set(None, mode(Mode::ReadOnlyOverride)).await.unwrap();
     assert_eq!(it.put("i", &Draft { id: Some(80), ..avro("\"double\"") }).await, Err(42205));
 }

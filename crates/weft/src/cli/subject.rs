@@ -10,7 +10,7 @@ use weft_api::Noun;
 use weft_broker_http::SUBJECT;
 
 use super::{
-    admin::{self, Admin},
+    admin::{self, Admin, Said},
     verbs::{Named, Verbs},
 };
 
@@ -93,6 +93,12 @@ fn reference(text: &str) -> Result<Value, String> {
     Ok(json!({ "name": name, "subject": subject, "version": version }))
 }
 
+/// Whether a subject has no version that a schema was held to.
+fn is_absent(admin: &Admin, name: &str) -> anyhow::Result<bool> {
+    let path = format!("/v1/schemas/subjects/{}/versions", admin::segment(name));
+    Ok(matches!(admin.send(&Method::GET, &path, None)?, Said::No(_)))
+}
+
 impl Subject {
     /// Exits with 0 if it is there, fits or was done, with 1 if not, with 2 if the node could not be asked.
     pub fn run(self) -> anyhow::Result<ExitCode> {
@@ -117,7 +123,13 @@ impl Subject {
                         let lines = messages.iter().filter_map(Value::as_str);
                         let mut told: String =
                             lines.map(|line| format!("{}\n", admin::printable(line))).collect();
-                        told += if fits { "it fits\n" } else { "it does not fit\n" };
+                        told += if !fits {
+                            "it does not fit\n"
+                        } else if is_absent(&self.admin, &name)? {
+                            "it fits: the subject is not there yet\n"
+                        } else {
+                            "it fits\n"
+                        };
                         Ok(told)
                     })?;
                 Ok(if fits { asked } else { ExitCode::from(1) })

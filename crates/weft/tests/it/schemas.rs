@@ -77,7 +77,8 @@ fn the_command_line_lists_shows_and_checks() {
     let file = folder.path().join("order.avsc");
     std::fs::write(&file, "\"double\"").unwrap();
     let file = file.display().to_string();
-    check(&["check", "orders-value", &file], 0, "it fits");
+    check(&["check", "orders-value", &file], 0, "it fits\n");
+    check(&["check", "none", &file], 0, "the subject is not there yet");
     std::fs::write(&file, "\"string\"").unwrap();
     check(&["check", "orders-value", &file], 1, "TYPE_MISMATCH");
     std::fs::write(&file, "nonsense").unwrap();

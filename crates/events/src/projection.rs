@@ -1,7 +1,7 @@
 //! Projections: read models that are folded from events, document by document.
 //!
 //! A [`Definition`] says which events are meant, which documents each is about, and what it does to them. It is
-//! compiled, and a [`Build`](build::Build) of it has a map of its own with its documents and with how far it has got;
+//! compiled, and a `Build` of it has a map of its own with its documents and with how far it has got;
 //! both change in one transaction, so that no event is applied twice or left out, whatever ends the process. A changed
 //! definition makes another build beside the one that answers, and takes its place in one transaction once it is as far.
 //!

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream as chunks;
+use weft_kernel::Result;
+use weft_net::Stop;
+
+use crate::response::{EVENT_STREAM, Response};
 
 /// How often a stream that has nothing to say shows that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -17,6 +22,38 @@ pub(crate) const DAMAGED: &str = "weft.damaged";
 pub(crate) const UNREADABLE: &str = "weft.unreadable";
 /// The type of the event that tells of messages that are no longer kept.
 const GAP: &str = "weft.gap";
+
+/// What tells events as they come.
+pub(crate) trait Teller: Send + 'static {
+    /// The next events, as they are written. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Nothing more is asked of it, since the node drains.
+    fn leave(&mut self) {}
+}
+
+/// A response that tells them until the drain, and shows in between that it is alive.
+pub(crate) fn response(teller: impl Teller, stop: Stop) -> Response {
+    let chunks = chunks::unfold(Some((teller, stop, false)), |state| async {
+        let (mut teller, stop, has_begun) = state?;
+        if !has_begun {
+            return Some((Ok(HELLO), Some((teller, stop, true))));
+        }
+        let told = tokio::select! {
+            biased;
+            () = stop.draining() => {
+                teller.leave();
+                return None;
+            }
+            told = tokio::time::timeout(HEARTBEAT, teller.next()) => told,
+        };
+        match told.unwrap_or(Ok(ALIVE)) {
+            Ok(chunk) => Some((Ok(chunk), Some((teller, stop, true)))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Response::stream(EVENT_STREAM, Box::pin(chunks))
+}
 
 /// The event that tells a client which messages it will not see, in JSON.
 pub(crate) fn gap(data: &str) -> Bytes {

@@ -1,12 +1,10 @@
 //! Deliveries as a stream of server-sent events; they are settled by `POST …/settle`.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use weft_broker::{ConsumerOptions, engine::AnyConsumer};
 use weft_kernel::{Error, Reason, Result};
-use weft_net::Stop;
 
 use super::{Ask, receive, socket};
 use crate::{
@@ -51,45 +49,17 @@ pub(super) async fn stream(ask: Ask<'_>) -> Result<Response> {
         return Err(Error::new(Reason::MalformedRequest, say));
     }
     let consumer = ask.handle.engines().consume(source, options).await?;
-    let state = State {
-        consumer,
-        lease,
-        stop: ask.handle.stop().clone(),
-        ready: VecDeque::from([sse::HELLO]),
-    };
-    let chunks = stream::unfold(Some(state), |state| async {
-        let mut state = state?;
-        match state.next().await {
-            Ok(chunk) => Some((Ok(chunk?), Some(state))),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    Ok(Response::stream(EVENT_STREAM, Box::pin(chunks)))
+    Ok(sse::response(Deliveries { consumer, lease }, ask.handle.stop().clone()))
 }
 
-struct State {
+struct Deliveries {
     consumer: AnyConsumer,
     lease: Duration,
-    stop: Stop,
-    ready: VecDeque<Bytes>,
 }
 
-impl State {
-    /// The next piece; `None` at the drain.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Ok(Some(ready));
-        }
-        let taken = tokio::select! {
-            biased;
-            () = self.stop.draining() => {
-                self.consumer.forgive();
-                return Ok(None);
-            }
-            taken = tokio::time::timeout(sse::HEARTBEAT, self.consumer.next_batch(AT_ONCE)) => taken,
-        };
-        let Ok(taken) = taken else { return Ok(Some(sse::ALIVE)) };
-        let taken = taken?;
+impl sse::Teller for Deliveries {
+    async fn next(&mut self) -> Result<Bytes> {
+        let taken = self.consumer.next_batch(AT_ONCE).await?;
         let mut out = Vec::with_capacity(taken.len() * 512);
         let mut data = Vec::with_capacity(512);
         let until = receive::until(self.lease);
@@ -105,6 +75,10 @@ impl State {
                 sse::write(&mut out, &id, sse::UNREADABLE, &data);
             }
         }
-        Ok(Some(out.into()))
+        Ok(out.into())
+    }
+
+    fn leave(&mut self) {
+        self.consumer.forgive();
     }
 }

@@ -1,9 +1,8 @@
 //! Reading documents of projections: one, many, and those that change, as server-sent events.
 
-use std::{collections::VecDeque, num::ParseIntError, time::Duration};
+use std::{num::ParseIntError, time::Duration};
 
 use bytes::Bytes;
-use futures_util::stream as chunks;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,7 +12,6 @@ use weft_events::projection::{
     read::{Changed, Changes, Filter},
 };
 use weft_kernel::{Error, Reason, Result};
-use weft_net::Stop;
 use weft_wire::problem::write_json_string;
 
 use super::{
@@ -186,40 +184,17 @@ fn follow(ask: &Ask<'_>, projection: &Projection, query: &mut Query<'_>) -> Resu
         let say = "the events behind which changes are asked for are not there: they were restored or made anew";
         return Err(Error::new(Reason::PositionConflict, say));
     }
-    let ready = VecDeque::from([sse::HELLO]);
-    let state =
-        Following { changes: projection.changes(from), ready, stop: ask.state.stop.clone() };
-    let chunks = chunks::unfold(Some(state), |state| async {
-        let mut state = state?;
-        match state.next().await {
-            Ok(chunk) => Some((Ok(chunk?), Some(state))),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    Ok(Response::stream(EVENT_STREAM, Box::pin(chunks)))
+    Ok(sse::response(Following(projection.changes(from)), ask.state.stop.clone()))
 }
 
-struct Following {
-    changes: Changes,
-    ready: VecDeque<Bytes>,
-    stop: Stop,
-}
+struct Following(Changes);
 
-impl Following {
-    /// The next piece; `None` at the drain.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Ok(Some(ready));
-        }
-        let told = tokio::select! {
-            biased;
-            () = self.stop.draining() => return Ok(None),
-            told = tokio::time::timeout(sse::HEARTBEAT, self.changes.next()) => told,
-        };
-        let Ok(told) = told else { return Ok(Some(sse::ALIVE)) };
+impl sse::Teller for Following {
+    async fn next(&mut self) -> Result<Bytes> {
+        let told = self.0.next().await?;
         let id = |position: Option<u64>| position.map_or(String::new(), |at| at.to_string());
         let (mut out, mut data) = (Vec::with_capacity(512), Vec::with_capacity(512));
-        match told? {
+        match told {
             Changed::Document(position, shown) => {
                 write(&mut data, &shown);
                 sse::write(&mut out, &id(position), "document", &data);
@@ -232,6 +207,6 @@ impl Following {
             }
             Changed::Rebuilt => sse::write(&mut out, "", "weft.rebuilt", b"{}"),
         }
-        Ok(Some(out.into()))
+        Ok(out.into())
     }
 }

@@ -1,16 +1,14 @@
 //! Reading streams: what there is, page by page, and what comes, as server-sent events.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream as chunks;
 use weft_events::{
     EventStore, Follower, Page, PageLimits, StreamName,
     follow::{Followed, Told},
     head::Life,
 };
 use weft_kernel::{Error, Reason, Result};
-use weft_net::Stop;
 
 use super::{
     Ask,
@@ -19,7 +17,7 @@ use super::{
     view::{self, StreamView, StreamsView},
 };
 use crate::{
-    response::{EVENT_STREAM, JSON, Response},
+    response::{JSON, Response},
     sse,
 };
 
@@ -124,40 +122,20 @@ fn shown(page: &Page) -> Response {
 fn follow(ask: &Ask<'_>, followed: Followed, is_all: bool) -> Response {
     let events: &EventStore = &ask.state.events;
     let follower = events.follow(followed, AHEAD);
-    let ready = VecDeque::from([sse::HELLO]);
-    let state = Following { follower, ready, stop: ask.state.stop.clone(), is_all };
-    let chunks = chunks::unfold(Some(state), |state| async {
-        let mut state = state?;
-        match state.next().await {
-            Ok(chunk) => Some((Ok(chunk?), Some(state))),
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    Response::stream(EVENT_STREAM, Box::pin(chunks))
+    sse::response(Following { follower, is_all }, ask.state.stop.clone())
 }
 
 struct Following {
     follower: Follower,
-    ready: VecDeque<Bytes>,
-    stop: Stop,
     /// Whether events are numbered by their position.
     is_all: bool,
 }
 
-impl Following {
-    /// The next piece; `None` at the drain.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Ok(Some(ready));
-        }
-        let told = tokio::select! {
-            biased;
-            () = self.stop.draining() => return Ok(None),
-            told = tokio::time::timeout(sse::HEARTBEAT, self.follower.next()) => told,
-        };
-        let Ok(told) = told else { return Ok(Some(sse::ALIVE)) };
+impl sse::Teller for Following {
+    async fn next(&mut self) -> Result<Bytes> {
+        let told = self.follower.next().await?;
         let mut out = Vec::with_capacity(512);
-        match told? {
+        match told {
             Told::CaughtUp => sse::write(&mut out, "", CAUGHT_UP, b"{}"),
             Told::Event(event) => {
                 let number = if self.is_all { event.position } else { event.version };
@@ -167,6 +145,6 @@ impl Following {
                 sse::write(&mut out, &number.to_string(), kind, &data);
             }
         }
-        Ok(Some(out.into()))
+        Ok(out.into())
     }
 }

@@ -17,12 +17,11 @@ use super::{
 };
 use crate::{
     child::own_cpu,
-    disk::{Disk, Sync},
-    latency::quantile,
+    disk::Disk,
     poll,
     record::{
-        self, Journal, Latency,
-        durable::{Record, Records, Target as _},
+        Journal,
+        durable::{Record, Records, Spent, Target as _},
     },
     stop,
 };
@@ -86,7 +85,9 @@ pub(super) fn run(
                 Err(error) => Err(anyhow::anyhow!("{error:#}")),
             };
             stop::check()?;
-            let record = tell(scenario, stand, round, sync, outcome);
+            let target = stand.target;
+            let asked = (scenario.name, target.name(), target.durability());
+            let record = Record::of(asked, round, sync, scenario.size, outcome);
             journal.keep(&record)?;
             records.0.push(record);
         }
@@ -95,18 +96,6 @@ pub(super) fn run(
         stage.clear();
     }
     Ok(())
-}
-
-/// What a turn came to and what was spent on it.
-struct Spent {
-    good: u64,
-    wrong: u64,
-    time: Duration,
-    latencies: Vec<Duration>,
-    cpu: Duration,
-    client: Duration,
-    written: Option<u64>,
-    memory_kib: u64,
 }
 
 /// What all turns of a target in a scenario share.
@@ -272,54 +261,4 @@ impl From<(Published, Consumed)> for Came {
     fn from((published, consumed): (Published, Consumed)) -> Self {
         Self { latencies: published.latencies, ..consumed.into() }
     }
-}
-
-/// A run that fails altogether is a record like any other: of one bad message.
-fn tell(
-    scenario: &'static Scenario,
-    stand: &Stand<'_>,
-    round: usize,
-    sync_us: Sync,
-    outcome: Result<Spent>,
-) -> Record {
-    let mut record = Record {
-        at: record::now(),
-        scenario: scenario.name,
-        target: stand.target.name(),
-        durability: stand.target.durability(),
-        round,
-        good: 0,
-        bad: 1,
-        complaint: None,
-        per_second: 0.0,
-        cpu_us: 0.0,
-        client_us: 0.0,
-        disk_per_byte: None,
-        memory_mib: 0.0,
-        latency_us: None,
-        sync_us,
-    };
-    match outcome {
-        Err(error) => record.complaint = Some(format!("{error:#}")),
-        Ok(spent) => {
-            let count = spent.good.max(1) as f64;
-            let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
-            let at = |share| quantile(&spent.latencies, share).map(|time| time.as_secs_f64() * 1e6);
-            record.good = spent.good;
-            record.bad = spent.wrong;
-            record.per_second = spent.good as f64 / spent.time.as_secs_f64().max(1e-9);
-            record.cpu_us = each(spent.cpu);
-            record.client_us = each(spent.client);
-            record.disk_per_byte =
-                spent.written.map(|bytes| bytes as f64 / (count * scenario.size as f64));
-            record.memory_mib = spent.memory_kib as f64 / 1024.0;
-            if let (Some(p50), Some(p99), Some(p999)) = (at(0.5), at(0.99), at(0.999)) {
-                record.latency_us = Some(Latency { p50, p99, p999 });
-            }
-            if spent.wrong > 0 {
-                record.complaint = Some("lost, doubled, cut or out of order".to_owned());
-            }
-        }
-    }
-    record
 }

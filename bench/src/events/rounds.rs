@@ -18,11 +18,10 @@ use super::{
 };
 use crate::{
     child::own_cpu,
-    disk::{Disk, Sync},
-    latency::quantile,
+    disk::Disk,
     record::{
-        self, Journal, Latency,
-        durable::{Record, Records, Target as _},
+        Journal,
+        durable::{Record, Records, Spent, Target as _},
     },
     stop,
 };
@@ -73,21 +72,13 @@ pub(super) fn run(
                 Err(error) => Err(anyhow::anyhow!("{error:#}")),
             };
             stop::check()?;
-            let record = tell(scenario, *target, round, sync, outcome);
+            let asked = (scenario.name, target.name(), "fsync");
+            let record = Record::of(asked, round, sync, SIZE, outcome);
             journal.keep(&record)?;
             records.0.push(record);
         }
     }
     Ok(())
-}
-
-/// What a turn came to and what was spent on it.
-struct Spent {
-    done: Done,
-    cpu: Duration,
-    client: Duration,
-    written: Option<u64>,
-    memory_kib: u64,
 }
 
 /// What all turns of a target in a scenario share. Clients go before the server.
@@ -135,10 +126,17 @@ impl Stage {
         let done = self.load(time)?;
         let after = (self.running.cpu(), own_cpu());
         let memory_kib = self.running.memory_kib();
-        let written = written.zip(disk.written()?);
+        // Reading writes nothing that tells anything.
+        let written = match self.scenario.load {
+            Load::Append { .. } => written.zip(disk.written()?),
+            Load::ReadStream | Load::CatchUp | Load::Project => None,
+        };
         self.check()?;
         Ok(Spent {
-            done,
+            good: done.events,
+            wrong: 0,
+            time: done.time,
+            latencies: done.latencies,
             cpu: after.0.saturating_sub(before.0),
             client: after.1.saturating_sub(before.1),
             written: written.map(|(before, after)| after.saturating_sub(before)),
@@ -177,54 +175,4 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-/// A run that fails altogether is a record like any other.
-fn tell(
-    scenario: &'static Scenario,
-    target: Target,
-    round: usize,
-    sync_us: Sync,
-    outcome: Result<Spent>,
-) -> Record {
-    let mut record = Record {
-        at: record::now(),
-        scenario: scenario.name,
-        target: target.name(),
-        durability: "fsync",
-        round,
-        good: 0,
-        bad: 1,
-        complaint: None,
-        per_second: 0.0,
-        cpu_us: 0.0,
-        client_us: 0.0,
-        disk_per_byte: None,
-        memory_mib: 0.0,
-        latency_us: None,
-        sync_us,
-    };
-    match outcome {
-        Err(error) => record.complaint = Some(format!("{error:#}")),
-        Ok(Spent { done, cpu, client, written, memory_kib }) => {
-            let count = done.events.max(1) as f64;
-            let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
-            let at = |share| quantile(&done.latencies, share).map(|time| time.as_secs_f64() * 1e6);
-            record.good = done.events;
-            record.bad = 0;
-            record.per_second = done.events as f64 / done.time.as_secs_f64().max(1e-9);
-            record.cpu_us = each(cpu);
-            record.client_us = each(client);
-            // Reading writes nothing that tells anything.
-            record.disk_per_byte = match scenario.load {
-                Load::Append { .. } => written.map(|bytes| bytes as f64 / (count * SIZE as f64)),
-                Load::ReadStream | Load::CatchUp | Load::Project => None,
-            };
-            record.memory_mib = memory_kib as f64 / 1024.0;
-            if let (Some(p50), Some(p99), Some(p999)) = (at(0.5), at(0.99), at(0.999)) {
-                record.latency_us = Some(Latency { p50, p99, p999 });
-            }
-        }
-    }
-    record
 }

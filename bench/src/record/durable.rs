@@ -1,9 +1,15 @@
 //! One measured run of what keeps messages or events on a disk.
 
+use std::time::Duration;
+
+use anyhow::Result;
 use serde::Serialize;
 
 use super::Latency;
-use crate::{disk::Sync, latency::median};
+use crate::{
+    disk::Sync,
+    latency::{median, quantile},
+};
 
 /// What is measured.
 pub(crate) trait Target: Copy {
@@ -42,6 +48,72 @@ pub(crate) struct Record {
     pub(crate) latency_us: Option<Latency>,
     /// What the disk itself takes, in the same round.
     pub(crate) sync_us: Sync,
+}
+
+/// What a run has done, and spent on it.
+pub(crate) struct Spent {
+    pub(crate) good: u64,
+    pub(crate) wrong: u64,
+    pub(crate) time: Duration,
+    pub(crate) latencies: Vec<Duration>,
+    pub(crate) cpu: Duration,
+    pub(crate) client: Duration,
+    pub(crate) written: Option<u64>,
+    pub(crate) memory_kib: u64,
+}
+
+impl Record {
+    /// Of a run of a scenario on a target, each of whose messages or events has so many bytes of payload. One that fails
+    /// altogether is a record like any other: of one that is bad.
+    pub(crate) fn of(
+        (scenario, target, durability): (&'static str, &'static str, &'static str),
+        round: usize,
+        sync_us: Sync,
+        size: usize,
+        outcome: Result<Spent>,
+    ) -> Self {
+        let mut record = Self {
+            at: super::now(),
+            scenario,
+            target,
+            durability,
+            round,
+            good: 0,
+            bad: 1,
+            complaint: None,
+            per_second: 0.0,
+            cpu_us: 0.0,
+            client_us: 0.0,
+            disk_per_byte: None,
+            memory_mib: 0.0,
+            latency_us: None,
+            sync_us,
+        };
+        match outcome {
+            Err(error) => record.complaint = Some(format!("{error:#}")),
+            Ok(spent) => {
+                let count = spent.good.max(1) as f64;
+                let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
+                let at =
+                    |share| quantile(&spent.latencies, share).map(|time| time.as_secs_f64() * 1e6);
+                record.good = spent.good;
+                record.bad = spent.wrong;
+                record.per_second = spent.good as f64 / spent.time.as_secs_f64().max(1e-9);
+                record.cpu_us = each(spent.cpu);
+                record.client_us = each(spent.client);
+                record.disk_per_byte =
+                    spent.written.map(|bytes| bytes as f64 / (count * size as f64));
+                record.memory_mib = spent.memory_kib as f64 / 1024.0;
+                if let (Some(p50), Some(p99), Some(p999)) = (at(0.5), at(0.99), at(0.999)) {
+                    record.latency_us = Some(Latency { p50, p99, p999 });
+                }
+                if spent.wrong > 0 {
+                    record.complaint = Some("lost, doubled, cut or out of order".to_owned());
+                }
+            }
+        }
+        record
+    }
 }
 
 /// All runs.
